@@ -1,0 +1,90 @@
+//! Scalar functions that compilers can turn into vector code: no branches, no library calls.
+
+use half::{bf16, f16};
+
+/// An element type of the KV cache.
+pub trait ToF32: Copy + Send + Sync {
+    /// The value as f32.
+    fn to_f32(self) -> f32;
+}
+
+impl ToF32 for f32 {
+    #[inline]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl ToF32 for f16 {
+    #[inline]
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+}
+
+impl ToF32 for bf16 {
+    #[inline]
+    fn to_f32(self) -> f32 {
+        bf16::to_f32(self)
+    }
+}
+
+/// eˣ with a relative error below 2e-7: 2ⁿ · p(r), with n = round(x / ln 2) and the degree-6 Taylor
+/// polynomial of e^r on |r| ≤ ln 2 / 2. Results below 2⁻¹²⁶ become 0.
+#[inline]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+#[expect(clippy::excessive_precision, clippy::unreadable_literal, reason = "ln 2 in two parts")]
+pub fn exp(x: f32) -> f32 {
+    const MAGIC: f32 = 12_582_912.0; // 1.5 × 2²³: adding it rounds to an integer
+    let clamped = x.clamp(-87.3, 88.7);
+    let n = (clamped * std::f32::consts::LOG2_E + MAGIC) - MAGIC;
+    // ln 2 in two parts, so that r keeps its low bits.
+    let r = clamped - n * 0.693359375 - n * -2.12194440e-4;
+    let p = 1.0 / 720.0;
+    let p = p * r + 1.0 / 120.0;
+    let p = p * r + 1.0 / 24.0;
+    let p = p * r + 1.0 / 6.0;
+    let p = p * r + 0.5;
+    let p = p * r + 1.0;
+    let p = p * r + 1.0;
+    // 2ⁿ in two factors, because 2¹²⁸ is not an f32 and the product can be.
+    let half = (n * 0.5 + MAGIC) - MAGIC;
+    let power = |n: f32| f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let value = p * power(half) * power(n - half);
+    if x < -87.3 { 0.0 } else { value }
+}
+
+/// x · sigmoid(x).
+#[inline]
+#[must_use]
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
+}
+
+/// GELU in its tanh form.
+#[inline]
+#[must_use]
+pub fn gelu_tanh(x: f32) -> f32 {
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+    // x · (1 + tanh u) / 2 is x · sigmoid(2 u).
+    let u = SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x);
+    x / (1.0 + exp(-2.0 * u))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_parts_in_ten_million() {
+        for i in -8700..8800_i16 {
+            let x = f32::from(i) / 100.0;
+            let exact = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - exact).abs() / exact;
+            assert!(error < 3e-7, "exp({x}): relative error {error}");
+        }
+        assert!(exp(f32::NEG_INFINITY).abs() < f32::MIN_POSITIVE);
+        assert!((silu(-100.0)).abs() < 1e-30 && (silu(50.0) - 50.0).abs() < 1e-5);
+    }
+}

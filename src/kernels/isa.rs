@@ -1,0 +1,98 @@
+//! Which instruction set the kernels use: chosen once at start, then passed as a value.
+//!
+//! One executable has to run on a 2012 laptop and use the dot-product instructions of a new server,
+//! so the build is for the baseline of its target and the choice is made here at run time.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An instruction set that this processor has. Only [`Isa::detect`] and [`Isa::available`] make one,
+/// so holding a value other than `Scalar` is the proof that its instructions may be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Isa(Level);
+
+/// The levels, slowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+impl Isa {
+    /// The portable code that defines what every other kernel computes.
+    pub const SCALAR: Self = Self(Level::Scalar);
+
+    /// The best instruction set of this processor.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::available().last().copied().unwrap_or(Self::SCALAR)
+    }
+
+    /// Every instruction set of this processor that has kernels, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86-64 adds any"))]
+        let mut found = vec![Self::SCALAR];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            if avx2 {
+                found.push(Self(Level::Avx2));
+            }
+            if avx2 && is_x86_feature_detected!("avxvnni") {
+                found.push(Self(Level::AvxVnni));
+            }
+            if avx2
+                && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bw")
+            {
+                found.push(Self(Level::Avx512Vnni));
+            }
+        }
+        found
+    }
+
+    pub(super) fn level(self) -> Level {
+        self.0
+    }
+
+    /// The name that `--isa` takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => "avx512vnni",
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = Self::available();
+        all.iter().find(|isa| isa.name() == name).copied().ok_or_else(|| {
+            let names: Vec<_> = all.iter().map(|isa| isa.name()).collect();
+            format!("this processor has no `{name}`, expected one of: {}", names.join(", "))
+        })
+    }
+}

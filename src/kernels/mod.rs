@@ -1,0 +1,251 @@
+//! The arithmetic that takes the time, behind safe functions.
+//!
+//! Enters: weights as the bytes of a mapped file ([`Matrix`]), activations as f32 slices.
+//! Leaves: f32 vectors. Knows nothing of tensors, layers or models.
+//!
+//! [`scalar`] is the definition; the other files compute the same faster. The instruction set is
+//! chosen once ([`Isa`]) and travels with the thread pool in [`Compute`].
+
+mod activations;
+mod attention;
+mod blocks;
+mod float;
+mod isa;
+mod pool;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_float;
+
+pub use attention::{Cached, Heads, attend};
+pub use blocks::dequantize;
+pub use float::{gelu_tanh, silu};
+pub use isa::Isa;
+pub use pool::Pool;
+
+use activations::{Activations, Form};
+use isa::Level;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use tealight_bundle::gguf::DType;
+use tealight_bundle::mapped::Mapped;
+
+/// Multiply-adds below which a second thread costs more than it brings.
+const PART_MULTIPLY_ADDS_MIN: usize = 16 * 1024;
+/// Parts a thread gets of a large product, so that an interrupted one does not hold up the rest.
+const PARTS_A_THREAD: usize = 4;
+
+/// What every kernel needs besides its operands: the instruction set and the threads.
+pub struct Compute {
+    /// The instruction set in use.
+    pub isa: Isa,
+    /// The threads in use.
+    pub pool: Pool,
+}
+
+/// A stored matrix that stays where the file was mapped: `rows` × `columns`, row after row.
+#[derive(Clone)]
+pub struct Matrix {
+    file: Arc<Mapped>,
+    range: Range<usize>,
+    /// Storage type.
+    pub dtype: DType,
+    /// Number of rows: outputs of a linear layer, words of an embedding.
+    pub rows: usize,
+    /// Elements of a row: inputs of a linear layer.
+    pub columns: usize,
+}
+
+/// A matrix that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MatrixError {
+    /// There is no kernel for the storage type.
+    #[error("has type {0}, which has no kernel here yet")]
+    Type(DType),
+    /// The bytes do not hold the shape.
+    #[error("its {found} bytes do not hold {rows} × {columns} elements of {dtype}")]
+    Size {
+        /// Storage type.
+        dtype: DType,
+        /// Rows asked for.
+        rows: usize,
+        /// Columns asked for.
+        columns: usize,
+        /// Bytes there are.
+        found: usize,
+    },
+}
+
+impl Matrix {
+    /// A matrix in `range` of a mapped file.
+    ///
+    /// # Errors
+    /// When the type has no kernel or the range does not hold exactly that shape.
+    pub fn new(
+        file: Arc<Mapped>,
+        range: Range<usize>,
+        dtype: DType,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Self, MatrixError> {
+        if Form::of(dtype).is_none() {
+            return Err(MatrixError::Type(dtype));
+        }
+        let fits = dtype.bytes_of(&[columns, rows]) == Some(range.len() as u64);
+        if !fits || file.bytes().get(range.clone()).is_none() {
+            return Err(MatrixError::Size { dtype, rows, columns, found: range.len() });
+        }
+        Ok(Self { file, range, dtype, rows, columns })
+    }
+
+    /// All bytes, row after row.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.file.bytes()[self.range.clone()]
+    }
+
+    /// The bytes of one row.
+    #[must_use]
+    #[inline]
+    pub fn row(&self, index: usize) -> &[u8] {
+        let size = self.range.len() / self.rows;
+        &self.bytes()[index * size..(index + 1) * size]
+    }
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}, {}]", self.dtype, self.rows, self.columns)
+    }
+}
+
+impl Compute {
+    /// The given instruction set on `threads` threads.
+    #[must_use]
+    pub fn new(isa: Isa, threads: usize) -> Self {
+        Self { isa, pool: Pool::new(threads) }
+    }
+
+    /// `x · Wᵀ` for `x` of shape (n, w.columns): the result is (n, w.rows).
+    #[must_use]
+    pub fn matmul(&self, w: &Matrix, x: &[f32]) -> Vec<f32> {
+        let form = Form::of(w.dtype).expect("a matrix is made only of types with a kernel");
+        let x = Activations::new(form, x, w.columns);
+        let mut out = vec![0.0; x.rows * w.rows];
+        let shared = Shared::new(&mut out);
+        self.for_ranges(w.rows, w.columns * x.rows, &|range| {
+            for row in range {
+                // Each weight row writes its own column of the result, so no two parts share one.
+                let put = |n: usize, value: f32| shared.set(n * w.rows + row, value);
+                self.dot_row(w.dtype, w.row(row), &x, put);
+            }
+        });
+        out
+    }
+
+    /// `act(gate) · up`, element by element.
+    #[must_use]
+    pub fn gate_up(&self, act: Act, gate: &[f32], up: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; gate.len().min(up.len())];
+        let shared = Shared::new(&mut out);
+        self.for_ranges(out_len(gate, up), 16, &|range| {
+            let (gate, up) = (&gate[range.clone()], &up[range.clone()]);
+            // Ranges of different parts do not overlap.
+            let out = shared.slice(range);
+            match act {
+                Act::Silu => self.gate_up_part(silu, gate, up, out),
+                Act::GeluTanh => self.gate_up_part(gelu_tanh, gate, up, out),
+            }
+        });
+        out
+    }
+
+    /// Splits `0..n` among the threads; `cost` is the multiply-adds of one index.
+    fn for_ranges(&self, n: usize, cost: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        let most = if self.pool.threads() == 1 { 1 } else { self.pool.threads() * PARTS_A_THREAD };
+        let parts = (n * cost / PART_MULTIPLY_ADDS_MIN).clamp(1, most);
+        self.pool.run(parts, &|part| job(part * n / parts..(part + 1) * n / parts));
+    }
+
+    #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+    #[inline]
+    fn dot_row(&self, dtype: DType, w: &[u8], x: &Activations, mut put: impl FnMut(usize, f32)) {
+        // SAFETY: an `Isa` of that level exists only where the processor has it.
+        match self.isa.level() {
+            Level::Scalar => (0..x.rows).for_each(|n| put(n, scalar::dot(dtype, w, x.row(n)))),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { x86::avx2::row(dtype, w, x, put) },
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => unsafe { x86::avxvnni::row(dtype, w, x, put) },
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => unsafe { x86::avx512vnni::row(dtype, w, x, put) },
+        }
+    }
+
+    #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+    fn gate_up_part(&self, act: impl Fn(f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        match self.isa.level() {
+            Level::Scalar => {
+                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = act(gate) * up;
+                }
+            }
+            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            _ => unsafe { x86_float::gate_up(act, gate, up, out) },
+        }
+    }
+}
+
+/// The activation between the two halves of a gated feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// x · sigmoid(x).
+    Silu,
+    /// GELU, tanh form.
+    GeluTanh,
+}
+
+fn out_len(a: &[f32], b: &[f32]) -> usize {
+    a.len().min(b.len())
+}
+
+/// A result buffer that several parts of one [`Pool::run`] write at disjoint places.
+struct Shared {
+    start: *mut f32,
+    len: usize,
+}
+
+#[expect(unsafe_code, reason = "disjoint writes into one buffer")]
+mod shared {
+    use super::{Range, Shared};
+
+    // SAFETY: only used within one `Pool::run`, which ends before the buffer is touched again, and
+    // each part writes indices that no other part writes (said at each use).
+    unsafe impl Sync for Shared {}
+
+    impl Shared {
+        pub(super) fn new(buffer: &mut [f32]) -> Self {
+            Self { start: buffer.as_mut_ptr(), len: buffer.len() }
+        }
+
+        #[inline]
+        pub(super) fn set(&self, index: usize, value: f32) {
+            assert!(index < self.len, "index {index} of {}", self.len);
+            // SAFETY: in bounds by the assertion; no other part writes this index.
+            unsafe { self.start.add(index).write(value) }
+        }
+
+        #[expect(clippy::mut_from_ref, reason = "parts ask for disjoint ranges")]
+        pub(super) fn slice(&self, range: Range<usize>) -> &mut [f32] {
+            assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+            // SAFETY: in bounds by the assertion; no other part asks for an overlapping range.
+            unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

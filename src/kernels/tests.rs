@@ -1,0 +1,197 @@
+//! Every instruction set of this machine against the scalar meaning, and that against f64.
+
+use super::activations::{Activations, Form};
+use super::*;
+use std::io::Write as _;
+
+/// Types with a kernel.
+fn types() -> Vec<DType> {
+    DType::ALL.iter().copied().filter(|&t| Form::of(t).is_some()).collect()
+}
+
+/// A stored matrix of pseudo-random blocks whose scales are sane.
+fn matrix(dtype: DType, rows: usize, columns: usize) -> Matrix {
+    let bytes_len = usize::try_from(dtype.bytes_of(&[columns, rows]).unwrap()).unwrap();
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    let mut bytes: Vec<u8> = (0..bytes_len).map(|_| (next() >> 9) as u8).collect();
+    for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
+        let scale = half::f16::from_f32(0.001 + (next() % 100) as f32 * 1e-4).to_le_bytes();
+        let at: &[usize] = match dtype {
+            DType::F32 => {
+                block.copy_from_slice(&((next() % 2001) as f32 / 1000.0 - 1.0).to_le_bytes());
+                &[]
+            }
+            DType::BF16 => {
+                block.copy_from_slice(&half::bf16::from_f32((next() % 64) as f32).to_le_bytes());
+                &[]
+            }
+            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+            DType::Q2_K => &[80, 82],
+            DType::Q3_K => &[108],
+            DType::Q6_K => &[208],
+            _ => &[0],
+        };
+        for &at in at {
+            block[at..at + 2].copy_from_slice(&scale);
+        }
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let mapped = Arc::new(Mapped::open(file.path()).unwrap());
+    Matrix::new(mapped, 0..bytes_len, dtype, rows, columns).unwrap()
+}
+
+/// Values that repeat with a prime period, so that no block edge hides a shift.
+fn inputs(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 37 % 251) as f32 - 125.0) / 60.0).collect()
+}
+
+#[test]
+fn every_isa_agrees_with_the_scalar_kernel_for_every_type_and_batch() {
+    for dtype in types() {
+        // One and several super-blocks; 1 to 9 rows covers both the four-row body and its rest.
+        for columns in [256, 1280] {
+            let w = matrix(dtype, 5, columns);
+            for n in [1, 3, 4, 9] {
+                let x = inputs(n * columns);
+                let expected = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
+                for isa in Isa::available() {
+                    let got = Compute::new(isa, 3).matmul(&w, &x);
+                    for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
+                        let scale = expected.iter().fold(1.0_f32, |m, v| m.max(v.abs()));
+                        assert!(
+                            (a - b).abs() <= 2e-5 * scale,
+                            "{dtype} {isa} columns {columns} rows {n} output {i}: {a}, scalar {b}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_scalar_kernel_is_the_product_of_what_the_blocks_mean() {
+    for dtype in types() {
+        let columns = 512;
+        let w = matrix(dtype, 3, columns);
+        let x = inputs(columns);
+        let got = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
+        for (row, got) in got.iter().enumerate() {
+            let mut values = vec![0.0; columns];
+            dequantize(dtype, w.row(row), &mut values);
+            let exact: f64 =
+                values.iter().zip(&x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
+            let norm: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
+            // Eight-bit activations: half a step of 2.1/127, times the norm of the weights.
+            let tolerance = if Form::of(dtype) == Some(Form::F32) { 1e-5 } else { 0.03 };
+            let error = (f64::from(*got) - exact).abs() / norm;
+            assert!(error < tolerance, "{dtype} row {row}: {got} for {exact}, {error} of the norm");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_no_multiple_of_a_vector_work_for_float_types() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for columns in [1, 7, 33] {
+            let w = matrix(dtype, 3, columns);
+            let x = inputs(columns);
+            let expected = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
+            for isa in Isa::available() {
+                let got = Compute::new(isa, 1).matmul(&w, &x);
+                let close = got.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
+                assert!(close, "{dtype} {isa} {columns}: {got:?} {expected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
+    let h = Heads {
+        heads: 4,
+        kv_heads: 2,
+        key_dim: 24,
+        value_dim: 20,
+        capacity: 40,
+        past: 30,
+        window: None,
+        scale: 0.2,
+        softcap: None,
+    };
+    let q = inputs(3 * h.heads * h.key_dim);
+    let k = inputs(h.kv_heads * h.capacity * h.key_dim);
+    let v = inputs(h.kv_heads * h.capacity * h.value_dim);
+    let halves = |x: &[f32]| x.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>();
+    for (window, softcap) in [(None, None), (Some(7), None), (None, Some(3.0))] {
+        let h = Heads { window, softcap, ..h };
+        let expected = plain_attention(&h, &q, &k, &v);
+        for isa in Isa::available() {
+            let c = Compute::new(isa, 2);
+            let (kh, vh) = (halves(&k), halves(&v));
+            let f32s = attend(&c, h, &q, Cached::F32(&k), Cached::F32(&v));
+            let f16s = attend(&c, h, &q, Cached::F16(&kh), Cached::F16(&vh));
+            for (i, e) in expected.iter().enumerate() {
+                assert!((f64::from(f32s[i]) - e).abs() < 1e-5, "{isa} {window:?} {i}");
+                assert!((f64::from(f16s[i]) - e).abs() < 2e-3, "{isa} {window:?} {i}");
+            }
+        }
+    }
+}
+
+fn plain_attention(h: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
+    let mut out = Vec::new();
+    for (index, q) in q.chunks(h.key_dim).enumerate() {
+        let (position, head) = (index / h.heads, index % h.heads);
+        let end = h.past + position + 1;
+        let start = h.window.map_or(0, |w| end.saturating_sub(w));
+        let base = head / (h.heads / h.kv_heads) * h.capacity;
+        let scores: Vec<f64> = (start..end)
+            .map(|p| {
+                let k = &k[(base + p) * h.key_dim..][..h.key_dim];
+                let dot: f64 = q.iter().zip(k).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+                let s = dot * f64::from(h.scale);
+                h.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
+            })
+            .collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+        for d in 0..h.value_dim {
+            out.push(
+                (start..end)
+                    .zip(&scores)
+                    .map(|(p, s)| (s - max).exp() / sum * f64::from(v[(base + p) * h.value_dim + d]))
+                    .sum(),
+            );
+        }
+    }
+    out
+}
+
+#[test]
+fn gate_up_is_the_activation_times_the_other_half() {
+    let (gate, up) = (inputs(1000), inputs(1000));
+    for isa in Isa::available() {
+        for (act, f) in [(Act::Silu, silu as fn(f32) -> f32), (Act::GeluTanh, gelu_tanh)] {
+            let out = Compute::new(isa, 2).gate_up(act, &gate, &up);
+            for i in 0..1000 {
+                assert!((out[i] - f(gate[i]) * up[i]).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_of_activations_is_the_same_alone_and_in_a_batch() {
+    let x = inputs(3 * 256);
+    let all = Activations::new(Form::Super, &x, 256);
+    let one = Activations::new(Form::Super, &x[256..512], 256);
+    assert_eq!(all.row(1).quants, one.row(0).quants);
+}

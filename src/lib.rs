@@ -1,0 +1,2 @@
+//! tealight.
+pub mod kernels;
