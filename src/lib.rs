@@ -1,2 +1,4 @@
 //! tealight.
 pub mod kernels;
+pub mod model;
+pub mod tokenizer;

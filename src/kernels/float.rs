@@ -55,6 +55,23 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.3 { 0.0 } else { value }
 }
 
+/// RMS norm of one row.
+#[expect(clippy::cast_precision_loss, reason = "rows have thousands of elements")]
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    // Eight partial sums: one running sum would have to be added in order.
+    let mut lanes = [0_f32; 8];
+    let chunks = x.chunks_exact(8);
+    let rest: f32 = chunks.remainder().iter().map(|x| x * x).sum();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x * x);
+    }
+    let mean = (lanes.iter().sum::<f32>() + rest) / x.len() as f32;
+    let scale = 1.0 / (mean + eps).sqrt();
+    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * w;
+    }
+}
+
 /// x · sigmoid(x).
 #[inline]
 #[must_use]

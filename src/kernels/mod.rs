@@ -162,6 +162,24 @@ impl Compute {
         out
     }
 
+    /// x / sqrt(mean(x²) + eps) · weight for each row of `weight.len()` elements.
+    #[must_use]
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+        let columns = weight.len();
+        let mut out = vec![0.0; x.len()];
+        let shared = Shared::new(&mut out);
+        self.for_ranges(x.len() / columns, 2 * columns, &|range| {
+            let elements = range.start * columns..range.end * columns;
+            let x = &x[elements.clone()];
+            // Ranges of different parts do not overlap.
+            let out = shared.slice(elements);
+            for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
+                float::rms_norm(x, weight, eps, out);
+            }
+        });
+        out
+    }
+
     /// Splits `0..n` among the threads; `cost` is the multiply-adds of one index.
     fn for_ranges(&self, n: usize, cost: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let most = if self.pool.threads() == 1 { 1 } else { self.pool.threads() * PARTS_A_THREAD };

@@ -1,0 +1,192 @@
+//! The model families: from a file's metadata to a [`Spec`].
+//!
+//! The only file that names architectures. A new family is one short function here, a test vector and
+//! a row of the README.
+
+use super::file::{FileError, ModelFile};
+use super::spec::{LayerSpec, Pairs, Rope, Spec};
+use crate::kernels::Act;
+
+type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
+
+/// `general.architecture` and what makes its spec.
+const FAMILIES: &[(&str, Family)] = &[("gemma3", gemma3), ("llama", llama), ("qwen2", qwen2)];
+
+/// An architecture that is not known, or metadata that makes no sense for it.
+#[derive(Debug, thiserror::Error)]
+pub enum FamilyError {
+    /// No function above knows it.
+    #[error("architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it")]
+    Unknown {
+        /// What the file says.
+        found: String,
+        /// What there is.
+        known: String,
+    },
+    /// Numbers that do not fit each other.
+    #[error("{what}: found {found}, expected {expected}")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// What it may be.
+        expected: String,
+    },
+    /// Metadata is missing or malformed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Reads the spec of the model in `file`.
+///
+/// # Errors
+/// When the architecture is unknown or its numbers are missing or impossible.
+pub fn spec(file: &ModelFile) -> Result<Spec, FamilyError> {
+    let name = file.text("general.architecture").unwrap_or("(none)").to_owned();
+    let Some((_, family)) = FAMILIES.iter().find(|(known, _)| *known == name) else {
+        return Err(FamilyError::Unknown { found: name, known: names().join(", ") });
+    };
+    let spec = family(&Reader { file, prefix: &name })?;
+    check(&spec)?;
+    Ok(spec)
+}
+
+/// The architectures that are known.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    FAMILIES.iter().map(|(name, _)| *name).collect()
+}
+
+fn llama(r: &Reader<'_>) -> Result<Spec, FileError> {
+    r.base(Pairs::Adjacent, Act::Silu)
+}
+
+fn qwen2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    r.base(Pairs::Halves, Act::Silu)
+}
+
+/// Gemma 3: scaled embeddings, five windowed layers with their own rotary base to one full layer.
+fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 6;
+    const LOCAL_BASE: f32 = 10_000.0;
+    let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
+    #[expect(clippy::cast_precision_loss, reason = "a width of at most thousands")]
+    let d_model = spec.d_model as f32;
+    spec.embedding_scale = d_model.sqrt();
+    spec.logit_softcap = r.softcap("final_logit_softcapping")?;
+    let window = r.number_or("attention.sliding_window", 0)?;
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        if window > 0 && index % PATTERN != PATTERN - 1 {
+            layer.window = Some(window);
+            layer.rope_base = LOCAL_BASE;
+            layer.rope_scale = 1.0;
+        }
+    }
+    Ok(spec)
+}
+
+/// Metadata under the architecture's own prefix.
+struct Reader<'a> {
+    file: &'a ModelFile,
+    prefix: &'a str,
+}
+
+impl Reader<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn number(&self, name: &str) -> Result<usize, FileError> {
+        self.file.number(&self.key(name))
+    }
+
+    fn number_or(&self, name: &str, default: usize) -> Result<usize, FileError> {
+        self.file.number_or(&self.key(name), default)
+    }
+
+    fn float_or(&self, name: &str, default: f32) -> Result<f32, FileError> {
+        self.file.float_or(&self.key(name), default)
+    }
+
+    fn softcap(&self, name: &str) -> Result<Option<f32>, FileError> {
+        Ok(Some(self.float_or(name, 0.0)?).filter(|&cap| cap > 0.0))
+    }
+
+    /// What nearly all families share: the keys of the GGUF naming scheme and their defaults.
+    #[expect(clippy::cast_precision_loss, reason = "a head size of at most thousands")]
+    fn base(&self, pairs: Pairs, act: Act) -> Result<Spec, FileError> {
+        let d_model = self.number("embedding_length")?;
+        let n_heads = self.number("attention.head_count")?;
+        let n_layers = self.number("block_count")?;
+        let key_dim = match d_model.checked_div(n_heads) {
+            Some(even) => self.number_or("attention.key_length", even)?,
+            None => 0,
+        };
+        let linear = self.file.text(&self.key("rope.scaling.type")) == Some("linear");
+        let factor = self.float_or("rope.scaling.factor", 1.0)?;
+        let layer = LayerSpec {
+            window: None,
+            rope_base: self.float_or("rope.freq_base", 10_000.0)?,
+            rope_scale: if linear && factor > 0.0 { 1.0 / factor } else { 1.0 },
+        };
+        // Hostile counts end in an error of `check`, not in an allocation here.
+        let layers = vec![layer; n_layers.min(LAYERS_MAX + 1)];
+        Ok(Spec {
+            architecture: self.prefix.to_owned(),
+            d_model,
+            n_vocab: self.file.tensor("token_embd.weight").map_or(0, |t| t.dims.get(1).copied().unwrap_or(0)),
+            n_ctx_train: self.number("context_length")?,
+            n_heads,
+            n_kv_heads: self.number_or("attention.head_count_kv", n_heads)?,
+            key_dim,
+            value_dim: self.number_or("attention.value_length", key_dim)?,
+            d_ffn: self.number("feed_forward_length")?,
+            norm_eps: self.float_or("attention.layer_norm_rms_epsilon", 1e-5)?,
+            embedding_scale: 1.0,
+            attention_scale: 1.0 / (key_dim as f32).sqrt(),
+            attention_softcap: None,
+            logit_softcap: None,
+            rope: Rope { pairs, dims: self.number_or("rope.dimension_count", key_dim)? },
+            act,
+            layers,
+        })
+    }
+}
+
+const LAYERS_MAX: usize = 1 << 10;
+
+/// Refuses numbers that no model has, before anything is computed or allocated from them.
+fn check(spec: &Spec) -> Result<(), FamilyError> {
+    let bounds: [(&'static str, usize, usize); 9] = [
+        ("block_count", spec.layers.len(), LAYERS_MAX),
+        ("embedding_length", spec.d_model, 1 << 20),
+        ("attention.head_count", spec.n_heads, 1 << 14),
+        ("attention.head_count_kv", spec.n_kv_heads, spec.n_heads),
+        ("attention.key_length", spec.key_dim, 1 << 14),
+        ("attention.value_length", spec.value_dim, 1 << 14),
+        ("feed_forward_length", spec.d_ffn, 1 << 24),
+        ("context_length", spec.n_ctx_train, 1 << 30),
+        ("rows of `token_embd.weight`", spec.n_vocab, 1 << 24),
+    ];
+    for (what, found, max) in bounds {
+        if !(1..=max).contains(&found) {
+            return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
+        }
+    }
+    if !spec.n_heads.is_multiple_of(spec.n_kv_heads) {
+        return Err(FamilyError::Number {
+            what: "attention.head_count_kv",
+            found: spec.n_kv_heads,
+            expected: format!("a divisor of head_count {}", spec.n_heads),
+        });
+    }
+    if spec.rope.dims > spec.key_dim || !spec.rope.dims.is_multiple_of(2) {
+        return Err(FamilyError::Number {
+            what: "rope.dimension_count",
+            found: spec.rope.dims,
+            expected: format!("an even number up to key_length {}", spec.key_dim),
+        });
+    }
+    Ok(())
+}

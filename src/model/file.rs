@@ -1,0 +1,251 @@
+//! The weights of one model, wherever they lie: a GGUF file, its splits, or entries of a bundle.
+//!
+//! Enters: mapped files and the ranges of them that are GGUF files. Leaves: metadata and tensors by
+//! name, across all splits. Knows nothing of architectures.
+
+use super::strings::Strings;
+use crate::kernels::{Matrix, MatrixError};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use tealight_bundle::gguf::{Array, Gguf, GgufError, TensorInfo, Value};
+use tealight_bundle::mapped::Mapped;
+
+/// One GGUF file within a mapped file.
+#[derive(Clone)]
+pub struct Shard {
+    /// What the shard is called in errors: a path, or a bundle entry.
+    pub name: String,
+    /// The mapped file that holds it.
+    pub file: Arc<Mapped>,
+    /// Where in that file it lies.
+    pub range: Range<usize>,
+}
+
+/// The parsed weights of one model.
+pub struct ModelFile {
+    shards: Vec<(Shard, Gguf)>,
+    tensors: HashMap<String, (usize, usize)>,
+}
+
+/// Weights that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A shard is no usable GGUF file.
+    #[error("{name}: {error}")]
+    Gguf {
+        /// The shard.
+        name: String,
+        /// What is wrong with it.
+        error: GgufError,
+    },
+    /// The shards do not make up one model.
+    #[error("{name}: {found}, expected {expected}\nhint: all parts of a split model belong together, in one folder")]
+    Split {
+        /// The shard.
+        name: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: String,
+    },
+    /// A metadata value is missing or of another kind.
+    #[error("metadata `{key}`: {found}, expected {expected}")]
+    Metadata {
+        /// The key.
+        key: String,
+        /// What was found.
+        found: String,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A tensor is missing.
+    #[error("tensor `{0}` is missing\nhint: the file may be incomplete, or made for another program")]
+    Missing(String),
+    /// A tensor has another shape than the metadata says.
+    #[error("tensor `{name}`: shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// Its shape, fastest-varying dimension first.
+        found: Vec<usize>,
+        /// The shape it should have.
+        expected: Vec<usize>,
+    },
+    /// A tensor cannot be computed with.
+    #[error("tensor `{name}` {error}")]
+    Matrix {
+        /// The tensor.
+        name: String,
+        /// Why.
+        error: MatrixError,
+    },
+}
+
+impl ModelFile {
+    /// Parses the shards of one model, in order.
+    ///
+    /// # Errors
+    /// When a shard is malformed, or they are not all the splits of one model.
+    pub fn open(shards: Vec<Shard>) -> Result<Self, FileError> {
+        let count = shards.len();
+        let mut parsed = Vec::with_capacity(count);
+        let mut tensors = HashMap::new();
+        for (index, shard) in shards.into_iter().enumerate() {
+            let bytes = shard.file.bytes().get(shard.range.clone()).unwrap_or_default();
+            let gguf = Gguf::parse(bytes)
+                .map_err(|error| FileError::Gguf { name: shard.name.clone(), error })?;
+            let wrong = |found: String, expected: String| FileError::Split {
+                name: shard.name.clone(),
+                found,
+                expected,
+            };
+            let splits = gguf.split_count();
+            if splits != count as u64 {
+                let found = format!("one of {splits} parts");
+                return Err(wrong(found, format!("one of {count}, as many as were given")));
+            }
+            let number = gguf.get("split.no").and_then(Value::as_u64).unwrap_or(0);
+            if number != index as u64 {
+                let found = format!("part {}", number + 1);
+                return Err(wrong(found, format!("part {}", index + 1)));
+            }
+            for (at, tensor) in gguf.tensors().iter().enumerate() {
+                if tensors.insert(tensor.name.clone(), (index, at)).is_some() {
+                    let found = format!("tensor `{}` again", tensor.name);
+                    return Err(wrong(found, "each tensor in one part".to_owned()));
+                }
+            }
+            parsed.push((shard, gguf));
+        }
+        Ok(Self { shards: parsed, tensors })
+    }
+
+    /// The metadata, which stands in the first shard.
+    #[must_use]
+    pub fn metadata(&self) -> &[(String, Value)] {
+        self.shards.first().map_or(&[], |(_, gguf)| gguf.metadata())
+    }
+
+    /// All tensors, in file order.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.shards.iter().flat_map(|(_, gguf)| gguf.tensors())
+    }
+
+    /// Whether there is a tensor of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// A tensor of this name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let &(shard, at) = self.tensors.get(name)?;
+        Some(&self.shards[shard].1.tensors()[at])
+    }
+
+    /// A two-dimensional tensor as a matrix over the mapped bytes.
+    ///
+    /// # Errors
+    /// When it is missing, of another shape, or of a type without a kernel.
+    pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, FileError> {
+        let &(shard, at) =
+            self.tensors.get(name).ok_or_else(|| FileError::Missing(name.to_owned()))?;
+        let (shard, gguf) = &self.shards[shard];
+        let info = &gguf.tensors()[at];
+        let expected = if rows == 1 && info.dims.len() == 1 {
+            vec![columns]
+        } else {
+            vec![columns, rows]
+        };
+        if info.dims != expected {
+            return Err(FileError::Shape {
+                name: name.to_owned(),
+                found: info.dims.clone(),
+                expected,
+            });
+        }
+        let start = shard.range.start;
+        let range = start + info.range.start..start + info.range.end;
+        Matrix::new(Arc::clone(&shard.file), range, info.dtype, rows, columns)
+            .map_err(|error| FileError::Matrix { name: name.to_owned(), error })
+    }
+
+    /// A metadata value.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.metadata().iter().find(|(k, _)| k == key).map(|(_, v)| v)
+    }
+
+    /// A whole number that has to be there.
+    ///
+    /// # Errors
+    /// When it is missing, or no non-negative whole number below 2³¹.
+    pub fn number(&self, key: &str) -> Result<usize, FileError> {
+        let value = self.get(key);
+        let number = value.and_then(Value::as_u64).filter(|&n| n < 1 << 31);
+        number.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| {
+            Self::unexpected(key, value, "a whole number below 2147483648")
+        })
+    }
+
+    /// A whole number that may be missing.
+    ///
+    /// # Errors
+    /// When it is there and no non-negative whole number below 2³¹.
+    pub fn number_or(&self, key: &str, default: usize) -> Result<usize, FileError> {
+        if self.get(key).is_none() { Ok(default) } else { self.number(key) }
+    }
+
+    /// A finite number that may be missing.
+    ///
+    /// # Errors
+    /// When it is there and not a finite number.
+    #[expect(clippy::cast_possible_truncation, reason = "hyper-parameters are stored as f32")]
+    pub fn float_or(&self, key: &str, default: f32) -> Result<f32, FileError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(v) => match v.as_f64().filter(|x| x.is_finite()) {
+                Some(x) => Ok(x as f32),
+                None => Err(Self::unexpected(key, Some(v), "a finite number")),
+            },
+        }
+    }
+
+    /// A text, `None` when it is missing or something else.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(Value::as_str)
+    }
+
+    /// An array with the bytes it is read from, `None` when missing or something else.
+    #[must_use]
+    pub fn array(&self, key: &str) -> Option<(&Array, &[u8])> {
+        let (shard, gguf) = self.shards.first()?;
+        let array = gguf.get(key)?.as_array()?;
+        Some((array, shard.file.bytes().get(shard.range.clone())?))
+    }
+
+    /// An array of strings that has to be there.
+    ///
+    /// # Errors
+    /// When it is missing or something else.
+    pub fn strings(&self, key: &str) -> Result<Strings, FileError> {
+        let found = self.shards.first().and_then(|(shard, gguf)| {
+            Strings::new(&shard.file, &shard.range, gguf.get(key)?.as_array()?)
+        });
+        found.ok_or_else(|| Self::unexpected(key, self.get(key), "an array of strings"))
+    }
+
+    /// Bytes of all tensors together.
+    #[must_use]
+    pub fn weight_bytes(&self) -> u64 {
+        self.tensors().map(|t| t.range.len() as u64).sum()
+    }
+
+    fn unexpected(key: &str, value: Option<&Value>, expected: &'static str) -> FileError {
+        let found = value.map_or_else(|| "missing".to_owned(), |v| format!("found {}", v.describe()));
+        FileError::Metadata { key: key.to_owned(), found, expected }
+    }
+}

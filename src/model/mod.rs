@@ -1,0 +1,21 @@
+//! Models: from the weights in a mapped file to logits.
+//!
+//! `file` (metadata and tensors) → `families` ([`Spec`]: an architecture as data) → `weights` (every
+//! tensor claimed) → [`Model`] (the one transformer) with a [`KvCache`] for each timeline.
+
+mod cache;
+mod families;
+mod file;
+mod ops;
+mod spec;
+mod strings;
+mod transformer;
+mod weights;
+
+pub use cache::{CacheShape, KvCache};
+pub use families::{FamilyError, names as family_names, spec};
+pub use file::{FileError, ModelFile, Shard};
+pub use spec::{LayerSpec, Pairs, Rope, Spec};
+pub use strings::Strings;
+pub use transformer::{Model, Wanted};
+pub use weights::{Weights, WeightsError};

@@ -1,0 +1,457 @@
+//! Where candle tensors and our kernels meet.
+//!
+//! Each operation has two bodies: on the CPU a candle custom operation over [`crate::kernels`], elsewhere
+//! candle's own tensor operations, which are slower on a CPU and so only the tests run them there.
+
+use super::spec::{Pairs, Rope};
+use crate::kernels::{Act, Cached, Compute, Heads, Matrix, attend};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Device, Layout, Module, Result, Shape, Tensor,
+    bail,
+};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A linear layer: y = x Wᵀ + b, (n, in) → (n, out).
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+}
+
+enum Weight {
+    /// Read where the file is mapped.
+    Mapped(Arc<MatMul>),
+    /// Copied to a device by candle.
+    Device(QMatMul),
+}
+
+struct MatMul {
+    compute: Arc<Compute>,
+    matrix: Matrix,
+}
+
+impl Linear {
+    /// A layer on `device`. On the CPU no byte of the weights is copied.
+    ///
+    /// # Errors
+    /// When the device does not take the weights.
+    pub fn new(
+        compute: &Arc<Compute>,
+        matrix: Matrix,
+        bias: Option<Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = if device.is_cpu() {
+            Weight::Mapped(Arc::new(MatMul { compute: Arc::clone(compute), matrix }))
+        } else {
+            Weight::Device(on_device(&matrix, device)?)
+        };
+        Ok(Self { weight, bias })
+    }
+
+    /// Applies the layer.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = match &self.weight {
+            Weight::Mapped(op) => x.apply_op1_no_bwd(&**op)?,
+            Weight::Device(w) => w.forward(x)?,
+        };
+        match &self.bias {
+            None => Ok(y),
+            Some(bias) => y.broadcast_add(bias),
+        }
+    }
+}
+
+fn on_device(matrix: &Matrix, device: &Device) -> Result<QMatMul> {
+    let dtype = candle_dtype(matrix)?;
+    let storage = QStorage::from_data(Cow::Borrowed(matrix.bytes()), device, dtype)?;
+    QMatMul::from_qtensor(QTensor::new(storage, (matrix.rows, matrix.columns))?)
+}
+
+fn candle_dtype(matrix: &Matrix) -> Result<GgmlDType> {
+    use tealight_bundle::gguf::DType as T;
+    Ok(match matrix.dtype {
+        T::F32 => GgmlDType::F32,
+        T::F16 => GgmlDType::F16,
+        T::BF16 => GgmlDType::BF16,
+        T::Q4_0 => GgmlDType::Q4_0,
+        T::Q4_1 => GgmlDType::Q4_1,
+        T::Q5_0 => GgmlDType::Q5_0,
+        T::Q5_1 => GgmlDType::Q5_1,
+        T::Q8_0 => GgmlDType::Q8_0,
+        T::Q2_K => GgmlDType::Q2K,
+        T::Q3_K => GgmlDType::Q3K,
+        T::Q4_K => GgmlDType::Q4K,
+        T::Q5_K => GgmlDType::Q5K,
+        T::Q6_K => GgmlDType::Q6K,
+        other => bail!("type {other} runs on the CPU only"),
+    })
+}
+
+impl CustomOp1 for MatMul {
+    fn name(&self) -> &'static str {
+        "mapped-matmul"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = floats(x, layout)?;
+        let (n, columns) = layout.shape().dims2()?;
+        if columns != self.matrix.columns {
+            bail!("{:?} on rows of {columns}", self.matrix)
+        }
+        let out = self.compute.matmul(&self.matrix, x);
+        Ok((CpuStorage::F32(out), (n, self.matrix.rows).into()))
+    }
+}
+
+/// RMS norm over the last dimension of any shape.
+///
+/// # Errors
+/// When the last dimension differs from the weight's length.
+pub fn rms_norm(compute: &Arc<Compute>, x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return x.apply_op2_no_bwd(weight, &RmsNorm { compute: Arc::clone(compute), eps });
+    }
+    candle_nn::ops::rms_norm(&x.contiguous()?, weight, eps)
+}
+
+struct RmsNorm {
+    compute: Arc<Compute>,
+    eps: f32,
+}
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, weight) = (floats(x, x_layout)?, floats(weight, weight_layout)?);
+        if x_layout.shape().dims().last() != Some(&weight.len()) {
+            bail!("a norm of {} weights on shape {:?}", weight.len(), x_layout.shape())
+        }
+        let out = self.compute.rms_norm(x, weight, self.eps);
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+}
+
+/// Cosines and sines of some positions, (positions, dims / 2).
+pub struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotation {
+    /// Angles of positions `start..start + n`: position · scale · base^(−2i/dims) / factors\[i\].
+    ///
+    /// The power is formed by repeated multiplication in f32, as the reference does, so that the angles
+    /// agree at large positions.
+    ///
+    /// # Errors
+    /// When the device refuses the tensor.
+    #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
+    pub fn new(
+        start: usize,
+        n: usize,
+        dims: usize,
+        (base, scale): (f32, f32),
+        factors: Option<&[f32]>,
+        device: &Device,
+    ) -> Result<Self> {
+        let half = dims / 2;
+        let step = base.powf(-2.0 / dims as f32);
+        let (mut cos, mut sin) = (Vec::with_capacity(n * half), Vec::with_capacity(n * half));
+        for position in start..start + n {
+            let mut theta = position as f32;
+            for i in 0..half {
+                let factor = factors.and_then(|f| f.get(i)).copied().unwrap_or(1.0);
+                let angle = theta / factor * scale;
+                cos.push(angle.cos());
+                sin.push(angle.sin());
+                theta *= step;
+            }
+        }
+        Ok(Self {
+            cos: Tensor::from_vec(cos, (n, half), device)?,
+            sin: Tensor::from_vec(sin, (n, half), device)?,
+        })
+    }
+}
+
+/// Rotates the first `rope.dims` elements of every head of `x`, (n, heads, head_dim).
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn rotate(x: &Tensor, rotation: &Rotation, rope: Rope) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return x.apply_op3_no_bwd(&rotation.cos, &rotation.sin, &Rotate { rope });
+    }
+    rotate_portable(x, rotation, rope)
+}
+
+fn rotate_portable(x: &Tensor, rotation: &Rotation, rope: Rope) -> Result<Tensor> {
+    let head_dim = x.dim(D::Minus1)?;
+    let turned = x.narrow(D::Minus1, 0, rope.dims)?.transpose(0, 1)?.unsqueeze(0)?.contiguous()?;
+    let turned = match rope.pairs {
+        Pairs::Adjacent => candle_nn::rotary_emb::rope_i(&turned, &rotation.cos, &rotation.sin)?,
+        Pairs::Halves => candle_nn::rotary_emb::rope(&turned, &rotation.cos, &rotation.sin)?,
+    };
+    let turned = turned.squeeze(0)?.transpose(0, 1)?.contiguous()?;
+    if rope.dims == head_dim {
+        return Ok(turned);
+    }
+    let rest = x.narrow(D::Minus1, rope.dims, head_dim - rope.dims)?;
+    Tensor::cat(&[&turned, &rest], D::Minus1)
+}
+
+struct Rotate {
+    rope: Rope,
+}
+
+impl CustomOp3 for Rotate {
+    fn name(&self) -> &'static str {
+        "rotate"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        cos: &CpuStorage,
+        cos_layout: &Layout,
+        sin: &CpuStorage,
+        sin_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let mut out = floats(x, x_layout)?.to_vec();
+        let (cos, sin) = (floats(cos, cos_layout)?, floats(sin, sin_layout)?);
+        let (n, heads, head_dim) = x_layout.shape().dims3()?;
+        let half = self.rope.dims / 2;
+        if cos.len() != n * half || sin.len() != n * half || self.rope.dims > head_dim {
+            bail!("rotation of {} angles for shape {:?}", cos.len(), x_layout.shape())
+        }
+        for (i, head) in out.chunks_exact_mut(head_dim).enumerate() {
+            let at = i / heads * half;
+            let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+            match self.rope.pairs {
+                Pairs::Adjacent => {
+                    for ((pair, c), s) in head.chunks_exact_mut(2).zip(cos).zip(sin) {
+                        (pair[0], pair[1]) = (pair[0] * c - pair[1] * s, pair[0] * s + pair[1] * c);
+                    }
+                }
+                Pairs::Halves => {
+                    let (a, b) = head[..self.rope.dims].split_at_mut(half);
+                    for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+                        (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+                    }
+                }
+            }
+        }
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+    }
+}
+
+/// act(gate) · up.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn gate_up(compute: &Arc<Compute>, act: Act, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if gate.device().is_cpu() {
+        return gate.apply_op2_no_bwd(up, &GateUp { compute: Arc::clone(compute), act });
+    }
+    let activated = match act {
+        Act::Silu => candle_nn::ops::silu(gate)?,
+        Act::GeluTanh => gate.gelu()?,
+    };
+    activated.mul(up)
+}
+
+struct GateUp {
+    compute: Arc<Compute>,
+    act: Act,
+}
+
+impl CustomOp2 for GateUp {
+    fn name(&self) -> &'static str {
+        "gate-up"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        if gate_layout.shape() != up_layout.shape() {
+            bail!("gate {:?} and up {:?}", gate_layout.shape(), up_layout.shape())
+        }
+        let (gate, up) = (floats(gate, gate_layout)?, floats(up, up_layout)?);
+        let out = self.compute.gate_up(self.act, gate, up);
+        Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+    }
+}
+
+/// Attention of `q`, (n, heads, key_dim), over the cache, (kv_heads, capacity, dim): (n, heads · value_dim).
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention(
+    compute: &Arc<Compute>,
+    heads: Heads,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+) -> Result<Tensor> {
+    if q.device().is_cpu() {
+        return q.apply_op3_no_bwd(k, v, &Attention { compute: Arc::clone(compute), heads });
+    }
+    attention_portable(heads, q, k, v)
+}
+
+fn attention_portable(h: Heads, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    let n = q.dim(0)?;
+    let total = h.past + n;
+    let group = h.heads / h.kv_heads;
+    let spread = |x: &Tensor, dim: usize| -> Result<Tensor> {
+        x.narrow(1, 0, total)?
+            .to_dtype(DType::F32)?
+            .unsqueeze(1)?
+            .expand((h.kv_heads, group, total, dim))?
+            .reshape((h.heads, total, dim))
+    };
+    let q = q.transpose(0, 1)?.contiguous()?;
+    let scores = (q.matmul(&spread(k, h.key_dim)?.t()?)? * f64::from(h.scale))?;
+    let scores = match h.softcap {
+        Some(cap) => ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?,
+        None => scores,
+    };
+    let visible = |i: usize, j: usize| j <= h.past + i && h.window.is_none_or(|w| h.past + i - j < w);
+    let mask: Vec<f32> = (0..n)
+        .flat_map(|i| (0..total).map(move |j| if visible(i, j) { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
+    let mask = Tensor::from_vec(mask, (1, n, total), q.device())?;
+    let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask)?)?;
+    let out = weights.matmul(&spread(v, h.value_dim)?)?;
+    out.transpose(0, 1)?.reshape((n, h.heads * h.value_dim))
+}
+
+struct Attention {
+    compute: Arc<Compute>,
+    heads: Heads,
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let h = self.heads;
+        let (n, heads, key_dim) = q_layout.shape().dims3()?;
+        let fits = (heads, key_dim) == (h.heads, h.key_dim)
+            && h.past + n <= h.capacity
+            && k_layout.shape().dims() == [h.kv_heads, h.capacity, h.key_dim]
+            && v_layout.shape().dims() == [h.kv_heads, h.capacity, h.value_dim];
+        if !fits {
+            bail!("attention {h:?} on {:?} {:?}", q_layout.shape(), k_layout.shape())
+        }
+        let q = floats(q, q_layout)?;
+        let out = attend(&self.compute, h, q, cached(k, k_layout)?, cached(v, v_layout)?);
+        Ok((CpuStorage::F32(out), (n, h.heads * h.value_dim).into()))
+    }
+}
+
+/// The f32 elements of a contiguous tensor.
+fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let (start, end) = contiguous(layout)?;
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+fn cached<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cached<'a>> {
+    let (start, end) = contiguous(layout)?;
+    Ok(match storage {
+        CpuStorage::F16(x) => Cached::F16(&x[start..end]),
+        CpuStorage::BF16(x) => Cached::Bf16(&x[start..end]),
+        CpuStorage::F32(x) => Cached::F32(&x[start..end]),
+        _ => bail!("a cache of another element type than f16, bf16 or f32"),
+    })
+}
+
+fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
+    match layout.contiguous_offsets() {
+        Some(range) => Ok(range),
+        None => bail!("a contiguous tensor was expected, found {layout:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Isa;
+
+    fn tensor(shape: &[usize]) -> Tensor {
+        let n = shape.iter().product::<usize>();
+        let values: Vec<f32> = (0..n).map(|i| ((i * 37 % 251) as f32 - 125.0) / 90.0).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn close(a: &Tensor, b: &Tensor) {
+        let difference = (a - b).unwrap().abs().unwrap().max_all().unwrap();
+        let difference = difference.to_scalar::<f32>().unwrap();
+        assert!(difference < 1e-5, "largest difference {difference}");
+    }
+
+    #[test]
+    fn the_cpu_rotation_is_candles_for_both_kinds_of_pairs_and_part_of_a_head() {
+        let x = tensor(&[5, 3, 16]);
+        for pairs in [Pairs::Adjacent, Pairs::Halves] {
+            for dims in [16, 8] {
+                let r = Rotation::new(7, 5, dims, (10_000.0, 0.5), None, &Device::Cpu).unwrap();
+                let rope = Rope { pairs, dims };
+                close(&rotate(&x, &r, rope).unwrap(), &rotate_portable(&x, &r, rope).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_cpu_attention_is_the_one_of_tensor_operations() {
+        let compute = Arc::new(Compute::new(Isa::detect(), 2));
+        let h = Heads {
+            heads: 4,
+            kv_heads: 2,
+            key_dim: 16,
+            value_dim: 16,
+            capacity: 20,
+            past: 9,
+            window: None,
+            scale: 0.25,
+            softcap: None,
+        };
+        let (q, k, v) = (tensor(&[6, 4, 16]), tensor(&[2, 20, 16]), tensor(&[2, 20, 16]));
+        for (window, softcap) in [(None, None), (Some(4), None), (Some(4), Some(2.0))] {
+            let h = Heads { window, softcap, ..h };
+            close(
+                &attention(&compute, h, &q, &k, &v).unwrap(),
+                &attention_portable(h, &q, &k, &v).unwrap(),
+            );
+        }
+    }
+}

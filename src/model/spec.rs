@@ -1,0 +1,74 @@
+//! An architecture as data: everything the one transformer needs to know about a model family.
+//!
+//! Metadata decides numbers, the presence of a tensor decides which weights there are, and the enums
+//! here decide mathematics. [`super::families`] makes a [`Spec`]; [`super::Model`] runs it.
+
+use crate::kernels::Act;
+
+/// The shape and the mathematics of a model.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Elements of the residual stream.
+    pub d_model: usize,
+    /// Words of the vocabulary.
+    pub n_vocab: usize,
+    /// Positions the model was trained on.
+    pub n_ctx_train: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads.
+    pub n_kv_heads: usize,
+    /// Elements of a query or key head.
+    pub key_dim: usize,
+    /// Elements of a value head.
+    pub value_dim: usize,
+    /// Elements between the two halves of a feed-forward layer.
+    pub d_ffn: usize,
+    /// ε of every RMS norm.
+    pub norm_eps: f32,
+    /// Factor of the embeddings.
+    pub embedding_scale: f32,
+    /// Factor of the attention scores.
+    pub attention_scale: f32,
+    /// Scores become `cap · tanh(score / cap)`.
+    pub attention_softcap: Option<f32>,
+    /// Logits become `cap · tanh(logit / cap)`.
+    pub logit_softcap: Option<f32>,
+    /// How positions enter.
+    pub rope: Rope,
+    /// Activation of the feed-forward layers.
+    pub act: Act,
+    /// What differs between layers; its length is the number of layers.
+    pub layers: Vec<LayerSpec>,
+}
+
+/// What is particular to one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerSpec {
+    /// A query sees only this many positions, itself included.
+    pub window: Option<usize>,
+    /// Base of the rotary frequencies.
+    pub rope_base: f32,
+    /// Factor of the positions (linear scaling).
+    pub rope_scale: f32,
+}
+
+/// Rotary position embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rope {
+    /// Which elements form a rotated pair.
+    pub pairs: Pairs,
+    /// Elements of a head that are rotated; the rest stay.
+    pub dims: usize,
+}
+
+/// Which elements of a head form a rotated pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairs {
+    /// 2i and 2i + 1, as in GGUF files of the `llama` family.
+    Adjacent,
+    /// i and i + dims/2, as in GPT-NeoX.
+    Halves,
+}

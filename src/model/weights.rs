@@ -1,0 +1,120 @@
+//! Takes tensors out of a file by name, and knows at the end which nobody took.
+//!
+//! A tensor that is ignored gives fluent nonsense, so [`Weights::finish`] makes it an error.
+
+use super::file::{FileError, ModelFile};
+use super::ops::Linear;
+use crate::kernels::{Compute, Matrix, dequantize};
+use candle_core::{Device, Tensor};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A model file from which tensors are claimed.
+pub struct Weights<'a> {
+    file: &'a ModelFile,
+    compute: &'a Arc<Compute>,
+    device: &'a Device,
+    claimed: RefCell<HashSet<String>>,
+}
+
+/// Weights that do not make a model.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// A tensor is missing or unusable.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Tensors that the architecture does not use.
+    #[error(
+        "tensor `{first}` (and {others} more) is not part of architecture `{architecture}` as it is known here\nhint: running without it would give wrong answers; a newer tealight may know it"
+    )]
+    Unclaimed {
+        /// The first such tensor.
+        first: String,
+        /// How many others there are.
+        others: usize,
+        /// The architecture.
+        architecture: String,
+    },
+    /// The device did not take a tensor.
+    #[error("loading weights: {0}")]
+    Device(#[from] candle_core::Error),
+}
+
+impl<'a> Weights<'a> {
+    /// Nothing is claimed yet.
+    #[must_use]
+    pub fn new(file: &'a ModelFile, compute: &'a Arc<Compute>, device: &'a Device) -> Self {
+        Self { file, compute, device, claimed: RefCell::default() }
+    }
+
+    /// Whether a tensor is there (this claims nothing).
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.file.has(name)
+    }
+
+    /// A matrix over the mapped bytes.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, WeightsError> {
+        self.claimed.borrow_mut().insert(name.to_owned());
+        Ok(self.file.matrix(name, rows, columns)?)
+    }
+
+    /// A linear layer `{name}.weight`, with `{name}.bias` if that is there.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn linear(&self, name: &str, out: usize, input: usize) -> Result<Linear, WeightsError> {
+        let matrix = self.matrix(&format!("{name}.weight"), out, input)?;
+        let bias = format!("{name}.bias");
+        let bias = if self.has(&bias) { Some(self.vector(&bias, out)?) } else { None };
+        Ok(Linear::new(self.compute, matrix, bias, self.device)?)
+    }
+
+    /// A vector in f32; vectors are small and copied.
+    ///
+    /// # Errors
+    /// When it is missing or has another length.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor, WeightsError> {
+        Ok(Tensor::from_vec(self.floats(name, len)?, len, self.device)?)
+    }
+
+    /// A vector that may be missing.
+    ///
+    /// # Errors
+    /// When it is there and has another length.
+    pub fn vector_if(&self, name: &str, len: usize) -> Result<Option<Tensor>, WeightsError> {
+        if self.has(name) { self.vector(name, len).map(Some) } else { Ok(None) }
+    }
+
+    /// The elements of a vector.
+    ///
+    /// # Errors
+    /// When it is missing or has another length.
+    pub fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
+        let matrix = self.matrix(name, 1, len)?;
+        let mut values = vec![0.0; len];
+        dequantize(matrix.dtype, matrix.bytes(), &mut values);
+        Ok(values)
+    }
+
+    /// Ends the loading.
+    ///
+    /// # Errors
+    /// When the file holds a tensor that was not claimed.
+    pub fn finish(self, architecture: &str) -> Result<(), WeightsError> {
+        let claimed = self.claimed.into_inner();
+        let mut left = self.file.tensors().filter(|t| !claimed.contains(&t.name));
+        match left.next() {
+            None => Ok(()),
+            Some(first) => Err(WeightsError::Unclaimed {
+                first: first.name.clone(),
+                others: left.count(),
+                architecture: architecture.to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The words of a vocabulary, where they lie in the mapped file, and a table to find them.
+
+use super::TokenizerError;
+use crate::model::{ModelFile, Strings};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher as _;
+
+/// What a token is (`tokenizer.ggml.token_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the format")]
+pub enum Kind {
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
+}
+
+/// All tokens.
+pub struct Vocabulary {
+    texts: Strings,
+    kinds: Vec<Kind>,
+    by_text: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+}
+
+/// Tokens at most: ids have to fit 24 bits, and the largest vocabularies have 300,000.
+const TOKENS_MAX: usize = 1 << 24;
+
+impl Vocabulary {
+    /// Reads `tokenizer.ggml.tokens` and `token_type`.
+    pub(super) fn new(file: &ModelFile) -> Result<Self, TokenizerError> {
+        const TOKENS: &str = "tokenizer.ggml.tokens";
+        let texts = file.strings(TOKENS)?;
+        if texts.len() == 0 || texts.len() > TOKENS_MAX {
+            return Err(TokenizerError::Array {
+                key: TOKENS,
+                found: format!("{} tokens", texts.len()),
+                expected: format!("1 to {TOKENS_MAX}"),
+            });
+        }
+        let kinds = kinds(file, texts.len())?;
+        let hasher = DefaultHashBuilder::default();
+        let mut by_text = HashTable::with_capacity(texts.len());
+        for id in 0..u32::try_from(texts.len()).unwrap_or(0) {
+            let text = texts.get(id as usize);
+            let hash = hasher.hash_one(text);
+            // A text that occurs twice belongs to the later id, as in the reference.
+            match by_text.find_mut(hash, |&other: &u32| texts.get(other as usize) == text) {
+                Some(slot) => *slot = id,
+                None => {
+                    let rehash = |&id: &u32| hasher.hash_one(texts.get(id as usize));
+                    by_text.insert_unique(hash, id, rehash);
+                }
+            }
+        }
+        Ok(Self { texts, kinds, by_text, hasher })
+    }
+
+    /// The token of a text as it stands in the file.
+    #[must_use]
+    pub fn find(&self, text: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(text);
+        self.by_text.find(hash, |&id| self.text(id) == text).copied()
+    }
+
+    /// The text of a token as it stands in the file; empty outside the vocabulary.
+    #[must_use]
+    pub fn text(&self, id: u32) -> &[u8] {
+        self.texts.get(id as usize)
+    }
+
+    /// What a token is, `None` outside the vocabulary.
+    #[must_use]
+    pub fn kind(&self, id: u32) -> Option<Kind> {
+        self.kinds.get(id as usize).copied()
+    }
+
+    /// Makes the tokens of these texts control tokens.
+    pub(super) fn make_control(&mut self, texts: &[&str]) {
+        for text in texts {
+            if let Some(kind) = self.find(text.as_bytes()).and_then(|id| self.kinds.get_mut(id as usize)) {
+                *kind = Kind::Control;
+            }
+        }
+    }
+
+    /// Number of tokens.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty: checked when it was read")]
+    pub fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Tokens that are matched in a text before the algorithm sees it, longest text first.
+    pub(super) fn special(&self) -> Vec<u32> {
+        let wanted = |&id: &u32| {
+            matches!(self.kinds[id as usize], Kind::Control | Kind::UserDefined | Kind::Unknown)
+        };
+        let count = u32::try_from(self.len()).unwrap_or(0);
+        let mut ids: Vec<u32> = (0..count).filter(wanted).collect();
+        ids.sort_by_key(|&id| std::cmp::Reverse(self.text(id).len()));
+        ids
+    }
+}
+
+fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
+    const KEY: &str = "tokenizer.ggml.token_type";
+    let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![Kind::Normal; tokens]) };
+    if array.len != tokens {
+        return Err(TokenizerError::Array {
+            key: KEY,
+            found: format!("{} entries", array.len),
+            expected: format!("{tokens}, one a token"),
+        });
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "other numbers are normal tokens")]
+    let kind = |n: f64| match n as i64 {
+        2 => Kind::Unknown,
+        3 => Kind::Control,
+        4 => Kind::UserDefined,
+        5 => Kind::Unused,
+        6 => Kind::Byte,
+        _ => Kind::Normal,
+    };
+    let mut kinds: Vec<Kind> = array.numbers(bytes).map(kind).collect();
+    kinds.resize(tokens, Kind::Normal);
+    Ok(kinds)
+}
