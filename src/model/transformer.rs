@@ -119,17 +119,38 @@ impl Model {
     /// # Errors
     /// When a token is outside the vocabulary or the cache has no room; the cache is then unchanged.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache, wanted: Wanted) -> Result<Vec<f32>> {
+        self.forward_while(tokens, cache, wanted, &|| true).map(Option::unwrap_or_default)
+    }
+
+    /// As [`Model::forward`], but asks `go_on` before each layer and stops with `None` and an unchanged
+    /// cache when it says no: a prompt takes seconds, and whoever asked may have gone.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_while(
+        &self,
+        tokens: &[u32],
+        cache: &mut KvCache,
+        wanted: Wanted,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Vec<f32>>> {
         let n = tokens.len();
+        if n == 0 {
+            return Ok(Some(Vec::new()));
+        }
         cache.reserve(n)?;
         let mut x = self.embed(tokens)?; // (n, d_model)
         let rotations = self.rotations(cache.len(), n)?;
         for (index, layer) in self.layers.iter().enumerate() {
+            if !go_on() {
+                return Ok(None);
+            }
             x = self.attention(layer, index, &x, cache, &rotations)?;
             x = self.feed_forward(layer, &x)?;
         }
         cache.advance(n);
         let x = match wanted {
-            Wanted::None => return Ok(Vec::new()),
+            Wanted::None => return Ok(Some(Vec::new())),
             Wanted::Last => x.narrow(0, n - 1, 1)?,
             Wanted::All => x,
         };
@@ -139,7 +160,7 @@ impl Model {
         if let Some(cap) = self.spec.logit_softcap {
             logits.iter_mut().for_each(|l| *l = cap * (*l / cap).tanh());
         }
-        Ok(logits)
+        Ok(Some(logits))
     }
 
     fn embed(&self, tokens: &[u32]) -> Result<Tensor> {

@@ -1,0 +1,145 @@
+//! Default arguments of a bundle, in the form of llamafile's `.args`.
+//!
+//! Enters: the text of the `.args` entry. Leaves: arguments, and the place among them where the user's own go. Knows
+//! nothing of what any argument means.
+//!
+//! One argument a line, taken as it stands (no quoting, spaces belong to it); `\r` at a line's end and empty lines are
+//! dropped. A line `...` marks the place of the user's own arguments. Without one they go behind the bundle's, so that
+//! they are never lost and the later of two settings is the user's; llamafile drops its own arguments in that case.
+
+use thiserror::Error;
+
+/// The longest `.args` accepted.
+pub const ARGS_BYTES_MAX: usize = 64 * 1024;
+
+/// Default arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Args {
+    /// Before the user's own.
+    pub before: Vec<String>,
+    /// Behind the user's own.
+    pub after: Vec<String>,
+}
+
+impl Args {
+    /// Reads the `.args` form.
+    ///
+    /// # Errors
+    ///
+    /// It is too long, not UTF-8, has a NUL, or has more than one place for the user's arguments.
+    pub fn parse(bytes: &[u8]) -> Result<Args, ArgsError> {
+        if bytes.len() > ARGS_BYTES_MAX {
+            return Err(ArgsError::TooLong { found: bytes.len() });
+        }
+        let text = std::str::from_utf8(bytes).map_err(|e| ArgsError::NotUtf8 {
+            offset: e.valid_up_to(),
+        })?;
+        // A byte-order mark is what Notepad puts in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut args = Args::default();
+        let mut marker_line = None;
+        for (line, argument) in (1..).zip(text.lines()) {
+            if argument.contains('\0') {
+                return Err(ArgsError::Nul { line });
+            }
+            match (argument, marker_line) {
+                ("", _) => {}
+                ("...", None) => marker_line = Some(line),
+                ("...", Some(first)) => {
+                    return Err(ArgsError::TwoMarkers {
+                        first,
+                        second: line,
+                    });
+                }
+                (_, None) => args.before.push(argument.to_owned()),
+                (_, Some(_)) => args.after.push(argument.to_owned()),
+            }
+        }
+        Ok(args)
+    }
+
+    /// The whole argument list (without the program's name), with the user's own in their place.
+    pub fn around<T: From<String>>(&self, user: impl IntoIterator<Item = T>) -> Vec<T> {
+        let own = |part: &[String]| part.iter().cloned().map(T::from).collect::<Vec<_>>();
+        own(&self.before)
+            .into_iter()
+            .chain(user)
+            .chain(own(&self.after))
+            .collect()
+    }
+}
+
+/// Why default arguments were not accepted.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ArgsError {
+    /// Over [`ARGS_BYTES_MAX`].
+    #[error("arguments: {found} bytes, at most {ARGS_BYTES_MAX} are allowed")]
+    TooLong {
+        /// The length found.
+        found: usize,
+    },
+    /// Another encoding.
+    #[error(
+        "arguments: not UTF-8 at byte {offset}\nhint: save the file as UTF-8, one argument a line"
+    )]
+    NotUtf8 {
+        /// The first bad byte.
+        offset: usize,
+    },
+    /// A NUL, which no system can pass.
+    #[error("arguments: line {line} has a NUL character")]
+    Nul {
+        /// The line, from 1.
+        line: usize,
+    },
+    /// Two places for the user's arguments.
+    #[error(
+        "arguments: `...` stands on line {first} and again on line {second}; it may stand once"
+    )]
+    TwoMarkers {
+        /// The first, from 1.
+        first: usize,
+        /// The second, from 1.
+        second: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_arguments_take_the_place_of_the_dots() {
+        let args =
+            Args::parse("\u{feff}--temp\r\n0.2\r\n...\n--port\n80 80\n\n".as_bytes()).unwrap();
+        assert_eq!(
+            args.around(["x".to_owned()]),
+            ["--temp", "0.2", "x", "--port", "80 80"]
+        );
+        let plain = Args::parse(b"--temp\n0.2").unwrap();
+        assert_eq!(plain.around(["x".to_owned()]), ["--temp", "0.2", "x"]);
+        assert_eq!(Args::parse(b"").unwrap(), Args::default());
+    }
+
+    #[test]
+    fn nul_bad_utf8_two_markers_and_length_are_refused() {
+        assert_eq!(Args::parse(b"a\n\0"), Err(ArgsError::Nul { line: 2 }));
+        assert_eq!(
+            Args::parse(b"ab\xff"),
+            Err(ArgsError::NotUtf8 { offset: 2 })
+        );
+        assert_eq!(
+            Args::parse(b"...\nx\n..."),
+            Err(ArgsError::TwoMarkers {
+                first: 1,
+                second: 3
+            })
+        );
+        assert_eq!(
+            Args::parse(&vec![b'a'; ARGS_BYTES_MAX + 1]),
+            Err(ArgsError::TooLong {
+                found: ARGS_BYTES_MAX + 1
+            })
+        );
+    }
+}

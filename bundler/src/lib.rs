@@ -1,0 +1,20 @@
+//! The bundle: one executable file with weights and a chat page appended.
+//!
+//! This crate writes and reads the container. It knows files, names and sums; of inference it knows nothing. The
+//! runtime opens a bundle as [`mapped::Mapped`] → [`tail::read()`] → [`tail::Tail`] → [`gguf`], and the program
+//! `tealight-bundle` makes, changes, lists, unpacks and verifies bundles.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod args;
+pub mod gguf;
+pub mod manifest;
+pub mod mapped;
+pub mod tail;
+pub mod verify;
+
+pub use manifest::Manifest;
+pub use mapped::{MapError, Mapped};
+pub use tail::{Entry, Role, Tail, TailError};
+pub use verify::{VerifyError, verify};

@@ -1,0 +1,97 @@
+//! Copies a file and sums it up in the same pass.
+//!
+//! Enters: something to read, and how long it must be. Leaves: its SHA-256 and CRC-32, and a copy. One thread hashes a
+//! chunk while the other writes it and reads the next.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Result, anyhow};
+use sha2::{Digest, Sha256};
+use tealight_bundle::tail::write::Sums;
+
+/// Large enough that starting a thread for each costs nothing beside summing it up (2 ms and more).
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// Where a copy goes: a file that is at the right place, and its name for errors.
+pub struct Sink<'a> {
+    pub file: &'a mut File,
+    pub path: &'a Path,
+}
+
+/// Copies exactly `bytes` bytes of `from` (which errors call `path`); without a sink only sums them up.
+pub fn copy(
+    from: &mut (impl Read + Send),
+    path: &Path,
+    bytes: u64,
+    mut to: Option<Sink<'_>>,
+    tick: &mut dyn FnMut(u64),
+) -> Result<Sums> {
+    let mut sha256 = Sha256::new();
+    let mut crc32 = crc32fast::Hasher::new();
+    let mut left = bytes;
+    let mut chunk = Vec::new();
+    let mut next = Vec::new();
+    fill(from, path, &mut chunk, left)?;
+    while !chunk.is_empty() {
+        left -= chunk.len() as u64;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                sha256.update(&chunk);
+                crc32.update(&chunk);
+            });
+            if let Some(sink) = &mut to {
+                put(sink, &chunk)?;
+            }
+            fill(from, path, &mut next, left)
+        })?;
+        tick(chunk.len() as u64);
+        std::mem::swap(&mut chunk, &mut next);
+    }
+    Ok(Sums {
+        sha256: sha256.finalize().into(),
+        crc32: crc32.finalize(),
+    })
+}
+
+/// What went wrong while writing, with what helps.
+pub fn write_failed(path: &Path, error: &io::Error) -> anyhow::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "\nhint: the disk is full; free some space or write elsewhere"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "\nhint: the file system or a limit of this session forbids files that long (FAT32: 4 GiB); \
+             write elsewhere, or use split weights and --pair"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "\nhint: the medium is read-only; write elsewhere",
+        _ => "",
+    };
+    anyhow!("cannot write {}: {error}{hint}", path.display())
+}
+
+fn fill(from: &mut impl Read, path: &Path, chunk: &mut Vec<u8>, left: u64) -> Result<()> {
+    let want = usize::try_from(left.min(CHUNK_BYTES)).expect("a chunk is small");
+    chunk.resize(want, 0);
+    from.read_exact(chunk).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => anyhow!(
+            "{}: the file became shorter while it was read: {left} more bytes expected\n\
+             hint: wait until its download or copy has finished",
+            path.display()
+        ),
+        _ => anyhow!("cannot read {}: {error}", path.display()),
+    })
+}
+
+fn put(sink: &mut Sink<'_>, chunk: &[u8]) -> Result<()> {
+    // A hole stays a hole. Weights have none, so this ends at the first byte.
+    let written = if chunk.iter().all(|&byte| byte == 0) {
+        let hole = i64::try_from(chunk.len()).expect("a chunk is small");
+        sink.file.seek(SeekFrom::Current(hole)).map(drop)
+    } else {
+        sink.file.write_all(chunk)
+    };
+    written.map_err(|error| write_failed(sink.path, &error))
+}

@@ -1,0 +1,155 @@
+//! Takes entries out of a bundle, into one folder and never out of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use tealight_bundle::manifest::Sha256Sum;
+use tealight_bundle::tail::Role;
+use tealight_bundle::{Mapped, Tail};
+
+use super::copy::{Sink, copy, write_failed};
+use super::output::{Output, commit};
+use super::progress::Progress;
+use super::runtime::Kind;
+use super::{answer, cli, leftover_note, note, open_bundle};
+
+/// `tealight-bundle extract`.
+pub fn run(args: &cli::Extract) -> Result<()> {
+    let (mapped, tail) = open_bundle(&args.bundle)?;
+    leftover_note(&args.bundle, &tail);
+    let pieces = pieces(args, &mapped, &tail)?;
+    fs::create_dir_all(&args.output)
+        .with_context(|| format!("cannot create the folder {}", args.output.display()))?;
+    let mut progress = Progress::new(
+        "extracting",
+        pieces.iter().map(|piece| piece.data.len() as u64).sum(),
+    );
+    let mut made = String::new();
+    for piece in pieces {
+        let target = folder_for(&args.output, &piece.name)?;
+        let mut output = Output::create(&target, args.force, piece.executable)?;
+        let sink = Sink {
+            file: &mut output.file,
+            path: &target,
+        };
+        let bytes = piece.data.len() as u64;
+        let sums = copy(
+            &mut &piece.data[..],
+            mapped.path(),
+            bytes,
+            Some(sink),
+            &mut |bytes| progress.add(bytes),
+        )?;
+        ensure!(
+            sums.sha256 == piece.sha256,
+            "entry `{}`: SHA-256 {} expected, {} found\nhint: the bundle is damaged; fetch it again",
+            piece.name,
+            Sha256Sum(piece.sha256),
+            Sha256Sum(sums.sha256)
+        );
+        output
+            .file
+            .set_len(bytes)
+            .map_err(|error| write_failed(&target, &error))?;
+        commit(&[&output])?;
+        made.push_str(&target.display().to_string());
+        made.push('\n');
+    }
+    drop(progress);
+    for entry in tail
+        .manifest()
+        .entries
+        .iter()
+        .filter(|entry| entry.external)
+    {
+        note(format_args!(
+            "note: `{}` is not in the bundle but beside it",
+            entry.name
+        ));
+    }
+    answer(&made)
+}
+
+/// Something to be written.
+struct Piece<'a> {
+    name: String,
+    data: &'a [u8],
+    sha256: [u8; 32],
+    executable: bool,
+}
+
+fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Vec<Piece<'a>>> {
+    let bytes = mapped.bytes();
+    let piece = |entry: &tealight_bundle::Entry| Piece {
+        name: entry.name.clone(),
+        data: bytes.get(entry.range.clone()).unwrap_or_default(),
+        sha256: entry.sha256,
+        executable: false,
+    };
+    let mut pieces = Vec::new();
+    if args.runtime {
+        let data = bytes
+            .get(..usize::try_from(tail.runtime_end())?)
+            .unwrap_or_default();
+        let name = if Kind::of(data) == Some(Kind::Pe) {
+            "tealight.exe"
+        } else {
+            "tealight"
+        };
+        let sha256 = tail.manifest().runtime.sha256.0;
+        pieces.push(Piece {
+            name: name.to_owned(),
+            data,
+            sha256,
+            executable: true,
+        });
+    }
+    for name in &args.names {
+        let entry = tail.entry(name).with_context(|| {
+            format!(
+                "{}: no entry `{name}`\nhint: `tealight-bundle list` names them",
+                args.bundle.display()
+            )
+        })?;
+        pieces.push(piece(entry));
+    }
+    if pieces.is_empty() {
+        // The head means something only where it stands.
+        pieces.extend(
+            tail.entries()
+                .iter()
+                .filter(|entry| entry.role != Role::Head)
+                .map(piece),
+        );
+    }
+    Ok(pieces)
+}
+
+/// Makes the folders that a name asks for. The name has been checked to lead downwards; the folders on disk must too, so
+/// a link among them is refused.
+fn folder_for(root: &Path, name: &str) -> Result<PathBuf> {
+    let mut path = root.to_owned();
+    let mut parts = name.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        if parts.peek().is_none() {
+            break;
+        }
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error)
+                    .with_context(|| format!("cannot create the folder {}", path.display()));
+            }
+            _ => {}
+        }
+        let found = fs::symlink_metadata(&path)
+            .with_context(|| format!("cannot look at {}", path.display()))?;
+        ensure!(
+            found.is_dir(),
+            "{}: a folder was expected; this is a file or a link, which could lead elsewhere",
+            path.display()
+        );
+    }
+    Ok(path)
+}

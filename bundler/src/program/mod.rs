@@ -1,0 +1,112 @@
+//! The program. Enters: the command line. Leaves: files, an answer on stdout, notes and errors on stderr, an exit code.
+//!
+//! `cli` says what was typed; one module for each command does it; `runtime`, `weights` and `settings` are what goes in, `output` is what comes out.
+
+mod cli;
+mod copy;
+mod extract;
+mod list;
+mod new;
+mod output;
+mod progress;
+mod runtime;
+mod set;
+mod settings;
+mod verify;
+mod weights;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tealight_bundle::{Mapped, Tail, tail};
+
+/// Done.
+const OK: u8 = 0;
+/// Not done; the error is on stderr.
+const FAILED: u8 = 1;
+// 2 is clap's: the command line was not understood.
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    ExitCode::from(match run(cli) {
+        Ok(()) => OK,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            FAILED
+        }
+    })
+}
+
+fn run(cli: cli::Cli) -> Result<()> {
+    output::remove_on_signal()?;
+    match cli.command {
+        None => new::run(&cli.new),
+        Some(cli::Command::New(args)) => new::run(&args),
+        Some(cli::Command::Set(args)) => set::run(&args),
+        Some(cli::Command::List(args)) => list::run(&args),
+        Some(cli::Command::Extract(args)) => extract::run(&args),
+        Some(cli::Command::Verify(args)) => verify::run(&args),
+    }
+}
+
+/// Opens a file that must be a bundle.
+fn open_bundle(path: &Path) -> Result<(Mapped, Tail)> {
+    let mapped = Mapped::open(path)?;
+    let tail = read_tail(&mapped)?;
+    Ok((mapped, tail))
+}
+
+fn read_tail(mapped: &Mapped) -> Result<Tail> {
+    let shown = mapped.path().display();
+    match tail::read(mapped.bytes()).with_context(|| shown.to_string())? {
+        Some(tail) => Ok(tail),
+        None if mapped.bytes().starts_with(b"GGUF") => {
+            bail!(
+                "{shown}: this is a weights file, not a bundle\nhint: make one: tealight-bundle --weights {shown} -o chat"
+            )
+        }
+        None => bail!(
+            "{shown}: not a bundle (no head and no directory found)\n\
+             hint: if it should be one, it was cut off before its weights began"
+        ),
+    }
+}
+
+/// Prints the answer. A reader that closed the pipe has all it wanted.
+fn answer(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line for the person, beside the answer.
+fn note(text: impl std::fmt::Display) {
+    // A stderr that is closed is no reason to stop.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A count of bytes, for people.
+fn human(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+fn leftover_note(path: &Path, tail: &Tail) {
+    if tail.leftover_bytes() > 0 {
+        note(format_args!(
+            "note: {} has {} bytes left over from an interrupted `set`; the next `set` removes them",
+            path.display(),
+            tail.leftover_bytes()
+        ));
+    }
+}

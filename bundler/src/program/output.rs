@@ -1,0 +1,199 @@
+//! Files that appear whole or not at all.
+//!
+//! Enters: the path where a file should be. Leaves: that file, complete and on the medium, or nothing. It is written
+//! under a name of its own beside the target and renamed. Whatever ends the program removes it; after a SIGKILL or a
+//! power cut it stays, under that name, and the next run to the same target removes it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::copy::write_failed;
+
+/// What an unfinished file's name ends in.
+const UNFINISHED: &str = ".tealight-unfinished";
+
+/// Files that a signal must remove. Held locked while files get their final names, so a signal finds all or none of
+/// them renamed.
+static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Makes Ctrl-C and the like remove what is unfinished.
+pub fn remove_on_signal() -> Result<()> {
+    ctrlc::set_handler(|| {
+        let pending = pending();
+        for path in pending.iter() {
+            let _ = fs::remove_file(path);
+        }
+        super::note(if pending.is_empty() {
+            "error: interrupted"
+        } else {
+            "error: interrupted; what was unfinished is removed"
+        });
+        std::process::exit(super::FAILED.into());
+    })
+    .context("cannot watch for Ctrl-C")
+}
+
+/// A file that is being written.
+pub struct Output {
+    pub file: File,
+    unfinished: PathBuf,
+    target: PathBuf,
+    force: bool,
+}
+
+impl Output {
+    /// Begins a file. With `executable`, everybody may run it whom the umask lets.
+    pub fn create(target: &Path, force: bool, executable: bool) -> Result<Output> {
+        check_target(target, force)?;
+        let unfinished = unfinished_path(target)?;
+        let cannot = || format!("cannot create {}", unfinished.display());
+        if let Ok(stale) = OpenOptions::new().write(true).open(&unfinished) {
+            // Only one that nobody holds is stale.
+            match stale.try_lock() {
+                Err(TryLockError::WouldBlock) => bail!(
+                    "{}: another tealight-bundle is writing it\nhint: wait for it to finish",
+                    target.display()
+                ),
+                _ => drop(fs::remove_file(&unfinished)),
+            }
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(
+            &mut options,
+            if executable { 0o777 } else { 0o666 },
+        );
+        #[cfg(not(unix))]
+        let _ = executable;
+        let mut pending = pending();
+        let file = options.open(&unfinished).with_context(cannot)?;
+        pending.push(unfinished.clone());
+        drop(pending);
+        let output = Output {
+            file,
+            unfinished,
+            target: target.to_owned(),
+            force,
+        };
+        // Some file systems cannot lock; then two runs at once are the user's risk.
+        if matches!(output.file.try_lock(), Err(TryLockError::WouldBlock)) {
+            bail!(
+                "{}: another tealight-bundle is writing it",
+                target.display()
+            );
+        }
+        Ok(output)
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where it is now.
+    pub fn unfinished(&self) -> &Path {
+        &self.unfinished
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        let mut pending = pending();
+        if let Some(at) = pending.iter().position(|path| *path == self.unfinished) {
+            pending.swap_remove(at);
+            let _ = fs::remove_file(&self.unfinished);
+        }
+    }
+}
+
+/// Gives the files their names, in this order, once all are on the medium.
+pub fn commit(outputs: &[&Output]) -> Result<()> {
+    for output in outputs {
+        output
+            .file
+            .sync_all()
+            .map_err(|error| write_failed(&output.target, &error))?;
+        check_target(&output.target, output.force)?;
+    }
+    let mut pending = pending();
+    for output in outputs {
+        fs::rename(&output.unfinished, &output.target).with_context(|| {
+            format!(
+                "cannot rename {} to {}",
+                output.unfinished.display(),
+                output.target.display()
+            )
+        })?;
+        pending.retain(|path| *path != output.unfinished);
+    }
+    #[cfg(unix)]
+    for output in outputs {
+        // So that a power cut does not lose the name. Some file systems cannot do it for a folder.
+        let _ = File::open(folder_of(&output.target)).and_then(|folder| folder.sync_all());
+    }
+    Ok(())
+}
+
+/// Refuses what must not be replaced.
+pub fn check_target(target: &Path, force: bool) -> Result<()> {
+    match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = folder_of(target);
+            ensure!(
+                folder.is_dir(),
+                "{}: there is no folder {}",
+                target.display(),
+                folder.display()
+            );
+            Ok(())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot look at {}", target.display())),
+        Ok(found) if found.is_dir() => {
+            bail!(
+                "{}: this is a folder\nhint: name the file to write in it",
+                target.display()
+            )
+        }
+        Ok(found) if !found.is_file() && !found.is_symlink() => {
+            bail!(
+                "{}: this is a device, pipe or socket; a file was expected",
+                target.display()
+            )
+        }
+        Ok(_) if !force => bail!(
+            "{}: the file exists\nhint: --force replaces it",
+            target.display()
+        ),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Whether two paths lead to one existing file.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn unfinished_path(target: &Path) -> Result<PathBuf> {
+    let name = target
+        .file_name()
+        .with_context(|| format!("{}: no file name", target.display()))?;
+    let mut unfinished = name.to_owned();
+    unfinished.push(UNFINISHED);
+    Ok(target.with_file_name(unfinished))
+}
+
+fn pending() -> MutexGuard<'static, Vec<PathBuf>> {
+    PENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,137 @@
+//! The executable in front of a bundle. Knows executables by their first bytes only.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tealight_bundle::{Mapped, tail};
+
+use super::{human, note};
+
+/// Windows does not start an `.exe` longer than this.
+pub const PE_BYTES_MAX: u64 = u32::MAX as u64;
+
+/// What an executable was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Linux and other Unixes.
+    Elf,
+    /// Windows.
+    Pe,
+    /// macOS.
+    MachO,
+}
+
+impl Kind {
+    /// By the first bytes; `None` for anything else.
+    pub fn of(bytes: &[u8]) -> Option<Kind> {
+        let magic: [u8; 4] = *bytes.first_chunk()?;
+        match magic {
+            [0x7f, b'E', b'L', b'F'] => Some(Kind::Elf),
+            [b'M', b'Z', ..] => {
+                let at = bytes
+                    .get(0x3c..0x40)?
+                    .first_chunk()
+                    .map(|at| u32::from_le_bytes(*at))?;
+                let header = bytes.get(usize::try_from(at).ok()?..)?;
+                header.starts_with(b"PE\0\0").then_some(Kind::Pe)
+            }
+            // One architecture, 32 and 64 bits, either byte order; then several in one file.
+            [0xce | 0xcf, 0xfa, 0xed, 0xfe]
+            | [0xfe, 0xed, 0xfa, 0xce | 0xcf]
+            | [0xca, 0xfe, 0xba, 0xbe | 0xbf] => Some(Kind::MachO),
+            _ => None,
+        }
+    }
+}
+
+/// An executable to put in front.
+pub struct Runtime {
+    pub path: PathBuf,
+    pub kind: Kind,
+    /// How much of the file is the executable.
+    pub bytes: u64,
+    /// What its SHA-256 must be, if that is known.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Finds the runtime: the one named, else `tealight` beside this program.
+pub fn find(named: Option<&Path>) -> Result<Runtime> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => beside_program()?,
+    };
+    let mapped = Mapped::open(&path).with_context(|| "the runtime")?;
+    let bytes = mapped.bytes();
+    let Some(kind) = Kind::of(bytes) else {
+        let swapped = if bytes.starts_with(b"GGUF") {
+            " (it is a weights file)"
+        } else {
+            ""
+        };
+        bail!(
+            "{}: not an executable for Linux, Windows or macOS{swapped}\nhint: --runtime names the program `tealight`",
+            path.display()
+        );
+    };
+    // A runtime that is itself a bundle serves without what is behind it.
+    match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
+        None => Ok(Runtime {
+            kind,
+            bytes: bytes.len() as u64,
+            sha256: None,
+            path,
+        }),
+        Some(tail) => {
+            let runtime = Runtime {
+                kind,
+                bytes: tail.runtime_end(),
+                sha256: Some(tail.manifest().runtime.sha256.0),
+                path,
+            };
+            note(format_args!(
+                "note: the runtime {} is itself a bundle; only its first {} are used",
+                runtime.path.display(),
+                human(runtime.bytes)
+            ));
+            Ok(runtime)
+        }
+    }
+}
+
+fn beside_program() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find out where this program is")?;
+    ["tealight", "tealight.exe"]
+        .iter()
+        .map(|name| program.with_file_name(name))
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "no runtime: there is no `tealight` beside {}\nhint: name one with --runtime FILE",
+                program.display()
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executables_are_known_by_their_first_bytes() {
+        let mut pe = vec![0; 0x84];
+        pe[..2].copy_from_slice(b"MZ");
+        pe[0x3c] = 0x80;
+        assert_eq!(Kind::of(&pe), None, "a DOS program");
+        pe[0x80..].copy_from_slice(b"PE\0\0");
+        assert_eq!(Kind::of(&pe), Some(Kind::Pe));
+        pe[0x3f] = 0xff;
+        assert_eq!(Kind::of(&pe), None, "an offset far outside");
+        assert_eq!(Kind::of(b"MZ\0\0"), None);
+        assert_eq!(Kind::of(b"\x7fELF"), Some(Kind::Elf));
+        assert_eq!(Kind::of(&0xfeed_facf_u32.to_le_bytes()), Some(Kind::MachO));
+        assert_eq!(Kind::of(&0xcafe_babe_u32.to_be_bytes()), Some(Kind::MachO));
+        assert_eq!(Kind::of(b"GGUF"), None);
+        assert_eq!(Kind::of(b""), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! A chat template, compiled once and rendered for each request.
+
+use super::{Message, functions};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, context};
+use std::io;
+
+/// What a template may cost: a few hundred thousand steps render the largest conversations; an endless
+/// loop ends in an error.
+const FUEL: u64 = 50_000_000;
+/// A prompt longer than this fits no context.
+const PROMPT_BYTES_MAX: usize = 64 << 20;
+/// Longest template source.
+const SOURCE_BYTES_MAX: usize = 1 << 20;
+
+/// What models without a template are given, as the reference does.
+const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+/// A compiled template with the texts of the model's begin and end tokens.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+/// A template that cannot be used, or refuses the conversation.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// It is not Jinja.
+    #[error("chat template: {0}\nhint: give another one with --chat-template FILE")]
+    Syntax(String),
+    /// It is longer than any template.
+    #[error("chat template: found {0} bytes, expected at most 1048576")]
+    Long(usize),
+    /// It says itself that it does not take this conversation.
+    #[error("the model's chat template does not accept these messages: {0}")]
+    Refused(String),
+    /// It failed while rendering.
+    #[error("chat template failed: {0}\nhint: give another one with --chat-template FILE")]
+    Failed(String),
+}
+
+impl ChatTemplate {
+    /// Compiles a template; `None` gives the default one (`ChatML`).
+    ///
+    /// # Errors
+    /// When it is not a template.
+    pub fn new(source: Option<&str>, bos: String, eos: String) -> Result<Self, TemplateError> {
+        let source = source.unwrap_or(CHATML);
+        if source.len() > SOURCE_BYTES_MAX {
+            return Err(TemplateError::Long(source.len()));
+        }
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|e| TemplateError::Syntax(describe(&e)))?);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(100);
+        functions::install(&mut environment);
+        environment
+            .add_template_owned("chat", source.to_owned())
+            .map_err(|e| TemplateError::Syntax(describe(&e)))?;
+        Ok(Self { environment, source: source.to_owned(), bos, eos })
+    }
+
+    /// The template's text.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The prompt for `messages`, ending where the model's answer begins.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, fails, or does not come to an end.
+    pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
+        let template =
+            self.environment.get_template("chat").map_err(|e| TemplateError::Failed(describe(&e)))?;
+        let values = context! {
+            messages => Serde(messages),
+            add_generation_prompt => true,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+        };
+        let mut out = Capped(Vec::new());
+        match template.render_captured_to(values, &mut out) {
+            Ok(_) => Ok(String::from_utf8_lossy(&out.0).into_owned()),
+            Err(e) if refused(&e) => Err(TemplateError::Refused(e.detail().unwrap_or("").to_owned())),
+            Err(e) => Err(TemplateError::Failed(describe(&e))),
+        }
+    }
+}
+
+/// `raise_exception` is the template speaking, not a fault of it.
+fn refused(e: &minijinja::Error) -> bool {
+    e.kind() == ErrorKind::InvalidOperation && e.detail().is_some() && e.template_source().is_some_and(|s| s.contains("raise_exception"))
+}
+
+fn describe(e: &minijinja::Error) -> String {
+    match e.kind() {
+        ErrorKind::OutOfFuel => format!("it did not end within {FUEL} steps"),
+        ErrorKind::WriteFailure => format!("its output is longer than {PROMPT_BYTES_MAX} bytes"),
+        _ => {
+            let line = e.line().map_or_else(String::new, |l| format!("line {l}: "));
+            format!("{line}{}: {}", e.kind(), e.detail().unwrap_or("no details"))
+        }
+    }
+}
+
+/// Collects output up to a limit.
+struct Capped(Vec<u8>);
+
+impl io::Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > PROMPT_BYTES_MAX {
+            return Err(io::Error::other("too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
+        ChatTemplate::new(Some(source), "<s>".into(), "</s>".into())?.render(messages)
+    }
+
+    #[test]
+    fn python_methods_blocks_and_json_work_as_in_transformers() {
+        let source = "{{ bos_token }}{% for m in messages %}\n{% if m.role.startswith('u') %}\n{{ m['content'].strip() | tojson }}\n{% endif %}\n{% endfor %}";
+        let text = render(source, &[Message::new("user", "  say \"<b>\" é ")]).unwrap();
+        assert_eq!(text, "<s>\"say \\\"<b>\\\" é\"\n");
+        let json = render("{{ {'a': [1, 2], 'b': none} | tojson }}", &[]).unwrap();
+        assert_eq!(json, r#"{"a": [1, 2], "b": null}"#);
+    }
+
+    #[test]
+    fn a_template_that_never_ends_or_floods_is_an_error() {
+        let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        assert!(render(endless, &[]).unwrap_err().to_string().contains("did not end"));
+        let flood = "{% for a in range(99999) %}{{ 'x' * 9999 }}{% endfor %}";
+        assert!(render(flood, &[]).unwrap_err().to_string().contains("longer than"));
+        let deep = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
+        assert!(render(deep, &[]).is_err());
+    }
+
+    #[test]
+    fn a_refusal_and_a_syntax_error_are_told_apart() {
+        let refusal = render("{{ raise_exception('roles must alternate') }}", &[]).unwrap_err();
+        assert!(matches!(refusal, TemplateError::Refused(m) if m == "roles must alternate"));
+        assert!(matches!(render("{% if %}", &[]), Err(TemplateError::Syntax(_))));
+        assert!(matches!(render("{{ nope.a.b }}", &[]), Err(TemplateError::Failed(_))));
+    }
+}

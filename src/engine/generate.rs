@@ -1,0 +1,335 @@
+//! One generation: prompt in, text out piece by piece, until something ends it.
+
+use super::session::{Session, SessionError};
+use crate::sampler::{Sampler, Sampling, log_probabilities};
+use crate::text::TextStream;
+use crate::tokenizer::Tokenizer;
+use std::time::{Duration, Instant};
+
+/// What is to be generated.
+#[derive(Debug, Clone, Default)]
+pub struct Generation {
+    /// The whole prompt.
+    pub prompt: Vec<u32>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Tokens at most; `None`: until the model ends or the context is full.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer and are not part of it.
+    pub stops: Vec<String>,
+    /// Log probabilities wanted: that of each token and of so many likeliest ones.
+    pub logprobs: Option<usize>,
+    /// Whether end tokens are ignored.
+    pub ignore_end: bool,
+}
+
+/// What happens while generating.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// So many tokens of the prompt are computed.
+    Prompt {
+        /// Computed so far, reused ones included.
+        processed: usize,
+        /// All.
+        total: usize,
+        /// Reused from before.
+        reused: usize,
+    },
+    /// Text that may be shown, and the tokens chosen since the last piece.
+    Text {
+        /// The text; it may be empty when tokens form no whole character yet.
+        text: String,
+        /// The tokens, with log probabilities if they were wanted.
+        tokens: Vec<TokenChoice>,
+    },
+}
+
+/// A chosen token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenChoice {
+    /// Its id.
+    pub id: u32,
+    /// Natural logarithm of its probability, if wanted.
+    pub logprob: Option<f32>,
+    /// The likeliest tokens in its place, if wanted.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it, or a stop string.
+    Stop,
+    /// As many tokens as wanted, or as fit the context.
+    Length,
+    /// Nobody wants more.
+    Cancelled,
+}
+
+/// A generation that has ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Why.
+    pub finish: Finish,
+    /// The stop string or end token was the reason; which string, if one.
+    pub stopped_by_text: bool,
+    /// Counts and times.
+    pub timings: Timings,
+}
+
+/// Counts and times of a generation.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Timings {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of these, already computed before.
+    pub reused_tokens: usize,
+    /// Tokens generated, the end token included.
+    pub generated_tokens: usize,
+    /// Time for the prompt.
+    pub prompt_time: Duration,
+    /// Time for the generated tokens.
+    pub generation_time: Duration,
+}
+
+impl Timings {
+    /// Newly computed prompt tokens a second.
+    #[must_use]
+    pub fn prompt_per_second(&self) -> f64 {
+        per_second(self.prompt_tokens - self.reused_tokens, self.prompt_time)
+    }
+
+    /// Generated tokens a second.
+    #[must_use]
+    pub fn generated_per_second(&self) -> f64 {
+        per_second(self.generated_tokens, self.generation_time)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of tokens")]
+fn per_second(tokens: usize, time: Duration) -> f64 {
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
+}
+
+/// Generates, telling `emit` what happens; `wanted` is asked often and ends the generation.
+///
+/// # Errors
+/// When the prompt does not fit, or computing fails. Being cancelled is no error.
+pub fn generate(
+    session: &mut Session,
+    tokenizer: &Tokenizer,
+    request: &Generation,
+    wanted: &dyn Fn() -> bool,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Outcome, SessionError> {
+    let mut pieces = |id: u32, out: &mut Vec<u8>| tokenizer.piece(id, false, out);
+    let is_end = |id| tokenizer.is_end(id);
+    run(session, &mut pieces, &is_end, request, wanted, emit)
+}
+
+/// The loop itself, which knows a tokenizer only as two functions.
+fn run(
+    session: &mut Session,
+    piece: &mut dyn FnMut(u32, &mut Vec<u8>),
+    is_end: &dyn Fn(u32) -> bool,
+    request: &Generation,
+    wanted: &dyn Fn() -> bool,
+    emit: &mut dyn FnMut(Event),
+) -> Result<Outcome, SessionError> {
+    let mut sampler = Sampler::new(request.sampling.clone());
+    let mut stream = TextStream::new(&request.stops);
+    let mut timings = Timings { prompt_tokens: request.prompt.len(), ..Timings::default() };
+    let start = Instant::now();
+    let mut reused = None;
+    let before = session.tokens().iter().zip(&request.prompt).take_while(|(a, b)| a == b).count();
+    let prefilled = session.prefill(&request.prompt, wanted, &mut |processed, total| {
+        let reused = *reused.get_or_insert(before.min(total.saturating_sub(1)));
+        emit(Event::Prompt { processed, total, reused });
+    });
+    let ended = |finish, timings| Outcome { finish, stopped_by_text: false, timings };
+    let mut logits = match prefilled {
+        Ok((logits, reused)) => {
+            timings.reused_tokens = reused;
+            logits
+        }
+        Err(SessionError::Cancelled) => return Ok(ended(Finish::Cancelled, timings)),
+        Err(error) => return Err(error),
+    };
+    timings.prompt_time = start.elapsed();
+
+    let start = Instant::now();
+    let mut bytes = Vec::new();
+    let finish = loop {
+        if request.max_tokens.is_some_and(|max| timings.generated_tokens >= max) {
+            break Finish::Length;
+        }
+        let id = sampler.sample(&logits, session.tokens());
+        timings.generated_tokens += 1;
+        if is_end(id) && !request.ignore_end {
+            break Finish::Stop;
+        }
+        let choice = choose(&logits, id, request.logprobs);
+        bytes.clear();
+        piece(id, &mut bytes);
+        let text = stream.push(&bytes);
+        emit(Event::Text { text, tokens: vec![choice] });
+        if stream.stopped() {
+            break Finish::Stop;
+        }
+        if request.max_tokens.is_some_and(|max| timings.generated_tokens >= max) {
+            break Finish::Length;
+        }
+        // The position after this token must exist for its logits to be of use.
+        if session.tokens().len() + 1 >= session.context() {
+            break Finish::Length;
+        }
+        logits = match session.advance(id, wanted) {
+            Ok(logits) => logits,
+            Err(SessionError::Cancelled) => break Finish::Cancelled,
+            Err(error) => return Err(error),
+        };
+        if !wanted() {
+            break Finish::Cancelled;
+        }
+    };
+    timings.generation_time = start.elapsed();
+    let stopped_by_text = stream.stopped();
+    let rest = stream.finish();
+    if !rest.is_empty() {
+        emit(Event::Text { text: rest, tokens: Vec::new() });
+    }
+    Ok(Outcome { finish, stopped_by_text, timings })
+}
+
+fn choose(logits: &[f32], id: u32, wanted: Option<usize>) -> TokenChoice {
+    match wanted {
+        None => TokenChoice { id, logprob: None, top: Vec::new() },
+        Some(n) => {
+            let (logprob, top) = log_probabilities(logits, id, n);
+            TokenChoice { id, logprob: Some(logprob), top }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::session::Timeline;
+    use super::*;
+    use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A "model" over bytes that continues a fixed text, and counts what it computes.
+    struct Parrot {
+        text: Vec<u8>,
+        len: usize,
+        max: usize,
+        computed: Arc<AtomicUsize>,
+    }
+
+    impl Timeline for Parrot {
+        fn len(&self) -> usize {
+            self.len
+        }
+        fn max(&self) -> usize {
+            self.max
+        }
+        fn truncate(&mut self, len: usize) {
+            self.len = self.len.min(len);
+        }
+        fn forward(
+            &mut self,
+            tokens: &[u32],
+            logits: bool,
+            wanted: &dyn Fn() -> bool,
+        ) -> Result<Vec<f32>, SessionError> {
+            if !wanted() {
+                return Err(SessionError::Cancelled);
+            }
+            self.len += tokens.len();
+            self.computed.fetch_add(tokens.len(), Ordering::Relaxed);
+            let mut out = vec![0.0; 256];
+            out[usize::from(self.text.get(self.len).copied().unwrap_or(0))] = 9.0;
+            Ok(if logits { out } else { Vec::new() })
+        }
+    }
+
+    fn parrot(text: &str, max: usize) -> (Session, Arc<AtomicUsize>) {
+        let computed = Arc::new(AtomicUsize::new(0));
+        let text = text.as_bytes().to_vec();
+        let timeline = Parrot { text, len: 0, max, computed: Arc::clone(&computed) };
+        (Session::new(Box::new(timeline), 4), computed)
+    }
+
+    fn request(prompt: &str) -> Generation {
+        let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+        let prompt = prompt.bytes().map(u32::from).collect();
+        Generation { prompt, sampling, ..Generation::default() }
+    }
+
+    fn play(session: &mut Session, request: &Generation, turns: usize) -> (String, Outcome) {
+        let mut text = String::new();
+        let left = Cell::new(turns);
+        let wanted = || {
+            left.set(left.get().saturating_sub(1));
+            left.get() > 0
+        };
+        let mut piece = |id: u32, out: &mut Vec<u8>| out.push(u8::try_from(id).unwrap());
+        let outcome = run(session, &mut piece, &|id| id == 0, request, &wanted, &mut |event| {
+            if let Event::Text { text: piece, .. } = event {
+                text.push_str(&piece);
+            }
+        });
+        (text, outcome.unwrap())
+    }
+
+    #[test]
+    fn it_ends_at_the_end_token_a_stop_string_and_the_limit() {
+        let (mut session, _) = parrot("Hello, wörld!", 100);
+        let (text, outcome) = play(&mut session, &request("He"), 999);
+        assert_eq!((text.as_str(), outcome.finish), ("llo, wörld!", Finish::Stop));
+        assert!(!outcome.stopped_by_text);
+        let stop = Generation { stops: vec![", w".into()], ..request("He") };
+        let (text, outcome) = play(&mut session, &stop, 999);
+        assert_eq!((text.as_str(), outcome.finish), ("llo", Finish::Stop));
+        assert!(outcome.stopped_by_text);
+        let limit = Generation { max_tokens: Some(4), ..request("He") };
+        let (text, outcome) = play(&mut session, &limit, 999);
+        assert_eq!((text.as_str(), outcome.finish), ("llo,", Finish::Length));
+        assert_eq!(outcome.timings.generated_tokens, 4);
+    }
+
+    #[test]
+    fn a_full_context_ends_the_answer_and_refuses_a_longer_prompt() {
+        let (mut session, _) = parrot("abcdefghijklmnop", 8);
+        let (text, outcome) = play(&mut session, &request("abc"), 999);
+        assert_eq!((text.as_str(), outcome.finish), ("defgh", Finish::Length));
+        let error = session.prefill(&[1; 8], &|| true, &mut |_, _| {}).unwrap_err();
+        assert!(matches!(error, SessionError::ContextFull { prompt: 8, context: 8 }));
+        assert!(matches!(session.prefill(&[], &|| true, &mut |_, _| {}), Err(SessionError::Empty)));
+    }
+
+    #[test]
+    fn the_next_turn_computes_only_what_is_new() {
+        let (mut session, computed) = parrot("user: hi bot: yo user: more bot: ok", 100);
+        play(&mut session, &Generation { max_tokens: Some(3), ..request("user: hi bot:") }, 999);
+        let before = computed.load(Ordering::Relaxed);
+        let (_, outcome) =
+            play(&mut session, &Generation { max_tokens: Some(1), ..request("user: hi bot: yo user: more") }, 999);
+        // " y" is on the timeline; "o" was chosen last and not computed.
+        assert_eq!(outcome.timings.reused_tokens, 15);
+        assert_eq!(computed.load(Ordering::Relaxed) - before, 12);
+    }
+
+    #[test]
+    fn cancelling_stops_in_the_prompt_and_in_the_answer() {
+        let (mut session, computed) = parrot("abcdefghijklmnopqrstuvwxyz", 100);
+        let (_, outcome) = play(&mut session, &request("abcdefghijklmnop"), 3);
+        assert_eq!(outcome.finish, Finish::Cancelled);
+        assert_eq!(computed.load(Ordering::Relaxed), 8);
+        let (text, outcome) = play(&mut session, &request("abc"), 5);
+        assert_eq!(outcome.finish, Finish::Cancelled);
+        assert!(text.len() < 5, "{text}");
+    }
+}

@@ -1,0 +1,168 @@
+//! From a model file to something that answers.
+
+use super::queue::Queue;
+use super::session::{ModelTimeline, Session};
+use crate::chat::{ChatTemplate, TemplateError};
+use crate::kernels::{Compute, Isa};
+use crate::model::{CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec};
+use crate::tokenizer::{Tokenizer, TokenizerError};
+use candle_core::{DType, Device};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Requests that may wait besides the running one.
+const WAITING_MAX: usize = 16;
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Size of the context; 0: what the model was trained on.
+    pub context: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Prompt tokens computed at a time.
+    pub batch: usize,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Element type of the cached keys.
+    pub key_type: DType,
+    /// Element type of the cached values.
+    pub value_type: DType,
+    /// A chat template instead of the file's own.
+    pub template: Option<String>,
+}
+
+/// A loaded model that answers one request at a time.
+pub struct Engine {
+    /// Text to ids and back.
+    pub tokenizer: Tokenizer,
+    /// Messages to prompts.
+    pub template: ChatTemplate,
+    /// What is loaded.
+    pub info: ModelInfo,
+    /// Who may use the session next.
+    pub queue: Queue,
+    session: Mutex<Session>,
+    new_session: Box<dyn Fn() -> candle_core::Result<Session> + Send + Sync>,
+}
+
+/// What is loaded, in words and numbers.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// `general.name`, or the file's.
+    pub name: String,
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Size of the context in use.
+    pub context: usize,
+    /// Size of the context the model was trained on.
+    pub context_train: usize,
+    /// Words of the vocabulary.
+    pub vocab: usize,
+    /// Width of the model.
+    pub embedding: usize,
+    /// Whether the file brings its own chat template.
+    pub has_template: bool,
+    /// Bytes of cache for one position.
+    pub cache_bytes_per_position: usize,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each variant is the error of the step of that name")]
+pub enum LoadError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error("the vocabulary has {tokens} tokens, but `token_embd.weight` has {rows} rows")]
+    Vocabulary { tokens: usize, rows: usize },
+    #[error("making room for the context: {0}")]
+    Cache(#[from] candle_core::Error),
+}
+
+impl Engine {
+    /// Loads the model in `shards`. Reads metadata and small tensors; the weights are read when they are
+    /// first used.
+    ///
+    /// # Errors
+    /// When anything about the file is not as it must be.
+    pub fn load(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, LoadError> {
+        let file = ModelFile::open(shards)?;
+        let spec = spec(&file)?;
+        let tokenizer = Tokenizer::new(&file)?;
+        if tokenizer.len() > spec.n_vocab {
+            return Err(LoadError::Vocabulary { tokens: tokenizer.len(), rows: spec.n_vocab });
+        }
+        let own_template = file.text("tokenizer.chat_template");
+        let template = ChatTemplate::new(
+            options.template.as_deref().or(own_template),
+            tokenizer.bos_text(),
+            tokenizer.eos_text(),
+        )?;
+        let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
+        let shape = CacheShape {
+            layers: spec.layers.len(),
+            kv_heads: spec.n_kv_heads,
+            key_dim: spec.key_dim,
+            value_dim: spec.value_dim,
+            key_type: options.key_type,
+            value_type: options.value_type,
+            max: context,
+        };
+        let info = ModelInfo {
+            name: file.text("general.name").unwrap_or("model").to_owned(),
+            architecture: spec.architecture.clone(),
+            parameters: file.tensors().map(|t| t.elements() as u64).sum(),
+            weight_bytes: file.weight_bytes(),
+            context,
+            context_train: spec.n_ctx_train,
+            vocab: spec.n_vocab,
+            embedding: spec.d_model,
+            has_template: own_template.is_some() || options.template.is_some(),
+            cache_bytes_per_position: shape.bytes_per_position(),
+        };
+        let device = Device::Cpu;
+        let compute = Arc::new(Compute::new(options.isa, options.threads));
+        let weights = Weights::new(&file, &compute, &device);
+        let model = Arc::new(Model::load(spec, weights, &compute, &device)?);
+        let batch = options.batch;
+        let new_session = move || {
+            let cache = crate::model::KvCache::new(shape.clone(), &device)?;
+            let timeline = ModelTimeline::new(Arc::clone(&model), cache);
+            Ok(Session::new(Box::new(timeline), batch))
+        };
+        Ok(Self {
+            tokenizer,
+            template,
+            info,
+            queue: Queue::new(WAITING_MAX),
+            session: Mutex::new(new_session()?),
+            new_session: Box::new(new_session),
+        })
+    }
+
+    /// The session. Take a turn from [`Engine::queue`] first, so that requests come in order.
+    ///
+    /// # Panics
+    /// Never: a session left behind by a panic is replaced by an empty one.
+    pub fn session(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(|poisoned| {
+            let mut session = PoisonError::into_inner(poisoned);
+            if let Ok(fresh) = (self.new_session)() {
+                *session = fresh;
+            }
+            self.session.clear_poison();
+            session
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! The engine: one loaded model, one timeline of computed tokens, and whoever waits for it.
+//!
+//! Enters: prompts as token ids and how to continue them. Leaves: text, piece by piece. Knows nothing
+//! of HTTP or terminals. [`Engine`] is shared; [`Session`] is the one thing that changes, and is used in
+//! turns given out by [`Queue`].
+
+mod generate;
+mod load;
+mod queue;
+mod session;
+
+pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
+pub use load::{Engine, LoadError, LoadOptions, ModelInfo};
+pub use queue::{Queue, QueueError, Turn};
+pub use session::{Cancelled, ModelTimeline, Session, SessionError, Timeline};

@@ -1,0 +1,186 @@
+//! One timeline of computed tokens, reused from request to request.
+//!
+//! Callers always give the whole prompt; what of it is already computed is found here.
+
+use crate::model::{KvCache, Model, Wanted};
+use std::sync::Arc;
+
+/// What a session computes on: a model with its cache, or a stand-in in tests.
+pub trait Timeline: Send {
+    /// Positions computed so far.
+    fn len(&self) -> usize;
+    /// Whether none is.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Positions at most.
+    fn max(&self) -> usize;
+    /// Forgets the positions from `len` on.
+    fn truncate(&mut self, len: usize);
+    /// Computes tokens after what is there and returns the logits after the last, if wanted. Looks at
+    /// `wanted` now and then and stops early, unchanged, with [`SessionError::Cancelled`].
+    ///
+    /// # Errors
+    /// When it was cancelled or could not be computed.
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        logits: bool,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, SessionError>;
+}
+
+/// A timeline and the tokens on it.
+pub struct Session {
+    timeline: Box<dyn Timeline>,
+    tokens: Vec<u32>,
+    batch: usize,
+}
+
+/// Why a session could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Nobody wants the result any more.
+    #[error("cancelled")]
+    Cancelled,
+    /// The prompt and at least one more token do not fit.
+    #[error(
+        "the prompt has {prompt} tokens, but the context has room for {context} including the answer\nhint: shorten the conversation, or start with a larger --ctx-size"
+    )]
+    ContextFull {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Size of the context.
+        context: usize,
+    },
+    /// There is nothing to continue.
+    #[error("the prompt is empty: nothing to continue\nhint: this model adds no begin token by itself")]
+    Empty,
+    /// The model could not compute.
+    #[error("computing failed: {0}")]
+    Compute(String),
+}
+
+/// Marks that a computation was given up because nobody wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled;
+
+impl Session {
+    /// A session with nothing computed; `batch` tokens of a prompt are computed at a time.
+    #[must_use]
+    pub fn new(timeline: Box<dyn Timeline>, batch: usize) -> Self {
+        Self { timeline, tokens: Vec::new(), batch: batch.max(1) }
+    }
+
+    /// Size of the context.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.timeline.max()
+    }
+
+    /// The tokens on the timeline.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Makes the timeline hold `prompt` and returns the logits after it, and how many tokens were there
+    /// already. `progress` is told (computed, total) after each batch.
+    ///
+    /// # Errors
+    /// When it does not fit or was cancelled; what was computed stays for the next time.
+    pub fn prefill(
+        &mut self,
+        prompt: &[u32],
+        wanted: &dyn Fn() -> bool,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Vec<f32>, usize), SessionError> {
+        if prompt.is_empty() {
+            return Err(SessionError::Empty);
+        }
+        if prompt.len() >= self.context() {
+            return Err(SessionError::ContextFull { prompt: prompt.len(), context: self.context() });
+        }
+        let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        // The logits after the last token are not kept, so that one is always computed.
+        let reused = common.min(prompt.len() - 1);
+        self.truncate(reused);
+        let mut logits = Vec::new();
+        for batch in prompt[reused..].chunks(self.batch) {
+            let last = self.tokens.len() + batch.len() == prompt.len();
+            logits = self.forward(batch, last, wanted)?;
+            progress(self.tokens.len(), prompt.len());
+        }
+        Ok((logits, reused))
+    }
+
+    /// Computes one more token and returns the logits after it.
+    ///
+    /// # Errors
+    /// When the context is full, or it was cancelled.
+    pub fn advance(&mut self, token: u32, wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, SessionError> {
+        if self.tokens.len() >= self.context() {
+            let context = self.context();
+            return Err(SessionError::ContextFull { prompt: self.tokens.len(), context });
+        }
+        self.forward(&[token], true, wanted)
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        logits: bool,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, SessionError> {
+        let out = self.timeline.forward(tokens, logits, wanted)?;
+        self.tokens.extend_from_slice(tokens);
+        Ok(out)
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.timeline.truncate(len);
+    }
+}
+
+/// A model and its cache.
+pub struct ModelTimeline {
+    model: Arc<Model>,
+    cache: KvCache,
+}
+
+impl ModelTimeline {
+    /// An empty timeline.
+    #[must_use]
+    pub fn new(model: Arc<Model>, cache: KvCache) -> Self {
+        Self { model, cache }
+    }
+}
+
+impl Timeline for ModelTimeline {
+    fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    fn max(&self) -> usize {
+        self.cache.max()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.cache.truncate(len);
+    }
+
+    fn forward(
+        &mut self,
+        tokens: &[u32],
+        logits: bool,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, SessionError> {
+        let which = if logits { Wanted::Last } else { Wanted::None };
+        match self.model.forward_while(tokens, &mut self.cache, which, wanted) {
+            Ok(Some(logits)) => Ok(logits),
+            Ok(None) => Err(SessionError::Cancelled),
+            Err(error) => Err(SessionError::Compute(error.to_string())),
+        }
+    }
+}

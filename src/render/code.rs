@@ -1,0 +1,461 @@
+//! Coloured source code.
+//!
+//! Enters: the language word and the text of a code block, perhaps the same block again with more
+//! text. Leaves: HTML whose coloured parts are `<span class="hl-…">`. It does not know Markdown,
+//! nor which colours the classes have.
+//!
+//! Colouring is bounded by sizes and not by time, so that the same text always gives the same
+//! HTML however it arrived.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use syntect::parsing::{ParseState, Scope, ScopeStack, SyntaxReference, SyntaxSet};
+
+use super::escape::push_escaped;
+
+/// How much of one code block is coloured; the rest is plain.
+const COLOURED_BYTES: usize = 32 * 1024;
+
+/// The longest line that is coloured: matching grows faster than the line does, and a longer
+/// line is minified or data.
+const COLOURED_LINE_BYTES: usize = 512;
+
+/// The longest language word that is shown.
+const LANGUAGE_BYTES: usize = 32;
+
+/// The scopes that colour text, by their first word. Punctuation is left out on purpose: a span
+/// around every comma doubles the page and says nothing.
+const KINDS: [&str; 10] = [
+    "comment", "string", "keyword", "storage", "constant", "entity", "support", "variable",
+    "markup", "invalid",
+];
+
+/// The further words of a scope that become classes: the first of them that a scope has.
+const DETAILS: [&str; 30] = [
+    "attribute-name",
+    "bold",
+    "builtin",
+    "changed",
+    "character",
+    "class",
+    "control",
+    "deleted",
+    "documentation",
+    "escape",
+    "function",
+    "heading",
+    "inserted",
+    "italic",
+    "key",
+    "language",
+    "link",
+    "macro",
+    "modifier",
+    "module",
+    "numeric",
+    "operator",
+    "parameter",
+    "quote",
+    "raw",
+    "regexp",
+    "section",
+    "struct",
+    "tag",
+    "type",
+];
+
+/// The colouring of the code blocks of one piece of Markdown, kept while that piece grows.
+///
+/// Blocks are known by their order. Only lines that were not there before are coloured, so a
+/// block that grows line by line costs what its text costs once.
+#[derive(Default)]
+pub struct Colours {
+    blocks: Vec<Coloured>,
+    next: usize,
+}
+
+impl Colours {
+    /// Starts over at the first block of the same, perhaps longer, piece.
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// Appends the HTML of the next code block's text.
+    pub fn push_html(&mut self, out: &mut String, language: &str, code: &str) {
+        let position = self.next;
+        self.next += 1;
+        if self.blocks.len() <= position {
+            self.blocks.resize_with(position + 1, Coloured::default);
+        }
+        if let Some(block) = self.blocks.get_mut(position) {
+            if block.language != language || !code.starts_with(block.source.as_str()) {
+                *block = Coloured::new(language);
+            }
+            block.push_html(out, code);
+        }
+    }
+}
+
+/// The language word of a code block's info string, safe to show and to put in an attribute.
+pub fn language(info: &str) -> String {
+    info.split(|c: char| c.is_whitespace() || c == ',')
+        .find(|word| !word.is_empty())
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "+#-._".contains(*c))
+        .take(LANGUAGE_BYTES)
+        .collect()
+}
+
+/// One code block: the whole lines seen so far and their HTML.
+#[derive(Default)]
+struct Coloured {
+    language: String,
+    source: String,
+    html: String,
+    painter: Option<Painter>,
+}
+
+impl Coloured {
+    fn new(language: &str) -> Self {
+        Self {
+            language: language.to_owned(),
+            painter: Painter::new(language),
+            ..Self::default()
+        }
+    }
+
+    /// Appends the HTML of `code`, which begins with the source seen before.
+    fn push_html(&mut self, out: &mut String, code: &str) {
+        let mut unfinished = "";
+        for line in code
+            .get(self.source.len()..)
+            .unwrap_or_default()
+            .split_inclusive('\n')
+        {
+            if line.ends_with('\n') {
+                let before = self.source.len();
+                push_line(&mut self.html, self.painter.as_mut(), before, line);
+                self.source.push_str(line);
+            } else {
+                unfinished = line;
+            }
+        }
+        out.push_str(&self.html);
+        if !unfinished.is_empty() {
+            // Painted by a copy: the line comes again, longer.
+            let mut painter = self.painter.clone();
+            push_line(out, painter.as_mut(), self.source.len(), unfinished);
+        }
+    }
+}
+
+/// Appends one line, coloured unless the block or the line is too long for that.
+fn push_line(out: &mut String, painter: Option<&mut Painter>, before: usize, line: &str) {
+    let fits = before + line.len() <= COLOURED_BYTES && line.len() <= COLOURED_LINE_BYTES;
+    match painter {
+        Some(painter) if fits => painter.push_line(out, line),
+        _ => push_escaped(out, line),
+    }
+}
+
+/// A language's parser between two lines.
+#[derive(Clone)]
+struct Painter {
+    state: ParseState,
+    scopes: ScopeStack,
+    /// The class of each scope met so far: asking the library takes a global lock.
+    classes: HashMap<Scope, Role>,
+    /// The library gave up on this block.
+    failed: bool,
+}
+
+/// What a scope means for colour.
+#[derive(Clone)]
+enum Role {
+    /// Text in this scope has these classes.
+    Class(Arc<str>),
+    /// The scope begins text of another language: what is around it no longer colours.
+    Barrier,
+    /// The scope says nothing about colour.
+    None,
+}
+
+impl Painter {
+    fn new(language: &str) -> Option<Self> {
+        let syntax = syntax(language)?;
+        Some(Self {
+            state: ParseState::new(syntax),
+            scopes: ScopeStack::new(),
+            classes: HashMap::new(),
+            failed: false,
+        })
+    }
+
+    fn push_line(&mut self, out: &mut String, line: &str) {
+        let before = out.len();
+        if self.failed || self.try_line(out, line).is_none() {
+            // Once the parser's state is lost, colours would be wrong: the rest stays plain.
+            self.failed = true;
+            out.truncate(before);
+            push_escaped(out, line);
+        }
+    }
+
+    fn try_line(&mut self, out: &mut String, line: &str) -> Option<()> {
+        let state = &mut self.state;
+        // The grammars are data; a mistake in one must not end the program.
+        let operations = catch_unwind(AssertUnwindSafe(|| state.parse_line(line, syntaxes())))
+            .ok()?
+            .ok()?;
+        let mut spans = Spans {
+            out,
+            class: None,
+            space: "",
+        };
+        let mut from = 0;
+        for (position, operation) in operations {
+            if position > from {
+                spans.push(self.class(), line.get(from..position)?);
+                from = position;
+            }
+            self.scopes.apply(&operation).ok()?;
+        }
+        spans.push(self.class(), line.get(from..)?);
+        spans.close();
+        Some(())
+    }
+
+    /// The classes of text under the present scopes: those of the innermost scope that colours.
+    fn class(&mut self) -> Option<Arc<str>> {
+        for scope in self.scopes.scopes.iter().rev() {
+            match self.classes.entry(*scope).or_insert_with(|| role(*scope)) {
+                Role::Class(class) => return Some(Arc::clone(class)),
+                Role::Barrier => return None,
+                Role::None => {}
+            }
+        }
+        None
+    }
+}
+
+/// Writes the pieces of one line, joining neighbours of the same class.
+struct Spans<'a, 'b> {
+    out: &'a mut String,
+    /// The class of the open span.
+    class: Option<Arc<str>>,
+    /// Spaces not yet written: they go into the open span only when more of it follows.
+    space: &'b str,
+}
+
+impl<'b> Spans<'_, 'b> {
+    fn push(&mut self, class: Option<Arc<str>>, text: &'b str) {
+        if text.is_empty() {
+            return;
+        }
+        if text.trim().is_empty() {
+            // Two runs of spaces in a row are rare, and then the first need not wait.
+            push_escaped(self.out, std::mem::replace(&mut self.space, text));
+            return;
+        }
+        if class != self.class {
+            self.close();
+            if let Some(class) = &class {
+                self.out.push_str("<span class=\"");
+                self.out.push_str(class);
+                self.out.push_str("\">");
+            }
+            self.class = class;
+        }
+        push_escaped(self.out, std::mem::take(&mut self.space));
+        // The line's end stays outside, so that the lines of the HTML are whole.
+        let visible = text.trim_end_matches('\n');
+        push_escaped(self.out, visible);
+        self.space = text.get(visible.len()..).unwrap_or_default();
+    }
+
+    /// Ends the open span and writes the spaces after it.
+    fn close(&mut self) {
+        if self.class.take().is_some() {
+            self.out.push_str("</span>");
+        }
+        push_escaped(self.out, std::mem::take(&mut self.space));
+    }
+}
+
+fn role(scope: Scope) -> Role {
+    let name = scope.build_string();
+    let mut atoms = name.split('.');
+    let first = atoms.next().unwrap_or_default();
+    if first == "source" {
+        return Role::Barrier;
+    }
+    if !KINDS.contains(&first) {
+        return Role::None;
+    }
+    match atoms.find(|atom| DETAILS.contains(atom)) {
+        Some(detail) => Role::Class(format!("hl-{first} hl-{detail}").into()),
+        // In some grammars every name is a variable, which is no news.
+        None if first == "variable" => Role::None,
+        None => Role::Class(format!("hl-{first}").into()),
+    }
+}
+
+/// The grammars, loaded at first use.
+fn syntaxes() -> &'static SyntaxSet {
+    static SYNTAXES: OnceLock<SyntaxSet> = OnceLock::new();
+    SYNTAXES.get_or_init(SyntaxSet::load_defaults_newlines)
+}
+
+/// The grammar of a language word, if there is one.
+fn syntax(language: &str) -> Option<&'static SyntaxReference> {
+    let word = language.to_ascii_lowercase();
+    let token = match word.as_str() {
+        "" | "text" | "txt" | "plain" | "plaintext" | "output" => return None,
+        // The set has no TypeScript and no JSX; JavaScript's grammar colours most of both.
+        "ts" | "typescript" | "tsx" | "jsx" | "mjs" | "cjs" | "node" | "javascript" => "js",
+        "python3" | "ipython" => "py",
+        // A Dockerfile is mostly shell commands.
+        "shell" | "console" | "shell-session" | "shellscript" | "ksh" | "docker" | "dockerfile"
+        | "containerfile" => "sh",
+        "golang" => "go",
+        "rust" => "rs",
+        "csharp" => "cs",
+        "h++" => "cpp",
+        "objc" | "objectivec" | "objective-c" => "m",
+        "jsonc" | "json5" | "jsonl" | "ndjson" => "json",
+        "toml" | "ini" | "cfg" | "conf" | "dotenv" => "properties",
+        "postgres" | "postgresql" | "mysql" | "sqlite" | "tsql" | "plsql" => "sql",
+        "kotlin" | "kt" | "kts" => "java",
+        "markdown" => "md",
+        "ruby" => "rb",
+        "perl" => "pl",
+        "haskell" => "hs",
+        "patch" => "diff",
+        "elisp" | "emacs-lisp" | "scheme" | "racket" => "lisp",
+        "latex" => "tex",
+        other => other,
+    };
+    syntaxes().find_syntax_by_token(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn html(language: &str, code: &str) -> String {
+        let mut out = String::new();
+        Colours::default().push_html(&mut out, language, code);
+        out
+    }
+
+    #[test]
+    fn language_words_are_reduced_to_safe_characters() {
+        let cases = [
+            ("rust", "rust"),
+            ("  c++ title=x", "c++"),
+            ("rust,ignore", "rust"),
+            ("{.python}", ".python"),
+            ("\"><script>", "script"),
+            ("", ""),
+            ("日本", ""),
+        ];
+        for (info, word) in cases {
+            assert_eq!(language(info), word, "{info:?}");
+        }
+        assert_eq!(language(&"x".repeat(100)).len(), LANGUAGE_BYTES);
+    }
+
+    #[test]
+    fn code_is_coloured_by_few_flat_spans() {
+        assert_eq!(
+            html("rust", "let x = \"<a>\"; // no\n"),
+            "<span class=\"hl-storage hl-type\">let</span> x \
+             <span class=\"hl-keyword hl-operator\">=</span> \
+             <span class=\"hl-string\">&quot;&lt;a&gt;&quot;</span>; \
+             <span class=\"hl-comment\">// no</span>\n"
+        );
+        assert_eq!(html("nosuchlanguage", "a < b\n"), "a &lt; b\n");
+        assert_eq!(html("", "a < b"), "a &lt; b");
+    }
+
+    #[test]
+    fn the_usual_names_of_languages_are_known() {
+        for word in [
+            "rust",
+            "rs",
+            "py",
+            "Python",
+            "js",
+            "javascript",
+            "ts",
+            "typescript",
+            "tsx",
+            "jsx",
+            "sh",
+            "bash",
+            "zsh",
+            "console",
+            "c",
+            "c++",
+            "cpp",
+            "c#",
+            "csharp",
+            "go",
+            "golang",
+            "yml",
+            "yaml",
+            "html",
+            "css",
+            "json",
+            "toml",
+            "sql",
+            "diff",
+            "dockerfile",
+            "java",
+            "kotlin",
+            "ruby",
+            "php",
+            "lua",
+            "r",
+            "scala",
+            "haskell",
+            "perl",
+            "makefile",
+            "xml",
+            "latex",
+            "markdown",
+            "objective-c",
+            "clojure",
+            "erlang",
+            "ocaml",
+            "groovy",
+            "matlab",
+        ] {
+            assert!(syntax(word).is_some(), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_growing_block_gives_what_the_whole_gives() {
+        let code = "/* a\n b */ fn f() {\n    \"x\\n\"\n}\nlet s = r#\"\n\"#;";
+        let mut colours = Colours::default();
+        for (end, _) in code.char_indices().chain([(code.len(), ' ')]) {
+            let part = &code[..end];
+            let mut grown = String::new();
+            colours.rewind();
+            colours.push_html(&mut grown, "rust", part);
+            assert_eq!(grown, html("rust", part));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_plain() {
+        let long = format!("let x = {};\n", "1".repeat(COLOURED_LINE_BYTES));
+        assert_eq!(html("rust", &long), long);
+        let many = "let x = 1;\n".repeat(COLOURED_BYTES / 11 + 100);
+        assert!(html("rust", &many).ends_with(&"let x = 1;\n".repeat(99)));
+    }
+}

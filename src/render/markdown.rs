@@ -1,0 +1,624 @@
+//! One block of Markdown as HTML.
+//!
+//! Enters: a block's source. Leaves: an HTML fragment that holds only elements and attributes
+//! written here: nothing of the source passes as markup. It does not know which block of the
+//! answer this is; what other blocks define (link references) does not exist for it.
+
+use std::borrow::Cow;
+
+use pulldown_cmark::{Alignment, CodeBlockKind, Event, LinkType, Options, Parser, Tag, TagEnd};
+
+use super::code::{Colours, language};
+use super::escape::push_escaped;
+use super::formulas::Formulas;
+use super::links::clickable;
+
+/// The most containers one line may open; a line of more is not written by anyone.
+const LINE_CONTAINERS: usize = 32;
+
+/// The deepest nesting of elements that is written; what is deeper loses its markup.
+const ELEMENT_DEPTH: usize = 64;
+
+/// The model's headings start this much below the page's own.
+const HEADING_SHIFT: usize = 2;
+
+/// The HTML of a block. `colours` may hold what an earlier, shorter state of the same block left.
+pub fn block_html(source: &str, colours: &mut Colours) -> String {
+    let mut out = String::with_capacity(source.len() + source.len() / 4);
+    if source
+        .lines()
+        .any(|line| containers(line) > LINE_CONTAINERS)
+    {
+        out.push_str("<p>");
+        push_escaped(&mut out, source.trim_end());
+        out.push_str("</p>");
+        return out;
+    }
+    colours.rewind();
+    let (text, formulas) = Formulas::extract(source);
+    let options =
+        Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let mut events = Parser::new_ext(&text, options).into_offset_iter();
+    let mut writer = Writer::new(out, &formulas, colours);
+    for (event, range) in events.by_ref() {
+        writer.event(event, text.get(range).unwrap_or_default());
+    }
+    // Definitions make no event, but a list of sources must not vanish.
+    let mut definitions: Vec<_> = events.reference_definitions().iter().collect();
+    definitions.sort_by_key(|(_, definition)| definition.span.start);
+    for (label, definition) in definitions {
+        writer.definition(label, &definition.dest, definition.title.as_deref());
+    }
+    writer.out
+}
+
+/// How many containers (quotes, list items) the start of a line opens.
+fn containers(line: &str) -> usize {
+    let mut count = 0;
+    let mut rest = line;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t']);
+        let unnumbered = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let marker = if unnumbered.len() == rest.len() {
+            rest.strip_prefix(['>', '-', '*', '+'])
+        } else {
+            unnumbered.strip_prefix(['.', ')'])
+        };
+        match marker {
+            // A quote's mark needs no space after it.
+            Some(after) if after.starts_with([' ', '\t']) || rest.starts_with('>') => rest = after,
+            _ => return count,
+        }
+        count += 1;
+    }
+}
+
+/// Writes events as HTML.
+struct Writer<'a> {
+    out: String,
+    formulas: &'a Formulas,
+    colours: &'a mut Colours,
+    /// What closes each open element; empty for one that was too deep to be written.
+    closers: Vec<Cow<'static, str>>,
+    /// The code block, raw HTML or image that is being read.
+    pending: Option<Pending>,
+    /// Links that are open: a link inside a link is not HTML.
+    links: usize,
+    /// The columns of the open table, the next cell's column, and whether its head is open.
+    columns: Vec<Alignment>,
+    column: usize,
+    head: bool,
+}
+
+/// An element whose content is read whole before it is written.
+enum Pending {
+    Code {
+        language: String,
+        text: String,
+    },
+    Html {
+        text: String,
+    },
+    Image {
+        target: String,
+        alt: String,
+        nested: usize,
+    },
+}
+
+impl<'a> Writer<'a> {
+    fn new(out: String, formulas: &'a Formulas, colours: &'a mut Colours) -> Self {
+        Self {
+            out,
+            formulas,
+            colours,
+            closers: Vec::new(),
+            pending: None,
+            links: 0,
+            columns: Vec::new(),
+            column: 0,
+            head: false,
+        }
+    }
+
+    /// Writes one event; `source` is the Markdown it comes from.
+    fn event(&mut self, event: Event<'_>, source: &str) {
+        if let Some(pending) = self.pending.take() {
+            self.pending = self.continue_pending(pending, event);
+            return;
+        }
+        match event {
+            Event::Start(tag) => self.start(tag, source),
+            Event::End(tag) => self.end(tag),
+            Event::Text(text) => self.formulas.push_html(&mut self.out, &text),
+            Event::Code(text) => {
+                self.out.push_str("<code>");
+                push_escaped(&mut self.out, &self.formulas.restore(&text));
+                self.out.push_str("</code>");
+            }
+            // The last three are syntax that is not switched on.
+            Event::Html(text)
+            | Event::InlineHtml(text)
+            | Event::InlineMath(text)
+            | Event::DisplayMath(text)
+            | Event::FootnoteReference(text) => {
+                push_escaped(&mut self.out, &self.formulas.restore(&text));
+            }
+            Event::SoftBreak => self.out.push('\n'),
+            Event::HardBreak => self.out.push_str("<br>\n"),
+            Event::Rule => self.out.push_str("<hr>"),
+            Event::TaskListMarker(done) => self.out.push_str(if done {
+                "<input type=\"checkbox\" disabled checked> "
+            } else {
+                "<input type=\"checkbox\" disabled> "
+            }),
+        }
+    }
+
+    /// Reads one event into the pending element; gives it back while it is not complete.
+    fn continue_pending(&mut self, mut pending: Pending, event: Event<'_>) -> Option<Pending> {
+        match (&mut pending, event) {
+            (Pending::Code { language, text }, Event::End(TagEnd::CodeBlock)) => {
+                self.code_block(language, text);
+                return None;
+            }
+            (Pending::Html { text }, Event::End(TagEnd::HtmlBlock)) => {
+                self.out.push_str("<pre class=\"raw-html\">");
+                push_escaped(&mut self.out, self.formulas.restore(text).trim_end());
+                self.out.push_str("</pre>");
+                return None;
+            }
+            (
+                Pending::Image {
+                    target,
+                    alt,
+                    nested: 0,
+                },
+                Event::End(TagEnd::Image),
+            ) => {
+                self.image(target, alt);
+                return None;
+            }
+            (Pending::Image { nested, .. }, Event::Start(Tag::Image { .. })) => *nested += 1,
+            (Pending::Image { nested, .. }, Event::End(TagEnd::Image)) => *nested -= 1,
+            (Pending::Image { alt, .. }, Event::SoftBreak | Event::HardBreak) => alt.push(' '),
+            (
+                Pending::Code { text: content, .. }
+                | Pending::Html { text: content }
+                | Pending::Image { alt: content, .. },
+                Event::Text(text) | Event::Code(text) | Event::Html(text) | Event::InlineHtml(text),
+            ) => content.push_str(&text),
+            _ => {}
+        }
+        Some(pending)
+    }
+
+    fn start(&mut self, tag: Tag<'_>, source: &str) {
+        match tag {
+            Tag::Paragraph => self.open("<p>", "</p>"),
+            Tag::Heading { level, .. } => {
+                let level = (level as usize + HEADING_SHIFT).min(6);
+                self.open(&format!("<h{level}>"), format!("</h{level}>"));
+            }
+            Tag::BlockQuote(_) => self.open("<blockquote>", "</blockquote>"),
+            Tag::CodeBlock(kind) => {
+                let language = match kind {
+                    CodeBlockKind::Fenced(info) => language(&self.formulas.restore(&info)),
+                    CodeBlockKind::Indented => String::new(),
+                };
+                self.pending = Some(Pending::Code {
+                    language,
+                    text: String::new(),
+                });
+            }
+            Tag::HtmlBlock => {
+                self.pending = Some(Pending::Html {
+                    text: String::new(),
+                });
+            }
+            Tag::List(None) => self.open("<ul>", "</ul>"),
+            Tag::List(Some(1)) => self.open("<ol>", "</ol>"),
+            Tag::List(Some(first)) => self.open(&format!("<ol start=\"{first}\">"), "</ol>"),
+            Tag::Item => self.open("<li>", "</li>"),
+            Tag::Table(columns) => {
+                self.columns = columns;
+                self.open("<table>", "</tbody></table>");
+            }
+            Tag::TableHead => {
+                self.column = 0;
+                self.head = true;
+                self.open_part("<thead><tr>", "</tr></thead><tbody>");
+            }
+            Tag::TableRow => {
+                self.column = 0;
+                self.open_part("<tr>", "</tr>");
+            }
+            Tag::TableCell => self.cell(),
+            Tag::Emphasis => self.open("<em>", "</em>"),
+            Tag::Strong => self.open("<strong>", "</strong>"),
+            // One tilde means "about" or a range more often than it means deleted text.
+            Tag::Strikethrough if source.starts_with("~~") => self.open("<del>", "</del>"),
+            Tag::Strikethrough => self.open("~", "~"),
+            Tag::Link {
+                link_type,
+                dest_url,
+                ..
+            } => self.link(link_type, &dest_url),
+            Tag::Image { dest_url, .. } => {
+                let target = self.formulas.restore(&dest_url).into_owned();
+                self.pending = Some(Pending::Image {
+                    target,
+                    alt: String::new(),
+                    nested: 0,
+                });
+            }
+            // Syntax that is not switched on.
+            Tag::FootnoteDefinition(_)
+            | Tag::DefinitionList
+            | Tag::DefinitionListTitle
+            | Tag::DefinitionListDefinition
+            | Tag::Superscript
+            | Tag::Subscript
+            | Tag::MetadataBlock(_) => self.open("", ""),
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::TableHead => self.head = false,
+            TagEnd::TableCell => self.column += 1,
+            TagEnd::Link => self.links -= 1,
+            _ => {}
+        }
+        if let Some(closer) = self.closers.pop() {
+            self.out.push_str(&closer);
+        }
+    }
+
+    /// Opens an element, unless it is too deep.
+    fn open(&mut self, tag: &str, closer: impl Into<Cow<'static, str>>) {
+        if self.closers.len() < ELEMENT_DEPTH {
+            self.out.push_str(tag);
+            self.closers.push(closer.into());
+        } else {
+            self.closers.push(Cow::Borrowed(""));
+        }
+    }
+
+    /// Opens a part of a table, when the table itself was opened.
+    fn open_part(&mut self, tag: &str, closer: &'static str) {
+        if self.closers.last().is_some_and(|closer| !closer.is_empty()) {
+            self.out.push_str(tag);
+            self.closers.push(Cow::Borrowed(closer));
+        } else {
+            self.closers.push(Cow::Borrowed(""));
+        }
+    }
+
+    fn cell(&mut self) {
+        let class = match self.columns.get(self.column) {
+            Some(Alignment::Left) => " class=\"align-left\"",
+            Some(Alignment::Center) => " class=\"align-center\"",
+            Some(Alignment::Right) => " class=\"align-right\"",
+            Some(Alignment::None) | None => "",
+        };
+        if self.head {
+            self.open_part(&format!("<th{class}>"), "</th>");
+        } else {
+            self.open_part(&format!("<td{class}>"), "</td>");
+        }
+    }
+
+    fn code_block(&mut self, language: &str, text: &str) {
+        self.out.push_str("<pre class=\"code\"");
+        if !language.is_empty() {
+            self.out.push_str(" data-lang=\"");
+            push_escaped(&mut self.out, language);
+            self.out.push('"');
+        }
+        self.out.push_str("><code>");
+        let text = self.formulas.restore(text);
+        self.colours.push_html(&mut self.out, language, &text);
+        self.out.push_str("</code></pre>");
+    }
+
+    fn link(&mut self, link_type: LinkType, target: &str) {
+        let target = self.formulas.restore(target);
+        let href = if matches!(link_type, LinkType::Email) {
+            clickable(&format!("mailto:{target}"))
+        } else {
+            clickable(&target)
+        };
+        match href {
+            Some(href) if self.links == 0 => {
+                let tag = anchor(&href);
+                self.open(&tag, "</a>");
+            }
+            _ => self.open("", ""),
+        }
+        self.links += 1;
+    }
+
+    /// Writes an image as its description and a link, since the page loads nothing.
+    fn image(&mut self, target: &str, alt: &str) {
+        self.out.push_str("<span class=\"image-link\">");
+        push_escaped(&mut self.out, &self.formulas.restore(alt));
+        self.out.push_str("</span>");
+        if self.links == 0 {
+            self.address(target, " ");
+        }
+    }
+
+    /// Writes a clickable web address after `space`; what is not one is not shown.
+    fn address(&mut self, target: &str, space: &str) {
+        let is_mail = |href: &str| {
+            href.get(..7)
+                .is_some_and(|s| s.eq_ignore_ascii_case("mailto:"))
+        };
+        if let Some(href) = clickable(target).filter(|href| !is_mail(href)) {
+            self.out.push_str(space);
+            self.out.push_str(&anchor(&href));
+            push_escaped(&mut self.out, &href);
+            self.out.push_str("</a>");
+        }
+    }
+
+    /// Writes a link reference definition as the line it was.
+    fn definition(&mut self, label: &str, target: &str, title: Option<&str>) {
+        self.out.push_str("<p class=\"link-definition\">[");
+        push_escaped(&mut self.out, &self.formulas.restore(label));
+        self.out.push_str("]: ");
+        let target = self.formulas.restore(target);
+        let before = self.out.len();
+        self.address(&target, "");
+        if self.out.len() == before {
+            push_escaped(&mut self.out, &target);
+        }
+        if let Some(title) = title {
+            self.out.push(' ');
+            push_escaped(&mut self.out, &self.formulas.restore(title));
+        }
+        self.out.push_str("</p>");
+    }
+}
+
+/// The opening tag of a link. The title shows where it leads, whatever its text says.
+fn anchor(href: &str) -> String {
+    let mut out = String::from("<a href=\"");
+    push_escaped(&mut out, href);
+    out.push_str("\" target=\"_blank\" rel=\"noopener noreferrer nofollow\" title=\"");
+    push_escaped(&mut out, href);
+    out.push_str("\">");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn html(source: &str) -> String {
+        block_html(source, &mut Colours::default())
+    }
+
+    /// What a link to `href` looks like.
+    fn link(href: &str, text: &str) -> String {
+        format!(
+            "<a href=\"{href}\" target=\"_blank\" rel=\"noopener noreferrer nofollow\" \
+             title=\"{href}\">{text}</a>"
+        )
+    }
+
+    #[test]
+    fn markdown_becomes_these_elements() {
+        let cases = [
+            (
+                "a *b* **c** ~~d~~ `e<`",
+                "<p>a <em>b</em> <strong>c</strong> <del>d</del> <code>e&lt;</code></p>",
+            ),
+            ("10~20, 30~40 ~a~", "<p>10~20, 30~40 ~a~</p>"),
+            ("a  \nb\\\nc\nd", "<p>a<br>\nb<br>\nc\nd</p>"),
+            ("# a", "<h3>a</h3>"),
+            ("a\n---", "<h4>a</h4>"),
+            ("###### a", "<h6>a</h6>"),
+            ("---", "<hr>"),
+            (
+                "> a\n> > b",
+                "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>",
+            ),
+            (
+                "- a\n  - b\n- c",
+                "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>",
+            ),
+            (
+                "3. a\n\n4. b",
+                "<ol start=\"3\"><li><p>a</p></li><li><p>b</p></li></ol>",
+            ),
+            ("1. a", "<ol><li>a</li></ol>"),
+            (
+                "- [x] a\n- [ ] b",
+                "<ul><li><input type=\"checkbox\" disabled checked> a</li>\
+                 <li><input type=\"checkbox\" disabled> b</li></ul>",
+            ),
+            (
+                "|a|b|c|d|\n|-|:-|:-:|-:|\n|1|2|3|4|",
+                "<table><thead><tr><th>a</th><th class=\"align-left\">b</th>\
+                 <th class=\"align-center\">c</th><th class=\"align-right\">d</th></tr></thead>\
+                 <tbody><tr><td>1</td><td class=\"align-left\">2</td>\
+                 <td class=\"align-center\">3</td><td class=\"align-right\">4</td></tr></tbody></table>",
+            ),
+            (
+                "```\na<b\n```",
+                "<pre class=\"code\"><code>a&lt;b\n</code></pre>",
+            ),
+            (
+                "```nosuch x\na",
+                "<pre class=\"code\" data-lang=\"nosuch\"><code>a</code></pre>",
+            ),
+            (
+                "    a\n\n    b",
+                "<pre class=\"code\"><code>a\n\nb</code></pre>",
+            ),
+            ("\"a\" -- b...", "<p>&quot;a&quot; -- b...</p>"),
+            ("a[^1]", "<p>a[^1]</p>"),
+            (
+                "&lt;&amp;&copy;&#x202E;&#xFDD0;",
+                "<p>&lt;&amp;©\u{FFFD}\u{FFFD}</p>",
+            ),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(html(source), expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn raw_html_is_shown_and_not_used() {
+        let cases = [
+            (
+                "a <b onclick=x>c</b>",
+                "<p>a &lt;b onclick=x&gt;c&lt;/b&gt;</p>",
+            ),
+            (
+                "<script>\nalert('1')\n</script>",
+                "<pre class=\"raw-html\">&lt;script&gt;\nalert(&#39;1&#39;)\n&lt;/script&gt;</pre>",
+            ),
+            ("<!-- x", "<pre class=\"raw-html\">&lt;!-- x</pre>"),
+            (
+                "| <br> |\n|-|",
+                "<table><thead><tr><th>&lt;br&gt;</th></tr></thead><tbody></tbody></table>",
+            ),
+            ("<div>$x$", "<pre class=\"raw-html\">&lt;div&gt;$x$</pre>"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(html(source), expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn links_and_images() {
+        let a = "https://a.example/";
+        let cases = [
+            (
+                "[b](https://a.example/)".to_owned(),
+                format!("<p>{}</p>", link(a, "b")),
+            ),
+            (
+                "<https://a.example/>".to_owned(),
+                format!("<p>{}</p>", link(a, a)),
+            ),
+            (
+                "<me@a.example>".to_owned(),
+                format!("<p>{}</p>", link("mailto:me@a.example", "me@a.example")),
+            ),
+            ("[b](javascript:alert(1))".to_owned(), "<p>b</p>".to_owned()),
+            (
+                "[b](&#106;avascript:alert)".to_owned(),
+                "<p>b</p>".to_owned(),
+            ),
+            ("[b](<java&#10;script:x>)".to_owned(), "<p>b</p>".to_owned()),
+            (
+                "[b](//a.example) [c](d.html) [e](data:x)".to_owned(),
+                "<p>b c e</p>".to_owned(),
+            ),
+            (
+                "[b](https://a.example/?a=1&b=%22\"c)".to_owned(),
+                format!(
+                    "<p>{}</p>",
+                    link("https://a.example/?a=1&amp;b=%22%22c", "b")
+                ),
+            ),
+            (
+                "[b](https://a.example/$x$)".to_owned(),
+                format!("<p>{}</p>", link("https://a.example/$x$", "b")),
+            ),
+            (
+                "![b *c* `d`](https://a.example/)".to_owned(),
+                format!(
+                    "<p><span class=\"image-link\">b c d</span> {}</p>",
+                    link(a, a)
+                ),
+            ),
+            (
+                "![b](x.png)".to_owned(),
+                "<p><span class=\"image-link\">b</span></p>".to_owned(),
+            ),
+            (
+                "[![b](https://b.example/)](https://a.example/)".to_owned(),
+                format!("<p>{}</p>", link(a, "<span class=\"image-link\">b</span>")),
+            ),
+            (
+                "![a ![b](c) d](e)".to_owned(),
+                "<p><span class=\"image-link\">a b d</span></p>".to_owned(),
+            ),
+            (
+                "[b][1]\n\n[1]: https://a.example/ \"t\"".to_owned(),
+                format!(
+                    "<p>{}</p><p class=\"link-definition\">[1]: {} t</p>",
+                    link(a, "b"),
+                    link(a, a)
+                ),
+            ),
+            (
+                "[b]: <javascript:x>".to_owned(),
+                "<p class=\"link-definition\">[b]: javascript:x</p>".to_owned(),
+            ),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(html(&source), expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn formulas_stand_where_they_were_written() {
+        let x = "<math display=\"inline\"><mi>x</mi></math>";
+        let block = "<math display=\"block\"><mi>x</mi></math>";
+        let cases = [
+            ("a $x$, \\(x\\)", format!("<p>a {x}, {x}</p>")),
+            ("$$\nx\n$$", format!("<p>{block}</p>")),
+            (
+                "1. a\n   \\[\n   x\n   \\]\n2. b",
+                format!("<ol><li>a\n{block}</li><li>b</li></ol>"),
+            ),
+            (
+                "**$x$** _$x$_",
+                format!("<p><strong>{x}</strong> <em>{x}</em></p>"),
+            ),
+            (
+                "`$x$` and `\\(x\\)`",
+                "<p><code>$x$</code> and <code>\\(x\\)</code></p>".to_owned(),
+            ),
+            (
+                "```\n\\(x\\) $x$\n```",
+                "<pre class=\"code\"><code>\\(x\\) $x$\n</code></pre>".to_owned(),
+            ),
+            ("from $5 to $10", "<p>from $5 to $10</p>".to_owned()),
+            ("[$x$](x)", format!("<p>{x}</p>")),
+            (
+                "![$x$](x)",
+                "<p><span class=\"image-link\">$x$</span></p>".to_owned(),
+            ),
+            (
+                "$\\nope<$",
+                "<p><code class=\"math-source\">$\\nope&lt;$</code></p>".to_owned(),
+            ),
+            (
+                "so \\(x + ",
+                "<p>so <code class=\"math-source\">\\(x +</code></p>".to_owned(),
+            ),
+            (
+                "\\[\na\n=\nb",
+                "<p><code class=\"math-source\">\\[\na\n=\nb</code></p>".to_owned(),
+            ),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(html(source), expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_shown_flat() {
+        let quotes = format!("{}a", ">".repeat(10_000));
+        assert_eq!(html(&quotes), format!("<p>{}a</p>", "&gt;".repeat(10_000)));
+        let deep = format!("{}a{}", "*a **b ".repeat(500), "** *".repeat(500));
+        assert!(html(&deep).matches("<em>").count() <= ELEMENT_DEPTH * 8);
+    }
+}

@@ -1,0 +1,99 @@
+//! A model's Markdown as HTML for the page.
+//!
+//! Enters: a text, or a text that is still being written. Leaves: HTML fragments, one per
+//! top-level block, of elements and attributes that a page with a strict content security policy
+//! shows as they are: no raw HTML, no styles, no scripts, no images. It does not know the page,
+//! the connection to it, or the model.
+//!
+//! A text is cut into blocks (`blocks`), and each block is rendered on its own (`markdown`):
+//! its formulas are taken out first (`formulas`, `mathml`), its code is coloured (`code`), and
+//! all that is text leaves through `escape`. Since the cuts depend only on what is already
+//! written, rendering while the text grows and rendering it whole agree.
+
+mod blocks;
+mod code;
+mod escape;
+mod formulas;
+mod links;
+mod markdown;
+mod mathml;
+
+use blocks::Blocks;
+use code::Colours;
+use markdown::block_html;
+
+/// Renders a finished text: one HTML fragment per top-level block.
+///
+/// Link reference definitions hold for their own block only, and are shown as text.
+#[must_use]
+pub fn render(markdown: &str) -> Vec<String> {
+    let mut streamer = Streamer::new();
+    streamer.push(markdown);
+    // All at once, each block is sent exactly once and in order.
+    streamer
+        .update()
+        .into_iter()
+        .map(|(_, html)| html)
+        .collect()
+}
+
+/// Renders an answer while it is being written.
+///
+/// At any moment the last fragment of each block is what [`render`] gives for the text so far.
+#[derive(Default)]
+pub struct Streamer {
+    blocks: Blocks,
+    /// The number of the open block.
+    number: usize,
+    /// What was last sent for the open block.
+    sent: Option<String>,
+    /// The colouring of the open block's code.
+    colours: Colours,
+    /// Text came since the last update.
+    changed: bool,
+}
+
+impl Streamer {
+    /// An answer of which nothing is written yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends text; nothing is rendered yet.
+    pub fn push(&mut self, text: &str) {
+        self.blocks.push(text);
+        self.changed = true;
+    }
+
+    /// The fragments that changed since the last call: block number and HTML.
+    ///
+    /// A block is sent again as long as it is the open one and changes. The call in which the
+    /// next block appears sends the finished one for the last time, if it still changed.
+    pub fn update(&mut self) -> Vec<(usize, String)> {
+        let mut out = Vec::new();
+        if !std::mem::take(&mut self.changed) {
+            return out;
+        }
+        while let Some(source) = self.blocks.next_finished() {
+            let html = block_html(&source, &mut self.colours);
+            if self.sent.as_ref() != Some(&html) {
+                out.push((self.number, html));
+            }
+            self.number += 1;
+            self.sent = None;
+            self.colours = Colours::default();
+        }
+        if let Some(source) = self.blocks.open() {
+            let html = block_html(&source, &mut self.colours);
+            if self.sent.as_ref() != Some(&html) {
+                out.push((self.number, html.clone()));
+                self.sent = Some(html);
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

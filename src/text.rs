@@ -1,0 +1,131 @@
+//! Token bytes to text that can be shown.
+//!
+//! Enters: bytes, token by token. Leaves: text that never holds half a character nor any part of a
+//! stop string. Knows nothing of tokens.
+
+/// Collects bytes and gives out what is surely part of the answer.
+pub struct TextStream {
+    stops: Vec<String>,
+    /// Bytes of an unfinished character.
+    partial: Vec<u8>,
+    /// Text held back because it may begin a stop string.
+    held: String,
+    stopped: bool,
+}
+
+impl TextStream {
+    /// A stream that ends at any of `stops` (empty ones are dropped).
+    #[must_use]
+    pub fn new(stops: &[String]) -> Self {
+        let stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
+        Self { stops, partial: Vec::new(), held: String::new(), stopped: false }
+    }
+
+    /// Adds bytes; returns text that may be shown now. Bytes that are no UTF-8 show as U+FFFD.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.partial.extend_from_slice(bytes);
+        self.decode(false);
+        self.release()
+    }
+
+    /// What is left at the end of an answer.
+    pub fn finish(&mut self) -> String {
+        self.decode(true);
+        let mut rest = self.release();
+        if !self.stopped {
+            rest.push_str(&std::mem::take(&mut self.held));
+        }
+        rest
+    }
+
+    /// Whether a stop string was found; nothing comes out after it.
+    #[must_use]
+    pub fn stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// Moves whole characters from `partial` to `held`; all of it when `end`.
+    fn decode(&mut self, end: bool) {
+        let bytes = std::mem::take(&mut self.partial);
+        let mut rest: &[u8] = &bytes;
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(text) => return self.held.push_str(text),
+                Err(error) => {
+                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    self.held.push_str(&String::from_utf8_lossy(valid));
+                    match error.error_len() {
+                        Some(bad) => {
+                            self.held.push(char::REPLACEMENT_CHARACTER);
+                            rest = &after[bad..];
+                        }
+                        None if end => return self.held.push(char::REPLACEMENT_CHARACTER),
+                        None => return self.partial = after.to_vec(),
+                    }
+                }
+            }
+        }
+    }
+
+    fn release(&mut self) -> String {
+        if self.stopped {
+            return String::new();
+        }
+        let found = self.stops.iter().filter_map(|s| self.held.find(s.as_str())).min();
+        if let Some(at) = found {
+            self.stopped = true;
+            self.held.truncate(at);
+            return std::mem::take(&mut self.held);
+        }
+        let keep = self.stops.iter().map(|s| overlap(&self.held, s)).max().unwrap_or(0);
+        let kept = self.held.split_off(self.held.len() - keep);
+        std::mem::replace(&mut self.held, kept)
+    }
+}
+
+/// Bytes at the end of `text` that may be the beginning of `stop`.
+fn overlap(text: &str, stop: &str) -> usize {
+    let most = text.len().min(stop.len() - 1);
+    (1..=most)
+        .rev()
+        .filter(|&n| text.is_char_boundary(text.len() - n))
+        .find(|&n| stop.as_bytes().starts_with(&text.as_bytes()[text.len() - n..]))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(stops: &[&str], pieces: &[&[u8]]) -> (Vec<String>, bool) {
+        let stops: Vec<String> = stops.iter().map(ToString::to_string).collect();
+        let mut stream = TextStream::new(&stops);
+        let mut out: Vec<String> = pieces.iter().map(|p| stream.push(p)).collect();
+        out.push(stream.finish());
+        (out, stream.stopped())
+    }
+
+    #[test]
+    fn a_character_in_pieces_is_shown_whole() {
+        let (out, _) = stream(&[], &[b"a\xf0\x9f", b"\x98", b"\x80b", b"\xc3"]);
+        assert_eq!(out, ["a", "", "😀b", "", "\u{fffd}"]);
+    }
+
+    #[test]
+    fn invalid_bytes_are_replaced_and_lose_nothing_else() {
+        let (out, _) = stream(&[], &[b"a\xffb", b"\xe2\x28c"]);
+        assert_eq!(out.concat(), "a\u{fffd}b\u{fffd}(c");
+    }
+
+    #[test]
+    fn no_part_of_a_stop_string_is_shown_and_a_false_start_is() {
+        let (out, stopped) = stream(&["</end>"], &[b"x <", b"/e", b"nd", b"> more"]);
+        assert_eq!((out.concat().as_str(), stopped), ("x ", true));
+        let (out, stopped) = stream(&["</end>"], &[b"x </e", b"xtra"]);
+        assert_eq!((out.concat().as_str(), stopped), ("x </extra", false));
+        let (out, _) = stream(&["aab"], &[b"a", b"a", b"a", b"b!"]);
+        assert_eq!(out.concat(), "a");
+        let (out, stopped) = stream(&["é!"], &[b"caf\xc3", b"\xa9", b"?"]);
+        assert_eq!((out.concat().as_str(), stopped), ("café?", false));
+    }
+}

@@ -1,0 +1,451 @@
+// The entry. Enters: what the user does and the server streams. Leaves: changes of state and store, and calls
+// that draw: action -> state (and store) -> view. It holds no markup.
+import * as api from './api.js';
+import { openStore, newId, preference } from './store.js';
+import { setLanguage, preferredLanguage, t } from './i18n.js';
+import { FIELDS, inRange, requestBody, contextSize } from './options.js';
+import { createThread } from './thread.js';
+import { announcer } from './announce.js';
+import { ask, open as openDialog, toast, saveFile } from './dialogs.js';
+import { setUp as setUpSettings, openSettings } from './settings.js';
+import { exportText, importText, ImportError, MAX_MB } from './transfer.js';
+import * as view from './frame.js';
+
+const $ = (id) => document.getElementById(id);
+const composer = $('composer');
+const on = (id, type, act) => $(id).addEventListener(type, act);
+
+const state = {
+	server: 'loading', detail: '', locked: false, props: null, // what the server said
+	heads: [], chat: fresh(), // the list, and the one on screen
+	answer: null, // the answer being written: {chat, message, blocks, changed, …}
+};
+const drafts = new Map(); // unsent text by chat
+
+// ---- drawing
+
+const live = announcer($('live'));
+const thread = createThread({
+	root: $('messages'), scroller: $('scroller'), jump: $('jump'), render: api.render,
+	onAction(action, message, extra) {
+		if (action === 'retry' || action === 'regenerate') answerAgain(message);
+		if (action === 'resend') resend(message, extra);
+	},
+});
+
+function draw() {
+	view.frame(state);
+	view.list(state);
+	view.meter(state);
+	thread.busy(Boolean(state.answer));
+	$('stop').hidden = !state.answer;
+	$('send').hidden = Boolean(state.answer);
+	$('send').disabled = state.server !== 'ready' || state.locked || !composer.value.trim();
+}
+
+let frameAsked = 0;
+function drawAnswerSoon() {
+	frameAsked ||= requestAnimationFrame(() => {
+		frameAsked = 0;
+		const { answer } = state;
+		if (!answer || answer.chat !== state.chat) return;
+		thread.stream(answer);
+		view.meter(state);
+	});
+}
+
+function resize() {
+	if (CSS.supports('field-sizing', 'content')) return;
+	composer.style.height = 'auto';
+	composer.style.height = `${Math.min(composer.scrollHeight, 240)}px`;
+}
+
+// ---- conversations
+
+let store;
+const otherTabs = 'BroadcastChannel' in window ? new BroadcastChannel('tealight') : null;
+
+function fresh() {
+	const now = Date.now();
+	return { id: newId(), title: '', created: now, updated: now, settings: defaults(), messages: [] };
+}
+
+function defaults() {
+	const saved = preference.get('defaults');
+	if (!saved || typeof saved !== 'object') return {};
+	const out = typeof saved.system === 'string' ? { system: saved.system } : {};
+	for (const field of FIELDS) if (inRange(field, saved[field.key])) out[field.key] = saved[field.key];
+	return out;
+}
+
+function titleFrom(text) {
+	const words = text.trim().replace(/\s+/g, ' ');
+	if (words.length <= 48) return words;
+	const cut = words.slice(0, 48);
+	return `${cut.slice(0, cut.lastIndexOf(' ') > 20 ? cut.lastIndexOf(' ') : 48)}…`;
+}
+
+async function save(chat, touched = true) {
+	if (chat.gone) return;
+	if (touched) chat.updated = Date.now();
+	try {
+		await store.put(chat);
+	} catch {
+		return view.storageNotice(t('saveFailed'));
+	}
+	if (touched) await refreshList(chat.id);
+}
+
+async function refreshList(changedId) {
+	state.heads = await store.list();
+	view.list(state);
+	if (changedId) otherTabs?.postMessage(changedId);
+}
+
+otherTabs?.addEventListener('message', async ({ data: id }) => {
+	await refreshList();
+	if (state.chat.id !== id || state.answer?.chat.id === id) return;
+	const changed = await store.get(id);
+	if (changed) show(changed, false);
+});
+
+function show(chat, focus = true) {
+	drafts.set(state.chat.id, composer.value);
+	state.chat = chat;
+	composer.value = drafts.get(chat.id) ?? '';
+	resize();
+	const hash = chat.messages.length ? `#c=${chat.id}` : '';
+	history.replaceState(null, '', location.pathname + location.search + hash);
+	draw();
+	thread.show(chat, state.answer);
+	if (focus) composer.focus();
+}
+
+function newChat() {
+	view.closeDrawer(false);
+	show(state.chat.messages.length ? fresh() : state.chat);
+}
+
+async function openConversation(id) {
+	const { answer } = state;
+	const found = answer?.chat.id === id ? answer.chat : await store.get(id);
+	if (!found) return false;
+	view.closeDrawer(false);
+	show(found, !matchMedia('(pointer: coarse)').matches);
+	return true;
+}
+
+/** The conversation's own object where it is in use, so that changes are not lost. */
+async function take(id) {
+	const inUse = [state.chat, state.answer?.chat].find((one) => one?.id === id);
+	return inUse ?? store.get(id);
+}
+
+async function rename(id) {
+	const chat = await take(id);
+	const title = await ask({ title: t('renameTitle'), label: t('titleLabel'), value: chat.title, ok: t('save') });
+	if (title === null) return;
+	chat.title = title.slice(0, 200);
+	await save(chat);
+	draw();
+}
+
+async function remove(id) {
+	const chat = await take(id);
+	const title = chat.title || t('untitled');
+	if (!(await ask({ title: t('deleteTitle'), text: t('deleteText', { title }), ok: t('delete'), danger: true }))) return;
+	chat.gone = true;
+	if (state.answer?.chat === chat) state.answer.controller.abort();
+	await store.remove(id);
+	await refreshList(id);
+	if (state.chat.id === id) show(fresh());
+	else $('new-chat').focus();
+}
+
+const today = () => new Date().toISOString().slice(0, 10);
+
+async function exportOne(id) {
+	const chat = await take(id);
+	saveFile(`tealight-chat-${today()}.json`, exportText([chat]));
+}
+
+async function exportAll() {
+	const all = (await Promise.all(state.heads.map(({ id }) => take(id)))).filter(Boolean);
+	saveFile(`tealight-chats-${today()}.json`, exportText(all));
+}
+
+async function importFile(file) {
+	try {
+		if (file.size > MAX_MB * 1e6) throw new ImportError('size', { n: MAX_MB });
+		const text = await file.text();
+		const found = importText(text, [...state.heads.map(({ id }) => id), state.chat.id], newId);
+		await store.put(...found);
+		await refreshList('');
+		toast(found.length === 1 ? t('imported1') : t('imported', { n: found.length }));
+	} catch (error) {
+		const { what, values } = error.values ?? {};
+		const details = what ? { ...error.values, what: t(`w_${what}`, values) } : error.values;
+		await ask({ title: t('importFailed'), text: error instanceof ImportError ? t(`i_${error.reason}`, details) : t('e_other', { message: error.message }), ok: t('ok') });
+	}
+}
+
+// ---- answers
+
+function ready() {
+	if (state.answer) live.say(t('waitBusy'));
+	else if (state.server !== 'ready') live.say(t('waitReady'));
+	return !state.answer && state.server === 'ready' && Boolean(store);
+}
+
+function send(text) {
+	const content = text.replace(/^\s*\n|\s+$/g, '');
+	if (!content || !ready()) return false;
+	const { chat } = state;
+	chat.title ||= titleFrom(content);
+	chat.messages.push({ role: 'user', content, created: Date.now(), meta: {} });
+	generate(chat);
+	return true;
+}
+
+function answerAgain(message) {
+	const { messages } = state.chat;
+	if (messages.at(-1) !== message || !ready()) return;
+	messages.pop();
+	generate(state.chat);
+	composer.focus({ preventScroll: true });
+}
+
+function resend(message, text) {
+	const { chat } = state;
+	const at = chat.messages.indexOf(message);
+	if (at < 0 || !ready()) return;
+	chat.messages.length = at;
+	if (at === 0 && chat.title === titleFrom(message.content)) chat.title = '';
+	send(text);
+	composer.focus({ preventScroll: true });
+}
+
+async function generate(chat) {
+	const body = requestBody(state.props, chat);
+	const message = { role: 'assistant', content: '', created: Date.now(), meta: { finish: 'partial', model: state.props?.model_alias ?? '' } };
+	chat.messages.push(message);
+	const answer = {
+		chat, message, controller: new AbortController(), blocks: [], changed: new Set(),
+		phase: 'waiting', percent: 0, total: 0, count: 0, firstAt: 0, finish: '', usage: null,
+	};
+	state.answer = answer;
+	live.start();
+	draw();
+	thread.sync(chat.messages, answer);
+	history.replaceState(null, '', `#c=${chat.id}`);
+	save(chat);
+	let savedLength = 0;
+	const saver = setInterval(() => {
+		if (message.content.length === savedLength) return;
+		savedLength = message.content.length;
+		save(chat, false);
+	}, 1000);
+	let error = null;
+	try {
+		for await (const chunk of api.chat(body, answer.controller.signal)) { receive(answer, chunk); drawAnswerSoon(); }
+		if (!answer.finish) error = { type: 'cut', message: '' };
+	} catch (failure) {
+		error = failure;
+	}
+	clearInterval(saver);
+	conclude(answer, error);
+}
+
+function receive(answer, chunk) {
+	const { message } = answer;
+	const heard = answer.chat === state.chat;
+	const progress = chunk.prompt_progress;
+	if (progress?.total > 0 && !message.content) {
+		if (answer.phase === 'waiting' && heard && progress.processed < progress.total) live.say(t('readingSpoken'));
+		answer.phase = 'reading';
+		answer.total = progress.total;
+		answer.percent = Math.min(100, Math.round((100 * progress.processed) / progress.total));
+	}
+	const choice = chunk.choices?.[0];
+	const piece = choice?.delta?.content;
+	if (typeof piece === 'string' && piece) {
+		answer.phase = 'writing';
+		answer.firstAt ||= performance.now();
+		answer.count += 1;
+		message.content += piece;
+		if (heard) live.feed(piece);
+	}
+	const { block, html } = chunk.html ?? {};
+	if (Number.isInteger(block) && block >= 0 && block <= answer.blocks.length && typeof html === 'string') {
+		answer.blocks[block] = html;
+		answer.changed.add(block);
+	}
+	if (choice?.finish_reason) answer.finish = choice.finish_reason;
+	if (chunk.usage) answer.usage = chunk.usage;
+	if (chunk.timings) answer.timings = chunk.timings;
+}
+
+/** Fills message.meta from how the answer ended. */
+function account({ message, controller, usage, timings, finish, total, count, firstAt }, error) {
+	const { meta } = message;
+	const n = contextSize(state.props);
+	const seconds = (performance.now() - firstAt) / 1000;
+	meta.prompt_tokens = usage?.prompt_tokens ?? total;
+	meta.completion_tokens = usage?.completion_tokens ?? count;
+	if (timings?.prompt_per_second > 0) meta.prompt_per_second = timings.prompt_per_second;
+	const speed = timings?.predicted_per_second ?? (firstAt && count > 4 ? count / seconds : 0);
+	if (speed > 0 && Number.isFinite(speed)) meta.predicted_per_second = speed;
+	if (n) meta.n_ctx = n;
+	if (!error) {
+		meta.finish = finish === 'length' ? 'length' : 'stop';
+		if (finish === 'length' && n && meta.prompt_tokens + meta.completion_tokens >= n) meta.finish = 'context';
+		return;
+	}
+	meta.finish = controller.signal.aborted ? 'aborted' : 'error';
+	if (controller.signal.aborted) return;
+	if (error instanceof api.ApiError) {
+		meta.error = error.status === 401 || error.status === 413 ? String(error.status) : error.type || 'other';
+		if (error.info.n_prompt_tokens > 0) meta.prompt_tokens = error.info.n_prompt_tokens;
+		if (error.info.n_ctx > 0) meta.n_ctx = error.info.n_ctx;
+	} else {
+		meta.error = error.type === 'cut' ? 'cut' : error instanceof SyntaxError ? 'other' : 'offline';
+	}
+	meta.error_message = error.message.slice(0, 500);
+}
+
+function conclude(answer, error) {
+	const { chat, message } = answer;
+	account(answer, error);
+	state.answer = null;
+	save(chat);
+	if (chat === state.chat) {
+		thread.finish(answer, !error);
+		live.finish(message.meta.finish === 'aborted' ? t('stopped') : message.meta.finish === 'stop' ? t('finished') : $('messages').querySelector('.message:last-child .notice p').textContent);
+	}
+	const hadFocus = document.activeElement === $('stop');
+	draw();
+	if (hadFocus) composer.focus();
+	if (message.meta.finish === 'error') poll();
+}
+
+// ---- the server
+
+let pollTimer;
+let polling = false;
+async function poll() {
+	clearTimeout(pollTimer);
+	if (polling) return;
+	polling = true;
+	let wait = 5000;
+	let next = state.server;
+	try {
+		await api.health().catch((error) => { if (error.status !== 401) throw error; });
+		if (next !== 'ready' || !state.props) state.props = await api.props(state.locked);
+		next = 'ready';
+		state.locked = false;
+	} catch (error) {
+		if (error.status === 401) { state.locked = true; next = 'loading'; }
+		else if (error.type === 'no_weights') { next = 'no-weights'; state.detail = error.message; wait = 3000; }
+		else if (error instanceof api.ApiError) { next = 'loading'; wait = 600; }
+		else if (error.name !== 'TimeoutError') { next = 'offline'; wait = 1500; }
+	}
+	polling = false;
+	const changed = next !== state.server;
+	state.server = next;
+	draw();
+	if (changed && next === 'ready') thread.redraw();
+	pollTimer = setTimeout(poll, wait);
+}
+
+api.onKeyNeeded(async (rejected) => {
+	for (let wrong = rejected; ;) {
+		const key = await ask({ title: t('keyTitle'), text: t(wrong ? 'keyWrong' : 'keyText'), label: t('keyLabel'), ok: t('keyOk'), secret: true });
+		if (key === null || /^[\x21-\x7e]+$/.test(key)) return key; // others cannot stand in a header
+		wrong = true;
+	}
+});
+
+// ---- wiring
+
+function submit() {
+	const text = composer.value;
+	composer.value = '';
+	if (!send(text)) composer.value = text;
+	resize();
+	draw();
+}
+
+function useLanguage(code) {
+	setLanguage(code);
+	view.retranslate();
+	if (store && !store.persistent) view.storageNotice(t('memoryOnly'));
+	draw();
+	thread.show(state.chat, state.answer);
+}
+
+function wire() {
+	on('form', 'submit', (event) => { event.preventDefault(); submit(); });
+	composer.addEventListener('input', () => { resize(); $('send').disabled = state.server !== 'ready' || !composer.value.trim(); });
+	composer.addEventListener('keydown', (event) => {
+		if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+		event.preventDefault();
+		submit();
+	});
+	on('stop', 'click', () => state.answer?.controller.abort());
+	on('new-chat', 'click', newChat);
+	on('notice-new', 'click', newChat);
+	on('samples', 'click', (event) => {
+		if (!event.target.matches('.sample')) return;
+		composer.value = event.target.textContent;
+		composer.focus();
+		submit();
+	});
+	on('search', 'input', () => view.list(state));
+	view.onList((action, id) => ({ open: openConversation, rename, delete: remove, export: exportOne })[action](id));
+	on('export-all', 'click', exportAll);
+	on('import', 'click', () => $('import-file').click());
+	on('import-file', 'change', async ({ target }) => {
+		const [file] = target.files;
+		if (file) await importFile(file);
+		target.value = '';
+	});
+	on('skip', 'click', (event) => { event.preventDefault(); composer.focus(); });
+	on('help-open', 'click', () => openDialog($('help')));
+	on('banner-button', 'click', () => { state.locked = false; poll(); });
+	on('settings-open', 'click', async () => {
+		const { chat } = state;
+		const chosen = await openSettings(state.props, chat.settings);
+		if (!chosen) return;
+		chat.settings = chosen.settings;
+		if (chosen.asDefault) preference.set('defaults', chosen.settings);
+		if (chat.messages.length) await save(chat);
+	});
+	setUpSettings({
+		theme: preference.get('theme') ?? 'system',
+		onLanguage(code) { preference.set('language', code); useLanguage(code); },
+		onTheme(theme) { preference.set('theme', theme); dispatchEvent(new CustomEvent('tealight:theme', { detail: theme })); },
+	});
+	document.addEventListener('keydown', (event) => {
+		if (event.key === 'Escape' && !document.querySelector('dialog[open]') && !event.defaultPrevented && !event.isComposing) {
+			if (!view.closeDrawer(true)) state.answer?.controller.abort();
+		}
+		if (!event.altKey || !event.shiftKey || event.ctrlKey || event.metaKey || document.querySelector('dialog[open]')) return;
+		const act = { KeyN: newChat, KeyM: () => { view.closeDrawer(false); composer.focus(); } }[event.code];
+		if (act) { event.preventDefault(); act(); }
+	});
+	document.addEventListener('visibilitychange', () => { if (!document.hidden) poll(); });
+}
+
+async function start() {
+	setLanguage(preference.get('language') ?? preferredLanguage());
+	view.retranslate();
+	wire();
+	draw();
+	poll();
+	store = await openStore();
+	if (!store.persistent) view.storageNotice(t('memoryOnly'));
+	await refreshList();
+	if (!(location.hash.startsWith('#c=') && await openConversation(location.hash.slice(3)))) show(state.chat, !matchMedia('(pointer: coarse)').matches);
+}
+
+start();

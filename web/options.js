@@ -1,0 +1,56 @@
+// Enters: /props and a conversation's settings (only what differs from the bundle's defaults). Leaves: the
+// values in force, and the body of a request. Does not know: elements, the network.
+
+export const FIELDS = [
+	{ key: 'temperature', min: 0, max: 5, step: 0.1, main: true },
+	{ key: 'max_tokens', min: -1, max: 1000000, step: 1, main: true },
+	{ key: 'top_k', min: 0, max: 100000, step: 1 },
+	{ key: 'top_p', min: 0, max: 1, step: 0.01 },
+	{ key: 'min_p', min: 0, max: 1, step: 0.01 },
+	{ key: 'repeat_penalty', min: 0.1, max: 5, step: 0.05 },
+	{ key: 'presence_penalty', min: -2, max: 2, step: 0.1 },
+	{ key: 'frequency_penalty', min: -2, max: 2, step: 0.1 },
+	{ key: 'seed', min: -1, max: 4294967295, step: 1 },
+];
+const FALLBACK = { temperature: 0.8, max_tokens: -1, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: -1 };
+
+export function inRange(field, value) {
+	return Number.isFinite(value) && value >= field.min && value <= field.max && (field.step !== 1 || Number.isInteger(value));
+}
+
+/** The bundle's own values: {system, temperature, …}. */
+export function bundleDefaults(props) {
+	const params = props?.default_generation_settings?.params ?? {};
+	const out = { system: String(props?.tealight?.system_prompt ?? '') };
+	for (const field of FIELDS) {
+		const value = field.key === 'max_tokens' ? params.max_tokens ?? params.n_predict : params[field.key];
+		out[field.key] = typeof value === 'number' && inRange(field, value) ? Number(value.toFixed(4)) : FALLBACK[field.key];
+	}
+	return out;
+}
+
+export const effective = (props, settings) => ({ ...bundleDefaults(props), ...settings });
+
+/** Of `values`, what differs from the bundle's defaults. */
+export function differing(props, values) {
+	const base = bundleDefaults(props);
+	return Object.fromEntries(Object.entries(values).filter(([key, value]) => base[key] !== value));
+}
+
+export const contextSize = (props) => Number(props?.n_ctx ?? props?.default_generation_settings?.n_ctx) || 0;
+
+/** The body of a chat request for the messages so far. Messages that
+ * were too long for the model stay behind. Two by the same role in a row become one: many templates refuse them. */
+export function requestBody(props, { settings, messages }) {
+	const { system, ...numbers } = settings;
+	const prompt = (system ?? bundleDefaults(props).system).trim();
+	const sent = prompt ? [{ role: 'system', content: prompt }] : [];
+	for (const [i, { role, content }] of messages.entries()) {
+		const { error } = messages[i + 1]?.meta ?? {};
+		if (!content || (role === 'user' && (error === 'exceed_context_size_error' || error === '413'))) continue;
+		const last = sent.at(-1);
+		if (last?.role === role) last.content += `\n\n${content}`;
+		else sent.push({ role, content });
+	}
+	return { messages: sent, stream: true, stream_options: { include_usage: true }, return_progress: true, render: 'html', ...numbers };
+}
