@@ -1,9 +1,21 @@
-//! tealight.
+//! tealight: a language model in one file.
+//!
+//! The flow is one way: a mapped file ([`source`]) → weights and metadata ([`model`], [`tokenizer`]) →
+//! an [`engine`] that turns prompts into text → the [`server`] and its page, or the [`terminal`].
+//! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens, [`mod@text`] and
+//! [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for.
+//! The container lives in the crate `tealight_bundle`. See `docs/architecture.md`.
+
 pub mod chat;
+pub mod cli;
+pub mod config;
 pub mod engine;
 pub mod kernels;
 pub mod model;
 pub mod render;
 pub mod sampler;
+pub mod server;
+pub mod source;
+pub mod terminal;
 pub mod text;
 pub mod tokenizer;

@@ -1,1 +1,256 @@
-fn main(){}
+//! The one executable: finds its weights, reads its settings, and serves, chats or reports.
+
+use anyhow::Context as _;
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tealight::cli::{self, Command, Flags};
+use tealight::config::{Config, Layer, Origin};
+use tealight::engine::{Engine, LoadOptions};
+use tealight::kernels::Isa;
+use tealight::model::Shard;
+use tealight::server::{self, Model, Page, State};
+use tealight::source::{self, NO_WEIGHTS, Program};
+use tealight::terminal::{self, Interrupt};
+use tealight_bundle::args::Args;
+use tealight_bundle::tail::Role;
+
+/// Exit code of a wrong command line, as clap has it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => {
+                let _ = usage.print();
+                ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(USAGE))
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(arguments: &[OsString]) -> anyhow::Result<()> {
+    let (command, rest) = cli::command(arguments);
+    if command == Command::Bench {
+        return bench(rest);
+    }
+    let user = cli::parse(rest)?;
+    let program = Program::open();
+    if command == Command::Verify {
+        return print(&terminal::verify(&program?)?);
+    }
+    // A damaged own tail matters only to who needs it.
+    let program = match (program, &user.model) {
+        (Ok(program), _) => Some(program),
+        (Err(error), None) => return Err(error.into()),
+        (Err(error), Some(_)) => {
+            eprintln!("warning: {error}");
+            None
+        }
+    };
+    let print_config = user.print_config;
+    let config = Config::resolve(&layers(program.as_ref(), user)?)?;
+    if print_config {
+        return print(&config.listing);
+    }
+    if !config.quiet {
+        config.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    }
+    let weights = || -> anyhow::Result<Option<Vec<Shard>>> {
+        match (&config.model, &program) {
+            (Some(path), _) => Ok(Some(source::open(path)?)),
+            (None, Some(program)) => Ok(program.weights()?),
+            (None, None) => Ok(None),
+        }
+    };
+    if command == Command::Info {
+        let program = program.as_ref().context("the program's own file cannot be read")?;
+        return print(&terminal::info(program, weights()?)?);
+    }
+    if command == Command::Chat || config.prompt.is_some() || config.prompt_file.is_some() {
+        let shards = weights()?.context(NO_WEIGHTS)?;
+        let engine = Engine::load(shards, &load_options(&config))?;
+        let interrupt = Arc::new(Interrupt::default());
+        let raised = Arc::clone(&interrupt);
+        // Nobody looks at a second Ctrl-C in a row: the program waits for input, and ends.
+        let _ = ctrlc::set_handler(move || {
+            if raised.raise() {
+                std::process::exit(130);
+            }
+        });
+        return match command {
+            Command::Chat => terminal::chat(&engine, &config, &interrupt),
+            _ => terminal::complete(&engine, &config, &interrupt),
+        };
+    }
+    let shards = weights()?;
+    serve(config, program, shards)
+}
+
+/// The layers of the configuration, the strongest last.
+fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> {
+    let mut layers = Vec::new();
+    if let Some(program) = program {
+        let mut flags = match program.text(Role::Args) {
+            None => Flags::default(),
+            Some(text) => {
+                let args = Args::parse(text.as_bytes()).context("the bundle's default arguments")?;
+                let all: Vec<OsString> = args.around(std::iter::empty::<OsString>());
+                cli::parse(&all).context("the bundle's default arguments")?
+            }
+        };
+        flags.text.system_prompt = program.text(Role::SystemPrompt).or(flags.text.system_prompt);
+        flags.text.chat_template = program.text(Role::ChatTemplate).or(flags.text.chat_template);
+        layers.push(Layer { origin: Origin::Bundle, flags });
+    }
+    for (variable, arguments) in cli::environment_arguments(&|name| std::env::var_os(name)) {
+        let flags = cli::parse(&arguments).with_context(|| format!("environment variable {variable}"))?;
+        layers.push(Layer { origin: Origin::Environment(variable), flags });
+    }
+    layers.push(Layer { origin: Origin::Flag, flags: user });
+    Ok(layers)
+}
+
+fn load_options(config: &Config) -> LoadOptions {
+    LoadOptions {
+        context: config.context,
+        threads: config.threads,
+        batch: config.batch,
+        isa: config.isa,
+        key_type: config.key_type,
+        value_type: config.value_type,
+        template: config.template.clone(),
+    }
+}
+
+/// Serves the page at once, and the model as soon as it is loaded.
+fn serve(config: Config, program: Option<Program>, shards: Option<Vec<Shard>>) -> anyhow::Result<()> {
+    let page = Page::new(config.page.as_deref(), program.as_ref()).context("--path")?;
+    let name = program.as_ref().and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
+    let listener = server::bind(&config)?;
+    let url = url(&listener, &config)?;
+    let (quiet, browser) = (config.quiet, config.browser);
+    let options = load_options(&config);
+    let state = Arc::new(State::new(config, page, name, &listener));
+    let stop = Arc::new(AtomicBool::new(false));
+    end_on_interrupt(&listener, &stop)?;
+    let accepting = {
+        let (state, stop, listener) = (Arc::clone(&state), Arc::clone(&stop), listener.try_clone()?);
+        std::thread::spawn(move || server::run(&listener, &state, &stop))
+    };
+    println!("{url}");
+    let _ = std::io::stdout().flush();
+    if browser && has_display() && webbrowser::open(&url).is_err() && !quiet {
+        eprintln!("no browser could be opened; open the address above in one");
+    }
+    match shards {
+        None => {
+            eprintln!("{NO_WEIGHTS}");
+            state.set_model(Model::Missing(NO_WEIGHTS.to_owned()));
+        }
+        Some(shards) => match Engine::load(shards, &options) {
+            Ok(engine) => {
+                if !quiet {
+                    eprintln!("{}", greeting(&engine, &options));
+                }
+                state.set_model(Model::Ready(Arc::new(engine)));
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                state.set_model(Model::Failed(error.to_string()));
+            }
+        },
+    }
+    let _ = accepting.join();
+    Ok(())
+}
+
+fn greeting(engine: &Engine, options: &LoadOptions) -> String {
+    let info = &engine.info;
+    format!(
+        "{}: {:.0} million parameters, context {}, {} threads, {}. Press Ctrl-C to end.",
+        info.name,
+        info.parameters as f64 / 1e6,
+        info.context,
+        options.threads,
+        options.isa
+    )
+}
+
+/// The address to open: a name or number that a browser reaches this server by.
+fn url(listener: &TcpListener, config: &Config) -> anyhow::Result<String> {
+    let address = listener.local_addr()?;
+    let ip = match address.ip() {
+        ip if ip.is_unspecified() && ip.is_ipv6() => "[::1]".to_owned(),
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+    };
+    Ok(format!("http://{ip}:{}{}/", address.port(), config.prefix))
+}
+
+/// Ctrl-C, SIGTERM and a closed terminal end the program cleanly.
+fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let stop = Arc::clone(stop);
+    let address = listener.local_addr()?;
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        // The accepting thread sees the flag at its next connection: this one.
+        let loopback = match address.ip() {
+            ip if ip.is_unspecified() && ip.is_ipv6() => std::net::Ipv6Addr::LOCALHOST.into(),
+            ip if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let _ = std::net::TcpStream::connect((loopback, address.port()));
+    })
+    .context("setting the handler of Ctrl-C")
+}
+
+/// Whether there is anything to show a browser on. Without a display a text browser would take over
+/// the terminal.
+fn has_display() -> bool {
+    let unix = cfg!(all(unix, not(target_os = "macos")));
+    !unix || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
+}
+
+fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
+    let flags = cli::parse_bench(arguments)?;
+    let shards = match &flags.model {
+        Some(path) => source::open(path)?,
+        None => Program::open()?.weights()?.context(NO_WEIGHTS)?,
+    };
+    let mut named = Vec::new();
+    if let Some(threads) = flags.threads {
+        named.extend(["--threads".into(), threads.to_string().into()]);
+    }
+    if let Some(isa) = &flags.isa {
+        named.extend(["--isa".into(), isa.into()]);
+    }
+    let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: cli::parse(&named)? }])?;
+    let context = flags.depth + flags.prompt.max(flags.generate) + 8;
+    let engine = Engine::load(shards, &LoadOptions { context, ..load_options(&config) })?;
+    if !flags.json && std::io::stderr().is_terminal() {
+        let isa: Isa = config.isa;
+        eprintln!("{}, {} threads, {isa}", engine.info.name, config.threads);
+    }
+    print(&terminal::bench(&engine, &flags)?)
+}
+
+/// Prints an answer; a closed pipe is a success.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("writing to stdout"),
+        _ => Ok(()),
+    }
+}

@@ -6,11 +6,23 @@ use serde::Serialize as _;
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Marks an error as the template's own word (`raise_exception`), not a fault of it.
+#[derive(Debug)]
+pub(super) struct Raised;
+
+impl std::fmt::Display for Raised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("raised by the template")
+    }
+}
+
+impl std::error::Error for Raised {}
+
 /// Adds them to an environment.
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, message))
+        Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
     environment.add_function("strftime_now", |format: String| strftime(&format, now()));
     environment.add_filter("tojson", to_json);

@@ -93,9 +93,8 @@ impl ChatTemplate {
     }
 }
 
-/// `raise_exception` is the template speaking, not a fault of it.
 fn refused(e: &minijinja::Error) -> bool {
-    e.kind() == ErrorKind::InvalidOperation && e.detail().is_some() && e.template_source().is_some_and(|s| s.contains("raise_exception"))
+    std::error::Error::source(e).is_some_and(<dyn std::error::Error>::is::<functions::Raised>)
 }
 
 fn describe(e: &minijinja::Error) -> String {

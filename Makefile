@@ -1,0 +1,86 @@
+# What can be asked for: `make help`. Needs Rust, a C compiler, make and Python 3 with pip; what is missing is named in
+# one line. Everything made here lies in folders that git ignores: target, models, dist, .venv.
+
+CARGO ?= cargo
+PYTHON ?= python3
+export CARGO PYTHON
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RUNTIME := $(TARGET)/release/tealight
+BUNDLER := $(TARGET)/release/tealight-bundle
+MODEL := models/smollm2-135m-instruct-q4_1.gguf
+BUNDLE := dist/smollm2
+
+.DELETE_ON_ERROR:
+.PHONY: help run bundle build model test test-rust test-e2e check fmt clippy deny clean distclean \
+	need-build need-python need-test FORCE
+
+help: ## this list
+	@echo 'tealight: one file that holds a language model, its engine and a chat page'
+	@echo
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name about; do \
+		printf '  make %-10s %s\n' "$$name" "$$about"; done
+	@echo
+	@echo 'NOBROWSER=1 make run   only prints the address;   make run ARGS="--port 9000"   passes arguments on'
+	@echo 'CHROME=/path make test   names the browser to test the page with'
+
+run: bundle ## build, get the default model, make dist/smollm2 and start it
+	./$(BUNDLE) $(if $(NOBROWSER),--nobrowser) $(ARGS)
+
+bundle: $(BUNDLE) ## build, get the default model and make dist/smollm2
+
+build: need-build ## the two programs, optimized
+	$(CARGO) build --release --workspace
+
+test: need-build need-python need-test ## set up all that is needed and run every test, on real models too
+	$(PYTHON) tools/models.py get tests
+	@sh tools/venv.sh .venv tests/requirements.txt
+	$(CARGO) build --release --workspace
+	@$(MAKE) --no-print-directory test-rust test-e2e
+
+test-rust:
+	$(CARGO) test --release --workspace
+
+# E2E="-k page -x" passes arguments on to pytest.
+test-e2e:
+	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e $(E2E)
+
+check: need-build need-python fmt deny clippy ## formatting, lints, licences of dependencies
+
+fmt:
+	$(CARGO) fmt --all --check
+
+# With the profile of the build: its build scripts and macros are used again.
+clippy:
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+deny:
+	@sh tools/deny.sh
+
+clean: ## remove what was built (models and .venv stay)
+	rm -rf dist
+	$(CARGO) clean
+
+distclean: clean
+	rm -rf models .venv
+
+model: $(MODEL)
+
+need-build:
+	@sh tools/need.sh build
+need-python:
+	@sh tools/need.sh python
+need-test:
+	@sh tools/need.sh test
+
+# Cargo and models.py know best what is up to date; asked each time, they leave what is whole untouched, and then the
+# bundle is not made again.
+$(RUNTIME) $(BUNDLER): build
+	@test -x $@
+$(MODEL): need-python FORCE
+	@$(PYTHON) tools/models.py get default
+
+$(BUNDLE): $(RUNTIME) $(BUNDLER) $(MODEL) $(wildcard web/*) Makefile
+	@mkdir -p $(@D)
+	$(BUNDLER) --weights $(MODEL) -o $@ --runtime $(RUNTIME) --web web --name 'SmolLM2 135M' \
+		$(if $(wildcard LICENSE),--license LICENSE) --force

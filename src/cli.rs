@@ -1,0 +1,386 @@
+//! What was typed, before it means anything.
+//!
+//! Enters: the arguments of a process, of a bundle's `.args`, or of environment variables. Leaves:
+//! [`Flags`], in which everything is optional, and a [`Command`]. [`crate::config`] gives them meaning.
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the program is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Serve the page and the API.
+    Serve,
+    /// Chat in the terminal.
+    Chat,
+    /// Describe the file.
+    Info,
+    /// Check the file.
+    Verify,
+    /// Measure the speed.
+    Bench,
+}
+
+/// The arguments of one layer of the configuration.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(
+    name = "tealight",
+    version,
+    about = "A language model in one file: runs on this computer, and nothing leaves it.",
+    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench [OPTIONS]",
+    after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n\nWith -p TEXT or -f FILE: print one completion and end.",
+    disable_help_subcommand = true
+)]
+pub struct Flags {
+    /// Weights: a GGUF file, the first part of a split one, or another bundle
+    #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Size of the context in tokens (0: what the model was trained on)
+    #[arg(short = 'c', long, alias = "contextsize", value_name = "N")]
+    pub ctx_size: Option<usize>,
+    /// Tokens to generate at most (-1: until the model ends)
+    #[arg(short = 'n', long = "predict", alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
+    pub predict: Option<i64>,
+    /// Threads that compute (default: the physical cores)
+    #[arg(short = 't', long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Tokens of a prompt computed at a time
+    #[arg(short = 'b', long, alias = "ubatch-size", value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Layers on the GPU: a number, auto or all (this build computes on the CPU)
+    #[arg(long, alias = "gpu-layers", alias = "gpulayers", value_name = "N")]
+    pub n_gpu_layers: Option<String>,
+    /// Element type of the cached keys: f16, bf16 or f32
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type_k: Option<String>,
+    /// Element type of the cached values: f16, bf16 or f32
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type_v: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are documented")]
+    pub server: ServerFlags,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are documented")]
+    pub sampling: SamplingFlags,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are documented")]
+    pub text: TextFlags,
+    /// Show each setting and where it comes from, and end
+    #[arg(long)]
+    pub print_config: bool,
+    /// Say more on stderr
+    #[arg(short = 'v', long)]
+    pub verbose: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long = "log-disable", alias = "quiet")]
+    pub quiet: bool,
+    /// Instruction set of the kernels
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub isa: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "its fields are documented")]
+    pub accepted: AcceptedFlags,
+}
+
+/// Where and to whom the server speaks.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Server")]
+pub struct ServerFlags {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// Port to listen on (default: 8080, or the next free one)
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Ask for this key in every API request (several: separated by commas)
+    #[arg(long, value_name = "KEY")]
+    pub api_key: Option<String>,
+    /// A file with such keys, one a line
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Name of the model in the API
+    #[arg(short = 'a', long, value_name = "NAME")]
+    pub alias: Option<String>,
+    /// Serve the page from this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub path: Option<PathBuf>,
+    /// Serve everything below this path
+    #[arg(long, value_name = "PATH")]
+    pub api_prefix: Option<String>,
+    /// Do not open the browser
+    #[arg(long)]
+    pub nobrowser: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingFlags {
+    /// Randomness; 0: always the likeliest token
+    #[arg(long = "temp", alias = "temperature", value_name = "X")]
+    pub temperature: Option<f32>,
+    /// Only the K likeliest tokens (0: all)
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "X")]
+    pub top_p: Option<f32>,
+    /// Only tokens at least this fraction as likely as the likeliest
+    #[arg(long, value_name = "X")]
+    pub min_p: Option<f32>,
+    /// Penalty on recent tokens (1: none)
+    #[arg(long, value_name = "X")]
+    pub repeat_penalty: Option<f32>,
+    /// How many recent tokens the penalties see (-1: all)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub repeat_last_n: Option<i64>,
+    /// Penalty on tokens that occurred
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub presence_penalty: Option<f32>,
+    /// Penalty on tokens for each time they occurred
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub frequency_penalty: Option<f32>,
+    /// The same seed gives the same text (-1: a new one each time)
+    #[arg(short = 's', long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
+}
+
+/// Prompts and templates.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Text")]
+pub struct TextFlags {
+    /// Complete this text, print it, and end
+    #[arg(short = 'p', long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// Complete the text in this file (-: standard input)
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// System prompt of chats (@FILE: read it from a file)
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub system_prompt: Option<String>,
+    /// End an answer at this text (may be given several times)
+    #[arg(short = 'r', long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub reverse_prompt: Vec<String>,
+    /// Read \n, \t, \" and \\ in prompts as line break, tab, quote and backslash
+    #[arg(short = 'e', long)]
+    pub escape: bool,
+    /// Chat template instead of the model's own (Jinja)
+    #[arg(long, value_name = "TEMPLATE", allow_hyphen_values = true)]
+    pub chat_template: Option<String>,
+    /// A file with such a template
+    #[arg(long, value_name = "FILE")]
+    pub chat_template_file: Option<PathBuf>,
+}
+
+/// Arguments of other programs that mean nothing here; they are taken with a warning.
+#[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(missing_docs, reason = "they mean nothing")]
+pub struct AcceptedFlags {
+    #[arg(long = "server", hide = true)]
+    pub server_mode: bool,
+    #[arg(long, hide = true)]
+    pub cli: bool,
+    #[arg(long, hide = true)]
+    pub chat: bool,
+    #[arg(long, hide = true)]
+    pub launch: bool,
+    #[arg(long, hide = true)]
+    pub offline: bool,
+    #[arg(long, hide = true)]
+    pub jinja: bool,
+    #[arg(long, hide = true)]
+    pub mmap: bool,
+    #[arg(long, hide = true)]
+    pub no_mmap: bool,
+    #[arg(long, hide = true)]
+    pub mlock: bool,
+    #[arg(long, hide = true)]
+    pub no_webui: bool,
+    #[arg(long, hide = true)]
+    pub v2: bool,
+    #[arg(long, hide = true)]
+    pub nologo: bool,
+    #[arg(long, hide = true)]
+    pub ascii: bool,
+    #[arg(long, hide = true)]
+    pub unsecure: bool,
+    #[arg(long, hide = true)]
+    pub cont_batching: bool,
+    #[arg(long, hide = true, value_name = "N")]
+    pub parallel: Option<usize>,
+    #[arg(long, hide = true, value_name = "N")]
+    pub threads_batch: Option<usize>,
+    #[arg(long, hide = true, value_name = "MODE", num_args = 0..=1, default_missing_value = "on")]
+    pub flash_attn: Option<String>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub gpu: Option<String>,
+}
+
+/// What `bench` takes.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "tealight bench", about = "Measures the speed of prompts and of generation.")]
+pub struct BenchFlags {
+    /// Weights, as for serving
+    #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Tokens of the prompt
+    #[arg(short = 'p', long = "n-prompt", default_value_t = 512, value_name = "N")]
+    pub prompt: usize,
+    /// Tokens to generate
+    #[arg(short = 'n', long = "n-gen", default_value_t = 64, value_name = "N")]
+    pub generate: usize,
+    /// Tokens in the cache before either is measured
+    #[arg(short = 'd', long = "n-depth", default_value_t = 0, value_name = "N")]
+    pub depth: usize,
+    /// Threads that compute
+    #[arg(short = 't', long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How often each is measured
+    #[arg(short = 'r', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repetitions: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Instruction set of the kernels
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub isa: Option<String>,
+}
+
+/// Multi-letter flags with one dash, as llama.cpp has them.
+const SHORT: &[(&str, &str)] = &[
+    ("-ngl", "--n-gpu-layers"),
+    ("-sys", "--system-prompt"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-np", "--parallel"),
+    ("-cb", "--cont-batching"),
+    ("-fa", "--flash-attn"),
+    ("-tb", "--threads-batch"),
+    ("-ub", "--ubatch-size"),
+];
+
+/// Splits off the command, if the first argument names one.
+#[must_use]
+pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
+    let Some((first, rest)) = arguments.split_first() else { return (Command::Serve, arguments) };
+    let command = match first.to_str() {
+        Some("serve") => Command::Serve,
+        Some("chat") => Command::Chat,
+        Some("info") => Command::Info,
+        Some("verify") => Command::Verify,
+        Some("bench") => Command::Bench,
+        _ => return (Command::Serve, arguments),
+    };
+    (command, rest)
+}
+
+/// Parses the flags of one layer.
+///
+/// # Errors
+/// clap's error, which names the argument and suggests one; `--help` and `--version` come this way too.
+pub fn parse(arguments: &[OsString]) -> Result<Flags, clap::Error> {
+    let arguments = arguments.iter().map(|argument| {
+        let known = argument.to_str().and_then(|a| SHORT.iter().find(|(short, _)| *short == a));
+        known.map_or_else(|| argument.clone(), |(_, long)| OsString::from(long))
+    });
+    let command = Flags::command().no_binary_name(true);
+    Flags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+/// Parses what `bench` takes.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_bench(arguments: &[OsString]) -> Result<BenchFlags, clap::Error> {
+    let command = BenchFlags::command().no_binary_name(true);
+    BenchFlags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+/// The environment variables that set something, as arguments of the same meaning.
+#[must_use]
+pub fn environment_arguments(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<(String, Vec<OsString>)> {
+    const VARIABLES: &[(&str, &str)] = &[
+        ("LLAMA_ARG_MODEL", "--model"),
+        ("LLAMA_ARG_CTX_SIZE", "--ctx-size"),
+        ("OLLAMA_CONTEXT_LENGTH", "--ctx-size"),
+        ("LLAMA_ARG_THREADS", "--threads"),
+        ("LLAMA_ARG_N_GPU_LAYERS", "--n-gpu-layers"),
+        ("LLAMA_ARG_HOST", "--host"),
+        ("LLAMA_ARG_PORT", "--port"),
+        ("LLAMA_ARG_N_PREDICT", "--predict"),
+        ("LLAMA_ARG_N_PARALLEL", "--parallel"),
+        ("LLAMA_API_KEY", "--api-key"),
+    ];
+    let mut found: Vec<(String, Vec<OsString>)> = VARIABLES
+        .iter()
+        .filter_map(|(name, flag)| {
+            let value = variable(name).filter(|v| !v.is_empty())?;
+            Some(((*name).to_owned(), vec![OsString::from(flag), value]))
+        })
+        .collect();
+    if let Some(address) = variable("OLLAMA_HOST").and_then(|v| v.into_string().ok()) {
+        let address = address.trim_start_matches("http://").trim_end_matches('/');
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) if !host.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
+                (host, Some(port))
+            }
+            _ => (address, None),
+        };
+        let mut arguments = Vec::new();
+        for (flag, value) in [("--host", Some(host)), ("--port", port)] {
+            if let Some(value) = value.filter(|v| !v.is_empty()) {
+                arguments.extend([OsString::from(flag), OsString::from(value)]);
+            }
+        }
+        found.push(("OLLAMA_HOST".to_owned(), arguments));
+    }
+    if variable("NOBROWSER").is_some_and(|v| !v.is_empty() && v != "0") {
+        found.push(("NOBROWSER".to_owned(), vec![OsString::from("--nobrowser")]));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn os(arguments: &[&str]) -> Vec<OsString> {
+        arguments.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_flags_that_fingers_know_are_taken() {
+        let line = "-m a.gguf -c 4096 -n -1 -t 4 -tb 4 -b 512 -ub 128 -ngl 999 --host 127.0.0.1 --port 81 \
+            --temp 0.1 --top-k 5 --top-p 0.5 --min-p 0.1 --repeat-penalty 1.1 --repeat-last-n -1 \
+            --presence-penalty -0.5 --frequency-penalty 0.1 -s -1 -sys hello -r stop -r end -e --jinja \
+            -np 2 -cb -fa on -ctk f16 -ctv f32 --server --nobrowser --offline --no-mmap --mlock \
+            --log-disable -v --launch -a name --api-prefix /x --nologo --v2 --ascii --unsecure --no-webui";
+        let flags = parse(&os(&line.split_whitespace().collect::<Vec<_>>())).unwrap();
+        assert_eq!(flags.predict, Some(-1));
+        assert_eq!(flags.text.reverse_prompt, ["stop", "end"]);
+        assert_eq!(flags.n_gpu_layers.as_deref(), Some("999"));
+        let aliases = "--weights a --n-predict 3 --temperature 1 --gpu-layers all --contextsize 9 --quiet";
+        assert!(parse(&os(&aliases.split_whitespace().collect::<Vec<_>>())).is_ok());
+    }
+
+    #[test]
+    fn an_unknown_flag_is_named_with_a_suggestion() {
+        let error = parse(&os(&["--tempp", "1"])).unwrap_err().to_string();
+        assert!(error.contains("--tempp") && error.contains("--temp"), "{error}");
+    }
+
+    #[test]
+    fn ollama_host_is_an_address_with_or_without_a_port() {
+        let with = |value: &str| {
+            let value = OsString::from(value);
+            let found = environment_arguments(&|name| (name == "OLLAMA_HOST").then(|| value.clone()));
+            found.into_iter().flat_map(|(_, a)| a).collect::<Vec<_>>()
+        };
+        assert_eq!(with("0.0.0.0:11434"), os(&["--host", "0.0.0.0", "--port", "11434"]));
+        assert_eq!(with("http://localhost:1/"), os(&["--host", "localhost", "--port", "1"]));
+        assert_eq!(with(":8081"), os(&["--port", "8081"]));
+        assert_eq!(with("127.0.0.1"), os(&["--host", "127.0.0.1"]));
+    }
+}

@@ -1,0 +1,502 @@
+//! What was meant: every setting resolved once, from the built-in value, the bundle, the environment
+//! and the flags, each above the one before.
+
+use crate::cli::Flags;
+use crate::kernels::Isa;
+use crate::sampler::Sampling;
+use candle_core::DType;
+use std::fmt::{Display, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The port when nobody names one.
+pub const PORT_DEFAULT: u16 = 8080;
+/// Prompt tokens computed at a time: large enough to use each weight many times while it is in cache.
+const BATCH_DEFAULT: usize = 128;
+/// Largest file that a flag may name for a text.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The program itself.
+    BuiltIn,
+    /// The bundle.
+    Bundle,
+    /// An environment variable.
+    Environment(String),
+    /// A flag.
+    Flag,
+}
+
+impl Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::Bundle => f.write_str("bundle"),
+            Self::Environment(name) => write!(f, "environment, {name}"),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// One source of settings.
+pub struct Layer {
+    /// Where they come from.
+    pub origin: Origin,
+    /// What it sets.
+    pub flags: Flags,
+}
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Weights that were named, and by whom.
+    pub model: Option<PathBuf>,
+    /// Size of the context; 0: the model's.
+    pub context: usize,
+    /// Tokens to generate at most.
+    pub predict: Option<usize>,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Prompt tokens computed at a time.
+    pub batch: usize,
+    /// Element type of the cached keys.
+    pub key_type: DType,
+    /// Element type of the cached values.
+    pub value_type: DType,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Whether somebody asked for that very port.
+    pub port_named: bool,
+    /// Keys, one of which an API request must bring; none: no key is asked for.
+    pub api_keys: Vec<String>,
+    /// Name of the model in the API.
+    pub alias: Option<String>,
+    /// Folder with the page.
+    pub page: Option<PathBuf>,
+    /// Path below which everything is served, without a slash at the end.
+    pub prefix: String,
+    /// Whether to open the browser.
+    pub browser: bool,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Text to complete.
+    pub prompt: Option<String>,
+    /// File with text to complete.
+    pub prompt_file: Option<PathBuf>,
+    /// System prompt of chats.
+    pub system_prompt: Option<String>,
+    /// Texts that end an answer.
+    pub stops: Vec<String>,
+    /// Chat template.
+    pub template: Option<String>,
+    /// Say more.
+    pub verbose: bool,
+    /// Say only errors.
+    pub quiet: bool,
+    /// What `--print-config` prints.
+    pub listing: String,
+    /// What to tell the user once.
+    pub warnings: Vec<String>,
+}
+
+/// A value that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is outside what is possible.
+    #[error("--{name} ({origin}): found `{found}`, expected {expected}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// Who set it.
+        origin: Origin,
+        /// The value.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A file that a flag names cannot be read.
+    #[error("--{name} {path}: {error}")]
+    File {
+        /// The setting.
+        name: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl Config {
+    /// Resolves the layers, the strongest last.
+    ///
+    /// # Errors
+    /// When a value is impossible or a file it names cannot be read.
+    pub fn resolve(layers: &[Layer]) -> Result<Self, ConfigError> {
+        let mut r = Resolver { layers, listing: String::new() };
+        let model = r.optional("model", |f| f.model.clone(), |p| p.display().to_string());
+        let context = r.value("ctx-size", |f| f.ctx_size, 0)?;
+        let predict = r.value("predict", |f| f.predict, -1)?;
+        let threads = r.value("threads", |f| f.threads, default_threads())?;
+        let batch = r.value("batch-size", |f| f.batch_size, BATCH_DEFAULT)?;
+        let key_type = r.cache_type("cache-type-k", |f| f.cache_type_k.clone())?;
+        let value_type = r.cache_type("cache-type-v", |f| f.cache_type_v.clone())?;
+        let (isa, origin) = r.find(|f| f.isa.clone()).unwrap_or((Isa::detect().name().to_owned(), Origin::BuiltIn));
+        r.row("isa", &isa, &origin);
+        let isa: Isa = isa.parse().map_err(|expected| ConfigError::Value {
+            name: "isa",
+            origin,
+            found: isa.clone(),
+            expected,
+        })?;
+        let host = r.value("host", |f| f.server.host.clone(), "127.0.0.1".to_owned())?;
+        let port_named = r.find(|f| f.server.port).is_some();
+        let port = r.value("port", |f| f.server.port, PORT_DEFAULT)?;
+        let api_keys = r.api_keys()?;
+        let alias = r.optional("alias", |f| f.server.alias.clone(), Clone::clone);
+        let page = r.optional("path", |f| f.server.path.clone(), |p| p.display().to_string());
+        let prefix = r.value("api-prefix", |f| f.server.api_prefix.clone(), String::new())?;
+        let nobrowser = r.value("nobrowser", |f| f.server.nobrowser.then_some(true), false)?;
+        let sampling = r.sampling()?;
+        let prompt = r.optional("prompt", |f| f.text.prompt.clone(), |p| format!("{p:?}"));
+        let prompt_file = r.optional("file", |f| f.text.file.clone(), |p| p.display().to_string());
+        let escape = r.value("escape", |f| f.text.escape.then_some(true), false)?;
+        let system_prompt =
+            r.optional("system-prompt", |f| f.text.system_prompt.clone(), |p| format!("{p:?}"));
+        let stops = r.value_of(
+            "reverse-prompt",
+            |f| Some(f.text.reverse_prompt.clone()).filter(|s| !s.is_empty()),
+            Vec::new(),
+            |s| format!("{s:?}"),
+        );
+        let template = r.template()?;
+        let verbose = r.value("verbose", |f| f.verbose.then_some(true), false)?;
+        let quiet = r.value("log-disable", |f| f.quiet.then_some(true), false)?;
+        r.in_range("threads", threads, 1..=1024, |f| f.threads.map(|t| t.to_string()))?;
+        r.in_range("batch-size", batch, 1..=1 << 16, |f| f.batch_size.map(|b| b.to_string()))?;
+        r.in_range("ctx-size", context, 0..=1 << 30, |f| f.ctx_size.map(|c| c.to_string()))?;
+        let unescape = |text: String| if escape { unescape(&text) } else { text };
+        Ok(Self {
+            model,
+            context,
+            predict: usize::try_from(predict).ok(),
+            threads,
+            batch,
+            key_type,
+            value_type,
+            isa,
+            host,
+            port,
+            port_named,
+            api_keys,
+            alias,
+            page,
+            prefix: normal_prefix(&prefix),
+            browser: !nobrowser,
+            sampling,
+            prompt: prompt.map(unescape),
+            prompt_file,
+            system_prompt: system_prompt.map(|p| at_file("system-prompt", p)).transpose()?,
+            stops: stops.into_iter().map(unescape).collect(),
+            template,
+            verbose,
+            quiet,
+            warnings: warnings(layers),
+            listing: r.listing,
+        })
+    }
+}
+
+/// Looks through the layers and keeps the listing.
+struct Resolver<'l> {
+    layers: &'l [Layer],
+    listing: String,
+}
+
+impl Resolver<'_> {
+    /// The strongest layer that sets something.
+    fn find<T>(&self, get: impl Fn(&Flags) -> Option<T>) -> Option<(T, Origin)> {
+        self.layers.iter().rev().find_map(|l| get(&l.flags).map(|v| (v, l.origin.clone())))
+    }
+
+    fn row(&mut self, name: &str, value: &str, origin: &Origin) {
+        let _ = writeln!(self.listing, "{name:<18} = {value:<24} ({origin})");
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "alike with the getters that check something")]
+    fn value<T: Display>(
+        &mut self,
+        name: &str,
+        get: impl Fn(&Flags) -> Option<T>,
+        default: T,
+    ) -> Result<T, ConfigError> {
+        Ok(self.value_of(name, get, default, ToString::to_string))
+    }
+
+    fn value_of<T>(
+        &mut self,
+        name: &str,
+        get: impl Fn(&Flags) -> Option<T>,
+        default: T,
+        show: impl Fn(&T) -> String,
+    ) -> T {
+        let (value, origin) = self.find(get).unwrap_or((default, Origin::BuiltIn));
+        self.row(name, &show(&value), &origin);
+        value
+    }
+
+    fn optional<T>(
+        &mut self,
+        name: &str,
+        get: impl Fn(&Flags) -> Option<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        let found = self.find(get);
+        match &found {
+            Some((value, origin)) => self.row(name, &show(value), origin),
+            None => self.row(name, "(none)", &Origin::BuiltIn),
+        }
+        found.map(|(value, _)| value)
+    }
+
+    fn cache_type(
+        &mut self,
+        name: &'static str,
+        get: impl Fn(&Flags) -> Option<String>,
+    ) -> Result<DType, ConfigError> {
+        let (found, origin) = self.find(get).unwrap_or(("f16".to_owned(), Origin::BuiltIn));
+        self.row(name, &found, &origin);
+        match found.as_str() {
+            "f16" => Ok(DType::F16),
+            "bf16" => Ok(DType::BF16),
+            "f32" => Ok(DType::F32),
+            _ => Err(ConfigError::Value { name, origin, found, expected: "f16, bf16 or f32".to_owned() }),
+        }
+    }
+
+    fn in_range(
+        &self,
+        name: &'static str,
+        value: usize,
+        range: std::ops::RangeInclusive<usize>,
+        set: impl Fn(&Flags) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        if range.contains(&value) {
+            return Ok(());
+        }
+        let origin = self.find(set).map_or(Origin::BuiltIn, |(_, origin)| origin);
+        let expected = format!("{} to {}", range.start(), range.end());
+        Err(ConfigError::Value { name, origin, found: value.to_string(), expected })
+    }
+
+    fn api_keys(&mut self) -> Result<Vec<String>, ConfigError> {
+        let mut keys = Vec::new();
+        if let Some((list, origin)) = self.find(|f| f.server.api_key.clone()) {
+            keys.extend(list.split(',').map(|k| k.trim().to_owned()));
+            self.row("api-key", "(hidden)", &origin);
+        } else {
+            self.row("api-key", "(none)", &Origin::BuiltIn);
+        }
+        let file = self.optional("api-key-file", |f| f.server.api_key_file.clone(), |p| p.display().to_string());
+        if let Some(path) = file {
+            let text = read_text("api-key-file", &path)?;
+            let before = keys.len();
+            keys.extend(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.starts_with('#') && !l.is_empty()));
+            if keys.len() == before {
+                let error = "no key in it".to_owned();
+                return Err(ConfigError::File { name: "api-key-file", path: path.display().to_string(), error });
+            }
+        }
+        keys.retain(|k| !k.is_empty());
+        Ok(keys)
+    }
+
+    fn template(&mut self) -> Result<Option<String>, ConfigError> {
+        let text = self.find(|f| f.text.chat_template.clone());
+        let file = self.optional(
+            "chat-template-file",
+            |f| f.text.chat_template_file.clone(),
+            |p| p.display().to_string(),
+        );
+        let shown = text.as_ref().map_or("(the model's)".to_owned(), |(t, _)| format!("({} bytes)", t.len()));
+        let origin = text.as_ref().map_or(Origin::BuiltIn, |(_, o)| o.clone());
+        self.row("chat-template", &shown, &origin);
+        match file {
+            Some(path) => read_text("chat-template-file", &path).map(Some),
+            None => Ok(text.map(|(t, _)| t)),
+        }
+    }
+
+    fn sampling(&mut self) -> Result<Sampling, ConfigError> {
+        let d = Sampling::default();
+        let seed = self.value("seed", |f| f.sampling.seed, -1)?;
+        let last_n = self.value("repeat-last-n", |f| f.sampling.repeat_last_n, 64)?;
+        let sampling = Sampling {
+            temperature: self.value("temp", |f| f.sampling.temperature, d.temperature)?,
+            top_k: self.value("top-k", |f| f.sampling.top_k, d.top_k)?,
+            top_p: self.value("top-p", |f| f.sampling.top_p, d.top_p)?,
+            min_p: self.value("min-p", |f| f.sampling.min_p, d.min_p)?,
+            repeat_penalty: self.value("repeat-penalty", |f| f.sampling.repeat_penalty, d.repeat_penalty)?,
+            repeat_last_n: usize::try_from(last_n).ok(),
+            presence_penalty: self.value("presence-penalty", |f| f.sampling.presence_penalty, 0.0)?,
+            frequency_penalty: self.value("frequency-penalty", |f| f.sampling.frequency_penalty, 0.0)?,
+            logit_bias: Vec::new(),
+            seed: u64::try_from(seed).ok(),
+        };
+        let finite: [(&'static str, f32, f32, f32); 6] = [
+            ("temp", sampling.temperature, 0.0, 100.0),
+            ("top-p", sampling.top_p, 0.0, 1.0),
+            ("min-p", sampling.min_p, 0.0, 1.0),
+            ("repeat-penalty", sampling.repeat_penalty, 0.01, 100.0),
+            ("presence-penalty", sampling.presence_penalty, -100.0, 100.0),
+            ("frequency-penalty", sampling.frequency_penalty, -100.0, 100.0),
+        ];
+        for (name, value, low, high) in finite {
+            if !(low..=high).contains(&value) {
+                let expected = format!("{low} to {high}");
+                let origin = Origin::Flag;
+                return Err(ConfigError::Value { name, origin, found: value.to_string(), expected });
+            }
+        }
+        Ok(sampling)
+    }
+}
+
+fn warnings(layers: &[Layer]) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut say = |set: bool, text: &str| {
+        if set {
+            out.push(text.to_owned());
+        }
+    };
+    for Layer { flags, .. } in layers {
+        let a = &flags.accepted;
+        say(
+            flags.n_gpu_layers.as_deref().is_some_and(|n| n != "0") || a.gpu.is_some(),
+            "--n-gpu-layers: this build computes on the CPU; the setting has no effect",
+        );
+        say(a.no_mmap, "--no-mmap has no effect: weights are always mapped, never copied");
+        say(a.mlock, "--mlock has no effect here");
+        say(a.parallel.is_some_and(|n| n > 1), "--parallel has no effect: requests are answered one after the other");
+        say(
+            a.no_webui || a.v2 || a.nologo || a.ascii || a.unsecure,
+            "--no-webui, --v2, --nologo, --ascii and --unsecure have no effect here",
+        );
+        say(a.threads_batch.is_some(), "--threads-batch has no effect: --threads counts for prompts too");
+    }
+    out
+}
+
+/// The physical cores: a second thread on a core only competes for its vector units.
+fn default_threads() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    num_cpus::get_physical().clamp(1, allowed)
+}
+
+/// `@FILE` is the text of that file.
+fn at_file(name: &'static str, text: String) -> Result<String, ConfigError> {
+    match text.strip_prefix('@') {
+        Some(path) => read_text(name, Path::new(path)),
+        None => Ok(text),
+    }
+}
+
+/// Reads a text file of bounded size.
+///
+/// # Errors
+/// When it cannot be read, is too large, or is no UTF-8.
+pub fn read_text(name: &'static str, path: &Path) -> Result<String, ConfigError> {
+    let fail = |error: String| ConfigError::File { name, path: path.display().to_string(), error };
+    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+    if size > TEXT_BYTES_MAX {
+        return Err(fail(format!("found {size} bytes, expected at most {TEXT_BYTES_MAX}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), ToOwned::to_owned))
+}
+
+fn normal_prefix(prefix: &str) -> String {
+    let inner = prefix.trim_matches('/');
+    if inner.is_empty() { String::new() } else { format!("/{inner}") }
+}
+
+/// Backslash escapes of a prompt; others stay as they are.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => out.push('\n'),
+            Some('t') => out.push('\t'),
+            Some('r') => out.push('\r'),
+            Some(c @ ('\\' | '"' | '\'')) => out.push(c),
+            Some(other) => out.extend(['\\', other]),
+            None => out.push('\\'),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+
+    fn layer(origin: Origin, arguments: &[&str]) -> Layer {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        Layer { origin, flags: crate::cli::parse(&arguments).unwrap() }
+    }
+
+    #[test]
+    fn the_strongest_layer_wins_and_the_listing_says_which() {
+        let layers = [
+            layer(Origin::Bundle, &["--temp", "0.1", "--top-k", "7", "-c", "100"]),
+            layer(Origin::Environment("LLAMA_ARG_CTX_SIZE".into()), &["-c", "200"]),
+            layer(Origin::Flag, &["--temp", "0.3"]),
+        ];
+        let config = Config::resolve(&layers).unwrap();
+        assert!((config.sampling.temperature - 0.3).abs() < 1e-6);
+        assert_eq!((config.sampling.top_k, config.context, config.batch), (7, 200, BATCH_DEFAULT));
+        let line = |name: &str| {
+            config.listing.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned()
+        };
+        assert!(line("temp ").ends_with("(flag)"));
+        assert!(line("top-k ").ends_with("(bundle)"));
+        assert!(line("ctx-size ").ends_with("(environment, LLAMA_ARG_CTX_SIZE)"));
+        assert!(line("min-p ").ends_with("(built-in)"));
+    }
+
+    #[test]
+    fn impossible_values_are_named() {
+        for (arguments, name) in [
+            (["--threads", "0"], "--threads"),
+            (["--top-p", "1.5"], "--top-p"),
+            (["--temp", "NaN"], "--temp"),
+            (["--cache-type-k", "q9"], "--cache-type-k"),
+            (["--isa", "z80"], "--isa"),
+            (["--chat-template-file", "/does/not/exist"], "--chat-template-file"),
+        ] {
+            let error = Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_read_only_when_asked() {
+        let with = |extra: &[&str]| {
+            let mut arguments = vec!["-p", r"a\nb\\\q"];
+            arguments.extend(extra);
+            Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap().prompt.unwrap()
+        };
+        assert_eq!(with(&[]), r"a\nb\\\q");
+        assert_eq!(with(&["-e"]), "a\nb\\\\q");
+    }
+}

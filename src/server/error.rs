@@ -1,0 +1,83 @@
+//! Errors as the API says them, in OpenAI's form.
+
+use super::http::Response;
+use serde_json::{Map, Value, json};
+
+/// An error answer.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    status: u16,
+    kind: &'static str,
+    message: String,
+    more: Map<String, Value>,
+    retry_after: Option<u32>,
+}
+
+impl ApiError {
+    /// An error of that status and type.
+    #[must_use]
+    pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into(), more: Map::new(), retry_after: None }
+    }
+
+    /// A request that makes no sense.
+    #[must_use]
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, "invalid_request_error", message)
+    }
+
+    /// A parameter of a wrong type or value.
+    #[must_use]
+    pub fn parameter(name: &str, found: &str, expected: &str) -> Self {
+        Self::bad(format!("`{name}`: found {found}, expected {expected}")).with_param(name)
+    }
+
+    /// Something that is not there.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(404, "not_found_error", format!("{what}: no such thing here"))
+    }
+
+    /// Names the parameter at fault.
+    #[must_use]
+    pub fn with_param(self, name: &str) -> Self {
+        self.with("param", name)
+    }
+
+    /// Adds a field.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The JSON of the error.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mut error = json!({ "message": self.message, "type": self.kind, "code": self.status });
+        if let Value::Object(fields) = &mut error {
+            fields.extend(self.more.clone());
+        }
+        json!({ "error": error })
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        let mut response = Response::new(self.status, "application/json", self.json().to_string());
+        if let Some(seconds) = self.retry_after {
+            response.headers.push(("Retry-After", seconds.to_string()));
+        }
+        if self.status == 401 {
+            response.headers.push(("WWW-Authenticate", "Bearer".to_owned()));
+        }
+        response
+    }
+}

@@ -1,0 +1,508 @@
+//! HTTP/1.1 on threads: bytes of a connection to requests, answers to bytes.
+//!
+//! Enters: accepted connections, hostile. Leaves: whole [`Request`]s within their limits, given to a
+//! handler with a [`Reply`]. Knows nothing of routes.
+//!
+//! Our own loop around `httparse`, because a server of language models needs the socket itself: a
+//! deadline for bodies that never end, and a look whether the client of an answer that is not streamed
+//! is still there. `tiny_http` 0.12 gives neither.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Longest request line and headers.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// Headers at most.
+const HEADERS_MAX: usize = 100;
+/// Longest body: a conversation of several million words.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Time for a whole head, and for an idle connection to say something.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Time without any byte of a body, and without a reader taking any byte of an answer.
+const STALL_TIME: Duration = Duration::from_secs(30);
+/// Time for a whole body.
+const BODY_TIME: Duration = Duration::from_secs(120);
+/// Connections at a time; more are turned away.
+const CONNECTIONS_MAX: usize = 512;
+/// Stack of a connection's thread.
+const STACK_BYTES: usize = 1 << 20;
+
+/// A whole request.
+#[derive(Debug)]
+pub struct Request {
+    /// `GET`, `POST`, ….
+    pub method: String,
+    /// The path without query, percent escapes as they came.
+    pub path: String,
+    /// Names in lower case.
+    headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of a header, the name in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// Where the answer to one request goes.
+pub struct Reply<'c> {
+    stream: &'c TcpStream,
+    headers: &'c [(&'static str, &'static str)],
+    head_only: bool,
+    keep_alive: bool,
+    sent: bool,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// An answer without further headers.
+    #[must_use]
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, content_type, headers: Vec::new(), body: body.into() }
+    }
+}
+
+/// What answers requests.
+pub type Handler = dyn Fn(&Request, &mut Reply<'_>) + Send + Sync;
+
+/// Accepts connections until `stop`, then returns. `headers` are sent with every answer.
+pub fn serve(
+    listener: &TcpListener,
+    headers: &'static [(&'static str, &'static str)],
+    handler: &Arc<Handler>,
+    stop: &AtomicBool,
+) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        // A failed accept is the client's or, out of descriptors, passes: waiting avoids a busy loop.
+        let Ok(stream) = stream else {
+            std::thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        if open.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
+            open.fetch_sub(1, Ordering::SeqCst);
+            turn_away(&stream, headers);
+            continue;
+        }
+        let place = Place(Arc::clone(&open));
+        let handler = Arc::clone(handler);
+        let thread = std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK_BYTES);
+        // If no thread can be had, the closure is dropped, and the connection and its place with it.
+        let _ = thread.spawn(move || {
+            let _place = place;
+            let _ = connection(&stream, headers, &*handler);
+            let _ = stream.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+/// One of the places for connections, given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn turn_away(stream: &TcpStream, headers: &'static [(&'static str, &'static str)]) {
+    let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
+    let mut response = failure(503, "too many connections; try again later");
+    response.headers.push(("Retry-After", "1".to_owned()));
+    let mut reply = Reply { stream, headers, head_only: false, keep_alive: false, sent: false };
+    let _ = reply.send(response);
+}
+
+/// Answers the requests of one connection until it ends.
+fn connection(
+    stream: &TcpStream,
+    headers: &'static [(&'static str, &'static str)],
+    handler: &Handler,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(STALL_TIME))?;
+    let mut input = Input { stream, buffer: Vec::new() };
+    loop {
+        let head = match input.head() {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(()),
+            Err(problem) => return refuse(stream, headers, &problem),
+        };
+        let mut reply = Reply {
+            stream,
+            headers,
+            head_only: head.method == "HEAD",
+            keep_alive: head.keep_alive,
+            sent: false,
+        };
+        let body = match input.body(&head) {
+            Ok(body) => body,
+            Err(problem) => return refuse(stream, headers, &problem),
+        };
+        let request = Request { method: head.method, path: head.path, headers: head.headers, body };
+        handler(&request, &mut reply);
+        if !reply.sent {
+            reply.send(failure(500, "the request was not answered"))?;
+        }
+        if !reply.keep_alive {
+            return Ok(());
+        }
+    }
+}
+
+/// Why a request was not taken.
+enum Problem {
+    /// Say so with this status.
+    Status(u16, String),
+    /// Nobody is there to be told.
+    Gone,
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Self::Status(408, "the request did not arrive in time".to_owned())
+            }
+            _ => Self::Gone,
+        }
+    }
+}
+
+fn refuse(
+    stream: &TcpStream,
+    headers: &'static [(&'static str, &'static str)],
+    problem: &Problem,
+) -> io::Result<()> {
+    let Problem::Status(status, message) = problem else { return Ok(()) };
+    let mut reply = Reply { stream, headers, head_only: false, keep_alive: false, sent: false };
+    reply.send(failure(*status, message))?;
+    // Closing with unread bytes resets the connection and the client may lose the answer: say that
+    // nothing more comes, and read what is on its way for a moment.
+    stream.shutdown(Shutdown::Write)?;
+    stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut sink = [0; 16 << 10];
+    let mut input = stream;
+    while Instant::now() < end && input.read(&mut sink)? > 0 {}
+    Ok(())
+}
+
+fn failure(status: u16, message: &str) -> Response {
+    let body = serde_json::json!({
+        "error": { "message": message, "type": "invalid_request_error", "code": status }
+    });
+    Response::new(status, "application/json", body.to_string())
+}
+
+/// The beginning of a request.
+struct Head {
+    method: String,
+    path: String,
+    headers: Vec<(String, String)>,
+    keep_alive: bool,
+    length: Length,
+    expects_continue: bool,
+}
+
+enum Length {
+    Known(usize),
+    Chunked,
+}
+
+/// Bytes of a connection, read ahead.
+struct Input<'c> {
+    stream: &'c TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Input<'_> {
+    /// The next head; `None` at a clean end of the connection.
+    fn head(&mut self) -> Result<Option<Head>, Problem> {
+        let deadline = Instant::now() + HEAD_TIME;
+        loop {
+            if let Some(head) = self.parse_head()? {
+                return Ok(Some(head));
+            }
+            if self.buffer.len() >= HEAD_BYTES_MAX {
+                return Err(Problem::Status(431, format!("headers longer than {HEAD_BYTES_MAX} bytes")));
+            }
+            let idle = self.buffer.is_empty();
+            match self.fill(deadline) {
+                Ok(0) if idle => return Ok(None),
+                Ok(0) => return Err(Problem::Gone),
+                Ok(_) => {}
+                // An idle connection is just closed.
+                Err(_) if idle => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn parse_head(&mut self) -> Result<Option<Head>, Problem> {
+        let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut fields);
+        let size = match parsed.parse(&self.buffer) {
+            Ok(httparse::Status::Complete(size)) => size,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return Err(Problem::Status(400, format!("malformed request: {error}"))),
+        };
+        let headers: Vec<(String, String)> = parsed
+            .headers
+            .iter()
+            .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).trim().to_owned()))
+            .collect();
+        let all = |name: &str| headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+        let has = |name: &str, token: &str| {
+            all(name).iter().any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
+        };
+        // A request with two lengths, or a length and chunks, is how one request is smuggled as two.
+        let lengths = all("content-length");
+        let length = match (all("transfer-encoding").as_slice(), lengths.as_slice()) {
+            ([], []) => Length::Known(0),
+            ([], [one]) if one.bytes().all(|b| b.is_ascii_digit()) && !one.is_empty() => {
+                Length::Known(one.parse().unwrap_or(usize::MAX))
+            }
+            ([one], []) if one.eq_ignore_ascii_case("chunked") => Length::Chunked,
+            _ => return Err(Problem::Status(400, "malformed or contradictory length headers".to_owned())),
+        };
+        if all("host").len() > 1 {
+            return Err(Problem::Status(400, "more than one Host header".to_owned()));
+        }
+        let target = parsed.path.unwrap_or("/");
+        let head = Head {
+            method: parsed.method.unwrap_or("GET").to_owned(),
+            path: target.split('?').next().unwrap_or("/").to_owned(),
+            keep_alive: parsed.version == Some(1) && !has("connection", "close"),
+            expects_continue: has("expect", "100-continue"),
+            length,
+            headers,
+        };
+        self.buffer.drain(..size);
+        Ok(Some(head))
+    }
+
+    fn body(&mut self, head: &Head) -> Result<Vec<u8>, Problem> {
+        if let Length::Known(length) = head.length
+            && length > BODY_BYTES_MAX
+        {
+            return Err(too_large());
+        }
+        let empty = matches!(head.length, Length::Known(0));
+        if head.expects_continue && !empty {
+            self.stream.write_all_to(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let deadline = Instant::now() + BODY_TIME;
+        match head.length {
+            Length::Known(length) => self.take(length, deadline),
+            Length::Chunked => self.chunks(deadline),
+        }
+    }
+
+    fn chunks(&mut self, deadline: Instant) -> Result<Vec<u8>, Problem> {
+        let mut body = Vec::new();
+        loop {
+            let line = self.line(deadline)?;
+            let size = line.split(';').next().unwrap_or("").trim();
+            let size = usize::from_str_radix(size, 16)
+                .map_err(|_| Problem::Status(400, format!("malformed chunk size {size:?}")))?;
+            if size > BODY_BYTES_MAX - body.len() {
+                return Err(too_large());
+            }
+            if size == 0 {
+                // Trailers up to the empty line.
+                while !self.line(deadline)?.is_empty() {}
+                return Ok(body);
+            }
+            body.extend(self.take(size, deadline)?);
+            if !self.line(deadline)?.is_empty() {
+                return Err(Problem::Status(400, "a chunk is longer than its size".to_owned()));
+            }
+        }
+    }
+
+    /// A line of at most 1 KiB, without its end.
+    fn line(&mut self, deadline: Instant) -> Result<String, Problem> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&b| b == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+                return Ok(line);
+            }
+            if self.buffer.len() > 1024 {
+                return Err(Problem::Status(400, "a chunk's first line is too long".to_owned()));
+            }
+            self.more(deadline)?;
+        }
+    }
+
+    fn take(&mut self, length: usize, deadline: Instant) -> Result<Vec<u8>, Problem> {
+        while self.buffer.len() < length {
+            self.more(deadline)?;
+        }
+        let rest = self.buffer.split_off(length);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    fn more(&mut self, deadline: Instant) -> Result<(), Problem> {
+        let stalled = Instant::now() + STALL_TIME;
+        if self.fill(deadline.min(stalled))? == 0 {
+            return Err(Problem::Gone);
+        }
+        Ok(())
+    }
+
+    /// Reads once, waiting until `deadline` at most. Returns the number of bytes, 0 at the end.
+    fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        let mut chunk = [0; 16 << 10];
+        let mut stream = self.stream;
+        let count = loop {
+            match stream.read(&mut chunk) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        self.buffer.extend_from_slice(&chunk[..count]);
+        Ok(count)
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::Status(413, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
+}
+
+impl Reply<'_> {
+    /// Sends a whole answer.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn send(&mut self, response: Response) -> io::Result<()> {
+        let mut head = self.head(response.status, response.content_type, &response.headers);
+        head.push_str(&format!("Content-Length: {}\r\n\r\n", response.body.len()));
+        let mut bytes = head.into_bytes();
+        if !self.head_only {
+            bytes.extend(response.body);
+        }
+        let result = self.stream.write_all_to(&bytes);
+        self.keep_alive &= result.is_ok();
+        result
+    }
+
+    /// Begins an answer whose length is not known.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn stream(&mut self, content_type: &'static str) -> io::Result<()> {
+        // A stream may break off, and nothing can follow it then on this connection.
+        self.keep_alive = false;
+        let head = self.head(200, content_type, &[]) + "Transfer-Encoding: chunked\r\n\r\n";
+        self.stream.write_all_to(head.as_bytes())
+    }
+
+    /// Sends a part of such an answer at once.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn part(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
+        chunk.extend_from_slice(bytes);
+        chunk.extend_from_slice(b"\r\n");
+        self.stream.write_all_to(&chunk)
+    }
+
+    /// Ends such an answer.
+    ///
+    /// # Errors
+    /// When the client has gone.
+    pub fn end(&mut self) -> io::Result<()> {
+        self.stream.write_all_to(b"0\r\n\r\n")
+    }
+
+    /// Whether the client has closed the connection.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        if self.stream.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let closed = match self.stream.peek(&mut [0]) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        };
+        closed || self.stream.set_nonblocking(false).is_err()
+    }
+
+    fn head(&mut self, status: u16, content_type: &str, headers: &[(&'static str, String)]) -> String {
+        self.sent = true;
+        let mut head = format!("HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\n", reason(status));
+        for (name, value) in self.headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !self.keep_alive {
+            head.push_str("Connection: close\r\n");
+        }
+        head
+    }
+}
+
+/// `Write` for a shared stream.
+trait WriteAllTo {
+    fn write_all_to(&self, bytes: &[u8]) -> io::Result<()>;
+}
+
+impl WriteAllTo for TcpStream {
+    fn write_all_to(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stream = self;
+        stream.write_all(bytes)
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}

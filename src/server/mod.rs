@@ -1,0 +1,145 @@
+//! The chat page and the API on localhost.
+//!
+//! Enters: a [`Config`], a page, and sooner or later an [`Engine`]. Leaves: answers. `http` turns
+//! connections into requests, `guard` decides who may ask, `routes` who answers, `openai` and `native`
+//! answer. The server is up before the model is: until then it serves the page and says so.
+
+mod error;
+mod fields;
+mod guard;
+mod http;
+mod native;
+mod openai;
+mod page;
+mod routes;
+mod stream;
+
+pub use page::Page;
+
+use crate::config::{Config, PORT_DEFAULT};
+use crate::engine::Engine;
+use guard::Guard;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Sent with every answer. No script, style, image or connection comes from anywhere but here, and no
+/// other site may frame, read or embed anything of ours.
+const HEADERS: &[(&str, &str)] = &[
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+];
+
+/// Ports tried after the default one when nobody named a port.
+const PORTS_TRIED: u16 = 100;
+
+/// What the server can say of its model.
+pub enum Model {
+    /// It is being loaded.
+    Loading,
+    /// It answers.
+    Ready(Arc<Engine>),
+    /// There is none; the text says how to get one.
+    Missing(String),
+    /// It could not be loaded, and why.
+    Failed(String),
+}
+
+/// Everything the routes need.
+pub struct State {
+    config: Config,
+    page: Page,
+    guard: Guard,
+    /// Name given to the bundle.
+    name: Option<String>,
+    model: RwLock<Model>,
+    started: u64,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// It is no address.
+    #[error("--host {host}: {error}\nhint: 127.0.0.1 for this computer only, 0.0.0.0 for the whole network")]
+    Host {
+        /// What was given.
+        host: String,
+        /// Why it is none.
+        error: io::Error,
+    },
+    /// Somebody else has the port.
+    #[error("port {port} on {host}: {error}\nhint: another program uses it; choose another --port, or none for the next free one")]
+    Port {
+        /// The address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// Listens as the configuration says: on the named port, or on the first free one from 8080 on.
+///
+/// # Errors
+/// When the address makes no sense, or the port is taken.
+pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
+    let host_error = |error| BindError::Host { host: config.host.clone(), error };
+    let name = config.host.trim_matches(['[', ']']);
+    let address = match name.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => (name, 0)
+            .to_socket_addrs()
+            .map_err(host_error)?
+            .map(|a| a.ip())
+            .min_by_key(IpAddr::is_ipv6)
+            .ok_or_else(|| host_error(io::ErrorKind::NotFound.into()))?,
+    };
+    let last = if config.port_named { config.port } else { PORT_DEFAULT + PORTS_TRIED };
+    let mut port = config.port;
+    loop {
+        match TcpListener::bind(SocketAddr::new(address, port)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if port >= last || error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(BindError::Port { host: config.host.clone(), port, error });
+            }
+            Err(_) => port += 1,
+        }
+    }
+}
+
+impl State {
+    /// A server whose model is not loaded yet. `name`: the bundle's.
+    #[must_use]
+    pub fn new(config: Config, page: Page, name: Option<String>, listener: &TcpListener) -> Self {
+        let loopback = listener.local_addr().is_ok_and(|a| a.ip().is_loopback());
+        let guard = Guard::new(&config.host, loopback, config.api_keys.clone());
+        Self {
+            config,
+            page,
+            guard,
+            name,
+            model: RwLock::new(Model::Loading),
+            started: openai::unix_time(),
+        }
+    }
+
+    /// Says what became of the model.
+    pub fn set_model(&self, model: Model) {
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = model;
+    }
+}
+
+/// Serves until `stop` is set and one more connection comes in.
+pub fn run(listener: &TcpListener, state: &Arc<State>, stop: &AtomicBool) {
+    let state = Arc::clone(state);
+    let handler: Arc<http::Handler> = Arc::new(move |request, reply| routes::answer(&state, request, reply));
+    http::serve(listener, HEADERS, &handler, stop);
+}

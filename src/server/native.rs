@@ -1,0 +1,117 @@
+//! The endpoints that are not OpenAI's: health, properties, tokens, and Markdown for the page.
+
+use super::error::ApiError;
+use super::fields::Fields;
+use super::http::{Request, Response};
+use super::{State, routes};
+use crate::engine::Engine;
+use crate::render::render as render_markdown;
+use serde_json::{Value, json};
+
+/// `GET /health`: 200 when the model answers, 503 before.
+pub fn health(state: &State) -> Result<Response, ApiError> {
+    routes::engine(state)?;
+    Ok(ok(&json!({ "status": "ok" })))
+}
+
+/// `GET /props`: the model, its defaults, and what the page needs to know.
+pub fn props(state: &State, engine: &Engine) -> Response {
+    let info = &engine.info;
+    let s = &state.config.sampling;
+    ok(&json!({
+        "model_alias": state.model_name(engine),
+        "n_ctx": info.context,
+        "total_slots": 1,
+        "chat_template": engine.template.source(),
+        "bos_token": engine.tokenizer.bos_text(),
+        "eos_token": engine.tokenizer.eos_text(),
+        "build_info": concat!("tealight-", env!("CARGO_PKG_VERSION")),
+        "modalities": { "vision": false, "audio": false },
+        "default_generation_settings": {
+            "n_ctx": info.context,
+            "params": {
+                "temperature": decimal(s.temperature),
+                "top_k": s.top_k,
+                "top_p": decimal(s.top_p),
+                "min_p": decimal(s.min_p),
+                "repeat_penalty": decimal(s.repeat_penalty),
+                "repeat_last_n": s.repeat_last_n.map_or(json!(-1), |n| json!(n)),
+                "presence_penalty": decimal(s.presence_penalty),
+                "frequency_penalty": decimal(s.frequency_penalty),
+                "seed": s.seed.map_or(json!(-1), |n| json!(n)),
+                "n_predict": state.config.predict.map_or(json!(-1), |n| json!(n)),
+                "stop": state.config.stops,
+            },
+        },
+        "tealight": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "name": state.name,
+            "system_prompt": state.config.system_prompt.as_deref().unwrap_or(""),
+            "has_chat_template": info.has_template,
+        },
+    }))
+}
+
+/// `POST /tokenize`.
+pub fn tokenize(engine: &Engine, request: &Request) -> Result<Response, ApiError> {
+    let mut fields = Fields::parse(&request.body)?;
+    let text = fields.string("content")?.unwrap_or_default();
+    let add_special = fields.bool("add_special")?.unwrap_or(false);
+    let parse_special = fields.bool("parse_special")?.unwrap_or(true);
+    let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
+    fields.finish(&["content", "add_special", "parse_special", "with_pieces"])?;
+    let ids = engine.tokenizer.encode(&text, add_special, parse_special);
+    let piece = |id: u32| {
+        let bytes = engine.tokenizer.decode(&[id], true);
+        match String::from_utf8(bytes) {
+            Ok(text) => json!({ "id": id, "piece": text }),
+            Err(part) => json!({ "id": id, "piece": part.into_bytes() }),
+        }
+    };
+    let tokens = if with_pieces { ids.iter().map(|&id| piece(id)).collect() } else { json!(ids) };
+    Ok(ok(&json!({ "tokens": tokens })))
+}
+
+/// `POST /detokenize`.
+pub fn detokenize(engine: &Engine, request: &Request) -> Result<Response, ApiError> {
+    let mut fields = Fields::parse(&request.body)?;
+    let vocab = engine.tokenizer.len();
+    let ids = fields.typed("tokens", &format!("an array of token ids below {vocab}"), |v| {
+        v.as_array()?.iter().map(|id| token_id(id, vocab)).collect::<Option<Vec<u32>>>()
+    })?;
+    fields.finish(&["tokens"])?;
+    let bytes = engine.tokenizer.decode(&ids.unwrap_or_default(), true);
+    Ok(ok(&json!({ "content": String::from_utf8_lossy(&bytes) })))
+}
+
+/// `POST /render`: Markdown to the HTML fragments that the page shows.
+pub fn render(request: &Request) -> Result<Response, ApiError> {
+    let mut fields = Fields::parse(&request.body)?;
+    let text = fields.string("text")?.unwrap_or_default();
+    fields.finish(&["text"])?;
+    Ok(ok(&json!({ "blocks": render_markdown(&text) })))
+}
+
+/// A token id below `vocab`.
+pub fn token_id(v: &Value, vocab: usize) -> Option<u32> {
+    v.as_u64().filter(|&id| id < vocab as u64).and_then(|id| u32::try_from(id).ok())
+}
+
+/// A JSON answer.
+pub fn ok(value: &Value) -> Response {
+    let mut response = Response::new(200, "application/json", value.to_string());
+    response.headers.push(("Cache-Control", "no-store".to_owned()));
+    response
+}
+
+/// An f32 as the short decimal number it was written as.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or_else(|_| f64::from(x))
+}
+
+impl State {
+    /// What the model is called in the API.
+    pub(super) fn model_name(&self, engine: &Engine) -> String {
+        self.config.alias.clone().or_else(|| self.name.clone()).unwrap_or_else(|| engine.info.name.clone())
+    }
+}

@@ -1,0 +1,446 @@
+//! OpenAI's dialect: `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
+
+use super::State;
+use super::error::ApiError;
+use super::fields::{Fields, show};
+use super::http::{Reply, Request, Response};
+use super::native::{ok, token_id};
+use super::stream::{Delivery, Dialect, answer};
+use crate::chat::Message;
+use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
+use crate::sampler::Sampling;
+use crate::tokenizer::Tokenizer;
+use serde_json::{Map, Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Fields that both completion endpoints know.
+const KNOWN: &[&str] = &[
+    "messages", "prompt", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n_predict",
+    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n", "presence_penalty",
+    "frequency_penalty", "logit_bias", "seed", "stop", "logprobs", "top_logprobs", "n", "best_of", "echo",
+    "response_format", "return_progress", "render", "ignore_eos", "user", "metadata",
+];
+/// Fields that clients send and that change nothing here.
+const IGNORED: &[&str] = &[
+    "model", "user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier",
+    "prompt_cache_key", "cache_prompt", "id_slot", "timings_per_token", "n_keep", "samplers", "reasoning_format",
+    "tool_choice",
+];
+/// Fields that ask for what is not there yet; ignoring them would give a wrong answer in silence.
+const UNSUPPORTED: &[&str] = &[
+    "tools", "functions", "function_call", "grammar", "json_schema", "suffix", "audio", "modalities", "prediction",
+    "web_search_options", "chat_template_kwargs",
+];
+/// Stop strings at most.
+const STOPS_MAX: usize = 16;
+/// Likeliest tokens at most.
+const TOP_LOGPROBS_MAX: i64 = 20;
+
+/// `GET /v1/models`.
+pub fn models(state: &State, engine: &Engine) -> Response {
+    let info = &engine.info;
+    ok(&json!({
+        "object": "list",
+        "data": [{
+            "id": state.model_name(engine),
+            "object": "model",
+            "created": state.started,
+            "owned_by": "tealight",
+            "meta": {
+                "n_vocab": info.vocab,
+                "n_ctx_train": info.context_train,
+                "n_embd": info.embedding,
+                "n_params": info.parameters,
+                "size": info.weight_bytes,
+            },
+        }],
+    }))
+}
+
+/// `POST /v1/chat/completions`.
+pub fn chat(
+    state: &State,
+    engine: &Engine,
+    request: &Request,
+    reply: &mut Reply<'_>,
+) -> Result<Option<Response>, ApiError> {
+    let mut fields = Fields::parse(&request.body)?;
+    let messages = messages(&mut fields)?;
+    let wants_logprobs = fields.bool("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
+    if top.is_some_and(|n| n > 0) && !wants_logprobs {
+        return Err(ApiError::parameter("top_logprobs", "a number", "`logprobs`: true with it"));
+    }
+    let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
+    let common = Common::read(state, fields, logprobs)?;
+    let prompt = engine
+        .template
+        .render(&messages)
+        .map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))?;
+    // The template writes the begin token itself if it wants one; two would be one too many.
+    let mut ids = engine.tokenizer.encode(&prompt, true, true);
+    if let Some(bos) = engine.tokenizer.bos()
+        && ids.starts_with(&[bos, bos])
+    {
+        ids.remove(0);
+    }
+    let dialect = Answer::new(state, engine, &common, Kind::Chat);
+    let generation = Generation { prompt: ids, ..common.generation };
+    answer(engine, &generation, common.delivery, &dialect, reply)
+}
+
+/// `POST /v1/completions`, and llama.cpp's `/completion` with the same fields.
+pub fn completion(
+    state: &State,
+    engine: &Engine,
+    request: &Request,
+    reply: &mut Reply<'_>,
+) -> Result<Option<Response>, ApiError> {
+    let mut fields = Fields::parse(&request.body)?;
+    let prompt = prompt(&mut fields, engine)?;
+    let echo = fields.bool("echo")?.unwrap_or(false);
+    let logprobs = match fields.take("logprobs") {
+        None | Some(Value::Bool(false)) => None,
+        Some(Value::Bool(true)) => Some(0),
+        Some(v) => match v.as_u64().filter(|&n| n <= TOP_LOGPROBS_MAX as u64) {
+            Some(n) => Some(n as usize),
+            None => return Err(ApiError::parameter("logprobs", &show(&v), "a whole number from 0 to 20")),
+        },
+    };
+    let common = Common::read(state, fields, logprobs)?;
+    let echoed = if echo { engine.tokenizer.decode(&prompt, false) } else { Vec::new() };
+    let mut dialect = Answer::new(state, engine, &common, Kind::Completion);
+    dialect.echo = String::from_utf8_lossy(&echoed).into_owned();
+    let generation = Generation { prompt, ..common.generation };
+    answer(engine, &generation, common.delivery, &dialect, reply)
+}
+
+/// What both endpoints share.
+struct Common {
+    generation: Generation,
+    delivery: Delivery,
+    include_usage: bool,
+}
+
+impl Common {
+    /// Reads the rest of the fields, and refuses those that are left.
+    fn read(state: &State, mut f: Fields, logprobs: Option<usize>) -> Result<Self, ApiError> {
+        f.ignore(IGNORED);
+        f.unsupported(UNSUPPORTED)?;
+        let only_one = |name: &str, n: Option<i64>| match n {
+            Some(n) if n != 1 => Err(ApiError::parameter(name, &n.to_string(), "1: one answer a request")),
+            _ => Ok(()),
+        };
+        only_one("n", f.integer("n", 1..=128)?)?;
+        only_one("best_of", f.integer("best_of", 1..=128)?)?;
+        if let Some(format) = f.take("response_format")
+            && format["type"].as_str().is_some_and(|t| t != "text")
+        {
+            return Err(ApiError::bad("`response_format` other than text is not supported yet").with_param("response_format"));
+        }
+        let html = match f.string("render")?.as_deref() {
+            None | Some("") => false,
+            Some("html") => true,
+            Some(other) => return Err(ApiError::parameter("render", &format!("\"{other}\""), "\"html\"")),
+        };
+        let stream = f.bool("stream")?.unwrap_or(false);
+        let include_usage = match f.take("stream_options") {
+            None => false,
+            Some(Value::Object(options)) => options.get("include_usage").and_then(Value::as_bool).unwrap_or(false),
+            Some(other) => return Err(ApiError::parameter("stream_options", &show(&other), "an object")),
+        };
+        let delivery = Delivery { stream, progress: f.bool("return_progress")?.unwrap_or(false), html };
+        let max_tokens = max_tokens(&mut f)?.unwrap_or(state.config.predict);
+        let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
+        let ignore_end = f.bool("ignore_eos")?.unwrap_or(false);
+        let sampling = sampling(&mut f, &state.config.sampling)?;
+        f.finish(KNOWN)?;
+        let generation =
+            Generation { prompt: Vec::new(), sampling, max_tokens, stops, logprobs, ignore_end };
+        Ok(Self { generation, delivery, include_usage })
+    }
+}
+
+/// The limit of tokens if one is set: `Some(None)` is "no limit".
+fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
+    let mut found = None;
+    for name in ["max_completion_tokens", "max_tokens", "n_predict"] {
+        if let Some(n) = f.integer(name, -1..=1 << 31)? {
+            found = found.or(Some(usize::try_from(n).ok()));
+        }
+    }
+    Ok(found)
+}
+
+fn sampling(f: &mut Fields, d: &Sampling) -> Result<Sampling, ApiError> {
+    let last_n = f.integer("repeat_last_n", -1..=1 << 31)?;
+    let seed = f.integer("seed", i64::MIN..=i64::MAX)?;
+    Ok(Sampling {
+        temperature: f.float("temperature", 0.0..=100.0)?.unwrap_or(d.temperature),
+        top_k: f.integer("top_k", -1..=1 << 31)?.map_or(d.top_k, |k| usize::try_from(k).unwrap_or(0)),
+        top_p: f.float("top_p", 0.0..=1.0)?.unwrap_or(d.top_p),
+        min_p: f.float("min_p", 0.0..=1.0)?.unwrap_or(d.min_p),
+        repeat_penalty: f.float("repeat_penalty", 0.01..=100.0)?.unwrap_or(d.repeat_penalty),
+        repeat_last_n: last_n.map_or(d.repeat_last_n, |n| usize::try_from(n).ok()),
+        presence_penalty: f.float("presence_penalty", -2.0..=2.0)?.unwrap_or(d.presence_penalty),
+        frequency_penalty: f.float("frequency_penalty", -2.0..=2.0)?.unwrap_or(d.frequency_penalty),
+        logit_bias: logit_bias(f)?,
+        // −1 asks for a new seed each time; other negative numbers are seeds like any other.
+        seed: match seed {
+            None => d.seed,
+            Some(-1) => None,
+            Some(seed) => Some(seed as u64),
+        },
+    })
+}
+
+/// `{"42": -100}`, or llama.cpp's `[[42, -100]]`.
+fn logit_bias(f: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+    #[expect(clippy::cast_possible_truncation, reason = "bounded to 100")]
+    let bias = |v: &Value| v.as_f64().filter(|b| b.abs() <= 100.0).map(|b| b as f32);
+    let expected = "token ids with numbers from -100 to 100";
+    let read = |v: &Value| match v {
+        Value::Object(map) => map.iter().map(|(id, v)| Some((id.parse().ok()?, bias(v)?))).collect(),
+        Value::Array(pairs) => pairs
+            .iter()
+            .map(|pair| match pair.as_array()?.as_slice() {
+                [id, Value::Bool(false)] => Some((u32::try_from(id.as_u64()?).ok()?, f32::NEG_INFINITY)),
+                [id, v] => Some((u32::try_from(id.as_u64()?).ok()?, bias(v)?)),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    };
+    Ok(f.typed("logit_bias", expected, read)?.unwrap_or_default())
+}
+
+/// The conversation.
+fn messages(f: &mut Fields) -> Result<Vec<Message>, ApiError> {
+    let all = match f.take("messages") {
+        Some(Value::Array(all)) if !all.is_empty() => all,
+        Some(other) => return Err(ApiError::parameter("messages", &show(&other), "an array with a message")),
+        None => return Err(ApiError::parameter("messages", "nothing", "an array with a message")),
+    };
+    all.iter().enumerate().map(|(i, v)| message(v, i)).collect()
+}
+
+fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
+    let name = |field: &str| format!("messages[{index}].{field}");
+    let Some(role) = v["role"].as_str() else {
+        return Err(ApiError::parameter(&name("role"), &show(&v["role"]), "system, user or assistant"));
+    };
+    // `developer` is OpenAI's newer word for `system`; templates know only that.
+    let role = if role == "developer" { "system" } else { role };
+    if !matches!(role, "system" | "user" | "assistant" | "tool") {
+        return Err(ApiError::parameter(&name("role"), &format!("\"{role}\""), "system, user or assistant"));
+    }
+    let content = match &v["content"] {
+        Value::String(text) => text.clone(),
+        Value::Null if role == "assistant" => String::new(),
+        Value::Array(parts) => parts
+            .iter()
+            .map(|part| match (part["type"].as_str(), part["text"].as_str()) {
+                (Some("text" | "input_text" | "output_text"), Some(text)) => Ok(text),
+                _ => Err(ApiError::parameter(&name("content"), &show(part), "parts of type text")),
+            })
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
+        other => return Err(ApiError::parameter(&name("content"), &show(other), "a string or an array of parts")),
+    };
+    Ok(Message::new(role, content))
+}
+
+/// The prompt: a text, token ids, or an array with one of either.
+fn prompt(f: &mut Fields, engine: &Engine) -> Result<Vec<u32>, ApiError> {
+    let vocab = engine.tokenizer.len();
+    let expected = format!("a string or an array of token ids below {vocab}");
+    let found = f.typed("prompt", &expected, |v| prompt_ids(v, &engine.tokenizer))?;
+    found.ok_or_else(|| ApiError::parameter("prompt", "nothing", &expected))
+}
+
+fn prompt_ids(v: &Value, tokenizer: &Tokenizer) -> Option<Vec<u32>> {
+    match v {
+        Value::String(text) => Some(tokenizer.encode(text, true, true)),
+        Value::Array(all) => match all.as_slice() {
+            [Value::String(text)] => Some(tokenizer.encode(text, true, true)),
+            [Value::Array(ids)] => ids.iter().map(|id| token_id(id, tokenizer.len())).collect(),
+            ids => ids.iter().map(|id| token_id(id, tokenizer.len())).collect(),
+        },
+        _ => None,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Chat,
+    Completion,
+}
+
+/// Writes the answers of one request.
+struct Answer<'e> {
+    tokenizer: &'e Tokenizer,
+    kind: Kind,
+    id: String,
+    created: u64,
+    model: String,
+    include_usage: bool,
+    echo: String,
+}
+
+impl<'e> Answer<'e> {
+    fn new(state: &State, engine: &'e Engine, common: &Common, kind: Kind) -> Self {
+        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        Self {
+            tokenizer: &engine.tokenizer,
+            kind,
+            id: unique_id(prefix),
+            created: unix_time(),
+            model: state.model_name(engine),
+            include_usage: common.include_usage,
+            echo: String::new(),
+        }
+    }
+
+    fn envelope(&self, chunk: bool, choices: Value) -> Value {
+        let object = match (self.kind, chunk) {
+            (Kind::Chat, true) => "chat.completion.chunk",
+            (Kind::Chat, false) => "chat.completion",
+            (Kind::Completion, _) => "text_completion",
+        };
+        json!({
+            "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices,
+        })
+    }
+
+    fn chunk(&self, delta: Value, logprobs: Value, finish: Value) -> Value {
+        let mut choice = json!({ "index": 0 });
+        let content = if self.kind == Kind::Chat { "delta" } else { "text" };
+        choice[content] = delta;
+        choice["logprobs"] = logprobs;
+        choice["finish_reason"] = finish;
+        self.envelope(true, json!([choice]))
+    }
+
+    fn delta(&self, text: &str) -> Value {
+        if self.kind == Kind::Chat { json!({ "content": text }) } else { json!(text) }
+    }
+
+    fn logprobs(&self, tokens: &[TokenChoice]) -> Value {
+        if tokens.iter().all(|t| t.logprob.is_none()) {
+            return Value::Null;
+        }
+        let text = |id: u32| String::from_utf8_lossy(&self.tokenizer.decode(&[id], true)).into_owned();
+        let finite = |p: f32| if p.is_finite() { p } else { -9999.0 };
+        if self.kind == Kind::Completion {
+            let top = |t: &TokenChoice| -> Map<String, Value> {
+                t.top.iter().map(|&(id, p)| (text(id), json!(finite(p)))).collect()
+            };
+            return json!({
+                "tokens": tokens.iter().map(|t| text(t.id)).collect::<Vec<_>>(),
+                "token_logprobs": tokens.iter().map(|t| t.logprob.map(finite)).collect::<Vec<_>>(),
+                "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
+                "text_offset": [],
+            });
+        }
+        let entry = |id: u32, p: f32| {
+            json!({ "token": text(id), "logprob": finite(p), "bytes": self.tokenizer.decode(&[id], true) })
+        };
+        let content: Vec<Value> = tokens
+            .iter()
+            .map(|t| {
+                let mut one = entry(t.id, t.logprob.unwrap_or(f32::NEG_INFINITY));
+                one["top_logprobs"] = t.top.iter().map(|&(id, p)| entry(id, p)).collect();
+                one
+            })
+            .collect();
+        json!({ "content": content, "refusal": null })
+    }
+}
+
+impl Dialect for Answer<'_> {
+    fn first(&self) -> Option<Value> {
+        if self.kind == Kind::Chat {
+            return Some(self.chunk(json!({ "role": "assistant", "content": "" }), Value::Null, Value::Null));
+        }
+        (!self.echo.is_empty()).then(|| self.chunk(json!(self.echo), Value::Null, Value::Null))
+    }
+
+    fn text(&self, text: &str, tokens: &[TokenChoice]) -> Value {
+        self.chunk(self.delta(text), self.logprobs(tokens), Value::Null)
+    }
+
+    fn empty(&self) -> Value {
+        let nothing = if self.kind == Kind::Chat { json!({}) } else { json!("") };
+        self.chunk(nothing, Value::Null, Value::Null)
+    }
+
+    fn last(&self, outcome: &Outcome) -> Vec<Value> {
+        let nothing = if self.kind == Kind::Chat { json!({}) } else { json!("") };
+        let mut finish = self.chunk(nothing, Value::Null, json!(finish_reason(outcome.finish)));
+        finish["timings"] = timings(&outcome.timings);
+        let mut chunks = vec![finish];
+        if self.include_usage {
+            let mut last = self.envelope(true, json!([]));
+            last["usage"] = usage(&outcome.timings);
+            last["timings"] = timings(&outcome.timings);
+            chunks.push(last);
+        }
+        chunks
+    }
+
+    fn whole(&self, text: &str, tokens: &[TokenChoice], outcome: &Outcome) -> Value {
+        let mut choice = json!({ "index": 0 });
+        if self.kind == Kind::Chat {
+            choice["message"] = json!({ "role": "assistant", "content": text, "refusal": null });
+        } else {
+            choice["text"] = json!(format!("{}{text}", self.echo));
+        }
+        choice["logprobs"] = self.logprobs(tokens);
+        choice["finish_reason"] = json!(finish_reason(outcome.finish));
+        let mut answer = self.envelope(false, json!([choice]));
+        answer["usage"] = usage(&outcome.timings);
+        answer["timings"] = timings(&outcome.timings);
+        answer
+    }
+}
+
+fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::Length => "length",
+        Finish::Stop | Finish::Cancelled => "stop",
+    }
+}
+
+fn usage(t: &Timings) -> Value {
+    json!({
+        "prompt_tokens": t.prompt_tokens,
+        "completion_tokens": t.generated_tokens,
+        "total_tokens": t.prompt_tokens + t.generated_tokens,
+        "prompt_tokens_details": { "cached_tokens": t.reused_tokens },
+    })
+}
+
+fn timings(t: &Timings) -> Value {
+    json!({
+        "cache_n": t.reused_tokens,
+        "prompt_n": t.prompt_tokens - t.reused_tokens,
+        "prompt_ms": t.prompt_time.as_secs_f64() * 1000.0,
+        "prompt_per_second": t.prompt_per_second(),
+        "predicted_n": t.generated_tokens,
+        "predicted_ms": t.generation_time.as_secs_f64() * 1000.0,
+        "predicted_per_second": t.generated_per_second(),
+    })
+}
+
+/// Seconds since 1970.
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// An identifier that no other answer of this process has.
+fn unique_id(prefix: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    format!("{prefix}-{nanos:016x}{:04x}", COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff)
+}

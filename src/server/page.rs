@@ -1,0 +1,98 @@
+//! The files of the chat page: built in, from the bundle, or from a folder.
+
+use super::http::Response;
+use crate::source::Program;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use tealight_bundle::tail::Role;
+
+/// The page that was compiled in.
+const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
+/// Files and bytes of a page folder at most.
+const FILES_MAX: usize = 1000;
+const BYTES_MAX: usize = 64 << 20;
+
+/// Files by path.
+pub struct Page(HashMap<String, Cow<'static, [u8]>>);
+
+impl Page {
+    /// The page in `folder` if one is named, else the bundle's, else the built-in one.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or holds no `index.html`.
+    pub fn new(folder: Option<&Path>, program: Option<&Program>) -> io::Result<Self> {
+        if let Some(folder) = folder {
+            let mut files = HashMap::new();
+            collect(folder, "", &mut files)?;
+            if !files.contains_key("index.html") {
+                let missing = format!("{}: no index.html in it", folder.display());
+                return Err(io::Error::new(io::ErrorKind::NotFound, missing));
+            }
+            return Ok(Self(files));
+        }
+        let bundled = program.map(from_bundle).filter(|files| files.contains_key("index.html"));
+        let built_in = || BUILT_IN.iter().map(|(n, b)| ((*n).to_owned(), Cow::Borrowed(*b))).collect();
+        Ok(Self(bundled.unwrap_or_else(built_in)))
+    }
+
+    /// The file at a path below the page's root.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Response> {
+        let name = match path.trim_start_matches('/') {
+            "" => "index.html",
+            name => name,
+        };
+        let bytes = self.0.get(name)?;
+        let mut response = Response::new(200, content_type(name), bytes.to_vec());
+        response.headers.push(("Cache-Control", "no-cache".to_owned()));
+        Some(response)
+    }
+}
+
+fn from_bundle(program: &Program) -> HashMap<String, Cow<'static, [u8]>> {
+    let entries = program.tail.iter().flat_map(|tail| tail.with_role(Role::Web));
+    let file = |entry: &tealight_bundle::tail::Entry| {
+        let name = entry.name.strip_prefix("web/")?.to_owned();
+        let bytes = program.file.bytes().get(entry.range.clone())?;
+        Some((name, Cow::Owned(bytes.to_vec())))
+    };
+    entries.filter_map(file).collect()
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut HashMap<String, Cow<'static, [u8]>>) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let (path, name) = (entry.path(), format!("{prefix}{name}"));
+        if path.is_dir() {
+            collect(&path, &format!("{name}/"), files)?;
+            continue;
+        }
+        let bytes = std::fs::read(&path)?;
+        let total: usize = files.values().map(|b| b.len()).sum::<usize>() + bytes.len();
+        if files.len() >= FILES_MAX || total > BYTES_MAX {
+            return Err(io::Error::other(format!("{}: too large for a page", folder.display())));
+        }
+        files.insert(name, Cow::Owned(bytes));
+    }
+    Ok(())
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit('.').next().unwrap_or("") {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "json" | "webmanifest" => "application/json",
+        "txt" | "md" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}

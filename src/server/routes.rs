@@ -1,0 +1,98 @@
+//! Which path is answered by whom.
+
+use super::error::ApiError;
+use super::guard::Refusal;
+use super::http::{Reply, Request, Response};
+use super::{Model, State, native, openai};
+use crate::engine::Engine;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+
+/// Answers one request. A panic ends this request only.
+pub fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| route(state, request, reply)));
+    let response = match outcome {
+        Ok(Ok(None)) => return,
+        Ok(Ok(Some(response))) => response,
+        Ok(Err(error)) => error.response(),
+        Err(_) => ApiError::new(500, "server_error", "an internal error; the server goes on").response(),
+    };
+    let _ = reply.send(response);
+}
+
+/// The answer, or `None` when it was sent already.
+fn route(state: &State, request: &Request, reply: &mut Reply<'_>) -> Result<Option<Response>, ApiError> {
+    state.guard.check_source(request).map_err(refused)?;
+    let path = request.path.strip_prefix(state.config.prefix.as_str());
+    let Some(path) = path.filter(|p| p.is_empty() || p.starts_with('/')) else {
+        return Err(ApiError::not_found(&request.path));
+    };
+    // `/v1` may be left out, as with llama.cpp.
+    let bare = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
+    let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
+    if method == "GET" {
+        if bare == "/health" {
+            return native::health(state).map(Some);
+        }
+        if let Some(file) = state.page.get(path) {
+            return Ok(Some(file));
+        }
+    }
+    let allowed = match bare {
+        "/models" | "/props" => "GET",
+        "/chat/completions" | "/completions" | "/completion" | "/tokenize" | "/detokenize" | "/render" => "POST",
+        _ => return Err(ApiError::not_found(path)),
+    };
+    if method != allowed {
+        let message = format!("{path} takes {allowed}, not {method}");
+        let mut response = ApiError::new(405, "invalid_request_error", message).response();
+        response.headers.push(("Allow", allowed.to_owned()));
+        return Ok(Some(response));
+    }
+    state.guard.check_key(request).map_err(refused)?;
+    if bare == "/render" {
+        return native::render(request).map(Some);
+    }
+    let engine = engine(state)?;
+    match bare {
+        "/models" => Ok(Some(openai::models(state, &engine))),
+        "/props" => Ok(Some(native::props(state, &engine))),
+        "/tokenize" => native::tokenize(&engine, request).map(Some),
+        "/detokenize" => native::detokenize(&engine, request).map(Some),
+        "/chat/completions" => openai::chat(state, &engine, request, reply),
+        _ => openai::completion(state, &engine, request, reply),
+    }
+}
+
+/// The engine, or why there is none.
+pub fn engine(state: &State) -> Result<Arc<Engine>, ApiError> {
+    match &*state.model.read().unwrap_or_else(PoisonError::into_inner) {
+        Model::Ready(engine) => Ok(Arc::clone(engine)),
+        Model::Loading => {
+            Err(ApiError::new(503, "unavailable_error", "Loading model").retry_after(1))
+        }
+        Model::Missing(message) => Err(ApiError::new(503, "no_weights", message.clone())),
+        Model::Failed(message) => {
+            let message = format!("The model could not be loaded.\n\n{message}");
+            Err(ApiError::new(503, "no_weights", message))
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::Host => ApiError::new(
+            403,
+            "forbidden_error",
+            "the Host header names another machine; ask for localhost or 127.0.0.1",
+        ),
+        Refusal::Origin => {
+            ApiError::new(403, "forbidden_error", "requests from pages of other sites are not answered")
+        }
+        Refusal::Key => ApiError::new(
+            401,
+            "authentication_error",
+            "this server asks for an API key: send it as `Authorization: Bearer KEY`",
+        ),
+    }
+}

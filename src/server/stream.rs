@@ -1,0 +1,212 @@
+//! Runs a generation for a request and sends what comes of it, as it comes.
+//!
+//! Knows turns, disconnects and server-sent events; the dialect gives it the JSON of each piece.
+
+use super::error::ApiError;
+use super::http::Reply;
+use super::native::ok;
+use crate::engine::{
+    Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, TokenChoice, generate,
+};
+use crate::render::Streamer;
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How often the socket is looked at for a client that has gone.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often the block that is being written is drawn again.
+const DRAW: Duration = Duration::from_millis(60);
+
+/// How one dialect writes its answers.
+pub trait Dialect {
+    /// A chunk that begins the stream, if there is one.
+    fn first(&self) -> Option<Value>;
+    /// A chunk with a piece of text and its tokens.
+    fn text(&self, text: &str, tokens: &[TokenChoice]) -> Value;
+    /// An empty chunk, to which progress or HTML is added.
+    fn empty(&self) -> Value;
+    /// The chunks that end the stream.
+    fn last(&self, outcome: &Outcome) -> Vec<Value>;
+    /// The whole answer at once.
+    fn whole(&self, text: &str, tokens: &[TokenChoice], outcome: &Outcome) -> Value;
+}
+
+/// How an answer is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delivery {
+    /// Piece by piece.
+    pub stream: bool,
+    /// With progress while the prompt is computed.
+    pub progress: bool,
+    /// With HTML of the blocks that changed.
+    pub html: bool,
+}
+
+/// Generates and answers. Everything that is wrong with the request is said before the first byte.
+///
+/// # Errors
+/// What is to be answered instead.
+pub fn answer(
+    engine: &Engine,
+    request: &Generation,
+    delivery: Delivery,
+    dialect: &dyn Dialect,
+    reply: &mut Reply<'_>,
+) -> Result<Option<super::http::Response>, ApiError> {
+    let context = engine.info.context;
+    if request.prompt.len() >= context {
+        return Err(session_error(&SessionError::ContextFull { prompt: request.prompt.len(), context }));
+    }
+    let sink = Sink::new(reply);
+    let turn = engine.queue.enter(&|| sink.is_wanted());
+    let _turn = match turn {
+        Ok(turn) => turn,
+        Err(QueueError::Cancelled) => return Ok(None),
+        Err(full @ QueueError::Full(_)) => {
+            return Err(ApiError::new(503, "overloaded_error", full.to_string()).retry_after(2));
+        }
+    };
+    if delivery.stream {
+        streamed(engine, request, delivery, dialect, &sink);
+        return Ok(None);
+    }
+    let (mut text, mut tokens) = (String::new(), Vec::new());
+    let outcome = generate(
+        &mut engine.session(),
+        &engine.tokenizer,
+        request,
+        &|| sink.is_wanted(),
+        &mut |event| {
+            if let Event::Text { text: piece, tokens: chosen } = event {
+                text.push_str(&piece);
+                tokens.extend(chosen);
+            }
+        },
+    )
+    .map_err(|e| session_error(&e))?;
+    if outcome.finish == Finish::Cancelled {
+        return Ok(None);
+    }
+    Ok(Some(ok(&dialect.whole(&text, &tokens, &outcome))))
+}
+
+/// Sends events until the generation ends or the client goes.
+fn streamed(engine: &Engine, request: &Generation, delivery: Delivery, dialect: &dyn Dialect, sink: &Sink<'_, '_>) {
+    sink.begin();
+    if let Some(first) = dialect.first() {
+        sink.event(&first);
+    }
+    let start = Instant::now();
+    let mut page = delivery.html.then(|| Drawing { streamer: Streamer::new(), last: Instant::now() });
+    let outcome = generate(
+        &mut engine.session(),
+        &engine.tokenizer,
+        request,
+        &|| sink.is_wanted(),
+        &mut |event| match event {
+            Event::Prompt { processed, total, reused } => {
+                if delivery.progress {
+                    let mut chunk = dialect.empty();
+                    chunk["prompt_progress"] = json!({
+                        "total": total, "cache": reused, "processed": processed,
+                        "time_ms": start.elapsed().as_millis() as u64,
+                    });
+                    sink.event(&chunk);
+                }
+            }
+            Event::Text { text, tokens } => {
+                if !text.is_empty() || tokens.iter().any(|t| t.logprob.is_some()) {
+                    sink.event(&dialect.text(&text, &tokens));
+                }
+                if let Some(page) = &mut page {
+                    page.streamer.push(&text);
+                    if page.last.elapsed() >= DRAW {
+                        page.draw(dialect, sink);
+                    }
+                }
+            }
+        },
+    );
+    if let Some(page) = &mut page {
+        page.draw(dialect, sink);
+    }
+    match outcome {
+        Ok(outcome) => dialect.last(&outcome).iter().for_each(|chunk| sink.event(chunk)),
+        Err(error) => sink.event(&session_error(&error).json()),
+    }
+    sink.end();
+}
+
+/// The answer as HTML, drawn now and then.
+struct Drawing {
+    streamer: Streamer,
+    last: Instant,
+}
+
+impl Drawing {
+    fn draw(&mut self, dialect: &dyn Dialect, sink: &Sink<'_, '_>) {
+        for (block, html) in self.streamer.update() {
+            let mut chunk = dialect.empty();
+            chunk["html"] = json!({ "block": block, "html": html });
+            sink.event(&chunk);
+        }
+        self.last = Instant::now();
+    }
+}
+
+/// The client's end: where events go, and whether it is still there.
+struct Sink<'r, 'c> {
+    reply: RefCell<&'r mut Reply<'c>>,
+    gone: Cell<bool>,
+    looked: Cell<Instant>,
+}
+
+impl<'r, 'c> Sink<'r, 'c> {
+    fn new(reply: &'r mut Reply<'c>) -> Self {
+        Self { reply: RefCell::new(reply), gone: Cell::new(false), looked: Cell::new(Instant::now()) }
+    }
+
+    fn is_wanted(&self) -> bool {
+        if self.looked.get().elapsed() >= LOOK {
+            self.looked.set(Instant::now());
+            self.gone.set(self.gone.get() || self.reply.borrow().is_closed());
+        }
+        !self.gone.get()
+    }
+
+    fn begin(&self) {
+        self.write(|reply| reply.stream("text/event-stream"));
+    }
+
+    fn event(&self, value: &Value) {
+        self.write(|reply| reply.part(format!("data: {value}\n\n").as_bytes()));
+    }
+
+    fn end(&self) {
+        self.write(|reply| reply.part(b"data: [DONE]\n\n"));
+        self.write(Reply::end);
+    }
+
+    fn write(&self, write: impl FnOnce(&mut Reply<'c>) -> io::Result<()>) {
+        if !self.gone.get() && write(*self.reply.borrow_mut()).is_err() {
+            self.gone.set(true);
+        }
+    }
+}
+
+/// A session's error in the API's words.
+fn session_error(error: &SessionError) -> ApiError {
+    match error {
+        SessionError::ContextFull { prompt, context } => {
+            ApiError::new(400, "exceed_context_size_error", error.to_string())
+                .with("n_prompt_tokens", *prompt)
+                .with("n_ctx", *context)
+        }
+        SessionError::Empty => ApiError::bad(error.to_string()),
+        SessionError::Cancelled | SessionError::Compute(_) => {
+            ApiError::new(500, "server_error", error.to_string())
+        }
+    }
+}

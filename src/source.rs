@@ -1,0 +1,200 @@
+//! Where the weights are: named by the user, in the bundle's own tail, or beside the program.
+//!
+//! Enters: a path, or the program's own file. Leaves: the shards of one model as ranges of mapped
+//! files, and the bundle if there is one. Reads no weights.
+
+use crate::model::Shard;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tealight_bundle::gguf;
+use tealight_bundle::mapped::{MapError, Mapped};
+use tealight_bundle::tail::{Role, Tail, TailError, read};
+
+/// The program's own file, mapped, and the bundle in its tail if it has one.
+pub struct Program {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub file: Arc<Mapped>,
+    /// The bundle.
+    pub tail: Option<Tail>,
+}
+
+/// Weights that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A bundle is damaged.
+    #[error("{path}: {error}")]
+    Tail {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        error: TailError,
+    },
+    /// The file is neither a GGUF file nor a bundle with weights.
+    #[error("{path}: {found}, expected a GGUF file or a bundle with weights\nhint: weights are files ending in .gguf")]
+    NoWeights {
+        /// The file.
+        path: String,
+        /// What it is.
+        found: String,
+    },
+    /// The program's own path is not known.
+    #[error("finding the program's own file: {0}")]
+    Program(std::io::Error),
+}
+
+/// What the page and the terminal say when there are no weights.
+pub const NO_WEIGHTS: &str = "This program has no model in it, and found none beside it.\n\
+\n\
+Give it one of these ways:\n\
+  - put a GGUF file with the program's own name beside it (tealight and tealight.gguf), and start it again;\n\
+  - start it with a GGUF file:  tealight --weights model.gguf\n\
+  - make one file of both:      tealight-bundle --weights model.gguf -o chat\n\
+\n\
+GGUF files of open models are found on the sites that share models; one with \"Q4_K_M\" in its name is a good choice. A computer with 8 GB of memory runs models of up to about 4 GB.";
+
+impl Program {
+    /// Maps the running program.
+    ///
+    /// # Errors
+    /// When it cannot be found or mapped, or its tail is damaged.
+    pub fn open() -> Result<Self, SourceError> {
+        let path = std::env::current_exe().map_err(SourceError::Program)?;
+        let file = Arc::new(Mapped::open(&path)?);
+        let tail = read_tail(&file)?;
+        Ok(Self { path, file, tail })
+    }
+
+    /// A small entry of the bundle as text.
+    #[must_use]
+    pub fn text(&self, role: Role) -> Option<String> {
+        let entry = self.tail.as_ref()?.with_role(role).next()?;
+        let bytes = self.file.bytes().get(entry.range.clone())?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// The weights: those in the tail, those the manifest names beside the program, or a GGUF file with
+    /// the program's name. `None`: there are none.
+    ///
+    /// # Errors
+    /// When they are there and cannot be mapped.
+    pub fn weights(&self) -> Result<Option<Vec<Shard>>, SourceError> {
+        if let Some(tail) = &self.tail {
+            let inside = shards_inside(&self.file, &self.path, tail);
+            if !inside.is_empty() {
+                return Ok(Some(inside));
+            }
+            let beside: Vec<PathBuf> = tail
+                .manifest()
+                .entries
+                .iter()
+                .filter(|e| e.role == Role::Model && e.external)
+                .map(|e| self.path.with_file_name(&e.name))
+                .collect();
+            if !beside.is_empty() {
+                return beside.iter().map(|path| shard(path)).collect::<Result<_, _>>().map(Some);
+            }
+        }
+        for name in self.sidecar_names() {
+            if name.is_file() {
+                return open(&name).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// `name.gguf` and the first of split ones, for a program `name` or `name.exe`.
+    fn sidecar_names(&self) -> Vec<PathBuf> {
+        let Some(name) = self.path.file_name().and_then(|n| n.to_str()) else { return Vec::new() };
+        let stem = name.strip_suffix(".exe").or(name.strip_suffix(".EXE")).unwrap_or(name);
+        let mut names = vec![self.path.with_file_name(format!("{stem}.gguf"))];
+        let prefix = format!("{stem}-00001-of-");
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|n| n.starts_with(&prefix) && n.ends_with(".gguf")) {
+                names.push(entry.path());
+            }
+        }
+        names
+    }
+}
+
+/// Opens weights that the user named: a GGUF file, any part of a split one, or a bundle.
+///
+/// # Errors
+/// When it is none of these, or cannot be mapped.
+pub fn open(path: &Path) -> Result<Vec<Shard>, SourceError> {
+    let file = Arc::new(Mapped::open(path)?);
+    if file.bytes().starts_with(&gguf::MAGIC) {
+        return match split_names(path) {
+            Some(names) => names.iter().map(|name| shard(name)).collect(),
+            None => Ok(vec![whole(&file, path)]),
+        };
+    }
+    let found = match read_tail(&file)? {
+        Some(tail) => {
+            let inside = shards_inside(&file, path, &tail);
+            if !inside.is_empty() {
+                return Ok(inside);
+            }
+            "a bundle without weights".to_owned()
+        }
+        None => format!("a file that begins with {:02x?}", &file.bytes()[..file.bytes().len().min(4)]),
+    };
+    Err(SourceError::NoWeights { path: path.display().to_string(), found })
+}
+
+fn read_tail(file: &Mapped) -> Result<Option<Tail>, SourceError> {
+    read(file.bytes()).map_err(|error| SourceError::Tail { path: file.path().display().to_string(), error })
+}
+
+fn shard(path: &Path) -> Result<Shard, SourceError> {
+    let file = Arc::new(Mapped::open(path)?);
+    Ok(whole(&file, path))
+}
+
+fn whole(file: &Arc<Mapped>, path: &Path) -> Shard {
+    Shard { name: path.display().to_string(), file: Arc::clone(file), range: 0..file.bytes().len() }
+}
+
+fn shards_inside(file: &Arc<Mapped>, path: &Path, tail: &Tail) -> Vec<Shard> {
+    let shard = |entry: &tealight_bundle::tail::Entry| Shard {
+        name: format!("{} in {}", entry.name, path.display()),
+        file: Arc::clone(file),
+        range: entry.range.clone(),
+    };
+    tail.with_role(Role::Model).map(shard).collect()
+}
+
+/// All parts of a model split as `…-00001-of-00003.gguf`, from the name of any one.
+fn split_names(path: &Path) -> Option<Vec<PathBuf>> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+    let (head, count) = name.rsplit_once("-of-")?;
+    let (stem, number) = head.rsplit_once('-')?;
+    let five = |s: &str| s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit());
+    if !five(count) || !five(number) {
+        return None;
+    }
+    let count: usize = count.parse().ok().filter(|n| (1..=9999).contains(n))?;
+    Some((1..=count).map(|i| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_part_names_all_parts() {
+        let names = split_names(Path::new("/m/big-00002-of-00003.gguf")).unwrap();
+        assert_eq!(names[0], Path::new("/m/big-00001-of-00003.gguf"));
+        assert_eq!(names.len(), 3);
+        assert!(split_names(Path::new("/m/big.gguf")).is_none());
+        assert!(split_names(Path::new("/m/a-1-of-2.gguf")).is_none());
+        assert!(split_names(Path::new("/m/a-00001-of-00000.gguf")).is_none());
+    }
+}

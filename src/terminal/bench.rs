@@ -1,0 +1,93 @@
+//! `tealight bench`: the speed of prompts and of generation.
+
+use crate::cli::BenchFlags;
+use crate::engine::{Engine, Session};
+use anyhow::Context as _;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+/// Measures as `flags` say. Returns the report.
+///
+/// # Errors
+/// When the counts do not fit the context.
+pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
+    let needed = flags.depth + flags.prompt.max(flags.generate) + 2;
+    anyhow::ensure!(
+        needed <= engine.info.context,
+        "bench: {needed} tokens are needed, the context has {}",
+        engine.info.context
+    );
+    let mut session = engine.session();
+    // Warm-up: the weights come into memory, the cache gets its size.
+    one(&mut session, engine, flags.depth, flags.prompt.min(64), 4)?;
+    let (mut prompts, mut generations) = (Vec::new(), Vec::new());
+    for _ in 0..flags.repetitions {
+        let (prompt, generation) = one(&mut session, engine, flags.depth, flags.prompt, flags.generate)?;
+        prompts.extend(prompt);
+        generations.extend(generation);
+    }
+    if flags.json {
+        let report = json!({
+            "model": engine.info.name,
+            "prompt": { "tokens": flags.prompt, "tokens_per_second": prompts },
+            "generation": { "tokens": flags.generate, "tokens_per_second": generations },
+        });
+        return Ok(format!("{report}\n"));
+    }
+    let mut out = String::new();
+    for (name, tokens, speeds) in
+        [("prompt", flags.prompt, &mut prompts), ("generation", flags.generate, &mut generations)]
+    {
+        speeds.sort_by(f64::total_cmp);
+        if let (Some(low), Some(high)) = (speeds.first(), speeds.last()) {
+            let median = speeds[speeds.len() / 2];
+            let _ = writeln!(out, "{name:<10} {tokens:>5} tokens  {median:>8.1} tokens/s  ({low:.1} to {high:.1})");
+        }
+    }
+    Ok(out)
+}
+
+/// Speeds of one prompt and one generation, each after `depth` tokens; `None` for what has no tokens.
+fn one(
+    session: &mut Session,
+    engine: &Engine,
+    depth: usize,
+    prompt: usize,
+    generate: usize,
+) -> anyhow::Result<(Option<f64>, Option<f64>)> {
+    let always = || true;
+    let ids = |n: usize, shift: u32| -> Vec<u32> {
+        // Ordinary words of any vocabulary, no token twice in a row.
+        let words = u32::try_from(engine.tokenizer.len()).unwrap_or(1);
+        (0..n as u32).map(|i| (i.wrapping_mul(7919).wrapping_add(shift) % 1000 + 300) % words).collect()
+    };
+    let begin = |session: &mut Session| -> anyhow::Result<()> {
+        // A first token of its own makes everything after it new.
+        session.prefill(&ids(1, 0), &always, &mut |_, _| {})?;
+        if depth > 0 {
+            let mut all = ids(1, 0);
+            all.extend(ids(depth, 1));
+            session.prefill(&all, &always, &mut |_, _| {})?;
+        }
+        Ok(())
+    };
+    let mut speeds = (None, None);
+    if prompt > 0 {
+        begin(session)?;
+        let mut all = session.tokens().to_vec();
+        all.extend(ids(prompt, 2));
+        let start = Instant::now();
+        session.prefill(&all, &always, &mut |_, _| {}).context("measuring the prompt")?;
+        speeds.0 = Some(prompt as f64 / start.elapsed().as_secs_f64());
+    }
+    if generate > 0 {
+        begin(session)?;
+        let start = Instant::now();
+        for id in ids(generate, 3) {
+            session.advance(id, &always).context("measuring the generation")?;
+        }
+        speeds.1 = Some(generate as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(speeds)
+}

@@ -1,0 +1,305 @@
+//! `tealight chat`: a conversation in the terminal.
+//!
+//! Lines come from stdin, so that a pipe works as well as a person. Ctrl-C stops an answer; between
+//! answers it ends the program.
+
+use super::{Interrupt, show};
+use crate::chat::Message;
+use crate::config::Config;
+use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
+use std::cell::Cell;
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+const HELP: &str = "\
+/help, /?            this list
+/bye, /exit          end
+/clear               begin a new conversation
+/set NAME VALUE      change temperature, top_k, top_p, min_p, seed, max_tokens or system
+/show                show the settings and the conversation's size
+/save FILE           write the conversation to a file
+/load FILE           continue the conversation of a file
+/regen               answer again
+/undo                take back the last question and its answer
+/stats               speed of the last answer
+/upload FILE         put a text file before the next question
+\"\"\"                  begin and end a text of several lines";
+
+/// The conversation and its settings.
+struct Chat<'e> {
+    engine: &'e Engine,
+    config: Config,
+    messages: Vec<Message>,
+    upload: Option<String>,
+    last: Option<Timings>,
+}
+
+/// Whether the conversation goes on.
+#[derive(PartialEq)]
+enum Next {
+    Line,
+    End,
+}
+
+/// Chats until `/bye`, the end of the input, or Ctrl-C between answers.
+///
+/// # Errors
+/// When stdin cannot be read.
+pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let person = io::stdin().is_terminal();
+    let mut chat =
+        Chat { engine, config: config.clone(), messages: Vec::new(), upload: None, last: None };
+    chat.clear();
+    if person && !config.quiet {
+        eprintln!("{} — /help for help, /bye to end", engine.info.name);
+    }
+    loop {
+        if person {
+            show("> ");
+        }
+        let Some(line) = read_entry(person)? else { break };
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        let next = match line.strip_prefix('/') {
+            Some(command) => chat.command(command, interrupt),
+            None => chat.ask(line, interrupt),
+        };
+        if next == Next::End {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A line, or the lines between two `"""`; `None` at the end of the input.
+fn read_entry(person: bool) -> io::Result<Option<String>> {
+    let mut input = io::stdin().lock();
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
+    let Some(first) = line.trim_start().strip_prefix("\"\"\"") else { return Ok(Some(line)) };
+    let mut text = first.to_owned();
+    while !text.trim_end().ends_with("\"\"\"") {
+        if person {
+            show("… ");
+        }
+        if input.read_line(&mut text)? == 0 {
+            return Ok(Some(text));
+        }
+    }
+    Ok(Some(text.trim_end().trim_end_matches("\"\"\"").to_owned()))
+}
+
+impl Chat<'_> {
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.upload = None;
+        if let Some(system) = self.config.system_prompt.clone().filter(|s| !s.is_empty()) {
+            self.messages.push(Message::new("system", system));
+        }
+    }
+
+    fn command(&mut self, command: &str, interrupt: &Interrupt) -> Next {
+        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        let rest = rest.trim();
+        let result = match name {
+            "help" | "?" => {
+                eprintln!("{HELP}");
+                Ok(())
+            }
+            "bye" | "exit" => return Next::End,
+            "clear" => {
+                self.clear();
+                Ok(())
+            }
+            "set" => self.set(rest),
+            "show" => {
+                self.show();
+                Ok(())
+            }
+            "save" => self.save(rest),
+            "load" => self.load(rest),
+            "regen" => return self.regenerate(interrupt),
+            "undo" => self.undo(),
+            "stats" => {
+                self.stats();
+                Ok(())
+            }
+            "upload" => self.upload(rest),
+            other => Err(format!("/{other}: no such command; /help lists them")),
+        };
+        if let Err(message) = result {
+            eprintln!("{message}");
+        }
+        Next::Line
+    }
+
+    fn ask(&mut self, text: &str, interrupt: &Interrupt) -> Next {
+        let text = match self.upload.take() {
+            Some(upload) => format!("{upload}\n\n{text}"),
+            None => text.to_owned(),
+        };
+        self.messages.push(Message::new("user", text));
+        self.answer(interrupt)
+    }
+
+    /// Answers the last message, which is a question.
+    fn answer(&mut self, interrupt: &Interrupt) -> Next {
+        let prompt = match self.engine.template.render(&self.messages) {
+            Ok(prompt) => prompt,
+            Err(error) => {
+                eprintln!("{error}");
+                self.messages.pop();
+                return Next::Line;
+            }
+        };
+        let mut ids = self.engine.tokenizer.encode(&prompt, true, true);
+        if let Some(bos) = self.engine.tokenizer.bos()
+            && ids.starts_with(&[bos, bos])
+        {
+            ids.remove(0);
+        }
+        let request = Generation {
+            prompt: ids,
+            sampling: self.config.sampling.clone(),
+            max_tokens: self.config.predict,
+            stops: self.config.stops.clone(),
+            ..Generation::default()
+        };
+        interrupt.clear();
+        let open = Cell::new(true);
+        let mut answer = String::new();
+        let outcome = generate(
+            &mut self.engine.session(),
+            &self.engine.tokenizer,
+            &request,
+            &|| open.get() && !interrupt.is_raised(),
+            &mut |event| {
+                if let Event::Text { text, .. } = event {
+                    answer.push_str(&text);
+                    open.set(open.get() && show(&text));
+                }
+            },
+        );
+        interrupt.clear();
+        match outcome {
+            Ok(outcome) => {
+                show("\n");
+                self.last = Some(outcome.timings);
+                if outcome.finish == Finish::Length {
+                    eprintln!("[cut off: the limit of tokens or the end of the context was reached]");
+                }
+                self.messages.push(Message::new("assistant", answer));
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                self.messages.pop();
+            }
+        }
+        if open.get() { Next::Line } else { Next::End }
+    }
+
+    fn regenerate(&mut self, interrupt: &Interrupt) -> Next {
+        if self.messages.last().is_some_and(|m| m.role == "assistant") {
+            self.messages.pop();
+        }
+        if self.messages.last().is_none_or(|m| m.role != "user") {
+            eprintln!("/regen: there is no question to answer again");
+            return Next::Line;
+        }
+        self.answer(interrupt)
+    }
+
+    fn undo(&mut self) -> Result<(), String> {
+        let question = self.messages.iter().rposition(|m| m.role == "user");
+        let question = question.ok_or("/undo: there is nothing to take back")?;
+        self.messages.truncate(question);
+        Ok(())
+    }
+
+    fn set(&mut self, rest: &str) -> Result<(), String> {
+        let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let value = value.trim();
+        let wrong = |expected: &str| format!("/set {name}: found `{value}`, expected {expected}");
+        let number = |low: f32, high: f32| {
+            let parsed = value.parse::<f32>().ok().filter(|x| (low..=high).contains(x));
+            parsed.ok_or_else(|| wrong(&format!("a number from {low} to {high}")))
+        };
+        let whole = || value.parse::<i64>().map_err(|_| wrong("a whole number"));
+        let s = &mut self.config.sampling;
+        match name {
+            "temperature" | "temp" => s.temperature = number(0.0, 100.0)?,
+            "top_p" => s.top_p = number(0.0, 1.0)?,
+            "min_p" => s.min_p = number(0.0, 1.0)?,
+            "top_k" => s.top_k = usize::try_from(whole()?).unwrap_or(0),
+            "seed" => s.seed = u64::try_from(whole()?).ok(),
+            "max_tokens" => self.config.predict = usize::try_from(whole()?).ok(),
+            "system" => {
+                self.config.system_prompt = Some(value.to_owned());
+                if self.messages.first().is_some_and(|m| m.role == "system") {
+                    self.messages.remove(0);
+                }
+                if !value.is_empty() {
+                    self.messages.insert(0, Message::new("system", value));
+                }
+            }
+            _ => return Err("/set: expected temperature, top_k, top_p, min_p, seed, max_tokens or system".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn show(&self) {
+        let s = &self.config.sampling;
+        let or_minus_one = |n: Option<String>| n.unwrap_or_else(|| "-1".to_owned());
+        eprintln!(
+            "temperature {}  top_k {}  top_p {}  min_p {}  seed {}  max_tokens {}",
+            s.temperature,
+            s.top_k,
+            s.top_p,
+            s.min_p,
+            or_minus_one(s.seed.map(|n| n.to_string())),
+            or_minus_one(self.config.predict.map(|n| n.to_string())),
+        );
+        let computed = self.engine.session().tokens().len();
+        eprintln!("{} messages; {computed} of {} tokens of context", self.messages.len(), self.engine.info.context);
+    }
+
+    fn stats(&self) {
+        match self.last {
+            None => eprintln!("no answer yet"),
+            Some(t) => eprintln!(
+                "prompt: {} tokens, {} of them reused, {:.1} tokens/s; answer: {} tokens, {:.1} tokens/s",
+                t.prompt_tokens,
+                t.reused_tokens,
+                t.prompt_per_second(),
+                t.generated_tokens,
+                t.generated_per_second()
+            ),
+        }
+    }
+
+    fn save(&self, path: &str) -> Result<(), String> {
+        let fail = |e: io::Error| format!("/save {path}: {e}");
+        let json = serde_json::to_string_pretty(&self.messages).map_err(|e| fail(e.into()))?;
+        // A name that exists is not overwritten: the program writes only what it was told to.
+        let mut file = fs::File::create_new(path).map_err(fail)?;
+        io::Write::write_all(&mut file, json.as_bytes()).map_err(fail)
+    }
+
+    fn load(&mut self, path: &str) -> Result<(), String> {
+        let text = crate::config::read_text("load", path.as_ref()).map_err(|e| e.to_string())?;
+        self.messages = serde_json::from_str(&text)
+            .map_err(|e| format!("/load {path}: {e}; expected a file made by /save"))?;
+        Ok(())
+    }
+
+    fn upload(&mut self, path: &str) -> Result<(), String> {
+        let text = crate::config::read_text("upload", path.as_ref()).map_err(|e| e.to_string())?;
+        eprintln!("{path}: {} characters, before the next question", text.chars().count());
+        self.upload = Some(text);
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+#!/bin/sh
+# Says in one line what is missing to build (`build`), to set up the tests (`python`) or to run them (`test`), and how
+# to get it. On Debian, as root, `test` installs the two programs that only the tests want. Silent when all is there.
+set -eu
+
+fail() {
+	printf 'error: %s\nhint: %s\n' "$1" "$2" >&2
+	exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+PYTHON=${PYTHON:-python3}
+
+need_build() {
+	have "${CARGO:-cargo}" || fail 'cargo not found' 'install Rust 1.89 or newer: https://rustup.rs'
+	have "${CC:-cc}" || have gcc || have clang ||
+		fail 'no C compiler found (cc, gcc or clang); Rust links with it' 'on Debian: apt-get install gcc libc6-dev; on macOS: xcode-select --install'
+}
+
+need_python() {
+	have "$PYTHON" || fail "$PYTHON not found" 'install Python 3.9 or newer with pip (on Debian: apt-get install python3 python3-pip)'
+	"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 9))' ||
+		fail "$("$PYTHON" --version 2>&1) is too old" 'Python 3.9 or newer is needed; name another one with PYTHON=...'
+	"$PYTHON" -m pip --version >/dev/null 2>&1 ||
+		fail "$PYTHON has no pip" 'on Debian: apt-get install python3-pip; elsewhere: python3 -m ensurepip --user'
+	"$PYTHON" -c 'import venv' 2>/dev/null ||
+		fail "$PYTHON has no module venv" 'on Debian: apt-get install python3-venv'
+}
+
+# debian PACKAGE: installs it where that is possible without asking anyone.
+debian() {
+	[ "$(id -u)" = 0 ] && have apt-get || return 1
+	echo "installing $1 (apt-get)" >&2
+	log=$(mktemp)
+	if { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1"; } >"$log" 2>&1; then
+		rm -f "$log"
+	else
+		tail -n 3 "$log" >&2
+		rm -f "$log"
+		return 1
+	fi
+}
+
+need_test() {
+	here=$(dirname "$0")
+	if [ -n "${CHROME:-}" ]; then
+		sh "$here/browser.sh" >/dev/null || fail "CHROME=$CHROME cannot be run" 'name the Chromium or Chrome program itself'
+	elif ! sh "$here/browser.sh" >/dev/null; then
+		{ debian chromium && sh "$here/browser.sh" >/dev/null; } ||
+			fail 'no Chromium or Chrome found; the page is tested in one' 'install one (on Debian: apt-get install chromium) or name it with CHROME=...'
+	fi
+	have unzip || debian unzip ||
+		fail 'unzip not found; the bundle is tested with it' 'install it (on Debian: apt-get install unzip)'
+}
+
+case "${1:-}" in
+build) need_build ;;
+python) need_python ;;
+test) need_test ;;
+*)
+	echo "usage: $0 build|python|test" >&2
+	exit 2
+	;;
+esac
