@@ -40,7 +40,13 @@ pub struct Flags {
     #[arg(short = 'c', long, alias = "contextsize", value_name = "N")]
     pub ctx_size: Option<usize>,
     /// Tokens to generate at most (-1: until the model ends)
-    #[arg(short = 'n', long = "predict", alias = "n-predict", value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        short = 'n',
+        long = "predict",
+        alias = "n-predict",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub predict: Option<i64>,
     /// Threads that compute (default: the physical cores)
     #[arg(short = 't', long, value_name = "N")]
@@ -300,7 +306,9 @@ pub fn parse_bench(arguments: &[OsString]) -> Result<BenchFlags, clap::Error> {
 
 /// The environment variables that set something, as arguments of the same meaning.
 #[must_use]
-pub fn environment_arguments(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<(String, Vec<OsString>)> {
+pub fn environment_arguments(
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Vec<(String, Vec<OsString>)> {
     const VARIABLES: &[(&str, &str)] = &[
         ("LLAMA_ARG_MODEL", "--model"),
         ("LLAMA_ARG_CTX_SIZE", "--ctx-size"),
@@ -323,7 +331,9 @@ pub fn environment_arguments(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec
     if let Some(address) = variable("OLLAMA_HOST").and_then(|v| v.into_string().ok()) {
         let address = address.trim_start_matches("http://").trim_end_matches('/');
         let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !host.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) => {
+            Some((host, port))
+                if !host.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) =>
+            {
                 (host, Some(port))
             }
             _ => (address, None),
@@ -361,7 +371,8 @@ mod tests {
         assert_eq!(flags.predict, Some(-1));
         assert_eq!(flags.text.reverse_prompt, ["stop", "end"]);
         assert_eq!(flags.n_gpu_layers.as_deref(), Some("999"));
-        let aliases = "--weights a --n-predict 3 --temperature 1 --gpu-layers all --contextsize 9 --quiet";
+        let aliases =
+            "--weights a --n-predict 3 --temperature 1 --gpu-layers all --contextsize 9 --quiet";
         assert!(parse(&os(&aliases.split_whitespace().collect::<Vec<_>>())).is_ok());
     }
 
@@ -375,7 +386,8 @@ mod tests {
     fn ollama_host_is_an_address_with_or_without_a_port() {
         let with = |value: &str| {
             let value = OsString::from(value);
-            let found = environment_arguments(&|name| (name == "OLLAMA_HOST").then(|| value.clone()));
+            let found =
+                environment_arguments(&|name| (name == "OLLAMA_HOST").then(|| value.clone()));
             found.into_iter().flat_map(|(_, a)| a).collect::<Vec<_>>()
         };
         assert_eq!(with("0.0.0.0:11434"), os(&["--host", "0.0.0.0", "--port", "11434"]));

@@ -145,7 +145,8 @@ impl Config {
         let batch = r.value("batch-size", |f| f.batch_size, BATCH_DEFAULT)?;
         let key_type = r.cache_type("cache-type-k", |f| f.cache_type_k.clone())?;
         let value_type = r.cache_type("cache-type-v", |f| f.cache_type_v.clone())?;
-        let (isa, origin) = r.find(|f| f.isa.clone()).unwrap_or((Isa::detect().name().to_owned(), Origin::BuiltIn));
+        let (isa, origin) =
+            r.find(|f| f.isa.clone()).unwrap_or((Isa::detect().name().to_owned(), Origin::BuiltIn));
         r.row("isa", &isa, &origin);
         let isa: Isa = isa.parse().map_err(|expected| ConfigError::Value {
             name: "isa",
@@ -274,7 +275,12 @@ impl Resolver<'_> {
             "f16" => Ok(DType::F16),
             "bf16" => Ok(DType::BF16),
             "f32" => Ok(DType::F32),
-            _ => Err(ConfigError::Value { name, origin, found, expected: "f16, bf16 or f32".to_owned() }),
+            _ => Err(ConfigError::Value {
+                name,
+                origin,
+                found,
+                expected: "f16, bf16 or f32".to_owned(),
+            }),
         }
     }
 
@@ -301,14 +307,26 @@ impl Resolver<'_> {
         } else {
             self.row("api-key", "(none)", &Origin::BuiltIn);
         }
-        let file = self.optional("api-key-file", |f| f.server.api_key_file.clone(), |p| p.display().to_string());
+        let file = self.optional(
+            "api-key-file",
+            |f| f.server.api_key_file.clone(),
+            |p| p.display().to_string(),
+        );
         if let Some(path) = file {
             let text = read_text("api-key-file", &path)?;
             let before = keys.len();
-            keys.extend(text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.starts_with('#') && !l.is_empty()));
+            keys.extend(
+                text.lines()
+                    .map(|l| l.trim().to_owned())
+                    .filter(|l| !l.starts_with('#') && !l.is_empty()),
+            );
             if keys.len() == before {
                 let error = "no key in it".to_owned();
-                return Err(ConfigError::File { name: "api-key-file", path: path.display().to_string(), error });
+                return Err(ConfigError::File {
+                    name: "api-key-file",
+                    path: path.display().to_string(),
+                    error,
+                });
             }
         }
         keys.retain(|k| !k.is_empty());
@@ -322,7 +340,9 @@ impl Resolver<'_> {
             |f| f.text.chat_template_file.clone(),
             |p| p.display().to_string(),
         );
-        let shown = text.as_ref().map_or("(the model's)".to_owned(), |(t, _)| format!("({} bytes)", t.len()));
+        let shown = text
+            .as_ref()
+            .map_or("(the model's)".to_owned(), |(t, _)| format!("({} bytes)", t.len()));
         let origin = text.as_ref().map_or(Origin::BuiltIn, |(_, o)| o.clone());
         self.row("chat-template", &shown, &origin);
         match file {
@@ -340,10 +360,22 @@ impl Resolver<'_> {
             top_k: self.value("top-k", |f| f.sampling.top_k, d.top_k)?,
             top_p: self.value("top-p", |f| f.sampling.top_p, d.top_p)?,
             min_p: self.value("min-p", |f| f.sampling.min_p, d.min_p)?,
-            repeat_penalty: self.value("repeat-penalty", |f| f.sampling.repeat_penalty, d.repeat_penalty)?,
+            repeat_penalty: self.value(
+                "repeat-penalty",
+                |f| f.sampling.repeat_penalty,
+                d.repeat_penalty,
+            )?,
             repeat_last_n: usize::try_from(last_n).ok(),
-            presence_penalty: self.value("presence-penalty", |f| f.sampling.presence_penalty, 0.0)?,
-            frequency_penalty: self.value("frequency-penalty", |f| f.sampling.frequency_penalty, 0.0)?,
+            presence_penalty: self.value(
+                "presence-penalty",
+                |f| f.sampling.presence_penalty,
+                0.0,
+            )?,
+            frequency_penalty: self.value(
+                "frequency-penalty",
+                |f| f.sampling.frequency_penalty,
+                0.0,
+            )?,
             logit_bias: Vec::new(),
             seed: u64::try_from(seed).ok(),
         };
@@ -359,7 +391,12 @@ impl Resolver<'_> {
             if !(low..=high).contains(&value) {
                 let expected = format!("{low} to {high}");
                 let origin = Origin::Flag;
-                return Err(ConfigError::Value { name, origin, found: value.to_string(), expected });
+                return Err(ConfigError::Value {
+                    name,
+                    origin,
+                    found: value.to_string(),
+                    expected,
+                });
             }
         }
         Ok(sampling)
@@ -381,12 +418,18 @@ fn warnings(layers: &[Layer]) -> Vec<String> {
         );
         say(a.no_mmap, "--no-mmap has no effect: weights are always mapped, never copied");
         say(a.mlock, "--mlock has no effect here");
-        say(a.parallel.is_some_and(|n| n > 1), "--parallel has no effect: requests are answered one after the other");
+        say(
+            a.parallel.is_some_and(|n| n > 1),
+            "--parallel has no effect: requests are answered one after the other",
+        );
         say(
             a.no_webui || a.v2 || a.nologo || a.ascii || a.unsecure,
             "--no-webui, --v2, --nologo, --ascii and --unsecure have no effect here",
         );
-        say(a.threads_batch.is_some(), "--threads-batch has no effect: --threads counts for prompts too");
+        say(
+            a.threads_batch.is_some(),
+            "--threads-batch has no effect: --threads counts for prompts too",
+        );
     }
     out
 }
@@ -484,7 +527,8 @@ mod tests {
             (["--isa", "z80"], "--isa"),
             (["--chat-template-file", "/does/not/exist"], "--chat-template-file"),
         ] {
-            let error = Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap_err().to_string();
+            let error =
+                Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
     }

@@ -103,7 +103,8 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
         let mut flags = match program.text(Role::Args) {
             None => Flags::default(),
             Some(text) => {
-                let args = Args::parse(text.as_bytes()).context("the bundle's default arguments")?;
+                let args =
+                    Args::parse(text.as_bytes()).context("the bundle's default arguments")?;
                 let all: Vec<OsString> = args.around(std::iter::empty::<OsString>());
                 cli::parse(&all).context("the bundle's default arguments")?
             }
@@ -113,7 +114,8 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
         layers.push(Layer { origin: Origin::Bundle, flags });
     }
     for (variable, arguments) in cli::environment_arguments(&|name| std::env::var_os(name)) {
-        let flags = cli::parse(&arguments).with_context(|| format!("environment variable {variable}"))?;
+        let flags =
+            cli::parse(&arguments).with_context(|| format!("environment variable {variable}"))?;
         layers.push(Layer { origin: Origin::Environment(variable), flags });
     }
     layers.push(Layer { origin: Origin::Flag, flags: user });
@@ -133,9 +135,14 @@ fn load_options(config: &Config) -> LoadOptions {
 }
 
 /// Serves the page at once, and the model as soon as it is loaded.
-fn serve(config: Config, program: Option<Program>, shards: Option<Vec<Shard>>) -> anyhow::Result<()> {
+fn serve(
+    config: Config,
+    program: Option<Program>,
+    shards: Option<Vec<Shard>>,
+) -> anyhow::Result<()> {
     let page = Page::new(config.page.as_deref(), program.as_ref()).context("--path")?;
-    let name = program.as_ref().and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
+    let name =
+        program.as_ref().and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
     let (quiet, browser) = (config.quiet, config.browser);
@@ -144,7 +151,8 @@ fn serve(config: Config, program: Option<Program>, shards: Option<Vec<Shard>>) -
     let stop = Arc::new(AtomicBool::new(false));
     end_on_interrupt(&listener, &stop)?;
     let accepting = {
-        let (state, stop, listener) = (Arc::clone(&state), Arc::clone(&stop), listener.try_clone()?);
+        let (state, stop, listener) =
+            (Arc::clone(&state), Arc::clone(&stop), listener.try_clone()?);
         std::thread::spawn(move || server::run(&listener, &state, &stop))
     };
     println!("{url}");
@@ -221,7 +229,10 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
 /// the terminal.
 fn has_display() -> bool {
     let unix = cfg!(all(unix, not(target_os = "macos")));
-    !unix || ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
+    !unix
+        || ["DISPLAY", "WAYLAND_DISPLAY"]
+            .iter()
+            .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {

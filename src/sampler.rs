@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_tokens_and_another_one_others() {
         let logits: Vec<f32> = (0..50_u8).map(|i| f32::from(i % 7)).collect();
-        let with = |seed| sample(Sampling { seed: Some(seed), ..Sampling::default() }, &logits, &[]);
+        let with =
+            |seed| sample(Sampling { seed: Some(seed), ..Sampling::default() }, &logits, &[]);
         assert_eq!(with(1), with(1));
         assert_ne!(with(1), with(2));
     }
@@ -243,7 +244,13 @@ mod tests {
     #[test]
     fn frequencies_follow_the_softmax() {
         let logits = [2.0_f32.ln(), 1.0_f32.ln(), 1.0_f32.ln()];
-        let all = Sampling { temperature: 1.0, top_p: 1.0, min_p: 0.0, seed: Some(3), ..Sampling::default() };
+        let all = Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: Some(3),
+            ..Sampling::default()
+        };
         let firsts = sample(all, &logits, &[]).iter().filter(|&&id| id == 0).count();
         assert!((900..1100).contains(&firsts), "{firsts} of 2000, expected about 1000");
     }
@@ -251,7 +258,14 @@ mod tests {
     #[test]
     fn each_limit_cuts_where_it_says() {
         let logits = [3.0, 2.0, 1.0, 0.0];
-        let base = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: Some(1), ..Sampling::default() };
+        let base = Sampling {
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: Some(1),
+            ..Sampling::default()
+        };
         let largest = |s: Sampling| sample(s, &logits, &[]).into_iter().max();
         assert_eq!(largest(base.clone()), Some(3));
         assert_eq!(largest(Sampling { top_k: 2, ..base.clone() }), Some(1));
@@ -276,7 +290,9 @@ mod tests {
 
     #[test]
     fn logits_that_are_no_numbers_choose_something_that_exists() {
-        for logits in [vec![f32::NAN; 3], vec![f32::NAN, f32::INFINITY, 1.0], vec![f32::NEG_INFINITY; 3]] {
+        for logits in
+            [vec![f32::NAN; 3], vec![f32::NAN, f32::INFINITY, 1.0], vec![f32::NEG_INFINITY; 3]]
+        {
             for id in sample(Sampling::default(), &logits, &[]) {
                 assert!(id < 3);
             }

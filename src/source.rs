@@ -35,7 +35,9 @@ pub enum SourceError {
         error: TailError,
     },
     /// The file is neither a GGUF file nor a bundle with weights.
-    #[error("{path}: {found}, expected a GGUF file or a bundle with weights\nhint: weights are files ending in .gguf")]
+    #[error(
+        "{path}: {found}, expected a GGUF file or a bundle with weights\nhint: weights are files ending in .gguf"
+    )]
     NoWeights {
         /// The file.
         path: String,
@@ -144,13 +146,16 @@ pub fn open(path: &Path) -> Result<Vec<Shard>, SourceError> {
             }
             "a bundle without weights".to_owned()
         }
-        None => format!("a file that begins with {:02x?}", &file.bytes()[..file.bytes().len().min(4)]),
+        None => {
+            format!("a file that begins with {:02x?}", &file.bytes()[..file.bytes().len().min(4)])
+        }
     };
     Err(SourceError::NoWeights { path: path.display().to_string(), found })
 }
 
 fn read_tail(file: &Mapped) -> Result<Option<Tail>, SourceError> {
-    read(file.bytes()).map_err(|error| SourceError::Tail { path: file.path().display().to_string(), error })
+    read(file.bytes())
+        .map_err(|error| SourceError::Tail { path: file.path().display().to_string(), error })
 }
 
 fn shard(path: &Path) -> Result<Shard, SourceError> {
@@ -181,7 +186,11 @@ fn split_names(path: &Path) -> Option<Vec<PathBuf>> {
         return None;
     }
     let count: usize = count.parse().ok().filter(|n| (1..=9999).contains(n))?;
-    Some((1..=count).map(|i| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"))).collect())
+    Some(
+        (1..=count)
+            .map(|i| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf")))
+            .collect(),
+    )
 }
 
 #[cfg(test)]

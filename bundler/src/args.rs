@@ -31,9 +31,8 @@ impl Args {
         if bytes.len() > ARGS_BYTES_MAX {
             return Err(ArgsError::TooLong { found: bytes.len() });
         }
-        let text = std::str::from_utf8(bytes).map_err(|e| ArgsError::NotUtf8 {
-            offset: e.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| ArgsError::NotUtf8 { offset: e.valid_up_to() })?;
         // A byte-order mark is what Notepad puts in front.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut args = Args::default();
@@ -46,10 +45,7 @@ impl Args {
                 ("", _) => {}
                 ("...", None) => marker_line = Some(line),
                 ("...", Some(first)) => {
-                    return Err(ArgsError::TwoMarkers {
-                        first,
-                        second: line,
-                    });
+                    return Err(ArgsError::TwoMarkers { first, second: line });
                 }
                 (_, None) => args.before.push(argument.to_owned()),
                 (_, Some(_)) => args.after.push(argument.to_owned()),
@@ -61,11 +57,7 @@ impl Args {
     /// The whole argument list (without the program's name), with the user's own in their place.
     pub fn around<T: From<String>>(&self, user: impl IntoIterator<Item = T>) -> Vec<T> {
         let own = |part: &[String]| part.iter().cloned().map(T::from).collect::<Vec<_>>();
-        own(&self.before)
-            .into_iter()
-            .chain(user)
-            .chain(own(&self.after))
-            .collect()
+        own(&self.before).into_iter().chain(user).chain(own(&self.after)).collect()
     }
 }
 
@@ -112,10 +104,7 @@ mod tests {
     fn the_users_arguments_take_the_place_of_the_dots() {
         let args =
             Args::parse("\u{feff}--temp\r\n0.2\r\n...\n--port\n80 80\n\n".as_bytes()).unwrap();
-        assert_eq!(
-            args.around(["x".to_owned()]),
-            ["--temp", "0.2", "x", "--port", "80 80"]
-        );
+        assert_eq!(args.around(["x".to_owned()]), ["--temp", "0.2", "x", "--port", "80 80"]);
         let plain = Args::parse(b"--temp\n0.2").unwrap();
         assert_eq!(plain.around(["x".to_owned()]), ["--temp", "0.2", "x"]);
         assert_eq!(Args::parse(b"").unwrap(), Args::default());
@@ -124,22 +113,11 @@ mod tests {
     #[test]
     fn nul_bad_utf8_two_markers_and_length_are_refused() {
         assert_eq!(Args::parse(b"a\n\0"), Err(ArgsError::Nul { line: 2 }));
-        assert_eq!(
-            Args::parse(b"ab\xff"),
-            Err(ArgsError::NotUtf8 { offset: 2 })
-        );
-        assert_eq!(
-            Args::parse(b"...\nx\n..."),
-            Err(ArgsError::TwoMarkers {
-                first: 1,
-                second: 3
-            })
-        );
+        assert_eq!(Args::parse(b"ab\xff"), Err(ArgsError::NotUtf8 { offset: 2 }));
+        assert_eq!(Args::parse(b"...\nx\n..."), Err(ArgsError::TwoMarkers { first: 1, second: 3 }));
         assert_eq!(
             Args::parse(&vec![b'a'; ARGS_BYTES_MAX + 1]),
-            Err(ArgsError::TooLong {
-                found: ARGS_BYTES_MAX + 1
-            })
+            Err(ArgsError::TooLong { found: ARGS_BYTES_MAX + 1 })
         );
     }
 }

@@ -44,10 +44,7 @@ impl Role {
     /// Whether entries of this role lie before the rewritable part, aligned, and are not read when a bundle is opened.
     #[must_use]
     pub fn is_big(self) -> bool {
-        matches!(
-            self,
-            Role::Model | Role::Draft | Role::Projector | Role::Corpus
-        )
+        matches!(self, Role::Model | Role::Draft | Role::Projector | Role::Corpus)
     }
 }
 
@@ -156,9 +153,7 @@ impl Manifest {
         // The version first: a later format may have changed every other field.
         let version: Version = serde_json::from_slice(bytes).map_err(ManifestError::Json)?;
         if version.format != FORMAT {
-            return Err(ManifestError::Format {
-                found: version.format,
-            });
+            return Err(ManifestError::Format { found: version.format });
         }
         serde_json::from_slice(bytes).map_err(ManifestError::Json)
     }
@@ -215,10 +210,7 @@ mod tests {
             format: FORMAT,
             name: Some("Tea".into()),
             created_by: "test".into(),
-            runtime: RuntimeInfo {
-                bytes: 5,
-                sha256: Sha256Sum([0xa5; 32]),
-            },
+            runtime: RuntimeInfo { bytes: 5, sha256: Sha256Sum([0xa5; 32]) },
             entries: vec![ManifestEntry {
                 name: "chat.gguf".into(),
                 role: Role::Model,
@@ -229,33 +221,20 @@ mod tests {
         };
         let json = String::from_utf8(manifest.to_json()).unwrap();
         assert_eq!(Manifest::parse(json.as_bytes()).unwrap(), manifest);
-        let later = json
-            .replacen('{', "{ \"since\": [2],", 1)
-            .replace("\"model\"", "\"telepathy\"");
-        assert_eq!(
-            Manifest::parse(later.as_bytes()).unwrap().entries[0].role,
-            Role::Other
-        );
+        let later =
+            json.replacen('{', "{ \"since\": [2],", 1).replace("\"model\"", "\"telepathy\"");
+        assert_eq!(Manifest::parse(later.as_bytes()).unwrap().entries[0].role, Role::Other);
     }
 
     #[test]
     fn another_format_is_named_even_if_nothing_else_is_known() {
         let error = Manifest::parse(b"{\"format\": 7}").unwrap_err();
-        assert!(
-            matches!(error, ManifestError::Format { found: 7 }),
-            "{error}"
-        );
+        assert!(matches!(error, ManifestError::Format { found: 7 }), "{error}");
     }
 
     #[test]
     fn a_sum_with_a_sign_or_too_few_digits_is_refused() {
-        for bad in [
-            "",
-            "00",
-            &"+f".repeat(32),
-            &"g0".repeat(32),
-            &"0".repeat(63),
-        ] {
+        for bad in ["", "00", &"+f".repeat(32), &"g0".repeat(32), &"0".repeat(63)] {
             assert_eq!(parse_hex(bad), None, "{bad}");
         }
     }

@@ -23,13 +23,7 @@ impl Mapped {
     ///
     /// It cannot be opened, is not a regular file, is empty, or does not fit into the address space.
     pub fn open(path: &Path) -> Result<Mapped, MapError> {
-        let fail = |what| {
-            move |error| MapError::Io {
-                path: path.to_owned(),
-                what,
-                error,
-            }
-        };
+        let fail = |what| move |error| MapError::Io { path: path.to_owned(), what, error };
         // Before opening: opening a pipe would wait for its other end.
         let metadata = std::fs::metadata(path).map_err(fail("open"))?;
         refuse_special(path, &metadata)?;
@@ -43,25 +37,14 @@ impl Mapped {
     ///
     /// As [`Mapped::open`].
     pub fn of(file: &File, path: &Path) -> Result<Mapped, MapError> {
-        let fail = |what| {
-            move |error| MapError::Io {
-                path: path.to_owned(),
-                what,
-                error,
-            }
-        };
+        let fail = |what| move |error| MapError::Io { path: path.to_owned(), what, error };
         let metadata = file.metadata().map_err(fail("look at"))?;
         refuse_special(path, &metadata)?;
         if metadata.len() == 0 {
-            return Err(MapError::Empty {
-                path: path.to_owned(),
-            });
+            return Err(MapError::Empty { path: path.to_owned() });
         }
         if usize::try_from(metadata.len()).is_err() {
-            return Err(MapError::TooLarge {
-                path: path.to_owned(),
-                bytes: metadata.len(),
-            });
+            return Err(MapError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
         }
         // SAFETY: the mapping is private to this value, read-only, and of a regular file. What no program can rule out
         // is that another one shortens or rewrites the file meanwhile. On Linux a running executable cannot be opened
@@ -70,10 +53,7 @@ impl Mapped {
         // hostile, and no reference into it is handed out as anything but plain bytes, for which all values are valid.
         #[expect(unsafe_code, reason = "mapping a file has no safe form; argued above")]
         let map = unsafe { Mmap::map(file) }.map_err(fail("map"))?;
-        Ok(Mapped {
-            map,
-            path: path.to_owned(),
-        })
+        Ok(Mapped { map, path: path.to_owned() })
     }
 
     /// The whole file.
@@ -132,14 +112,10 @@ pub enum MapError {
 
 fn refuse_special(path: &Path, metadata: &std::fs::Metadata) -> Result<(), MapError> {
     if metadata.is_dir() {
-        return Err(MapError::Folder {
-            path: path.to_owned(),
-        });
+        return Err(MapError::Folder { path: path.to_owned() });
     }
     if !metadata.is_file() {
-        return Err(MapError::Special {
-            path: path.to_owned(),
-        });
+        return Err(MapError::Special { path: path.to_owned() });
     }
     Ok(())
 }
@@ -151,10 +127,7 @@ mod tests {
     #[test]
     fn folders_devices_and_empty_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            Mapped::open(folder.path()),
-            Err(MapError::Folder { .. })
-        ));
+        assert!(matches!(Mapped::open(folder.path()), Err(MapError::Folder { .. })));
         let empty = folder.path().join("empty");
         std::fs::write(&empty, b"").unwrap();
         assert!(matches!(Mapped::open(&empty), Err(MapError::Empty { .. })));
@@ -163,15 +136,9 @@ mod tests {
             Err(MapError::Io { what: "open", .. })
         ));
         #[cfg(unix)]
-        assert!(matches!(
-            Mapped::open(Path::new("/dev/zero")),
-            Err(MapError::Special { .. })
-        ));
+        assert!(matches!(Mapped::open(Path::new("/dev/zero")), Err(MapError::Special { .. })));
         std::fs::write(&empty, b"tea").unwrap();
         let mapped = Mapped::open(&empty).unwrap();
-        assert_eq!(
-            (mapped.bytes(), mapped.path()),
-            (&b"tea"[..], empty.as_path())
-        );
+        assert_eq!((mapped.bytes(), mapped.path()), (&b"tea"[..], empty.as_path()));
     }
 }

@@ -58,11 +58,7 @@ pub fn verify(
         let place = format!("entry `{}`", entry.name);
         compare_sha256(&place, entry.sha256, sha256)?;
         if crc32 != entry.crc32 {
-            return Err(VerifyError::Crc32 {
-                place,
-                expected: entry.crc32,
-                found: crc32,
-            });
+            return Err(VerifyError::Crc32 { place, expected: entry.crc32, found: crc32 });
         }
         end = entry.range.end as u64;
     }
@@ -116,12 +112,7 @@ const CHANGED: &str = "hint: the file changed after it was made; fetch it again"
 impl VerifyError {
     fn before(self, name: &str) -> VerifyError {
         match self {
-            VerifyError::Byte {
-                offset,
-                expected,
-                found,
-                ..
-            } => VerifyError::Byte {
+            VerifyError::Byte { offset, expected, found, .. } => VerifyError::Byte {
                 place: format!("the gap before entry `{name}`"),
                 offset,
                 expected,
@@ -169,10 +160,6 @@ fn sums(bytes: &[u8], advance: &mut dyn FnMut(u64)) -> ([u8; 32], u32) {
 
 /// A part that [`Tail`] promises to be in the file.
 fn part(bytes: &[u8], offset: u64, len: u64) -> &[u8] {
-    let range = usize::try_from(offset)
-        .ok()
-        .zip(usize::try_from(offset + len).ok());
-    range
-        .and_then(|(start, end)| bytes.get(start..end))
-        .unwrap_or_default()
+    let range = usize::try_from(offset).ok().zip(usize::try_from(offset + len).ok());
+    range.and_then(|(start, end)| bytes.get(start..end)).unwrap_or_default()
 }

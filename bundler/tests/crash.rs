@@ -30,17 +30,12 @@ struct Journal {
 impl Disk for Journal {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let offset_usize = usize::try_from(offset).unwrap();
-        let room = self.full_at.map_or(bytes.len(), |full| {
-            usize::try_from(full.saturating_sub(offset)).unwrap()
-        });
+        let room = self
+            .full_at
+            .map_or(bytes.len(), |full| usize::try_from(full.saturating_sub(offset)).unwrap());
         let kept = bytes.len().min(room);
-        self.ops
-            .push(Op::Write(offset_usize, bytes[..kept].to_vec()));
-        if kept == bytes.len() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::StorageFull.into())
-        }
+        self.ops.push(Op::Write(offset_usize, bytes[..kept].to_vec()));
+        if kept == bytes.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     fn set_len(&mut self, bytes: u64) -> io::Result<()> {
@@ -73,9 +68,7 @@ fn made(settings: &Settings) -> Vec<u8> {
 }
 
 fn open(bytes: &[u8]) -> Tail {
-    tail::read(bytes)
-        .unwrap_or_else(|error| panic!("{error}"))
-        .expect("a bundle")
+    tail::read(bytes).unwrap_or_else(|error| panic!("{error}")).expect("a bundle")
 }
 
 /// What `set` does to this file, step by step.
@@ -86,51 +79,32 @@ fn steps(file: &[u8], new: &Settings, full_at: Option<u64>) -> (Vec<Op>, Result<
     let new_bytes = plan.tail(&fixed, new, plan.tail_start()).unwrap();
     let place = passing_place(plan.tail_start(), new_bytes.len() as u64, valid_end).unwrap();
     let passing = plan.tail(&fixed, new, place).unwrap();
-    let mut journal = Journal {
-        full_at,
-        ..Journal::default()
-    };
-    let result = rewrite(
-        &mut journal,
-        plan.tail_start(),
-        valid_end,
-        &passing,
-        &new_bytes,
-    );
+    let mut journal = Journal { full_at, ..Journal::default() };
+    let result = rewrite(&mut journal, plan.tail_start(), valid_end, &passing, &new_bytes);
     (journal.ops, result)
 }
 
 /// Panics unless the file holds one of these states, whole. Which one.
 fn state(file: &[u8], states: &[&Settings]) -> usize {
     let tail = open(file);
-    assert_eq!(
-        file[tail.entry(WEIGHTS).unwrap().range.clone()],
-        gguf(3),
-        "the weights changed"
-    );
+    assert_eq!(file[tail.entry(WEIGHTS).unwrap().range.clone()], gguf(3), "the weights changed");
     let holds = |settings: &&Settings| {
         tail.manifest().name == settings.name
             && tail.entries().len() == settings.small.len() + 3
             && settings.small.iter().all(|small| {
-                tail.entry(&small.name)
-                    .is_some_and(|entry| file[entry.range.clone()] == small.data)
+                tail.entry(&small.name).is_some_and(|entry| file[entry.range.clone()] == small.data)
             })
     };
     states.iter().position(holds).expect("a mix of states")
 }
 
 fn shorter() -> Settings {
-    Settings {
-        small: vec![small("web/index.html", Role::Web, b"x")],
-        ..Settings::default()
-    }
+    Settings { small: vec![small("web/index.html", Role::Web, b"x")], ..Settings::default() }
 }
 
 fn longer() -> Settings {
     let mut longer = settings("a prompt of another length");
-    longer
-        .small
-        .push(small("web/long.bin", Role::Web, &common::pattern(9000)));
+    longer.small.push(small("web/long.bin", Role::Web, &common::pattern(9000)));
     longer
 }
 
@@ -138,25 +112,13 @@ fn longer() -> Settings {
 fn sly() -> Settings {
     let mut sly = settings("x");
     let other = made(&shorter());
-    sly.small.push(small(
-        "web/sly.bin",
-        Role::Web,
-        &other[other.len() - 4000..],
-    ));
+    sly.small.push(small("web/sly.bin", Role::Web, &other[other.len() - 4000..]));
     sly
 }
 
 fn pairs() -> Vec<(Settings, Settings)> {
-    let all = [
-        settings("be brief"),
-        settings("be kind!"),
-        shorter(),
-        longer(),
-        sly(),
-    ];
-    let pairs = all
-        .iter()
-        .flat_map(|old| all.iter().map(move |new| (old.clone(), new.clone())));
+    let all = [settings("be brief"), settings("be kind!"), shorter(), longer(), sly()];
+    let pairs = all.iter().flat_map(|old| all.iter().map(move |new| (old.clone(), new.clone())));
     pairs.filter(|(old, new)| old != new).collect()
 }
 
@@ -177,10 +139,7 @@ fn killed_after_every_byte_of_every_write() {
                     let mut killed = file.clone();
                     apply(&mut killed, &Op::Write(*offset, bytes[..cut].to_vec()));
                     let now = state(&killed, &[&old, &new]);
-                    assert!(
-                        now >= seen,
-                        "the new state was there, then the old one again"
-                    );
+                    assert!(now >= seen, "the new state was there, then the old one again");
                 }
             }
             apply(&mut file, op);
@@ -251,13 +210,7 @@ fn power_lost_with_any_sectors_written() {
 #[test]
 fn killed_again_and_again_then_finished() {
     let mut dice = Dice(42);
-    let all = [
-        settings("one"),
-        longer(),
-        shorter(),
-        settings("three"),
-        sly(),
-    ];
+    let all = [settings("one"), longer(), shorter(), settings("three"), sly()];
     for _ in 0..60 {
         let mut file = made(&all[0]);
         let mut current = 0;
@@ -269,10 +222,7 @@ fn killed_again_and_again_then_finished() {
                 apply(&mut file, op);
             }
             if let Op::Write(offset, bytes) = &ops[last] {
-                apply(
-                    &mut file,
-                    &Op::Write(*offset, bytes[..dice.roll(bytes.len())].to_vec()),
-                );
+                apply(&mut file, &Op::Write(*offset, bytes[..dice.roll(bytes.len())].to_vec()));
             }
             current = [current, next][state(&file, &[&all[current], &all[next]])];
             verify(&file, &open(&file), &mut |_, _| {}).unwrap();
@@ -315,10 +265,7 @@ fn what_an_interruption_left_is_reported_then_removed() {
     let mut file = made(&old);
     let (ops, _) = steps(&file, &new, None);
     // Everything but the shortening at the end.
-    let last = ops
-        .iter()
-        .rposition(|op| matches!(op, Op::SetLen(_)))
-        .unwrap();
+    let last = ops.iter().rposition(|op| matches!(op, Op::SetLen(_))).unwrap();
     for op in &ops[..last] {
         apply(&mut file, op);
     }

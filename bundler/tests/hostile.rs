@@ -18,9 +18,7 @@ fn error(bytes: &[u8]) -> TailError {
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
-    (0..=bytes.len() - needle.len())
-        .filter(|&at| bytes[at..].starts_with(needle))
-        .collect()
+    (0..=bytes.len() - needle.len()).filter(|&at| bytes[at..].starts_with(needle)).collect()
 }
 
 /// Where the directory's record of that entry begins: its name stands 46 bytes on, and last in the file.
@@ -60,11 +58,7 @@ fn edit_manifest(bytes: &mut [u8], old: &str, new: &str) {
 /// As an honest person would append `more` entries: a bundle whose page has them.
 fn with_page(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut settings = settings("x");
-    settings.small.extend(
-        files
-            .iter()
-            .map(|(name, data)| small(name, Role::Web, data)),
-    );
+    settings.small.extend(files.iter().map(|(name, data)| small(name, Role::Web, data)));
     bundle(&elf(100), &[("weights/w.gguf", &gguf(1))], &settings)
 }
 
@@ -74,27 +68,10 @@ fn an_honest_bundle_is_read() {
     let bytes = sample();
     let tail = open(&bytes);
     let roles: Vec<Role> = tail.entries().iter().map(|entry| entry.role).collect();
-    assert_eq!(
-        roles,
-        [
-            Head,
-            Model,
-            Model,
-            Args,
-            SystemPrompt,
-            License,
-            Web,
-            Web,
-            Web,
-            Manifest
-        ]
-    );
+    assert_eq!(roles, [Head, Model, Model, Args, SystemPrompt, License, Web, Web, Web, Manifest]);
     assert_eq!(tail.leftover_bytes(), 0);
     assert_eq!(tail.runtime_end(), 1000);
-    assert_eq!(
-        &bytes[tail.entry("system-prompt.txt").unwrap().range.clone()],
-        b"be brief"
-    );
+    assert_eq!(&bytes[tail.entry("system-prompt.txt").unwrap().range.clone()], b"be brief");
     for (model, floats) in tail.with_role(Role::Model).zip([10, 1]) {
         assert_eq!(model.range.start % 65_536, 0);
         assert_eq!(bytes[model.range.clone()], gguf(floats));
@@ -106,14 +83,7 @@ fn an_honest_bundle_is_read() {
 
 #[test]
 fn files_that_are_no_bundles_are_not_called_damaged() {
-    for ordinary in [
-        &b""[..],
-        b"\x7fELF",
-        &elf(200_000),
-        &gguf(100),
-        b"PK\x05\x06",
-        &[0; 22],
-    ] {
+    for ordinary in [&b""[..], b"\x7fELF", &elf(200_000), &gguf(100), b"PK\x05\x06", &[0; 22]] {
         assert!(tail::read(ordinary).unwrap().is_none());
     }
 }
@@ -149,16 +119,10 @@ fn a_download_cut_anywhere_is_called_truncated_or_no_bundle_but_never_accepted()
     for cut in cuts {
         match tail::read(&bytes[..cut]) {
             Ok(None) => assert!(cut < 65_536 + 43, "cut at {cut}: the head was there"),
-            Err(TailError::TruncatedHead {
-                file_bytes,
-                offset: 65_536,
-            }) => {
+            Err(TailError::TruncatedHead { file_bytes, offset: 65_536 }) => {
                 assert!(file_bytes == cut as u64 && cut < head.end);
             }
-            Err(TailError::Truncated {
-                file_bytes,
-                weights_end: end,
-            }) => {
+            Err(TailError::Truncated { file_bytes, weights_end: end }) => {
                 assert!(file_bytes == cut as u64 && end == weights_end as u64 && cut < weights_end);
             }
             Err(TailError::Ends { .. }) => assert!(cut >= weights_end),
@@ -166,10 +130,7 @@ fn a_download_cut_anywhere_is_called_truncated_or_no_bundle_but_never_accepted()
         }
     }
     let text = error(&bytes[..weights_end - 1]).to_string();
-    assert!(
-        text.contains("truncated") && text.contains("hint: "),
-        "{text}"
-    );
+    assert!(text.contains("truncated") && text.contains("hint: "), "{text}");
 }
 
 #[test]
@@ -198,16 +159,9 @@ fn a_byte_flipped_in_any_region_is_found() {
                     Ok(()) => panic!("flipped at {at}: not found"),
                 },
             };
-            let place = tail
-                .entries()
-                .iter()
-                .find(|entry| entry.range.contains(&at));
+            let place = tail.entries().iter().find(|entry| entry.range.contains(&at));
             if let Some(entry) = place.filter(|entry| entry.role != Role::Head) {
-                assert!(
-                    found.contains(&entry.name),
-                    "flipped at {at} in {}: {found}",
-                    entry.name
-                );
+                assert!(found.contains(&entry.name), "flipped at {at} in {}: {found}", entry.name);
             }
         }
     }
@@ -217,13 +171,8 @@ fn a_byte_flipped_in_any_region_is_found() {
 fn a_flipped_byte_in_a_gap_is_named_by_its_offset() {
     let mut bytes = sample();
     bytes[1000] = 7;
-    let text = verify(&bytes, &open(&bytes), &mut |_, _| {})
-        .unwrap_err()
-        .to_string();
-    assert!(
-        text.contains("at byte 1000 of the file, 0x00 expected, 0x07 found"),
-        "{text}"
-    );
+    let text = verify(&bytes, &open(&bytes), &mut |_, _| {}).unwrap_err().to_string();
+    assert!(text.contains("at byte 1000 of the file, 0x00 expected, 0x07 found"), "{text}");
 }
 
 #[test]
@@ -256,11 +205,7 @@ fn two_sizes_for_one_entry_are_refused() {
     let mut bytes = sample();
     let record = central(&bytes, "web/a.js");
     put(&mut bytes, record + 20, &5_u32.to_le_bytes());
-    assert!(
-        error(&bytes)
-            .to_string()
-            .contains("its two sizes must be equal")
-    );
+    assert!(error(&bytes).to_string().contains("its two sizes must be equal"));
 }
 
 #[test]
@@ -278,11 +223,7 @@ fn names_that_leave_the_folder_are_refused() {
     ] {
         let mut bytes = sample();
         rename(&mut bytes, "web/a.js", evil);
-        assert!(
-            matches!(error(&bytes), TailError::Name { .. }),
-            "{}",
-            evil.escape_ascii()
-        );
+        assert!(matches!(error(&bytes), TailError::Name { .. }), "{}", evil.escape_ascii());
     }
 }
 
@@ -296,12 +237,8 @@ fn the_same_name_twice_is_refused() {
 #[test]
 fn an_entry_that_points_at_the_runtime_or_at_another_is_refused() {
     for offset in [0_u32, 64, 1 << 16, 70_000, u32::MAX - 1] {
-        for name in [
-            "web/a.js",
-            "weights/a-00002-of-00002.gguf",
-            "manifest.json",
-            "head.tealight",
-        ] {
+        for name in ["web/a.js", "weights/a-00002-of-00002.gguf", "manifest.json", "head.tealight"]
+        {
             let mut bytes = sample();
             let record = central(&bytes, name);
             if bytes[record + 42..record + 46] == offset.to_le_bytes() {
@@ -333,15 +270,7 @@ fn a_size_beyond_the_file_is_refused() {
 
 #[test]
 fn a_directory_of_absurd_size_place_or_count_is_refused_at_once() {
-    let values = [
-        0,
-        1,
-        9,
-        65_537,
-        u64::from(u32::MAX),
-        u64::MAX - 100,
-        u64::MAX,
-    ];
+    let values = [0, 1, 9, 65_537, u64::from(u32::MAX), u64::MAX - 100, u64::MAX];
     let started = Instant::now();
     // Entries, length and offset of the directory, in the zip64 end record.
     for field in [32, 40, 48] {
@@ -349,10 +278,7 @@ fn a_directory_of_absurd_size_place_or_count_is_refused_at_once() {
             let mut bytes = sample();
             let at = bytes.len() - 98 + field;
             put(&mut bytes, at, &value.to_le_bytes());
-            assert!(matches!(
-                error(&bytes),
-                TailError::Ends { .. } | TailError::Directory { .. }
-            ));
+            assert!(matches!(error(&bytes), TailError::Ends { .. } | TailError::Directory { .. }));
         }
     }
     assert!(started.elapsed() < Duration::from_secs(5));
@@ -368,14 +294,7 @@ fn a_consistent_lie_about_the_count_is_refused() {
     for field in [98 - 22 + 8, 98 - 22 + 10] {
         put(&mut bytes, at + field, &11_u16.to_le_bytes());
     }
-    assert!(matches!(
-        error(&bytes),
-        TailError::Directory {
-            expected: 11,
-            found: 10,
-            ..
-        }
-    ));
+    assert!(matches!(error(&bytes), TailError::Directory { expected: 11, found: 10, .. }));
 }
 
 #[test]
@@ -390,41 +309,13 @@ fn an_archive_comment_cannot_hide_anything() {
 #[test]
 fn a_manifest_that_disagrees_is_refused() {
     for (old, new, wanted) in [
-        (
-            "\"web/a.js\"",
-            "\"web/z.js\"",
-            "in the directory, not in the manifest",
-        ),
-        (
-            "\"bytes\": 20,",
-            "\"bytes\": 21,",
-            "by the manifest, expected 21, found 20",
-        ),
-        (
-            "\"bytes\": 1000,",
-            "\"bytes\": 1001,",
-            "the end of the runtime",
-        ),
-        (
-            "\"role\": \"web\"",
-            "\"role\":\"head\"",
-            "role head cannot stand behind the weights",
-        ),
-        (
-            "\"role\": \"model\"",
-            "\"role\":  \"args\"",
-            "role args cannot stand among the weights",
-        ),
-        (
-            "\"role\": \"args\"",
-            "\"role\":\"model\"",
-            "role model cannot stand behind the weights",
-        ),
-        (
-            "\"role\": \"web\",",
-            "\"role\":\"manifest\"".get(..14).unwrap(),
-            "manifest.json",
-        ),
+        ("\"web/a.js\"", "\"web/z.js\"", "in the directory, not in the manifest"),
+        ("\"bytes\": 20,", "\"bytes\": 21,", "by the manifest, expected 21, found 20"),
+        ("\"bytes\": 1000,", "\"bytes\": 1001,", "the end of the runtime"),
+        ("\"role\": \"web\"", "\"role\":\"head\"", "role head cannot stand behind the weights"),
+        ("\"role\": \"model\"", "\"role\":  \"args\"", "role args cannot stand among the weights"),
+        ("\"role\": \"args\"", "\"role\":\"model\"", "role model cannot stand behind the weights"),
+        ("\"role\": \"web\",", "\"role\":\"manifest\"".get(..14).unwrap(), "manifest.json"),
         ("\"format\": 1", "\"format\": 2", "format 2 found"),
         ("\"format\": 1", "\"format\":[1", "manifest.json"),
         ("\"created_by\"", "\"created_up\"", "created_by"),
@@ -453,10 +344,7 @@ fn a_head_of_a_later_format_is_named() {
     put(&mut bytes, data.start + 8, &9_u32.to_le_bytes());
     assert!(matches!(error(&bytes), TailError::Format { found: 9 }));
     let short = bytes.len() - 500;
-    assert!(matches!(
-        error(&bytes[..short]),
-        TailError::Format { found: 9 }
-    ));
+    assert!(matches!(error(&bytes[..short]), TailError::Format { found: 9 }));
 }
 
 #[test]
@@ -493,24 +381,15 @@ fn a_page_full_of_end_records_does_not_take_for_ever() {
     ]);
     let started = Instant::now();
     error(&bytes[..bytes.len() - 1]);
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[test]
 fn more_entries_than_allowed_cannot_be_written() {
     let mut many = settings("x");
-    many.small = (0..70_000)
-        .map(|n| small(&format!("web/{n}"), Role::Web, b""))
-        .collect();
+    many.small = (0..70_000).map(|n| small(&format!("web/{n}"), Role::Web, b"")).collect();
     let (plan, fixed) = common::plan(&elf(100), &[]);
-    let text = plan
-        .tail(&fixed, &many, plan.tail_start())
-        .unwrap_err()
-        .to_string();
+    let text = plan.tail(&fixed, &many, plan.tail_start()).unwrap_err().to_string();
     assert!(text.contains("at most"), "{text}");
 }
 
@@ -518,9 +397,7 @@ fn more_entries_than_allowed_cannot_be_written() {
 fn as_many_entries_as_the_manifest_can_list_are_read() {
     // Above 65,535 the count moves to the zip64 record, but the manifest's limit comes first.
     let mut many = settings("x");
-    many.small = (0..20_000)
-        .map(|n| small(&format!("web/{n:05}"), Role::Web, b""))
-        .collect();
+    many.small = (0..20_000).map(|n| small(&format!("web/{n:05}"), Role::Web, b"")).collect();
     let bytes = bundle(&elf(100), &[], &many);
     assert_eq!(open(&bytes).entries().len(), 20_002);
 }

@@ -22,16 +22,9 @@ fn open(path: &Path) -> (Mapped, Tail) {
 }
 
 fn python(script: &str, file: &Path) -> String {
-    let output = Command::new("python3")
-        .args(["-W", "error", "-c", script])
-        .arg(file)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success() && output.stderr.is_empty(),
-        "{}",
-        common::stderr(&output)
-    );
+    let output =
+        Command::new("python3").args(["-W", "error", "-c", script]).arg(file).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", common::stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -50,10 +43,7 @@ fn unzip_tests_and_unpacks_without_a_warning() {
         "{text}{}",
         common::stderr(&output)
     );
-    assert!(
-        text.contains("No errors detected") && !text.contains("warning"),
-        "{text}"
-    );
+    assert!(text.contains("No errors detected") && !text.contains("warning"), "{text}");
     let output = Command::new("unzip")
         .arg("-p")
         .arg(&file)
@@ -88,11 +78,7 @@ fn the_zip_crate_reads_every_entry() {
     assert_eq!(archive.len(), tail.entries().len());
     for entry in tail.entries() {
         let mut data = Vec::new();
-        archive
-            .by_name(&entry.name)
-            .unwrap()
-            .read_to_end(&mut data)
-            .unwrap();
+        archive.by_name(&entry.name).unwrap().read_to_end(&mut data).unwrap();
         assert_eq!(data, bytes[entry.range.clone()], "{}", entry.name);
     }
 }
@@ -100,23 +86,13 @@ fn the_zip_crate_reads_every_entry() {
 /// A bundle of two weights entries of 5 GiB of nothing each and a small one behind them.
 fn giant(path: &Path) -> Plan {
     let runtime = elf(1000);
-    let part = |name: &str, bytes| Part {
-        name: format!("weights/{name}.gguf"),
-        role: Role::Model,
-        bytes,
-    };
+    let part =
+        |name: &str, bytes| Part { name: format!("weights/{name}.gguf"), role: Role::Model, bytes };
     let small = gguf(5);
-    let parts = vec![
-        part("a", 5 * GIB),
-        part("b", 5 * GIB),
-        part("c", small.len() as u64),
-    ];
+    let parts = vec![part("a", 5 * GIB), part("b", 5 * GIB), part("c", small.len() as u64)];
     let plan = Plan::new(runtime.len() as u64, parts).unwrap();
     // The sums of the holes are not looked at when a bundle is opened.
-    let hole = Sums {
-        sha256: [0; 32],
-        crc32: 0,
-    };
+    let hole = Sums { sha256: [0; 32], crc32: 0 };
     let fixed = Fixed {
         runtime_sha256: Sums::of(&runtime).sha256,
         parts: vec![hole, hole, Sums::of(&small)],
@@ -132,12 +108,7 @@ fn giant(path: &Path) -> Plan {
         put(placed.header_offset, &plan.part_header(placed, sums.crc32));
     }
     put(plan.parts()[2].data_offset, &small);
-    put(
-        plan.tail_start(),
-        &plan
-            .tail(&fixed, &settings("be brief"), plan.tail_start())
-            .unwrap(),
-    );
+    put(plan.tail_start(), &plan.tail(&fixed, &settings("be brief"), plan.tail_start()).unwrap());
     plan
 }
 
@@ -149,30 +120,18 @@ fn offsets_and_sizes_beyond_four_and_eight_gib_are_read_by_all() {
     let plan = giant(&file);
     let started = Instant::now();
     let (mapped, tail) = open(&file);
-    assert!(
-        started.elapsed() < Duration::from_millis(200),
-        "opening looked at the weights"
-    );
+    assert!(started.elapsed() < Duration::from_millis(200), "opening looked at the weights");
     let last = tail.entry("weights/c.gguf").unwrap();
     assert!(last.range.start as u64 > 10 * GIB && last.range.start % 65_536 == 0);
     assert_eq!(mapped.bytes()[last.range.clone()], gguf(5));
-    assert_eq!(
-        tail.entry("weights/b.gguf").unwrap().range.len() as u64,
-        5 * GIB
-    );
+    assert_eq!(tail.entry("weights/b.gguf").unwrap().range.len() as u64, 5 * GIB);
     assert_eq!(tail.tail_start(), plan.tail_start());
 
     let mut archive = zip::ZipArchive::new(fs::File::open(&file).unwrap()).unwrap();
-    for (name, wanted) in [
-        ("weights/c.gguf", gguf(5)),
-        ("system-prompt.txt", b"be brief".to_vec()),
-    ] {
+    for (name, wanted) in [("weights/c.gguf", gguf(5)), ("system-prompt.txt", b"be brief".to_vec())]
+    {
         let mut data = Vec::new();
-        archive
-            .by_name(name)
-            .unwrap()
-            .read_to_end(&mut data)
-            .unwrap();
+        archive.by_name(name).unwrap().read_to_end(&mut data).unwrap();
         assert_eq!(data, wanted);
     }
     if have("python3") {
@@ -182,30 +141,15 @@ fn offsets_and_sizes_beyond_four_and_eight_gib_are_read_by_all() {
             assert z.open('weights/a.gguf').read(9) == bytes(9)\n\
             assert z.open('weights/b.gguf').read(9) == bytes(9)\n\
             print(len(z.read('weights/c.gguf')), z.read('system-prompt.txt').decode())\n";
-        assert_eq!(
-            python(script, &file),
-            format!("{} be brief\n", gguf(5).len())
-        );
+        assert_eq!(python(script, &file), format!("{} be brief\n", gguf(5).len()));
     }
     if have("unzip") {
-        let output = Command::new("unzip")
-            .arg("-p")
-            .arg(&file)
-            .arg("weights/c.gguf")
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success() && output.stderr.is_empty(),
-            "{}",
-            common::stderr(&output)
-        );
+        let output =
+            Command::new("unzip").arg("-p").arg(&file).arg("weights/c.gguf").output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", common::stderr(&output));
         assert_eq!(output.stdout, gguf(5));
         let output = Command::new("unzip").arg("-l").arg(&file).output().unwrap();
-        assert!(
-            output.status.success() && output.stderr.is_empty(),
-            "{}",
-            common::stderr(&output)
-        );
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", common::stderr(&output));
     }
 }
 
@@ -216,17 +160,11 @@ fn set_on_ten_gib_takes_no_time() {
     let file = folder.path().join("giant");
     giant(&file);
     let started = Instant::now();
-    run_ok(
-        folder.path(),
-        &["set", "giant", "--system-prompt", "be kind"],
-    );
+    run_ok(folder.path(), &["set", "giant", "--system-prompt", "be kind"]);
     let took = started.elapsed();
     eprintln!("set on 10 GiB: {took:?}");
     assert!(took < Duration::from_secs(1), "{took:?}");
     let (mapped, tail) = open(&file);
-    assert_eq!(
-        &mapped.bytes()[tail.entry("system-prompt.txt").unwrap().range.clone()],
-        b"be kind"
-    );
+    assert_eq!(&mapped.bytes()[tail.entry("system-prompt.txt").unwrap().range.clone()], b"be kind");
     assert_eq!(tail.leftover_bytes(), 0);
 }

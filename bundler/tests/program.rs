@@ -34,19 +34,13 @@ fn the_same_inputs_give_the_same_bytes_and_an_executable() {
     let first = fs::read(at.join("chat")).unwrap();
     sleep(Duration::from_millis(20));
     run_ok(at, &with(&["--force"]));
-    run_ok(
-        at,
-        &["new", "-w", "w.gguf", "--runtime", "rt", "-o", "other"],
-    );
+    run_ok(at, &["new", "-w", "w.gguf", "--runtime", "rt", "-o", "other"]);
     assert_eq!(first, fs::read(at.join("chat")).unwrap());
     assert_eq!(first, fs::read(at.join("other")).unwrap());
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        assert_eq!(
-            fs::metadata(at.join("chat")).unwrap().permissions().mode() & 0o100,
-            0o100
-        );
+        assert_eq!(fs::metadata(at.join("chat")).unwrap().permissions().mode() & 0o100, 0o100);
     }
     assert!(run_ok(at, &["verify", "chat"]).contains("verified"));
     assert_eq!(names(at), ["chat", "other", "page", "rt", "w.gguf"]);
@@ -81,15 +75,9 @@ fn set_gives_what_bundling_afresh_gives() {
     run_ok(at, &[&["set", "b"], &all[..]].concat());
     assert_eq!(fs::read(at.join("b")).unwrap(), fresh);
     // In two steps, and there and back.
-    run_ok(
-        at,
-        &["set", "b", "--system-prompt", "@@home", "--no-license"],
-    );
+    run_ok(at, &["set", "b", "--system-prompt", "@@home", "--no-license"]);
     let (mapped, tail) = open(&at.join("b"));
-    assert_eq!(
-        &mapped.bytes()[tail.entry("system-prompt.txt").unwrap().range.clone()],
-        b"@home"
-    );
+    assert_eq!(&mapped.bytes()[tail.entry("system-prompt.txt").unwrap().range.clone()], b"@home");
     assert!(tail.entry("license/LICENSE").is_none());
     drop(mapped);
     let back = [
@@ -104,10 +92,7 @@ fn set_gives_what_bundling_afresh_gives() {
     run_ok(at, &back);
     run_ok(at, &["--weights", "w.gguf", "--runtime", "rt", "-o", "c"]);
     run_ok(at, &["set", "c", "--no-web"]);
-    assert_eq!(
-        fs::read(at.join("b")).unwrap(),
-        fs::read(at.join("c")).unwrap()
-    );
+    assert_eq!(fs::read(at.join("b")).unwrap(), fs::read(at.join("c")).unwrap());
     assert_eq!(plain[..66_000], fs::read(at.join("c")).unwrap()[..66_000]);
     assert!(stderr(&run(at, &["set", "c", "--no-web"])).contains("nothing to change"));
 }
@@ -127,10 +112,7 @@ fn list_tells_people_and_programs() {
     assert_eq!(json["name"], "Tea");
     assert_eq!(json["leftover_bytes"], 0);
     assert_eq!(json["entries"][1]["name"], "weights/w.gguf");
-    assert_eq!(
-        json["entries"][1]["bytes"].as_u64(),
-        Some(gguf(1000).len() as u64)
-    );
+    assert_eq!(json["entries"][1]["bytes"].as_u64(), Some(gguf(1000).len() as u64));
     assert_eq!(json["entries"][1]["offset"].as_u64().unwrap() % 65_536, 0);
 }
 
@@ -141,10 +123,7 @@ fn extract_gives_back_what_went_in() {
     run_ok(at, &with(&["--web", "page"]));
     run_ok(at, &["extract", "chat", "-o", "out"]);
     assert_eq!(fs::read(at.join("out/weights/w.gguf")).unwrap(), gguf(1000));
-    assert_eq!(
-        fs::read(at.join("out/web/index.html")).unwrap(),
-        b"<!doctype html>"
-    );
+    assert_eq!(fs::read(at.join("out/web/index.html")).unwrap(), b"<!doctype html>");
     assert_eq!(names(&at.join("out")), ["manifest.json", "web", "weights"]);
     assert_eq!(
         run_ok(at, &["extract", "chat", "--runtime", "-o", "rt-out"]).trim(),
@@ -156,14 +135,8 @@ fn extract_gives_back_what_went_in() {
             .contains("hint: --force")
     );
     fs::write(at.join("out/web/index.html"), "mine").unwrap();
-    run_ok(
-        at,
-        &["extract", "chat", "web/index.html", "-o", "out", "--force"],
-    );
-    assert_eq!(
-        fs::read(at.join("out/web/index.html")).unwrap(),
-        b"<!doctype html>"
-    );
+    run_ok(at, &["extract", "chat", "web/index.html", "-o", "out", "--force"]);
+    assert_eq!(fs::read(at.join("out/web/index.html")).unwrap(), b"<!doctype html>");
     assert!(run_fails(at, &["extract", "chat", "nothing"]).contains("no entry `nothing`"));
 }
 
@@ -176,10 +149,7 @@ fn a_link_in_the_output_folder_does_not_lead_extract_elsewhere() {
     fs::create_dir_all(at.join("out")).unwrap();
     fs::create_dir(at.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../elsewhere", at.join("out/web")).unwrap();
-    let text = run_fails(
-        at,
-        &["extract", "chat", "web/index.html", "-o", "out", "--force"],
-    );
+    let text = run_fails(at, &["extract", "chat", "web/index.html", "-o", "out", "--force"]);
     assert!(text.contains("could lead elsewhere"), "{text}");
     assert!(names(&at.join("elsewhere")).is_empty());
 }
@@ -190,26 +160,14 @@ fn verify_names_what_changed_and_exits_with_one() {
     let at = folder.path();
     run_ok(at, &NEW);
     let mut bytes = fs::read(at.join("chat")).unwrap();
-    let middle = open(&at.join("chat"))
-        .1
-        .entry("weights/w.gguf")
-        .unwrap()
-        .range
-        .start
-        + 2000;
+    let middle = open(&at.join("chat")).1.entry("weights/w.gguf").unwrap().range.start + 2000;
     bytes[middle] ^= 1;
     fs::write(at.join("chat"), bytes).unwrap();
     let text = run_fails(at, &["verify", "chat"]);
-    assert!(
-        text.contains("entry `weights/w.gguf`: SHA-256") && text.contains("hint: "),
-        "{text}"
-    );
+    assert!(text.contains("entry `weights/w.gguf`: SHA-256") && text.contains("hint: "), "{text}");
     let text = run_fails(at, &["extract", "chat", "weights/w.gguf", "-o", "out"]);
     assert!(text.contains("SHA-256"), "{text}");
-    assert!(
-        names(&at.join("out/weights")).is_empty(),
-        "a damaged file was left"
-    );
+    assert!(names(&at.join("out/weights")).is_empty(), "a damaged file was left");
 }
 
 #[test]
@@ -217,10 +175,7 @@ fn a_truncated_bundle_is_named_so_by_every_command() {
     let folder = workshop();
     let at = folder.path();
     run_ok(at, &NEW);
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(at.join("chat"))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(at.join("chat")).unwrap();
     file.set_len(2 * 65_536 + 1000).unwrap();
     for command in [
         &["list", "chat"][..],
@@ -229,10 +184,7 @@ fn a_truncated_bundle_is_named_so_by_every_command() {
         &["set", "chat", "--no-name"],
     ] {
         let text = run_fails(at, command);
-        assert!(
-            text.contains("truncated") && text.contains("hint: the download"),
-            "{text}"
-        );
+        assert!(text.contains("truncated") && text.contains("hint: the download"), "{text}");
     }
     let text = run_fails(at, &["--weights", "w.gguf", "--runtime", "chat", "-o", "x"]);
     assert!(text.contains("truncated"), "{text}");
@@ -251,115 +203,28 @@ fn inputs_that_are_missing_or_wrong_leave_nothing() {
     fs::write(at.join("cut.gguf"), &whole[..whole.len() - 1]).unwrap();
     let before = names(at);
     let cases: [(&[&str], &str); 17] = [
+        (&["-w", "none.gguf", "--runtime", "rt", "-o", "x"], "cannot open none.gguf"),
+        (&["-w", "page", "--runtime", "rt", "-o", "x"], "this is a folder"),
+        (&["-w", "empty", "--runtime", "rt", "-o", "x"], "the file is empty"),
+        (&["-w", "text", "--runtime", "rt", "-o", "x"], "not a GGUF file"),
+        (&["-w", "cut.gguf", "--runtime", "rt", "-o", "x"], "hint: the download may be incomplete"),
+        (&["-w", "w.gguf", "--runtime", "none", "-o", "x"], "cannot open none"),
+        (&["-w", "w.gguf", "--runtime", "w.gguf", "-o", "x"], "it is a weights file"),
+        (&["-w", "w.gguf", "--runtime", "text", "-o", "x"], "not an executable"),
+        (&["-w", "w.gguf", "-o", "x"], "hint: name one with --runtime"),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "none/x"], "there is no folder none"),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "page"], "this is a folder"),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--web", "no-page"], "no `index.html`"),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--args", "nul-args"], "line 1 has a NUL"),
         (
-            &["-w", "none.gguf", "--runtime", "rt", "-o", "x"],
-            "cannot open none.gguf",
-        ),
-        (
-            &["-w", "page", "--runtime", "rt", "-o", "x"],
-            "this is a folder",
-        ),
-        (
-            &["-w", "empty", "--runtime", "rt", "-o", "x"],
-            "the file is empty",
-        ),
-        (
-            &["-w", "text", "--runtime", "rt", "-o", "x"],
-            "not a GGUF file",
-        ),
-        (
-            &["-w", "cut.gguf", "--runtime", "rt", "-o", "x"],
-            "hint: the download may be incomplete",
-        ),
-        (
-            &["-w", "w.gguf", "--runtime", "none", "-o", "x"],
-            "cannot open none",
-        ),
-        (
-            &["-w", "w.gguf", "--runtime", "w.gguf", "-o", "x"],
-            "it is a weights file",
-        ),
-        (
-            &["-w", "w.gguf", "--runtime", "text", "-o", "x"],
-            "not an executable",
-        ),
-        (
-            &["-w", "w.gguf", "-o", "x"],
-            "hint: name one with --runtime",
-        ),
-        (
-            &["-w", "w.gguf", "--runtime", "rt", "-o", "none/x"],
-            "there is no folder none",
-        ),
-        (
-            &["-w", "w.gguf", "--runtime", "rt", "-o", "page"],
-            "this is a folder",
-        ),
-        (
-            &[
-                "-w",
-                "w.gguf",
-                "--runtime",
-                "rt",
-                "-o",
-                "x",
-                "--web",
-                "no-page",
-            ],
-            "no `index.html`",
-        ),
-        (
-            &[
-                "-w",
-                "w.gguf",
-                "--runtime",
-                "rt",
-                "-o",
-                "x",
-                "--args",
-                "nul-args",
-            ],
-            "line 1 has a NUL",
-        ),
-        (
-            &[
-                "-w",
-                "w.gguf",
-                "--runtime",
-                "rt",
-                "-o",
-                "x",
-                "--system-prompt",
-                "@none",
-            ],
+            &["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--system-prompt", "@none"],
             "cannot read the system prompt none",
         ),
         (
-            &[
-                "-w",
-                "w.gguf",
-                "--runtime",
-                "rt",
-                "-o",
-                "x",
-                "--system-prompt",
-                " ",
-            ],
+            &["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--system-prompt", " "],
             "the system prompt is empty",
         ),
-        (
-            &[
-                "-w",
-                "w.gguf",
-                "--runtime",
-                "rt",
-                "-o",
-                "x",
-                "--name",
-                "a\nb",
-            ],
-            "a control character",
-        ),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--name", "a\nb"], "a control character"),
         (
             &[
                 "-w",
@@ -388,10 +253,7 @@ fn an_input_is_never_replaced_and_a_file_only_by_force() {
     let folder = workshop();
     let at = folder.path();
     for target in ["w.gguf", "rt", "./page/../rt"] {
-        let text = run_fails(
-            at,
-            &["-w", "w.gguf", "--runtime", "rt", "-o", target, "--force"],
-        );
+        let text = run_fails(at, &["-w", "w.gguf", "--runtime", "rt", "-o", target, "--force"]);
         assert!(text.contains("one of the inputs"), "{text}");
     }
     fs::write(at.join("chat"), "precious").unwrap();
@@ -423,10 +285,8 @@ fn a_closed_pipe_is_no_error() {
     }
     let folder = workshop();
     run_ok(folder.path(), &NEW);
-    let script = format!(
-        "{{ {} list chat; echo $? >code; }} | true",
-        env!("CARGO_BIN_EXE_tealight-bundle")
-    );
+    let script =
+        format!("{{ {} list chat; echo $? >code; }} | true", env!("CARGO_BIN_EXE_tealight-bundle"));
     assert!(
         Command::new("sh")
             .arg("-c")
@@ -436,12 +296,7 @@ fn a_closed_pipe_is_no_error() {
             .unwrap()
             .success()
     );
-    assert_eq!(
-        fs::read_to_string(folder.path().join("code"))
-            .unwrap()
-            .trim(),
-        "0"
-    );
+    assert_eq!(fs::read_to_string(folder.path().join("code")).unwrap().trim(), "0");
 }
 
 #[test]
@@ -450,15 +305,8 @@ fn a_bundle_as_runtime_serves_without_its_tail() {
     let at = folder.path();
     run_ok(at, &NEW);
     let output = run(at, &["-w", "w.gguf", "--runtime", "chat", "-o", "second"]);
-    assert!(
-        stderr(&output).contains("is itself a bundle"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(
-        fs::read(at.join("chat")).unwrap(),
-        fs::read(at.join("second")).unwrap()
-    );
+    assert!(stderr(&output).contains("is itself a bundle"), "{}", stderr(&output));
+    assert_eq!(fs::read(at.join("chat")).unwrap(), fs::read(at.join("second")).unwrap());
     // A damaged one is not passed on.
     let mut bytes = fs::read(at.join("chat")).unwrap();
     bytes[500] ^= 1;
@@ -475,29 +323,13 @@ fn split_weights_go_in_together_in_order() {
     let folder = workshop();
     let at = folder.path();
     for (number, floats) in [(1, 8), (2, 4), (3, 2)] {
-        fs::write(
-            at.join(format!("m-0000{number}-of-00003.gguf")),
-            gguf(floats),
-        )
-        .unwrap();
+        fs::write(at.join(format!("m-0000{number}-of-00003.gguf")), gguf(floats)).unwrap();
     }
-    run_ok(
-        at,
-        &[
-            "-w",
-            "m-00002-of-00003.gguf",
-            "--runtime",
-            "rt",
-            "-o",
-            "chat",
-        ],
-    );
+    run_ok(at, &["-w", "m-00002-of-00003.gguf", "--runtime", "rt", "-o", "chat"]);
     let (mapped, tail) = open(&at.join("chat"));
     let models: Vec<_> = tail.with_role(tealight_bundle::Role::Model).collect();
-    let found: Vec<_> = models
-        .iter()
-        .map(|entry| (entry.name.as_str(), entry.range.len()))
-        .collect();
+    let found: Vec<_> =
+        models.iter().map(|entry| (entry.name.as_str(), entry.range.len())).collect();
     let wanted = |n: usize| gguf(n).len();
     assert_eq!(
         found,
@@ -508,25 +340,11 @@ fn split_weights_go_in_together_in_order() {
         ]
     );
     assert_eq!(mapped.bytes()[models[2].range.clone()], gguf(2));
-    run_ok(
-        at,
-        &[
-            "-w",
-            "m-00001-of-00003.gguf",
-            "--runtime",
-            "rt",
-            "-o",
-            "duo",
-            "--pair",
-        ],
-    );
+    run_ok(at, &["-w", "m-00001-of-00003.gguf", "--runtime", "rt", "-o", "duo", "--pair"]);
     assert!(at.join("duo-00003-of-00003.gguf").is_file());
     fs::remove_file(at.join("m-00001-of-00003.gguf")).unwrap();
     fs::remove_file(at.join("m-00003-of-00003.gguf")).unwrap();
-    let text = run_fails(
-        at,
-        &["-w", "m-00002-of-00003.gguf", "--runtime", "rt", "-o", "x"],
-    );
+    let text = run_fails(at, &["-w", "m-00002-of-00003.gguf", "--runtime", "rt", "-o", "x"]);
     assert!(
         text.contains("m-00001-of-00003.gguf, m-00003-of-00003.gguf") && text.contains("hint: "),
         "{text}"
@@ -537,18 +355,10 @@ fn split_weights_go_in_together_in_order() {
 fn a_pair_knows_its_weights_and_misses_them() {
     let folder = workshop();
     let at = folder.path();
-    assert_eq!(
-        run_ok(at, &with(&["--pair", "--name", "Tea"])),
-        "chat.gguf\nchat\n"
-    );
+    assert_eq!(run_ok(at, &with(&["--pair", "--name", "Tea"])), "chat.gguf\nchat\n");
     assert_eq!(fs::read(at.join("chat.gguf")).unwrap(), gguf(1000));
     let (_, tail) = open(&at.join("chat"));
-    let external: Vec<_> = tail
-        .manifest()
-        .entries
-        .iter()
-        .filter(|entry| entry.external)
-        .collect();
+    let external: Vec<_> = tail.manifest().entries.iter().filter(|entry| entry.external).collect();
     assert_eq!(
         (external.len(), external[0].name.as_str(), external[0].bytes),
         (1, "chat.gguf", gguf(1000).len() as u64)
@@ -558,19 +368,7 @@ fn a_pair_knows_its_weights_and_misses_them() {
     run_ok(at, &["verify", "chat"]);
     assert!(run_fails(at, &with(&["--pair"])).contains("hint: --force"));
     // Weights that are there already stay, also when they are the input.
-    run_ok(
-        at,
-        &[
-            "-w",
-            "chat.gguf",
-            "--runtime",
-            "rt",
-            "-o",
-            "chat",
-            "--pair",
-            "--force",
-        ],
-    );
+    run_ok(at, &["-w", "chat.gguf", "--runtime", "rt", "-o", "chat", "--pair", "--force"]);
     assert_eq!(fs::read(at.join("chat.gguf")).unwrap(), gguf(1000));
     let mut bytes = gguf(1000);
     bytes[3000] ^= 1;
@@ -587,11 +385,7 @@ fn a_mac_executable_is_left_untouched_beside_its_weights() {
     let at = folder.path();
     fs::write(at.join("rt"), mach_o()).unwrap();
     let output = run(at, &NEW);
-    assert!(
-        stderr(&output).contains("breaks its signature"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("breaks its signature"), "{}", stderr(&output));
     assert_eq!(fs::read(at.join("chat")).unwrap(), mach_o());
     assert_eq!(fs::read(at.join("chat.gguf")).unwrap(), gguf(1000));
     assert!(
@@ -607,10 +401,7 @@ fn a_windows_executable_gets_its_ending_and_one_file_below_four_gib() {
     fs::write(at.join("rt"), pe()).unwrap();
     assert_eq!(run_ok(at, &NEW), "chat.exe\n");
     run_ok(at, &["-w", "w.gguf", "--runtime", "rt", "-o", "b.EXE"]);
-    assert_eq!(
-        fs::read(at.join("chat.exe")).unwrap(),
-        fs::read(at.join("b.EXE")).unwrap()
-    );
+    assert_eq!(fs::read(at.join("chat.exe")).unwrap(), fs::read(at.join("b.EXE")).unwrap());
     run_ok(at, &["extract", "chat.exe", "--runtime"]);
     assert_eq!(fs::read(at.join("tealight.exe")).unwrap(), pe());
 }
@@ -639,10 +430,7 @@ fn a_windows_executable_that_would_pass_four_gib_becomes_a_pair() {
     sparse_gguf(&at.join("w.gguf"), 1 << 30);
     let output = run(at, &NEW);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(
-        String::from_utf8(output.stdout.clone()).unwrap(),
-        "chat.gguf\nchat.exe\n"
-    );
+    assert_eq!(String::from_utf8(output.stdout.clone()).unwrap(), "chat.gguf\nchat.exe\n");
     assert!(
         stderr(&output).contains("Windows does not start an .exe above 4 GiB"),
         "{}",
@@ -654,12 +442,7 @@ fn a_windows_executable_that_would_pass_four_gib_becomes_a_pair() {
     );
     let (mapped, tail) = open(&at.join("chat.exe"));
     verify(mapped.bytes(), &tail, &mut |_, _| {}).unwrap();
-    assert!(
-        tail.manifest()
-            .entries
-            .iter()
-            .any(|entry| entry.external && entry.bytes > 1 << 32)
-    );
+    assert!(tail.manifest().entries.iter().any(|entry| entry.external && entry.bytes > 1 << 32));
 }
 
 /// Starts a run that lasts, and waits until it is in the middle.
@@ -675,10 +458,7 @@ fn slow_run(at: &Path) -> std::process::Child {
     let unfinished = at.join("slow.tealight-unfinished");
     let started = Instant::now();
     while fs::metadata(&unfinished).map_or(0, |found| found.len()) < 1000 {
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "nothing is written"
-        );
+        assert!(started.elapsed() < Duration::from_secs(30), "nothing is written");
         sleep(Duration::from_millis(5));
     }
     sleep(Duration::from_millis(50));
@@ -687,14 +467,7 @@ fn slow_run(at: &Path) -> std::process::Child {
 
 #[cfg(unix)]
 fn signal(child: &std::process::Child, name: &str) {
-    assert!(
-        Command::new("kill")
-            .arg(name)
-            .arg(child.id().to_string())
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").arg(name).arg(child.id().to_string()).status().unwrap().success());
 }
 
 #[test]
@@ -707,11 +480,7 @@ fn interrupted_in_the_middle_leaves_nothing() {
         signal(&child, name);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-        assert!(
-            stderr(&output).contains("interrupted"),
-            "{}",
-            stderr(&output)
-        );
+        assert!(stderr(&output).contains("interrupted"), "{}", stderr(&output));
         assert_eq!(names(at), ["page", "rt", "slow.gguf", "w.gguf"]);
     }
 }
@@ -723,22 +492,10 @@ fn killed_in_the_middle_leaves_a_named_rest_that_the_next_run_removes() {
     let at = folder.path();
     let mut child = slow_run(at);
     let text = run_fails(at, &["-w", "w.gguf", "--runtime", "rt", "-o", "slow"]);
-    assert!(
-        text.contains("another tealight-bundle is writing it"),
-        "{text}"
-    );
+    assert!(text.contains("another tealight-bundle is writing it"), "{text}");
     signal(&child, "-KILL");
     child.wait().unwrap();
-    assert_eq!(
-        names(at),
-        [
-            "page",
-            "rt",
-            "slow.gguf",
-            "slow.tealight-unfinished",
-            "w.gguf"
-        ]
-    );
+    assert_eq!(names(at), ["page", "rt", "slow.gguf", "slow.tealight-unfinished", "w.gguf"]);
     run_ok(at, &["-w", "w.gguf", "--runtime", "rt", "-o", "slow"]);
     assert_eq!(names(at), ["page", "rt", "slow", "slow.gguf", "w.gguf"]);
 }
@@ -785,12 +542,7 @@ fn a_full_disk_leaves_nothing_and_set_leaves_the_old_bundle() {
             "trap '' XFSZ; ulimit -f {blocks}; exec {} {args}",
             env!("CARGO_BIN_EXE_tealight-bundle")
         );
-        Command::new("sh")
-            .arg("-c")
-            .arg(script)
-            .current_dir(at)
-            .output()
-            .unwrap()
+        Command::new("sh").arg("-c").arg(script).current_dir(at).output().unwrap()
     };
     let output = limited(65, "-w w.gguf --runtime rt -o chat");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
@@ -804,11 +556,7 @@ fn a_full_disk_leaves_nothing_and_set_leaves_the_old_bundle() {
     let before = fs::read(at.join("chat")).unwrap();
     let output = limited(130, "set chat --name other");
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        stderr(&output).contains("nothing was changed"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("nothing was changed"), "{}", stderr(&output));
     assert_eq!(fs::read(at.join("chat")).unwrap(), before);
 }
 
@@ -817,9 +565,8 @@ fn a_full_disk_leaves_nothing_and_set_leaves_the_old_bundle() {
 fn a_bundle_that_runs_is_not_changed() {
     let folder = workshop();
     let at = folder.path();
-    let Some(sleeper) = ["/bin/sleep", "/usr/bin/sleep"]
-        .into_iter()
-        .find(|path| Path::new(path).is_file())
+    let Some(sleeper) =
+        ["/bin/sleep", "/usr/bin/sleep"].into_iter().find(|path| Path::new(path).is_file())
     else {
         eprintln!("skipped: no `sleep` on this machine");
         return;

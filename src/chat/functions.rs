@@ -50,11 +50,19 @@ fn to_json(value: Serde<Value>, options: Kwargs) -> Result<String, Error> {
 struct Spaced;
 
 impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        w: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { w.write_all(b", ") }
     }
 
-    fn begin_object_key<W: ?Sized + std::io::Write>(&mut self, w: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        w: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { w.write_all(b", ") }
     }
 
@@ -70,8 +78,18 @@ fn now() -> u64 {
 /// The directives of `strftime` that chat templates use, in UTC; others stay as they are.
 fn strftime(format: &str, seconds: u64) -> String {
     const MONTHS: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-        "November", "December",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
     ];
     const DAYS: [&str; 7] =
         ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
@@ -125,7 +143,10 @@ mod tests {
     #[test]
     fn dates_are_those_of_the_calendar() {
         // 2024-02-29 was a Thursday; 1709211845 is 13:04:05 UTC of that day.
-        assert_eq!(strftime("%A %d %B %Y %H:%M:%S", 1_709_211_845), "Thursday 29 February 2024 13:04:05");
+        assert_eq!(
+            strftime("%A %d %B %Y %H:%M:%S", 1_709_211_845),
+            "Thursday 29 February 2024 13:04:05"
+        );
         assert_eq!(strftime("%Y-%m-%d %a %b %% %q", 0), "1970-01-01 Thu Jan % %q");
     }
 }

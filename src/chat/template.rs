@@ -76,8 +76,10 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the messages, fails, or does not come to an end.
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
-        let template =
-            self.environment.get_template("chat").map_err(|e| TemplateError::Failed(describe(&e)))?;
+        let template = self
+            .environment
+            .get_template("chat")
+            .map_err(|e| TemplateError::Failed(describe(&e)))?;
         let values = context! {
             messages => Serde(messages),
             add_generation_prompt => true,
@@ -87,7 +89,9 @@ impl ChatTemplate {
         let mut out = Capped(Vec::new());
         match template.render_captured_to(values, &mut out) {
             Ok(_) => Ok(String::from_utf8_lossy(&out.0).into_owned()),
-            Err(e) if refused(&e) => Err(TemplateError::Refused(e.detail().unwrap_or("").to_owned())),
+            Err(e) if refused(&e) => {
+                Err(TemplateError::Refused(e.detail().unwrap_or("").to_owned()))
+            }
             Err(e) => Err(TemplateError::Failed(describe(&e))),
         }
     }
@@ -144,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_template_that_never_ends_or_floods_is_an_error() {
-        let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+        let endless =
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         assert!(render(endless, &[]).unwrap_err().to_string().contains("did not end"));
         let flood = "{% for a in range(99999) %}{{ 'x' * 9999 }}{% endfor %}";
         assert!(render(flood, &[]).unwrap_err().to_string().contains("longer than"));

@@ -315,8 +315,11 @@ mod tests {
         let (mut session, computed) = parrot("user: hi bot: yo user: more bot: ok", 100);
         play(&mut session, &Generation { max_tokens: Some(3), ..request("user: hi bot:") }, 999);
         let before = computed.load(Ordering::Relaxed);
-        let (_, outcome) =
-            play(&mut session, &Generation { max_tokens: Some(1), ..request("user: hi bot: yo user: more") }, 999);
+        let (_, outcome) = play(
+            &mut session,
+            &Generation { max_tokens: Some(1), ..request("user: hi bot: yo user: more") },
+            999,
+        );
         // " y" is on the timeline; "o" was chosen last and not computed.
         assert_eq!(outcome.timings.reused_tokens, 15);
         assert_eq!(computed.load(Ordering::Relaxed) - before, 12);

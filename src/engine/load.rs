@@ -4,7 +4,9 @@ use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::kernels::{Compute, Isa};
-use crate::model::{CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec};
+use crate::model::{
+    CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec,
+};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use candle_core::{DType, Device};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

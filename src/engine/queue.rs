@@ -64,7 +64,8 @@ impl Queue {
                 state.busy = true;
                 return Ok(Turn(self));
             }
-            state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
             if !wanted() {
                 state.waiting.retain(|&t| t != ticket);
                 self.changed.notify_all();

@@ -54,7 +54,9 @@ pub enum SessionError {
         context: usize,
     },
     /// There is nothing to continue.
-    #[error("the prompt is empty: nothing to continue\nhint: this model adds no begin token by itself")]
+    #[error(
+        "the prompt is empty: nothing to continue\nhint: this model adds no begin token by itself"
+    )]
     Empty,
     /// The model could not compute.
     #[error("computing failed: {0}")]
@@ -99,7 +101,10 @@ impl Session {
             return Err(SessionError::Empty);
         }
         if prompt.len() >= self.context() {
-            return Err(SessionError::ContextFull { prompt: prompt.len(), context: self.context() });
+            return Err(SessionError::ContextFull {
+                prompt: prompt.len(),
+                context: self.context(),
+            });
         }
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The logits after the last token are not kept, so that one is always computed.
@@ -118,7 +123,11 @@ impl Session {
     ///
     /// # Errors
     /// When the context is full, or it was cancelled.
-    pub fn advance(&mut self, token: u32, wanted: &dyn Fn() -> bool) -> Result<Vec<f32>, SessionError> {
+    pub fn advance(
+        &mut self,
+        token: u32,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<f32>, SessionError> {
         if self.tokens.len() >= self.context() {
             let context = self.context();
             return Err(SessionError::ContextFull { prompt: self.tokens.len(), context });

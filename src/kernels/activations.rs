@@ -31,8 +31,12 @@ impl Form {
     pub fn of(dtype: DType) -> Option<Self> {
         match dtype {
             DType::F32 | DType::F16 | DType::BF16 => Some(Self::F32),
-            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => Some(Self::Small),
-            DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => Some(Self::Super),
+            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => {
+                Some(Self::Small)
+            }
+            DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => {
+                Some(Self::Super)
+            }
             _ => None,
         }
     }

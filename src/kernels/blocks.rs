@@ -52,7 +52,10 @@ fn bytes8(words: [u32; 2]) -> [u8; 8] {
 
 /// The integers of one block before scaling, in element order, written to `out` (a whole block).
 /// For types with a minimum these are the unsigned levels; for the others they are signed.
-#[expect(clippy::cast_possible_wrap, reason = "levels are at most 63, and Q8_0 stores signed bytes")]
+#[expect(
+    clippy::cast_possible_wrap,
+    reason = "levels are at most 63, and Q8_0 stores signed bytes"
+)]
 pub fn levels(dtype: DType, block: &[u8], out: &mut [i8]) {
     match dtype {
         DType::Q4_0 => nibbles(&block[2..18], out, |q, _| q as i8 - 8),

@@ -36,7 +36,10 @@ impl Isa {
     /// Every instruction set of this processor that has kernels, slowest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86-64 adds any"))]
+        #[cfg_attr(
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "only x86-64 adds any")
+        )]
         let mut found = vec![Self::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {

@@ -106,7 +106,10 @@ fn rows_that_are_no_multiple_of_a_vector_work_for_float_types() {
             let expected = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
             for isa in Isa::available() {
                 let got = Compute::new(isa, 1).matmul(&w, &x);
-                let close = got.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
+                let close = got
+                    .iter()
+                    .zip(&expected)
+                    .all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
                 assert!(close, "{dtype} {isa} {columns}: {got:?} {expected:?}");
             }
         }
@@ -167,7 +170,9 @@ fn plain_attention(h: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
             out.push(
                 (start..end)
                     .zip(&scores)
-                    .map(|(p, s)| (s - max).exp() / sum * f64::from(v[(base + p) * h.value_dim + d]))
+                    .map(|(p, s)| {
+                        (s - max).exp() / sum * f64::from(v[(base + p) * h.value_dim + d])
+                    })
                     .sum(),
             );
         }

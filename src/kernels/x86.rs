@@ -10,7 +10,7 @@
 macro_rules! kernels {
     ($module:ident, $features:literal, |$acc:ident, $u:ident, $s:ident| $dot:expr) => {
         pub mod $module {
-            use crate::kernels::activations::{Activations, Row, SMALL, SUPER, GROUP};
+            use crate::kernels::activations::{Activations, GROUP, Row, SMALL, SUPER};
             use crate::kernels::blocks::{half_at, k4_scales, u32_at};
             use crate::kernels::scalar;
             use std::arch::x86_64::*;
@@ -21,7 +21,12 @@ macro_rules! kernels {
             /// # Safety
             /// The processor has the instruction set of this module.
             #[target_feature(enable = $features)]
-            pub unsafe fn row(dtype: DType, w: &[u8], x: &Activations, mut put: impl FnMut(usize, f32)) {
+            pub unsafe fn row(
+                dtype: DType,
+                w: &[u8],
+                x: &Activations,
+                mut put: impl FnMut(usize, f32),
+            ) {
                 let mut at = 0;
                 while at + 4 <= x.rows {
                     let rows = [x.row(at), x.row(at + 1), x.row(at + 2), x.row(at + 3)];
@@ -116,7 +121,10 @@ macro_rules! kernels {
             fn spread_bits(bits: u32) -> __m256i {
                 let word = _mm256_set1_epi32(bits as i32);
                 let each = _mm256_setr_epi64x(
-                    0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303,
+                    0,
+                    0x0101_0101_0101_0101,
+                    0x0202_0202_0202_0202,
+                    0x0303_0303_0303_0303,
                 );
                 let byte = _mm256_shuffle_epi8(word, each);
                 let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
@@ -139,7 +147,8 @@ macro_rules! kernels {
             #[inline]
             fn q5_0(block: &[u8]) -> __m256i {
                 // Without the fifth bit the value is the nibble minus 16: its upper bits are ones.
-                let unset = _mm256_andnot_si256(spread_bits(u32_at(block, 2)), _mm256_set1_epi8(-16));
+                let unset =
+                    _mm256_andnot_si256(spread_bits(u32_at(block, 2)), _mm256_set1_epi8(-16));
                 _mm256_or_si256(nibbles(&block[6..]), unset)
             }
 
@@ -225,7 +234,8 @@ macro_rules! kernels {
                         _mm256_setzero_si256()
                     };
                     for pair in 0..4 {
-                        let packed = load(levels[32 * pair..].first_chunk().expect("128 bytes of nibbles"));
+                        let packed =
+                            load(levels[32 * pair..].first_chunk().expect("128 bytes of nibbles"));
                         let mut halves = [
                             _mm256_and_si256(packed, low),
                             _mm256_and_si256(_mm256_srli_epi16::<4>(packed), low),
@@ -234,7 +244,10 @@ macro_rules! kernels {
                             for (h, q) in halves.iter_mut().enumerate() {
                                 let bit = _mm256_set1_epi8((1_u8 << (2 * pair + h)) as i8);
                                 let set = _mm256_cmpeq_epi8(_mm256_and_si256(fifths, bit), bit);
-                                *q = _mm256_or_si256(*q, _mm256_and_si256(set, _mm256_set1_epi8(16)));
+                                *q = _mm256_or_si256(
+                                    *q,
+                                    _mm256_and_si256(set, _mm256_set1_epi8(16)),
+                                );
                             }
                         }
                         for (h, q) in halves.into_iter().enumerate() {
@@ -243,7 +256,8 @@ macro_rules! kernels {
                             for m in 0..M {
                                 let quants = load_i8(x[m].quants, i * SUPER + sub * 32);
                                 let part = dot4(_mm256_setzero_si256(), q, quants);
-                                integer[m] = _mm256_add_epi32(integer[m], _mm256_mullo_epi32(part, scale));
+                                integer[m] =
+                                    _mm256_add_epi32(integer[m], _mm256_mullo_epi32(part, scale));
                             }
                         }
                     }
@@ -254,7 +268,8 @@ macro_rules! kernels {
                         let sums = &x[m].sums[i * SUPER / GROUP..][..16];
                         let mut min = 0_i32;
                         for s in 0..8 {
-                            min += i32::from(mins[s]) * (i32::from(sums[2 * s]) + i32::from(sums[2 * s + 1]));
+                            min += i32::from(mins[s])
+                                * (i32::from(sums[2 * s]) + i32::from(sums[2 * s + 1]));
                         }
                         minimum[m] -= dmin * scale * min as f32;
                     }
@@ -270,13 +285,20 @@ macro_rules! kernels {
                 let (low4, low2) = (_mm256_set1_epi8(15), _mm256_set1_epi8(3));
                 for (i, block) in w.chunks_exact(210).enumerate() {
                     let d = half_to_f32(block, 208);
-                    let scales: [i32; 16] = std::array::from_fn(|g| i32::from(block[192 + g] as i8));
+                    let scales: [i32; 16] =
+                        std::array::from_fn(|g| i32::from(block[192 + g] as i8));
                     let mut integer = [_mm256_setzero_si256(); M];
                     for half in 0..2 {
                         let ql: [__m256i; 2] = std::array::from_fn(|h| {
-                            load(block[64 * half + 32 * h..].first_chunk().expect("128 bytes of low bits"))
+                            load(
+                                block[64 * half + 32 * h..]
+                                    .first_chunk()
+                                    .expect("128 bytes of low bits"),
+                            )
                         });
-                        let qh = load(block[128 + 32 * half..].first_chunk().expect("64 bytes of high bits"));
+                        let qh = load(
+                            block[128 + 32 * half..].first_chunk().expect("64 bytes of high bits"),
+                        );
                         let high = [
                             qh,
                             _mm256_srli_epi16::<2>(qh),
@@ -299,18 +321,27 @@ macro_rules! kernels {
                                 _mm_set1_epi32(scales[group]),
                             );
                             for m in 0..M {
-                                let quants = load_i8(x[m].quants, i * SUPER + half * 128 + part * 32);
+                                let quants =
+                                    load_i8(x[m].quants, i * SUPER + half * 128 + part * 32);
                                 let products = dot4(_mm256_setzero_si256(), q, quants);
-                                integer[m] = _mm256_add_epi32(integer[m], _mm256_mullo_epi32(products, scale));
+                                integer[m] = _mm256_add_epi32(
+                                    integer[m],
+                                    _mm256_mullo_epi32(products, scale),
+                                );
                             }
                         }
                     }
                     for m in 0..M {
                         let scale = d * x[m].scales[i];
-                        acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer[m]), _mm256_set1_ps(scale), acc[m]);
+                        acc[m] = _mm256_fmadd_ps(
+                            _mm256_cvtepi32_ps(integer[m]),
+                            _mm256_set1_ps(scale),
+                            acc[m],
+                        );
                         // Levels are stored 32 too high.
                         let sums = &x[m].sums[i * SUPER / GROUP..][..16];
-                        let total: i32 = scales.iter().zip(sums).map(|(&s, &b)| s * i32::from(b)).sum();
+                        let total: i32 =
+                            scales.iter().zip(sums).map(|(&s, &b)| s * i32::from(b)).sum();
                         offset[m] -= scale * (32 * total) as f32;
                     }
                 }
@@ -320,31 +351,47 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             #[inline]
             fn dot_f32<const M: usize>(w: &[u8], x: [Row<'_>; M]) -> [f32; M] {
-                dot_chunks::<M, 4>(w, x, |w| {
-                    let w: &[u8; 32] = w.first_chunk().expect("8 floats");
-                    _mm256_castsi256_ps(load(w))
-                }, |w| f32::from_le_bytes([w[0], w[1], w[2], w[3]]))
+                dot_chunks::<M, 4>(
+                    w,
+                    x,
+                    |w| {
+                        let w: &[u8; 32] = w.first_chunk().expect("8 floats");
+                        _mm256_castsi256_ps(load(w))
+                    },
+                    |w| f32::from_le_bytes([w[0], w[1], w[2], w[3]]),
+                )
             }
 
             #[target_feature(enable = $features)]
             #[inline]
             fn dot_f16<const M: usize>(w: &[u8], x: [Row<'_>; M]) -> [f32; M] {
-                dot_chunks::<M, 2>(w, x, |w| {
-                    let w: &[u8; 16] = w.first_chunk().expect("8 halves");
-                    // SAFETY: 16 bytes, by the type; the load needs no alignment.
-                    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(w.as_ptr().cast()) })
-                }, |w| half_at(w, 0))
+                dot_chunks::<M, 2>(
+                    w,
+                    x,
+                    |w| {
+                        let w: &[u8; 16] = w.first_chunk().expect("8 halves");
+                        // SAFETY: 16 bytes, by the type; the load needs no alignment.
+                        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(w.as_ptr().cast()) })
+                    },
+                    |w| half_at(w, 0),
+                )
             }
 
             #[target_feature(enable = $features)]
             #[inline]
             fn dot_bf16<const M: usize>(w: &[u8], x: [Row<'_>; M]) -> [f32; M] {
-                dot_chunks::<M, 2>(w, x, |w| {
-                    let w: &[u8; 16] = w.first_chunk().expect("8 bfloats");
-                    // SAFETY: 16 bytes, by the type; the load needs no alignment.
-                    let bits = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(w.as_ptr().cast()) });
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
-                }, |w| half::bf16::from_le_bytes([w[0], w[1]]).to_f32())
+                dot_chunks::<M, 2>(
+                    w,
+                    x,
+                    |w| {
+                        let w: &[u8; 16] = w.first_chunk().expect("8 bfloats");
+                        // SAFETY: 16 bytes, by the type; the load needs no alignment.
+                        let bits =
+                            _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(w.as_ptr().cast()) });
+                        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+                    },
+                    |w| half::bf16::from_le_bytes([w[0], w[1]]).to_f32(),
+                )
             }
 
             /// Eight floats a step, the rest one by one.

@@ -141,7 +141,8 @@ impl KvCache {
 impl Layer {
     fn new(shape: &CacheShape, capacity: usize, device: &Device) -> Result<Self> {
         let k = Tensor::zeros((shape.kv_heads, capacity, shape.key_dim), shape.key_type, device)?;
-        let v = Tensor::zeros((shape.kv_heads, capacity, shape.value_dim), shape.value_type, device)?;
+        let v =
+            Tensor::zeros((shape.kv_heads, capacity, shape.value_dim), shape.value_type, device)?;
         Ok(Self { k, v })
     }
 }

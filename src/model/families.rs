@@ -16,7 +16,9 @@ const FAMILIES: &[(&str, Family)] = &[("gemma3", gemma3), ("llama", llama), ("qw
 #[derive(Debug, thiserror::Error)]
 pub enum FamilyError {
     /// No function above knows it.
-    #[error("architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it")]
+    #[error(
+        "architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it"
+    )]
     Unknown {
         /// What the file says.
         found: String,
@@ -135,7 +137,10 @@ impl Reader<'_> {
         Ok(Spec {
             architecture: self.prefix.to_owned(),
             d_model,
-            n_vocab: self.file.tensor("token_embd.weight").map_or(0, |t| t.dims.get(1).copied().unwrap_or(0)),
+            n_vocab: self
+                .file
+                .tensor("token_embd.weight")
+                .map_or(0, |t| t.dims.get(1).copied().unwrap_or(0)),
             n_ctx_train: self.number("context_length")?,
             n_heads,
             n_kv_heads: self.number_or("attention.head_count_kv", n_heads)?,

@@ -40,7 +40,9 @@ pub enum FileError {
         error: GgufError,
     },
     /// The shards do not make up one model.
-    #[error("{name}: {found}, expected {expected}\nhint: all parts of a split model belong together, in one folder")]
+    #[error(
+        "{name}: {found}, expected {expected}\nhint: all parts of a split model belong together, in one folder"
+    )]
     Split {
         /// The shard.
         name: String,
@@ -60,7 +62,9 @@ pub enum FileError {
         expected: &'static str,
     },
     /// A tensor is missing.
-    #[error("tensor `{0}` is missing\nhint: the file may be incomplete, or made for another program")]
+    #[error(
+        "tensor `{0}` is missing\nhint: the file may be incomplete, or made for another program"
+    )]
     Missing(String),
     /// A tensor has another shape than the metadata says.
     #[error("tensor `{name}`: shape {found:?}, expected {expected:?}")]
@@ -154,11 +158,8 @@ impl ModelFile {
             self.tensors.get(name).ok_or_else(|| FileError::Missing(name.to_owned()))?;
         let (shard, gguf) = &self.shards[shard];
         let info = &gguf.tensors()[at];
-        let expected = if rows == 1 && info.dims.len() == 1 {
-            vec![columns]
-        } else {
-            vec![columns, rows]
-        };
+        let expected =
+            if rows == 1 && info.dims.len() == 1 { vec![columns] } else { vec![columns, rows] };
         if info.dims != expected {
             return Err(FileError::Shape {
                 name: name.to_owned(),
@@ -185,9 +186,9 @@ impl ModelFile {
     pub fn number(&self, key: &str) -> Result<usize, FileError> {
         let value = self.get(key);
         let number = value.and_then(Value::as_u64).filter(|&n| n < 1 << 31);
-        number.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| {
-            Self::unexpected(key, value, "a whole number below 2147483648")
-        })
+        number
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| Self::unexpected(key, value, "a whole number below 2147483648"))
     }
 
     /// A whole number that may be missing.
@@ -245,7 +246,8 @@ impl ModelFile {
     }
 
     fn unexpected(key: &str, value: Option<&Value>, expected: &'static str) -> FileError {
-        let found = value.map_or_else(|| "missing".to_owned(), |v| format!("found {}", v.describe()));
+        let found =
+            value.map_or_else(|| "missing".to_owned(), |v| format!("found {}", v.describe()));
         FileError::Metadata { key: key.to_owned(), found, expected }
     }
 }

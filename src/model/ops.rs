@@ -7,8 +7,8 @@ use super::spec::{Pairs, Rope};
 use crate::kernels::{Act, Cached, Compute, Heads, Matrix, attend};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Device, Layout, Module, Result, Shape, Tensor,
-    bail,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Device, Layout, Module, Result, Shape,
+    Tensor, bail,
 };
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -335,7 +335,8 @@ fn attention_portable(h: Heads, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Te
         Some(cap) => ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?,
         None => scores,
     };
-    let visible = |i: usize, j: usize| j <= h.past + i && h.window.is_none_or(|w| h.past + i - j < w);
+    let visible =
+        |i: usize, j: usize| j <= h.past + i && h.window.is_none_or(|w| h.past + i - j < w);
     let mask: Vec<f32> = (0..n)
         .flat_map(|i| (0..total).map(move |j| if visible(i, j) { 0.0 } else { f32::NEG_INFINITY }))
         .collect();

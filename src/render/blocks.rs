@@ -135,11 +135,8 @@ impl Blocks {
     /// Hands out the open block up to here and starts the next.
     fn cut(&mut self, at: usize) -> String {
         let text = self.text.get(self.start..at).unwrap_or_default();
-        let source = if self.continued {
-            format!("{}\n{text}", self.fence)
-        } else {
-            text.to_owned()
-        };
+        let source =
+            if self.continued { format!("{}\n{text}", self.fence) } else { text.to_owned() };
         self.start = at;
         self.line = at;
         self.blank = false;
@@ -153,11 +150,7 @@ impl Blocks {
     }
 
     fn cut_bytes(&self) -> usize {
-        if matches!(self.kind, Kind::Fence { .. }) {
-            CODE_CUT_BYTES
-        } else {
-            CUT_BYTES
-        }
+        if matches!(self.kind, Kind::Fence { .. }) { CODE_CUT_BYTES } else { CUT_BYTES }
     }
 
     /// Whether the line starts another block than the open one; `None` while that is not certain.
@@ -194,12 +187,8 @@ impl Blocks {
 
     /// What the open block is after this whole line; `None` when it is still nothing.
     fn after_line(&self, line: &Line<'_>) -> Option<After> {
-        let mut after = After {
-            kind: self.kind,
-            blank: line.is_blank(),
-            formula: None,
-            fence: None,
-        };
+        let mut after =
+            After { kind: self.kind, blank: line.is_blank(), formula: None, fence: None };
         match self.kind {
             Kind::Empty if line.is_blank() => return None,
             Kind::Empty => {
@@ -213,9 +202,7 @@ impl Blocks {
             }
             Kind::List { content } if line.indent < content => {
                 if let Seen::Yes(marker) = line.marker() {
-                    after.kind = Kind::List {
-                        content: marker.content,
-                    };
+                    after.kind = Kind::List { content: marker.content };
                 }
             }
             _ => {}
@@ -304,21 +291,13 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn new(line: &'a str, ended: bool) -> Self {
         let short = line.len() <= HEAD_BYTES;
-        let end = (0..=line.len().min(HEAD_BYTES))
-            .rev()
-            .find(|at| line.is_char_boundary(*at));
+        let end = (0..=line.len().min(HEAD_BYTES)).rev().find(|at| line.is_char_boundary(*at));
         let head = line.get(..end.unwrap_or(0)).unwrap_or_default();
         let text = head.trim_start_matches([' ', '\t']);
         let indent = head
             .bytes()
             .take_while(|b| matches!(b, b' ' | b'\t'))
-            .fold(0, |column, b| {
-                if b == b'\t' {
-                    column + 4 - column % 4
-                } else {
-                    column + 1
-                }
-            });
+            .fold(0, |column, b| if b == b'\t' { column + 4 - column % 4 } else { column + 1 });
         Self {
             head,
             text: text.trim_end_matches([' ', '\t']),
@@ -344,9 +323,7 @@ impl<'a> Line<'a> {
             return Kind::Closed;
         }
         match self.marker() {
-            Seen::Yes(marker) => Kind::List {
-                content: marker.content,
-            },
+            Seen::Yes(marker) => Kind::List { content: marker.content },
             _ => Kind::Text,
         }
     }
@@ -366,11 +343,7 @@ impl<'a> Line<'a> {
             let mark = self.text.bytes().next();
             let run = self.text.bytes().take_while(|b| Some(*b) == mark).count();
             let may_be_fence = run >= 3 || run == self.text.len();
-            return if may_be_fence && !self.whole {
-                None
-            } else {
-                Some(self.fence().is_some())
-            };
+            return if may_be_fence && !self.whole { None } else { Some(self.fence().is_some()) };
         }
         match self.marker() {
             Seen::Yes(marker) if marker.text => Some(marker.number.is_none_or(|n| n == 1)),
@@ -387,11 +360,7 @@ impl<'a> Line<'a> {
             return Seen::No;
         }
         // The text is trimmed, so what follows the marks is looked up in the head.
-        let after = self
-            .head
-            .trim_start_matches([' ', '\t'])
-            .get(level..)
-            .unwrap_or_default();
+        let after = self.head.trim_start_matches([' ', '\t']).get(level..).unwrap_or_default();
         match after.bytes().next() {
             Some(b' ' | b'\t') => Seen::Yes(()),
             None if self.whole => Seen::Yes(()),
@@ -402,11 +371,7 @@ impl<'a> Line<'a> {
 
     /// The character and length of the fence that the line is. A fence has a short line.
     fn fence(&self) -> Option<(u8, usize)> {
-        let mark = self
-            .text
-            .bytes()
-            .next()
-            .filter(|b| matches!(b, b'`' | b'~'))?;
+        let mark = self.text.bytes().next().filter(|b| matches!(b, b'`' | b'~'))?;
         let length = self.text.bytes().take_while(|b| *b == mark).count();
         let info = self.text.get(length..).unwrap_or_default();
         let allowed = mark == b'~' || !info.contains('`');
@@ -465,16 +430,8 @@ impl<'a> Line<'a> {
         let space = after.len() - item.len();
         let width = text.len() - after.len();
         // Five spaces are one space and indented code.
-        let gap = if item.is_empty() || space > 4 {
-            1
-        } else {
-            space
-        };
-        Seen::Yes(Marker {
-            number,
-            content: self.indent + width + gap,
-            text: !item.is_empty(),
-        })
+        let gap = if item.is_empty() || space > 4 { 1 } else { space };
+        Seen::Yes(Marker { number, content: self.indent + width + gap, text: !item.is_empty() })
     }
 }
 
@@ -503,22 +460,13 @@ mod tests {
             ("a\n#b\n#", &["a\n#b\n#"]),
             ("a\n---\nb", &["a\n---\nb"]),
             ("---\nb", &["---\n", "b"]),
-            (
-                "a:\n- b\n- c\n\n- d\n\ne",
-                &["a:\n", "- b\n- c\n\n- d\n\n", "e"],
-            ),
+            ("a:\n- b\n- c\n\n- d\n\ne", &["a:\n", "- b\n- c\n\n- d\n\n", "e"]),
             ("a\n-\n- ", &["a\n-\n- "]),
             ("a\n2. b\n1. c", &["a\n2. b\n", "1. c"]),
             ("- a\n\n  b\n\n c", &["- a\n\n  b\n\n", " c"]),
-            (
-                "1. a\n\n   b\n2. c\n\n**d**",
-                &["1. a\n\n   b\n2. c\n\n", "**d**"],
-            ),
+            ("1. a\n\n   b\n2. c\n\n**d**", &["1. a\n\n   b\n2. c\n\n", "**d**"]),
             ("- a\nlazy\n\nb", &["- a\nlazy\n\n", "b"]),
-            (
-                "- a\n  ```\n  b\n\n  c\n  ```\n- d\n",
-                &["- a\n  ```\n  b\n\n  c\n  ```\n- d\n"],
-            ),
+            ("- a\n  ```\n  b\n\n  c\n  ```\n- d\n", &["- a\n  ```\n  b\n\n  c\n  ```\n- d\n"]),
             ("- a\n# b\n", &["- a\n", "# b\n"]),
             ("- a\n---\nb", &["- a\n---\nb"]),
             ("```\na\n\n# b\n```\nc", &["```\na\n\n# b\n```\n", "c"]),
@@ -528,17 +476,11 @@ mod tests {
             ("    a\n\n    b\nc", &["    a\n\n    b\n", "c"]),
             ("a\n    b", &["a\n    b"]),
             ("> a\n> b\n\n> c", &["> a\n> b\n\n", "> c"]),
-            (
-                "| a |\n|---|\n| b |\n\nc",
-                &["| a |\n|---|\n| b |\n\n", "c"],
-            ),
+            ("| a |\n|---|\n| b |\n\nc", &["| a |\n|---|\n| b |\n\n", "c"]),
             ("\\[\na\n- b\n\\]\n- c\n", &["\\[\na\n- b\n\\]\n", "- c\n"]),
             ("a\r\n\r\nb\rc\r\n\nd", &["a\n\n", "b\nc\n\n", "d"]),
             ("* * *\na", &["* * *\n", "a"]),
-            (
-                "10. a\n    b\n\n    c\n11) d",
-                &["10. a\n    b\n\n    c\n11) d"],
-            ),
+            ("10. a\n    b\n\n    c\n11) d", &["10. a\n    b\n\n    c\n11) d"]),
         ];
         for (text, expected) in cases {
             assert_eq!(blocks(text), expected, "{text:?}");
@@ -560,10 +502,7 @@ mod tests {
                 .iter()
                 .all(|block| block.starts_with("- item\n") && block.len() < LONG_BYTES + 16)
         );
-        let code = format!(
-            "```rust\n{}```\nend",
-            "let x = 1;\n".repeat(CODE_TOO_LONG_BYTES / 6)
-        );
+        let code = format!("```rust\n{}```\nend", "let x = 1;\n".repeat(CODE_TOO_LONG_BYTES / 6));
         let cut = blocks(&code);
         assert_eq!(cut.len(), 3);
         assert!(cut[1].starts_with("```rust\nlet x = 1;\n") && cut[1].ends_with("```\n"));

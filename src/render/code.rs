@@ -120,21 +120,13 @@ struct Coloured {
 
 impl Coloured {
     fn new(language: &str) -> Self {
-        Self {
-            language: language.to_owned(),
-            painter: Painter::new(language),
-            ..Self::default()
-        }
+        Self { language: language.to_owned(), painter: Painter::new(language), ..Self::default() }
     }
 
     /// Appends the HTML of `code`, which begins with the source seen before.
     fn push_html(&mut self, out: &mut String, code: &str) {
         let mut unfinished = "";
-        for line in code
-            .get(self.source.len()..)
-            .unwrap_or_default()
-            .split_inclusive('\n')
-        {
+        for line in code.get(self.source.len()..).unwrap_or_default().split_inclusive('\n') {
             if line.ends_with('\n') {
                 let before = self.source.len();
                 push_line(&mut self.html, self.painter.as_mut(), before, line);
@@ -207,14 +199,9 @@ impl Painter {
     fn try_line(&mut self, out: &mut String, line: &str) -> Option<()> {
         let state = &mut self.state;
         // The grammars are data; a mistake in one must not end the program.
-        let operations = catch_unwind(AssertUnwindSafe(|| state.parse_line(line, syntaxes())))
-            .ok()?
-            .ok()?;
-        let mut spans = Spans {
-            out,
-            class: None,
-            space: "",
-        };
+        let operations =
+            catch_unwind(AssertUnwindSafe(|| state.parse_line(line, syntaxes()))).ok()?.ok()?;
+        let mut spans = Spans { out, class: None, space: "" };
         let mut from = 0;
         for (position, operation) in operations {
             if position > from {

@@ -35,9 +35,8 @@ impl Formulas {
     /// Takes the formulas out of a text.
     pub fn extract(source: &str) -> (Cow<'_, str>, Self) {
         let marked = source.contains([MARK_START, MARK_END]);
-        let indented = source
-            .lines()
-            .all(|line| line.starts_with("    ") || line.trim().is_empty());
+        let indented =
+            source.lines().all(|line| line.starts_with("    ") || line.trim().is_empty());
         let tempting = source.contains(['$']) || source.contains("\\(") || source.contains("\\[");
         if !marked && (indented || !tempting) {
             return (Cow::Borrowed(source), Self::default());
@@ -322,11 +321,7 @@ impl<'a> Scan<'a> {
         {
             return;
         }
-        let latex = self
-            .source
-            .get(start + 1..at)
-            .unwrap_or_default()
-            .to_owned();
+        let latex = self.source.get(start + 1..at).unwrap_or_default().to_owned();
         self.at = start;
         self.take(at + 1, Some(latex), false);
     }
@@ -338,11 +333,7 @@ impl<'a> Scan<'a> {
         self.out.push(MARK_START);
         self.out.push_str(&self.found.len().to_string());
         self.out.push(MARK_END);
-        self.found.push(Formula {
-            source,
-            latex,
-            display,
-        });
+        self.found.push(Formula { source, latex, display });
         self.at = end;
         self.copied = end;
     }
@@ -463,10 +454,7 @@ mod tests {
             ("a ` $x$", "a ` [x]"),
             ("$a `b$ c`", "$a `b$ c`"),
             ("```\n$x$\n```\n$y$", "```\n$x$\n```\n[y]"),
-            (
-                "- ~~~\n  \\(x\\)\n  ~~~\n- \\(y\\)",
-                "- ~~~\n  \\(x\\)\n  ~~~\n- [y]",
-            ),
+            ("- ~~~\n  \\(x\\)\n  ~~~\n- \\(y\\)", "- ~~~\n  \\(x\\)\n  ~~~\n- [y]"),
             ("```\n$x$", "```\n$x$"),
             ("    $x$\n", "    $x$\n"),
             ("$a\nb$", "$a\nb$"),

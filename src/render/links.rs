@@ -54,10 +54,7 @@ mod tests {
             ("ht\ntps://a.example", "https://a.example"),
             ("mailto:a@b.example", "mailto:a@b.example"),
             ("https://a.example/a b\"c", "https://a.example/a%20b%22c"),
-            (
-                "https://good.example\\@evil.example",
-                "https://good.example%5C@evil.example",
-            ),
+            ("https://good.example\\@evil.example", "https://good.example%5C@evil.example"),
         ];
         for (target, href) in allowed {
             assert_eq!(clickable(target).as_deref(), Some(href), "{target:?}");

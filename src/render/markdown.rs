@@ -25,10 +25,7 @@ const HEADING_SHIFT: usize = 2;
 /// The HTML of a block. `colours` may hold what an earlier, shorter state of the same block left.
 pub fn block_html(source: &str, colours: &mut Colours) -> String {
     let mut out = String::with_capacity(source.len() + source.len() / 4);
-    if source
-        .lines()
-        .any(|line| containers(line) > LINE_CONTAINERS)
-    {
+    if source.lines().any(|line| containers(line) > LINE_CONTAINERS) {
         out.push_str("<p>");
         push_escaped(&mut out, source.trim_end());
         out.push_str("</p>");
@@ -92,18 +89,9 @@ struct Writer<'a> {
 
 /// An element whose content is read whole before it is written.
 enum Pending {
-    Code {
-        language: String,
-        text: String,
-    },
-    Html {
-        text: String,
-    },
-    Image {
-        target: String,
-        alt: String,
-        nested: usize,
-    },
+    Code { language: String, text: String },
+    Html { text: String },
+    Image { target: String, alt: String, nested: usize },
 }
 
 impl<'a> Writer<'a> {
@@ -168,14 +156,7 @@ impl<'a> Writer<'a> {
                 self.out.push_str("</pre>");
                 return None;
             }
-            (
-                Pending::Image {
-                    target,
-                    alt,
-                    nested: 0,
-                },
-                Event::End(TagEnd::Image),
-            ) => {
+            (Pending::Image { target, alt, nested: 0 }, Event::End(TagEnd::Image)) => {
                 self.image(target, alt);
                 return None;
             }
@@ -206,15 +187,10 @@ impl<'a> Writer<'a> {
                     CodeBlockKind::Fenced(info) => language(&self.formulas.restore(&info)),
                     CodeBlockKind::Indented => String::new(),
                 };
-                self.pending = Some(Pending::Code {
-                    language,
-                    text: String::new(),
-                });
+                self.pending = Some(Pending::Code { language, text: String::new() });
             }
             Tag::HtmlBlock => {
-                self.pending = Some(Pending::Html {
-                    text: String::new(),
-                });
+                self.pending = Some(Pending::Html { text: String::new() });
             }
             Tag::List(None) => self.open("<ul>", "</ul>"),
             Tag::List(Some(1)) => self.open("<ol>", "</ol>"),
@@ -239,18 +215,10 @@ impl<'a> Writer<'a> {
             // One tilde means "about" or a range more often than it means deleted text.
             Tag::Strikethrough if source.starts_with("~~") => self.open("<del>", "</del>"),
             Tag::Strikethrough => self.open("~", "~"),
-            Tag::Link {
-                link_type,
-                dest_url,
-                ..
-            } => self.link(link_type, &dest_url),
+            Tag::Link { link_type, dest_url, .. } => self.link(link_type, &dest_url),
             Tag::Image { dest_url, .. } => {
                 let target = self.formulas.restore(&dest_url).into_owned();
-                self.pending = Some(Pending::Image {
-                    target,
-                    alt: String::new(),
-                    nested: 0,
-                });
+                self.pending = Some(Pending::Image { target, alt: String::new(), nested: 0 });
             }
             // Syntax that is not switched on.
             Tag::FootnoteDefinition(_)
@@ -351,10 +319,7 @@ impl<'a> Writer<'a> {
 
     /// Writes a clickable web address after `space`; what is not one is not shown.
     fn address(&mut self, target: &str, space: &str) {
-        let is_mail = |href: &str| {
-            href.get(..7)
-                .is_some_and(|s| s.eq_ignore_ascii_case("mailto:"))
-        };
+        let is_mail = |href: &str| href.get(..7).is_some_and(|s| s.eq_ignore_ascii_case("mailto:"));
         if let Some(href) = clickable(target).filter(|href| !is_mail(href)) {
             self.out.push_str(space);
             self.out.push_str(&anchor(&href));
@@ -421,18 +386,9 @@ mod tests {
             ("a\n---", "<h4>a</h4>"),
             ("###### a", "<h6>a</h6>"),
             ("---", "<hr>"),
-            (
-                "> a\n> > b",
-                "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>",
-            ),
-            (
-                "- a\n  - b\n- c",
-                "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>",
-            ),
-            (
-                "3. a\n\n4. b",
-                "<ol start=\"3\"><li><p>a</p></li><li><p>b</p></li></ol>",
-            ),
+            ("> a\n> > b", "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>"),
+            ("- a\n  - b\n- c", "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>"),
+            ("3. a\n\n4. b", "<ol start=\"3\"><li><p>a</p></li><li><p>b</p></li></ol>"),
             ("1. a", "<ol><li>a</li></ol>"),
             (
                 "- [x] a\n- [ ] b",
@@ -446,24 +402,12 @@ mod tests {
                  <tbody><tr><td>1</td><td class=\"align-left\">2</td>\
                  <td class=\"align-center\">3</td><td class=\"align-right\">4</td></tr></tbody></table>",
             ),
-            (
-                "```\na<b\n```",
-                "<pre class=\"code\"><code>a&lt;b\n</code></pre>",
-            ),
-            (
-                "```nosuch x\na",
-                "<pre class=\"code\" data-lang=\"nosuch\"><code>a</code></pre>",
-            ),
-            (
-                "    a\n\n    b",
-                "<pre class=\"code\"><code>a\n\nb</code></pre>",
-            ),
+            ("```\na<b\n```", "<pre class=\"code\"><code>a&lt;b\n</code></pre>"),
+            ("```nosuch x\na", "<pre class=\"code\" data-lang=\"nosuch\"><code>a</code></pre>"),
+            ("    a\n\n    b", "<pre class=\"code\"><code>a\n\nb</code></pre>"),
             ("\"a\" -- b...", "<p>&quot;a&quot; -- b...</p>"),
             ("a[^1]", "<p>a[^1]</p>"),
-            (
-                "&lt;&amp;&copy;&#x202E;&#xFDD0;",
-                "<p>&lt;&amp;©\u{FFFD}\u{FFFD}</p>",
-            ),
+            ("&lt;&amp;&copy;&#x202E;&#xFDD0;", "<p>&lt;&amp;©\u{FFFD}\u{FFFD}</p>"),
         ];
         for (source, expected) in cases {
             assert_eq!(html(source), expected, "{source:?}");
@@ -473,10 +417,7 @@ mod tests {
     #[test]
     fn raw_html_is_shown_and_not_used() {
         let cases = [
-            (
-                "a <b onclick=x>c</b>",
-                "<p>a &lt;b onclick=x&gt;c&lt;/b&gt;</p>",
-            ),
+            ("a <b onclick=x>c</b>", "<p>a &lt;b onclick=x&gt;c&lt;/b&gt;</p>"),
             (
                 "<script>\nalert('1')\n</script>",
                 "<pre class=\"raw-html\">&lt;script&gt;\nalert(&#39;1&#39;)\n&lt;/script&gt;</pre>",
@@ -497,34 +438,19 @@ mod tests {
     fn links_and_images() {
         let a = "https://a.example/";
         let cases = [
-            (
-                "[b](https://a.example/)".to_owned(),
-                format!("<p>{}</p>", link(a, "b")),
-            ),
-            (
-                "<https://a.example/>".to_owned(),
-                format!("<p>{}</p>", link(a, a)),
-            ),
+            ("[b](https://a.example/)".to_owned(), format!("<p>{}</p>", link(a, "b"))),
+            ("<https://a.example/>".to_owned(), format!("<p>{}</p>", link(a, a))),
             (
                 "<me@a.example>".to_owned(),
                 format!("<p>{}</p>", link("mailto:me@a.example", "me@a.example")),
             ),
             ("[b](javascript:alert(1))".to_owned(), "<p>b</p>".to_owned()),
-            (
-                "[b](&#106;avascript:alert)".to_owned(),
-                "<p>b</p>".to_owned(),
-            ),
+            ("[b](&#106;avascript:alert)".to_owned(), "<p>b</p>".to_owned()),
             ("[b](<java&#10;script:x>)".to_owned(), "<p>b</p>".to_owned()),
-            (
-                "[b](//a.example) [c](d.html) [e](data:x)".to_owned(),
-                "<p>b c e</p>".to_owned(),
-            ),
+            ("[b](//a.example) [c](d.html) [e](data:x)".to_owned(), "<p>b c e</p>".to_owned()),
             (
                 "[b](https://a.example/?a=1&b=%22\"c)".to_owned(),
-                format!(
-                    "<p>{}</p>",
-                    link("https://a.example/?a=1&amp;b=%22%22c", "b")
-                ),
+                format!("<p>{}</p>", link("https://a.example/?a=1&amp;b=%22%22c", "b")),
             ),
             (
                 "[b](https://a.example/$x$)".to_owned(),
@@ -532,15 +458,9 @@ mod tests {
             ),
             (
                 "![b *c* `d`](https://a.example/)".to_owned(),
-                format!(
-                    "<p><span class=\"image-link\">b c d</span> {}</p>",
-                    link(a, a)
-                ),
+                format!("<p><span class=\"image-link\">b c d</span> {}</p>", link(a, a)),
             ),
-            (
-                "![b](x.png)".to_owned(),
-                "<p><span class=\"image-link\">b</span></p>".to_owned(),
-            ),
+            ("![b](x.png)".to_owned(), "<p><span class=\"image-link\">b</span></p>".to_owned()),
             (
                 "[![b](https://b.example/)](https://a.example/)".to_owned(),
                 format!("<p>{}</p>", link(a, "<span class=\"image-link\">b</span>")),
@@ -574,40 +494,19 @@ mod tests {
         let cases = [
             ("a $x$, \\(x\\)", format!("<p>a {x}, {x}</p>")),
             ("$$\nx\n$$", format!("<p>{block}</p>")),
-            (
-                "1. a\n   \\[\n   x\n   \\]\n2. b",
-                format!("<ol><li>a\n{block}</li><li>b</li></ol>"),
-            ),
-            (
-                "**$x$** _$x$_",
-                format!("<p><strong>{x}</strong> <em>{x}</em></p>"),
-            ),
-            (
-                "`$x$` and `\\(x\\)`",
-                "<p><code>$x$</code> and <code>\\(x\\)</code></p>".to_owned(),
-            ),
+            ("1. a\n   \\[\n   x\n   \\]\n2. b", format!("<ol><li>a\n{block}</li><li>b</li></ol>")),
+            ("**$x$** _$x$_", format!("<p><strong>{x}</strong> <em>{x}</em></p>")),
+            ("`$x$` and `\\(x\\)`", "<p><code>$x$</code> and <code>\\(x\\)</code></p>".to_owned()),
             (
                 "```\n\\(x\\) $x$\n```",
                 "<pre class=\"code\"><code>\\(x\\) $x$\n</code></pre>".to_owned(),
             ),
             ("from $5 to $10", "<p>from $5 to $10</p>".to_owned()),
             ("[$x$](x)", format!("<p>{x}</p>")),
-            (
-                "![$x$](x)",
-                "<p><span class=\"image-link\">$x$</span></p>".to_owned(),
-            ),
-            (
-                "$\\nope<$",
-                "<p><code class=\"math-source\">$\\nope&lt;$</code></p>".to_owned(),
-            ),
-            (
-                "so \\(x + ",
-                "<p>so <code class=\"math-source\">\\(x +</code></p>".to_owned(),
-            ),
-            (
-                "\\[\na\n=\nb",
-                "<p><code class=\"math-source\">\\[\na\n=\nb</code></p>".to_owned(),
-            ),
+            ("![$x$](x)", "<p><span class=\"image-link\">$x$</span></p>".to_owned()),
+            ("$\\nope<$", "<p><code class=\"math-source\">$\\nope&lt;$</code></p>".to_owned()),
+            ("so \\(x + ", "<p>so <code class=\"math-source\">\\(x +</code></p>".to_owned()),
+            ("\\[\na\n=\nb", "<p><code class=\"math-source\">\\[\na\n=\nb</code></p>".to_owned()),
         ];
         for (source, expected) in cases {
             assert_eq!(html(source), expected, "{source:?}");

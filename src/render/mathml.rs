@@ -55,10 +55,7 @@ pub fn mathml(latex: &str, display: bool) -> Option<String> {
     let html = checked(&latex, display);
     if html.is_none() && display && latex.contains(['&', '\\']) {
         // Lines without an environment around them, which other typesetters accept.
-        return checked(
-            &format!("\\begin{{aligned}}{latex}\\end{{aligned}}"),
-            display,
-        );
+        return checked(&format!("\\begin{{aligned}}{latex}\\end{{aligned}}"), display);
     }
     html
 }
@@ -81,20 +78,14 @@ fn is_reasonable(latex: &str) -> bool {
             return false;
         }
     }
-    let nested = latex
-        .matches("\\left")
-        .count()
-        .max(latex.matches("\\begin").count());
+    let nested = latex.matches("\\left").count().max(latex.matches("\\begin").count());
     nested <= FORMULA_DEPTH && !latex.split('\\').skip(1).any(is_definition)
 }
 
 /// Whether the text behind a backslash begins with a command that defines commands.
 fn is_definition(text: &str) -> bool {
-    let end = text
-        .find(|c: char| !c.is_ascii_alphabetic())
-        .unwrap_or(text.len());
-    text.get(..end)
-        .is_some_and(|name| DEFINITIONS.contains(&name))
+    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+    text.get(..end).is_some_and(|name| DEFINITIONS.contains(&name))
 }
 
 /// The `MathML` of what the library can typeset.
@@ -111,13 +102,8 @@ fn typeset(latex: &str, display: bool) -> Option<String> {
     let mut events = Vec::new();
     for event in Parser::new(latex, &storage) {
         match event.ok()? {
-            Event::StateChange(StateChange::Color(ColorChange {
-                color: BOX_COLOR, ..
-            })) => {
-                let change = ColorChange {
-                    color: BOX_COLOR,
-                    target: ColorTarget::Border,
-                };
+            Event::StateChange(StateChange::Color(ColorChange { color: BOX_COLOR, .. })) => {
+                let change = ColorChange { color: BOX_COLOR, target: ColorTarget::Border };
                 events.push(Ok(Event::StateChange(StateChange::Color(change))));
             }
             // Colors become style attributes, which the page's policy forbids; of a space with
@@ -126,15 +112,8 @@ fn typeset(latex: &str, display: bool) -> Option<String> {
             event => events.push(Ok::<_, Infallible>(event)),
         }
     }
-    let display_mode = if display {
-        DisplayMode::Block
-    } else {
-        DisplayMode::Inline
-    };
-    let config = RenderConfig {
-        display_mode,
-        ..RenderConfig::default()
-    };
+    let display_mode = if display { DisplayMode::Block } else { DisplayMode::Inline };
+    let config = RenderConfig { display_mode, ..RenderConfig::default() };
     let mut markup = Vec::new();
     write_mathml(&mut markup, events.into_iter(), config).ok()?;
     String::from_utf8(markup).ok()
@@ -148,9 +127,7 @@ fn translate(latex: &str) -> String {
     let mut rest = latex;
     while let Some((before, command)) = rest.split_once('\\') {
         out.push_str(before);
-        let letters = command
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(command.len());
+        let letters = command.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(command.len());
         let (name, after) = command.split_at_checked(letters).unwrap_or((command, ""));
         rest = after;
         match name {
@@ -232,10 +209,7 @@ fn push_text(out: &mut String, text: &str) {
     while let Some((before, reference)) = rest.split_once('&') {
         push_escaped(out, before);
         rest = reference;
-        match ["amp;", "lt;", "gt;", "nbsp;"]
-            .iter()
-            .find(|name| reference.starts_with(**name))
-        {
+        match ["amp;", "lt;", "gt;", "nbsp;"].iter().find(|name| reference.starts_with(**name)) {
             Some(name) => {
                 out.push('&');
                 out.push_str(name);
@@ -399,16 +373,9 @@ mod tests {
         ] {
             assert_eq!(mathml(latex, false), None, "{latex}");
         }
-        for hostile in [
-            "{",
-            "x_{",
-            r"\left(",
-            r"\sqrt{",
-            r"\frac",
-            r"\sqrt",
-            "x_",
-            r"\begin{matrix}",
-        ] {
+        for hostile in
+            ["{", "x_{", r"\left(", r"\sqrt{", r"\frac", r"\sqrt", "x_", r"\begin{matrix}"]
+        {
             let _ = mathml(&hostile.repeat(10_000), true);
             let _ = mathml(&hostile.repeat(FORMULA_BYTES / hostile.len()), true);
             let _ = mathml(&hostile.repeat(40), true);
@@ -422,14 +389,9 @@ mod tests {
             filter("<math onload=\"x\" style=\"y\"></math>").as_deref(),
             Some("<math></math>")
         );
-        for markup in [
-            "<script></script>",
-            "<math>",
-            "</math>",
-            "<mrow></mi>",
-            "<mi",
-            "<mi a=b></mi>",
-        ] {
+        for markup in
+            ["<script></script>", "<math>", "</math>", "<mrow></mi>", "<mi", "<mi a=b></mi>"]
+        {
             assert_eq!(filter(markup), None, "{markup}");
         }
     }

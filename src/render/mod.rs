@@ -30,11 +30,7 @@ pub fn render(markdown: &str) -> Vec<String> {
     let mut streamer = Streamer::new();
     streamer.push(markdown);
     // All at once, each block is sent exactly once and in order.
-    streamer
-        .update()
-        .into_iter()
-        .map(|(_, html)| html)
-        .collect()
+    streamer.update().into_iter().map(|(_, html)| html).collect()
 }
 
 /// Renders an answer while it is being written.

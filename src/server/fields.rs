@@ -16,7 +16,9 @@ impl Fields {
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(other) => Err(ApiError::bad(format!("the body is {}, expected a JSON object", kind(&other)))),
+            Ok(other) => {
+                Err(ApiError::bad(format!("the body is {}, expected a JSON object", kind(&other))))
+            }
             Err(error) => Err(ApiError::bad(format!("the body is not JSON: {error}"))),
         }
     }
@@ -46,7 +48,11 @@ impl Fields {
     ///
     /// # Errors
     /// When it is something else or outside.
-    pub fn float(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, ApiError> {
+    pub fn float(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<f64>,
+    ) -> Result<Option<f32>, ApiError> {
         let expected = format!("a number from {} to {}", range.start(), range.end());
         #[expect(clippy::cast_possible_truncation, reason = "sampling settings are f32")]
         self.typed(name, &expected, |v| v.as_f64().filter(|x| range.contains(x)).map(|x| x as f32))
@@ -56,7 +62,11 @@ impl Fields {
     ///
     /// # Errors
     /// When it is something else or outside.
-    pub fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
+    pub fn integer(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, ApiError> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.typed(name, &expected, |v| whole(v).filter(|n| range.contains(n)))
     }
@@ -106,9 +116,13 @@ impl Fields {
     /// When one of them asks for something.
     pub fn unsupported(&mut self, names: &[&str]) -> Result<(), ApiError> {
         for name in names {
-            let asks = |v: &Value| !matches!(v, Value::Bool(false)) && v != &Value::from("") && !is_empty(v);
+            let asks = |v: &Value| {
+                !matches!(v, Value::Bool(false)) && v != &Value::from("") && !is_empty(v)
+            };
             if self.take(name).is_some_and(|v| asks(&v)) {
-                return Err(ApiError::bad(format!("`{name}` is not supported yet")).with_param(name));
+                return Err(
+                    ApiError::bad(format!("`{name}` is not supported yet")).with_param(name)
+                );
             }
         }
         Ok(())
@@ -120,7 +134,8 @@ impl Fields {
     /// When a field is left.
     pub fn finish(self, known: &[&str]) -> Result<(), ApiError> {
         let Some(name) = self.0.keys().next() else { return Ok(()) };
-        let near = known.iter().filter(|k| distance(k, name) <= 2).min_by_key(|k| distance(k, name));
+        let near =
+            known.iter().filter(|k| distance(k, name) <= 2).min_by_key(|k| distance(k, name));
         let hint = near.map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
         Err(ApiError::bad(format!("unknown parameter `{name}`{hint}")).with_param(name))
     }
@@ -129,7 +144,8 @@ impl Fields {
 /// A whole number, also when it is written as 5.0, as some clients do.
 fn whole(v: &Value) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
-    v.as_i64().or_else(|| v.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 9e15).map(|x| x as i64))
+    v.as_i64()
+        .or_else(|| v.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 9e15).map(|x| x as i64))
 }
 
 fn is_empty(v: &Value) -> bool {
@@ -150,7 +166,11 @@ fn kind(v: &Value) -> &'static str {
 /// A value in a few words.
 pub fn show(v: &Value) -> String {
     let text = v.to_string();
-    if text.chars().count() <= 40 { text } else { format!("{}…", text.chars().take(39).collect::<String>()) }
+    if text.chars().count() <= 40 {
+        text
+    } else {
+        format!("{}…", text.chars().take(39).collect::<String>())
+    }
 }
 
 /// Edit distance (Levenshtein); names longer than 40 bytes are far from everything.

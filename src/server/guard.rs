@@ -108,7 +108,8 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "127.1.2.3"] {
             assert!(local.is_own_name(host), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example:8080", "192.168.1.5", "[fe80::1]"] {
+        for host in ["", "evil.example", "localhost.evil.example:8080", "192.168.1.5", "[fe80::1]"]
+        {
             assert!(!local.is_own_name(host), "{host}");
         }
         let network = Guard::new("0.0.0.0", false, Vec::new());
@@ -119,7 +120,9 @@ mod tests {
     #[test]
     fn an_origin_has_to_be_the_page_itself() {
         assert!(is_same_origin("http://localhost:8080", "localhost:8080"));
-        for origin in ["null", "http://localhost:9090", "http://evil.example", "file://", "http://localhost"] {
+        for origin in
+            ["null", "http://localhost:9090", "http://evil.example", "file://", "http://localhost"]
+        {
             assert!(!is_same_origin(origin, "localhost:8080"), "{origin}");
         }
     }

@@ -108,7 +108,8 @@ pub fn serve(
         }
         let place = Place(Arc::clone(&open));
         let handler = Arc::clone(handler);
-        let thread = std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK_BYTES);
+        let thread =
+            std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK_BYTES);
         // If no thread can be had, the closure is dropped, and the connection and its place with it.
         let _ = thread.spawn(move || {
             let _place = place;
@@ -247,7 +248,10 @@ impl Input<'_> {
                 return Ok(Some(head));
             }
             if self.buffer.len() >= HEAD_BYTES_MAX {
-                return Err(Problem::Status(431, format!("headers longer than {HEAD_BYTES_MAX} bytes")));
+                return Err(Problem::Status(
+                    431,
+                    format!("headers longer than {HEAD_BYTES_MAX} bytes"),
+                ));
             }
             let idle = self.buffer.is_empty();
             match self.fill(deadline) {
@@ -272,9 +276,13 @@ impl Input<'_> {
         let headers: Vec<(String, String)> = parsed
             .headers
             .iter()
-            .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).trim().to_owned()))
+            .map(|h| {
+                (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).trim().to_owned())
+            })
             .collect();
-        let all = |name: &str| headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+        let all = |name: &str| {
+            headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>()
+        };
         let has = |name: &str, token: &str| {
             all(name).iter().any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
         };
@@ -286,7 +294,12 @@ impl Input<'_> {
                 Length::Known(one.parse().unwrap_or(usize::MAX))
             }
             ([one], []) if one.eq_ignore_ascii_case("chunked") => Length::Chunked,
-            _ => return Err(Problem::Status(400, "malformed or contradictory length headers".to_owned())),
+            _ => {
+                return Err(Problem::Status(
+                    400,
+                    "malformed or contradictory length headers".to_owned(),
+                ));
+            }
         };
         if all("host").len() > 1 {
             return Err(Problem::Status(400, "more than one Host header".to_owned()));
@@ -462,9 +475,15 @@ impl Reply<'_> {
         closed || self.stream.set_nonblocking(false).is_err()
     }
 
-    fn head(&mut self, status: u16, content_type: &str, headers: &[(&'static str, String)]) -> String {
+    fn head(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        headers: &[(&'static str, String)],
+    ) -> String {
         self.sent = true;
-        let mut head = format!("HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\n", reason(status));
+        let mut head =
+            format!("HTTP/1.1 {status} {}\r\nContent-Type: {content_type}\r\n", reason(status));
         for (name, value) in self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -67,7 +67,9 @@ pub struct State {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// It is no address.
-    #[error("--host {host}: {error}\nhint: 127.0.0.1 for this computer only, 0.0.0.0 for the whole network")]
+    #[error(
+        "--host {host}: {error}\nhint: 127.0.0.1 for this computer only, 0.0.0.0 for the whole network"
+    )]
     Host {
         /// What was given.
         host: String,
@@ -75,7 +77,9 @@ pub enum BindError {
         error: io::Error,
     },
     /// Somebody else has the port.
-    #[error("port {port} on {host}: {error}\nhint: another program uses it; choose another --port, or none for the next free one")]
+    #[error(
+        "port {port} on {host}: {error}\nhint: another program uses it; choose another --port, or none for the next free one"
+    )]
     Port {
         /// The address.
         host: String,
@@ -140,6 +144,7 @@ impl State {
 /// Serves until `stop` is set and one more connection comes in.
 pub fn run(listener: &TcpListener, state: &Arc<State>, stop: &AtomicBool) {
     let state = Arc::clone(state);
-    let handler: Arc<http::Handler> = Arc::new(move |request, reply| routes::answer(&state, request, reply));
+    let handler: Arc<http::Handler> =
+        Arc::new(move |request, reply| routes::answer(&state, request, reply));
     http::serve(listener, HEADERS, &handler, stop);
 }

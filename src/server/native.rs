@@ -112,6 +112,10 @@ fn decimal(x: f32) -> f64 {
 impl State {
     /// What the model is called in the API.
     pub(super) fn model_name(&self, engine: &Engine) -> String {
-        self.config.alias.clone().or_else(|| self.name.clone()).unwrap_or_else(|| engine.info.name.clone())
+        self.config
+            .alias
+            .clone()
+            .or_else(|| self.name.clone())
+            .unwrap_or_else(|| engine.info.name.clone())
     }
 }

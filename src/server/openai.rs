@@ -16,21 +16,68 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Fields that both completion endpoints know.
 const KNOWN: &[&str] = &[
-    "messages", "prompt", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n_predict",
-    "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "repeat_last_n", "presence_penalty",
-    "frequency_penalty", "logit_bias", "seed", "stop", "logprobs", "top_logprobs", "n", "best_of", "echo",
-    "response_format", "return_progress", "render", "ignore_eos", "user", "metadata",
+    "messages",
+    "prompt",
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n_predict",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "repeat_last_n",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "seed",
+    "stop",
+    "logprobs",
+    "top_logprobs",
+    "n",
+    "best_of",
+    "echo",
+    "response_format",
+    "return_progress",
+    "render",
+    "ignore_eos",
+    "user",
+    "metadata",
 ];
 /// Fields that clients send and that change nothing here.
 const IGNORED: &[&str] = &[
-    "model", "user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier",
-    "prompt_cache_key", "cache_prompt", "id_slot", "timings_per_token", "n_keep", "samplers", "reasoning_format",
+    "model",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "parallel_tool_calls",
+    "safety_identifier",
+    "prompt_cache_key",
+    "cache_prompt",
+    "id_slot",
+    "timings_per_token",
+    "n_keep",
+    "samplers",
+    "reasoning_format",
     "tool_choice",
 ];
 /// Fields that ask for what is not there yet; ignoring them would give a wrong answer in silence.
 const UNSUPPORTED: &[&str] = &[
-    "tools", "functions", "function_call", "grammar", "json_schema", "suffix", "audio", "modalities", "prediction",
-    "web_search_options", "chat_template_kwargs",
+    "tools",
+    "functions",
+    "function_call",
+    "grammar",
+    "json_schema",
+    "suffix",
+    "audio",
+    "modalities",
+    "prediction",
+    "web_search_options",
+    "chat_template_kwargs",
 ];
 /// Stop strings at most.
 const STOPS_MAX: usize = 16;
@@ -105,7 +152,13 @@ pub fn completion(
         Some(Value::Bool(true)) => Some(0),
         Some(v) => match v.as_u64().filter(|&n| n <= TOP_LOGPROBS_MAX as u64) {
             Some(n) => Some(n as usize),
-            None => return Err(ApiError::parameter("logprobs", &show(&v), "a whole number from 0 to 20")),
+            None => {
+                return Err(ApiError::parameter(
+                    "logprobs",
+                    &show(&v),
+                    "a whole number from 0 to 20",
+                ));
+            }
         },
     };
     let common = Common::read(state, fields, logprobs)?;
@@ -129,7 +182,9 @@ impl Common {
         f.ignore(IGNORED);
         f.unsupported(UNSUPPORTED)?;
         let only_one = |name: &str, n: Option<i64>| match n {
-            Some(n) if n != 1 => Err(ApiError::parameter(name, &n.to_string(), "1: one answer a request")),
+            Some(n) if n != 1 => {
+                Err(ApiError::parameter(name, &n.to_string(), "1: one answer a request"))
+            }
             _ => Ok(()),
         };
         only_one("n", f.integer("n", 1..=128)?)?;
@@ -137,20 +192,28 @@ impl Common {
         if let Some(format) = f.take("response_format")
             && format["type"].as_str().is_some_and(|t| t != "text")
         {
-            return Err(ApiError::bad("`response_format` other than text is not supported yet").with_param("response_format"));
+            return Err(ApiError::bad("`response_format` other than text is not supported yet")
+                .with_param("response_format"));
         }
         let html = match f.string("render")?.as_deref() {
             None | Some("") => false,
             Some("html") => true,
-            Some(other) => return Err(ApiError::parameter("render", &format!("\"{other}\""), "\"html\"")),
+            Some(other) => {
+                return Err(ApiError::parameter("render", &format!("\"{other}\""), "\"html\""));
+            }
         };
         let stream = f.bool("stream")?.unwrap_or(false);
         let include_usage = match f.take("stream_options") {
             None => false,
-            Some(Value::Object(options)) => options.get("include_usage").and_then(Value::as_bool).unwrap_or(false),
-            Some(other) => return Err(ApiError::parameter("stream_options", &show(&other), "an object")),
+            Some(Value::Object(options)) => {
+                options.get("include_usage").and_then(Value::as_bool).unwrap_or(false)
+            }
+            Some(other) => {
+                return Err(ApiError::parameter("stream_options", &show(&other), "an object"));
+            }
         };
-        let delivery = Delivery { stream, progress: f.bool("return_progress")?.unwrap_or(false), html };
+        let delivery =
+            Delivery { stream, progress: f.bool("return_progress")?.unwrap_or(false), html };
         let max_tokens = max_tokens(&mut f)?.unwrap_or(state.config.predict);
         let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(false);
@@ -178,7 +241,9 @@ fn sampling(f: &mut Fields, d: &Sampling) -> Result<Sampling, ApiError> {
     let seed = f.integer("seed", i64::MIN..=i64::MAX)?;
     Ok(Sampling {
         temperature: f.float("temperature", 0.0..=100.0)?.unwrap_or(d.temperature),
-        top_k: f.integer("top_k", -1..=1 << 31)?.map_or(d.top_k, |k| usize::try_from(k).unwrap_or(0)),
+        top_k: f
+            .integer("top_k", -1..=1 << 31)?
+            .map_or(d.top_k, |k| usize::try_from(k).unwrap_or(0)),
         top_p: f.float("top_p", 0.0..=1.0)?.unwrap_or(d.top_p),
         min_p: f.float("min_p", 0.0..=1.0)?.unwrap_or(d.min_p),
         repeat_penalty: f.float("repeat_penalty", 0.01..=100.0)?.unwrap_or(d.repeat_penalty),
@@ -201,11 +266,15 @@ fn logit_bias(f: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
     let bias = |v: &Value| v.as_f64().filter(|b| b.abs() <= 100.0).map(|b| b as f32);
     let expected = "token ids with numbers from -100 to 100";
     let read = |v: &Value| match v {
-        Value::Object(map) => map.iter().map(|(id, v)| Some((id.parse().ok()?, bias(v)?))).collect(),
+        Value::Object(map) => {
+            map.iter().map(|(id, v)| Some((id.parse().ok()?, bias(v)?))).collect()
+        }
         Value::Array(pairs) => pairs
             .iter()
             .map(|pair| match pair.as_array()?.as_slice() {
-                [id, Value::Bool(false)] => Some((u32::try_from(id.as_u64()?).ok()?, f32::NEG_INFINITY)),
+                [id, Value::Bool(false)] => {
+                    Some((u32::try_from(id.as_u64()?).ok()?, f32::NEG_INFINITY))
+                }
                 [id, v] => Some((u32::try_from(id.as_u64()?).ok()?, bias(v)?)),
                 _ => None,
             })
@@ -219,7 +288,9 @@ fn logit_bias(f: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
 fn messages(f: &mut Fields) -> Result<Vec<Message>, ApiError> {
     let all = match f.take("messages") {
         Some(Value::Array(all)) if !all.is_empty() => all,
-        Some(other) => return Err(ApiError::parameter("messages", &show(&other), "an array with a message")),
+        Some(other) => {
+            return Err(ApiError::parameter("messages", &show(&other), "an array with a message"));
+        }
         None => return Err(ApiError::parameter("messages", "nothing", "an array with a message")),
     };
     all.iter().enumerate().map(|(i, v)| message(v, i)).collect()
@@ -228,12 +299,20 @@ fn messages(f: &mut Fields) -> Result<Vec<Message>, ApiError> {
 fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
     let name = |field: &str| format!("messages[{index}].{field}");
     let Some(role) = v["role"].as_str() else {
-        return Err(ApiError::parameter(&name("role"), &show(&v["role"]), "system, user or assistant"));
+        return Err(ApiError::parameter(
+            &name("role"),
+            &show(&v["role"]),
+            "system, user or assistant",
+        ));
     };
     // `developer` is OpenAI's newer word for `system`; templates know only that.
     let role = if role == "developer" { "system" } else { role };
     if !matches!(role, "system" | "user" | "assistant" | "tool") {
-        return Err(ApiError::parameter(&name("role"), &format!("\"{role}\""), "system, user or assistant"));
+        return Err(ApiError::parameter(
+            &name("role"),
+            &format!("\"{role}\""),
+            "system, user or assistant",
+        ));
     }
     let content = match &v["content"] {
         Value::String(text) => text.clone(),
@@ -246,7 +325,13 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
             })
             .collect::<Result<Vec<_>, _>>()?
             .concat(),
-        other => return Err(ApiError::parameter(&name("content"), &show(other), "a string or an array of parts")),
+        other => {
+            return Err(ApiError::parameter(
+                &name("content"),
+                &show(other),
+                "a string or an array of parts",
+            ));
+        }
     };
     Ok(Message::new(role, content))
 }
@@ -330,7 +415,8 @@ impl<'e> Answer<'e> {
         if tokens.iter().all(|t| t.logprob.is_none()) {
             return Value::Null;
         }
-        let text = |id: u32| String::from_utf8_lossy(&self.tokenizer.decode(&[id], true)).into_owned();
+        let text =
+            |id: u32| String::from_utf8_lossy(&self.tokenizer.decode(&[id], true)).into_owned();
         let finite = |p: f32| if p.is_finite() { p } else { -9999.0 };
         if self.kind == Kind::Completion {
             let top = |t: &TokenChoice| -> Map<String, Value> {
@@ -343,9 +429,7 @@ impl<'e> Answer<'e> {
                 "text_offset": [],
             });
         }
-        let entry = |id: u32, p: f32| {
-            json!({ "token": text(id), "logprob": finite(p), "bytes": self.tokenizer.decode(&[id], true) })
-        };
+        let entry = |id: u32, p: f32| json!({ "token": text(id), "logprob": finite(p), "bytes": self.tokenizer.decode(&[id], true) });
         let content: Vec<Value> = tokens
             .iter()
             .map(|t| {
@@ -361,7 +445,11 @@ impl<'e> Answer<'e> {
 impl Dialect for Answer<'_> {
     fn first(&self) -> Option<Value> {
         if self.kind == Kind::Chat {
-            return Some(self.chunk(json!({ "role": "assistant", "content": "" }), Value::Null, Value::Null));
+            return Some(self.chunk(
+                json!({ "role": "assistant", "content": "" }),
+                Value::Null,
+                Value::Null,
+            ));
         }
         (!self.echo.is_empty()).then(|| self.chunk(json!(self.echo), Value::Null, Value::Null))
     }

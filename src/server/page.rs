@@ -33,7 +33,8 @@ impl Page {
             return Ok(Self(files));
         }
         let bundled = program.map(from_bundle).filter(|files| files.contains_key("index.html"));
-        let built_in = || BUILT_IN.iter().map(|(n, b)| ((*n).to_owned(), Cow::Borrowed(*b))).collect();
+        let built_in =
+            || BUILT_IN.iter().map(|(n, b)| ((*n).to_owned(), Cow::Borrowed(*b))).collect();
         Ok(Self(bundled.unwrap_or_else(built_in)))
     }
 
@@ -61,7 +62,11 @@ fn from_bundle(program: &Program) -> HashMap<String, Cow<'static, [u8]>> {
     entries.filter_map(file).collect()
 }
 
-fn collect(folder: &Path, prefix: &str, files: &mut HashMap<String, Cow<'static, [u8]>>) -> io::Result<()> {
+fn collect(
+    folder: &Path,
+    prefix: &str,
+    files: &mut HashMap<String, Cow<'static, [u8]>>,
+) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };

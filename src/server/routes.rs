@@ -15,13 +15,19 @@ pub fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
         Ok(Ok(None)) => return,
         Ok(Ok(Some(response))) => response,
         Ok(Err(error)) => error.response(),
-        Err(_) => ApiError::new(500, "server_error", "an internal error; the server goes on").response(),
+        Err(_) => {
+            ApiError::new(500, "server_error", "an internal error; the server goes on").response()
+        }
     };
     let _ = reply.send(response);
 }
 
 /// The answer, or `None` when it was sent already.
-fn route(state: &State, request: &Request, reply: &mut Reply<'_>) -> Result<Option<Response>, ApiError> {
+fn route(
+    state: &State,
+    request: &Request,
+    reply: &mut Reply<'_>,
+) -> Result<Option<Response>, ApiError> {
     state.guard.check_source(request).map_err(refused)?;
     let path = request.path.strip_prefix(state.config.prefix.as_str());
     let Some(path) = path.filter(|p| p.is_empty() || p.starts_with('/')) else {
@@ -40,7 +46,8 @@ fn route(state: &State, request: &Request, reply: &mut Reply<'_>) -> Result<Opti
     }
     let allowed = match bare {
         "/models" | "/props" => "GET",
-        "/chat/completions" | "/completions" | "/completion" | "/tokenize" | "/detokenize" | "/render" => "POST",
+        "/chat/completions" | "/completions" | "/completion" | "/tokenize" | "/detokenize"
+        | "/render" => "POST",
         _ => return Err(ApiError::not_found(path)),
     };
     if method != allowed {
@@ -86,9 +93,11 @@ fn refused(refusal: Refusal) -> ApiError {
             "forbidden_error",
             "the Host header names another machine; ask for localhost or 127.0.0.1",
         ),
-        Refusal::Origin => {
-            ApiError::new(403, "forbidden_error", "requests from pages of other sites are not answered")
-        }
+        Refusal::Origin => ApiError::new(
+            403,
+            "forbidden_error",
+            "requests from pages of other sites are not answered",
+        ),
         Refusal::Key => ApiError::new(
             401,
             "authentication_error",

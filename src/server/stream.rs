@@ -57,7 +57,10 @@ pub fn answer(
 ) -> Result<Option<super::http::Response>, ApiError> {
     let context = engine.info.context;
     if request.prompt.len() >= context {
-        return Err(session_error(&SessionError::ContextFull { prompt: request.prompt.len(), context }));
+        return Err(session_error(&SessionError::ContextFull {
+            prompt: request.prompt.len(),
+            context,
+        }));
     }
     let sink = Sink::new(reply);
     let turn = engine.queue.enter(&|| sink.is_wanted());
@@ -93,13 +96,20 @@ pub fn answer(
 }
 
 /// Sends events until the generation ends or the client goes.
-fn streamed(engine: &Engine, request: &Generation, delivery: Delivery, dialect: &dyn Dialect, sink: &Sink<'_, '_>) {
+fn streamed(
+    engine: &Engine,
+    request: &Generation,
+    delivery: Delivery,
+    dialect: &dyn Dialect,
+    sink: &Sink<'_, '_>,
+) {
     sink.begin();
     if let Some(first) = dialect.first() {
         sink.event(&first);
     }
     let start = Instant::now();
-    let mut page = delivery.html.then(|| Drawing { streamer: Streamer::new(), last: Instant::now() });
+    let mut page =
+        delivery.html.then(|| Drawing { streamer: Streamer::new(), last: Instant::now() });
     let outcome = generate(
         &mut engine.session(),
         &engine.tokenizer,
@@ -165,7 +175,11 @@ struct Sink<'r, 'c> {
 
 impl<'r, 'c> Sink<'r, 'c> {
     fn new(reply: &'r mut Reply<'c>) -> Self {
-        Self { reply: RefCell::new(reply), gone: Cell::new(false), looked: Cell::new(Instant::now()) }
+        Self {
+            reply: RefCell::new(reply),
+            gone: Cell::new(false),
+            looked: Cell::new(Instant::now()),
+        }
     }
 
     fn is_wanted(&self) -> bool {

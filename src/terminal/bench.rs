@@ -23,7 +23,8 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
     one(&mut session, engine, flags.depth, flags.prompt.min(64), 4)?;
     let (mut prompts, mut generations) = (Vec::new(), Vec::new());
     for _ in 0..flags.repetitions {
-        let (prompt, generation) = one(&mut session, engine, flags.depth, flags.prompt, flags.generate)?;
+        let (prompt, generation) =
+            one(&mut session, engine, flags.depth, flags.prompt, flags.generate)?;
         prompts.extend(prompt);
         generations.extend(generation);
     }
@@ -42,7 +43,10 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
         speeds.sort_by(f64::total_cmp);
         if let (Some(low), Some(high)) = (speeds.first(), speeds.last()) {
             let median = speeds[speeds.len() / 2];
-            let _ = writeln!(out, "{name:<10} {tokens:>5} tokens  {median:>8.1} tokens/s  ({low:.1} to {high:.1})");
+            let _ = writeln!(
+                out,
+                "{name:<10} {tokens:>5} tokens  {median:>8.1} tokens/s  ({low:.1} to {high:.1})"
+            );
         }
     }
     Ok(out)
@@ -60,7 +64,9 @@ fn one(
     let ids = |n: usize, shift: u32| -> Vec<u32> {
         // Ordinary words of any vocabulary, no token twice in a row.
         let words = u32::try_from(engine.tokenizer.len()).unwrap_or(1);
-        (0..n as u32).map(|i| (i.wrapping_mul(7919).wrapping_add(shift) % 1000 + 300) % words).collect()
+        (0..n as u32)
+            .map(|i| (i.wrapping_mul(7919).wrapping_add(shift) % 1000 + 300) % words)
+            .collect()
     };
     let begin = |session: &mut Session| -> anyhow::Result<()> {
         // A first token of its own makes everything after it new.

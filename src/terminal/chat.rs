@@ -190,7 +190,9 @@ impl Chat<'_> {
                 show("\n");
                 self.last = Some(outcome.timings);
                 if outcome.finish == Finish::Length {
-                    eprintln!("[cut off: the limit of tokens or the end of the context was reached]");
+                    eprintln!(
+                        "[cut off: the limit of tokens or the end of the context was reached]"
+                    );
                 }
                 self.messages.push(Message::new("assistant", answer));
             }
@@ -246,7 +248,12 @@ impl Chat<'_> {
                     self.messages.insert(0, Message::new("system", value));
                 }
             }
-            _ => return Err("/set: expected temperature, top_k, top_p, min_p, seed, max_tokens or system".to_owned()),
+            _ => {
+                return Err(
+                    "/set: expected temperature, top_k, top_p, min_p, seed, max_tokens or system"
+                        .to_owned(),
+                );
+            }
         }
         Ok(())
     }
@@ -264,7 +271,11 @@ impl Chat<'_> {
             or_minus_one(self.config.predict.map(|n| n.to_string())),
         );
         let computed = self.engine.session().tokens().len();
-        eprintln!("{} messages; {computed} of {} tokens of context", self.messages.len(), self.engine.info.context);
+        eprintln!(
+            "{} messages; {computed} of {} tokens of context",
+            self.messages.len(),
+            self.engine.info.context
+        );
     }
 
     fn stats(&self) {

@@ -12,12 +12,18 @@ use std::fmt::Write as _;
 pub fn info(program: &Program, shards: Option<Vec<Shard>>) -> anyhow::Result<String> {
     let mut out = String::new();
     let _ = writeln!(out, "program     tealight {}", env!("CARGO_PKG_VERSION"));
-    let _ = writeln!(out, "file        {} ({})", program.path.display(), size(program.file.bytes().len() as u64));
+    let _ = writeln!(
+        out,
+        "file        {} ({})",
+        program.path.display(),
+        size(program.file.bytes().len() as u64)
+    );
     if let Some(tail) = &program.tail {
         let name = tail.manifest().name.as_deref().unwrap_or("(no name)");
         let _ = writeln!(out, "bundle      {name}, {} entries", tail.entries().len());
         for entry in tail.entries() {
-            let _ = writeln!(out, "  {:<14} {:>10}  {}", entry.role, size(entry.bytes()), entry.name);
+            let _ =
+                writeln!(out, "  {:<14} {:>10}  {}", entry.role, size(entry.bytes()), entry.name);
         }
         if tail.leftover_bytes() > 0 {
             let _ = writeln!(
@@ -44,9 +50,16 @@ fn describe_model(out: &mut String, shards: Vec<Shard>) -> anyhow::Result<()> {
     for tensor in file.tensors() {
         *types.entry(tensor.dtype.name()).or_default() += 1;
     }
-    let types: Vec<String> = types.iter().map(|(name, count)| format!("{name} × {count}")).collect();
+    let types: Vec<String> =
+        types.iter().map(|(name, count)| format!("{name} × {count}")).collect();
     let _ = writeln!(out, "parameters  {:.1} million", parameters as f64 / 1e6);
-    let _ = writeln!(out, "weights     {} in {} tensors: {}", size(file.weight_bytes()), file.tensors().count(), types.join(", "));
+    let _ = writeln!(
+        out,
+        "weights     {} in {} tensors: {}",
+        size(file.weight_bytes()),
+        file.tensors().count(),
+        types.join(", ")
+    );
     match crate::model::spec(&file) {
         Ok(_) => out.push_str("supported   yes\n"),
         Err(error) => {

@@ -23,7 +23,8 @@ pub fn verify(program: &Program) -> anyhow::Result<String> {
     let mut bar: Option<ProgressBar> = None;
     let result = tealight_bundle::verify(program.file.bytes(), tail, &mut |done, total| {
         if bar.is_none() && start.elapsed() > PATIENCE && std::io::stderr().is_terminal() {
-            let style = ProgressStyle::with_template("verifying {wide_bar} {bytes}/{total_bytes} {eta}");
+            let style =
+                ProgressStyle::with_template("verifying {wide_bar} {bytes}/{total_bytes} {eta}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             bar = Some(ProgressBar::new(total).with_style(style));
         }

@@ -51,7 +51,9 @@ impl Bpe {
         }
         while let Some(Reverse((rank, left, len))) = queue.pop() {
             let Some((a, b)) = chain.pair(left) else { continue };
-            if a.len() + b.len() != len || self.merges.rank(a.as_bytes(), b.as_bytes()) != Some(rank) {
+            if a.len() + b.len() != len
+                || self.merges.rank(a.as_bytes(), b.as_bytes()) != Some(rank)
+            {
                 continue;
             }
             chain.merge(left);
@@ -65,7 +67,9 @@ impl Bpe {
                 Some(id) => ids.push(id),
                 // A merge whose result is no token: its characters one by one.
                 None => ids.extend(
-                    symbol.chars().filter_map(|c| vocabulary.find(c.encode_utf8(&mut [0; 4]).as_bytes())),
+                    symbol
+                        .chars()
+                        .filter_map(|c| vocabulary.find(c.encode_utf8(&mut [0; 4]).as_bytes())),
                 ),
             }
         }
@@ -138,7 +142,9 @@ impl Merges {
             let hash = hasher.hash_one(pair);
             // The first of two equal merges counts.
             if by_pair.find(hash, |&r: &u32| split_pair(texts.get(r as usize)) == pair).is_none() {
-                by_pair.insert_unique(hash, rank, |&r| hasher.hash_one(split_pair(texts.get(r as usize))));
+                by_pair.insert_unique(hash, rank, |&r| {
+                    hasher.hash_one(split_pair(texts.get(r as usize)))
+                });
             }
         }
         Self { texts, by_pair, hasher }

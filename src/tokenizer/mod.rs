@@ -40,7 +40,9 @@ enum Algorithm {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// An algorithm that is not implemented.
-    #[error("metadata `{key}`: found `{found}`, expected one of: {expected}\nhint: a newer tealight may support it")]
+    #[error(
+        "metadata `{key}`: found `{found}`, expected one of: {expected}\nhint: a newer tealight may support it"
+    )]
     Unknown {
         /// The metadata key.
         key: &'static str,
@@ -127,15 +129,12 @@ impl Tokenizer {
         let add_bos = flag("tokenizer.ggml.add_bos_token", model == "llama");
         let add_eos = flag("tokenizer.ggml.add_eos_token", false);
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
-        let mut ends: Vec<u32> = [
-            eos,
-            id("tokenizer.ggml.eot_token_id")?,
-            id("tokenizer.ggml.eom_token_id")?,
-        ]
-        .into_iter()
-        .flatten()
-        .chain(END_TEXTS.iter().filter_map(|t| vocabulary.find(t.as_bytes())))
-        .collect();
+        let mut ends: Vec<u32> =
+            [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?]
+                .into_iter()
+                .flatten()
+                .chain(END_TEXTS.iter().filter_map(|t| vocabulary.find(t.as_bytes())))
+                .collect();
         ends.sort_unstable();
         ends.dedup();
         let special = vocabulary.special();

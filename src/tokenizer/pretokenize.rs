@@ -34,11 +34,8 @@ const QWEN2: (&str, Spare) = (
     Spare::UnlessLine,
 );
 
-const KNOWN: &[(&str, &[(&str, Spare)])] = &[
-    ("gpt-2", &[GPT2]),
-    ("qwen2", &[QWEN2]),
-    ("smollm", &[DIGIT, GPT2]),
-];
+const KNOWN: &[(&str, &[(&str, Spare)])] =
+    &[("gpt-2", &[GPT2]), ("qwen2", &[QWEN2]), ("smollm", &[DIGIT, GPT2])];
 
 impl PreTokenizer {
     /// The pre-tokenizer of that name.

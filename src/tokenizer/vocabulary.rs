@@ -80,7 +80,9 @@ impl Vocabulary {
     /// Makes the tokens of these texts control tokens.
     pub(super) fn make_control(&mut self, texts: &[&str]) {
         for text in texts {
-            if let Some(kind) = self.find(text.as_bytes()).and_then(|id| self.kinds.get_mut(id as usize)) {
+            if let Some(kind) =
+                self.find(text.as_bytes()).and_then(|id| self.kinds.get_mut(id as usize))
+            {
                 *kind = Kind::Control;
             }
         }

@@ -242,14 +242,12 @@ def test_a_streamed_prompt_beyond_the_context_is_the_same_error(client):
         list(client.chat.completions.create(model="any", messages=messages, stream=True))
 
 
-def test_an_answer_ends_with_length_where_the_context_ends(client, server):
-    prompt = words(server, "word " * (CONTEXT - 60), add_special=False)
-    text = server.post("/detokenize", {"tokens": prompt[: CONTEXT - 60]}).json()["content"]
-    answer = client.completions.create(
-        model="any", prompt=text, temperature=0, max_tokens=CONTEXT, extra_body=never_end(server)
-    )
-    assert answer.choices[0].finish_reason == "length"
-    assert CONTEXT - 2 <= answer.usage.total_tokens <= CONTEXT + 1
+def test_an_answer_ends_with_length_where_the_context_ends(bundle, start):
+    server = start(bundle, "-c", "128")
+    body = {"prompt": "Once upon a time", "temperature": 0, "max_tokens": 1000} | never_end(server)
+    answer = server.post("/v1/completions", body).json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert 127 <= answer["usage"]["total_tokens"] <= 129
 
 
 # ---- the next turn
@@ -373,7 +371,7 @@ def test_render_makes_safe_html_blocks(server):
     blocks = server.post("/render", {"text": text}).json()["blocks"]
     html = "\n".join(blocks)
     assert len(blocks) == 4
-    assert all(tag in html for tag in ("<h1>", "<table>", "<math", "<pre"))
+    assert all(tag in html for tag in ("Title</h", "<table>", "<math", "<pre"))
     assert "<script" not in html and "&lt;script&gt;" in html
 
 
@@ -389,8 +387,9 @@ def test_a_stream_can_carry_html_fragments_that_add_up_to_the_rendered_answer(se
 
 
 def test_progress_of_a_long_prompt_is_streamed_when_asked(server):
-    body = {"messages": [{"role": "user", "content": "tea " * 900}], "max_tokens": 1, "return_progress": True}
+    # More than the 512 tokens that are computed at a time, so that there is something to report in between.
+    body = {"messages": [{"role": "user", "content": "tea " * 600}], "max_tokens": 1, "return_progress": True}
     progress = [event["prompt_progress"] for event in server.events("/v1/chat/completions", body) if "prompt_progress" in event]
     assert len(progress) >= 2
     assert [p["processed"] for p in progress] == sorted(p["processed"] for p in progress)
-    assert progress[-1]["processed"] == progress[-1]["total"] > 900
+    assert progress[-1]["processed"] == progress[-1]["total"] > 600

@@ -100,7 +100,7 @@ def test_print_config_shows_that_flags_beat_environment_beats_bundle_beats_built
 
 def test_the_configuration_shown_is_the_one_in_force(tmp_path, start):
     arguments = tmp_path / "args"
-    arguments.write_text("-c\n777\n--top-k\n11\n...\n--min-p\n0.2\n")
+    arguments.write_text("-c\n777\n--top-k\n11\n...\n--min-p\n0.2\n--top-p\n0.7\n")
     program = bundle_of(tmp_path, "configured", "--args", arguments, "--name", "My Tea")
     server = start(program, "--temp", "0.4", "--min-p", "0.9")
     props = server.get("/props").json()
@@ -108,7 +108,8 @@ def test_the_configuration_shown_is_the_one_in_force(tmp_path, start):
     assert props["n_ctx"] == 777
     assert params["top_k"] == 11
     assert params["temperature"] == pytest.approx(0.4)
-    assert params["min_p"] == pytest.approx(0.2), "what stands behind `...` is stronger than the user's own"
+    assert params["top_p"] == pytest.approx(0.7)
+    assert params["min_p"] == pytest.approx(0.9), "the user's own is stronger, wherever `...` stands"
     assert props["tealight"]["name"] == "My Tea"
 
 
@@ -127,11 +128,32 @@ def test_an_unknown_flag_is_an_error_with_a_suggestion(bundle, arguments, sugges
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("arguments", [["-c", "many"], ["--temp", "nan"], ["--top-p", "7"], ["-t", "0"], ["--port", "99999"], ["stray"], ["-n"]])
-def test_a_wrong_value_is_named(bundle, arguments):
-    done = run(bundle, *arguments, ok=False)
-    assert done.returncode in (1, 2)
-    assert re.search("error", done.stderr, re.I) and arguments[-1] in done.stderr
+WRONG = {
+    "-c many": "many",
+    "--temp nan": "nan",
+    "--temp -1": "-1",
+    "--top-p 7": "7",
+    "-t 0": "threads",
+    "--port 99999": "99999",
+    "--isa abacus": "abacus",
+    "--cache-type-k q9": "q9",
+    "stray": "stray",
+    "-n": "predict",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_value_is_named_and_is_an_error_of_usage(bundle, line):
+    done = run(bundle, "--print-config", *line.split(), ok=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error:") and WRONG[line] in done.stderr.lower()
+    assert done.stdout == ""
+
+
+def test_of_a_flag_given_twice_the_last_counts(bundle):
+    listing = run(bundle, "--print-config", "--temp", "0.1", "--temp", "0.2", "-b", "64", "-b", "128").stdout
+    assert setting(listing, "temp") == ("0.2", "flag")
+    assert setting(listing, "batch-size") == ("128", "flag")
 
 
 def test_flags_that_fingers_know_are_taken(bundle):
@@ -326,14 +348,17 @@ def test_bench_repeats_and_has_a_form_for_people(bundle):
     assert re.search(r"token|t/s", run(bundle, "bench", "-p", "16", "-n", "4", "-r", "1").stdout)
 
 
+SHORT = ("-n", "20", "--temp", "0", "-c", "512", "-sys", "You are a helpful AI assistant.")
+
+
 def test_terminal_chat_answers_and_ends_with_bye(bundle):
-    done = run(bundle, "chat", "-n", "20", "--temp", "0", "-c", "1024", input="What is the capital of France?\n/bye\n")
+    done = run(bundle, "chat", *SHORT, input="What is the capital of France?\n/bye\n")
     assert "Paris" in done.stdout
     assert "<|" not in done.stdout
 
 
 def test_terminal_chat_ends_at_the_end_of_its_input_and_knows_its_commands(bundle):
-    done = run(bundle, "chat", "-n", "8", "--temp", "0", "-c", "1024", input="/?\n/clear\n/nonsense\nHi\n")
+    done = run(bundle, "chat", *SHORT, input="/?\n/clear\n/nonsense\nHi\n")
     said = done.stdout + done.stderr
     assert "/bye" in said and "/clear" in said
     assert "/nonsense" in said, "an unknown command is named, not sent to the model"

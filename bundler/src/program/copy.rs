@@ -50,10 +50,7 @@ pub fn copy(
         tick(chunk.len() as u64);
         std::mem::swap(&mut chunk, &mut next);
     }
-    Ok(Sums {
-        sha256: sha256.finalize().into(),
-        crc32: crc32.finalize(),
-    })
+    Ok(Sums { sha256: sha256.finalize().into(), crc32: crc32.finalize() })
 }
 
 /// What went wrong while writing, with what helps.

@@ -21,26 +21,17 @@ pub fn run(args: &cli::Extract) -> Result<()> {
     let pieces = pieces(args, &mapped, &tail)?;
     fs::create_dir_all(&args.output)
         .with_context(|| format!("cannot create the folder {}", args.output.display()))?;
-    let mut progress = Progress::new(
-        "extracting",
-        pieces.iter().map(|piece| piece.data.len() as u64).sum(),
-    );
+    let mut progress =
+        Progress::new("extracting", pieces.iter().map(|piece| piece.data.len() as u64).sum());
     let mut made = String::new();
     for piece in pieces {
         let target = folder_for(&args.output, &piece.name)?;
         let mut output = Output::create(&target, args.force, piece.executable)?;
-        let sink = Sink {
-            file: &mut output.file,
-            path: &target,
-        };
+        let sink = Sink { file: &mut output.file, path: &target };
         let bytes = piece.data.len() as u64;
-        let sums = copy(
-            &mut &piece.data[..],
-            mapped.path(),
-            bytes,
-            Some(sink),
-            &mut |bytes| progress.add(bytes),
-        )?;
+        let sums = copy(&mut &piece.data[..], mapped.path(), bytes, Some(sink), &mut |bytes| {
+            progress.add(bytes)
+        })?;
         ensure!(
             sums.sha256 == piece.sha256,
             "entry `{}`: SHA-256 {} expected, {} found\nhint: the bundle is damaged; fetch it again",
@@ -48,25 +39,14 @@ pub fn run(args: &cli::Extract) -> Result<()> {
             Sha256Sum(piece.sha256),
             Sha256Sum(sums.sha256)
         );
-        output
-            .file
-            .set_len(bytes)
-            .map_err(|error| write_failed(&target, &error))?;
+        output.file.set_len(bytes).map_err(|error| write_failed(&target, &error))?;
         commit(&[&output])?;
         made.push_str(&target.display().to_string());
         made.push('\n');
     }
     drop(progress);
-    for entry in tail
-        .manifest()
-        .entries
-        .iter()
-        .filter(|entry| entry.external)
-    {
-        note(format_args!(
-            "note: `{}` is not in the bundle but beside it",
-            entry.name
-        ));
+    for entry in tail.manifest().entries.iter().filter(|entry| entry.external) {
+        note(format_args!("note: `{}` is not in the bundle but beside it", entry.name));
     }
     answer(&made)
 }
@@ -89,21 +69,10 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
     };
     let mut pieces = Vec::new();
     if args.runtime {
-        let data = bytes
-            .get(..usize::try_from(tail.runtime_end())?)
-            .unwrap_or_default();
-        let name = if Kind::of(data) == Some(Kind::Pe) {
-            "tealight.exe"
-        } else {
-            "tealight"
-        };
+        let data = bytes.get(..usize::try_from(tail.runtime_end())?).unwrap_or_default();
+        let name = if Kind::of(data) == Some(Kind::Pe) { "tealight.exe" } else { "tealight" };
         let sha256 = tail.manifest().runtime.sha256.0;
-        pieces.push(Piece {
-            name: name.to_owned(),
-            data,
-            sha256,
-            executable: true,
-        });
+        pieces.push(Piece { name: name.to_owned(), data, sha256, executable: true });
     }
     for name in &args.names {
         let entry = tail.entry(name).with_context(|| {
@@ -116,12 +85,7 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
     }
     if pieces.is_empty() {
         // The head means something only where it stands.
-        pieces.extend(
-            tail.entries()
-                .iter()
-                .filter(|entry| entry.role != Role::Head)
-                .map(piece),
-        );
+        pieces.extend(tail.entries().iter().filter(|entry| entry.role != Role::Head).map(piece));
     }
     Ok(pieces)
 }

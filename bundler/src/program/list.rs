@@ -31,19 +31,15 @@ fn as_json(mapped: &Mapped, tail: &Tail) -> serde_json::Value {
             "external": false,
         })
     });
-    let external = manifest
-        .entries
-        .iter()
-        .filter(|entry| entry.external)
-        .map(|entry| {
-            json!({
-                "name": entry.name,
-                "role": entry.role,
-                "bytes": entry.bytes,
-                "sha256": entry.sha256,
-                "external": true,
-            })
-        });
+    let external = manifest.entries.iter().filter(|entry| entry.external).map(|entry| {
+        json!({
+            "name": entry.name,
+            "role": entry.role,
+            "bytes": entry.bytes,
+            "sha256": entry.sha256,
+            "external": true,
+        })
+    });
     json!({
         "format": manifest.format,
         "name": manifest.name,
@@ -58,11 +54,7 @@ fn as_json(mapped: &Mapped, tail: &Tail) -> serde_json::Value {
 fn as_text(mapped: &Mapped, tail: &Tail) -> Result<String> {
     let manifest = tail.manifest();
     let mut out = String::new();
-    let name = manifest
-        .name
-        .as_deref()
-        .map(|name| format!("“{name}”, "))
-        .unwrap_or_default();
+    let name = manifest.name.as_deref().map(|name| format!("“{name}”, ")).unwrap_or_default();
     let size = human(mapped.bytes().len() as u64);
     writeln!(
         out,
@@ -70,40 +62,17 @@ fn as_text(mapped: &Mapped, tail: &Tail) -> Result<String> {
         mapped.path().display(),
         escape(&manifest.created_by)
     )?;
-    writeln!(
-        out,
-        "{:>14}  {:<13}  {:<12}  name",
-        "bytes", "role", "sha256"
-    )?;
+    writeln!(out, "{:>14}  {:<13}  {:<12}  name", "bytes", "role", "sha256")?;
     let mut line = |bytes: u64, role: &dyn std::fmt::Display, sha256: Sha256Sum, name: &str| {
         let sha256 = sha256.to_string();
-        writeln!(
-            out,
-            "{bytes:>14}  {role:<13}  {}  {name}",
-            sha256.get(..12).unwrap_or(&sha256)
-        )
+        writeln!(out, "{bytes:>14}  {role:<13}  {}  {name}", sha256.get(..12).unwrap_or(&sha256))
     };
-    line(
-        manifest.runtime.bytes,
-        &"runtime",
-        manifest.runtime.sha256,
-        "(the executable)",
-    )?;
+    line(manifest.runtime.bytes, &"runtime", manifest.runtime.sha256, "(the executable)")?;
     for entry in tail.entries() {
-        line(
-            entry.bytes(),
-            &entry.role,
-            Sha256Sum(entry.sha256),
-            &entry.name,
-        )?;
+        line(entry.bytes(), &entry.role, Sha256Sum(entry.sha256), &entry.name)?;
     }
     for entry in manifest.entries.iter().filter(|entry| entry.external) {
-        line(
-            entry.bytes,
-            &entry.role,
-            entry.sha256,
-            &format!("{} (beside the file)", entry.name),
-        )?;
+        line(entry.bytes, &entry.role, entry.sha256, &format!("{} (beside the file)", entry.name))?;
     }
     Ok(out)
 }
@@ -111,12 +80,6 @@ fn as_text(mapped: &Mapped, tail: &Tail) -> Result<String> {
 /// Text from a file, safe to show on a terminal. Entries' names already are.
 fn escape(text: &str) -> String {
     text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect()
 }

@@ -79,10 +79,7 @@ fn read_tail(mapped: &Mapped) -> Result<Tail> {
 /// Prints the answer. A reader that closed the pipe has all it wanted.
 fn answer(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to stdout")
         }

@@ -91,9 +91,8 @@ fn pair(
 ) -> Result<()> {
     let stem = weights::utf8_name(target)?;
     let stem = stem.strip_suffix(".exe").unwrap_or(stem);
-    let names: Vec<String> = (1..=shards.len())
-        .map(|number| shard_name(stem, number, shards.len()))
-        .collect();
+    let names: Vec<String> =
+        (1..=shards.len()).map(|number| shard_name(stem, number, shards.len())).collect();
     // Weights that already lie where they should are left alone.
     let in_place = |name: &str, shard: &Shard| same_file(&target.with_file_name(name), &shard.path);
     for (name, shard) in names.iter().zip(shards) {
@@ -121,16 +120,10 @@ fn pair(
         } else {
             let mut output = Output::create(&target.with_file_name(name), force, false)?;
             let path = output.target().to_owned();
-            let sink = Sink {
-                file: &mut output.file,
-                path: &path,
-            };
+            let sink = Sink { file: &mut output.file, path: &path };
             let sums = copy(&mut input, &shard.path, shard.bytes, Some(sink), &mut tick)?;
             // Where the file ends in a hole, only its length says so.
-            output
-                .file
-                .set_len(shard.bytes)
-                .map_err(|error| write_failed(&path, &error))?;
+            output.file.set_len(shard.bytes).map_err(|error| write_failed(&path, &error))?;
             outputs.push(output);
             sums
         };
@@ -146,14 +139,7 @@ fn pair(
         copy_runtime(&mut executable, runtime, &mut progress)?;
     } else {
         let plan = Plan::new(runtime.bytes, Vec::new())?;
-        write_bundle(
-            &mut executable,
-            runtime,
-            &[],
-            &plan,
-            &settings,
-            &mut progress,
-        )?;
+        write_bundle(&mut executable, runtime, &[], &plan, &settings, &mut progress)?;
     }
     drop(progress);
     // The weights first: an executable without them would be the half of something.
@@ -177,31 +163,15 @@ fn write_bundle(
     for (placed, shard) in plan.parts().iter().zip(shards) {
         pad(output, end, placed.data_offset)?;
         let path = output.target().to_owned();
-        let sink = Sink {
-            file: &mut output.file,
-            path: &path,
-        };
+        let sink = Sink { file: &mut output.file, path: &path };
         let tick = &mut |bytes| progress.add(bytes);
-        let sum = copy(
-            &mut open(&shard.path)?,
-            &shard.path,
-            shard.bytes,
-            Some(sink),
-            tick,
-        )?;
+        let sum = copy(&mut open(&shard.path)?, &shard.path, shard.bytes, Some(sink), tick)?;
         // The header holds the data's CRC-32, so it is written after it.
-        write_at(
-            output,
-            placed.header_offset,
-            &plan.part_header(placed, sum.crc32),
-        )?;
+        write_at(output, placed.header_offset, &plan.part_header(placed, sum.crc32))?;
         sums.push(sum);
         end = placed.data_offset + shard.bytes;
     }
-    let fixed = Fixed {
-        runtime_sha256,
-        parts: sums,
-    };
+    let fixed = Fixed { runtime_sha256, parts: sums };
     let tail_bytes = plan.tail(&fixed, settings, plan.tail_start())?;
     pad(output, end, plan.tail_start())?;
     write_at(output, plan.tail_start(), &tail_bytes)?;
@@ -209,27 +179,15 @@ fn write_bundle(
     let mapped = Mapped::of(&output.file, output.unfinished())?;
     let found = tail::read(mapped.bytes())
         .context("the new bundle does not read back; this is a fault of this program")?;
-    ensure!(
-        found.is_some(),
-        "the new bundle does not read back; this is a fault of this program"
-    );
+    ensure!(found.is_some(), "the new bundle does not read back; this is a fault of this program");
     Ok(())
 }
 
 fn copy_runtime(output: &mut Output, runtime: &Runtime, progress: &mut Progress) -> Result<Sums> {
     let path = output.target().to_owned();
-    let sink = Sink {
-        file: &mut output.file,
-        path: &path,
-    };
+    let sink = Sink { file: &mut output.file, path: &path };
     let tick = &mut |bytes| progress.add(bytes);
-    let sums = copy(
-        &mut open(&runtime.path)?,
-        &runtime.path,
-        runtime.bytes,
-        Some(sink),
-        tick,
-    )?;
+    let sums = copy(&mut open(&runtime.path)?, &runtime.path, runtime.bytes, Some(sink), tick)?;
     if let Some(expected) = runtime.sha256.filter(|expected| *expected != sums.sha256) {
         bail!(
             "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
@@ -238,10 +196,7 @@ fn copy_runtime(output: &mut Output, runtime: &Runtime, progress: &mut Progress)
             Sha256Sum(sums.sha256)
         );
     }
-    output
-        .file
-        .set_len(runtime.bytes)
-        .map_err(|error| write_failed(&path, &error))?;
+    output.file.set_len(runtime.bytes).map_err(|error| write_failed(&path, &error))?;
     Ok(sums)
 }
 
@@ -249,16 +204,8 @@ fn finish(outputs: &[&Output]) -> Result<()> {
     output::commit(outputs)?;
     let mut made = String::new();
     for output in outputs {
-        let bytes = output
-            .file
-            .metadata()
-            .map(|metadata| metadata.len())
-            .unwrap_or_default();
-        note(format_args!(
-            "wrote {} ({})",
-            output.target().display(),
-            human(bytes)
-        ));
+        let bytes = output.file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        note(format_args!("wrote {} ({})", output.target().display(), human(bytes)));
         made.push_str(&output.target().display().to_string());
         made.push('\n');
     }
@@ -267,19 +214,13 @@ fn finish(outputs: &[&Output]) -> Result<()> {
 
 fn parts(shards: &[Shard]) -> Result<Vec<Part>> {
     let part = |shard: &Shard| {
-        Ok(Part {
-            name: shard.entry_name()?,
-            role: Role::Model,
-            bytes: shard.bytes,
-        })
+        Ok(Part { name: shard.entry_name()?, role: Role::Model, bytes: shard.bytes })
     };
     shards.iter().map(part).collect()
 }
 
 fn with_exe(target: &Path, kind: Kind) -> PathBuf {
-    let has_exe = target
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("exe"));
+    let has_exe = target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("exe"));
     if kind != Kind::Pe || has_exe {
         return target.to_owned();
     }
@@ -320,8 +261,5 @@ fn pad(output: &mut Output, start: u64, end: u64) -> Result<()> {
 
 fn write_at(output: &mut Output, offset: u64, bytes: &[u8]) -> Result<()> {
     seek(output, offset)?;
-    output
-        .file
-        .write_all(bytes)
-        .map_err(|error| write_failed(output.target(), &error))
+    output.file.write_all(bytes).map_err(|error| write_failed(output.target(), &error))
 }

@@ -74,18 +74,10 @@ impl Output {
         let file = options.open(&unfinished).with_context(cannot)?;
         pending.push(unfinished.clone());
         drop(pending);
-        let output = Output {
-            file,
-            unfinished,
-            target: target.to_owned(),
-            force,
-        };
+        let output = Output { file, unfinished, target: target.to_owned(), force };
         // Some file systems cannot lock; then two runs at once are the user's risk.
         if matches!(output.file.try_lock(), Err(TryLockError::WouldBlock)) {
-            bail!(
-                "{}: another tealight-bundle is writing it",
-                target.display()
-            );
+            bail!("{}: another tealight-bundle is writing it", target.display());
         }
         Ok(output)
     }
@@ -114,20 +106,13 @@ impl Drop for Output {
 /// Gives the files their names, in this order, once all are on the medium.
 pub fn commit(outputs: &[&Output]) -> Result<()> {
     for output in outputs {
-        output
-            .file
-            .sync_all()
-            .map_err(|error| write_failed(&output.target, &error))?;
+        output.file.sync_all().map_err(|error| write_failed(&output.target, &error))?;
         check_target(&output.target, output.force)?;
     }
     let mut pending = pending();
     for output in outputs {
         fs::rename(&output.unfinished, &output.target).with_context(|| {
-            format!(
-                "cannot rename {} to {}",
-                output.unfinished.display(),
-                output.target.display()
-            )
+            format!("cannot rename {} to {}", output.unfinished.display(), output.target.display())
         })?;
         pending.retain(|path| *path != output.unfinished);
     }
@@ -154,21 +139,14 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
         }
         Err(error) => Err(error).with_context(|| format!("cannot look at {}", target.display())),
         Ok(found) if found.is_dir() => {
-            bail!(
-                "{}: this is a folder\nhint: name the file to write in it",
-                target.display()
-            )
+            bail!("{}: this is a folder\nhint: name the file to write in it", target.display())
         }
         Ok(found) if !found.is_file() && !found.is_symlink() => {
-            bail!(
-                "{}: this is a device, pipe or socket; a file was expected",
-                target.display()
-            )
+            bail!("{}: this is a device, pipe or socket; a file was expected", target.display())
         }
-        Ok(_) if !force => bail!(
-            "{}: the file exists\nhint: --force replaces it",
-            target.display()
-        ),
+        Ok(_) if !force => {
+            bail!("{}: the file exists\nhint: --force replaces it", target.display())
+        }
         Ok(_) => Ok(()),
     }
 }
@@ -186,9 +164,7 @@ fn folder_of(target: &Path) -> &Path {
 }
 
 fn unfinished_path(target: &Path) -> Result<PathBuf> {
-    let name = target
-        .file_name()
-        .with_context(|| format!("{}: no file name", target.display()))?;
+    let name = target.file_name().with_context(|| format!("{}: no file name", target.display()))?;
     let mut unfinished = name.to_owned();
     unfinished.push(UNFINISHED);
     Ok(target.with_file_name(unfinished))

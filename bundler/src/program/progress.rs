@@ -18,13 +18,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new(what: &'static str, total: u64) -> Progress {
-        Progress {
-            what,
-            total,
-            done: 0,
-            started: Instant::now(),
-            bar: None,
-        }
+        Progress { what, total, done: 0, started: Instant::now(), bar: None }
     }
 
     pub fn add(&mut self, bytes: u64) {

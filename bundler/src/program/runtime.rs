@@ -29,10 +29,7 @@ impl Kind {
         match magic {
             [0x7f, b'E', b'L', b'F'] => Some(Kind::Elf),
             [b'M', b'Z', ..] => {
-                let at = bytes
-                    .get(0x3c..0x40)?
-                    .first_chunk()
-                    .map(|at| u32::from_le_bytes(*at))?;
+                let at = bytes.get(0x3c..0x40)?.first_chunk().map(|at| u32::from_le_bytes(*at))?;
                 let header = bytes.get(usize::try_from(at).ok()?..)?;
                 header.starts_with(b"PE\0\0").then_some(Kind::Pe)
             }
@@ -64,11 +61,7 @@ pub fn find(named: Option<&Path>) -> Result<Runtime> {
     let mapped = Mapped::open(&path).with_context(|| "the runtime")?;
     let bytes = mapped.bytes();
     let Some(kind) = Kind::of(bytes) else {
-        let swapped = if bytes.starts_with(b"GGUF") {
-            " (it is a weights file)"
-        } else {
-            ""
-        };
+        let swapped = if bytes.starts_with(b"GGUF") { " (it is a weights file)" } else { "" };
         bail!(
             "{}: not an executable for Linux, Windows or macOS{swapped}\nhint: --runtime names the program `tealight`",
             path.display()
@@ -76,12 +69,7 @@ pub fn find(named: Option<&Path>) -> Result<Runtime> {
     };
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
-        None => Ok(Runtime {
-            kind,
-            bytes: bytes.len() as u64,
-            sha256: None,
-            path,
-        }),
+        None => Ok(Runtime { kind, bytes: bytes.len() as u64, sha256: None, path }),
         Some(tail) => {
             let runtime = Runtime {
                 kind,

@@ -19,16 +19,14 @@ pub fn run(args: &cli::Set) -> Result<()> {
     let shown = args.bundle.display();
     // Looked at first, so that a pipe or a folder is named as such.
     drop(Mapped::open(&args.bundle)?);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&args.bundle)
-        .map_err(|error| match error.kind() {
+    let mut file = OpenOptions::new().read(true).write(true).open(&args.bundle).map_err(
+        |error| match error.kind() {
             io::ErrorKind::ExecutableFileBusy => {
                 anyhow!("{shown} is running\nhint: stop it, then try again")
             }
             _ => anyhow!("cannot open {shown} for writing: {error}"),
-        })?;
+        },
+    )?;
     // Some file systems cannot lock; then two runs at once are the user's risk.
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
         bail!("{shown}: another program is changing it\nhint: wait for it to finish");
@@ -100,19 +98,9 @@ fn settings_of(mapped: &Mapped, tail: &Tail) -> Settings {
             .map(|entry| Small {
                 name: entry.name.clone(),
                 role: entry.role,
-                data: mapped
-                    .bytes()
-                    .get(entry.range.clone())
-                    .unwrap_or_default()
-                    .to_vec(),
+                data: mapped.bytes().get(entry.range.clone()).unwrap_or_default().to_vec(),
             })
             .collect(),
-        external: tail
-            .manifest()
-            .entries
-            .iter()
-            .filter(|entry| entry.external)
-            .cloned()
-            .collect(),
+        external: tail.manifest().entries.iter().filter(|entry| entry.external).cloned().collect(),
     }
 }

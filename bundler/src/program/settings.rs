@@ -65,11 +65,7 @@ impl Change {
         if !options.license.is_empty() {
             let license = |path: &std::path::PathBuf| {
                 let name = format!("{LICENSE_FOLDER}{}", utf8_name(path)?);
-                Ok(small(
-                    &name,
-                    Role::License,
-                    read_limited(path, "the licence", TEXT_BYTES_MAX)?,
-                ))
+                Ok(small(&name, Role::License, read_limited(path, "the licence", TEXT_BYTES_MAX)?))
             };
             change.replace(
                 Role::License,
@@ -115,34 +111,21 @@ pub fn defaults() -> Settings {
     let page = |(name, data): &(&str, &[u8])| {
         small(&format!("{WEB_FOLDER}{name}"), Role::Web, data.to_vec())
     };
-    Settings {
-        small: PAGE.iter().map(page).collect(),
-        ..Settings::default()
-    }
+    Settings { small: PAGE.iter().map(page).collect(), ..Settings::default() }
 }
 
 fn small(name: &str, role: Role, data: Vec<u8>) -> Small {
-    Small {
-        name: name.to_owned(),
-        role,
-        data,
-    }
+    Small { name: name.to_owned(), role, data }
 }
 
 fn check_name(name: &str) -> Result<()> {
-    ensure!(
-        !name.trim().is_empty(),
-        "the name is empty\nhint: `set --no-name` removes a name"
-    );
+    ensure!(!name.trim().is_empty(), "the name is empty\nhint: `set --no-name` removes a name");
     ensure!(
         name.len() <= NAME_BYTES_MAX,
         "the name has {} bytes, at most {NAME_BYTES_MAX} are allowed",
         name.len()
     );
-    ensure!(
-        !name.chars().any(char::is_control),
-        "the name has a control character"
-    );
+    ensure!(!name.chars().any(char::is_control), "the name has a control character");
     Ok(())
 }
 
@@ -173,11 +156,7 @@ fn read_text(path: &Path, what: &str) -> Result<Vec<u8>> {
             error.valid_up_to()
         );
     }
-    ensure!(
-        !data.is_empty(),
-        "{what} {}: the file is empty",
-        path.display()
-    );
+    ensure!(!data.is_empty(), "{what} {}: the file is empty", path.display());
     Ok(data)
 }
 
@@ -203,17 +182,11 @@ fn read_limited(path: &Path, what: &str, most: u64) -> Result<Vec<u8>> {
 
 /// All files in a folder and the folders in it, but for names that begin with a dot.
 fn read_page(folder: &Path) -> Result<Vec<Small>> {
-    ensure!(
-        folder.is_dir(),
-        "the page {}: a folder was expected",
-        folder.display()
-    );
+    ensure!(folder.is_dir(), "the page {}: a folder was expected", folder.display());
     let mut page = Page::default();
     page.collect(folder, WEB_FOLDER, 0)?;
     ensure!(
-        page.files
-            .iter()
-            .any(|file| file.name == format!("{WEB_FOLDER}index.html")),
+        page.files.iter().any(|file| file.name == format!("{WEB_FOLDER}index.html")),
         "the page {}: no `index.html` in it\nhint: --web names the folder that holds the page",
         folder.display()
     );
@@ -228,11 +201,7 @@ struct Page {
 
 impl Page {
     fn collect(&mut self, folder: &Path, prefix: &str, depth: usize) -> Result<()> {
-        ensure!(
-            depth <= WEB_DEPTH_MAX,
-            "the page: {} is nested too deep",
-            folder.display()
-        );
+        ensure!(depth <= WEB_DEPTH_MAX, "the page: {} is nested too deep", folder.display());
         let cannot = || format!("cannot read the page's folder {}", folder.display());
         for entry in fs::read_dir(folder).with_context(cannot)? {
             let path = entry.with_context(cannot)?.path();

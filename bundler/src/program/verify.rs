@@ -15,12 +15,7 @@ pub fn run(args: &cli::Verify) -> Result<()> {
     let (mapped, tail) = open_bundle(&args.bundle)?;
     let shown = args.bundle.display();
     leftover_note(&args.bundle, &tail);
-    let external: Vec<_> = tail
-        .manifest()
-        .entries
-        .iter()
-        .filter(|entry| entry.external)
-        .collect();
+    let external: Vec<_> = tail.manifest().entries.iter().filter(|entry| entry.external).collect();
     let mut progress = Progress::new("verifying", mapped.bytes().len() as u64);
     verify(mapped.bytes(), &tail, &mut |done, _| progress.set(done))
         .with_context(|| shown.to_string())?;
@@ -29,15 +24,10 @@ pub fn run(args: &cli::Verify) -> Result<()> {
     for entry in external {
         let path = args.bundle.with_file_name(&entry.name);
         let mut file = File::open(&path).with_context(|| {
-            format!(
-                "{shown} needs the file {} beside it, which cannot be opened",
-                path.display()
-            )
+            format!("{shown} needs the file {} beside it, which cannot be opened", path.display())
         })?;
-        let bytes = file
-            .metadata()
-            .with_context(|| format!("cannot look at {}", path.display()))?
-            .len();
+        let bytes =
+            file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len();
         ensure!(
             bytes == entry.bytes,
             "{}: {} bytes expected, {bytes} found\nhint: the download may be incomplete",

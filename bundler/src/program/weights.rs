@@ -26,11 +26,7 @@ impl Shard {
     pub fn entry_name(&self) -> Result<String> {
         let name = utf8_name(&self.path)?;
         // Ollama keeps GGUF files under names without an ending.
-        let ending = if name.to_ascii_lowercase().ends_with(".gguf") {
-            ""
-        } else {
-            ".gguf"
-        };
+        let ending = if name.to_ascii_lowercase().ends_with(".gguf") { "" } else { ".gguf" };
         Ok(format!("{WEIGHTS_FOLDER}{name}{ending}"))
     }
 }
@@ -40,37 +36,21 @@ pub fn find(path: &Path) -> Result<Vec<Shard>> {
     let Some(split) = path.file_name().and_then(OsStr::to_str).and_then(Split::of) else {
         return Ok(vec![check(path, None)?]);
     };
-    let paths: Vec<PathBuf> = (1..=split.count)
-        .map(|number| path.with_file_name(split.name(number)))
-        .collect();
+    let paths: Vec<PathBuf> =
+        (1..=split.count).map(|number| path.with_file_name(split.name(number))).collect();
     let missing: Vec<&PathBuf> = paths.iter().filter(|path| !path.exists()).collect();
     if !missing.is_empty() {
-        let names: Vec<_> = missing
-            .iter()
-            .take(5)
-            .map(|path| path.display().to_string())
-            .collect();
+        let names: Vec<_> = missing.iter().take(5).map(|path| path.display().to_string()).collect();
         let more = missing.len().saturating_sub(names.len());
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         bail!(
             "the weights are split into {} files, of which {} missing: {}{more}\nhint: put all of them into one folder",
             split.count,
-            if missing.len() == 1 {
-                "one is"
-            } else {
-                "some are"
-            },
+            if missing.len() == 1 { "one is" } else { "some are" },
             names.join(", ")
         );
     }
-    (1..)
-        .zip(&paths)
-        .map(|(number, path)| check(path, Some((number, split.count))))
-        .collect()
+    (1..).zip(&paths).map(|(number, path)| check(path, Some((number, split.count)))).collect()
 }
 
 /// A name such as `model-00001-of-00003.gguf`.
@@ -114,9 +94,7 @@ fn check(path: &Path, part: Option<(usize, usize)>) -> Result<Shard> {
         Gguf::parse(mapped.bytes()).with_context(|| format!("the weights {}", path.display()))?;
     let number = |key| gguf.get(key).and_then(Value::as_u64);
     let (at, of) = part.map_or((1, 1), |(at, of)| (at as u64, of as u64));
-    let count = number("split.count")
-        .filter(|&count| count > 0)
-        .unwrap_or(of);
+    let count = number("split.count").filter(|&count| count > 0).unwrap_or(of);
     ensure!(
         count == of,
         "{}: the file says that it is one of {count} parts, its name says {of}\n\
@@ -129,22 +107,14 @@ fn check(path: &Path, part: Option<(usize, usize)>) -> Result<Shard> {
         "{}: the file says that it is part {place}, its name says {at}\nhint: give it back its published name",
         path.display()
     );
-    Ok(Shard {
-        path: path.to_owned(),
-        bytes: mapped.bytes().len() as u64,
-    })
+    Ok(Shard { path: path.to_owned(), bytes: mapped.bytes().len() as u64 })
 }
 
 /// A file's name, which a bundle can only hold as UTF-8.
 pub fn utf8_name(path: &Path) -> Result<&str> {
-    let name = path
-        .file_name()
-        .with_context(|| format!("{}: no file name", path.display()))?;
+    let name = path.file_name().with_context(|| format!("{}: no file name", path.display()))?;
     name.to_str().with_context(|| {
-        format!(
-            "{}: the file's name is not UTF-8\nhint: rename it",
-            path.display()
-        )
+        format!("{}: the file's name is not UTF-8\nhint: rename it", path.display())
     })
 }
 
@@ -155,13 +125,7 @@ mod tests {
     #[test]
     fn split_names_are_told_from_others() {
         let split = Split::of("a-b-00002-of-00013.gguf").unwrap();
-        assert_eq!(
-            split,
-            Split {
-                stem: "a-b",
-                count: 13
-            }
-        );
+        assert_eq!(split, Split { stem: "a-b", count: 13 });
         assert_eq!(split.name(13), "a-b-00013-of-00013.gguf");
         for other in [
             "a.gguf",

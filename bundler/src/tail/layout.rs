@@ -175,22 +175,12 @@ impl Member<'_> {
         put32(&mut out, size32);
         put32(&mut out, size32);
         put16(&mut out, short(self.name.len()));
-        put16(
-            &mut out,
-            if zip64 {
-                short(extra.len().saturating_add(4))
-            } else {
-                0
-            },
-        );
+        put16(&mut out, if zip64 { short(extra.len().saturating_add(4)) } else { 0 });
         put16(&mut out, 0); // comment length
         put16(&mut out, 0); // disk
         put16(&mut out, 0); // internal attributes
         put32(&mut out, MODE);
-        put32(
-            &mut out,
-            u32::try_from(self.header_offset).unwrap_or(ESCAPE32),
-        );
+        put32(&mut out, u32::try_from(self.header_offset).unwrap_or(ESCAPE32));
         out.extend_from_slice(self.name.as_bytes());
         if zip64 {
             put16(&mut out, ZIP64_EXTRA);
@@ -204,9 +194,7 @@ impl Member<'_> {
 /// The length of the header before the data of an entry of that name and length.
 pub(super) fn local_len(name: &str, bytes: u64) -> u64 {
     let extra = if bytes >= u64::from(ESCAPE32) { 20 } else { 0 };
-    LOCAL_LEN
-        .saturating_add(name.len() as u64)
-        .saturating_add(extra)
+    LOCAL_LEN.saturating_add(name.len() as u64).saturating_add(extra)
 }
 
 /// A central record as found: nothing in it has been believed yet.
@@ -257,31 +245,15 @@ pub(super) fn decode_central(directory: &[u8]) -> Option<RawCentral<'_>> {
     let record = directory.get(..directory.len().checked_sub(fields.0.len())?)?;
 
     // The zip64 field holds, in this order, those values that did not fit.
-    let mut wide = if extra.u16() == Some(ZIP64_EXTRA) && extra.u16().is_some() {
-        extra
-    } else {
-        Fields(&[])
-    };
+    let mut wide =
+        if extra.u16() == Some(ZIP64_EXTRA) && extra.u16().is_some() { extra } else { Fields(&[]) };
     let mut widen = |narrow: u32| {
-        if narrow == ESCAPE32 {
-            wide.u64()
-        } else {
-            Some(narrow.into())
-        }
+        if narrow == ESCAPE32 { wide.u64() } else { Some(narrow.into()) }
     };
     let bytes = widen(size32)?;
     let packed_bytes = widen(packed32)?;
     let header_offset = widen(offset32)?;
-    Some(RawCentral {
-        flags,
-        method,
-        crc32,
-        packed_bytes,
-        bytes,
-        header_offset,
-        name,
-        record,
-    })
+    Some(RawCentral { flags, method, crc32, packed_bytes, bytes, header_offset, name, record })
 }
 
 /// Where the central directory is.
@@ -320,14 +292,8 @@ impl Ends {
         put16(&mut out, 0); // the directory's disk
         put16(&mut out, count16);
         put16(&mut out, count16);
-        put32(
-            &mut out,
-            u32::try_from(self.directory_bytes).unwrap_or(ESCAPE32),
-        );
-        put32(
-            &mut out,
-            u32::try_from(self.directory_offset).unwrap_or(ESCAPE32),
-        );
+        put32(&mut out, u32::try_from(self.directory_bytes).unwrap_or(ESCAPE32));
+        put32(&mut out, u32::try_from(self.directory_offset).unwrap_or(ESCAPE32));
         put16(&mut out, 0); // comment length
         out
     }
@@ -343,11 +309,7 @@ pub(super) fn decode_ends(records: &[u8]) -> Option<Ends> {
     let entries = fields.u64()?;
     let directory_bytes = fields.u64()?;
     let directory_offset = fields.u64()?;
-    Some(Ends {
-        entries,
-        directory_offset,
-        directory_bytes,
-    })
+    Some(Ends { entries, directory_offset, directory_bytes })
 }
 
 /// What the head entry tells. All three are offsets from the start of the file.
@@ -415,9 +377,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     if name.contains('\\') {
         return Err("has a backslash");
     }
-    if name
-        .chars()
-        .any(|c| c.is_control() || matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|'))
+    if name.chars().any(|c| c.is_control() || matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|'))
     {
         return Err("has a character that some systems do not allow in file names");
     }
@@ -431,15 +391,8 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         if part.ends_with(['.', ' ']) {
             return Err("has a part that ends in a dot or a space, which Windows drops");
         }
-        let stem = part
-            .split('.')
-            .next()
-            .unwrap_or(part)
-            .trim_end()
-            .to_ascii_lowercase();
-        let port = stem
-            .strip_prefix("com")
-            .or_else(|| stem.strip_prefix("lpt"));
+        let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_lowercase();
+        let port = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
         let is_port = port.is_some_and(|n| matches!(n.as_bytes(), [b'1'..=b'9']));
         if is_port || DEVICES.contains(&stem.as_str()) {
             return Err("has a part that names a device on Windows");
@@ -505,12 +458,8 @@ mod tests {
     fn central_record_survives_both_sides_of_four_gib() {
         for bytes in EDGES {
             for header_offset in EDGES {
-                let member = Member {
-                    name: "weights/ü.gguf",
-                    bytes,
-                    crc32: 0xdead_beef,
-                    header_offset,
-                };
+                let member =
+                    Member { name: "weights/ü.gguf", bytes, crc32: 0xdead_beef, header_offset };
                 let record = member.central();
                 let raw = decode_central(&record).expect("a whole record");
                 assert_eq!(
@@ -527,11 +476,7 @@ mod tests {
     #[test]
     fn ends_survive() {
         for directory_offset in EDGES {
-            let ends = Ends {
-                entries: 70_000,
-                directory_offset,
-                directory_bytes: 17,
-            };
+            let ends = Ends { entries: 70_000, directory_offset, directory_bytes: 17 };
             let records = ends.encode();
             assert_eq!(records.len() as u64, ENDS_LEN);
             assert_eq!(decode_ends(&records), Some(ends));

@@ -54,11 +54,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<Tail>, TailError> {
 pub(crate) fn recheck(bytes: &[u8], tail: &Tail) -> Result<(), TailError> {
     let head = Head::at(bytes, tail.head_offset)?;
     let again = RawTail::at(bytes, tail.end)?.check(bytes, &head)?;
-    if again == *tail {
-        Ok(())
-    } else {
-        Err(TailError::Changed)
-    }
+    if again == *tail { Ok(()) } else { Err(TailError::Changed) }
 }
 
 /// Why a file that is a bundle was not accepted.
@@ -240,17 +236,12 @@ impl Head {
     fn at(bytes: &[u8], offset: u64) -> Result<Head, TailError> {
         let damaged = |what| TailError::Head { offset, what };
         let header_len = layout::local_len(HEAD_NAME, layout::HEAD_DATA_LEN);
-        let data_offset = offset
-            .checked_add(header_len)
-            .ok_or(damaged("its place is beyond any file"))?;
-        let (Some(header), Some(data)) = (
-            part(bytes, offset, header_len),
-            part(bytes, data_offset, layout::HEAD_DATA_LEN),
-        ) else {
-            return Err(TailError::TruncatedHead {
-                file_bytes: len64(bytes),
-                offset,
-            });
+        let data_offset =
+            offset.checked_add(header_len).ok_or(damaged("its place is beyond any file"))?;
+        let (Some(header), Some(data)) =
+            (part(bytes, offset, header_len), part(bytes, data_offset, layout::HEAD_DATA_LEN))
+        else {
+            return Err(TailError::TruncatedHead { file_bytes: len64(bytes), offset });
         };
         let (format, facts) =
             layout::decode_head(data).ok_or(damaged("it does not begin with `tealight`"))?;
@@ -258,12 +249,8 @@ impl Head {
             return Err(TailError::Format { found: format });
         }
         let crc32 = crc32fast::hash(data);
-        let member = Member {
-            name: HEAD_NAME,
-            bytes: layout::HEAD_DATA_LEN,
-            crc32,
-            header_offset: offset,
-        };
+        let member =
+            Member { name: HEAD_NAME, bytes: layout::HEAD_DATA_LEN, crc32, header_offset: offset };
         if member.local() != header || facts.encode() != data {
             return Err(damaged("its header or its CRC-32 is not as written"));
         }
@@ -275,18 +262,12 @@ impl Head {
         {
             return Err(damaged("its offsets contradict each other"));
         }
-        Ok(Head {
-            offset,
-            crc32,
-            facts,
-        })
+        Ok(Head { offset, crc32, facts })
     }
 
     fn end(&self) -> u64 {
         let header_len = layout::local_len(HEAD_NAME, layout::HEAD_DATA_LEN);
-        self.offset
-            .saturating_add(header_len)
-            .saturating_add(layout::HEAD_DATA_LEN)
+        self.offset.saturating_add(header_len).saturating_add(layout::HEAD_DATA_LEN)
     }
 }
 
@@ -302,10 +283,8 @@ fn find_head(bytes: &[u8], at_end: Option<&RawTail>) -> Result<Option<Head>, Tai
     let mut damage = None;
     let last = len64(bytes).min(layout::RUNTIME_BYTES_MAX);
     for offset in (0..=last).step_by(usize::try_from(layout::BOUNDARY).unwrap_or(usize::MAX)) {
-        let probe = usize::try_from(offset)
-            .ok()
-            .and_then(|offset| bytes.get(offset..))
-            .unwrap_or_default();
+        let probe =
+            usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
         if !layout::looks_like_head(probe) {
             continue;
         }
@@ -326,15 +305,8 @@ fn earlier_ends(bytes: &[u8], tail_start: u64) -> impl Iterator<Item = u64> {
     let signature = layout::end_signature();
     (0..area.len())
         .rev()
-        .filter(move |&at| {
-            area.get(at..)
-                .is_some_and(|rest| rest.starts_with(&signature))
-        })
-        .map(move |at| {
-            (at as u64)
-                .saturating_add(floor as u64)
-                .saturating_add(layout::END_LEN)
-        })
+        .filter(move |&at| area.get(at..).is_some_and(|rest| rest.starts_with(&signature)))
+        .map(move |at| (at as u64).saturating_add(floor as u64).saturating_add(layout::END_LEN))
 }
 
 /// Closing records that are whole and consistent in themselves; the directory has not been looked at.
@@ -348,16 +320,9 @@ impl RawTail {
     /// The closing records that end at `end`.
     fn at(bytes: &[u8], end: u64) -> Result<RawTail, TailError> {
         let offset = end.saturating_sub(ENDS_LEN);
-        let wrong = |expected, found: String| TailError::Ends {
-            offset,
-            expected,
-            found,
-        };
+        let wrong = |expected, found: String| TailError::Ends { offset, expected, found };
         let records = part(bytes, offset, ENDS_LEN).ok_or_else(|| {
-            wrong(
-                "98 bytes of closing records",
-                format!("{} bytes in all", bytes.len()),
-            )
+            wrong("98 bytes of closing records", format!("{} bytes in all", bytes.len()))
         })?;
         let ends = layout::decode_ends(records).ok_or_else(|| {
             let start = records.get(..8).unwrap_or_default();
@@ -370,25 +335,13 @@ impl RawTail {
                 format!("a difference at their byte {at}"),
             ));
         }
-        let directory = |what, expected, found| TailError::Directory {
-            offset,
-            what,
-            expected,
-            found,
-        };
+        let directory =
+            |what, expected, found| TailError::Directory { offset, what, expected, found };
         if ends.entries > layout::ENTRIES_MAX {
-            return Err(directory(
-                "too many entries",
-                layout::ENTRIES_MAX,
-                ends.entries,
-            ));
+            return Err(directory("too many entries", layout::ENTRIES_MAX, ends.entries));
         }
         if ends.directory_bytes > layout::TAIL_BYTES_MAX {
-            return Err(directory(
-                "it is too long",
-                layout::TAIL_BYTES_MAX,
-                ends.directory_bytes,
-            ));
+            return Err(directory("it is too long", layout::TAIL_BYTES_MAX, ends.directory_bytes));
         }
         if ends.directory_offset.checked_add(ends.directory_bytes) != Some(offset) {
             return Err(directory(
@@ -456,11 +409,7 @@ impl RawTail {
 
     /// The directory's records: each exactly as this crate writes it, with a safe name that is there once.
     fn records<'a>(&self, bytes: &'a [u8]) -> Result<Vec<Record<'a>>, TailError> {
-        let Ends {
-            entries,
-            directory_offset,
-            directory_bytes,
-        } = self.ends;
+        let Ends { entries, directory_offset, directory_bytes } = self.ends;
         let whole = part(bytes, directory_offset, directory_bytes).unwrap_or_default();
         let mut rest = whole;
         let mut records = Vec::new();
@@ -468,25 +417,14 @@ impl RawTail {
         while !rest.is_empty() {
             let index = records.len();
             let offset = directory_offset.saturating_add(len64(whole).saturating_sub(len64(rest)));
-            let wrong = |what| TailError::Record {
-                index,
-                offset,
-                what,
-            };
+            let wrong = |what| TailError::Record { index, offset, what };
             let raw = layout::decode_central(rest).ok_or(wrong("no whole record stands here"))?;
             let escaped = || raw.name.escape_ascii().to_string();
-            let name = std::str::from_utf8(raw.name).map_err(|_| TailError::Name {
-                name: escaped(),
-                why: "is not UTF-8",
-            })?;
-            layout::check_name(name).map_err(|why| TailError::Name {
-                name: escaped(),
-                why,
-            })?;
+            let name = std::str::from_utf8(raw.name)
+                .map_err(|_| TailError::Name { name: escaped(), why: "is not UTF-8" })?;
+            layout::check_name(name).map_err(|why| TailError::Name { name: escaped(), why })?;
             if !names.insert(name) {
-                return Err(TailError::Duplicate {
-                    name: name.to_owned(),
-                });
+                return Err(TailError::Duplicate { name: name.to_owned() });
             }
             let name_owned = || name.to_owned();
             if raw.is_encrypted() {
@@ -496,10 +434,7 @@ impl RawTail {
                 return Err(TailError::Descriptor { name: name_owned() });
             }
             if raw.method != 0 {
-                return Err(TailError::Compressed {
-                    name: name_owned(),
-                    method: raw.method,
-                });
+                return Err(TailError::Compressed { name: name_owned(), method: raw.method });
             }
             if raw.packed_bytes != raw.bytes {
                 return Err(TailError::Entry {
@@ -582,9 +517,7 @@ impl Places {
         let mut ranges = vec![data_range(first, first.header_offset)?];
         ranges.extend(place_big(big, head)?);
         let big_end = ranges.len();
-        let start = small
-            .first()
-            .map_or(directory_offset, |member| member.header_offset);
+        let start = small.first().map_or(directory_offset, |member| member.header_offset);
         let tail_start = head.facts.tail_start;
         if start < tail_start || layout::align_up(start, layout::SECTOR) != Some(start) {
             return Err(TailError::Directory {
@@ -596,11 +529,7 @@ impl Places {
         }
         ranges.extend(place_small(small, start, directory_offset)?);
         match small.last() {
-            Some(last) if last.name == MANIFEST_NAME => Ok(Places {
-                ranges,
-                big_end,
-                start,
-            }),
+            Some(last) if last.name == MANIFEST_NAME => Ok(Places { ranges, big_end, start }),
             _ => Err(no_manifest(members)),
         }
     }
@@ -640,12 +569,7 @@ fn place_small(
     let mut end = start;
     let mut total = 0_u64;
     for small in members {
-        expect(
-            small,
-            "its header does not follow the entry before it",
-            end,
-            small.header_offset,
-        )?;
+        expect(small, "its header does not follow the entry before it", end, small.header_offset)?;
         let most = match small.name {
             MANIFEST_NAME => layout::MANIFEST_BYTES_MAX,
             _ => layout::SMALL_BYTES_MAX,
@@ -669,9 +593,7 @@ fn place_small(
             return Err(too_long(what, layout::SMALL_TOTAL_BYTES_MAX, total));
         }
         ranges.push(data_range(small, end)?);
-        end = end
-            .saturating_add(small.local_len())
-            .saturating_add(small.bytes);
+        end = end.saturating_add(small.local_len()).saturating_add(small.bytes);
     }
     if end == directory_offset {
         return Ok(ranges);
@@ -693,12 +615,7 @@ fn expect(
     if expected == found {
         return Ok(());
     }
-    Err(TailError::Entry {
-        name: member.name.to_owned(),
-        what,
-        expected,
-        found,
-    })
+    Err(TailError::Entry { name: member.name.to_owned(), what, expected, found })
 }
 
 fn data_range(member: &Member<'_>, header_offset: u64) -> Result<Range<usize>, TailError> {
@@ -729,11 +646,7 @@ fn check_small(bytes: &[u8], member: &Member<'_>, range: &Range<usize>) -> Resul
     }
     let found = crc32fast::hash(bytes.get(range.clone()).unwrap_or_default());
     if found != member.crc32 {
-        return Err(TailError::Crc {
-            name: member.name.to_owned(),
-            expected: member.crc32,
-            found,
-        });
+        return Err(TailError::Crc { name: member.name.to_owned(), expected: member.crc32, found });
     }
     Ok(())
 }
@@ -745,27 +658,17 @@ fn agree(
     big_end: usize,
     head: &Head,
 ) -> Result<(), TailError> {
-    let own: Vec<_> = manifest
-        .entries
-        .iter()
-        .filter(|entry| !entry.external)
-        .collect();
+    let own: Vec<_> = manifest.entries.iter().filter(|entry| !entry.external).collect();
     for (index, member) in listed.iter().enumerate() {
         let name = || member.name.to_owned();
-        let entry = own
-            .get(index)
-            .filter(|entry| entry.name == member.name)
-            .ok_or_else(|| TailError::Missing {
+        let entry = own.get(index).filter(|entry| entry.name == member.name).ok_or_else(|| {
+            TailError::Missing {
                 name: name(),
                 present: "directory",
                 absent: "manifest at that place",
-            })?;
-        expect(
-            member,
-            "its length by the manifest",
-            entry.bytes,
-            member.bytes,
-        )?;
+            }
+        })?;
+        expect(member, "its length by the manifest", entry.bytes, member.bytes)?;
         let place = match index {
             0 => "at the head",
             _ if index < big_end => "among the weights",
@@ -778,11 +681,7 @@ fn agree(
             role => index > 0 && role.is_big() == (index < big_end),
         };
         if !fits {
-            return Err(TailError::Role {
-                name: name(),
-                role: entry.role,
-                place,
-            });
+            return Err(TailError::Role { name: name(), role: entry.role, place });
         }
     }
     if let Some(entry) = own.get(listed.len()) {
@@ -794,18 +693,13 @@ fn agree(
     }
     let mut external_names = HashSet::new();
     for entry in manifest.entries.iter().filter(|entry| entry.external) {
-        let refuse = |why| TailError::Name {
-            name: entry.name.escape_default().to_string(),
-            why,
-        };
+        let refuse = |why| TailError::Name { name: entry.name.escape_default().to_string(), why };
         layout::check_name(&entry.name).map_err(refuse)?;
         if entry.name.contains('/') {
             return Err(refuse("is not that of a file beside the executable"));
         }
         if !external_names.insert(&entry.name) {
-            return Err(TailError::Duplicate {
-                name: entry.name.clone(),
-            });
+            return Err(TailError::Duplicate { name: entry.name.clone() });
         }
         if !entry.role.is_big() && entry.role != Role::Other {
             return Err(TailError::Role {
@@ -835,13 +729,8 @@ fn no_head(head: &Head) -> TailError {
 }
 
 fn no_manifest(members: &[Member<'_>]) -> TailError {
-    let name = members
-        .last()
-        .map_or_else(String::new, |member| member.name.to_owned());
-    TailError::Name {
-        name,
-        why: "stands last, where `manifest.json` must",
-    }
+    let name = members.last().map_or_else(String::new, |member| member.name.to_owned());
+    TailError::Name { name, why: "stands last, where `manifest.json` must" }
 }
 
 fn first_difference(a: &[u8], b: &[u8]) -> u64 {

@@ -96,9 +96,7 @@ pub fn rewrite(
 ) -> Result<(), RewriteError> {
     let new_bytes = new.len() as u64;
     let place = passing_place(tail_start, new_bytes, valid_end).ok_or(RewriteError::TooLong)?;
-    let new_end = tail_start
-        .checked_add(new_bytes)
-        .ok_or(RewriteError::TooLong)?;
+    let new_end = tail_start.checked_add(new_bytes).ok_or(RewriteError::TooLong)?;
 
     // What an earlier interruption left behind the valid part could be mistaken for something.
     let append = |disk: &mut dyn Disk| -> io::Result<()> {

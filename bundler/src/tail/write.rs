@@ -47,10 +47,7 @@ impl Sums {
     /// The sums of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Sums {
-        Sums {
-            sha256: Sha256::digest(bytes).into(),
-            crc32: crc32fast::hash(bytes),
-        }
+        Sums { sha256: Sha256::digest(bytes).into(), crc32: crc32fast::hash(bytes) }
     }
 }
 
@@ -92,9 +89,7 @@ impl Plan {
     /// A name or role is not allowed there, or the runtime is too long.
     pub fn new(runtime_bytes: u64, parts: Vec<Part>) -> Result<Plan, WriteError> {
         if runtime_bytes > layout::RUNTIME_BYTES_MAX {
-            return Err(WriteError::RuntimeTooLong {
-                found: runtime_bytes,
-            });
+            return Err(WriteError::RuntimeTooLong { found: runtime_bytes });
         }
         let too_long = || WriteError::FileTooLong;
         let head_offset = layout::align_up(runtime_bytes, layout::BOUNDARY).ok_or_else(too_long)?;
@@ -102,15 +97,10 @@ impl Plan {
         let mut end = head_offset.checked_add(head_len).ok_or_else(too_long)?;
         let mut placed = Vec::with_capacity(parts.len());
         for part in parts {
-            layout::check_name(&part.name).map_err(|why| WriteError::Name {
-                name: part.name.clone(),
-                why,
-            })?;
+            layout::check_name(&part.name)
+                .map_err(|why| WriteError::Name { name: part.name.clone(), why })?;
             if !part.role.is_big() && part.role != Role::Other {
-                return Err(WriteError::Role {
-                    name: part.name,
-                    role: part.role,
-                });
+                return Err(WriteError::Role { name: part.name, role: part.role });
             }
             let header_len = layout::local_len(&part.name, part.bytes);
             let data_offset = end
@@ -118,23 +108,11 @@ impl Plan {
                 .and_then(|after| layout::align_up(after, layout::BOUNDARY))
                 .ok_or_else(too_long)?;
             end = data_offset.checked_add(part.bytes).ok_or_else(too_long)?;
-            placed.push(Placed {
-                part,
-                header_offset: data_offset - header_len,
-                data_offset,
-            });
+            placed.push(Placed { part, header_offset: data_offset - header_len, data_offset });
         }
         let tail_start = layout::align_up(end, layout::SECTOR).ok_or_else(too_long)?;
-        let facts = HeadFacts {
-            runtime_end: runtime_bytes,
-            weights_end: end,
-            tail_start,
-        };
-        Ok(Plan {
-            facts,
-            head_offset,
-            parts: placed,
-        })
+        let facts = HeadFacts { runtime_end: runtime_bytes, weights_end: end, tail_start };
+        Ok(Plan { facts, head_offset, parts: placed })
     }
 
     /// The layout of a bundle that exists, with the sums of its runtime and parts.
@@ -151,20 +129,9 @@ impl Plan {
             bytes: entry.bytes(),
         };
         let plan = Plan::new(tail.runtime_end(), big.iter().map(part).collect())?;
-        let sums = big
-            .iter()
-            .map(|entry| Sums {
-                sha256: entry.sha256,
-                crc32: entry.crc32,
-            })
-            .collect();
-        Ok((
-            plan,
-            Fixed {
-                runtime_sha256: tail.manifest().runtime.sha256.0,
-                parts: sums,
-            },
-        ))
+        let sums =
+            big.iter().map(|entry| Sums { sha256: entry.sha256, crc32: entry.crc32 }).collect();
+        Ok((plan, Fixed { runtime_sha256: tail.manifest().runtime.sha256.0, parts: sums }))
     }
 
     /// Where the head entry goes; zeros fill the gap between the runtime and it.
@@ -213,12 +180,8 @@ impl Plan {
         let head_data = self.facts.encode();
         let head_sums = Sums::of(&head_data);
         let mut members = vec![self.head_member(head_sums.crc32)];
-        let mut listed = vec![listing(
-            HEAD_NAME,
-            Role::Head,
-            layout::HEAD_DATA_LEN,
-            head_sums.sha256,
-        )];
+        let mut listed =
+            vec![listing(HEAD_NAME, Role::Head, layout::HEAD_DATA_LEN, head_sums.sha256)];
         for (placed, sums) in self.parts.iter().zip(&fixed.parts) {
             members.push(part_member(placed, sums.crc32));
             listed.push(listing(
@@ -231,12 +194,7 @@ impl Plan {
         let mut out = Vec::new();
         for entry in small {
             let sums = Sums::of(&entry.data);
-            listed.push(listing(
-                &entry.name,
-                entry.role,
-                entry.data.len() as u64,
-                sums.sha256,
-            ));
+            listed.push(listing(&entry.name, entry.role, entry.data.len() as u64, sums.sha256));
             members.push(put(&mut out, at, &entry.name, &entry.data, sums.crc32)?);
         }
         listed.extend(settings.external.iter().cloned());
@@ -252,37 +210,20 @@ impl Plan {
         };
         let json = manifest.to_json();
         limit(MANIFEST_NAME, json.len() as u64, layout::MANIFEST_BYTES_MAX)?;
-        members.push(put(
-            &mut out,
-            at,
-            MANIFEST_NAME,
-            &json,
-            crc32fast::hash(&json),
-        )?);
+        members.push(put(&mut out, at, MANIFEST_NAME, &json, crc32fast::hash(&json))?);
         limit("all entries", members.len() as u64, layout::ENTRIES_MAX)?;
         check_distinct(&members)?;
 
-        let directory_offset = at
-            .checked_add(out.len() as u64)
-            .ok_or(WriteError::FileTooLong)?;
+        let directory_offset = at.checked_add(out.len() as u64).ok_or(WriteError::FileTooLong)?;
         let before = out.len();
         for member in &members {
             out.extend_from_slice(&member.central());
         }
         let directory_bytes = (out.len() - before) as u64;
         out.extend_from_slice(
-            &Ends {
-                entries: members.len() as u64,
-                directory_offset,
-                directory_bytes,
-            }
-            .encode(),
+            &Ends { entries: members.len() as u64, directory_offset, directory_bytes }.encode(),
         );
-        limit(
-            "the part behind the weights",
-            out.len() as u64,
-            layout::TAIL_BYTES_MAX,
-        )?;
+        limit("the part behind the weights", out.len() as u64, layout::TAIL_BYTES_MAX)?;
         Ok(out)
     }
 
@@ -292,18 +233,10 @@ impl Plan {
     ///
     /// As [`Plan::tail`].
     pub fn file_bytes(&self, settings: &Settings) -> Result<u64, WriteError> {
-        let zero = Sums {
-            sha256: [0; 32],
-            crc32: 0,
-        };
-        let fixed = Fixed {
-            runtime_sha256: [0; 32],
-            parts: vec![zero; self.parts.len()],
-        };
+        let zero = Sums { sha256: [0; 32], crc32: 0 };
+        let fixed = Fixed { runtime_sha256: [0; 32], parts: vec![zero; self.parts.len()] };
         let tail = self.tail(&fixed, settings, self.tail_start())?;
-        self.tail_start()
-            .checked_add(tail.len() as u64)
-            .ok_or(WriteError::FileTooLong)
+        self.tail_start().checked_add(tail.len() as u64).ok_or(WriteError::FileTooLong)
     }
 
     fn head_member(&self, crc32: u32) -> Member<'static> {
@@ -361,10 +294,7 @@ pub enum WriteError {
         most: u64,
     },
     /// The runtime is so long that its head would not be found.
-    #[error(
-        "the runtime has {found} bytes, at most {} are allowed",
-        layout::RUNTIME_BYTES_MAX
-    )]
+    #[error("the runtime has {found} bytes, at most {} are allowed", layout::RUNTIME_BYTES_MAX)]
     RuntimeTooLong {
         /// Its length.
         found: u64,
@@ -384,13 +314,7 @@ fn part_member(placed: &Placed, crc32: u32) -> Member<'_> {
 }
 
 fn listing(name: &str, role: Role, bytes: u64, sha256: [u8; 32]) -> ManifestEntry {
-    ManifestEntry {
-        name: name.to_owned(),
-        role,
-        bytes,
-        sha256: Sha256Sum(sha256),
-        external: false,
-    }
+    ManifestEntry { name: name.to_owned(), role, bytes, sha256: Sha256Sum(sha256), external: false }
 }
 
 /// Appends an entry to `out`, whose first byte will stand at `at` in the file.
@@ -401,15 +325,8 @@ fn put<'a>(
     data: &[u8],
     crc32: u32,
 ) -> Result<Member<'a>, WriteError> {
-    let header_offset = at
-        .checked_add(out.len() as u64)
-        .ok_or(WriteError::FileTooLong)?;
-    let member = Member {
-        name,
-        bytes: data.len() as u64,
-        crc32,
-        header_offset,
-    };
+    let header_offset = at.checked_add(out.len() as u64).ok_or(WriteError::FileTooLong)?;
+    let member = Member { name, bytes: data.len() as u64, crc32, header_offset };
     out.extend_from_slice(&member.local());
     out.extend_from_slice(data);
     Ok(member)
@@ -424,15 +341,10 @@ fn sorted(small: &[Small]) -> Vec<&Small> {
 fn check_small(small: &[&Small]) -> Result<(), WriteError> {
     let mut total = 0;
     for entry in small {
-        layout::check_name(&entry.name).map_err(|why| WriteError::Name {
-            name: entry.name.clone(),
-            why,
-        })?;
+        layout::check_name(&entry.name)
+            .map_err(|why| WriteError::Name { name: entry.name.clone(), why })?;
         if entry.role.is_big() || matches!(entry.role, Role::Head | Role::Manifest) {
-            return Err(WriteError::Role {
-                name: entry.name.clone(),
-                role: entry.role,
-            });
+            return Err(WriteError::Role { name: entry.name.clone(), role: entry.role });
         }
         limit(
             &format!("entry `{}`", entry.name),
@@ -452,9 +364,7 @@ fn check_small(small: &[&Small]) -> Result<(), WriteError> {
 fn check_distinct(members: &[Member<'_>]) -> Result<(), WriteError> {
     let mut names = HashSet::new();
     match members.iter().find(|member| !names.insert(member.name)) {
-        Some(member) => Err(WriteError::Duplicate {
-            name: member.name.to_owned(),
-        }),
+        Some(member) => Err(WriteError::Duplicate { name: member.name.to_owned() }),
         None => Ok(()),
     }
 }
@@ -463,10 +373,6 @@ fn limit(name: &str, found: u64, most: u64) -> Result<(), WriteError> {
     if found <= most {
         Ok(())
     } else {
-        Err(WriteError::TooLong {
-            name: name.to_owned(),
-            found,
-            most,
-        })
+        Err(WriteError::TooLong { name: name.to_owned(), found, most })
     }
 }

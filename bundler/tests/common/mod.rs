@@ -71,11 +71,7 @@ pub fn sparse_gguf(path: &Path, floats: u64) {
 }
 
 pub fn small(name: &str, role: Role, data: &[u8]) -> Small {
-    Small {
-        name: name.to_owned(),
-        role,
-        data: data.to_vec(),
-    }
+    Small { name: name.to_owned(), role, data: data.to_vec() }
 }
 
 /// Some of everything, with `prompt` as what changes.
@@ -83,11 +79,7 @@ pub fn settings(prompt: &str) -> Settings {
     Settings {
         name: Some("Tea".to_owned()),
         small: vec![
-            small(
-                "web/index.html",
-                Role::Web,
-                b"<!doctype html><title>tea</title>",
-            ),
+            small("web/index.html", Role::Web, b"<!doctype html><title>tea</title>"),
             small("web/a.js", Role::Web, b"export const a = 1;\n"),
             small("web/b.js", Role::Web, b"export const b = 2;\n"),
             small(".args", Role::Args, b"--temp\n0.2\n...\n"),
@@ -107,13 +99,7 @@ pub fn plan(runtime: &[u8], parts: &[(&str, &[u8])]) -> (Plan, Fixed) {
     };
     let plan = Plan::new(runtime.len() as u64, parts.iter().map(part).collect()).unwrap();
     let sums = parts.iter().map(|(_, data)| Sums::of(data)).collect();
-    (
-        plan,
-        Fixed {
-            runtime_sha256: Sums::of(runtime).sha256,
-            parts: sums,
-        },
-    )
+    (plan, Fixed { runtime_sha256: Sums::of(runtime).sha256, parts: sums })
 }
 
 /// A bundle in memory.
@@ -128,11 +114,7 @@ pub fn bundle(runtime: &[u8], parts: &[(&str, &[u8])], settings: &Settings) -> V
     };
     put(&mut bytes, plan.head_offset(), &plan.head_entry());
     for ((placed, (_, data)), sums) in plan.parts().iter().zip(parts).zip(&fixed.parts) {
-        put(
-            &mut bytes,
-            placed.header_offset,
-            &plan.part_header(placed, sums.crc32),
-        );
+        put(&mut bytes, placed.header_offset, &plan.part_header(placed, sums.crc32));
         put(&mut bytes, placed.data_offset, data);
     }
     let tail = plan.tail(&fixed, settings, plan.tail_start()).unwrap();
@@ -174,21 +156,10 @@ pub fn run_ok(folder: &Path, args: &[&str]) -> String {
 /// As [`run`], and it must fail with exit code 1; its stderr.
 pub fn run_fails(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
-    assert_eq!(
-        output.status.code(),
-        Some(1),
-        "{args:?}: {}",
-        stderr(&output)
-    );
-    assert!(
-        output.stdout.is_empty(),
-        "{args:?}: an answer beside an error"
-    );
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
+    assert!(output.stdout.is_empty(), "{args:?}: an answer beside an error");
     let stderr = stderr(&output);
-    assert!(
-        stderr.starts_with("error: ") || stderr.starts_with("note: "),
-        "{stderr}"
-    );
+    assert!(stderr.starts_with("error: ") || stderr.starts_with("note: "), "{stderr}");
     stderr
 }
 

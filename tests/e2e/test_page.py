@@ -1,0 +1,442 @@
+"""The page in a real browser, on the real bundle: chat, stop, reload, and nothing asked of any other machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+
+import pytest
+from harness import CONTEXT, RUNTIME, Server, bundle_of, link
+from playwright.sync_api import Page, expect, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+ANSWER_MS = 30_000
+HARMLESS = re.compile(r"Failed to load resource.*50[0-9]|status of 503")  # what Chromium says of each 503 by itself
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    path = os.environ.get("CHROME") or next(filter(None, map(shutil.which, NAMES)), None)
+    assert path, "no Chromium found; `make test` finds or installs one"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Greedy and short by default, so that answers are the same each time and soon there."""
+    folder = tmp_path_factory.mktemp("page")
+    arguments = folder / "args"
+    arguments.write_text(f"-c\n{CONTEXT}\n--temp\n0\n-n\n60\n")
+    program = bundle_of(folder, "tea", "--args", arguments, "--name", "Test Tea", "--system-prompt", "Be brief.")
+    server = Server(program, folder=folder)
+    yield server
+    server.stop()
+    program.unlink()
+
+
+class Watch:
+    """Everything a page asks for and complains about."""
+
+    def __init__(self, page: Page, own: str) -> None:
+        self.own, self.foreign, self.complaints, self.requests = own, [], [], []
+        page.on("request", self.request)
+        page.on("console", lambda message: message.type in ("error", "warning") and self.complain(message.text))
+        page.on("pageerror", lambda error: self.complain(str(error)))
+        page.on("dialog", lambda dialog: (self.complain(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def request(self, request) -> None:
+        self.requests.append(request)
+        if not request.url.startswith((self.own + "/", "data:", "blob:")):
+            self.foreign.append(request.url)
+
+    def complain(self, text: str) -> None:
+        if not HARMLESS.search(text):
+            self.complaints.append(text)
+
+
+def open_page(chrome, server, **context):
+    context = chrome.new_context(**({"viewport": {"width": 1280, "height": 800}, "locale": "en-US"} | context))
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    watch = Watch(page, server.url)
+    page.goto(server.url + "/")
+    return page, watch
+
+
+@pytest.fixture
+def page(chrome, server):
+    """A fresh visitor; at the end nothing may have been asked of another host, and nothing complained about."""
+    page, watch = open_page(chrome, server)
+    page.watch = watch
+    expect(page.locator("body[data-state=ready]")).to_be_visible(timeout=ANSWER_MS)
+    yield page
+    page.context.close()
+    assert watch.foreign == []
+    assert watch.complaints == []
+
+
+def ask(page: Page, text: str, wait: bool = True) -> None:
+    page.locator("#composer").fill(text)
+    page.locator("#send").click()
+    if wait:
+        answered(page)
+
+
+def answered(page: Page) -> None:
+    expect(page.locator("body[data-state=ready]")).to_be_visible(timeout=ANSWER_MS)
+
+
+def last_answer(page: Page):
+    return page.locator(".message.assistant").last
+
+
+def test_an_answer_streams_into_the_page(page):
+    ask(page, "Name three fruits and say a few words about each.", wait=False)
+    answer = last_answer(page)
+    expect(page.locator(".message.user .body")).to_have_text("Name three fruits and say a few words about each.")
+    expect(answer).to_have_attribute("data-status", "streaming")
+    expect(answer.locator(".body")).not_to_be_empty(timeout=ANSWER_MS)
+    lengths = set()
+    while page.locator("body[data-state=generating]").count():
+        lengths.add(len(answer.locator(".body").inner_text()))
+        page.wait_for_timeout(30)
+    assert len(lengths) >= 4, "it grows while it is written"
+    expect(answer).to_have_attribute("data-status", "length")
+    expect(answer.locator(".notice")).to_be_visible()
+    expect(page.locator("#meter")).to_be_visible()
+    expect(page.locator("#meter-speed")).to_contain_text(re.compile(r"\d"))
+    expect(page.locator("#conversations li")).to_have_count(1)
+
+
+def test_enter_sends_and_shift_enter_breaks_the_line(page):
+    composer = page.locator("#composer")
+    composer.press_sequentially("one")
+    composer.press("Shift+Enter")
+    composer.press_sequentially("two")
+    composer.press("Enter")
+    expect(page.locator(".message.user .body")).to_have_text("one\ntwo", use_inner_text=True)
+    answered(page)
+    expect(composer).to_have_value("")
+
+
+def test_stop_ends_the_answer_and_the_work_behind_it(page, server):
+    page.locator("#settings-open").click()
+    page.locator("#f-max_tokens").fill("1500")
+    page.locator("#settings-save").click()
+    ask(page, "Write a long story about a candle that travels around the world, with many chapters.", wait=False)
+    expect(last_answer(page).locator(".body")).not_to_be_empty(timeout=ANSWER_MS)
+    page.locator("#stop").click()
+    expect(last_answer(page)).to_have_attribute("data-status", "aborted")
+    answered(page)
+    text = last_answer(page).locator(".body").inner_text()
+    assert text.strip()
+    assert server.busy(0.5) < 0.5, "the server works on"
+    assert last_answer(page).locator(".body").inner_text() == text
+
+
+def test_reload_keeps_the_conversation_and_draws_it_the_same(page):
+    ask(page, "What is the capital of France?")
+    before = page.locator("#messages").inner_text()
+    page.reload()
+    answered(page)
+    expect(page.locator(".message")).to_have_count(2)
+    expect(last_answer(page).locator(".body")).not_to_be_empty()
+    assert page.locator("#messages").inner_text() == before
+    ask(page, "And of Spain?")
+    expect(page.locator(".message")).to_have_count(4)
+
+
+def test_regenerate_replaces_the_last_answer(page):
+    ask(page, "What is the capital of France?")
+    first = last_answer(page).locator(".body").inner_text()
+    last_answer(page).hover()
+    last_answer(page).locator("[data-action=regenerate]").click()
+    expect(page.locator("body[data-state=generating]")).to_be_visible()
+    answered(page)
+    expect(page.locator(".message")).to_have_count(2)
+    assert last_answer(page).locator(".body").inner_text() == first, "greedy: the same question, the same answer"
+
+
+def test_edit_replaces_what_follows(page):
+    ask(page, "What is the capital of France?")
+    ask(page, "And what is it known for?")
+    page.locator(".message.user").first.hover()
+    page.locator("[data-action=edit]").first.click()
+    page.locator(".editor textarea").fill("What is the capital of Italy?")
+    page.locator(".editor [type=submit]").click()
+    answered(page)
+    expect(page.locator(".message")).to_have_count(2)
+    expect(page.locator(".message.user .body")).to_have_text("What is the capital of Italy?")
+    expect(last_answer(page).locator(".body")).to_contain_text("Rome")
+
+
+def test_conversations_are_listed_switched_and_deleted(page):
+    ask(page, "What is the capital of France?")
+    page.locator("#new-chat").click()
+    expect(page.locator(".message")).to_have_count(0)
+    ask(page, "Name a colour.")
+    expect(page.locator("#conversations li")).to_have_count(2)
+    page.locator("#conversations .open").nth(1).click()
+    expect(page.locator(".message.user .body")).to_have_text("What is the capital of France?")
+    page.locator("#conversations .current").hover()
+    page.locator("#conversations .current [data-action=delete]").click()
+    page.locator("#ask-ok").click()
+    expect(page.locator("#conversations li")).to_have_count(1)
+    page.reload()
+    expect(page.locator("#conversations li")).to_have_count(1)
+
+
+def test_the_page_speaks_spanish(page):
+    page.locator("#settings-open").click()
+    page.locator("#language").select_option("es")
+    page.keyboard.press("Escape")
+    expect(page.locator("html")).to_have_attribute("lang", "es")
+    expect(page.locator("#new-chat")).to_contain_text("Nueva conversación")
+    page.reload()
+    expect(page.locator("#new-chat")).to_contain_text("Nueva conversación")
+    ask(page, "¿Cuál es la capital de España?")
+    expect(last_answer(page).locator(".body")).not_to_be_empty()
+
+
+def test_a_spanish_browser_is_greeted_in_spanish(chrome, server):
+    page, watch = open_page(chrome, server, locale="es-ES")
+    expect(page.locator("html")).to_have_attribute("lang", "es")
+    page.context.close()
+    assert watch.foreign == [] and watch.complaints == []
+
+
+def test_the_bundle_names_itself_and_its_system_prompt_is_sent(page):
+    expect(page.locator("#empty-title")).to_have_text("Test Tea")
+    ask(page, "Hi")
+    sent = [r for r in page.watch.requests if r.url.endswith("/v1/chat/completions")]
+    messages = json.loads(sent[-1].post_data)["messages"]
+    assert messages[0] == {"role": "system", "content": "Be brief."}
+
+
+def conversation(*messages: tuple[str, str], title: str = "imported") -> dict:
+    return {
+        "format": "tealight-chats",
+        "version": 1,
+        "conversations": [
+            {"title": title, "messages": [{"role": role, "content": text, "meta": {"finish": "stop"}} for role, text in messages]}
+        ],
+    }
+
+
+def import_chat(page: Page, chat: dict, title: str = "imported") -> None:
+    page.locator("#import-file").set_input_files(
+        {"name": "chat.json", "mimeType": "application/json", "buffer": json.dumps(chat).encode()}
+    )
+    page.locator("#conversations .open", has_text=title).first.click()
+
+
+RICH = """## Candles
+
+**Bold**, *slanted* and `code`.
+
+| a | b |
+|---|--:|
+| 1 | 2 |
+
+```python
+print("tea")
+```
+
+$E = mc^2$
+
+- one
+- two
+"""
+
+HOSTILE = """<img src=https://evil.example/a.png onerror="document.title='pwned'">
+
+<script>document.title='pwned'</script>
+
+![picture](https://evil.example/b.png)
+
+![local](/health)
+
+[click](javascript:document.title='pwned') [data](data:text/html,<script>1</script>) [file](file:///etc/passwd)
+
+[fine](https://example.org/page) <mailto:someone@example.org>
+
+<iframe src="https://evil.example/c"></iframe><svg onload="document.title='pwned'"></svg>
+
+<style>@import url(https://evil.example/d.css); body { display: none }</style>
+
+<link rel=stylesheet href=https://evil.example/e.css> <form action=https://evil.example/f><input name=q><button>go</button></form>
+
+```<img src=https://evil.example/g onerror=x>
+<script>document.title='pwned'</script>
+```
+
+$\\href{javascript:document.title='pwned'}{x} \\includegraphics{https://evil.example/h.png}$
+
+<a href="https://evil.example/i" ping="https://evil.example/j">raw</a> <base href="https://evil.example/">
+"""
+
+
+def test_markdown_is_drawn(page):
+    import_chat(page, conversation(("user", "Draw."), ("assistant", RICH)))
+    body = last_answer(page).locator(".body")
+    expect(body.locator("h2")).to_have_text("Candles")
+    expect(body.locator("strong")).to_have_text("Bold")
+    expect(body.locator("table td")).to_have_count(2)
+    expect(body.locator(".codeblock code")).to_contain_text('print("tea")')
+    expect(body.locator(".codeblock [class*=hl-]").first).to_be_visible()
+    expect(body.locator("math").first).to_be_visible()
+    expect(body.locator("li")).to_have_count(2)
+
+
+def test_markdown_loads_nothing_and_runs_nothing(page, server):
+    page.watch.requests.clear()
+    import_chat(page, conversation(("user", "Attack."), ("assistant", HOSTILE)))
+    body = last_answer(page).locator(".body")
+    expect(body).to_contain_text("fine")
+    page.wait_for_timeout(700)
+    assert page.title() != "pwned"
+    for selector in ("script", "img", "iframe", "svg", "style", "link", "form", "base", "object", "button[name]", "[onerror]", "[onload]", "[ping]", "[style]"):
+        # The page's own copy buttons have icons; what comes from the model has none.
+        assert body.locator(f":scope {selector}:not(figcaption *)").count() == 0, selector
+    links = body.locator("a[href]")
+    hrefs = [links.nth(i).get_attribute("href") for i in range(links.count())]
+    assert "https://example.org/page" in hrefs
+    assert all(href.startswith(("http://", "https://", "mailto:")) for href in hrefs), hrefs
+    for i in range(links.count()):
+        assert "noopener" in links.nth(i).get_attribute("rel") and links.nth(i).get_attribute("target") == "_blank"
+    paths = {request.url.removeprefix(server.url) for request in page.watch.requests}
+    assert paths <= {"/render", "/health", "/props", "/favicon.svg"} and "/health" not in {
+        request.url.removeprefix(server.url) for request in page.watch.requests if request.resource_type == "image"
+    }, paths
+    expect(page.locator("body")).to_be_visible()
+
+
+def test_a_hostile_title_and_user_message_stay_text(page):
+    evil = "<img src=x onerror=\"document.title='pwned'\"><b>bold</b>"
+    import_chat(page, conversation(("user", evil), ("assistant", "ok"), title=evil), title="bold")
+    expect(page.locator(".message.user .body")).to_have_text(evil)
+    assert page.locator("#conversations img, #title img, .message.user img").count() == 0
+    assert page.title() != "pwned"
+
+
+def test_export_and_import_give_the_conversation_back(page):
+    ask(page, "What is the capital of France?")
+    with page.expect_download() as download:
+        page.locator("#export-all").click()
+    chats = json.loads(open(download.value.path(), "rb").read())
+    assert chats["format"] == "tealight-chats"
+    assert [m["role"] for m in chats["conversations"][0]["messages"]] == ["user", "assistant"]
+    page.locator("#import-file").set_input_files(download.value.path())
+    expect(page.locator("#conversations li")).to_have_count(2)
+
+
+def test_what_does_not_fit_the_context_is_said_in_the_page(page):
+    ask(page, "word " * (CONTEXT + 50))
+    answer = last_answer(page)
+    expect(answer).to_have_attribute("data-status", "error")
+    notice = answer.locator(".notice")
+    expect(notice).to_be_visible()
+    expect(notice).to_contain_text(re.compile(r"2[,.\s\u202f]?048"))
+    ask(page, "What is the capital of France?")
+    expect(last_answer(page).locator(".body")).to_contain_text("Paris")
+
+
+def test_the_system_prompt_and_sampling_can_be_set(page):
+    page.locator("#settings-open").click()
+    page.locator("#f-system").fill("Answer in one word.")
+    page.locator("#f-temperature").fill("0.3")
+    page.locator("#f-max_tokens").fill("5")
+    page.locator("#settings-save").click()
+    ask(page, "What is the capital of France?")
+    sent = [r for r in page.watch.requests if r.url.endswith("/v1/chat/completions")]
+    body = json.loads(sent[-1].post_data)
+    assert body["messages"][0]["content"] == "Answer in one word."
+    assert (body["temperature"], body["max_tokens"]) == (0.3, 5)
+
+
+def test_an_answer_is_announced_to_screen_readers(page):
+    ask(page, "What is the capital of France?")
+    expect(page.locator("#live[aria-live=polite]")).to_contain_text("Paris")
+    for selector in ("#composer", "#send", "#settings-open", "#menu"):
+        assert page.locator(selector).get_attribute("aria-label"), selector
+
+
+def test_the_keyboard_reaches_everything(page):
+    page.locator("#composer").focus()
+    page.keyboard.type("What is the capital of France?")
+    page.keyboard.press("Enter")
+    answered(page)
+    seen = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.id || document.activeElement.dataset.action || document.activeElement.tagName"))
+    assert {"composer", "new-chat", "settings-open", "copy", "regenerate"} <= seen, seen
+
+
+def test_the_page_loads_nothing_but_itself(chrome, server):
+    page, watch = open_page(chrome, server)
+    answered(page)
+    paths = {request.url.removeprefix(server.url) for request in watch.requests}
+    assert watch.foreign == [] and watch.complaints == []
+    assert all(re.fullmatch(r"/|/[\w-]+\.(js|css|svg)|/health|/props", path) for path in paths), paths
+    assert sum(len(server.get(path).body) for path in paths if "." in path or path == "/") < 102_400
+    page.context.close()
+
+
+def test_without_weights_the_page_says_how_to_get_some(chrome, tmp_path, start):
+    program = link(RUNTIME, tmp_path / "alone")
+    server = start(program, ready=503)
+    page, watch = open_page(chrome, server)
+    expect(page.locator("body[data-state=no-weights]")).to_be_visible()
+    expect(page.locator("#no-weights")).to_contain_text("--weights")
+    page.context.close()
+    assert watch.foreign == [] and watch.complaints == []
+
+
+def test_the_page_says_when_the_program_has_ended_and_comes_back_with_it(chrome, bundle, tmp_path):
+    server = Server(bundle, "-c", "512", folder=tmp_path)
+    page, watch = open_page(chrome, server)
+    expect(page.locator("body[data-state=ready]")).to_be_visible()
+    server.stop()
+    expect(page.locator("body[data-state=offline]")).to_be_visible(timeout=15_000)
+    with Server(bundle, "-c", "512", folder=tmp_path, port=server.port):
+        expect(page.locator("body[data-state=ready]")).to_be_visible(timeout=15_000)
+        page.context.close()
+    assert watch.foreign == []
+
+
+def test_a_key_is_asked_for_once_and_used(chrome, bundle, start):
+    server = start(bundle, "-c", "512", "--api-key", "sesame")
+    page, watch = open_page(chrome, server)
+    page.locator("#ask-input").fill("sesame")
+    page.locator("#ask-ok").click()
+    expect(page.locator("body[data-state=ready]")).to_be_visible()
+    page.locator("#composer").fill("What is the capital of France?")
+    page.locator("#send").click()
+    expect(last_answer(page).locator(".body")).not_to_be_empty(timeout=ANSWER_MS)
+    page.context.close()
+    assert watch.foreign == []
+
+
+def test_looks(chrome, server, tmp_path_factory):
+    """Pictures for people to look at: wide and light, narrow and dark. Only that nothing sticks out is checked."""
+    folder = tmp_path_factory.mktemp("screenshots")
+    for name, width, height, scheme in (("wide-light", 1280, 800, "light"), ("narrow-dark", 390, 844, "dark")):
+        page, watch = open_page(chrome, server, viewport={"width": width, "height": height}, color_scheme=scheme)
+        answered(page)
+        page.screenshot(path=folder / f"{name}-empty.png")
+        if name.startswith("narrow"):
+            page.locator("#menu").click()
+            page.screenshot(path=folder / f"{name}-list.png")
+        import_chat(page, conversation(("user", "How does a candle burn?"), ("assistant", RICH)))
+        expect(last_answer(page).locator("math").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen"
+        page.screenshot(path=folder / f"{name}.png")
+        page.context.close()
+        assert watch.foreign == [] and watch.complaints == []
+    print(f"screenshots are in {folder}")
