@@ -49,6 +49,7 @@ pub struct Layer {
 
 /// All settings.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
     /// Weights that were named, and by whom.
     pub model: Option<PathBuf>,

@@ -93,7 +93,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         };
     }
     let shards = weights()?;
-    serve(config, program, shards)
+    serve(config, program.as_ref(), shards)
 }
 
 /// The layers of the configuration, the strongest last.
@@ -137,12 +137,11 @@ fn load_options(config: &Config) -> LoadOptions {
 /// Serves the page at once, and the model as soon as it is loaded.
 fn serve(
     config: Config,
-    program: Option<Program>,
+    program: Option<&Program>,
     shards: Option<Vec<Shard>>,
 ) -> anyhow::Result<()> {
-    let page = Page::new(config.page.as_deref(), program.as_ref()).context("--path")?;
-    let name =
-        program.as_ref().and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
+    let page = Page::new(config.page.as_deref(), program).context("--path")?;
+    let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
     let (quiet, browser) = (config.quiet, config.browser);

@@ -118,7 +118,8 @@ impl Program {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|n| n.starts_with(&prefix) && n.ends_with(".gguf")) {
+            let rest = name.to_str().and_then(|n| n.strip_prefix(&prefix));
+            if rest.is_some_and(|r| r.to_ascii_lowercase().ends_with(".gguf")) {
                 names.push(entry.path());
             }
         }

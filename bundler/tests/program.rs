@@ -191,7 +191,6 @@ fn a_truncated_bundle_is_named_so_by_every_command() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn inputs_that_are_missing_or_wrong_leave_nothing() {
     let folder = workshop();
     let at = folder.path();

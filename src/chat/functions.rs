@@ -29,6 +29,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`: a space after `:` and `,`, and no HTML escapes.
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn to_json(value: Serde<Value>, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     // `ensure_ascii`, `sort_keys` and `separators` occur in the wild and change nothing that models see.
@@ -115,9 +116,8 @@ fn strftime(format: &str, seconds: u64) -> String {
             Some('H') => out.push_str(&format!("{:02}", rest / 3600)),
             Some('M') => out.push_str(&format!("{:02}", rest / 60 % 60)),
             Some('S') => out.push_str(&format!("{:02}", rest % 60)),
-            Some('%') => out.push('%'),
+            Some('%') | None => out.push('%'),
             Some(other) => out.extend(['%', other]),
-            None => out.push('%'),
         }
     }
     out

@@ -76,7 +76,7 @@ pub fn attend(compute: &Compute, h: Heads, q: &[f32], k: Cached<'_>, v: Cached<'
     out
 }
 
-impl<'a> Cached<'a> {
+impl Cached<'_> {
     fn slice(self, range: std::ops::Range<usize>) -> Self {
         match self {
             Self::F16(x) => Self::F16(&x[range]),

@@ -21,11 +21,11 @@ pub fn u32_at(block: &[u8], at: usize) -> u32 {
 /// The eight 6-bit scales and eight 6-bit mins of a `Q4_K` or `Q5_K` block, packed in 12 bytes.
 #[inline]
 pub fn k4_scales(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
-    let word = |i: usize| u32_at(packed, i * 4);
-    let (a, b, c) = (word(0), word(1), word(2));
     const LOW6: u32 = 0x3f3f_3f3f;
     const LOW4: u32 = 0x0f0f_0f0f;
     const LOW2: u32 = 0x0303_0303;
+    let word = |i: usize| u32_at(packed, i * 4);
+    let (a, b, c) = (word(0), word(1), word(2));
     let scales = [a & LOW6, (c & LOW4) | ((a >> 6) & LOW2) << 4];
     let mins = [b & LOW6, (c >> 4 & LOW4) | ((b >> 6) & LOW2) << 4];
     (bytes8(scales), bytes8(mins))
@@ -127,7 +127,6 @@ fn fifth(nibble: u8, high: u32, index: usize) -> i8 {
 }
 
 /// Decodes whole blocks to f32: the definition of what the bytes mean.
-#[expect(clippy::cast_precision_loss, reason = "small integers")]
 pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::F32 => {

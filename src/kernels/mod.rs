@@ -129,9 +129,14 @@ impl Compute {
     }
 
     /// `x · Wᵀ` for `x` of shape (n, w.columns): the result is (n, w.rows).
+    ///
+    /// # Panics
+    /// When `x` is not whole rows of that many elements.
     #[must_use]
     pub fn matmul(&self, w: &Matrix, x: &[f32]) -> Vec<f32> {
-        let form = Form::of(w.dtype).expect("a matrix is made only of types with a kernel");
+        assert!(x.len().is_multiple_of(w.columns), "{} elements on {w:?}", x.len());
+        // A matrix is made only of types with a kernel.
+        let form = Form::of(w.dtype).unwrap_or(Form::F32);
         let x = Activations::new(form, x, w.columns);
         let mut out = vec![0.0; x.rows * w.rows];
         let shared = Shared::new(&mut out);
@@ -190,15 +195,23 @@ impl Compute {
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
     #[inline]
     fn dot_row(&self, dtype: DType, w: &[u8], x: &Activations, mut put: impl FnMut(usize, f32)) {
-        // SAFETY: an `Isa` of that level exists only where the processor has it.
         match self.isa.level() {
             Level::Scalar => (0..x.rows).for_each(|n| put(n, scalar::dot(dtype, w, x.row(n)))),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { x86::avx2::row(dtype, w, x, put) },
+            Level::Avx2 => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { x86::avx2::row(dtype, w, x, put) }
+            }
             #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => unsafe { x86::avxvnni::row(dtype, w, x, put) },
+            Level::AvxVnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { x86::avxvnni::row(dtype, w, x, put) }
+            }
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => unsafe { x86::avx512vnni::row(dtype, w, x, put) },
+            Level::Avx512Vnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { x86::avx512vnni::row(dtype, w, x, put) }
+            }
         }
     }
 

@@ -386,8 +386,8 @@ macro_rules! kernels {
                     |w| {
                         let w: &[u8; 16] = w.first_chunk().expect("8 bfloats");
                         // SAFETY: 16 bytes, by the type; the load needs no alignment.
-                        let bits =
-                            _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(w.as_ptr().cast()) });
+                        let halves = unsafe { _mm_loadu_si128(w.as_ptr().cast()) };
+                        let bits = _mm256_cvtepu16_epi32(halves);
                         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
                     },
                     |w| half::bf16::from_le_bytes([w[0], w[1]]).to_f32(),

@@ -7,6 +7,7 @@
 use super::float::exp;
 use super::scalar;
 use half::f16;
+#[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
 /// Scores of one query against keys laid out (positions, head_dim).

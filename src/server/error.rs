@@ -5,7 +5,10 @@ use serde_json::{Map, Value, json};
 
 /// An error answer.
 #[derive(Debug, Clone)]
-pub struct ApiError {
+pub struct ApiError(Box<Fields>);
+
+#[derive(Debug, Clone)]
+struct Fields {
     status: u16,
     kind: &'static str,
     message: String,
@@ -17,7 +20,8 @@ impl ApiError {
     /// An error of that status and type.
     #[must_use]
     pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), more: Map::new(), retry_after: None }
+        let (message, more) = (message.into(), Map::new());
+        Self(Box::new(Fields { status, kind, message, more, retry_after: None }))
     }
 
     /// A request that makes no sense.
@@ -47,23 +51,24 @@ impl ApiError {
     /// Adds a field.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.more.insert(name.to_owned(), value.into());
+        self.0.more.insert(name.to_owned(), value.into());
         self
     }
 
     /// Says when to try again.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after = Some(seconds);
+        self.0.retry_after = Some(seconds);
         self
     }
 
     /// The JSON of the error.
     #[must_use]
     pub fn json(&self) -> Value {
-        let mut error = json!({ "message": self.message, "type": self.kind, "code": self.status });
+        let mut error =
+            json!({ "message": self.0.message, "type": self.0.kind, "code": self.0.status });
         if let Value::Object(fields) = &mut error {
-            fields.extend(self.more.clone());
+            fields.extend(self.0.more.clone());
         }
         json!({ "error": error })
     }
@@ -71,11 +76,12 @@ impl ApiError {
     /// The answer.
     #[must_use]
     pub fn response(&self) -> Response {
-        let mut response = Response::new(self.status, "application/json", self.json().to_string());
-        if let Some(seconds) = self.retry_after {
+        let mut response =
+            Response::new(self.0.status, "application/json", self.json().to_string());
+        if let Some(seconds) = self.0.retry_after {
             response.headers.push(("Retry-After", seconds.to_string()));
         }
-        if self.status == 401 {
+        if self.0.status == 401 {
             response.headers.push(("WWW-Authenticate", "Bearer".to_owned()));
         }
         response

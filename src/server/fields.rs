@@ -33,7 +33,7 @@ impl Fields {
     /// # Errors
     /// When it is something else.
     pub fn bool(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
-        self.typed(name, "true or false", |v| v.as_bool())
+        self.typed(name, "true or false", Value::as_bool)
     }
 
     /// A text.

@@ -255,11 +255,10 @@ impl Input<'_> {
             }
             let idle = self.buffer.is_empty();
             match self.fill(deadline) {
-                Ok(0) if idle => return Ok(None),
+                // An idle connection is just closed.
+                Ok(0) | Err(_) if idle => return Ok(None),
                 Ok(0) => return Err(Problem::Gone),
                 Ok(_) => {}
-                // An idle connection is just closed.
-                Err(_) if idle => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }

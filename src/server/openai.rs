@@ -226,6 +226,7 @@ impl Common {
 }
 
 /// The limit of tokens if one is set: `Some(None)` is "no limit".
+#[expect(clippy::option_option, reason = "not set, set to no limit, set to a limit")]
 fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
     let mut found = None;
     for name in ["max_completion_tokens", "max_tokens", "n_predict"] {
@@ -387,7 +388,7 @@ impl<'e> Answer<'e> {
         }
     }
 
-    fn envelope(&self, chunk: bool, choices: Value) -> Value {
+    fn envelope(&self, chunk: bool, choices: &Value) -> Value {
         let object = match (self.kind, chunk) {
             (Kind::Chat, true) => "chat.completion.chunk",
             (Kind::Chat, false) => "chat.completion",
@@ -404,7 +405,7 @@ impl<'e> Answer<'e> {
         choice[content] = delta;
         choice["logprobs"] = logprobs;
         choice["finish_reason"] = finish;
-        self.envelope(true, json!([choice]))
+        self.envelope(true, &json!([choice]))
     }
 
     fn delta(&self, text: &str) -> Value {
@@ -469,7 +470,7 @@ impl Dialect for Answer<'_> {
         finish["timings"] = timings(&outcome.timings);
         let mut chunks = vec![finish];
         if self.include_usage {
-            let mut last = self.envelope(true, json!([]));
+            let mut last = self.envelope(true, &json!([]));
             last["usage"] = usage(&outcome.timings);
             last["timings"] = timings(&outcome.timings);
             chunks.push(last);
@@ -486,7 +487,7 @@ impl Dialect for Answer<'_> {
         }
         choice["logprobs"] = self.logprobs(tokens);
         choice["finish_reason"] = json!(finish_reason(outcome.finish));
-        let mut answer = self.envelope(false, json!([choice]));
+        let mut answer = self.envelope(false, &json!([choice]));
         answer["usage"] = usage(&outcome.timings);
         answer["timings"] = timings(&outcome.timings);
         answer

@@ -47,12 +47,12 @@ impl Vocabulary {
             let text = texts.get(id as usize);
             let hash = hasher.hash_one(text);
             // A text that occurs twice belongs to the later id, as in the reference.
-            match by_text.find_mut(hash, |&other: &u32| texts.get(other as usize) == text) {
-                Some(slot) => *slot = id,
-                None => {
-                    let rehash = |&id: &u32| hasher.hash_one(texts.get(id as usize));
-                    by_text.insert_unique(hash, id, rehash);
-                }
+            let same = |&other: &u32| texts.get(other as usize) == text;
+            if let Some(slot) = by_text.find_mut(hash, same) {
+                *slot = id;
+            } else {
+                let rehash = |&id: &u32| hasher.hash_one(texts.get(id as usize));
+                by_text.insert_unique(hash, id, rehash);
             }
         }
         Ok(Self { texts, kinds, by_text, hasher })

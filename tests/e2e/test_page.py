@@ -13,7 +13,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ANSWER_MS = 30_000
-HARMLESS = re.compile(r"Failed to load resource.*50[0-9]|status of 503")  # what Chromium says of each 503 by itself
+SYSTEM = "You are a helpful AI assistant."  # with which this small model knows its capitals
+# What Chromium says by itself of each answer that is an error; foreign hosts are noticed otherwise.
+HARMLESS = re.compile(r"Failed to load resource: the server responded with a status of (400|401|503)")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     arguments = folder / "args"
     arguments.write_text(f"-c\n{CONTEXT}\n--temp\n0\n-n\n60\n")
-    program = bundle_of(folder, "tea", "--args", arguments, "--name", "Test Tea", "--system-prompt", "Be brief.")
+    program = bundle_of(folder, "tea", "--args", arguments, "--name", "Test Tea", "--system-prompt", SYSTEM)
     server = Server(program, folder=folder)
     yield server
     server.stop()
@@ -215,7 +217,7 @@ def test_the_bundle_names_itself_and_its_system_prompt_is_sent(page):
     ask(page, "Hi")
     sent = [r for r in page.watch.requests if r.url.endswith("/v1/chat/completions")]
     messages = json.loads(sent[-1].post_data)["messages"]
-    assert messages[0] == {"role": "system", "content": "Be brief."}
+    assert messages[0] == {"role": "system", "content": SYSTEM}
 
 
 def conversation(*messages: tuple[str, str], title: str = "imported") -> dict:
@@ -284,7 +286,7 @@ $\\href{javascript:document.title='pwned'}{x} \\includegraphics{https://evil.exa
 def test_markdown_is_drawn(page):
     import_chat(page, conversation(("user", "Draw."), ("assistant", RICH)))
     body = last_answer(page).locator(".body")
-    expect(body.locator("h2")).to_have_text("Candles")
+    expect(body.get_by_role("heading", name="Candles")).to_be_visible()
     expect(body.locator("strong")).to_have_text("Bold")
     expect(body.locator("table td")).to_have_count(2)
     expect(body.locator(".codeblock code")).to_contain_text('print("tea")')

@@ -88,7 +88,7 @@ def test_the_flag_beats_what_is_in_the_bundle(bundle, tmp_path):
 @pytest.mark.parametrize(
     ("file", "prompt", "said"),
     [
-        ("gemma-3-270m-q4_k_m.gguf", "The capital of France is", "Paris"),
+        ("gemma-3-270m-q4_k_m.gguf", "1, 2, 3, 4, 5,", " 6, 7, 8"),
         ("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf", "# Python\ndef add(a, b):\n", "return a + b"),
     ],
 )
@@ -113,10 +113,12 @@ def test_without_weights_the_page_is_served_and_says_so(start):
 
 def test_without_weights_a_prompt_is_an_error_that_says_how_to_get_some(tmp_path):
     program = link(RUNTIME, tmp_path / "alone")
-    for arguments in (PROMPT, ("chat",), ("info",), ("bench", "-p", "8", "-n", "1", "-r", "1")):
+    for arguments in (PROMPT, ("chat",), ("bench", "-p", "8", "-n", "1", "-r", "1")):
         done = run(program, *arguments, ok=False)
         assert done.returncode == 1, arguments
         assert "--weights" in done.stderr, arguments
+        assert done.stdout == ""
+    assert "none" in run(program, "info").stdout
 
 
 # ---- mapped, not copied
@@ -243,8 +245,11 @@ def test_a_missing_or_renamed_tensor_is_named(tmp_path, tensor):
     path.unlink()
 
 
-def test_a_server_with_damaged_weights_says_why_in_terminal_and_health(tmp_path, start):
+def test_a_server_with_damaged_weights_says_why_in_the_terminal_and_in_the_page(tmp_path, start):
+    """It goes on, for who started it by a double click sees the page and no terminal."""
     path = write(tmp_path, SMOLLM2.read_bytes()[:50_000_000])
-    done = run(RUNTIME, "--nobrowser", "--weights", path, ok=False, timeout=10)
-    assert done.returncode == 1
-    assert str(path) in done.stderr and "hint" in done.stderr
+    server = start(RUNTIME, "--weights", path, ready=503)
+    for said in (wait_for(lambda: server.log if "error" in server.log else "", 5), server.get("/health").error["message"]):
+        assert str(path) in said and "hint" in said
+    assert server.get("/").status == 200
+    path.unlink()

@@ -98,7 +98,7 @@ impl DType {
         let blocks = elements.checked_div(self.block_elements() as u64)?;
         let bytes = blocks.checked_mul(self.block_bytes() as u64)?;
         // The number of elements has to fit as well: kernels count them in an isize.
-        (elements <= i64::MAX as u64 && bytes <= i64::MAX as u64).then_some(bytes)
+        (i64::try_from(elements).is_ok() && i64::try_from(bytes).is_ok()).then_some(bytes)
     }
 }
 

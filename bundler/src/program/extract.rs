@@ -30,7 +30,7 @@ pub fn run(args: &cli::Extract) -> Result<()> {
         let sink = Sink { file: &mut output.file, path: &target };
         let bytes = piece.data.len() as u64;
         let sums = copy(&mut &piece.data[..], mapped.path(), bytes, Some(sink), &mut |bytes| {
-            progress.add(bytes)
+            progress.add(bytes);
         })?;
         ensure!(
             sums.sha256 == piece.sha256,
