@@ -213,6 +213,9 @@ impl Config {
     }
 }
 
+/// Reads one float setting of a layer.
+type GetFloat = fn(&Flags) -> Option<f32>;
+
 /// Looks through the layers and keeps the listing.
 struct Resolver<'l> {
     layers: &'l [Layer],
@@ -380,18 +383,22 @@ impl Resolver<'_> {
             logit_bias: Vec::new(),
             seed: u64::try_from(seed).ok(),
         };
-        let finite: [(&'static str, f32, f32, f32); 6] = [
-            ("temp", sampling.temperature, 0.0, 100.0),
-            ("top-p", sampling.top_p, 0.0, 1.0),
-            ("min-p", sampling.min_p, 0.0, 1.0),
-            ("repeat-penalty", sampling.repeat_penalty, 0.01, 100.0),
-            ("presence-penalty", sampling.presence_penalty, -100.0, 100.0),
-            ("frequency-penalty", sampling.frequency_penalty, -100.0, 100.0),
+        let finite: [(&'static str, f32, f32, f32, GetFloat); 6] = [
+            ("temp", sampling.temperature, 0.0, 100.0, |f| f.sampling.temperature),
+            ("top-p", sampling.top_p, 0.0, 1.0, |f| f.sampling.top_p),
+            ("min-p", sampling.min_p, 0.0, 1.0, |f| f.sampling.min_p),
+            ("repeat-penalty", sampling.repeat_penalty, 0.01, 100.0, |f| f.sampling.repeat_penalty),
+            ("presence-penalty", sampling.presence_penalty, -100.0, 100.0, |f| {
+                f.sampling.presence_penalty
+            }),
+            ("frequency-penalty", sampling.frequency_penalty, -100.0, 100.0, |f| {
+                f.sampling.frequency_penalty
+            }),
         ];
-        for (name, value, low, high) in finite {
+        for (name, value, low, high, get) in finite {
             if !(low..=high).contains(&value) {
                 let expected = format!("{low} to {high}");
-                let origin = Origin::Flag;
+                let origin = self.find(get).map_or(Origin::BuiltIn, |(_, origin)| origin);
                 return Err(ConfigError::Value {
                     name,
                     origin,

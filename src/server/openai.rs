@@ -137,7 +137,7 @@ pub fn chat(
     answer(engine, &generation, common.delivery, &dialect, reply)
 }
 
-/// `POST /v1/completions`, and llama.cpp's `/completion` with the same fields.
+/// `POST /v1/completions`.
 pub fn completion(
     state: &State,
     engine: &Engine,

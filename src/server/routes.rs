@@ -46,8 +46,7 @@ fn route(
     }
     let allowed = match bare {
         "/models" | "/props" => "GET",
-        "/chat/completions" | "/completions" | "/completion" | "/tokenize" | "/detokenize"
-        | "/render" => "POST",
+        "/chat/completions" | "/completions" | "/tokenize" | "/detokenize" | "/render" => "POST",
         _ => return Err(ApiError::not_found(path)),
     };
     if method != allowed {
