@@ -11,6 +11,7 @@ mod attention;
 mod blocks;
 mod float;
 mod isa;
+mod moe;
 mod pool;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -22,6 +23,7 @@ pub use attention::{Cached, Heads, attend};
 pub use blocks::dequantize;
 pub use float::{gelu_tanh, silu};
 pub use isa::Isa;
+pub use moe::{Choice, Expert, mixture, route};
 pub use pool::Pool;
 
 use activations::{Activations, Form};
@@ -98,6 +100,19 @@ impl Matrix {
             return Err(MatrixError::Size { dtype, rows, columns, found: range.len() });
         }
         Ok(Self { file, range, dtype, rows, columns })
+    }
+
+    /// Some of the rows, as a matrix of their own over the same bytes.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        assert!(rows.start < rows.end && rows.end <= self.rows, "rows {rows:?} of {self:?}");
+        let size = self.range.len() / self.rows;
+        let start = self.range.start;
+        let range = start + rows.start * size..start + rows.end * size;
+        Self { file: Arc::clone(&self.file), range, rows: rows.len(), ..*self }
     }
 
     /// All bytes, row after row.

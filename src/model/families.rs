@@ -4,13 +4,30 @@
 //! a row of the README.
 
 use super::file::{FileError, ModelFile};
-use super::spec::{LayerSpec, Pairs, Rope, Spec};
+use super::spec::{Experts, LayerSpec, NormKind, Pairs, Rope, Spec};
 use crate::kernels::Act;
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
 /// `general.architecture` and what makes its spec.
-const FAMILIES: &[(&str, Family)] = &[("gemma3", gemma3), ("llama", llama), ("qwen2", qwen2)];
+const FAMILIES: &[(&str, Family)] = &[
+    ("gemma", gemma),
+    ("gemma2", gemma2),
+    ("gemma3", gemma3),
+    ("glm4", glm4),
+    ("granite", granite),
+    ("llama", llama),
+    ("olmo2", neox),
+    ("olmoe", olmoe),
+    ("phi3", neox),
+    ("qwen2", neox),
+    ("qwen2moe", qwen2moe),
+    ("qwen3", neox),
+    ("qwen3moe", qwen3moe),
+    ("smollm3", smollm3),
+    ("stablelm", stablelm),
+    ("starcoder2", starcoder2),
+];
 
 /// An architecture that is not known, or metadata that makes no sense for it.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +77,96 @@ pub fn names() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
+/// Llama 1 to 3, Mistral, SmolLM, and Mixtral with its experts.
 fn llama(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
+    spec.experts = r.experts("feed_forward_length", true)?;
+    Ok(spec)
+}
+
+/// Families that differ from Llama in the pairs of their rotation, and else in which tensors there are.
+fn neox(r: &Reader<'_>) -> Result<Spec, FileError> {
+    r.base(Pairs::Halves, Act::Silu)
+}
+
+fn olmoe(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.experts = r.experts("feed_forward_length", false)?;
+    Ok(spec)
+}
+
+fn qwen2moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.experts = r.experts("expert_feed_forward_length", false)?;
+    Ok(spec)
+}
+
+fn qwen3moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.experts = r.experts("expert_feed_forward_length", true)?;
+    Ok(spec)
+}
+
+/// Granite: Llama with four factors.
+fn granite(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
+    let factor = |name: &str| r.float_or(name, 0.0).map(|f| if f == 0.0 { 1.0 } else { f });
+    spec.embedding_scale = factor("embedding_scale")?;
+    spec.residual_scale = factor("residual_scale")?;
+    spec.logit_scale = 1.0 / factor("logit_scale")?;
+    spec.attention_scale = r.float_or("attention.scale", spec.attention_scale)?;
+    Ok(spec)
+}
+
+fn glm4(r: &Reader<'_>) -> Result<Spec, FileError> {
     r.base(Pairs::Adjacent, Act::Silu)
 }
 
-fn qwen2(r: &Reader<'_>) -> Result<Spec, FileError> {
-    r.base(Pairs::Halves, Act::Silu)
+/// SmolLM3: every fourth layer knows no positions.
+fn smollm3(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const STEP: usize = 4;
+    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        layer.rope = (index + 1) % STEP != 0;
+    }
+    Ok(spec)
+}
+
+fn stablelm(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Halves, Act::Silu)?;
+    r.layer_norm(&mut spec)?;
+    Ok(spec)
+}
+
+fn starcoder2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
+    r.layer_norm(&mut spec)?;
+    Ok(spec)
+}
+
+/// Gemma: embeddings scaled by the root of their width.
+fn gemma(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
+    spec.embedding_scale = (spec.d_model as f32).sqrt();
+    Ok(spec)
+}
+
+/// Gemma 2: soft caps, and a window in every other layer.
+fn gemma2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const WINDOW: usize = 4096;
+    /// The 27B model, told by its layers, scales by the width of a head it would have had.
+    const LAYERS_27B: usize = 46;
+    let mut spec = gemma(r)?;
+    spec.attention_softcap = r.softcap("attn_logit_softcapping")?;
+    spec.logit_softcap = r.softcap("final_logit_softcapping")?;
+    if spec.layers.len() == LAYERS_27B {
+        spec.attention_scale = 1.0 / (spec.d_model as f32 / spec.n_heads as f32).sqrt();
+    }
+    let window = r.number_or("attention.sliding_window", WINDOW)?;
+    for layer in spec.layers.iter_mut().step_by(2) {
+        layer.window = Some(window).filter(|&w| w > 0);
+    }
+    Ok(spec)
 }
 
 /// Gemma 3: scaled embeddings, five windowed layers with their own rotary base to one full layer.
@@ -115,6 +216,29 @@ impl Reader<'_> {
         Ok(Some(self.float_or(name, 0.0)?).filter(|&cap| cap > 0.0))
     }
 
+    /// The experts of a mixture, if there are any; `width`: the key of their inner width.
+    fn experts(&self, width: &str, normed: bool) -> Result<Option<Experts>, FileError> {
+        let count = self.number_or("expert_count", 0)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let scale = self.float_or("expert_weights_scale", 0.0)?;
+        Ok(Some(Experts {
+            count,
+            used: self.number("expert_used_count")?,
+            d_ffn: self.number(width)?,
+            normed,
+            scale: if scale == 0.0 { 1.0 } else { scale },
+        }))
+    }
+
+    /// Layer norms instead of RMS norms.
+    fn layer_norm(&self, spec: &mut Spec) -> Result<(), FileError> {
+        spec.norm = NormKind::Layer;
+        spec.norm_eps = self.float_or("attention.layer_norm_epsilon", 1e-5)?;
+        Ok(())
+    }
+
     /// What nearly all families share: the keys of the GGUF naming scheme and their defaults.
     #[expect(clippy::cast_precision_loss, reason = "a head size of at most thousands")]
     fn base(&self, pairs: Pairs, act: Act) -> Result<Spec, FileError> {
@@ -125,10 +249,19 @@ impl Reader<'_> {
             Some(even) => self.number_or("attention.key_length", even)?,
             None => 0,
         };
-        let linear = self.file.text(&self.key("rope.scaling.type")) == Some("linear");
+        let scaling = self.key("rope.scaling.type");
+        let linear = match self.file.text(&scaling) {
+            None | Some("none") => false,
+            Some("linear") => true,
+            Some(other) => {
+                let (key, found) = (scaling, format!("found \"{other}\""));
+                return Err(FileError::Metadata { key, found, expected: "none or linear" });
+            }
+        };
         let factor = self.float_or("rope.scaling.factor", 1.0)?;
         let layer = LayerSpec {
             window: None,
+            rope: true,
             rope_base: self.float_or("rope.freq_base", 10_000.0)?,
             rope_scale: if linear && factor > 0.0 { 1.0 / factor } else { 1.0 },
         };
@@ -146,14 +279,18 @@ impl Reader<'_> {
             n_kv_heads: self.number_or("attention.head_count_kv", n_heads)?,
             key_dim,
             value_dim: self.number_or("attention.value_length", key_dim)?,
-            d_ffn: self.number("feed_forward_length")?,
+            d_ffn: self.number_or("feed_forward_length", d_model)?,
+            norm: NormKind::Rms,
             norm_eps: self.float_or("attention.layer_norm_rms_epsilon", 1e-5)?,
             embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
             attention_scale: 1.0 / (key_dim as f32).sqrt(),
             attention_softcap: None,
             logit_softcap: None,
             rope: Rope { pairs, dims: self.number_or("rope.dimension_count", key_dim)? },
             act,
+            experts: None,
             layers,
         })
     }
@@ -177,6 +314,18 @@ fn check(spec: &Spec) -> Result<(), FamilyError> {
     for (what, found, max) in bounds {
         if !(1..=max).contains(&found) {
             return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
+        }
+    }
+    if let Some(experts) = spec.experts {
+        let bounds = [
+            ("expert_count", experts.count, 1 << 12),
+            ("expert_used_count", experts.used, experts.count),
+            ("expert_feed_forward_length", experts.d_ffn, 1 << 24),
+        ];
+        for (what, found, max) in bounds {
+            if !(1..=max).contains(&found) {
+                return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
+            }
         }
     }
     if !spec.n_heads.is_multiple_of(spec.n_kv_heads) {

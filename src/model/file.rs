@@ -154,23 +154,47 @@ impl ModelFile {
     /// # Errors
     /// When it is missing, of another shape, or of a type without a kernel.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, FileError> {
+        // A vector is a matrix of one row.
+        let vector = rows == 1 && self.tensor(name).is_some_and(|t| t.dims.len() == 1);
+        let dims: &[usize] = if vector { &[columns] } else { &[columns, rows] };
+        self.shaped(name, dims, rows, columns)
+    }
+
+    /// A tensor of exactly these dimensions, as a matrix.
+    fn shaped(
+        &self,
+        name: &str,
+        dims: &[usize],
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrix, FileError> {
         let &(shard, at) =
             self.tensors.get(name).ok_or_else(|| FileError::Missing(name.to_owned()))?;
         let (shard, gguf) = &self.shards[shard];
         let info = &gguf.tensors()[at];
-        let expected =
-            if rows == 1 && info.dims.len() == 1 { vec![columns] } else { vec![columns, rows] };
-        if info.dims != expected {
-            return Err(FileError::Shape {
-                name: name.to_owned(),
-                found: info.dims.clone(),
-                expected,
-            });
+        if info.dims != dims {
+            let (found, expected) = (info.dims.clone(), dims.to_vec());
+            return Err(FileError::Shape { name: name.to_owned(), found, expected });
         }
         let start = shard.range.start;
         let range = start + info.range.start..start + info.range.end;
         Matrix::new(Arc::clone(&shard.file), range, info.dtype, rows, columns)
             .map_err(|error| FileError::Matrix { name: name.to_owned(), error })
+    }
+
+    /// A three-dimensional tensor as `count` matrices over the mapped bytes.
+    ///
+    /// # Errors
+    /// As [`ModelFile::matrix`].
+    pub fn matrices(
+        &self,
+        name: &str,
+        count: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Vec<Matrix>, FileError> {
+        let whole = self.shaped(name, &[columns, rows, count], rows * count, columns)?;
+        Ok((0..count).map(|i| whole.part(i * rows..(i + 1) * rows)).collect())
     }
 
     /// A metadata value.

@@ -3,9 +3,12 @@
 //! `file` (metadata and tensors) → `families` ([`Spec`]: an architecture as data) → `weights` (every
 //! tensor claimed) → [`Model`] (the one transformer) with a [`KvCache`] for each timeline.
 
+mod attention;
 mod cache;
 mod families;
+mod ffn;
 mod file;
+mod norm;
 mod ops;
 mod spec;
 mod strings;
@@ -15,7 +18,7 @@ mod weights;
 pub use cache::{CacheShape, KvCache};
 pub use families::{FamilyError, names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
-pub use spec::{LayerSpec, Pairs, Rope, Spec};
+pub use spec::{Experts, LayerSpec, NormKind, Pairs, Rope, Spec};
 pub use strings::Strings;
 pub use transformer::{Model, Wanted};
 pub use weights::{Weights, WeightsError};

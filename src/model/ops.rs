@@ -3,8 +3,8 @@
 //! Each operation has two bodies: on the CPU a candle custom operation over [`crate::kernels`], elsewhere
 //! candle's own tensor operations, which are slower on a CPU and so only the tests run them there.
 
-use super::spec::{Pairs, Rope};
-use crate::kernels::{Act, Cached, Compute, Heads, Matrix, attend};
+use super::spec::{Experts, Pairs, Rope};
+use crate::kernels::{Act, Cached, Compute, Expert, Heads, Matrix, attend, mixture as mix, route};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Device, Layout, Module, Result, Shape,
@@ -298,6 +298,54 @@ impl CustomOp2 for GateUp {
         let (gate, up) = (floats(gate, gate_layout)?, floats(up, up_layout)?);
         let out = self.compute.gate_up(self.act, gate, up);
         Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
+    }
+}
+
+/// A mixture of experts: `x` (n, d_model) and the router's scores (n, experts) to (n, d_model). On the
+/// CPU only: candle has no such operation over quantized experts elsewhere that fits all types.
+///
+/// # Errors
+/// When the shapes do not fit, or the tensors are not on the CPU.
+pub fn mixture(
+    compute: &Arc<Compute>,
+    experts: &Arc<Vec<Expert>>,
+    rule: Experts,
+    act: Act,
+    x: &Tensor,
+    scores: &Tensor,
+) -> Result<Tensor> {
+    let (compute, experts) = (Arc::clone(compute), Arc::clone(experts));
+    x.apply_op2_no_bwd(scores, &Mixture { compute, experts, rule, act })
+}
+
+struct Mixture {
+    compute: Arc<Compute>,
+    experts: Arc<Vec<Expert>>,
+    rule: Experts,
+    act: Act,
+}
+
+impl CustomOp2 for Mixture {
+    fn name(&self) -> &'static str {
+        "mixture-of-experts"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        scores: &CpuStorage,
+        scores_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, scores) = (floats(x, x_layout)?, floats(scores, scores_layout)?);
+        let rule = self.rule;
+        let n = x_layout.shape().dim(0)?;
+        if scores.len() != n * rule.count {
+            bail!("{} scores for {n} rows and {} experts", scores.len(), rule.count)
+        }
+        let choices = route(scores, rule.count, rule.used, rule.normed, rule.scale);
+        let out = mix(&self.compute, &self.experts, self.act, x, &choices);
+        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }
 

@@ -26,10 +26,16 @@ pub struct Spec {
     pub value_dim: usize,
     /// Elements between the two halves of a feed-forward layer.
     pub d_ffn: usize,
-    /// ε of every RMS norm.
+    /// Which norm, everywhere.
+    pub norm: NormKind,
+    /// Its ε.
     pub norm_eps: f32,
     /// Factor of the embeddings.
     pub embedding_scale: f32,
+    /// Factor of what each half of a layer adds to the residual stream.
+    pub residual_scale: f32,
+    /// Factor of the logits.
+    pub logit_scale: f32,
     /// Factor of the attention scores.
     pub attention_scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
@@ -40,6 +46,8 @@ pub struct Spec {
     pub rope: Rope,
     /// Activation of the feed-forward layers.
     pub act: Act,
+    /// The experts of its mixtures, if it has any.
+    pub experts: Option<Experts>,
     /// What differs between layers; its length is the number of layers.
     pub layers: Vec<LayerSpec>,
 }
@@ -49,10 +57,36 @@ pub struct Spec {
 pub struct LayerSpec {
     /// A query sees only this many positions, itself included.
     pub window: Option<usize>,
+    /// Whether positions enter at all.
+    pub rope: bool,
     /// Base of the rotary frequencies.
     pub rope_base: f32,
     /// Factor of the positions (linear scaling).
     pub rope_scale: f32,
+}
+
+/// How a mixture of experts chooses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many are used for a token.
+    pub used: usize,
+    /// Elements between the two halves of an expert.
+    pub d_ffn: usize,
+    /// Whether the weights of the chosen ones are made to sum to 1.
+    pub normed: bool,
+    /// Factor of the weights.
+    pub scale: f32,
+}
+
+/// The norm of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// x / sqrt(mean(x²) + ε) · weight.
+    Rms,
+    /// (x − mean(x)) / sqrt(var(x) + ε) · weight + bias.
+    Layer,
 }
 
 /// Rotary position embedding.

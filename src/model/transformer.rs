@@ -3,12 +3,15 @@
 //! Enters: token ids and the KV cache of their past. Leaves: logits. Knows token ids; knows nothing of
 //! text. Written once on candle tensors; `ops` chooses our kernels or candle's by device.
 
+use super::attention::Attention;
 use super::cache::{CacheShape, KvCache};
-use super::ops::{self, Linear, Rotation};
+use super::ffn::Ffn;
+use super::norm::Norm;
+use super::ops::{Linear, Rotation};
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
-use crate::kernels::{Compute, Heads, Matrix, dequantize};
-use candle_core::{D, DType, Device, Result, Tensor};
+use crate::kernels::{Compute, Matrix, dequantize};
+use candle_core::{DType, Device, Result, Tensor};
 use std::sync::Arc;
 
 /// A loaded model. Shared by all who compute with it; nothing in it changes.
@@ -19,24 +22,18 @@ pub struct Model {
     embedding: Matrix,
     rope_factors: Option<Vec<f32>>,
     layers: Vec<Layer>,
-    norm: Tensor,
+    norm: Norm,
     head: Linear,
 }
 
+/// One layer. Families differ in which of the norms they have.
 struct Layer {
-    attention_norm: Tensor,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    q_norm: Option<Tensor>,
-    k_norm: Option<Tensor>,
-    out: Linear,
-    post_attention_norm: Option<Tensor>,
-    ffn_norm: Tensor,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
-    post_ffn_norm: Option<Tensor>,
+    attention_norm: Option<Norm>,
+    attention: Attention,
+    post_attention_norm: Option<Norm>,
+    ffn_norm: Option<Norm>,
+    ffn: Ffn,
+    post_ffn_norm: Option<Norm>,
 }
 
 /// Of which positions the logits are wanted: the head is a large part of a small model's work.
@@ -76,7 +73,7 @@ impl Model {
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
             .collect::<std::result::Result<Vec<_>, _>>()?;
-        let norm = weights.vector("output_norm.weight", d)?;
+        let norm = Norm::load(&spec, &weights, "output_norm", d)?;
         weights.finish(&spec.architecture)?;
         Ok(Self {
             compute: Arc::clone(compute),
@@ -145,8 +142,7 @@ impl Model {
             if !go_on() {
                 return Ok(None);
             }
-            x = self.attention(layer, index, &x, cache, &rotations)?;
-            x = self.feed_forward(layer, &x)?;
+            x = self.layer(layer, &x, cache, rotations[index].as_deref())?;
         }
         cache.advance(n);
         let x = match wanted {
@@ -154,9 +150,12 @@ impl Model {
             Wanted::Last => x.narrow(0, n - 1, 1)?,
             Wanted::All => x,
         };
-        let x = ops::rms_norm(&self.compute, &x, &self.norm, self.spec.norm_eps)?;
+        let x = self.norm.forward(&self.compute, &x)?;
         let logits = self.head.forward(&x)?; // (positions, n_vocab)
         let mut logits = logits.flatten_all()?.to_vec1::<f32>()?;
+        if (self.spec.logit_scale - 1.0).abs() > f32::EPSILON {
+            logits.iter_mut().for_each(|l| *l *= self.spec.logit_scale);
+        }
         if let Some(cap) = self.spec.logit_softcap {
             logits.iter_mut().for_each(|l| *l = cap * (*l / cap).tanh());
         }
@@ -177,101 +176,69 @@ impl Model {
         Tensor::from_vec(rows, (tokens.len(), d), &self.device)
     }
 
-    /// The angles of each layer's rotary embedding; layers with the same numbers share them.
-    fn rotations(&self, start: usize, n: usize) -> Result<Vec<Arc<Rotation>>> {
+    /// The angles of each layer's rotary embedding, if it has one; equal ones are shared.
+    fn rotations(&self, start: usize, n: usize) -> Result<Vec<Option<Arc<Rotation>>>> {
         let mut made: Vec<((f32, f32), Arc<Rotation>)> = Vec::new();
         let mut all = Vec::with_capacity(self.layers.len());
         for layer in &self.spec.layers {
+            if !layer.rope {
+                all.push(None);
+                continue;
+            }
             let numbers = (layer.rope_base, layer.rope_scale);
             if let Some((_, rotation)) = made.iter().find(|(key, _)| *key == numbers) {
-                all.push(Arc::clone(rotation));
+                all.push(Some(Arc::clone(rotation)));
                 continue;
             }
             let factors = self.rope_factors.as_deref();
             let dims = self.spec.rope.dims;
             let rotation = Arc::new(Rotation::new(start, n, dims, numbers, factors, &self.device)?);
             made.push((numbers, Arc::clone(&rotation)));
-            all.push(rotation);
+            all.push(Some(rotation));
         }
         Ok(all)
     }
 
-    fn attention(
+    fn layer(
         &self,
         layer: &Layer,
-        index: usize,
         x: &Tensor,
         cache: &KvCache,
-        rotations: &[Arc<Rotation>],
+        rotation: Option<&Rotation>,
     ) -> Result<Tensor> {
-        let s = &self.spec;
-        let n = x.dim(0)?;
-        let normed = self.norm(x, &layer.attention_norm)?;
-        let q = layer.q.forward(&normed)?.reshape((n, s.n_heads, s.key_dim))?;
-        let k = layer.k.forward(&normed)?.reshape((n, s.n_kv_heads, s.key_dim))?;
-        let v = layer.v.forward(&normed)?.reshape((n, s.n_kv_heads, s.value_dim))?;
-        let q = self.norm_if(q, layer.q_norm.as_ref())?;
-        let k = self.norm_if(k, layer.k_norm.as_ref())?;
-        let q = ops::rotate(&q, &rotations[index], s.rope)?;
-        let k = ops::rotate(&k, &rotations[index], s.rope)?;
-        let (k, v) = cache.append(index, &k, &v)?;
-        let heads = Heads {
-            heads: s.n_heads,
-            kv_heads: s.n_kv_heads,
-            key_dim: s.key_dim,
-            value_dim: s.value_dim,
-            capacity: cache.capacity(),
-            past: cache.len(),
-            window: s.layers[index].window,
-            scale: s.attention_scale,
-            softcap: s.attention_softcap,
-        };
-        let mixed = ops::attention(&self.compute, heads, &q, k, v)?; // (n, n_heads · value_dim)
-        let out = layer.out.forward(&mixed)?;
-        x.add(&self.norm_if(out, layer.post_attention_norm.as_ref())?)
+        let (s, compute) = (&self.spec, &self.compute);
+        let normed = self.norm_if(layer.attention_norm.as_ref(), x)?;
+        let mixed = layer.attention.forward(s, compute, &normed, cache, rotation)?;
+        let mixed = self.norm_if(layer.post_attention_norm.as_ref(), &mixed)?;
+        // Without a norm of its own where attention has one, the other half runs beside it.
+        let beside = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
+        let after = x.add(&self.residual(mixed)?)?;
+        let input = if beside { normed } else { self.norm_if(layer.ffn_norm.as_ref(), &after)? };
+        let out = layer.ffn.forward(s, compute, &input)?;
+        let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
+        after.add(&self.residual(out)?)
     }
 
-    fn feed_forward(&self, layer: &Layer, x: &Tensor) -> Result<Tensor> {
-        let normed = self.norm(x, &layer.ffn_norm)?;
-        let gate = layer.gate.forward(&normed)?; // (n, d_ffn)
-        let up = layer.up.forward(&normed)?;
-        let hidden = ops::gate_up(&self.compute, self.spec.act, &gate, &up)?;
-        let out = layer.down.forward(&hidden)?; // (n, d_model)
-        x.add(&self.norm_if(out, layer.post_ffn_norm.as_ref())?)
+    fn residual(&self, x: Tensor) -> Result<Tensor> {
+        let scale = self.spec.residual_scale;
+        if (scale - 1.0).abs() > f32::EPSILON { x * f64::from(scale) } else { Ok(x) }
     }
 
-    fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        debug_assert_eq!(x.dim(D::Minus1)?, weight.elem_count());
-        ops::rms_norm(&self.compute, x, weight, self.spec.norm_eps)
-    }
-
-    fn norm_if(&self, x: Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
-        match weight {
-            Some(weight) => self.norm(&x, weight),
-            None => Ok(x),
-        }
+    fn norm_if(&self, norm: Option<&Norm>, x: &Tensor) -> Result<Tensor> {
+        norm.map_or_else(|| Ok(x.clone()), |norm| norm.forward(&self.compute, x))
     }
 }
 
 impl Layer {
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let (q_width, k_width) = (s.n_heads * s.key_dim, s.n_kv_heads * s.key_dim);
-        let v_width = s.n_kv_heads * s.value_dim;
+        let norm = |part: &str| Norm::load_if(s, w, &format!("blk.{index}.{part}"), s.d_model);
         Ok(Self {
-            attention_norm: w.vector(&name("attn_norm.weight"), s.d_model)?,
-            q: w.linear(&name("attn_q"), q_width, s.d_model)?,
-            k: w.linear(&name("attn_k"), k_width, s.d_model)?,
-            v: w.linear(&name("attn_v"), v_width, s.d_model)?,
-            q_norm: w.vector_if(&name("attn_q_norm.weight"), s.key_dim)?,
-            k_norm: w.vector_if(&name("attn_k_norm.weight"), s.key_dim)?,
-            out: w.linear(&name("attn_output"), s.d_model, s.n_heads * s.value_dim)?,
-            post_attention_norm: w.vector_if(&name("post_attention_norm.weight"), s.d_model)?,
-            ffn_norm: w.vector(&name("ffn_norm.weight"), s.d_model)?,
-            gate: w.linear(&name("ffn_gate"), s.d_ffn, s.d_model)?,
-            up: w.linear(&name("ffn_up"), s.d_ffn, s.d_model)?,
-            down: w.linear(&name("ffn_down"), s.d_model, s.d_ffn)?,
-            post_ffn_norm: w.vector_if(&name("post_ffw_norm.weight"), s.d_model)?,
+            attention_norm: norm("attn_norm")?,
+            attention: Attention::load(s, w, index)?,
+            post_attention_norm: norm("post_attention_norm")?,
+            ffn_norm: norm("ffn_norm")?,
+            ffn: Ffn::load(s, w, index)?,
+            post_ffn_norm: norm("post_ffw_norm")?,
         })
     }
 }

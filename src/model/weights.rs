@@ -4,7 +4,7 @@
 
 use super::file::{FileError, ModelFile};
 use super::ops::Linear;
-use crate::kernels::{Compute, Matrix, dequantize};
+use crate::kernels::{Compute, Expert, Matrix, dequantize};
 use candle_core::{Device, Tensor};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -72,6 +72,58 @@ impl<'a> Weights<'a> {
         let bias = format!("{name}.bias");
         let bias = if self.has(&bias) { Some(self.vector(&bias, out)?) } else { None };
         Ok(Linear::new(self.compute, matrix, bias, self.device)?)
+    }
+
+    /// A linear layer whose rows are cut into several.
+    ///
+    /// # Errors
+    /// When it is missing or has not that many rows in all.
+    pub fn linear_parts<const N: usize>(
+        &self,
+        name: &str,
+        rows: [usize; N],
+        input: usize,
+    ) -> Result<[Linear; N], WeightsError> {
+        let total = rows.iter().sum();
+        let whole = self.matrix(&format!("{name}.weight"), total, input)?;
+        let bias = format!("{name}.bias");
+        let bias = if self.has(&bias) { Some(self.vector(&bias, total)?) } else { None };
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(N);
+        for count in rows {
+            let bias = bias.as_ref().map(|b| b.narrow(0, start, count)).transpose()?;
+            let matrix = whole.part(start..start + count);
+            parts.push(Linear::new(self.compute, matrix, bias, self.device)?);
+            start += count;
+        }
+        parts.try_into().map_err(|_| candle_core::Error::Msg("parts".to_owned()).into())
+    }
+
+    /// The experts of a mixture: gate, up and down, each (input, output, count).
+    ///
+    /// # Errors
+    /// When one is missing or has another shape.
+    pub fn experts(
+        &self,
+        [gate, up, down]: [&str; 3],
+        count: usize,
+        (d_model, d_ffn): (usize, usize),
+    ) -> Result<Vec<Expert>, WeightsError> {
+        let stack = |name: &str, rows: usize, columns: usize| {
+            let name = format!("{name}.weight");
+            self.claimed.borrow_mut().insert(name.clone());
+            self.file.matrices(&name, count, rows, columns)
+        };
+        let (gates, ups) = (stack(gate, d_ffn, d_model)?, stack(up, d_ffn, d_model)?);
+        let downs = stack(down, d_model, d_ffn)?;
+        let all = gates.into_iter().zip(ups).zip(downs);
+        Ok(all.map(|((gate, up), down)| Expert { gate, up, down }).collect())
+    }
+
+    /// Number of elements of a tensor, `None` when it is missing (this claims nothing).
+    #[must_use]
+    pub fn elements(&self, name: &str) -> Option<usize> {
+        self.file.tensor(name).map(tealight_bundle::gguf::TensorInfo::elements)
     }
 
     /// A vector in f32; vectors are small and copied.

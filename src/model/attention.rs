@@ -1,0 +1,124 @@
+//! The attention half of a layer.
+
+use super::cache::KvCache;
+use super::norm::Norm;
+use super::ops::{self, Linear, Rotation};
+use super::spec::Spec;
+use super::weights::{Weights, WeightsError};
+use crate::kernels::{Compute, Heads};
+use candle_core::{Result, Tensor};
+use std::sync::Arc;
+
+/// Projections and the norms of queries and keys.
+pub struct Attention {
+    index: usize,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    out: Linear,
+}
+
+impl Attention {
+    /// The tensors `blk.{index}.attn_*`; queries, keys and values may lie in one.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn load(
+        s: &Spec,
+        w: &Weights<'_>,
+        index: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (d, q_rows, k_rows) = (s.d_model, s.n_heads * s.key_dim, s.n_kv_heads * s.key_dim);
+        let v_rows = s.n_kv_heads * s.value_dim;
+        let fused = name("attn_qkv");
+        let [q, k, v] = if w.has(&format!("{fused}.weight")) {
+            w.linear_parts(&fused, [q_rows, k_rows, v_rows], d)?
+        } else {
+            [
+                w.linear(&name("attn_q"), q_rows, d)?,
+                w.linear(&name("attn_k"), k_rows, d)?,
+                w.linear(&name("attn_v"), v_rows, d)?,
+            ]
+        };
+        Ok(Self {
+            index,
+            q,
+            k,
+            v,
+            q_norm: head_norm(s, w, &name("attn_q_norm"), q_rows)?,
+            k_norm: head_norm(s, w, &name("attn_k_norm"), k_rows)?,
+            out: w.linear(&name("attn_output"), d, s.n_heads * s.value_dim)?,
+        })
+    }
+
+    /// Attention of `x`, (n, d_model), over itself and the cache, to which its keys and values are added.
+    ///
+    /// # Errors
+    /// When the cache has no room.
+    pub fn forward(
+        &self,
+        s: &Spec,
+        compute: &Arc<Compute>,
+        x: &Tensor,
+        cache: &KvCache,
+        rotation: Option<&Rotation>,
+    ) -> Result<Tensor> {
+        let n = x.dim(0)?;
+        let q = self.heads(compute, &self.q, self.q_norm.as_ref(), x, (n, s.n_heads, s.key_dim))?;
+        let k =
+            self.heads(compute, &self.k, self.k_norm.as_ref(), x, (n, s.n_kv_heads, s.key_dim))?;
+        let v = self.v.forward(x)?.reshape((n, s.n_kv_heads, s.value_dim))?;
+        let (q, k) = match rotation {
+            Some(rotation) => {
+                (ops::rotate(&q, rotation, s.rope)?, ops::rotate(&k, rotation, s.rope)?)
+            }
+            None => (q, k),
+        };
+        let (k, v) = cache.append(self.index, &k, &v)?;
+        let heads = Heads {
+            heads: s.n_heads,
+            kv_heads: s.n_kv_heads,
+            key_dim: s.key_dim,
+            value_dim: s.value_dim,
+            capacity: cache.capacity(),
+            past: cache.len(),
+            window: s.layers[self.index].window,
+            scale: s.attention_scale,
+            softcap: s.attention_softcap,
+        };
+        self.out.forward(&ops::attention(compute, heads, &q, k, v)?) // (n, d_model)
+    }
+
+    /// Projects and norms: (n, d_model) → (n, heads, dim). A norm as long as a head works on each head,
+    /// a longer one on all of them together.
+    #[expect(clippy::unused_self, reason = "reads as a step of `forward`")]
+    fn heads(
+        &self,
+        compute: &Arc<Compute>,
+        projection: &Linear,
+        norm: Option<&Norm>,
+        x: &Tensor,
+        shape: (usize, usize, usize),
+    ) -> Result<Tensor> {
+        let flat = projection.forward(x)?;
+        match norm {
+            None => flat.reshape(shape),
+            Some(norm) if norm.len() == shape.2 => norm.forward(compute, &flat.reshape(shape)?),
+            Some(norm) => norm.forward(compute, &flat)?.reshape(shape),
+        }
+    }
+}
+
+/// A norm of each head (`key_dim` elements) or of all of them (`rows`).
+fn head_norm(
+    s: &Spec,
+    w: &Weights<'_>,
+    name: &str,
+    rows: usize,
+) -> std::result::Result<Option<Norm>, WeightsError> {
+    let whole = w.elements(&format!("{name}.weight")) == Some(rows);
+    Norm::load_if(s, w, name, if whole { rows } else { s.key_dim })
+}

@@ -1,0 +1,132 @@
+//! The feed-forward half of a layer: gated, plain, or a mixture of experts.
+
+use super::ops::{self, Linear};
+use super::spec::{Experts, Spec};
+use super::weights::{Weights, WeightsError};
+use crate::kernels::{Compute, Expert};
+use candle_core::{Result, Tensor};
+use std::sync::Arc;
+
+/// One feed-forward layer; the tensors that are there decide which kind.
+pub enum Ffn {
+    /// down(act(gate(x)) · up(x)).
+    Gated(Gated),
+    /// down(act(up(x))).
+    Plain {
+        /// d_model → d_ffn.
+        up: Linear,
+        /// d_ffn → d_model.
+        down: Linear,
+    },
+    /// A router chooses some of many gated layers for each token.
+    Moe {
+        /// d_model → number of experts.
+        router: Linear,
+        /// The experts.
+        experts: Arc<Vec<Expert>>,
+        /// How they are chosen and weighed.
+        rule: Experts,
+        /// A layer for every token beside them, and what scales it.
+        shared: Option<(Gated, Option<Linear>)>,
+    },
+}
+
+/// A gated feed-forward layer.
+pub struct Gated {
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+}
+
+impl Ffn {
+    /// The tensors `blk.{index}.ffn_*`.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn load(
+        s: &Spec,
+        w: &Weights<'_>,
+        index: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (d, ffn) = (s.d_model, s.d_ffn);
+        if let Some(rule) = s.experts.filter(|_| w.has(&name("ffn_gate_inp.weight"))) {
+            let experts = w.experts(
+                [&name("ffn_gate_exps"), &name("ffn_up_exps"), &name("ffn_down_exps")],
+                rule.count,
+                (d, rule.d_ffn),
+            )?;
+            return Ok(Self::Moe {
+                router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
+                experts: Arc::new(experts),
+                rule,
+                shared: Self::shared(w, &name, d)?,
+            });
+        }
+        let down = w.linear(&name("ffn_down"), d, ffn)?;
+        if w.has(&name("ffn_gate.weight")) {
+            let (gate, up) =
+                (w.linear(&name("ffn_gate"), ffn, d)?, w.linear(&name("ffn_up"), ffn, d)?);
+            return Ok(Self::Gated(Gated { gate, up, down }));
+        }
+        // Without a gate of its own, an `up` of twice the rows holds the gate in its first half.
+        if w.elements(&name("ffn_up.weight")) == Some(2 * ffn * d) {
+            let [gate, up] = w.linear_parts(&name("ffn_up"), [ffn, ffn], d)?;
+            return Ok(Self::Gated(Gated { gate, up, down }));
+        }
+        Ok(Self::Plain { up: w.linear(&name("ffn_up"), ffn, d)?, down })
+    }
+
+    fn shared(
+        w: &Weights<'_>,
+        name: &dyn Fn(&str) -> String,
+        d: usize,
+    ) -> std::result::Result<Option<(Gated, Option<Linear>)>, WeightsError> {
+        let Some(elements) = w.elements(&name("ffn_up_shexp.weight")) else { return Ok(None) };
+        let ffn = elements / d;
+        let layer = Gated {
+            gate: w.linear(&name("ffn_gate_shexp"), ffn, d)?,
+            up: w.linear(&name("ffn_up_shexp"), ffn, d)?,
+            down: w.linear(&name("ffn_down_shexp"), d, ffn)?,
+        };
+        let scale = name("ffn_gate_inp_shexp");
+        let has_scale = w.has(&format!("{scale}.weight"));
+        let scale = if has_scale { Some(w.linear(&scale, 1, d)?) } else { None };
+        Ok(Some((layer, scale)))
+    }
+
+    /// Applies the layer to `x`, (n, d_model).
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gated(layer) => layer.forward(s, compute, x),
+            Self::Plain { up, down } => {
+                let hidden = up.forward(x)?; // (n, d_ffn)
+                let ones = hidden.ones_like()?;
+                down.forward(&ops::gate_up(compute, s.act, &hidden, &ones)?)
+            }
+            Self::Moe { router, experts, rule, shared } => {
+                let scores = router.forward(x)?; // (n, experts)
+                let mixed = ops::mixture(compute, experts, *rule, s.act, x, &scores)?;
+                let Some((layer, scale)) = shared else { return Ok(mixed) };
+                let all = layer.forward(s, compute, x)?;
+                let all = match scale {
+                    Some(scale) => {
+                        all.broadcast_mul(&candle_nn::ops::sigmoid(&scale.forward(x)?)?)?
+                    }
+                    None => all,
+                };
+                mixed.add(&all)
+            }
+        }
+    }
+}
+
+impl Gated {
+    fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
+        let (gate, up) = (self.gate.forward(x)?, self.up.forward(x)?); // (n, d_ffn)
+        self.down.forward(&ops::gate_up(compute, s.act, &gate, &up)?)
+    }
+}

@@ -1,0 +1,78 @@
+//! The norms of a model: a kind, a weight, and a bias where there is one.
+
+use super::ops;
+use super::spec::{NormKind, Spec};
+use super::weights::{Weights, WeightsError};
+use crate::kernels::Compute;
+use candle_core::{Result, Tensor};
+use std::sync::Arc;
+
+/// A norm over the last dimension, or over heads of that length within it.
+pub struct Norm {
+    kind: NormKind,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    eps: f32,
+}
+
+impl Norm {
+    /// The norm `{name}.weight` (and `{name}.bias` if it is there) of `len` elements.
+    ///
+    /// # Errors
+    /// When it is missing or has another length.
+    pub fn load(
+        s: &Spec,
+        w: &Weights<'_>,
+        name: &str,
+        len: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        Ok(Self {
+            kind: s.norm,
+            weight: w.vector(&format!("{name}.weight"), len)?,
+            bias: w.vector_if(&format!("{name}.bias"), len)?,
+            eps: s.norm_eps,
+        })
+    }
+
+    /// As [`Norm::load`], `None` when there is no such tensor.
+    ///
+    /// # Errors
+    /// When it is there and has another length.
+    pub fn load_if(
+        s: &Spec,
+        w: &Weights<'_>,
+        name: &str,
+        len: usize,
+    ) -> std::result::Result<Option<Self>, WeightsError> {
+        if w.has(&format!("{name}.weight")) {
+            Self::load(s, w, name, len).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Elements that are normed together.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.weight.elem_count()
+    }
+
+    /// Applies the norm to `x`, whose last dimension is [`Norm::len`].
+    ///
+    /// # Errors
+    /// When the last dimension differs.
+    pub fn forward(&self, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
+        let normed = match self.kind {
+            NormKind::Rms => ops::rms_norm(compute, x, &self.weight, self.eps)?,
+            NormKind::Layer => {
+                // A layer norm is an RMS norm of what is left without the mean.
+                let mean = x.mean_keepdim(candle_core::D::Minus1)?;
+                ops::rms_norm(compute, &x.broadcast_sub(&mean)?, &self.weight, self.eps)?
+            }
+        };
+        match &self.bias {
+            Some(bias) => normed.broadcast_add(bias),
+            None => Ok(normed),
+        }
+    }
+}

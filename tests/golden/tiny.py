@@ -1,0 +1,179 @@
+"""Makes tiny random models of every family, and the reference's logits for them.
+
+    python3 -m venv v && v/bin/pip install llama-cpp-python numpy gguf
+    v/bin/python tests/golden/tiny.py tests/golden/tiny
+
+Weights are F32 and the reference's cache is F32 without flash attention, so that nothing is rounded: ours
+has to agree within 1e-3 at every one of 64 positions (`tests/families.rs`). Shapes are chosen for trouble:
+grouped heads, widths that are no power of two, more layers than the window pattern, windows shorter than
+the text, experts that are never used.
+
+A file NAME.gguf has no vocabulary, only its size. NAME.logits holds (64, vocabulary) little-endian f32 for
+the tokens (7 i + 3) mod vocabulary.
+"""
+
+import sys
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import numpy as np
+
+POSITIONS = 64
+VOCAB = 40
+
+
+class Tiny:
+    """One model: metadata beside the common ones, and tensors by name."""
+
+    def __init__(self, arch, name=None, *, d=24, heads=4, kv=2, head=None, layers=3, ffn=36, **extra):
+        self.arch, self.name = arch, name or arch
+        self.d, self.heads, self.kv, self.layers, self.ffn = d, heads, kv, layers, ffn
+        self.head = head or d // heads
+        self.extra = extra
+        self.tensors = {}
+        self.random = np.random.RandomState(sum(map(ord, self.name)))
+
+    def matrix(self, name, rows, columns, bias=False, scale=1.2):
+        self.tensors[f"{name}.weight"] = self.random.normal(0, scale / np.sqrt(columns), (rows, columns))
+        if bias:
+            self.tensors[f"{name}.bias"] = self.random.normal(0, 0.3, rows)
+
+    def stack(self, name, count, rows, columns):
+        self.tensors[f"{name}.weight"] = self.random.normal(0, 1.2 / np.sqrt(columns), (count, rows, columns))
+
+    def norm(self, name, size=None, bias=False, mean=1.0):
+        self.tensors[f"{name}.weight"] = self.random.normal(mean, 0.2 * mean, size or self.d)
+        if bias:
+            self.tensors[f"{name}.bias"] = self.random.normal(0, 0.2, size or self.d)
+
+    def build(self, *, norms=("attn_norm", "ffn_norm"), qk=None, qkv_bias=False, fused_qkv=False, out_bias=False, ffn="gated",
+              ffn_bias=False, norm_bias=False, tied=False, moe=None, shared=None):
+        d, q, k = self.d, self.heads * self.head, self.kv * self.head
+        self.matrix("token_embd", VOCAB, d)
+        self.norm("output_norm", bias=norm_bias)
+        if not tied:
+            self.matrix("output", VOCAB, d)
+        for i in range(self.layers):
+            b = f"blk.{i}."
+            for n in norms:
+                gelu = self.arch.startswith("gemma") and n == "post_ffw_norm"
+                self.norm(b + n, bias=norm_bias, mean=0.1 if gelu else 1.0)
+            if fused_qkv:
+                self.matrix(b + "attn_qkv", q + 2 * k, d, qkv_bias)
+            else:
+                self.matrix(b + "attn_q", q, d, qkv_bias)
+                self.matrix(b + "attn_k", k, d, qkv_bias)
+                self.matrix(b + "attn_v", k, d, qkv_bias)
+            if qk:
+                self.norm(b + "attn_q_norm", self.head if qk == "head" else q)
+                self.norm(b + "attn_k_norm", self.head if qk == "head" else k)
+            self.matrix(b + "attn_output", d, q, out_bias)
+            if moe:
+                count, width = moe
+                self.matrix(b + "ffn_gate_inp", count, d)
+                self.stack(b + "ffn_gate_exps", count, width, d)
+                self.stack(b + "ffn_up_exps", count, width, d)
+                self.stack(b + "ffn_down_exps", count, d, width)
+                if shared:
+                    self.tensors[b + "ffn_gate_inp_shexp.weight"] = self.random.normal(0, 0.2, d)
+                    self.matrix(b + "ffn_gate_shexp", shared, d)
+                    self.matrix(b + "ffn_up_shexp", shared, d)
+                    self.matrix(b + "ffn_down_shexp", d, shared)
+                continue
+            if ffn == "gated":
+                self.matrix(b + "ffn_gate", self.ffn, d)
+            self.matrix(b + "ffn_up", self.ffn * (2 if ffn == "fused" else 1), d, ffn_bias)
+            # The reference looks GELU up in a table of f16, which is off by up to 2^-11: what follows it
+            # (here, or the norm above) is made small enough for that to stay below the tolerance.
+            gelu = self.arch.startswith("gemma") or ffn == "plain"
+            self.matrix(b + "ffn_down", d, self.ffn, ffn_bias, scale=0.25 if gelu else 1.2)
+        return self
+
+    def write(self, path):
+        w = gguf.GGUFWriter(path, self.arch)
+        w.add_uint32(f"{self.arch}.vocab_size", VOCAB)
+        w.add_context_length(512)
+        w.add_embedding_length(self.d)
+        w.add_block_count(self.layers)
+        w.add_feed_forward_length(self.ffn)
+        w.add_head_count(self.heads)
+        w.add_head_count_kv(self.kv)
+        w.add_key_length(self.head)
+        w.add_value_length(self.head)
+        w.add_rope_dimension_count(self.head)
+        for key, value in self.extra.items():
+            key = f"{self.arch}.{key.replace('__', '.')}"
+            if isinstance(value, bool):
+                w.add_bool(key, value)
+            elif isinstance(value, int):
+                w.add_uint32(key, value)
+            elif isinstance(value, str):
+                w.add_string(key, value)
+            else:
+                w.add_float32(key, value)
+        w.add_string("tokenizer.ggml.model", "none")
+        for name, values in self.tensors.items():
+            w.add_tensor(name, np.ascontiguousarray(values, dtype=np.float32))
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.write_tensors_to_file()
+        w.close()
+
+
+RMS = {"attention__layer_norm_rms_epsilon": 1e-5}
+LN = {"attention__layer_norm_epsilon": 1e-5}
+POST = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+
+
+def models():
+    yield Tiny("llama", **RMS).build()
+    yield Tiny("llama", "llama-linear", kv=1, heads=3, **RMS, rope__scaling__type="linear", rope__scaling__factor=2.0,
+               rope__freq_base=5000.0).build(tied=True)
+    factors = Tiny("llama", "llama-factors", **RMS).build()
+    factors.tensors["rope_freqs.weight"] = np.array([1.0, 2.5, 8.0])
+    yield factors
+    yield Tiny("llama", "mixtral", **RMS, expert_count=5, expert_used_count=2).build(moe=(5, 36))
+    yield Tiny("qwen2", **RMS, rope__freq_base=1e6).build(qkv_bias=True)
+    yield Tiny("qwen2moe", **RMS, expert_count=6, expert_used_count=2, expert_feed_forward_length=20,
+               expert_shared_feed_forward_length=28).build(qkv_bias=True, moe=(6, 20), shared=28)
+    yield Tiny("qwen3", head=8, **RMS).build(qk="head", tied=True)
+    yield Tiny("qwen3moe", head=8, **RMS, expert_count=8, expert_used_count=2, expert_feed_forward_length=16).build(
+        qk="head", moe=(8, 16))
+    yield Tiny("gemma", head=8, **RMS).build(tied=True)
+    yield Tiny("gemma2", head=8, layers=5, **RMS, attn_logit_softcapping=5.0, final_logit_softcapping=3.0,
+               attention__sliding_window=9).build(tied=True, norms=POST)
+    yield Tiny("gemma3", head=8, layers=8, **RMS, rope__freq_base=1e6, attention__sliding_window=9).build(
+        tied=True, norms=POST, qk="head")
+    yield Tiny("granite", **RMS, embedding_scale=3.0, residual_scale=0.3, logit_scale=2.0, attention__scale=0.2).build()
+    yield Tiny("glm4", **RMS).build(norms=POST, qkv_bias=True, ffn="fused")
+    yield Tiny("olmo2", **RMS).build(norms=("post_attention_norm", "post_ffw_norm"), qk="all")
+    yield Tiny("olmoe", kv=4, **RMS, expert_count=6, expert_used_count=3).build(qk="all", moe=(6, 36))
+    yield Tiny("phi3", **RMS, rope__scaling__original_context_length=512).build(fused_qkv=True, ffn="fused")
+    yield Tiny("smollm3", layers=6, **RMS).build(tied=True)
+    yield Tiny("stablelm", **LN, use_parallel_residual=False).build(norm_bias=True, qkv_bias=True)
+    yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)
+
+
+def logits(path):
+    llm = llama_cpp.Llama(str(path), n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False, logits_all=True, type_k=0,
+                          type_v=0, flash_attn=False)
+    llm.eval([(7 * i + 3) % VOCAB for i in range(POSITIONS)])
+    return np.array(llm.scores[:POSITIONS], dtype="<f4")
+
+
+def main(out):
+    out.mkdir(exist_ok=True)
+    for model in models():
+        if len(sys.argv) > 2 and model.name not in sys.argv[2:]:
+            continue
+        path = out / f"{model.name}.gguf"
+        model.write(path)
+        values = logits(path)
+        assert np.isfinite(values).all()
+        (out / f"{model.name}.logits").write_bytes(values.tobytes())
+        print(model.name, path.stat().st_size, float(values.std()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
