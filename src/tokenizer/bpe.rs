@@ -19,8 +19,9 @@ pub(super) struct Bpe {
 }
 
 impl Bpe {
-    pub(super) fn new(file: &ModelFile) -> Result<Self, TokenizerError> {
-        let pre = PreTokenizer::new(file.text("tokenizer.ggml.pre").unwrap_or("gpt-2"))?;
+    /// The tokenizer whose words are cut as `pre` says.
+    pub(super) fn new(file: &ModelFile, pre: &str) -> Result<Self, TokenizerError> {
+        let pre = PreTokenizer::new(pre)?;
         let merges = Merges::new(file.strings("tokenizer.ggml.merges")?);
         Ok(Self { pre, merges })
     }
@@ -35,7 +36,18 @@ impl Bpe {
         }
     }
 
+    /// Whether texts begin with BOS where the file does not say.
+    pub(super) fn adds_bos(&self) -> bool {
+        self.pre.adds_bos
+    }
+
     fn encode_word(&self, word: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+        if self.pre.whole_words
+            && let Some(id) = vocabulary.find(word.as_bytes())
+        {
+            ids.push(id);
+            return;
+        }
         let mut chain = Chain::new(word);
         let mut queue = BinaryHeap::new();
         let offer = |chain: &Chain<'_>, left: usize, queue: &mut BinaryHeap<_>| {

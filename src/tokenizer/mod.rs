@@ -107,11 +107,19 @@ impl Tokenizer {
     /// # Errors
     /// When its metadata is missing, contradictory, or names an algorithm that is not implemented.
     pub fn new(file: &ModelFile) -> Result<Self, TokenizerError> {
+        Self::with_pre(file, file.text("tokenizer.ggml.pre").unwrap_or("default"))
+    }
+
+    /// As [`Tokenizer::new`], with another `tokenizer.ggml.pre` than the file's.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::new`].
+    pub fn with_pre(file: &ModelFile, pre: &str) -> Result<Self, TokenizerError> {
         let model = file.text("tokenizer.ggml.model").unwrap_or("(none)");
         let mut vocabulary = Vocabulary::new(file)?;
         vocabulary.make_control(END_TEXTS);
         let algorithm = match model {
-            "gpt2" => Algorithm::Bpe(Bpe::new(file)?),
+            "gpt2" => Algorithm::Bpe(Bpe::new(file, pre)?),
             "llama" => Algorithm::Spm(Spm::new(file, &vocabulary)?),
             other => {
                 return Err(TokenizerError::Unknown {
@@ -125,8 +133,12 @@ impl Tokenizer {
             file.get(key).and_then(tealight_bundle::gguf::Value::as_bool).unwrap_or(default)
         };
         let id = |key| token_id(file, &vocabulary, key);
-        // A SentencePiece model begins texts with BOS unless it says otherwise; a BPE model does not.
-        let add_bos = flag("tokenizer.ggml.add_bos_token", model == "llama");
+        // A SentencePiece model begins texts with BOS unless it says otherwise; few BPE models do.
+        let usual = match &algorithm {
+            Algorithm::Bpe(bpe) => bpe.adds_bos(),
+            Algorithm::Spm(_) => true,
+        };
+        let add_bos = flag("tokenizer.ggml.add_bos_token", usual);
         let add_eos = flag("tokenizer.ggml.add_eos_token", false);
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
         let mut ends: Vec<u32> =

@@ -431,14 +431,19 @@ def test_looks(chrome, server, tmp_path_factory):
     for name, width, height, scheme in (("wide-light", 1280, 800, "light"), ("narrow-dark", 390, 844, "dark")):
         page, watch = open_page(chrome, server, viewport={"width": width, "height": height}, color_scheme=scheme)
         answered(page)
-        page.screenshot(path=folder / f"{name}-empty.png")
+
+        def picture(what=""):
+            page.wait_for_timeout(500)  # what slides and fades has arrived
+            page.screenshot(path=folder / f"{name}{what}.png")
+
+        picture("-empty")
         if name.startswith("narrow"):
             page.locator("#menu").click()
-            page.screenshot(path=folder / f"{name}-list.png")
+            picture("-list")
         import_chat(page, conversation(("user", "How does a candle burn?"), ("assistant", RICH)))
         expect(last_answer(page).locator("math").first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{name}: wider than the screen"
-        page.screenshot(path=folder / f"{name}.png")
+        picture()
         page.context.close()
         assert watch.foreign == [] and watch.complaints == []
     print(f"screenshots are in {folder}")
