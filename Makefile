@@ -35,9 +35,10 @@ build: need-build ## the two programs, optimized
 test: need-build need-python need-test ## set up all that is needed and run every test, on real models too
 	$(PYTHON) tools/models.py get tests
 	@sh tools/venv.sh .venv tests/requirements.txt
-	$(CARGO) build --release --workspace
-	@$(MAKE) --no-print-directory test-rust test-e2e
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-e2e
 
+# Builds the two programs on the way: the tests in tests/ and bundler/tests/ want them.
 test-rust:
 	$(CARGO) test --release --workspace
 

@@ -30,7 +30,9 @@ pub enum Command {
     about = "A language model in one file: runs on this computer, and nothing leaves it.",
     override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench [OPTIONS]",
     after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n\nWith -p TEXT or -f FILE: print one completion and end.",
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    // The later of two settings counts, as in the programs these flags come from.
+    args_override_self = true
 )]
 pub struct Flags {
     /// Weights: a GGUF file, the first part of a split one, or another bundle
@@ -52,7 +54,7 @@ pub struct Flags {
     #[arg(short = 't', long, value_name = "N")]
     pub threads: Option<usize>,
     /// Tokens of a prompt computed at a time
-    #[arg(short = 'b', long, alias = "ubatch-size", value_name = "N")]
+    #[arg(short = 'b', long, value_name = "N")]
     pub batch_size: Option<usize>,
     /// Layers on the GPU: a number, auto or all (this build computes on the CPU)
     #[arg(long, alias = "gpu-layers", alias = "gpulayers", value_name = "N")]
@@ -217,6 +219,8 @@ pub struct AcceptedFlags {
     #[arg(long, hide = true, value_name = "N")]
     pub parallel: Option<usize>,
     #[arg(long, hide = true, value_name = "N")]
+    pub ubatch_size: Option<usize>,
+    #[arg(long, hide = true, value_name = "N")]
     pub threads_batch: Option<usize>,
     #[arg(long, hide = true, value_name = "MODE", num_args = 0..=1, default_missing_value = "on")]
     pub flash_attn: Option<String>,
@@ -374,6 +378,12 @@ mod tests {
         let aliases =
             "--weights a --n-predict 3 --temperature 1 --gpu-layers all --contextsize 9 --quiet";
         assert!(parse(&os(&aliases.split_whitespace().collect::<Vec<_>>())).is_ok());
+    }
+
+    #[test]
+    fn the_later_of_two_settings_counts() {
+        let flags = parse(&os(&["--temp", "0.1", "-t", "1", "--temp", "0.2"])).unwrap();
+        assert_eq!(flags.sampling.temperature, Some(0.2));
     }
 
     #[test]

@@ -201,7 +201,7 @@ fn inputs_that_are_missing_or_wrong_leave_nothing() {
     let whole = gguf(1000);
     fs::write(at.join("cut.gguf"), &whole[..whole.len() - 1]).unwrap();
     let before = names(at);
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 16] = [
         (&["-w", "none.gguf", "--runtime", "rt", "-o", "x"], "cannot open none.gguf"),
         (&["-w", "page", "--runtime", "rt", "-o", "x"], "this is a folder"),
         (&["-w", "empty", "--runtime", "rt", "-o", "x"], "the file is empty"),
@@ -210,7 +210,6 @@ fn inputs_that_are_missing_or_wrong_leave_nothing() {
         (&["-w", "w.gguf", "--runtime", "none", "-o", "x"], "cannot open none"),
         (&["-w", "w.gguf", "--runtime", "w.gguf", "-o", "x"], "it is a weights file"),
         (&["-w", "w.gguf", "--runtime", "text", "-o", "x"], "not an executable"),
-        (&["-w", "w.gguf", "-o", "x"], "hint: name one with --runtime"),
         (&["-w", "w.gguf", "--runtime", "rt", "-o", "none/x"], "there is no folder none"),
         (&["-w", "w.gguf", "--runtime", "rt", "-o", "page"], "this is a folder"),
         (&["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--web", "no-page"], "no `index.html`"),
@@ -376,6 +375,20 @@ fn a_pair_knows_its_weights_and_misses_them() {
     fs::remove_file(at.join("chat.gguf")).unwrap();
     assert!(run_fails(at, &["verify", "chat"]).contains("needs the file chat.gguf beside it"));
     assert_eq!(names(at), ["chat", "page", "rt", "w.gguf"]);
+}
+
+/// Where it is built, a runtime lies beside the bundler: the copy has none.
+#[test]
+fn a_bundler_without_a_runtime_beside_it_says_so() {
+    let folder = workshop();
+    let lonely = folder.path().join("lonely");
+    fs::copy(env!("CARGO_BIN_EXE_tealight-bundle"), &lonely).unwrap();
+    let mut command = Command::new(&lonely);
+    let output = command.current_dir(folder.path()).args(["-w", "w.gguf", "-o", "x"]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(common::stderr(&output).contains("hint: name one with --runtime"));
+    assert!(!folder.path().join("x").exists());
 }
 
 #[test]
