@@ -10,7 +10,6 @@ fn main() -> io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     let web = [package.join("web"), package.join("../web")];
     let web = web.iter().find(|folder| folder.is_dir());
-    println!("cargo:rerun-if-changed={}", file!().rsplit('/').next().unwrap_or_default());
     let mut files = Vec::new();
     if let Some(web) = web {
         println!("cargo:rerun-if-changed={}", web.display());

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
-use tealight::config::{Config, Layer, Origin};
+use tealight::config::{Config, ConfigError, Layer, Origin};
 use tealight::engine::{Engine, LoadOptions};
 use tealight::kernels::Isa;
 use tealight::model::Shard;
@@ -32,10 +32,26 @@ fn main() -> ExitCode {
             }
             Err(error) => {
                 eprintln!("error: {error:#}");
-                ExitCode::FAILURE
+                let usage = error.is::<ConfigError>() || error.is::<UsageError>();
+                if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
             }
         },
     }
+}
+
+/// A setting of the environment or the bundle that cannot be parsed.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {message}")]
+struct UsageError {
+    place: String,
+    message: String,
+}
+
+/// clap's message without its own `error:` and the list of all usages, and where the arguments come from.
+fn misplaced(place: impl Into<String>, error: &clap::Error) -> UsageError {
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or("").trim_start_matches("error: ").to_owned();
+    UsageError { place: place.into(), message }
 }
 
 fn run(arguments: &[OsString]) -> anyhow::Result<()> {
@@ -44,10 +60,14 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         return bench(rest);
     }
     let user = cli::parse(rest)?;
-    let program = Program::open();
     if command == Command::Verify {
-        return print(&terminal::verify(&program?)?);
+        let program = match &user.model {
+            Some(path) => Program::at(path)?,
+            None => Program::open()?,
+        };
+        return print(&terminal::verify(&program)?);
     }
+    let program = Program::open();
     // A damaged own tail matters only to who needs it.
     let program = match (program, &user.model) {
         (Ok(program), _) => Some(program),
@@ -106,7 +126,7 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
                 let args =
                     Args::parse(text.as_bytes()).context("the bundle's default arguments")?;
                 let all: Vec<OsString> = args.around(std::iter::empty::<OsString>());
-                cli::parse(&all).context("the bundle's default arguments")?
+                cli::parse(&all).map_err(|e| misplaced("the bundle's default arguments", &e))?
             }
         };
         flags.text.system_prompt = program.text(Role::SystemPrompt).or(flags.text.system_prompt);
@@ -114,8 +134,8 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
         layers.push(Layer { origin: Origin::Bundle, flags });
     }
     for (variable, arguments) in cli::environment_arguments(&|name| std::env::var_os(name)) {
-        let flags =
-            cli::parse(&arguments).with_context(|| format!("environment variable {variable}"))?;
+        let flags = cli::parse(&arguments)
+            .map_err(|e| misplaced(format!("environment variable {variable}"), &e))?;
         layers.push(Layer { origin: Origin::Environment(variable), flags });
     }
     layers.push(Layer { origin: Origin::Flag, flags: user });
@@ -144,7 +164,7 @@ fn serve(
     let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
-    let (quiet, browser) = (config.quiet, config.browser);
+    let (quiet, browser, wanted) = (config.quiet, config.browser, config.port);
     let options = load_options(&config);
     let state = Arc::new(State::new(config, page, name, &listener));
     let stop = Arc::new(AtomicBool::new(false));
@@ -154,6 +174,9 @@ fn serve(
             (Arc::clone(&state), Arc::clone(&stop), listener.try_clone()?);
         std::thread::spawn(move || server::run(&listener, &state, &stop))
     };
+    if listener.local_addr()?.port() != wanted && wanted != 0 && !quiet {
+        eprintln!("port {wanted} is taken by another program; this is the next free one");
+    }
     println!("{url}");
     let _ = std::io::stdout().flush();
     if browser && has_display() && webbrowser::open(&url).is_err() && !quiet {

@@ -65,10 +65,17 @@ impl Program {
     /// # Errors
     /// When it cannot be found or mapped, or its tail is damaged.
     pub fn open() -> Result<Self, SourceError> {
-        let path = std::env::current_exe().map_err(SourceError::Program)?;
-        let file = Arc::new(Mapped::open(&path)?);
+        Self::at(&std::env::current_exe().map_err(SourceError::Program)?)
+    }
+
+    /// Maps a program, or another file that may be a bundle.
+    ///
+    /// # Errors
+    /// When it cannot be mapped, or its tail is damaged.
+    pub fn at(path: &Path) -> Result<Self, SourceError> {
+        let file = Arc::new(Mapped::open(path)?);
         let tail = read_tail(&file)?;
-        Ok(Self { path, file, tail })
+        Ok(Self { path: path.to_owned(), file, tail })
     }
 
     /// A small entry of the bundle as text.

@@ -26,7 +26,7 @@ const texts = {
 	waitBusy: ['An answer is still being written.', 'Todavía se está escribiendo una respuesta.'],
 	memoryOnly: ['This browser stores nothing here (private mode?). Conversations last until you close this tab.', 'Este navegador no guarda nada aquí (¿modo privado?). Las conversaciones duran hasta que cierres la pestaña.'],
 	saveFailed: ['Not saved: is the browser’s storage full? Export this conversation to keep it.', 'No se guardó: ¿no queda espacio en el navegador? Exporta esta conversación para conservarla.'],
-	noWeightsTitle: ['This tealight has no model yet', 'Este tealight aún no tiene modelo'],
+	noWeightsTitle: ['There is no model to answer with', 'No hay un modelo que responda'],
 	privacy: ['Runs on this computer. Nothing you type leaves it.', 'Funciona en este ordenador. Nada de lo que escribes sale de él.'],
 	samples: ['Examples', 'Ejemplos'],
 	sample1: ['Explain how a candle burns, in simple words', 'Explica con palabras sencillas cómo arde una vela'],

@@ -9,6 +9,7 @@ use crate::model::{
 };
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use candle_core::{DType, Device};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Requests that may wait besides the running one.
@@ -72,10 +73,31 @@ pub struct ModelInfo {
     pub cache_bytes_per_position: usize,
 }
 
+/// A model that could not be loaded.
+#[derive(Debug)]
+pub struct LoadError {
+    /// The file, or the bundle's entry.
+    name: String,
+    problem: Box<Problem>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.problem {
+            // These name the part of a split model themselves.
+            Problem::File(FileError::Gguf { .. } | FileError::Split { .. }) => {
+                write!(f, "{}", self.problem)
+            }
+            problem => write!(f, "{}: {problem}", self.name),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant is the error of the step of that name")]
-pub enum LoadError {
+enum Problem {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -86,7 +108,9 @@ pub enum LoadError {
     Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Template(#[from] TemplateError),
-    #[error("the vocabulary has {tokens} tokens, but `token_embd.weight` has {rows} rows")]
+    #[error(
+        "the vocabulary has {tokens} tokens, but `token_embd.weight` has {rows} rows\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Vocabulary { tokens: usize, rows: usize },
     #[error("making room for the context: {0}")]
     Cache(#[from] candle_core::Error),
@@ -99,11 +123,17 @@ impl Engine {
     /// # Errors
     /// When anything about the file is not as it must be.
     pub fn load(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, LoadError> {
+        let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
+        Self::load_parts(shards, options)
+            .map_err(|problem| LoadError { name, problem: Box::new(problem) })
+    }
+
+    fn load_parts(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, Problem> {
         let file = ModelFile::open(shards)?;
         let spec = spec(&file)?;
         let tokenizer = Tokenizer::new(&file)?;
         if tokenizer.len() > spec.n_vocab {
-            return Err(LoadError::Vocabulary { tokens: tokenizer.len(), rows: spec.n_vocab });
+            return Err(Problem::Vocabulary { tokens: tokenizer.len(), rows: spec.n_vocab });
         }
         let own_template = file.text("tokenizer.chat_template");
         let template = ChatTemplate::new(

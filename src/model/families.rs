@@ -43,7 +43,9 @@ pub enum FamilyError {
         known: String,
     },
     /// Numbers that do not fit each other.
-    #[error("{what}: found {found}, expected {expected}")]
+    #[error(
+        "{what}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Number {
         /// Which number.
         what: &'static str,

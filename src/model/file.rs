@@ -52,7 +52,9 @@ pub enum FileError {
         expected: String,
     },
     /// A metadata value is missing or of another kind.
-    #[error("metadata `{key}`: {found}, expected {expected}")]
+    #[error(
+        "metadata `{key}`: {found}, expected {expected}\nhint: the file is damaged, or for a newer program than this"
+    )]
     Metadata {
         /// The key.
         key: String,
@@ -67,7 +69,9 @@ pub enum FileError {
     )]
     Missing(String),
     /// A tensor has another shape than the metadata says.
-    #[error("tensor `{name}`: shape {found:?}, expected {expected:?}")]
+    #[error(
+        "tensor `{name}`: shape {found:?}, expected {expected:?}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Shape {
         /// The tensor.
         name: String,
@@ -77,7 +81,7 @@ pub enum FileError {
         expected: Vec<usize>,
     },
     /// A tensor cannot be computed with.
-    #[error("tensor `{name}` {error}")]
+    #[error("tensor `{name}` {error}\nhint: a newer tealight may support it")]
     Matrix {
         /// The tensor.
         name: String,

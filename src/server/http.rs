@@ -82,13 +82,20 @@ impl Response {
 }
 
 /// What answers requests.
-pub type Handler = dyn Fn(&Request, &mut Reply<'_>) + Send + Sync;
+pub trait Handler: Send + Sync {
+    /// Looks at a request whose body was not read yet. An answer here is a refusal, and the body is
+    /// never read.
+    fn admit(&self, request: &Request) -> Option<Response>;
+
+    /// Answers a whole request.
+    fn answer(&self, request: &Request, reply: &mut Reply<'_>);
+}
 
 /// Accepts connections until `stop`, then returns. `headers` are sent with every answer.
 pub fn serve(
     listener: &TcpListener,
     headers: &'static [(&'static str, &'static str)],
-    handler: &Arc<Handler>,
+    handler: &Arc<dyn Handler>,
     stop: &AtomicBool,
 ) {
     let open = Arc::new(AtomicUsize::new(0));
@@ -140,30 +147,32 @@ fn turn_away(stream: &TcpStream, headers: &'static [(&'static str, &'static str)
 fn connection(
     stream: &TcpStream,
     headers: &'static [(&'static str, &'static str)],
-    handler: &Handler,
+    handler: &dyn Handler,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(STALL_TIME))?;
     let mut input = Input { stream, buffer: Vec::new() };
     loop {
-        let head = match input.head() {
+        let (mut request, framing) = match input.head() {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(()),
-            Err(problem) => return refuse(stream, headers, &problem),
+            Err(problem) => return refuse(stream, headers, problem.response()),
+        };
+        if let Some(refusal) = handler.admit(&request) {
+            return refuse(stream, headers, Some(refusal));
+        }
+        request.body = match input.body(&framing) {
+            Ok(body) => body,
+            Err(problem) => return refuse(stream, headers, problem.response()),
         };
         let mut reply = Reply {
             stream,
             headers,
-            head_only: head.method == "HEAD",
-            keep_alive: head.keep_alive,
+            head_only: request.method == "HEAD",
+            keep_alive: framing.keep_alive,
             sent: false,
         };
-        let body = match input.body(&head) {
-            Ok(body) => body,
-            Err(problem) => return refuse(stream, headers, &problem),
-        };
-        let request = Request { method: head.method, path: head.path, headers: head.headers, body };
-        handler(&request, &mut reply);
+        handler.answer(&request, &mut reply);
         if !reply.sent {
             reply.send(failure(500, "the request was not answered"))?;
         }
@@ -181,6 +190,16 @@ enum Problem {
     Gone,
 }
 
+impl Problem {
+    /// What to tell the client, if it is still there.
+    fn response(self) -> Option<Response> {
+        match self {
+            Self::Status(status, message) => Some(failure(status, &message)),
+            Self::Gone => None,
+        }
+    }
+}
+
 impl From<io::Error> for Problem {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -195,11 +214,11 @@ impl From<io::Error> for Problem {
 fn refuse(
     stream: &TcpStream,
     headers: &'static [(&'static str, &'static str)],
-    problem: &Problem,
+    response: Option<Response>,
 ) -> io::Result<()> {
-    let Problem::Status(status, message) = problem else { return Ok(()) };
+    let Some(response) = response else { return Ok(()) };
     let mut reply = Reply { stream, headers, head_only: false, keep_alive: false, sent: false };
-    reply.send(failure(*status, message))?;
+    reply.send(response)?;
     // Closing with unread bytes resets the connection and the client may lose the answer: say that
     // nothing more comes, and read what is on its way for a moment.
     stream.shutdown(Shutdown::Write)?;
@@ -218,11 +237,8 @@ fn failure(status: u16, message: &str) -> Response {
     Response::new(status, "application/json", body.to_string())
 }
 
-/// The beginning of a request.
-struct Head {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
+/// How the body of a request arrives, and what comes after it.
+struct Framing {
     keep_alive: bool,
     length: Length,
     expects_continue: bool,
@@ -241,7 +257,7 @@ struct Input<'c> {
 
 impl Input<'_> {
     /// The next head; `None` at a clean end of the connection.
-    fn head(&mut self) -> Result<Option<Head>, Problem> {
+    fn head(&mut self) -> Result<Option<(Request, Framing)>, Problem> {
         let deadline = Instant::now() + HEAD_TIME;
         loop {
             if let Some(head) = self.parse_head()? {
@@ -264,7 +280,7 @@ impl Input<'_> {
         }
     }
 
-    fn parse_head(&mut self) -> Result<Option<Head>, Problem> {
+    fn parse_head(&mut self) -> Result<Option<(Request, Framing)>, Problem> {
         let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut fields);
         let size = match parsed.parse(&self.buffer) {
@@ -304,19 +320,22 @@ impl Input<'_> {
             return Err(Problem::Status(400, "more than one Host header".to_owned()));
         }
         let target = parsed.path.unwrap_or("/");
-        let head = Head {
-            method: parsed.method.unwrap_or("GET").to_owned(),
-            path: target.split('?').next().unwrap_or("/").to_owned(),
+        let framing = Framing {
             keep_alive: parsed.version == Some(1) && !has("connection", "close"),
             expects_continue: has("expect", "100-continue"),
             length,
+        };
+        let request = Request {
+            method: parsed.method.unwrap_or("GET").to_owned(),
+            path: target.split('?').next().unwrap_or("/").to_owned(),
             headers,
+            body: Vec::new(),
         };
         self.buffer.drain(..size);
-        Ok(Some(head))
+        Ok(Some((request, framing)))
     }
 
-    fn body(&mut self, head: &Head) -> Result<Vec<u8>, Problem> {
+    fn body(&mut self, head: &Framing) -> Result<Vec<u8>, Problem> {
         if let Length::Known(length) = head.length
             && length > BODY_BYTES_MAX
         {
@@ -434,7 +453,8 @@ impl Reply<'_> {
     pub fn stream(&mut self, content_type: &'static str) -> io::Result<()> {
         // A stream may break off, and nothing can follow it then on this connection.
         self.keep_alive = false;
-        let head = self.head(200, content_type, &[]) + "Transfer-Encoding: chunked\r\n\r\n";
+        let fresh = [("Cache-Control", "no-store".to_owned())];
+        let head = self.head(200, content_type, &fresh) + "Transfer-Encoding: chunked\r\n\r\n";
         self.stream.write_all_to(head.as_bytes())
     }
 

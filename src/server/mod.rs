@@ -144,7 +144,6 @@ impl State {
 /// Serves until `stop` is set and one more connection comes in.
 pub fn run(listener: &TcpListener, state: &Arc<State>, stop: &AtomicBool) {
     let state = Arc::clone(state);
-    let handler: Arc<http::Handler> =
-        Arc::new(move |request, reply| routes::answer(&state, request, reply));
+    let handler: Arc<dyn http::Handler> = Arc::new(routes::Routes(state));
     http::serve(listener, HEADERS, &handler, stop);
 }

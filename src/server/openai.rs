@@ -120,7 +120,7 @@ pub fn chat(
         return Err(ApiError::parameter("top_logprobs", "a number", "`logprobs`: true with it"));
     }
     let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
-    let common = Common::read(state, fields, logprobs)?;
+    let common = Common::read(state, engine, fields, logprobs)?;
     let prompt = engine
         .template
         .render(&messages)
@@ -161,7 +161,7 @@ pub fn completion(
             }
         },
     };
-    let common = Common::read(state, fields, logprobs)?;
+    let common = Common::read(state, engine, fields, logprobs)?;
     let echoed = if echo { engine.tokenizer.decode(&prompt, false) } else { Vec::new() };
     let mut dialect = Answer::new(state, engine, &common, Kind::Completion);
     dialect.echo = String::from_utf8_lossy(&echoed).into_owned();
@@ -178,7 +178,12 @@ struct Common {
 
 impl Common {
     /// Reads the rest of the fields, and refuses those that are left.
-    fn read(state: &State, mut f: Fields, logprobs: Option<usize>) -> Result<Self, ApiError> {
+    fn read(
+        state: &State,
+        engine: &Engine,
+        mut f: Fields,
+        logprobs: Option<usize>,
+    ) -> Result<Self, ApiError> {
         f.ignore(IGNORED);
         f.unsupported(UNSUPPORTED)?;
         let only_one = |name: &str, n: Option<i64>| match n {
@@ -217,7 +222,7 @@ impl Common {
         let max_tokens = max_tokens(&mut f)?.unwrap_or(state.config.predict);
         let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(false);
-        let sampling = sampling(&mut f, &state.config.sampling)?;
+        let sampling = sampling(&mut f, &state.config.sampling, engine.tokenizer.len())?;
         f.finish(KNOWN)?;
         let generation =
             Generation { prompt: Vec::new(), sampling, max_tokens, stops, logprobs, ignore_end };
@@ -237,7 +242,7 @@ fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
     Ok(found)
 }
 
-fn sampling(f: &mut Fields, d: &Sampling) -> Result<Sampling, ApiError> {
+fn sampling(f: &mut Fields, d: &Sampling, vocab: usize) -> Result<Sampling, ApiError> {
     let last_n = f.integer("repeat_last_n", -1..=1 << 31)?;
     let seed = f.integer("seed", i64::MIN..=i64::MAX)?;
     Ok(Sampling {
@@ -251,7 +256,7 @@ fn sampling(f: &mut Fields, d: &Sampling) -> Result<Sampling, ApiError> {
         repeat_last_n: last_n.map_or(d.repeat_last_n, |n| usize::try_from(n).ok()),
         presence_penalty: f.float("presence_penalty", -2.0..=2.0)?.unwrap_or(d.presence_penalty),
         frequency_penalty: f.float("frequency_penalty", -2.0..=2.0)?.unwrap_or(d.frequency_penalty),
-        logit_bias: logit_bias(f)?,
+        logit_bias: logit_bias(f, vocab)?,
         // −1 asks for a new seed each time; other negative numbers are seeds like any other.
         seed: match seed {
             None => d.seed,
@@ -262,27 +267,26 @@ fn sampling(f: &mut Fields, d: &Sampling) -> Result<Sampling, ApiError> {
 }
 
 /// `{"42": -100}`, or llama.cpp's `[[42, -100]]`.
-fn logit_bias(f: &mut Fields) -> Result<Vec<(u32, f32)>, ApiError> {
+fn logit_bias(f: &mut Fields, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {
     #[expect(clippy::cast_possible_truncation, reason = "bounded to 100")]
     let bias = |v: &Value| v.as_f64().filter(|b| b.abs() <= 100.0).map(|b| b as f32);
-    let expected = "token ids with numbers from -100 to 100";
+    let expected = format!("token ids below {vocab} with numbers from -100 to 100");
+    let id = |id: u64| u32::try_from(id).ok().filter(|&id| (id as usize) < vocab);
     let read = |v: &Value| match v {
         Value::Object(map) => {
-            map.iter().map(|(id, v)| Some((id.parse().ok()?, bias(v)?))).collect()
+            map.iter().map(|(key, v)| Some((key.parse().ok().and_then(id)?, bias(v)?))).collect()
         }
         Value::Array(pairs) => pairs
             .iter()
             .map(|pair| match pair.as_array()?.as_slice() {
-                [id, Value::Bool(false)] => {
-                    Some((u32::try_from(id.as_u64()?).ok()?, f32::NEG_INFINITY))
-                }
-                [id, v] => Some((u32::try_from(id.as_u64()?).ok()?, bias(v)?)),
+                [token, Value::Bool(false)] => Some((id(token.as_u64()?)?, f32::NEG_INFINITY)),
+                [token, v] => Some((id(token.as_u64()?)?, bias(v)?)),
                 _ => None,
             })
             .collect(),
         _ => None,
     };
-    Ok(f.typed("logit_bias", expected, read)?.unwrap_or_default())
+    Ok(f.typed("logit_bias", &expected, read)?.unwrap_or_default())
 }
 
 /// The conversation.

@@ -2,14 +2,36 @@
 
 use super::error::ApiError;
 use super::guard::Refusal;
-use super::http::{Reply, Request, Response};
+use super::http::{Handler, Reply, Request, Response};
 use super::{Model, State, native, openai};
 use crate::engine::Engine;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
+/// Answers requests about one state.
+pub struct Routes(pub Arc<State>);
+
+impl Handler for Routes {
+    fn admit(&self, request: &Request) -> Option<Response> {
+        check(&self.0, request).err().map(|error| error.response())
+    }
+
+    fn answer(&self, request: &Request, reply: &mut Reply<'_>) {
+        answer(&self.0, request, reply);
+    }
+}
+
+/// Who may ask: known before the body is read.
+fn check(state: &State, request: &Request) -> Result<(), ApiError> {
+    state.guard.check_source(request).map_err(refused)?;
+    let path = request.path.strip_prefix(state.config.prefix.as_str()).unwrap_or(&request.path);
+    let open = matches!(request.method.as_str(), "GET" | "HEAD")
+        && (path == "/health" || path == "/v1/health" || state.page.get(path).is_some());
+    if open { Ok(()) } else { state.guard.check_key(request).map_err(refused) }
+}
+
 /// Answers one request. A panic ends this request only.
-pub fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
+fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| route(state, request, reply)));
     let response = match outcome {
         Ok(Ok(None)) => return,
@@ -28,7 +50,6 @@ fn route(
     request: &Request,
     reply: &mut Reply<'_>,
 ) -> Result<Option<Response>, ApiError> {
-    state.guard.check_source(request).map_err(refused)?;
     let path = request.path.strip_prefix(state.config.prefix.as_str());
     let Some(path) = path.filter(|p| p.is_empty() || p.starts_with('/')) else {
         return Err(ApiError::not_found(&request.path));
@@ -55,7 +76,6 @@ fn route(
         response.headers.push(("Allow", allowed.to_owned()));
         return Ok(Some(response));
     }
-    state.guard.check_key(request).map_err(refused)?;
     if bare == "/render" {
         return native::render(request).map(Some);
     }

@@ -52,7 +52,9 @@ pub enum TokenizerError {
         expected: String,
     },
     /// Arrays that do not fit each other, or ids outside the vocabulary.
-    #[error("metadata `{key}`: found {found}, expected {expected}")]
+    #[error(
+        "metadata `{key}`: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Array {
         /// The metadata key.
         key: &'static str,

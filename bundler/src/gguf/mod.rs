@@ -94,7 +94,9 @@ pub enum GgufError {
         left: usize,
     },
     /// A number outside its limits.
-    #[error("{what} at offset {offset}: found {found}, expected {expected}")]
+    #[error(
+        "{what} at offset {offset}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Value {
         /// What was being read.
         what: String,
@@ -120,7 +122,9 @@ pub enum GgufError {
         left: u64,
     },
     /// A tensor that cannot be.
-    #[error("tensor `{name}`: {found}, expected {expected}")]
+    #[error(
+        "tensor `{name}`: {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Tensor {
         /// Tensor name.
         name: String,
@@ -130,7 +134,9 @@ pub enum GgufError {
         expected: String,
     },
     /// Two tensors claim the same bytes.
-    #[error("tensors `{first}` and `{second}` overlap at offset {offset}")]
+    #[error(
+        "tensors `{first}` and `{second}` overlap at offset {offset}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Overlap {
         /// The tensor that begins first.
         first: String,
@@ -140,7 +146,9 @@ pub enum GgufError {
         offset: usize,
     },
     /// A name used twice.
-    #[error("{what} `{name}` occurs twice")]
+    #[error(
+        "{what} `{name}` occurs twice\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
     Duplicate {
         /// `metadata key` or `tensor`.
         what: &'static str,

@@ -116,7 +116,9 @@ pub enum TailError {
         found: String,
     },
     /// The directory as a whole.
-    #[error("the bundle's directory at byte {offset}: {what}, expected {expected}, found {found}")]
+    #[error(
+        "the bundle's directory at byte {offset}: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Directory {
         /// Where in the file.
         offset: u64,
@@ -128,7 +130,9 @@ pub enum TailError {
         found: u64,
     },
     /// A record of the directory.
-    #[error("the bundle's directory, record {index} at byte {offset}: {what}")]
+    #[error(
+        "the bundle's directory, record {index} at byte {offset}: {what}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Record {
         /// Which, from 0.
         index: usize,
@@ -138,7 +142,9 @@ pub enum TailError {
         what: &'static str,
     },
     /// A name that could lead out of a folder, or that is not one.
-    #[error("entry `{name}`: the name {why}")]
+    #[error(
+        "entry `{name}`: the name {why}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Name {
         /// The name, escaped.
         name: String,
@@ -146,13 +152,17 @@ pub enum TailError {
         why: &'static str,
     },
     /// The same name twice.
-    #[error("entry `{name}` is there twice")]
+    #[error(
+        "entry `{name}` is there twice\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Duplicate {
         /// The name.
         name: String,
     },
     /// A compressed entry.
-    #[error("entry `{name}` is compressed (method {method}); a bundle holds stored entries only")]
+    #[error(
+        "entry `{name}` is compressed (method {method}); a bundle holds stored entries only\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Compressed {
         /// The name.
         name: String,
@@ -160,19 +170,25 @@ pub enum TailError {
         method: u16,
     },
     /// An encrypted entry.
-    #[error("entry `{name}` is encrypted; a bundle holds plain entries only")]
+    #[error(
+        "entry `{name}` is encrypted; a bundle holds plain entries only\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Encrypted {
         /// The name.
         name: String,
     },
     /// Sizes that stand behind the data.
-    #[error("entry `{name}` has a data descriptor; in a bundle the sizes stand before the data")]
+    #[error(
+        "entry `{name}` has a data descriptor; in a bundle the sizes stand before the data\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Descriptor {
         /// The name.
         name: String,
     },
     /// A number that does not fit.
-    #[error("entry `{name}`: {what}, expected {expected}, found {found}")]
+    #[error(
+        "entry `{name}`: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Entry {
         /// The name.
         name: String,
@@ -197,7 +213,9 @@ pub enum TailError {
         found: u32,
     },
     /// A role that does not fit the place.
-    #[error("entry `{name}`: role {role} cannot stand {place}")]
+    #[error(
+        "entry `{name}`: role {role} cannot stand {place}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Role {
         /// The name.
         name: String,
@@ -207,7 +225,9 @@ pub enum TailError {
         place: &'static str,
     },
     /// In one of directory and manifest only.
-    #[error("entry `{name}` is in the {present}, not in the {absent}")]
+    #[error(
+        "entry `{name}` is in the {present}, not in the {absent}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Missing {
         /// The name.
         name: String,
@@ -220,7 +240,9 @@ pub enum TailError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Another file than the one the tail was read from.
-    #[error("the file changed since it was opened")]
+    #[error(
+        "the file changed since it was opened\nhint: the file is damaged, or another program changed it; get it again"
+    )]
     Changed,
 }
 
