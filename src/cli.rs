@@ -236,13 +236,13 @@ pub struct BenchFlags {
     #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Tokens of the prompt
-    #[arg(short = 'p', long = "n-prompt", default_value_t = 512, value_name = "N")]
+    #[arg(short = 'p', long = "n-prompt", default_value_t = 512, value_parser = count, value_name = "N")]
     pub prompt: usize,
     /// Tokens to generate
-    #[arg(short = 'n', long = "n-gen", default_value_t = 64, value_name = "N")]
+    #[arg(short = 'n', long = "n-gen", default_value_t = 64, value_parser = count, value_name = "N")]
     pub generate: usize,
     /// Tokens in the cache before either is measured
-    #[arg(short = 'd', long = "n-depth", default_value_t = 0, value_name = "N")]
+    #[arg(short = 'd', long = "n-depth", default_value_t = 0, value_parser = count, value_name = "N")]
     pub depth: usize,
     /// Threads that compute
     #[arg(short = 't', long, value_name = "N")]
@@ -256,6 +256,12 @@ pub struct BenchFlags {
     /// Instruction set of the kernels
     #[arg(long, hide = true, value_name = "NAME")]
     pub isa: Option<String>,
+}
+
+/// A number of tokens that a benchmark can be about.
+fn count(text: &str) -> Result<usize, String> {
+    const MAX: usize = 1 << 20;
+    text.parse().ok().filter(|n| *n <= MAX).ok_or_else(|| format!("expected 0 to {MAX}"))
 }
 
 /// Multi-letter flags with one dash, as llama.cpp has them.
@@ -329,7 +335,10 @@ pub fn environment_arguments(
         .iter()
         .filter_map(|(name, flag)| {
             let value = variable(name).filter(|v| !v.is_empty())?;
-            Some(((*name).to_owned(), vec![OsString::from(flag), value]))
+            // One argument, so that a value like -5 is not taken for a flag.
+            let mut argument = OsString::from(format!("{flag}="));
+            argument.push(value);
+            Some(((*name).to_owned(), vec![argument]))
         })
         .collect();
     if let Some(address) = variable("OLLAMA_HOST").and_then(|v| v.into_string().ok()) {
@@ -345,7 +354,7 @@ pub fn environment_arguments(
         let mut arguments = Vec::new();
         for (flag, value) in [("--host", Some(host)), ("--port", port)] {
             if let Some(value) = value.filter(|v| !v.is_empty()) {
-                arguments.extend([OsString::from(flag), OsString::from(value)]);
+                arguments.push(OsString::from(format!("{flag}={value}")));
             }
         }
         found.push(("OLLAMA_HOST".to_owned(), arguments));
@@ -400,9 +409,9 @@ mod tests {
                 environment_arguments(&|name| (name == "OLLAMA_HOST").then(|| value.clone()));
             found.into_iter().flat_map(|(_, a)| a).collect::<Vec<_>>()
         };
-        assert_eq!(with("0.0.0.0:11434"), os(&["--host", "0.0.0.0", "--port", "11434"]));
-        assert_eq!(with("http://localhost:1/"), os(&["--host", "localhost", "--port", "1"]));
-        assert_eq!(with(":8081"), os(&["--port", "8081"]));
-        assert_eq!(with("127.0.0.1"), os(&["--host", "127.0.0.1"]));
+        assert_eq!(with("0.0.0.0:11434"), os(&["--host=0.0.0.0", "--port=11434"]));
+        assert_eq!(with("http://localhost:1/"), os(&["--host=localhost", "--port=1"]));
+        assert_eq!(with(":8081"), os(&["--port=8081"]));
+        assert_eq!(with("127.0.0.1"), os(&["--host=127.0.0.1"]));
     }
 }

@@ -6,6 +6,7 @@ use crate::kernels::Isa;
 use crate::sampler::Sampling;
 use candle_core::DType;
 use std::fmt::{Display, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// The port when nobody names one.
@@ -197,7 +198,12 @@ impl Config {
             api_keys,
             alias,
             page,
-            prefix: normal_prefix(&prefix),
+            prefix: normal_prefix(&prefix).ok_or_else(|| ConfigError::Value {
+                name: "api-prefix",
+                origin: r.find(|f| f.server.api_prefix.clone()).map_or(Origin::BuiltIn, |(_, o)| o),
+                found: prefix.clone(),
+                expected: "a path of letters, digits and ._~-".to_owned(),
+            })?,
             browser: !nobrowser,
             sampling,
             prompt: prompt.map(unescape),
@@ -334,6 +340,18 @@ impl Resolver<'_> {
             }
         }
         keys.retain(|k| !k.is_empty());
+        // `--api-key "$UNSET"` must not open the server to everyone.
+        if keys.is_empty()
+            && let Some((_, origin)) = self.find(|f| f.server.api_key.clone())
+        {
+            let expected = "a key".to_owned();
+            return Err(ConfigError::Value {
+                name: "api-key",
+                origin,
+                found: String::new(),
+                expected,
+            });
+        }
         Ok(keys)
     }
 
@@ -349,9 +367,15 @@ impl Resolver<'_> {
             .map_or("(the model's)".to_owned(), |(t, _)| format!("({} bytes)", t.len()));
         let origin = text.as_ref().map_or(Origin::BuiltIn, |(_, o)| o.clone());
         self.row("chat-template", &shown, &origin);
-        match file {
-            Some(path) => read_text("chat-template-file", &path).map(Some),
-            None => Ok(text.map(|(t, _)| t)),
+        if let Some(path) = file {
+            return read_text("chat-template-file", &path).map(Some);
+        }
+        match text {
+            Some((name, origin)) if !name.contains('{') && name != "chatml" => {
+                let expected = "chatml, or a Jinja template".to_owned();
+                Err(ConfigError::Value { name: "chat-template", origin, found: name, expected })
+            }
+            text => Ok(text.map(|(t, _)| t)),
         }
     }
 
@@ -462,17 +486,28 @@ fn at_file(name: &'static str, text: String) -> Result<String, ConfigError> {
 /// When it cannot be read, is too large, or is no UTF-8.
 pub fn read_text(name: &'static str, path: &Path) -> Result<String, ConfigError> {
     let fail = |error: String| ConfigError::File { name, path: path.display().to_string(), error };
-    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
-    if size > TEXT_BYTES_MAX {
-        return Err(fail(format!("found {size} bytes, expected at most {TEXT_BYTES_MAX}")));
+    let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+    let mut text = String::new();
+    // Bounded by what is read, not by what the file system says: a device has no size.
+    let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text);
+    read.map_err(|e| fail(e.to_string()))?;
+    if text.len() as u64 > TEXT_BYTES_MAX {
+        return Err(fail(format!("found more than {TEXT_BYTES_MAX} bytes, expected at most that")));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), ToOwned::to_owned))
 }
 
-fn normal_prefix(prefix: &str) -> String {
+/// `/a/b` without a slash at its end, of letters that no browser rewrites; `None` for others.
+fn normal_prefix(prefix: &str) -> Option<String> {
     let inner = prefix.trim_matches('/');
-    if inner.is_empty() { String::new() } else { format!("/{inner}") }
+    if inner.is_empty() {
+        return Some(String::new());
+    }
+    let plain = |part: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
+        part.bytes().all(known) && part.bytes().any(|b| b != b'.')
+    };
+    inner.split('/').all(plain).then(|| format!("/{inner}"))
 }
 
 /// Backslash escapes of a prompt; others stay as they are.

@@ -31,8 +31,9 @@ fn main() -> ExitCode {
                 ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(USAGE))
             }
             Err(error) => {
-                eprintln!("error: {error:#}");
-                let usage = error.is::<ConfigError>() || error.is::<UsageError>();
+                say(format_args!("error: {error:#}"));
+                let wrong = matches!(error.downcast_ref(), Some(ConfigError::Value { .. }));
+                let usage = wrong || error.is::<UsageError>();
                 if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
             }
         },
@@ -73,17 +74,17 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         (Ok(program), _) => Some(program),
         (Err(error), None) => return Err(error.into()),
         (Err(error), Some(_)) => {
-            eprintln!("warning: {error}");
+            say(format_args!("warning: {error}"));
             None
         }
     };
     let print_config = user.print_config;
     let config = Config::resolve(&layers(program.as_ref(), user)?)?;
+    if !config.quiet {
+        config.warnings.iter().for_each(|w| say(format_args!("warning: {w}")));
+    }
     if print_config {
         return print(&config.listing);
-    }
-    if !config.quiet {
-        config.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
     }
     let weights = || -> anyhow::Result<Option<Vec<Shard>>> {
         match (&config.model, &program) {
@@ -175,27 +176,28 @@ fn serve(
         std::thread::spawn(move || server::run(&listener, &state, &stop))
     };
     if listener.local_addr()?.port() != wanted && wanted != 0 && !quiet {
-        eprintln!("port {wanted} is taken by another program; this is the next free one");
+        say(format_args!("port {wanted} is taken by another program; this is the next free one"));
     }
-    println!("{url}");
+    // A closed stdout is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "{url}");
     let _ = std::io::stdout().flush();
     if browser && has_display() && webbrowser::open(&url).is_err() && !quiet {
-        eprintln!("no browser could be opened; open the address above in one");
+        say(format_args!("no browser could be opened; open the address above in one"));
     }
     match shards {
         None => {
-            eprintln!("{NO_WEIGHTS}");
+            say(format_args!("{NO_WEIGHTS}"));
             state.set_model(Model::Missing(NO_WEIGHTS.to_owned()));
         }
         Some(shards) => match Engine::load(shards, &options) {
             Ok(engine) => {
                 if !quiet {
-                    eprintln!("{}", greeting(&engine, &options));
+                    say(format_args!("{}", greeting(&engine, &options)));
                 }
                 state.set_model(Model::Ready(Arc::new(engine)));
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                say(format_args!("error: {error}"));
                 state.set_model(Model::Failed(error.to_string()));
             }
         },
@@ -208,7 +210,7 @@ fn greeting(engine: &Engine, options: &LoadOptions) -> String {
     let info = &engine.info;
     format!(
         "{}: {:.0} million parameters, context {}, {} threads, {}. Press Ctrl-C to end.",
-        info.name,
+        info.name.escape_debug(),
         info.parameters as f64 / 1e6,
         info.context,
         options.threads,
@@ -275,9 +277,14 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let engine = Engine::load(shards, &LoadOptions { context, ..load_options(&config) })?;
     if !flags.json && std::io::stderr().is_terminal() {
         let isa: Isa = config.isa;
-        eprintln!("{}, {} threads, {isa}", engine.info.name, config.threads);
+        say(format_args!("{}, {} threads, {isa}", engine.info.name, config.threads));
     }
     print(&terminal::bench(&engine, &flags)?)
+}
+
+/// Says something on stderr; that nobody hears it is no error.
+fn say(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints an answer; a closed pipe is a success.

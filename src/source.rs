@@ -65,7 +65,13 @@ impl Program {
     /// # Errors
     /// When it cannot be found or mapped, or its tail is damaged.
     pub fn open() -> Result<Self, SourceError> {
-        Self::at(&std::env::current_exe().map_err(SourceError::Program)?)
+        let path = std::env::current_exe().map_err(SourceError::Program)?;
+        // Linux keeps the running file reachable here even when its name is gone or taken by another.
+        let own = Path::new("/proc/self/exe");
+        if cfg!(target_os = "linux") && own.exists() {
+            return Ok(Self { path, ..Self::at(own)? });
+        }
+        Self::at(&path)
     }
 
     /// Maps a program, or another file that may be a bundle.

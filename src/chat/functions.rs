@@ -1,7 +1,7 @@
 //! What chat templates call beyond Jinja itself, as `transformers` offers it.
 
 use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind, State};
 use serde::Serialize as _;
 use serde_json::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,12 +20,74 @@ impl std::error::Error for Raised {}
 
 /// Adds them to an environment.
 pub(super) fn install(environment: &mut Environment<'_>) {
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(python_method);
+    // No chat template lays text out in columns, and a small number makes these fill the memory.
+    for filter in ["batch", "slice", "format", "center", "urlencode"] {
+        environment.remove_filter(filter);
+    }
+    environment.add_filter("replace", replace);
+    environment.add_filter("indent", indent);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
     environment.add_function("strftime_now", |format: String| strftime(&format, now()));
     environment.add_filter("tojson", to_json);
+}
+
+/// Longest text that a filter or method makes.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+
+/// Methods of Python's strings, lists and dictionaries.
+fn python_method(
+    state: &mut State<'_, '_>,
+    value: &minijinja::Value,
+    method: &str,
+    args: &[minijinja::Value],
+) -> Result<minijinja::Value, Error> {
+    if method == "replace"
+        && let (Some(text), [from, to, ..]) = (value.as_str(), args)
+    {
+        bounded_replace(text, from.as_str().unwrap_or(""), to.as_str().unwrap_or(""))?;
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
+fn replace(text: String, from: String, to: String) -> Result<String, Error> {
+    bounded_replace(&text, &from, &to)?;
+    Ok(text.replace(&from, &to))
+}
+
+/// Refuses a replacement whose result would be too long.
+fn bounded_replace(text: &str, from: &str, to: &str) -> Result<(), Error> {
+    let count = if from.is_empty() { text.len() + 1 } else { text.matches(from).count() };
+    too_long(text.len().saturating_add(count.saturating_mul(to.len())))
+}
+
+/// Every line but the first, or every one, moved right.
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
+fn indent(text: String, width: usize, first: Option<bool>) -> Result<String, Error> {
+    too_long(text.len().saturating_add(text.lines().count().saturating_mul(width)))?;
+    let spaces = " ".repeat(width);
+    let mut out = if first == Some(true) { spaces.clone() } else { String::new() };
+    for (index, line) in text.split('\n').enumerate() {
+        if index > 0 {
+            out.push('\n');
+            if !line.is_empty() {
+                out.push_str(&spaces);
+            }
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
+fn too_long(bytes: usize) -> Result<(), Error> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("a text of {bytes} bytes, expected at most {TEXT_BYTES_MAX}");
+    Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
 /// Python's `json.dumps(value, ensure_ascii=False)`: a space after `:` and `,`, and no HTML escapes.

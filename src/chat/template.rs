@@ -8,11 +8,16 @@ use std::io;
 
 /// What a template may cost: a few hundred thousand steps render the largest conversations; an endless
 /// loop ends in an error.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 1_000_000;
 /// A prompt longer than this fits no context.
 const PROMPT_BYTES_MAX: usize = 64 << 20;
-/// Longest template source.
-const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Longest template source; the longest in use have some twenty kilobytes.
+const SOURCE_BYTES_MAX: usize = 64 << 10;
+/// Stack for compiling and rendering: an expression nested as deeply as that source allows, or a list as
+/// deeply as that fuel allows, is taken apart recursively.
+const STACK_BYTES: usize = 128 << 20;
+/// Longest message of a refusal that is passed on.
+const MESSAGE_CHARS_MAX: usize = 500;
 
 /// What models without a template are given, as the reference does.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
@@ -32,7 +37,7 @@ pub enum TemplateError {
     #[error("chat template: {0}\nhint: give another one with --chat-template FILE")]
     Syntax(String),
     /// It is longer than any template.
-    #[error("chat template: found {0} bytes, expected at most 1048576")]
+    #[error("chat template: found {0} bytes, expected at most 65536")]
     Long(usize),
     /// It says itself that it does not take this conversation.
     #[error("the model's chat template does not accept these messages: {0}")]
@@ -48,7 +53,10 @@ impl ChatTemplate {
     /// # Errors
     /// When it is not a template.
     pub fn new(source: Option<&str>, bos: String, eos: String) -> Result<Self, TemplateError> {
-        let source = source.unwrap_or(CHATML);
+        let source = match source {
+            None | Some("chatml") => CHATML,
+            Some(source) => source,
+        };
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TemplateError::Long(source.len()));
         }
@@ -59,9 +67,11 @@ impl ChatTemplate {
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(100);
         functions::install(&mut environment);
-        environment
-            .add_template_owned("chat", source.to_owned())
-            .map_err(|e| TemplateError::Syntax(describe(&e)))?;
+        with_stack(|| {
+            environment
+                .add_template_owned("chat", source.to_owned())
+                .map_err(|e| TemplateError::Syntax(describe(&e)))
+        })?;
         Ok(Self { environment, source: source.to_owned(), bos, eos })
     }
 
@@ -76,6 +86,10 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the messages, fails, or does not come to an end.
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
+        with_stack(|| self.render_here(messages))
+    }
+
+    fn render_here(&self, messages: &[Message]) -> Result<String, TemplateError> {
         let template = self
             .environment
             .get_template("chat")
@@ -89,14 +103,30 @@ impl ChatTemplate {
         let mut out = Capped(Vec::new());
         match template.render_captured_to(values, &mut out) {
             Ok(_) => Ok(String::from_utf8_lossy(&out.0).into_owned()),
-            Err(e) if refused(&e) => {
-                Err(TemplateError::Refused(e.detail().unwrap_or("").to_owned()))
-            }
+            Err(e) if refused(&e) => Err(TemplateError::Refused(
+                e.detail().unwrap_or("").chars().take(MESSAGE_CHARS_MAX).collect(),
+            )),
             Err(e) => Err(TemplateError::Failed(describe(&e))),
         }
     }
 }
 
+/// Runs `work` on a thread with room for deep recursion.
+fn with_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, TemplateError> + Send,
+) -> Result<T, TemplateError> {
+    let failed = |what: &str| Err(TemplateError::Failed(what.to_owned()));
+    std::thread::scope(|scope| {
+        let thread =
+            std::thread::Builder::new().name("template".to_owned()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread.join().unwrap_or_else(|_| failed("an internal error")),
+            Err(_) => failed("no thread could be started"),
+        }
+    })
+}
+
+/// `raise_exception` is the template's own word.
 fn refused(e: &minijinja::Error) -> bool {
     std::error::Error::source(e).is_some_and(<dyn std::error::Error>::is::<functions::Raised>)
 }
@@ -155,6 +185,31 @@ mod tests {
         assert!(render(flood, &[]).unwrap_err().to_string().contains("longer than"));
         let deep = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
         assert!(render(deep, &[]).is_err());
+    }
+
+    #[test]
+    fn deep_nesting_in_source_and_in_values_does_not_end_the_process() {
+        let list = "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}";
+        let _ = render(list, &[]);
+        for piece in ["+1", ".a", "|upper", " and 1"] {
+            let source = format!("{{{{ 1{} }}}}", piece.repeat(60_000 / piece.len()));
+            let _ = render(&source, &[]);
+        }
+        let _ = render(&format!("{{{{ {}1 }}}}", "not ".repeat(15_000)), &[]);
+    }
+
+    #[test]
+    fn filters_that_multiply_are_bounded() {
+        for source in [
+            "{{ ('x' * 99999)|replace('x', 'y' * 99999) }}",
+            "{{ 'x\\nx'|indent(2000000000) }}",
+            "{{ ('x' * 99999).replace('x', 'y' * 99999) }}",
+            "{{ [1, 2]|batch(99999999999, 'x') }}",
+            "{{ [1, 2]|slice(99999999999) }}",
+            "{{ '%2000000000d'|format(1) }}",
+        ] {
+            assert!(render(source, &[]).is_err(), "{source}");
+        }
     }
 
     #[test]

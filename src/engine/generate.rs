@@ -164,6 +164,10 @@ fn run(
         if request.max_tokens.is_some_and(|max| timings.generated_tokens >= max) {
             break Finish::Length;
         }
+        if !logits.iter().any(|l| l.is_finite()) {
+            let message = "the model's output is no numbers; its weights are damaged";
+            return Err(SessionError::Compute(message.to_owned()));
+        }
         let id = sampler.sample(&logits, session.tokens());
         timings.generated_tokens += 1;
         if is_end(id) && !request.ignore_end {

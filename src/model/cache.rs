@@ -140,9 +140,22 @@ impl KvCache {
 
 impl Layer {
     fn new(shape: &CacheShape, capacity: usize, device: &Device) -> Result<Self> {
-        let k = Tensor::zeros((shape.kv_heads, capacity, shape.key_dim), shape.key_type, device)?;
-        let v =
-            Tensor::zeros((shape.kv_heads, capacity, shape.value_dim), shape.value_type, device)?;
-        Ok(Self { k, v })
+        let room = |dim: usize, dtype: DType| {
+            let shape = (shape.kv_heads, capacity, dim);
+            // Asking first: a failed allocation inside the tensor would end the process.
+            let bytes = shape.0 * shape.1 * shape.2 * dtype.size_in_bytes();
+            let mut probe: Vec<u8> = Vec::new();
+            if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {
+                candle_core::bail!(
+                    "no memory for a context of {capacity} positions; use a smaller --ctx-size"
+                )
+            }
+            drop(probe);
+            Tensor::zeros(shape, dtype, device)
+        };
+        Ok(Self {
+            k: room(shape.key_dim, shape.key_type)?,
+            v: room(shape.value_dim, shape.value_type)?,
+        })
     }
 }

@@ -173,18 +173,22 @@ fn gemma2(r: &Reader<'_>) -> Result<Spec, FileError> {
 
 /// Gemma 3: scaled embeddings, five windowed layers with their own rotary base to one full layer.
 fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
+    /// The 27B model, told by its layers, scales by the width of a head it would have had.
+    const LAYERS_27B: usize = 62;
     const PATTERN: usize = 6;
     const LOCAL_BASE: f32 = 10_000.0;
-    let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
-    #[expect(clippy::cast_precision_loss, reason = "a width of at most thousands")]
-    let d_model = spec.d_model as f32;
-    spec.embedding_scale = d_model.sqrt();
+    let pattern = r.number_or("attention.sliding_window_pattern", PATTERN)?.max(1);
+    let local_base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
+    let mut spec = gemma(r)?;
+    if spec.layers.len() == LAYERS_27B {
+        spec.attention_scale = 1.0 / (spec.d_model as f32 / spec.n_heads as f32).sqrt();
+    }
     spec.logit_softcap = r.softcap("final_logit_softcapping")?;
     let window = r.number_or("attention.sliding_window", 0)?;
     for (index, layer) in spec.layers.iter_mut().enumerate() {
-        if window > 0 && index % PATTERN != PATTERN - 1 {
+        if window > 0 && index % pattern != pattern - 1 {
             layer.window = Some(window);
-            layer.rope_base = LOCAL_BASE;
+            layer.rope_base = local_base;
             layer.rope_scale = 1.0;
         }
     }
@@ -216,6 +220,29 @@ impl Reader<'_> {
 
     fn softcap(&self, name: &str) -> Result<Option<f32>, FileError> {
         Ok(Some(self.float_or(name, 0.0)?).filter(|&cap| cap > 0.0))
+    }
+
+    /// The factor by which positions are stretched: linear scaling, which is what a factor without a
+    /// type means. Other kinds are refused: their answers would be wrong in silence.
+    fn rope_factor(&self) -> Result<f32, FileError> {
+        let refuse = |name: &str, found: String, expected| {
+            Err(FileError::Metadata {
+                key: self.key(name),
+                found: format!("found {found}"),
+                expected,
+            })
+        };
+        let kind = self.file.text(&self.key("rope.scaling.type")).unwrap_or("linear");
+        if !matches!(kind, "none" | "linear") {
+            return refuse("rope.scaling.type", format!("{kind:?}"), "none or linear");
+        }
+        let attention = self.float_or("rope.scaling.attn_factor", 1.0)?;
+        if (attention - 1.0).abs() > f32::EPSILON {
+            return refuse("rope.scaling.attn_factor", attention.to_string(), "1");
+        }
+        let old = self.float_or("rope.scale_linear", 1.0)?;
+        let factor = self.float_or("rope.scaling.factor", old)?;
+        Ok(if kind == "none" || factor <= 0.0 { 1.0 } else { factor })
     }
 
     /// The experts of a mixture, if there are any; `width`: the key of their inner width.
@@ -251,21 +278,12 @@ impl Reader<'_> {
             Some(even) => self.number_or("attention.key_length", even)?,
             None => 0,
         };
-        let scaling = self.key("rope.scaling.type");
-        let linear = match self.file.text(&scaling) {
-            None | Some("none") => false,
-            Some("linear") => true,
-            Some(other) => {
-                let (key, found) = (scaling, format!("found \"{other}\""));
-                return Err(FileError::Metadata { key, found, expected: "none or linear" });
-            }
-        };
-        let factor = self.float_or("rope.scaling.factor", 1.0)?;
+        let factor = self.rope_factor()?;
         let layer = LayerSpec {
             window: None,
             rope: true,
             rope_base: self.float_or("rope.freq_base", 10_000.0)?,
-            rope_scale: if linear && factor > 0.0 { 1.0 / factor } else { 1.0 },
+            rope_scale: 1.0 / factor,
         };
         // Hostile counts end in an error of `check`, not in an allocation here.
         let layers = vec![layer; n_layers.min(LAYERS_MAX + 1)];

@@ -52,12 +52,18 @@ impl Request {
 }
 
 /// Where the answer to one request goes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Reply<'c> {
     stream: &'c TcpStream,
     headers: &'c [(&'static str, &'static str)],
     head_only: bool,
     keep_alive: bool,
+    /// Whether the client knows chunks (HTTP/1.1).
+    chunked: bool,
     sent: bool,
+    /// Bytes that came while the answer was made: the next request, or a stray line break.
+    pending: Vec<u8>,
+    gone: bool,
 }
 
 /// An answer.
@@ -139,7 +145,7 @@ fn turn_away(stream: &TcpStream, headers: &'static [(&'static str, &'static str)
     let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
     let mut response = failure(503, "too many connections; try again later");
     response.headers.push(("Retry-After", "1".to_owned()));
-    let mut reply = Reply { stream, headers, head_only: false, keep_alive: false, sent: false };
+    let mut reply = Reply::refusing(stream, headers);
     let _ = reply.send(response);
 }
 
@@ -170,9 +176,17 @@ fn connection(
             headers,
             head_only: request.method == "HEAD",
             keep_alive: framing.keep_alive,
+            chunked: framing.chunked,
             sent: false,
+            pending: Vec::new(),
+            gone: false,
         };
         handler.answer(&request, &mut reply);
+        // Nobody is there any more to be told.
+        if reply.gone {
+            return Ok(());
+        }
+        input.buffer.append(&mut reply.pending);
         if !reply.sent {
             reply.send(failure(500, "the request was not answered"))?;
         }
@@ -217,7 +231,7 @@ fn refuse(
     response: Option<Response>,
 ) -> io::Result<()> {
     let Some(response) = response else { return Ok(()) };
-    let mut reply = Reply { stream, headers, head_only: false, keep_alive: false, sent: false };
+    let mut reply = Reply::refusing(stream, headers);
     reply.send(response)?;
     // Closing with unread bytes resets the connection and the client may lose the answer: say that
     // nothing more comes, and read what is on its way for a moment.
@@ -240,6 +254,7 @@ fn failure(status: u16, message: &str) -> Response {
 /// How the body of a request arrives, and what comes after it.
 struct Framing {
     keep_alive: bool,
+    chunked: bool,
     length: Length,
     expects_continue: bool,
 }
@@ -320,7 +335,13 @@ impl Input<'_> {
             return Err(Problem::Status(400, "more than one Host header".to_owned()));
         }
         let target = parsed.path.unwrap_or("/");
+        // A proxy's form: the scheme and host are those of `Host`.
+        let target = match target.strip_prefix("http://") {
+            Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+            None => target,
+        };
         let framing = Framing {
+            chunked: parsed.version == Some(1),
             keep_alive: parsed.version == Some(1) && !has("connection", "close"),
             expects_continue: has("expect", "100-continue"),
             length,
@@ -357,8 +378,10 @@ impl Input<'_> {
         loop {
             let line = self.line(deadline)?;
             let size = line.split(';').next().unwrap_or("").trim();
-            let size = usize::from_str_radix(size, 16)
-                .map_err(|_| Problem::Status(400, format!("malformed chunk size {size:?}")))?;
+            let digits = Some(size).filter(|s| s.bytes().all(|b| b.is_ascii_hexdigit()));
+            let size = digits
+                .and_then(|s| usize::from_str_radix(s, 16).ok())
+                .ok_or_else(|| Problem::Status(400, format!("malformed chunk size {size:?}")))?;
             if size > BODY_BYTES_MAX - body.len() {
                 return Err(too_large());
             }
@@ -429,7 +452,7 @@ fn too_large() -> Problem {
     Problem::Status(413, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
 }
 
-impl Reply<'_> {
+impl<'c> Reply<'c> {
     /// Sends a whole answer.
     ///
     /// # Errors
@@ -454,7 +477,8 @@ impl Reply<'_> {
         // A stream may break off, and nothing can follow it then on this connection.
         self.keep_alive = false;
         let fresh = [("Cache-Control", "no-store".to_owned())];
-        let head = self.head(200, content_type, &fresh) + "Transfer-Encoding: chunked\r\n\r\n";
+        let head = self.head(200, content_type, &fresh)
+            + if self.chunked { "Transfer-Encoding: chunked\r\n\r\n" } else { "\r\n" };
         self.stream.write_all_to(head.as_bytes())
     }
 
@@ -465,6 +489,9 @@ impl Reply<'_> {
     pub fn part(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
+        }
+        if !self.chunked {
+            return self.stream.write_all_to(bytes);
         }
         let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
         chunk.extend_from_slice(bytes);
@@ -477,21 +504,53 @@ impl Reply<'_> {
     /// # Errors
     /// When the client has gone.
     pub fn end(&mut self) -> io::Result<()> {
-        self.stream.write_all_to(b"0\r\n\r\n")
+        if self.chunked { self.stream.write_all_to(b"0\r\n\r\n") } else { Ok(()) }
     }
 
-    /// Whether the client has closed the connection.
+    /// Whether the client has closed the connection. Closing only its sending half counts as well: the
+    /// two can't be told apart before a write fails.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        if self.stream.set_nonblocking(true).is_err() {
+    pub fn is_closed(&mut self) -> bool {
+        /// More than this while an answer is made is no pipelining any more.
+        const PENDING_MAX: usize = 64 << 10;
+        if self.gone || self.stream.set_nonblocking(true).is_err() {
+            self.gone = true;
             return true;
         }
-        let closed = match self.stream.peek(&mut [0]) {
-            Ok(0) => true,
-            Ok(_) => false,
-            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        let mut chunk = [0; 4096];
+        let mut stream = self.stream;
+        self.gone = loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => break true,
+                Ok(n) => self.pending.extend_from_slice(&chunk[..n]),
+                Err(e) => break e.kind() != io::ErrorKind::WouldBlock,
+            }
+            if self.pending.len() > PENDING_MAX {
+                break true;
+            }
         };
-        closed || self.stream.set_nonblocking(false).is_err()
+        self.gone |= self.stream.set_nonblocking(false).is_err();
+        self.gone
+    }
+
+    /// Whether an answer was begun.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.sent
+    }
+
+    /// For an answer after which the connection ends.
+    fn refusing(stream: &'c TcpStream, headers: &'c [(&'static str, &'static str)]) -> Self {
+        Self {
+            stream,
+            headers,
+            head_only: false,
+            keep_alive: false,
+            chunked: true,
+            sent: false,
+            pending: Vec::new(),
+            gone: false,
+        }
     }
 
     fn head(
@@ -531,6 +590,7 @@ impl WriteAllTo for TcpStream {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

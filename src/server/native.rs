@@ -8,6 +8,10 @@ use crate::engine::Engine;
 use crate::render::render as render_markdown;
 use serde_json::{Value, json};
 
+/// Longest text to be tokenized for its own sake, and when each token's text is wanted as well.
+const TEXT_MAX: usize = 8 << 20;
+const PIECES_TEXT_MAX: usize = 512 << 10;
+
 /// `GET /health`: 200 when the model answers, 503 before.
 pub fn health(state: &State) -> Result<Response, ApiError> {
     routes::engine(state)?;
@@ -60,6 +64,11 @@ pub fn tokenize(engine: &Engine, request: &Request) -> Result<Response, ApiError
     let parse_special = fields.bool("parse_special")?.unwrap_or(true);
     let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
     fields.finish(&["content", "add_special", "parse_special", "with_pieces"])?;
+    let limit = if with_pieces { PIECES_TEXT_MAX } else { TEXT_MAX };
+    if text.len() > limit {
+        let found = format!("{} bytes", text.len());
+        return Err(ApiError::parameter("content", &found, &format!("at most {limit} bytes")));
+    }
     let ids = engine.tokenizer.encode(&text, add_special, parse_special);
     let piece = |id: u32| {
         let bytes = engine.tokenizer.decode(&[id], true);

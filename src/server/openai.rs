@@ -63,7 +63,6 @@ const IGNORED: &[&str] = &[
     "n_keep",
     "samplers",
     "reasoning_format",
-    "tool_choice",
 ];
 /// Fields that ask for what is not there yet; ignoring them would give a wrong answer in silence.
 const UNSUPPORTED: &[&str] = &[
@@ -125,6 +124,7 @@ pub fn chat(
         .template
         .render(&messages)
         .map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))?;
+    fits(&prompt, engine)?;
     // The template writes the begin token itself if it wants one; two would be one too many.
     let mut ids = engine.tokenizer.encode(&prompt, true, true);
     if let Some(bos) = engine.tokenizer.bos()
@@ -194,8 +194,15 @@ impl Common {
         };
         only_one("n", f.integer("n", 1..=128)?)?;
         only_one("best_of", f.integer("best_of", 1..=128)?)?;
+        if let Some(choice) = f.take("tool_choice")
+            && !matches!(choice.as_str(), Some("none" | "auto"))
+        {
+            return Err(
+                ApiError::bad("`tool_choice` is not supported yet").with_param("tool_choice")
+            );
+        }
         if let Some(format) = f.take("response_format")
-            && format["type"].as_str().is_some_and(|t| t != "text")
+            && format["type"].as_str() != Some("text")
         {
             return Err(ApiError::bad("`response_format` other than text is not supported yet")
                 .with_param("response_format"));
@@ -210,9 +217,17 @@ impl Common {
         let stream = f.bool("stream")?.unwrap_or(false);
         let include_usage = match f.take("stream_options") {
             None => false,
-            Some(Value::Object(options)) => {
-                options.get("include_usage").and_then(Value::as_bool).unwrap_or(false)
-            }
+            Some(Value::Object(options)) => match options.get("include_usage") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(wanted)) => *wanted,
+                Some(other) => {
+                    return Err(ApiError::parameter(
+                        "include_usage",
+                        &show(other),
+                        "true or false",
+                    ));
+                }
+            },
             Some(other) => {
                 return Err(ApiError::parameter("stream_options", &show(&other), "an object"));
             }
@@ -310,6 +325,11 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
             "system, user or assistant",
         ));
     };
+    if v["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
+        return Err(
+            ApiError::bad("`tool_calls` are not supported yet").with_param(&name("tool_calls"))
+        );
+    }
     // `developer` is OpenAI's newer word for `system`; templates know only that.
     let role = if role == "developer" { "system" } else { role };
     if !matches!(role, "system" | "user" | "assistant" | "tool") {
@@ -345,8 +365,30 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
 fn prompt(f: &mut Fields, engine: &Engine) -> Result<Vec<u32>, ApiError> {
     let vocab = engine.tokenizer.len();
     let expected = format!("a string or an array of token ids below {vocab}");
-    let found = f.typed("prompt", &expected, |v| prompt_ids(v, &engine.tokenizer))?;
+    let found = f.typed("prompt", &expected, |v| {
+        match v.as_str().or_else(|| v.as_array()?.first()?.as_str()).map(|text| fits(text, engine))
+        {
+            Some(Err(error)) => Some(Err(error)),
+            _ => prompt_ids(v, &engine.tokenizer).map(Ok),
+        }
+    })?;
+    let found = found.transpose()?;
     found.ok_or_else(|| ApiError::parameter("prompt", "nothing", &expected))
+}
+
+/// Refuses a text that has too many tokens whatever they are: making them of megabytes takes seconds.
+fn fits(text: &str, engine: &Engine) -> Result<(), ApiError> {
+    let least = text.len() / engine.tokenizer.longest();
+    let context = engine.info.context;
+    if least < context {
+        return Ok(());
+    }
+    let message = format!(
+        "the prompt has at least {least} tokens, but the context has room for {context} including the answer\nhint: shorten the conversation, or start with a larger --ctx-size"
+    );
+    Err(ApiError::new(400, "exceed_context_size_error", message)
+        .with("n_prompt_tokens", least)
+        .with("n_ctx", context))
 }
 
 fn prompt_ids(v: &Value, tokenizer: &Tokenizer) -> Option<Vec<u32>> {
@@ -431,7 +473,7 @@ impl<'e> Answer<'e> {
                 "tokens": tokens.iter().map(|t| text(t.id)).collect::<Vec<_>>(),
                 "token_logprobs": tokens.iter().map(|t| t.logprob.map(finite)).collect::<Vec<_>>(),
                 "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
-                "text_offset": [],
+                "text_offset": offsets(tokens.iter().map(|t| text(t.id))),
             });
         }
         let entry = |id: u32, p: f32| json!({ "token": text(id), "logprob": finite(p), "bytes": self.tokenizer.decode(&[id], true) });
@@ -496,6 +538,17 @@ impl Dialect for Answer<'_> {
         answer["timings"] = timings(&outcome.timings);
         answer
     }
+}
+
+/// Where each text begins, in characters from the first.
+fn offsets(texts: impl Iterator<Item = String>) -> Vec<usize> {
+    let mut next = 0;
+    let offset = |t: String| {
+        let start = next;
+        next += t.chars().count();
+        start
+    };
+    texts.map(offset).collect()
 }
 
 fn finish_reason(finish: Finish) -> &'static str {

@@ -45,11 +45,29 @@ impl Page {
             "" => "index.html",
             name => name,
         };
+        let name = &*unescape(name);
         let bytes = self.0.get(name)?;
         let mut response = Response::new(200, content_type(name), bytes.to_vec());
         response.headers.push(("Cache-Control", "no-cache".to_owned()));
         Some(response)
     }
+}
+
+/// Percent escapes of a path as what they stand for; what is no UTF-8 then names no file.
+fn unescape(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
+        let value = hex.and_then(|h| u8::from_str_radix(h, 16).ok());
+        let escaped = value.filter(|_| first == b'%');
+        bytes.push(escaped.unwrap_or(first));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    Cow::Owned(String::from_utf8(bytes).unwrap_or_default())
 }
 
 fn from_bundle(program: &Program) -> HashMap<String, Cow<'static, [u8]>> {
@@ -71,16 +89,21 @@ fn collect(
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let (path, name) = (entry.path(), format!("{prefix}{name}"));
-        if path.is_dir() {
+        if entry.file_type()?.is_dir() {
             collect(&path, &format!("{name}/"), files)?;
             continue;
         }
-        let bytes = std::fs::read(&path)?;
-        let total: usize = files.values().map(|b| b.len()).sum::<usize>() + bytes.len();
+        let metadata = std::fs::symlink_metadata(&path)?;
+        // Links could lead anywhere, and devices and pipes never end.
+        if !metadata.is_file() {
+            continue;
+        }
+        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        let total = files.values().map(|b| b.len()).sum::<usize>().saturating_add(size);
         if files.len() >= FILES_MAX || total > BYTES_MAX {
             return Err(io::Error::other(format!("{}: too large for a page", folder.display())));
         }
-        files.insert(name, Cow::Owned(bytes));
+        files.insert(name, Cow::Owned(std::fs::read(&path)?));
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
         Ok(Ok(None)) => return,
         Ok(Ok(Some(response))) => response,
         Ok(Err(error)) => error.response(),
+        // What was begun can't be followed by another answer.
+        Err(_) if reply.is_sent() => return,
         Err(_) => {
             ApiError::new(500, "server_error", "an internal error; the server goes on").response()
         }
@@ -54,6 +56,12 @@ fn route(
     let Some(path) = path.filter(|p| p.is_empty() || p.starts_with('/')) else {
         return Err(ApiError::not_found(&request.path));
     };
+    // Relative addresses of the page hold only below a slash.
+    if path.is_empty() && !state.config.prefix.is_empty() {
+        let mut response = Response::new(308, "text/plain", "");
+        response.headers.push(("Location", format!("{}/", state.config.prefix)));
+        return Ok(Some(response));
+    }
     // `/v1` may be left out, as with llama.cpp.
     let bare = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path);
     let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How often the socket is looked at for a client that has gone.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long an answer may wait, in all, for a client to take what was sent.
+const BLOCKED_MAX: Duration = Duration::from_secs(20);
 /// How often the block that is being written is drawn again.
 const DRAW: Duration = Duration::from_millis(60);
 
@@ -61,6 +63,9 @@ pub fn answer(
             prompt: request.prompt.len(),
             context,
         }));
+    }
+    if request.prompt.is_empty() {
+        return Err(session_error(&SessionError::Empty));
     }
     let sink = Sink::new(reply);
     let turn = engine.queue.enter(&|| sink.is_wanted());
@@ -171,6 +176,7 @@ struct Sink<'r, 'c> {
     reply: RefCell<&'r mut Reply<'c>>,
     gone: Cell<bool>,
     looked: Cell<Instant>,
+    blocked: Cell<Duration>,
 }
 
 impl<'r, 'c> Sink<'r, 'c> {
@@ -179,13 +185,14 @@ impl<'r, 'c> Sink<'r, 'c> {
             reply: RefCell::new(reply),
             gone: Cell::new(false),
             looked: Cell::new(Instant::now()),
+            blocked: Cell::default(),
         }
     }
 
     fn is_wanted(&self) -> bool {
         if self.looked.get().elapsed() >= LOOK {
             self.looked.set(Instant::now());
-            self.gone.set(self.gone.get() || self.reply.borrow().is_closed());
+            self.gone.set(self.gone.get() || self.reply.borrow_mut().is_closed());
         }
         !self.gone.get()
     }
@@ -204,9 +211,14 @@ impl<'r, 'c> Sink<'r, 'c> {
     }
 
     fn write(&self, write: impl FnOnce(&mut Reply<'c>) -> io::Result<()>) {
-        if !self.gone.get() && write(*self.reply.borrow_mut()).is_err() {
-            self.gone.set(true);
+        if self.gone.get() {
+            return;
         }
+        let start = Instant::now();
+        let failed = write(*self.reply.borrow_mut()).is_err();
+        // A client that reads slowly holds the model from all others: its patience is counted.
+        self.blocked.set(self.blocked.get() + start.elapsed());
+        self.gone.set(failed || self.blocked.get() > BLOCKED_MAX);
     }
 }
 

@@ -55,16 +55,16 @@ pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::
     }
     loop {
         if person {
-            show("> ");
+            show("> ")?;
         }
-        let Some(line) = read_entry(person)? else { break };
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
-        let next = match line.strip_prefix('/') {
-            Some(command) => chat.command(command, interrupt),
-            None => chat.ask(line, interrupt),
+        let Some(entry) = read_entry(person)? else { break };
+        let next = match &entry {
+            Entry::Line(line) if line.trim().is_empty() => continue,
+            Entry::Line(line) => match line.trim().strip_prefix('/') {
+                Some(command) => chat.command(command, interrupt),
+                None => chat.ask(line.trim(), interrupt),
+            },
+            Entry::Quoted(text) => chat.ask(text.trim(), interrupt),
         };
         if next == Next::End {
             break;
@@ -73,24 +73,38 @@ pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::
     Ok(())
 }
 
-/// A line, or the lines between two `"""`; `None` at the end of the input.
-fn read_entry(person: bool) -> io::Result<Option<String>> {
-    let mut input = io::stdin().lock();
-    let mut line = String::new();
-    if input.read_line(&mut line)? == 0 {
-        return Ok(None);
-    }
-    let Some(first) = line.trim_start().strip_prefix("\"\"\"") else { return Ok(Some(line)) };
+/// What was typed.
+enum Entry {
+    /// A line, which may be a command.
+    Line(String),
+    /// What stands between two `"""`, never a command.
+    Quoted(String),
+}
+
+/// The next entry; `None` at the end of the input.
+fn read_entry(person: bool) -> io::Result<Option<Entry>> {
+    let Some(line) = read_line()? else { return Ok(None) };
+    let Some(first) = line.trim_start().strip_prefix("\"\"\"") else {
+        return Ok(Some(Entry::Line(line)));
+    };
     let mut text = first.to_owned();
     while !text.trim_end().ends_with("\"\"\"") {
         if person {
-            show("… ");
+            show("… ")?;
         }
-        if input.read_line(&mut text)? == 0 {
-            return Ok(Some(text));
+        match read_line()? {
+            Some(line) => text.push_str(&line),
+            None => return Ok(Some(Entry::Quoted(text))),
         }
     }
-    Ok(Some(text.trim_end().trim_end_matches("\"\"\"").to_owned()))
+    Ok(Some(Entry::Quoted(text.trim_end().trim_end_matches("\"\"\"").to_owned())))
+}
+
+/// A line with its end; bytes that are no UTF-8 become U+FFFD.
+fn read_line() -> io::Result<Option<String>> {
+    let mut bytes = Vec::new();
+    let count = io::stdin().lock().read_until(b'\n', &mut bytes)?;
+    Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 impl Chat<'_> {
@@ -180,14 +194,14 @@ impl Chat<'_> {
             &mut |event| {
                 if let Event::Text { text, .. } = event {
                     answer.push_str(&text);
-                    open.set(open.get() && show(&text));
+                    open.set(open.get() && show(&text).unwrap_or(false));
                 }
             },
         );
         interrupt.clear();
         match outcome {
             Ok(outcome) => {
-                show("\n");
+                let _ = show("\n");
                 self.last = Some(outcome.timings);
                 if outcome.finish == Finish::Length {
                     eprintln!(
@@ -230,7 +244,10 @@ impl Chat<'_> {
             let parsed = value.parse::<f32>().ok().filter(|x| (low..=high).contains(x));
             parsed.ok_or_else(|| wrong(&format!("a number from {low} to {high}")))
         };
-        let whole = || value.parse::<i64>().map_err(|_| wrong("a whole number"));
+        let whole = || {
+            let parsed = value.parse::<i64>().ok().filter(|n| *n >= -1);
+            parsed.ok_or_else(|| wrong("a whole number from -1 on"))
+        };
         let s = &mut self.config.sampling;
         match name {
             "temperature" | "temp" => s.temperature = number(0.0, 100.0)?,
@@ -301,16 +318,22 @@ impl Chat<'_> {
     }
 
     fn load(&mut self, path: &str) -> Result<(), String> {
-        let text = crate::config::read_text("load", path.as_ref()).map_err(|e| e.to_string())?;
+        let text = read(path, "/load")?;
         self.messages = serde_json::from_str(&text)
             .map_err(|e| format!("/load {path}: {e}; expected a file made by /save"))?;
         Ok(())
     }
 
     fn upload(&mut self, path: &str) -> Result<(), String> {
-        let text = crate::config::read_text("upload", path.as_ref()).map_err(|e| e.to_string())?;
+        let text = read(path, "/upload")?;
         eprintln!("{path}: {} characters, before the next question", text.chars().count());
         self.upload = Some(text);
         Ok(())
     }
+}
+
+/// A text file for a command.
+fn read(path: &str, command: &str) -> Result<String, String> {
+    let read = crate::config::read_text("file", path.as_ref());
+    read.map_err(|e| e.to_string().replacen("--file", command, 1))
 }

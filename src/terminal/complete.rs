@@ -25,6 +25,7 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
         ..Generation::default()
     };
     let open = Cell::new(true);
+    let mut lost = None;
     let outcome = generate(
         &mut engine.session(),
         &engine.tokenizer,
@@ -34,12 +35,18 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
             if let Event::Text { text, .. } = event
                 && open.get()
             {
-                open.set(show(&text));
+                open.set(show(&text).unwrap_or_else(|e| {
+                    lost = Some(e);
+                    false
+                }));
             }
         },
     )?;
+    if let Some(error) = lost {
+        return Err(error).context("writing to stdout");
+    }
     if open.get() {
-        show("\n");
+        show("\n").context("writing to stdout")?;
     }
     if config.verbose {
         let t = outcome.timings;

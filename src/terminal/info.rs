@@ -68,7 +68,7 @@ fn describe_model(out: &mut String, shards: Vec<Shard>) -> anyhow::Result<()> {
     }
     out.push_str("metadata\n");
     for (key, value) in file.metadata() {
-        let _ = writeln!(out, "  {key} = {}", value.describe());
+        let _ = writeln!(out, "  {} = {}", key.escape_debug(), value.describe());
     }
     Ok(())
 }

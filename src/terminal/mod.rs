@@ -17,10 +17,17 @@ pub use verify::verify;
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Writes to stdout at once. `false`: nobody reads any more.
-fn show(text: &str) -> bool {
+/// Writes to stdout at once. `false`: nobody reads any more, which is no failure.
+///
+/// # Errors
+/// When the text is lost for another reason, such as a full disk.
+fn show(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Set by Ctrl-C; whoever generates looks at it.

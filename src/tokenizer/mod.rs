@@ -29,6 +29,7 @@ pub struct Tokenizer {
     ends: Vec<u32>,
     /// Tokens that are matched in the text itself, longest first.
     special: Vec<u32>,
+    longest: usize,
 }
 
 enum Algorithm {
@@ -131,8 +132,13 @@ impl Tokenizer {
                 });
             }
         };
-        let flag = |key: &str, default| {
-            file.get(key).and_then(tealight_bundle::gguf::Value::as_bool).unwrap_or(default)
+        let flag = |key: &'static str, default| match file.get(key) {
+            None => Ok(default),
+            Some(value) => value.as_bool().ok_or_else(|| TokenizerError::Array {
+                key,
+                found: value.describe(),
+                expected: "true or false".to_owned(),
+            }),
         };
         let id = |key| token_id(file, &vocabulary, key);
         // A SentencePiece model begins texts with BOS unless it says otherwise; few BPE models do.
@@ -140,8 +146,8 @@ impl Tokenizer {
             Algorithm::Bpe(bpe) => bpe.adds_bos(),
             Algorithm::Spm(_) => true,
         };
-        let add_bos = flag("tokenizer.ggml.add_bos_token", usual);
-        let add_eos = flag("tokenizer.ggml.add_eos_token", false);
+        let add_bos = flag("tokenizer.ggml.add_bos_token", usual)?;
+        let add_eos = flag("tokenizer.ggml.add_eos_token", false)?;
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
         let mut ends: Vec<u32> =
             [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?]
@@ -152,7 +158,8 @@ impl Tokenizer {
         ends.sort_unstable();
         ends.dedup();
         let special = vocabulary.special();
-        Ok(Self { vocabulary, algorithm, add_bos, add_eos, bos, eos, ends, special })
+        let longest = vocabulary.longest();
+        Ok(Self { vocabulary, algorithm, add_bos, add_eos, bos, eos, ends, special, longest })
     }
 
     /// The ids of `text`. `add_special`: with the begin and end tokens the model asks for;
@@ -236,6 +243,12 @@ impl Tokenizer {
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
         self.bos.filter(|_| self.add_bos)
+    }
+
+    /// Bytes of the longest token: a text has at least its length divided by this many tokens.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Number of tokens.
@@ -330,6 +343,10 @@ fn token_id(
     key: &'static str,
 ) -> Result<Option<u32>, TokenizerError> {
     let Some(value) = file.get(key) else { return Ok(None) };
+    if value.as_f64().is_none() {
+        let (found, expected) = (value.describe(), "a token id".to_owned());
+        return Err(TokenizerError::Array { key, found, expected });
+    }
     // −1 and 2³² − 1 stand for "none" in some files.
     let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX);
     match id {

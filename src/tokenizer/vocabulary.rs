@@ -95,6 +95,12 @@ impl Vocabulary {
         self.texts.len()
     }
 
+    /// Bytes of the longest text.
+    pub(super) fn longest(&self) -> usize {
+        let count = u32::try_from(self.len()).unwrap_or(0);
+        (0..count).map(|id| self.text(id).len()).max().unwrap_or(1).max(1)
+    }
+
     /// Tokens that are matched in a text before the algorithm sees it, longest text first.
     pub(super) fn special(&self) -> Vec<u32> {
         let wanted = |&id: &u32| {
@@ -126,7 +132,10 @@ fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
         6 => Kind::Byte,
         _ => Kind::Normal,
     };
-    let mut kinds: Vec<Kind> = array.numbers(bytes).map(kind).collect();
-    kinds.resize(tokens, Kind::Normal);
+    let kinds: Vec<Kind> = array.numbers(bytes).map(kind).collect();
+    if kinds.len() != tokens {
+        let (found, expected) = (format!("{:?}", array.element), "numbers".to_owned());
+        return Err(TokenizerError::Array { key: KEY, found, expected });
+    }
     Ok(kinds)
 }

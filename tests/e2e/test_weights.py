@@ -194,8 +194,12 @@ HOSTILE = {
 @pytest.mark.parametrize("what", HOSTILE)
 def test_a_hostile_gguf_is_a_clear_error(tmp_path, what):
     path = write(tmp_path, HOSTILE[what])
-    for program, arguments in ((RUNTIME, PROMPT), (RUNTIME, ("info",))):
-        done = run(program, *arguments, "--weights", path, ok=False, timeout=10)
+    for arguments in (PROMPT, ("info",)):
+        done = run(RUNTIME, *arguments, "--weights", path, ok=False, timeout=10)
+        if arguments == ("info",) and done.returncode == 0:
+            # A well-formed file of an architecture that is not known can be described.
+            assert "supported   no: " in done.stdout and "hint" in done.stdout, done.stdout
+            continue
         assert done.returncode == 1
         assert str(path) in done.stderr and "hint" in done.stderr, done.stderr
         assert done.stdout == ""
