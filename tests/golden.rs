@@ -1,6 +1,6 @@
 //! Our tokens and logits against llama.cpp's, on the real models.
 //!
-//! `tests/golden/make.py` makes the vectors and says how; the models are fetched by `make models`.
+//! `tests/golden/make.py` makes the vectors and says how; `make test` fetches the models.
 
 use candle_core::{DType, Device};
 use serde_json::Value;
@@ -75,7 +75,7 @@ impl Loaded {
     fn with_threads(name: &str, threads: usize) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let path = folder("models").join(format!("{name}.gguf"));
-        assert!(path.is_file(), "{} is missing: run `make models`", path.display());
+        assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
         let file = ModelFile::open(source::open(&path).unwrap()).unwrap();
         let compute = Arc::new(Compute::new(Isa::detect(), threads));
         let device = Device::Cpu;

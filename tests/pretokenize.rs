@@ -19,7 +19,7 @@ fn every_pre_tokenizer_gives_the_references_ids() {
     let lines: Vec<&str> = corpus.as_array().unwrap().iter().map(|l| l.as_str().unwrap()).collect();
     assert!(lines.len() >= 5000);
     let path = folder().join("models/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf");
-    assert!(path.is_file(), "{} is missing: run `make models`", path.display());
+    assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
     let file = ModelFile::open(source::open(&path).unwrap()).unwrap();
     let mut wrong = Vec::new();
     for (name, digests) in golden["names"].as_object().unwrap() {

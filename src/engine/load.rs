@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
-use crate::chat::{ChatTemplate, TemplateError};
+use crate::chat::{ChatTemplate, Message, TemplateError};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec,
@@ -181,6 +181,27 @@ impl Engine {
             session: Mutex::new(new_session()?),
             new_session: Box::new(new_session),
         })
+    }
+
+    /// The token ids of a conversation, ending where the model's answer begins.
+    ///
+    /// # Errors
+    /// When the template refuses the messages or fails.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TemplateError> {
+        Ok(self.chat_ids(&self.template.render(messages)?))
+    }
+
+    /// The token ids of a rendered conversation. The template writes the begin token itself if it wants
+    /// one; two would be one too many.
+    #[must_use]
+    pub fn chat_ids(&self, rendered: &str) -> Vec<u32> {
+        let mut ids = self.tokenizer.encode(rendered, true, true);
+        if let Some(bos) = self.tokenizer.bos()
+            && ids.starts_with(&[bos, bos])
+        {
+            ids.remove(0);
+        }
+        ids
     }
 
     /// The session. Take a turn from [`Engine::queue`] first, so that requests come in order.

@@ -125,13 +125,7 @@ pub fn chat(
         .render(&messages)
         .map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))?;
     fits(&prompt, engine)?;
-    // The template writes the begin token itself if it wants one; two would be one too many.
-    let mut ids = engine.tokenizer.encode(&prompt, true, true);
-    if let Some(bos) = engine.tokenizer.bos()
-        && ids.starts_with(&[bos, bos])
-    {
-        ids.remove(0);
-    }
+    let ids = engine.chat_ids(&prompt);
     let dialect = Answer::new(state, engine, &common, Kind::Chat);
     let generation = Generation { prompt: ids, ..common.generation };
     answer(engine, &generation, common.delivery, &dialect, reply)

@@ -162,7 +162,7 @@ impl Chat<'_> {
 
     /// Answers the last message, which is a question.
     fn answer(&mut self, interrupt: &Interrupt) -> Next {
-        let prompt = match self.engine.template.render(&self.messages) {
+        let prompt = match self.engine.chat_prompt(&self.messages) {
             Ok(prompt) => prompt,
             Err(error) => {
                 eprintln!("{error}");
@@ -170,14 +170,8 @@ impl Chat<'_> {
                 return Next::Line;
             }
         };
-        let mut ids = self.engine.tokenizer.encode(&prompt, true, true);
-        if let Some(bos) = self.engine.tokenizer.bos()
-            && ids.starts_with(&[bos, bos])
-        {
-            ids.remove(0);
-        }
         let request = Generation {
-            prompt: ids,
+            prompt,
             sampling: self.config.sampling.clone(),
             max_tokens: self.config.predict,
             stops: self.config.stops.clone(),
