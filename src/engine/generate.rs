@@ -1,6 +1,6 @@
 //! One generation: prompt in, text out piece by piece, until something ends it.
 
-use super::session::{Session, SessionError};
+use super::session::{Progress, Session, SessionError};
 use crate::sampler::{Sampler, Sampling, log_probabilities};
 use crate::text::TextStream;
 use crate::tokenizer::Tokenizer;
@@ -27,14 +27,7 @@ pub struct Generation {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// So many tokens of the prompt are computed.
-    Prompt {
-        /// Computed so far, reused ones included.
-        processed: usize,
-        /// All.
-        total: usize,
-        /// Reused from before.
-        reused: usize,
-    },
+    Prompt(Progress),
     /// Text that may be shown, and the tokens chosen since the last piece.
     Text {
         /// The text; it may be empty when tokens form no whole character yet.
@@ -141,12 +134,7 @@ fn run(
     let mut stream = TextStream::new(&request.stops);
     let mut timings = Timings { prompt_tokens: request.prompt.len(), ..Timings::default() };
     let start = Instant::now();
-    let mut reused = None;
-    let before = session.tokens().iter().zip(&request.prompt).take_while(|(a, b)| a == b).count();
-    let prefilled = session.prefill(&request.prompt, wanted, &mut |processed, total| {
-        let reused = *reused.get_or_insert(before.min(total.saturating_sub(1)));
-        emit(Event::Prompt { processed, total, reused });
-    });
+    let prefilled = session.prefill(&request.prompt, wanted, &mut |p| emit(Event::Prompt(p)));
     let ended = |finish, timings| Outcome { finish, stopped_by_text: false, timings };
     let mut logits = match prefilled {
         Ok((logits, reused)) => {
@@ -309,9 +297,9 @@ mod tests {
         let (mut session, _) = parrot("abcdefghijklmnop", 8);
         let (text, outcome) = play(&mut session, &request("abc"), 999);
         assert_eq!((text.as_str(), outcome.finish), ("defgh", Finish::Length));
-        let error = session.prefill(&[1; 8], &|| true, &mut |_, _| {}).unwrap_err();
+        let error = session.prefill(&[1; 8], &|| true, &mut |_| {}).unwrap_err();
         assert!(matches!(error, SessionError::ContextFull { prompt: 8, context: 8 }));
-        assert!(matches!(session.prefill(&[], &|| true, &mut |_, _| {}), Err(SessionError::Empty)));
+        assert!(matches!(session.prefill(&[], &|| true, &mut |_| {}), Err(SessionError::Empty)));
     }
 
     #[test]

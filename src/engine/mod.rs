@@ -12,4 +12,4 @@ mod session;
 pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
 pub use load::{Engine, LoadError, LoadOptions, ModelInfo};
 pub use queue::{Queue, QueueError, Turn};
-pub use session::{Cancelled, ModelTimeline, Session, SessionError, Timeline};
+pub use session::{ModelTimeline, Progress, Session, SessionError, Timeline};

@@ -63,9 +63,16 @@ pub enum SessionError {
     Compute(String),
 }
 
-/// Marks that a computation was given up because nobody wants it.
+/// How far a prompt is computed, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cancelled;
+pub struct Progress {
+    /// Computed so far, reused ones included.
+    pub processed: usize,
+    /// All.
+    pub total: usize,
+    /// Reused from before.
+    pub reused: usize,
+}
 
 impl Session {
     /// A session with nothing computed; `batch` tokens of a prompt are computed at a time.
@@ -87,7 +94,7 @@ impl Session {
     }
 
     /// Makes the timeline hold `prompt` and returns the logits after it, and how many tokens were there
-    /// already. `progress` is told (computed, total) after each batch.
+    /// already. `progress` is told after each batch.
     ///
     /// # Errors
     /// When it does not fit or was cancelled; what was computed stays for the next time.
@@ -95,7 +102,7 @@ impl Session {
         &mut self,
         prompt: &[u32],
         wanted: &dyn Fn() -> bool,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<(Vec<f32>, usize), SessionError> {
         if prompt.is_empty() {
             return Err(SessionError::Empty);
@@ -114,7 +121,7 @@ impl Session {
         for batch in prompt[reused..].chunks(self.batch) {
             let last = self.tokens.len() + batch.len() == prompt.len();
             logits = self.forward(batch, last, wanted)?;
-            progress(self.tokens.len(), prompt.len());
+            progress(Progress { processed: self.tokens.len(), total: prompt.len(), reused });
         }
         Ok((logits, reused))
     }

@@ -121,11 +121,11 @@ fn streamed(
         request,
         &|| sink.is_wanted(),
         &mut |event| match event {
-            Event::Prompt { processed, total, reused } => {
+            Event::Prompt(p) => {
                 if delivery.progress {
                     let mut chunk = dialect.empty();
                     chunk["prompt_progress"] = json!({
-                        "total": total, "cache": reused, "processed": processed,
+                        "total": p.total, "cache": p.reused, "processed": p.processed,
                         "time_ms": start.elapsed().as_millis() as u64,
                     });
                     sink.event(&chunk);

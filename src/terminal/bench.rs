@@ -70,11 +70,11 @@ fn one(
     };
     let begin = |session: &mut Session| -> anyhow::Result<()> {
         // A first token of its own makes everything after it new.
-        session.prefill(&ids(1, 0), &always, &mut |_, _| {})?;
+        session.prefill(&ids(1, 0), &always, &mut |_| {})?;
         if depth > 0 {
             let mut all = ids(1, 0);
             all.extend(ids(depth, 1));
-            session.prefill(&all, &always, &mut |_, _| {})?;
+            session.prefill(&all, &always, &mut |_| {})?;
         }
         Ok(())
     };
@@ -84,7 +84,7 @@ fn one(
         let mut all = session.tokens().to_vec();
         all.extend(ids(prompt, 2));
         let start = Instant::now();
-        session.prefill(&all, &always, &mut |_, _| {}).context("measuring the prompt")?;
+        session.prefill(&all, &always, &mut |_| {}).context("measuring the prompt")?;
         speeds.0 = Some(prompt as f64 / start.elapsed().as_secs_f64());
     }
     if generate > 0 {
