@@ -168,8 +168,7 @@ impl Config {
         let prompt = r.optional("prompt", |f| f.text.prompt.clone(), |p| format!("{p:?}"));
         let prompt_file = r.optional("file", |f| f.text.file.clone(), |p| p.display().to_string());
         let escape = r.value("escape", |f| f.text.escape.then_some(true), false)?;
-        let system_prompt =
-            r.optional("system-prompt", |f| f.text.system_prompt.clone(), |p| format!("{p:?}"));
+        let system_prompt = r.system_prompt()?;
         let stops = r.value_of(
             "reverse-prompt",
             |f| Some(f.text.reverse_prompt.clone()).filter(|s| !s.is_empty()),
@@ -208,7 +207,7 @@ impl Config {
             sampling,
             prompt: prompt.map(unescape),
             prompt_file,
-            system_prompt: system_prompt.map(|p| at_file("system-prompt", p)).transpose()?,
+            system_prompt,
             stops: stops.into_iter().map(unescape).collect(),
             template,
             verbose,
@@ -353,6 +352,21 @@ impl Resolver<'_> {
             });
         }
         Ok(keys)
+    }
+
+    /// The system prompt. `@FILE` is read for whoever types it; in a bundle it is text like any other,
+    /// or a bundle could put a file of its user's into the prompt.
+    fn system_prompt(&mut self) -> Result<Option<String>, ConfigError> {
+        let Some((text, origin)) = self.find(|f| f.text.system_prompt.clone()) else {
+            self.row("system-prompt", "(none)", &Origin::BuiltIn);
+            return Ok(None);
+        };
+        self.row("system-prompt", &format!("{text:?}"), &origin);
+        if origin == Origin::Bundle {
+            Ok(Some(text))
+        } else {
+            at_file("system-prompt", text).map(Some)
+        }
     }
 
     fn template(&mut self) -> Result<Option<String>, ConfigError> {
@@ -574,6 +588,15 @@ mod tests {
                 Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_bundle_cannot_read_a_file_into_its_system_prompt() {
+        let arguments = ["--system-prompt", "@/etc/hostname"];
+        let config = Config::resolve(&[layer(Origin::Bundle, &arguments)]).unwrap();
+        assert_eq!(config.system_prompt.as_deref(), Some("@/etc/hostname"));
+        let missing = ["--system-prompt", "@/does/not/exist"];
+        assert!(Config::resolve(&[layer(Origin::Flag, &missing)]).is_err());
     }
 
     #[test]

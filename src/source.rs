@@ -69,7 +69,10 @@ impl Program {
         // Linux keeps the running file reachable here even when its name is gone or taken by another.
         let own = Path::new("/proc/self/exe");
         if cfg!(target_os = "linux") && own.exists() {
-            return Ok(Self { path, ..Self::at(own)? });
+            let open = std::fs::File::open(own).map_err(SourceError::Program)?;
+            let file = Arc::new(Mapped::of(&open, &path)?);
+            let tail = read_tail(&file)?;
+            return Ok(Self { path, file, tail });
         }
         Self::at(&path)
     }

@@ -67,9 +67,8 @@ impl Attention {
         rotation: Option<&Rotation>,
     ) -> Result<Tensor> {
         let n = x.dim(0)?;
-        let q = self.heads(compute, &self.q, self.q_norm.as_ref(), x, (n, s.n_heads, s.key_dim))?;
-        let k =
-            self.heads(compute, &self.k, self.k_norm.as_ref(), x, (n, s.n_kv_heads, s.key_dim))?;
+        let q = heads(compute, &self.q, self.q_norm.as_ref(), x, (n, s.n_heads, s.key_dim))?;
+        let k = heads(compute, &self.k, self.k_norm.as_ref(), x, (n, s.n_kv_heads, s.key_dim))?;
         let v = self.v.forward(x)?.reshape((n, s.n_kv_heads, s.value_dim))?;
         let (q, k) = match rotation {
             Some(rotation) => {
@@ -78,7 +77,7 @@ impl Attention {
             None => (q, k),
         };
         let (k, v) = cache.append(self.index, &k, &v)?;
-        let heads = Heads {
+        let shape = Heads {
             heads: s.n_heads,
             kv_heads: s.n_kv_heads,
             key_dim: s.key_dim,
@@ -89,26 +88,24 @@ impl Attention {
             scale: s.attention_scale,
             softcap: s.attention_softcap,
         };
-        self.out.forward(&ops::attention(compute, heads, &q, k, v)?) // (n, d_model)
+        self.out.forward(&ops::attention(compute, shape, &q, k, v)?) // (n, d_model)
     }
+}
 
-    /// Projects and norms: (n, d_model) → (n, heads, dim). A norm as long as a head works on each head,
-    /// a longer one on all of them together.
-    #[expect(clippy::unused_self, reason = "reads as a step of `forward`")]
-    fn heads(
-        &self,
-        compute: &Arc<Compute>,
-        projection: &Linear,
-        norm: Option<&Norm>,
-        x: &Tensor,
-        shape: (usize, usize, usize),
-    ) -> Result<Tensor> {
-        let flat = projection.forward(x)?;
-        match norm {
-            None => flat.reshape(shape),
-            Some(norm) if norm.len() == shape.2 => norm.forward(compute, &flat.reshape(shape)?),
-            Some(norm) => norm.forward(compute, &flat)?.reshape(shape),
-        }
+/// Projects and norms: (n, d_model) → (n, heads, dim). A norm as long as a head works on each head, a
+/// longer one on all of them together.
+fn heads(
+    compute: &Arc<Compute>,
+    projection: &Linear,
+    norm: Option<&Norm>,
+    x: &Tensor,
+    shape: (usize, usize, usize),
+) -> Result<Tensor> {
+    let flat = projection.forward(x)?;
+    match norm {
+        None => flat.reshape(shape),
+        Some(norm) if norm.len() == shape.2 => norm.forward(compute, &flat.reshape(shape)?),
+        Some(norm) => norm.forward(compute, &flat)?.reshape(shape),
     }
 }
 

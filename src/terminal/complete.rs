@@ -2,7 +2,7 @@
 
 use super::{Interrupt, show};
 use crate::config::{Config, read_text};
-use crate::engine::{Engine, Event, Generation, generate};
+use crate::engine::{Engine, Event, Finish, Generation, generate};
 use anyhow::Context as _;
 use std::cell::Cell;
 use std::io::{self, Read as _};
@@ -48,8 +48,11 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
     if open.get() {
         show("\n").context("writing to stdout")?;
     }
+    let t = outcome.timings;
+    if outcome.finish == Finish::Length && config.predict.is_none_or(|n| t.generated_tokens < n) {
+        eprintln!("[cut off: the context of {} tokens is full]", engine.info.context);
+    }
     if config.verbose {
-        let t = outcome.timings;
         eprintln!(
             "prompt {} tokens, {:.1}/s; generated {} tokens, {:.1}/s",
             t.prompt_tokens,

@@ -3,12 +3,12 @@
 //! Every byte is written as one printable character (the alphabet below), words are cut by the
 //! pre-tokenizer, and neighbours are merged in the order of their rank.
 
+use super::chain::Chain;
 use super::pretokenize::PreTokenizer;
 use super::{Kind, TokenizerError, Vocabulary};
 use crate::model::{ModelFile, Strings};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::hash::BuildHasher as _;
 use std::sync::LazyLock;
 
@@ -49,31 +49,10 @@ impl Bpe {
             return;
         }
         let mut chain = Chain::new(word);
-        let mut queue = BinaryHeap::new();
-        let offer = |chain: &Chain<'_>, left: usize, queue: &mut BinaryHeap<_>| {
-            if let Some((a, b)) = chain.pair(left)
-                && let Some(rank) = self.merges.rank(a.as_bytes(), b.as_bytes())
-            {
-                // Lowest rank first, then leftmost; the length tells a stale offer.
-                queue.push(Reverse((rank, left, a.len() + b.len())));
-            }
-        };
-        for left in 0..chain.symbols.len() {
-            offer(&chain, left, &mut queue);
-        }
-        while let Some(Reverse((rank, left, len))) = queue.pop() {
-            let Some((a, b)) = chain.pair(left) else { continue };
-            if a.len() + b.len() != len
-                || self.merges.rank(a.as_bytes(), b.as_bytes()) != Some(rank)
-            {
-                continue;
-            }
-            chain.merge(left);
-            offer(&chain, left, &mut queue);
-            if let Some(before) = chain.symbols[left].before {
-                offer(&chain, before, &mut queue);
-            }
-        }
+        // The lowest rank is merged first.
+        chain.merge_all(|pair| {
+            self.merges.rank(pair.left.as_bytes(), pair.right.as_bytes()).map(Reverse)
+        });
         for symbol in chain.texts() {
             match vocabulary.find(symbol.as_bytes()) {
                 Some(id) => ids.push(id),
@@ -175,68 +154,5 @@ fn split_pair(merge: &[u8]) -> (&[u8], &[u8]) {
     match space {
         Some(at) => (&merge[..at], &merge[at + 1..]),
         None => (merge, &[]),
-    }
-}
-
-/// A text cut into symbols that are merged with their right neighbour.
-pub(super) struct Chain<'t> {
-    text: &'t str,
-    pub(super) symbols: Vec<Symbol>,
-}
-
-/// One symbol: `text[start..end]`, empty once it was merged into its left neighbour.
-pub(super) struct Symbol {
-    start: usize,
-    end: usize,
-    pub(super) before: Option<usize>,
-    after: Option<usize>,
-}
-
-impl<'t> Chain<'t> {
-    /// One symbol a character.
-    pub(super) fn new(text: &'t str) -> Self {
-        let mut symbols: Vec<Symbol> = text
-            .char_indices()
-            .enumerate()
-            .map(|(i, (start, c))| Symbol {
-                start,
-                end: start + c.len_utf8(),
-                before: i.checked_sub(1),
-                after: Some(i + 1),
-            })
-            .collect();
-        if let Some(last) = symbols.last_mut() {
-            last.after = None;
-        }
-        Self { text, symbols }
-    }
-
-    fn text(&self, index: usize) -> &'t str {
-        &self.text[self.symbols[index].start..self.symbols[index].end]
-    }
-
-    /// A symbol and its right neighbour, if both still exist.
-    pub(super) fn pair(&self, left: usize) -> Option<(&'t str, &'t str)> {
-        let right = self.symbols[left].after?;
-        let (a, b) = (self.text(left), self.text(right));
-        (!a.is_empty()).then_some((a, b))
-    }
-
-    /// Merges a symbol with its right neighbour.
-    pub(super) fn merge(&mut self, left: usize) {
-        let Some(right) = self.symbols[left].after else { return };
-        let (end, after) = (self.symbols[right].end, self.symbols[right].after);
-        self.symbols[left].end = end;
-        self.symbols[left].after = after;
-        self.symbols[right].start = end;
-        self.symbols[right].after = None;
-        if let Some(after) = after {
-            self.symbols[after].before = Some(left);
-        }
-    }
-
-    /// The symbols that are left, in order.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &'t str> {
-        (0..self.symbols.len()).map(|i| self.text(i)).filter(|t| !t.is_empty())
     }
 }

@@ -7,6 +7,7 @@
 //! and the merges stay in the mapped file and only hash tables are built at start.
 
 mod bpe;
+mod chain;
 mod pretokenize;
 mod spm;
 mod vocabulary;

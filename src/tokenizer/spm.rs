@@ -3,11 +3,10 @@
 //! Spaces become U+2581, neighbours whose joined text is a token are merged by highest score, and what
 //! is no token in the end is written as byte tokens.
 
-use super::bpe::Chain;
+use super::chain::Chain;
 use super::{Kind, TokenizerError, Vocabulary};
 use crate::model::ModelFile;
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 
 const SPACE: &str = "\u{2581}";
 
@@ -61,32 +60,10 @@ impl Spm {
         escaped.push_str(&text.replace(' ', SPACE));
 
         let mut chain = Chain::new(&escaped);
-        let mut queue = BinaryHeap::new();
-        let offer = |chain: &Chain<'_>, left: usize, queue: &mut BinaryHeap<Offer>| {
-            let Some((a, b)) = chain.pair(left) else { return };
-            // Neighbours are neighbours in the text, so the joined text is a slice of it.
-            let mut joined = String::with_capacity(a.len() + b.len());
-            joined.push_str(a);
-            joined.push_str(b);
-            if let Some(id) = vocabulary.find(joined.as_bytes()) {
-                let score = self.scores[id as usize];
-                queue.push(Offer { score, left, len: joined.len() });
-            }
-        };
-        for left in 0..chain.symbols.len() {
-            offer(&chain, left, &mut queue);
-        }
-        while let Some(Offer { left, len, .. }) = queue.pop() {
-            let Some((a, b)) = chain.pair(left) else { continue };
-            if a.len() + b.len() != len {
-                continue;
-            }
-            chain.merge(left);
-            offer(&chain, left, &mut queue);
-            if let Some(before) = chain.symbols[left].before {
-                offer(&chain, before, &mut queue);
-            }
-        }
+        // The highest score is merged first.
+        chain.merge_all(|pair| {
+            vocabulary.find(pair.joined.as_bytes()).map(|id| Score(self.scores[id as usize]))
+        });
         for symbol in chain.texts() {
             match vocabulary.find(symbol.as_bytes()) {
                 Some(id) => ids.push(id),
@@ -122,29 +99,25 @@ fn byte_token(vocabulary: &Vocabulary, byte: u8) -> Option<u32> {
     vocabulary.find(format!("<0x{byte:02X}>").as_bytes()).or_else(|| vocabulary.find(&[byte]))
 }
 
-/// A possible merge: highest score first, then leftmost.
-struct Offer {
-    score: f32,
-    left: usize,
-    len: usize,
-}
+/// A score in its total order.
+struct Score(f32);
 
-impl Ord for Offer {
+impl Ord for Score {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.score.total_cmp(&other.score).then(other.left.cmp(&self.left))
+        self.0.total_cmp(&other.0)
     }
 }
 
-impl PartialOrd for Offer {
+impl PartialOrd for Score {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Offer {
+impl PartialEq for Score {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Offer {}
+impl Eq for Score {}
