@@ -2,7 +2,8 @@
 
 use super::cache::KvCache;
 use super::norm::Norm;
-use super::ops::{self, Linear, Rotation};
+use super::ops::{self, Linear};
+use super::rope::Rotation;
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
 use crate::kernels::{Compute, Heads};

@@ -3,6 +3,7 @@
 //! Each operation has two bodies: on the CPU a candle custom operation over [`crate::kernels`], elsewhere
 //! candle's own tensor operations, which are slower on a CPU and so only the tests run them there.
 
+use super::rope::Rotation;
 use super::spec::{Experts, Pairs, Rope};
 use crate::kernels::{Act, Cached, Compute, Expert, Heads, Matrix, attend, mixture as mix, route};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
@@ -142,49 +143,6 @@ impl CustomOp2 for RmsNorm {
         }
         let out = self.compute.rms_norm(x, weight, self.eps);
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
-    }
-}
-
-/// Cosines and sines of some positions, (positions, dims / 2).
-pub struct Rotation {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl Rotation {
-    /// Angles of positions `start..start + n`: position · scale · base^(−2i/dims) / factors\[i\].
-    ///
-    /// The power is formed by repeated multiplication in f32, as the reference does, so that the angles
-    /// agree at large positions.
-    ///
-    /// # Errors
-    /// When the device refuses the tensor.
-    #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
-    pub fn new(
-        start: usize,
-        n: usize,
-        dims: usize,
-        (base, scale): (f32, f32),
-        factors: Option<&[f32]>,
-        device: &Device,
-    ) -> Result<Self> {
-        let half = dims / 2;
-        let step = base.powf(-2.0 / dims as f32);
-        let (mut cos, mut sin) = (Vec::with_capacity(n * half), Vec::with_capacity(n * half));
-        for position in start..start + n {
-            let mut theta = position as f32;
-            for i in 0..half {
-                let factor = factors.and_then(|f| f.get(i)).copied().unwrap_or(1.0);
-                let angle = theta / factor * scale;
-                cos.push(angle.cos());
-                sin.push(angle.sin());
-                theta *= step;
-            }
-        }
-        Ok(Self {
-            cos: Tensor::from_vec(cos, (n, half), device)?,
-            sin: Tensor::from_vec(sin, (n, half), device)?,
-        })
     }
 }
 
@@ -455,6 +413,7 @@ fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
 mod tests {
     use super::*;
     use crate::kernels::Isa;
+    use crate::model::spec::Frequencies;
 
     fn tensor(shape: &[usize]) -> Tensor {
         let n = shape.iter().product::<usize>();
@@ -473,8 +432,10 @@ mod tests {
         let x = tensor(&[5, 3, 16]);
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             for dims in [16, 8] {
-                let r = Rotation::new(7, 5, dims, (10_000.0, 0.5), None, &Device::Cpu).unwrap();
-                let rope = Rope { pairs, dims };
+                let rope = Rope { pairs, dims, original_context: 64 };
+                let frequencies =
+                    Frequencies { base: 10_000.0, scale: 0.5, yarn: None, magnitude: 1.5 };
+                let r = Rotation::new(7, 5, rope, frequencies, None, &Device::Cpu).unwrap();
                 close(&rotate(&x, &r, rope).unwrap(), &rotate_portable(&x, &r, rope).unwrap());
             }
         }

@@ -57,12 +57,32 @@ pub struct Spec {
 pub struct LayerSpec {
     /// A query sees only this many positions, itself included.
     pub window: Option<usize>,
-    /// Whether positions enter at all.
-    pub rope: bool,
-    /// Base of the rotary frequencies.
-    pub rope_base: f32,
+    /// How positions turn its queries and keys; `None`: they don't.
+    pub rope: Option<Frequencies>,
+}
+
+/// The frequencies of a rotary embedding, and what stretches them over a longer context.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Frequencies {
+    /// Pair i of n turns by base^(−i/n) for each position.
+    pub base: f32,
     /// Factor of the positions (linear scaling).
-    pub rope_scale: f32,
+    pub scale: f32,
+    /// Which pairs are spared the scaling.
+    pub yarn: Option<Yarn>,
+    /// Factor of the turned elements.
+    pub magnitude: f32,
+}
+
+/// YaRN: pairs that turn often within the original context keep their positions, slow ones are scaled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Yarn {
+    /// How much of its position a pair keeps at most; 1 but for experiments.
+    pub extrapolation: f32,
+    /// Pairs with more turns than this are kept.
+    pub beta_fast: f32,
+    /// Pairs with fewer turns than this are scaled.
+    pub beta_slow: f32,
 }
 
 /// How a mixture of experts chooses.
@@ -96,6 +116,8 @@ pub struct Rope {
     pub pairs: Pairs,
     /// Elements of a head that are rotated; the rest stay.
     pub dims: usize,
+    /// Positions before the context was stretched.
+    pub original_context: usize,
 }
 
 /// Which elements of a head form a rotated pair.

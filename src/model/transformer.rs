@@ -7,8 +7,9 @@ use super::attention::Attention;
 use super::cache::{CacheShape, KvCache};
 use super::ffn::Ffn;
 use super::norm::Norm;
-use super::ops::{Linear, Rotation};
-use super::spec::Spec;
+use super::ops::Linear;
+use super::rope::{Factors, Rotation};
+use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::kernels::{Compute, Matrix, dequantize};
 use candle_core::{DType, Device, Result, Tensor};
@@ -20,7 +21,7 @@ pub struct Model {
     compute: Arc<Compute>,
     device: Device,
     embedding: Matrix,
-    rope_factors: Option<Vec<f32>>,
+    rope_factors: Factors,
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
@@ -65,11 +66,7 @@ impl Model {
         } else {
             Linear::new(compute, embedding.clone(), None, device)?
         };
-        let rope_factors = if weights.has("rope_freqs.weight") {
-            Some(weights.floats("rope_freqs.weight", spec.rope.dims / 2)?)
-        } else {
-            None
-        };
+        let rope_factors = Factors::load(spec.rope, &weights)?;
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
             .collect::<std::result::Result<Vec<_>, _>>()?;
@@ -137,7 +134,7 @@ impl Model {
         }
         cache.reserve(n)?;
         let mut x = self.embed(tokens)?; // (n, d_model)
-        let rotations = self.rotations(cache.len(), n)?;
+        let rotations = self.rotations(cache, n)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
                 return Ok(None);
@@ -177,23 +174,23 @@ impl Model {
     }
 
     /// The angles of each layer's rotary embedding, if it has one; equal ones are shared.
-    fn rotations(&self, start: usize, n: usize) -> Result<Vec<Option<Arc<Rotation>>>> {
-        let mut made: Vec<((f32, f32), Arc<Rotation>)> = Vec::new();
+    fn rotations(&self, cache: &KvCache, n: usize) -> Result<Vec<Option<Arc<Rotation>>>> {
+        let factors = self.rope_factors.of(cache.max());
+        let mut made: Vec<(Frequencies, Arc<Rotation>)> = Vec::new();
         let mut all = Vec::with_capacity(self.layers.len());
         for layer in &self.spec.layers {
-            if !layer.rope {
+            let Some(frequencies) = layer.rope else {
                 all.push(None);
                 continue;
-            }
-            let numbers = (layer.rope_base, layer.rope_scale);
-            if let Some((_, rotation)) = made.iter().find(|(key, _)| *key == numbers) {
+            };
+            if let Some((_, rotation)) = made.iter().find(|(key, _)| *key == frequencies) {
                 all.push(Some(Arc::clone(rotation)));
                 continue;
             }
-            let factors = self.rope_factors.as_deref();
-            let dims = self.spec.rope.dims;
-            let rotation = Arc::new(Rotation::new(start, n, dims, numbers, factors, &self.device)?);
-            made.push((numbers, Arc::clone(&rotation)));
+            let rope = self.spec.rope;
+            let rotation = Rotation::new(cache.len(), n, rope, frequencies, factors, &self.device)?;
+            let rotation = Arc::new(rotation);
+            made.push((frequencies, Arc::clone(&rotation)));
             all.push(Some(rotation));
         }
         Ok(all)

@@ -133,6 +133,10 @@ def models():
     factors = Tiny("llama", "llama-factors", **RMS).build()
     factors.tensors["rope_freqs.weight"] = np.array([1.0, 2.5, 8.0])
     yield factors
+    # Pairs that turn often, seldom and in between within the 40 positions before the stretching.
+    yarn = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 40,
+            "rope__freq_base": 50.0}
+    yield Tiny("llama", "llama-yarn", head=16, layers=2, **RMS, **yarn, rope__scaling__attn_factor=1.1).build()
     yield Tiny("llama", "mixtral", **RMS, expert_count=5, expert_used_count=2).build(moe=(5, 36))
     yield Tiny("qwen2", **RMS, rope__freq_base=1e6).build(qkv_bias=True)
     yield Tiny("qwen2moe", **RMS, expert_count=6, expert_used_count=2, expert_feed_forward_length=20,
@@ -148,8 +152,16 @@ def models():
     yield Tiny("granite", **RMS, embedding_scale=3.0, residual_scale=0.3, logit_scale=2.0, attention__scale=0.2).build()
     yield Tiny("glm4", **RMS).build(norms=POST, qkv_bias=True, ffn="fused")
     yield Tiny("olmo2", **RMS).build(norms=("post_attention_norm", "post_ffw_norm"), qk="all")
+    yield Tiny("olmo2", "olmo3", layers=5, **RMS, **yarn, attention__sliding_window=9).build(
+        norms=("post_attention_norm", "post_ffw_norm"), qk="all")
     yield Tiny("olmoe", kv=4, **RMS, expert_count=6, expert_used_count=3).build(qk="all", moe=(6, 36))
     yield Tiny("phi3", **RMS, rope__scaling__original_context_length=512).build(fused_qkv=True, ffn="fused")
+    for name, original in (("phi3-short", 512), ("phi3-long", 40)):
+        long = Tiny("phi3", name, layers=2, **RMS, rope__scaling__type="longrope", rope__scaling__attn_factor=1.19,
+                    rope__scaling__original_context_length=original).build(fused_qkv=True, ffn="fused")
+        long.tensors["rope_factors_short.weight"] = np.array([1.0, 1.1, 1.3])
+        long.tensors["rope_factors_long.weight"] = np.array([1.2, 3.0, 20.0])
+        yield long
     yield Tiny("smollm3", layers=6, **RMS).build(tied=True)
     yield Tiny("stablelm", **LN, use_parallel_residual=False).build(norm_bias=True, qkv_bias=True)
     yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)

@@ -1,0 +1,252 @@
+//! From a file's metadata to the numbers that nearly all families share.
+//!
+//! Enters: metadata under the architecture's prefix. Leaves: a [`Spec`] for a family to finish, and at
+//! the end a verdict whether its numbers are possible. Knows no architecture by name.
+
+use super::file::{FileError, ModelFile};
+use super::spec::{Experts, Frequencies, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn};
+use crate::kernels::Act;
+
+/// An architecture that is not known, or metadata that makes no sense for it.
+#[derive(Debug, thiserror::Error)]
+pub enum FamilyError {
+    /// No function above knows it.
+    #[error(
+        "architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it"
+    )]
+    Unknown {
+        /// What the file says.
+        found: String,
+        /// What there is.
+        known: String,
+    },
+    /// Numbers that do not fit each other.
+    #[error(
+        "{what}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+    )]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// What it may be.
+        expected: String,
+    },
+    /// Metadata is missing or malformed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Metadata under the architecture's own prefix.
+pub(super) struct Reader<'a> {
+    pub file: &'a ModelFile,
+    pub prefix: &'a str,
+}
+
+impl Reader<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
+    pub fn number(&self, name: &str) -> Result<usize, FileError> {
+        self.file.number(&self.key(name))
+    }
+
+    pub fn number_or(&self, name: &str, default: usize) -> Result<usize, FileError> {
+        self.file.number_or(&self.key(name), default)
+    }
+
+    pub fn float_or(&self, name: &str, default: f32) -> Result<f32, FileError> {
+        self.file.float_or(&self.key(name), default)
+    }
+
+    pub fn softcap(&self, name: &str) -> Result<Option<f32>, FileError> {
+        Ok(Some(self.float_or(name, 0.0)?).filter(|&cap| cap > 0.0))
+    }
+
+    /// The rotary frequencies: their base, and how they are stretched. A factor without a type means
+    /// linear scaling; an unknown type is refused, because its answers would be wrong in silence.
+    pub fn frequencies(&self) -> Result<Frequencies, FileError> {
+        let kind = self.file.text(&self.key("rope.scaling.type")).unwrap_or("linear");
+        if !matches!(kind, "none" | "linear" | "yarn" | "longrope") {
+            return Err(FileError::Metadata {
+                key: self.key("rope.scaling.type"),
+                found: format!("found {kind:?}"),
+                expected: "none, linear, yarn or longrope",
+            });
+        }
+        let old = self.float_or("rope.scale_linear", 1.0)?;
+        let factor = self.float_or("rope.scaling.factor", old)?;
+        let factor = if kind == "none" || factor <= 0.0 { 1.0 } else { factor };
+        let mut frequencies = Frequencies {
+            base: self.float_or("rope.freq_base", 10_000.0)?,
+            scale: 1.0 / factor,
+            yarn: None,
+            magnitude: self.float_or("rope.scaling.attn_factor", 1.0)?,
+        };
+        let extrapolation = self.float_or("rope.scaling.yarn_ext_factor", 1.0)?;
+        if kind == "yarn" && extrapolation > 0.0 {
+            frequencies.yarn = Some(Yarn {
+                extrapolation,
+                beta_fast: self.float_or("rope.scaling.yarn_beta_fast", 32.0)?,
+                beta_slow: self.float_or("rope.scaling.yarn_beta_slow", 1.0)?,
+            });
+            let whole = self.float_or("rope.scaling.yarn_log_multiplier", 0.0)?;
+            frequencies.magnitude *= yarn_magnitude(factor, 1.0);
+            if whole != 0.0 {
+                frequencies.magnitude /= yarn_magnitude(factor, whole);
+            }
+        }
+        Ok(frequencies)
+    }
+
+    /// The experts of a mixture, if there are any; `width`: the key of their inner width.
+    pub fn experts(&self, width: &str, normed: bool) -> Result<Option<Experts>, FileError> {
+        let count = self.number_or("expert_count", 0)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let scale = self.float_or("expert_weights_scale", 0.0)?;
+        Ok(Some(Experts {
+            count,
+            used: self.number("expert_used_count")?,
+            d_ffn: self.number(width)?,
+            normed,
+            scale: if scale == 0.0 { 1.0 } else { scale },
+        }))
+    }
+
+    /// Gives layers the file's window (`default` without one; 0 is none): those that an array names, or
+    /// all but each `every`-th.
+    pub fn windows(&self, spec: &mut Spec, default: usize, every: usize) -> Result<(), FileError> {
+        const NAME: &str = "attention.sliding_window_pattern";
+        let n = spec.layers.len();
+        let windowed: Vec<bool> = if let Some((array, bytes)) = self.file.array(&self.key(NAME)) {
+            let numbers = array.numbers(bytes).map(|x| x != 0.0);
+            array.bools(bytes).chain(numbers).take(n).collect()
+        } else {
+            let every = self.number_or(NAME, every)?;
+            (1..=n).map(|layer| every == 0 || layer % every != 0).collect()
+        };
+        if windowed.len() < n {
+            return Err(FileError::Metadata {
+                key: self.key(NAME),
+                found: format!("found an array of {}", windowed.len()),
+                expected: "a number, or one truth value for each layer",
+            });
+        }
+        let window = self.number_or("attention.sliding_window", default)?;
+        for (layer, windowed) in spec.layers.iter_mut().zip(windowed) {
+            layer.window = Some(window).filter(|&w| windowed && w > 0);
+        }
+        Ok(())
+    }
+
+    /// Layer norms instead of RMS norms.
+    pub fn layer_norm(&self, spec: &mut Spec) -> Result<(), FileError> {
+        spec.norm = NormKind::Layer;
+        spec.norm_eps = self.float_or("attention.layer_norm_epsilon", 1e-5)?;
+        Ok(())
+    }
+
+    /// What nearly all families share: the keys of the GGUF naming scheme and their defaults.
+    #[expect(clippy::cast_precision_loss, reason = "a head size of at most thousands")]
+    pub fn base(&self, pairs: Pairs, act: Act) -> Result<Spec, FileError> {
+        let d_model = self.number("embedding_length")?;
+        let n_heads = self.number("attention.head_count")?;
+        let n_layers = self.number("block_count")?;
+        // No heads end in an error of `check`.
+        let even = d_model.checked_div(n_heads).unwrap_or(0);
+        let key_dim = self.number_or("attention.key_length", even)?;
+        let n_ctx_train = self.number("context_length")?;
+        let rope = Rope {
+            pairs,
+            dims: self.number_or("rope.dimension_count", key_dim)?,
+            original_context: self
+                .number_or("rope.scaling.original_context_length", n_ctx_train)?,
+        };
+        let layer = LayerSpec { window: None, rope: Some(self.frequencies()?) };
+        // Hostile counts end in an error of `check`, not in an allocation here.
+        let layers = vec![layer; n_layers.min(LAYERS_MAX + 1)];
+        Ok(Spec {
+            architecture: self.prefix.to_owned(),
+            d_model,
+            n_vocab: self
+                .file
+                .tensor("token_embd.weight")
+                .map_or(0, |t| t.dims.get(1).copied().unwrap_or(0)),
+            n_ctx_train,
+            n_heads,
+            n_kv_heads: self.number_or("attention.head_count_kv", n_heads)?,
+            key_dim,
+            value_dim: self.number_or("attention.value_length", even)?,
+            d_ffn: self.number_or("feed_forward_length", d_model)?,
+            norm: NormKind::Rms,
+            norm_eps: self.float_or("attention.layer_norm_rms_epsilon", 1e-5)?,
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            attention_scale: 1.0 / (key_dim as f32).sqrt(),
+            attention_softcap: None,
+            logit_softcap: None,
+            rope,
+            act,
+            experts: None,
+            layers,
+        })
+    }
+}
+
+/// How much YaRN enlarges the turned elements for a context stretched by `factor`.
+fn yarn_magnitude(factor: f32, multiplier: f32) -> f32 {
+    if factor > 1.0 { 0.1 * multiplier * factor.ln() + 1.0 } else { 1.0 }
+}
+
+const LAYERS_MAX: usize = 1 << 10;
+
+/// Refuses numbers that no model has, before anything is computed or allocated from them.
+pub(super) fn check(spec: &Spec) -> Result<(), FamilyError> {
+    let bounds: [(&'static str, usize, usize); 9] = [
+        ("block_count", spec.layers.len(), LAYERS_MAX),
+        ("embedding_length", spec.d_model, 1 << 20),
+        ("attention.head_count", spec.n_heads, 1 << 14),
+        ("attention.head_count_kv", spec.n_kv_heads, spec.n_heads),
+        ("attention.key_length", spec.key_dim, 1 << 14),
+        ("attention.value_length", spec.value_dim, 1 << 14),
+        ("feed_forward_length", spec.d_ffn, 1 << 24),
+        ("context_length", spec.n_ctx_train, 1 << 30),
+        ("rows of `token_embd.weight`", spec.n_vocab, 1 << 24),
+    ];
+    for (what, found, max) in bounds {
+        if !(1..=max).contains(&found) {
+            return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
+        }
+    }
+    if let Some(experts) = spec.experts {
+        let bounds = [
+            ("expert_count", experts.count, 1 << 12),
+            ("expert_used_count", experts.used, experts.count),
+            ("expert_feed_forward_length", experts.d_ffn, 1 << 24),
+        ];
+        for (what, found, max) in bounds {
+            if !(1..=max).contains(&found) {
+                return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
+            }
+        }
+    }
+    if !spec.n_heads.is_multiple_of(spec.n_kv_heads) {
+        return Err(FamilyError::Number {
+            what: "attention.head_count_kv",
+            found: spec.n_kv_heads,
+            expected: format!("a divisor of head_count {}", spec.n_heads),
+        });
+    }
+    if spec.rope.dims > spec.key_dim || !spec.rope.dims.is_multiple_of(2) {
+        return Err(FamilyError::Number {
+            what: "rope.dimension_count",
+            found: spec.rope.dims,
+            expected: format!("an even number up to key_length {}", spec.key_dim),
+        });
+    }
+    Ok(())
+}

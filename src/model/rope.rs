@@ -1,0 +1,123 @@
+//! Rotary position embedding: from positions to the angles by which heads are turned.
+//!
+//! Enters: positions and a layer's [`Frequencies`]. Leaves: [`Rotation`], for [`super::ops::rotate`].
+//! Knows nothing of heads.
+
+use super::spec::{Frequencies, Rope, Yarn};
+use super::weights::{Weights, WeightsError};
+use candle_core::{Device, Result, Tensor};
+
+/// Cosines and sines of some positions, (positions, dims / 2), times the magnitude.
+pub struct Rotation {
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
+}
+
+impl Rotation {
+    /// Angles of positions `start..start + n`: position · scale · base^(−2i/dims) / factors\[i\].
+    ///
+    /// The power is formed by repeated multiplication in f32, as the reference does, so that the angles
+    /// agree at large positions.
+    ///
+    /// # Errors
+    /// When the device refuses the tensor.
+    #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
+    pub fn new(
+        start: usize,
+        n: usize,
+        rope: Rope,
+        frequencies: Frequencies,
+        factors: Option<&[f32]>,
+        device: &Device,
+    ) -> Result<Self> {
+        let half = rope.dims / 2;
+        let Frequencies { base, scale, yarn, magnitude } = frequencies;
+        let kept: Vec<f32> = match yarn {
+            Some(yarn) => kept_by_yarn(yarn, rope, base),
+            None => vec![0.0; half],
+        };
+        let step = base.powf(-2.0 / rope.dims as f32);
+        let (mut cos, mut sin) = (Vec::with_capacity(n * half), Vec::with_capacity(n * half));
+        for position in start..start + n {
+            let mut theta = position as f32;
+            for (i, kept) in kept.iter().enumerate() {
+                let full = theta / factors.and_then(|f| f.get(i)).copied().unwrap_or(1.0);
+                let angle = full * scale * (1.0 - kept) + full * kept;
+                cos.push(angle.cos() * magnitude);
+                sin.push(angle.sin() * magnitude);
+                theta *= step;
+            }
+        }
+        Ok(Self {
+            cos: Tensor::from_vec(cos, (n, half), device)?,
+            sin: Tensor::from_vec(sin, (n, half), device)?,
+        })
+    }
+}
+
+/// How much of its unscaled angle each pair keeps: pairs that turn more than `beta_fast` times within
+/// the original context all of it, those that turn less than `beta_slow` times nothing (YaRN, Peng and
+/// others, 2023, section 3.2; the boundaries are rounded outwards to whole pairs).
+#[expect(clippy::cast_precision_loss, reason = "a head has at most thousands of elements")]
+fn kept_by_yarn(yarn: Yarn, rope: Rope, base: f32) -> Vec<f32> {
+    let dims = rope.dims as f32;
+    // The pair that makes so many turns within the original context.
+    let pair = |turns: f32| {
+        let wavelength = rope.original_context as f32 / (turns * 2.0 * std::f32::consts::PI);
+        dims * wavelength.ln() / (2.0 * base.ln())
+    };
+    let low = pair(yarn.beta_fast).floor().max(0.0);
+    let high = pair(yarn.beta_slow).ceil().min(dims - 1.0);
+    let ramp = |i: usize| 1.0 - ((i as f32 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
+    (0..rope.dims / 2).map(|i| ramp(i) * yarn.extrapolation).collect()
+}
+
+/// Divisors of the frequencies that a file brings as tensors.
+pub struct Factors {
+    always: Option<Vec<f32>>,
+    short: Option<Vec<f32>>,
+    long: Option<Vec<f32>>,
+    original_context: usize,
+}
+
+impl Factors {
+    /// The tensors `rope_freqs` (Llama 3) and `rope_factors_short` and `_long` (LongRoPE), as far as
+    /// they are there.
+    ///
+    /// # Errors
+    /// When one has another length than the pairs of a head.
+    pub fn load(rope: Rope, w: &Weights<'_>) -> std::result::Result<Self, WeightsError> {
+        let factors = |name: &str| w.has(name).then(|| w.floats(name, rope.dims / 2)).transpose();
+        Ok(Self {
+            always: factors("rope_freqs.weight")?,
+            short: factors("rope_factors_short.weight")?,
+            long: factors("rope_factors_long.weight")?,
+            original_context: rope.original_context,
+        })
+    }
+
+    /// Those for a timeline of at most `context` positions. All its positions use the same ones, or its
+    /// early keys would not fit its late queries.
+    #[must_use]
+    pub fn of(&self, context: usize) -> Option<&[f32]> {
+        let by_length = if context > self.original_context { &self.long } else { &self.short };
+        self.always.as_ref().or(by_length.as_ref()).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec::Pairs;
+
+    #[test]
+    fn yarn_keeps_fast_pairs_and_scales_slow_ones() {
+        let rope = Rope { pairs: Pairs::Halves, dims: 64, original_context: 4096 };
+        let yarn = Yarn { extrapolation: 1.0, beta_fast: 32.0, beta_slow: 1.0 };
+        let kept = kept_by_yarn(yarn, rope, 10_000.0);
+        assert_eq!((kept.len(), kept[0], kept[31]), (32, 1.0, 0.0));
+        assert!(kept.windows(2).all(|w| w[0] >= w[1]));
+        // 4096 / 2π positions a turn: pair 22.5 of 32 turns once, pair 10.5 turns 32 times.
+        assert!(kept[10] > 0.99 && kept[11] < 1.0 && kept[22] > 0.0 && kept[23] < 0.01, "{kept:?}");
+    }
+}
