@@ -45,9 +45,17 @@ pub struct Heads {
     pub softcap: Option<f32>,
 }
 
-/// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions.
+/// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions. `sinks`
+/// are a score for each head that takes weight and mixes nothing in.
 #[must_use]
-pub fn attend(compute: &Compute, h: Heads, q: &[f32], k: Cached<'_>, v: Cached<'_>) -> Vec<f32> {
+pub fn attend(
+    compute: &Compute,
+    h: Heads,
+    sinks: Option<&[f32]>,
+    q: &[f32],
+    k: Cached<'_>,
+    v: Cached<'_>,
+) -> Vec<f32> {
     let n = q.len() / (h.heads * h.key_dim);
     let mut out = vec![0.0; n * h.heads * h.value_dim];
     let shared = Shared::new(&mut out);
@@ -66,7 +74,8 @@ pub fn attend(compute: &Compute, h: Heads, q: &[f32], k: Cached<'_>, v: Cached<'
             scores.resize(end - start, 0.0);
             let elements = keys.start * h.key_dim..keys.end * h.key_dim;
             compute.scores(q, k.slice(elements), h.scale, &mut scores);
-            let weights = compute.softmax(&mut scores, h.softcap);
+            let sink = sinks.map(|sinks| sinks[head]);
+            let weights = compute.softmax(&mut scores, h.softcap, sink);
             let elements = keys.start * h.value_dim..keys.end * h.value_dim;
             // Each query head owns its slice of the result.
             let out = shared.slice(index * h.value_dim..(index + 1) * h.value_dim);
@@ -104,18 +113,23 @@ impl Compute {
     }
 
     /// Softmax in place; returns the weights.
-    fn softmax<'s>(&self, scores: &'s mut [f32], softcap: Option<f32>) -> &'s [f32] {
+    fn softmax<'s>(
+        &self,
+        scores: &'s mut [f32],
+        softcap: Option<f32>,
+        sink: Option<f32>,
+    ) -> &'s [f32] {
         if let Some(cap) = softcap {
             scores.iter_mut().for_each(|s| *s = cap * (*s / cap).tanh());
         }
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let max = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
         let sum = match self.isa.level() {
             Level::Scalar => scalar::exp_sum(scores, max),
             // SAFETY: every other level includes AVX2, and exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { x86_float::exp_sum(scores, max) },
         };
-        let factor = 1.0 / sum;
+        let factor = 1.0 / (sum + sink.map_or(0.0, |sink| (sink - max).exp()));
         scores.iter_mut().for_each(|s| *s *= factor);
         scores
     }

@@ -79,6 +79,16 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// gate · sigmoid(1.702 gate) · (up + 1) with the gate at most 7 and up within ±7, as gpt-oss has it.
+#[inline]
+#[must_use]
+pub fn swiglu_oai(gate: f32, up: f32) -> f32 {
+    const ALPHA: f32 = 1.702;
+    const LIMIT: f32 = 7.0;
+    let gate = gate.min(LIMIT);
+    gate / (1.0 + exp(-ALPHA * gate)) * (up.clamp(-LIMIT, LIMIT) + 1.0)
+}
+
 /// GELU in its tanh form.
 #[inline]
 #[must_use]

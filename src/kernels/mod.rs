@@ -21,9 +21,9 @@ mod x86_float;
 
 pub use attention::{Cached, Heads, attend};
 pub use blocks::dequantize;
-pub use float::{gelu_tanh, silu};
+pub use float::{gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
-pub use moe::{Choice, Expert, mixture, route};
+pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
 
 use activations::{Activations, Form};
@@ -165,7 +165,7 @@ impl Compute {
         out
     }
 
-    /// `act(gate) · up`, element by element.
+    /// `act(gate) · up`, element by element ([`swiglu_oai`] changes `up` as well).
     #[must_use]
     pub fn gate_up(&self, act: Act, gate: &[f32], up: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; gate.len().min(up.len())];
@@ -175,8 +175,9 @@ impl Compute {
             // Ranges of different parts do not overlap.
             let out = shared.slice(range);
             match act {
-                Act::Silu => self.gate_up_part(silu, gate, up, out),
-                Act::GeluTanh => self.gate_up_part(gelu_tanh, gate, up, out),
+                Act::Silu => self.gate_up_part(|g, u| silu(g) * u, gate, up, out),
+                Act::GeluTanh => self.gate_up_part(|g, u| gelu_tanh(g) * u, gate, up, out),
+                Act::SwigluOai => self.gate_up_part(swiglu_oai, gate, up, out),
             }
         });
         out
@@ -231,11 +232,17 @@ impl Compute {
     }
 
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
-    fn gate_up_part(&self, act: impl Fn(f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    fn gate_up_part(
+        &self,
+        act: impl Fn(f32, f32) -> f32,
+        gate: &[f32],
+        up: &[f32],
+        out: &mut [f32],
+    ) {
         match self.isa.level() {
             Level::Scalar => {
                 for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = act(gate) * up;
+                    *out = act(gate, up);
                 }
             }
             // SAFETY: every other level includes AVX2, and exists only where the processor has it.
@@ -252,6 +259,8 @@ pub enum Act {
     Silu,
     /// GELU, tanh form.
     GeluTanh,
+    /// gpt-oss's clamped variant of SwiGLU.
+    SwigluOai,
 }
 
 fn out_len(a: &[f32], b: &[f32]) -> usize {

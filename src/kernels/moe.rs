@@ -4,16 +4,26 @@
 //! Rows are gathered by expert, so that an expert's weights are read once for all its rows.
 
 use super::{Act, Compute, Matrix};
+use std::ops::Range;
 
-/// The three matrices of one expert.
+/// The three layers of one expert.
 #[derive(Debug, Clone)]
 pub struct Expert {
     /// d_model → d_ffn.
-    pub gate: Matrix,
+    pub gate: Biased,
     /// d_model → d_ffn.
-    pub up: Matrix,
+    pub up: Biased,
     /// d_ffn → d_model.
-    pub down: Matrix,
+    pub down: Biased,
+}
+
+/// A matrix, and what is added to its products.
+#[derive(Debug, Clone)]
+pub struct Biased {
+    /// The matrix.
+    pub matrix: Matrix,
+    /// One element for each of its rows.
+    pub bias: Option<Vec<f32>>,
 }
 
 /// A row's choice of an expert.
@@ -25,6 +35,15 @@ pub struct Choice {
     pub weight: f32,
 }
 
+/// Where a choice's weight enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weigh {
+    /// It is a factor of what the expert gets.
+    Inputs,
+    /// It is a factor of what the expert gives.
+    Outputs,
+}
+
 /// The weighted sums of the chosen experts' outputs: (n, d_model) → (n, d_model). `choices` holds as
 /// many for each row.
 #[must_use]
@@ -32,6 +51,7 @@ pub fn mixture(
     compute: &Compute,
     experts: &[Expert],
     act: Act,
+    weigh: Weigh,
     x: &[f32],
     choices: &[Vec<Choice>],
 ) -> Vec<f32> {
@@ -48,53 +68,44 @@ pub fn mixture(
         if rows.is_empty() {
             continue;
         }
-        let gathered: Vec<f32> =
-            rows.iter().flat_map(|&(row, _)| &x[row * d..(row + 1) * d]).copied().collect();
-        let gate = compute.matmul(&expert.gate, &gathered);
-        let up = compute.matmul(&expert.up, &gathered);
-        let result = compute.matmul(&expert.down, &compute.gate_up(act, &gate, &up));
+        let gathered: Vec<f32> = match weigh {
+            Weigh::Outputs => {
+                rows.iter().flat_map(|&(row, _)| &x[row * d..(row + 1) * d]).copied().collect()
+            }
+            Weigh::Inputs => rows
+                .iter()
+                .flat_map(|&(row, weight)| {
+                    x[row * d..(row + 1) * d].iter().map(move |x| x * weight)
+                })
+                .collect(),
+        };
+        let gate = expert.gate.matmul(compute, &gathered);
+        let up = expert.up.matmul(compute, &gathered);
+        let result = expert.down.matmul(compute, &compute.gate_up(act, &gate, &up));
         for (&(row, weight), result) in rows.iter().zip(result.chunks_exact(d)) {
             let out = &mut out[row * d..(row + 1) * d];
+            let weight = if weigh == Weigh::Outputs { weight } else { 1.0 };
             out.iter_mut().zip(result).for_each(|(o, r)| *o += weight * r);
         }
     }
     out
 }
 
-/// The `count` best experts of each row of `scores`, (n, experts), weighed by the softmax over all;
-/// `normed`: over the chosen only. Equal scores choose the lower index.
-#[must_use]
-pub fn route(
-    scores: &[f32],
-    experts: usize,
-    count: usize,
-    normed: bool,
-    scale: f32,
-) -> Vec<Vec<Choice>> {
-    let row = |scores: &[f32]| {
-        let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f32> = scores.iter().map(|s| (s - max).exp()).collect();
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-        order.truncate(count);
-        let total: f32 =
-            if normed { order.iter().map(|&i| weights[i]).sum() } else { weights.iter().sum() };
-        order.iter().map(|&i| Choice { expert: i, weight: scale * weights[i] / total }).collect()
-    };
-    scores.chunks_exact(experts).map(row).collect()
-}
+impl Biased {
+    /// Some of the rows.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        let bias = self.bias.as_ref().map(|bias| bias[rows.clone()].to_vec());
+        Self { matrix: self.matrix.part(rows), bias }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn weights_are_of_all_or_of_the_chosen() {
-        let scores = [1.0_f32.ln(), 2.0_f32.ln(), 5.0_f32.ln(), 2.0_f32.ln()];
-        let all = &route(&scores, 4, 2, false, 1.0)[0];
-        assert_eq!((all[0].expert, all[1].expert), (2, 1));
-        assert!((all[0].weight - 0.5).abs() < 1e-6 && (all[1].weight - 0.2).abs() < 1e-6);
-        let chosen = &route(&scores, 4, 2, true, 2.0)[0];
-        assert!((chosen[0].weight - 10.0 / 7.0).abs() < 1e-6);
+    fn matmul(&self, compute: &Compute, x: &[f32]) -> Vec<f32> {
+        let mut out = compute.matmul(&self.matrix, x);
+        if let Some(bias) = &self.bias {
+            for row in out.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+            }
+        }
+        out
     }
 }

@@ -133,14 +133,17 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
     let k = inputs(h.kv_heads * h.capacity * h.key_dim);
     let v = inputs(h.kv_heads * h.capacity * h.value_dim);
     let halves = |x: &[f32]| x.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>();
-    for (window, softcap) in [(None, None), (Some(7), None), (None, Some(3.0))] {
+    let sinks: &[f32] = &[0.5, 9.0, -9.0, 2.0];
+    for (window, softcap, sinks) in
+        [(None, None, None), (Some(7), None, Some(sinks)), (None, Some(3.0), None)]
+    {
         let h = Heads { window, softcap, ..h };
-        let expected = plain_attention(&h, &q, &k, &v);
+        let expected = plain_attention(&h, sinks, &q, &k, &v);
         for isa in Isa::available() {
             let c = Compute::new(isa, 2);
             let (kh, vh) = (halves(&k), halves(&v));
-            let f32s = attend(&c, h, &q, Cached::F32(&k), Cached::F32(&v));
-            let f16s = attend(&c, h, &q, Cached::F16(&kh), Cached::F16(&vh));
+            let f32s = attend(&c, h, sinks, &q, Cached::F32(&k), Cached::F32(&v));
+            let f16s = attend(&c, h, sinks, &q, Cached::F16(&kh), Cached::F16(&vh));
             for (i, e) in expected.iter().enumerate() {
                 assert!((f64::from(f32s[i]) - e).abs() < 1e-5, "{isa} {window:?} {i}");
                 assert!((f64::from(f16s[i]) - e).abs() < 2e-3, "{isa} {window:?} {i}");
@@ -149,7 +152,7 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
     }
 }
 
-fn plain_attention(h: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
+fn plain_attention(h: &Heads, sinks: Option<&[f32]>, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
     let mut out = Vec::new();
     for (index, q) in q.chunks(h.key_dim).enumerate() {
         let (position, head) = (index / h.heads, index % h.heads);
@@ -164,8 +167,9 @@ fn plain_attention(h: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
                 h.softcap.map_or(s, |c| f64::from(c) * (s / f64::from(c)).tanh())
             })
             .collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+        let sink = sinks.map(|sinks| f64::from(sinks[head]));
+        let max = scores.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().copied().chain(sink).map(|s| (s - max).exp()).sum();
         for d in 0..h.value_dim {
             out.push(
                 (start..end)
@@ -184,10 +188,15 @@ fn plain_attention(h: &Heads, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
 fn gate_up_is_the_activation_times_the_other_half() {
     let (gate, up) = (inputs(1000), inputs(1000));
     for isa in Isa::available() {
-        for (act, f) in [(Act::Silu, silu as fn(f32) -> f32), (Act::GeluTanh, gelu_tanh)] {
+        for act in [Act::Silu, Act::GeluTanh, Act::SwigluOai] {
             let out = Compute::new(isa, 2).gate_up(act, &gate, &up);
             for i in 0..1000 {
-                assert!((out[i] - f(gate[i]) * up[i]).abs() < 1e-6);
+                let expected = match act {
+                    Act::Silu => silu(gate[i]) * up[i],
+                    Act::GeluTanh => gelu_tanh(gate[i]) * up[i],
+                    Act::SwigluOai => swiglu_oai(gate[i], up[i]),
+                };
+                assert!((out[i] - expected).abs() < 1e-6);
             }
         }
     }

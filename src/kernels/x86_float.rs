@@ -51,14 +51,14 @@ pub unsafe fn exp_sum(x: &mut [f32], max: f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// `out[i] = act(gate[i]) · up[i]`.
+/// `out[i] = act(gate[i], up[i])`.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn gate_up(act: impl Fn(f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub unsafe fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = act(gate) * up;
+        *out = act(gate, up);
     }
 }
 

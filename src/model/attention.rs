@@ -18,6 +18,7 @@ pub struct Attention {
     v: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
+    sinks: Option<Arc<Vec<f32>>>,
     out: Linear,
 }
 
@@ -44,6 +45,8 @@ impl Attention {
                 w.linear(&name("attn_v"), v_rows, d)?,
             ]
         };
+        let sinks = name("attn_sinks.weight");
+        let sinks = w.has(&sinks).then(|| w.floats(&sinks, s.n_heads)).transpose()?;
         Ok(Self {
             index,
             q,
@@ -51,6 +54,7 @@ impl Attention {
             v,
             q_norm: head_norm(s, w, &name("attn_q_norm"), q_rows)?,
             k_norm: head_norm(s, w, &name("attn_k_norm"), k_rows)?,
+            sinks: sinks.map(Arc::new),
             out: w.linear(&name("attn_output"), d, s.n_heads * s.value_dim)?,
         })
     }
@@ -89,7 +93,8 @@ impl Attention {
             scale: s.attention_scale,
             softcap: s.attention_softcap,
         };
-        self.out.forward(&ops::attention(compute, shape, &q, k, v)?) // (n, d_model)
+        let mixed = ops::attention(compute, shape, self.sinks.as_ref(), &q, k, v)?;
+        self.out.forward(&mixed) // (n, d_model)
     }
 }
 

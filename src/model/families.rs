@@ -16,6 +16,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gemma2", gemma2),
     ("gemma3", gemma3),
     ("glm4", glm4),
+    ("gpt-oss", gpt_oss),
     ("granite", granite),
     ("llama", llama),
     ("olmo2", olmo2),
@@ -86,6 +87,16 @@ fn qwen2moe(r: &Reader<'_>) -> Result<Spec, FileError> {
 fn qwen3moe(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
     spec.experts = r.experts("expert_feed_forward_length", true)?;
+    Ok(spec)
+}
+
+/// gpt-oss: experts with biases, attention sinks, and a window in every other layer.
+fn gpt_oss(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 2;
+    let mut spec = r.base(Pairs::Halves, Act::SwigluOai)?;
+    spec.experts = r.experts("expert_feed_forward_length", true)?;
+    spec.ffn_norm = "post_attention_norm";
+    r.windows(&mut spec, 0, PATTERN)?;
     Ok(spec)
 }
 

@@ -1,9 +1,9 @@
 //! The feed-forward half of a layer: gated, plain, or a mixture of experts.
 
-use super::ops::{self, Linear};
-use super::spec::{Experts, Spec};
+use super::ops::{self, ExpertPool, Linear};
+use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
-use crate::kernels::{Compute, Expert};
+use crate::kernels::Compute;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
@@ -22,10 +22,8 @@ pub enum Ffn {
     Moe {
         /// d_model → number of experts.
         router: Linear,
-        /// The experts.
-        experts: Arc<Vec<Expert>>,
-        /// How they are chosen and weighed.
-        rule: Experts,
+        /// The experts and how they are chosen.
+        pool: Arc<ExpertPool>,
         /// A layer for every token beside them, and what scales it.
         shared: Option<(Gated, Option<Linear>)>,
     },
@@ -51,15 +49,12 @@ impl Ffn {
         let name = |part: &str| format!("blk.{index}.{part}");
         let (d, ffn) = (s.d_model, s.d_ffn);
         if let Some(rule) = s.experts.filter(|_| w.has(&name("ffn_gate_inp.weight"))) {
-            let experts = w.experts(
-                [&name("ffn_gate_exps"), &name("ffn_up_exps"), &name("ffn_down_exps")],
-                rule.count,
-                (d, rule.d_ffn),
-            )?;
+            let bias = name("exp_probs_b.bias");
+            let bias = w.has(&bias).then(|| w.floats(&bias, rule.count)).transpose()?;
+            let experts = w.experts(&name, rule.count, (d, rule.d_ffn))?;
             return Ok(Self::Moe {
                 router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
-                experts: Arc::new(experts),
-                rule,
+                pool: Arc::new(ExpertPool { experts, rule, bias }),
                 shared: Self::shared(w, &name, d)?,
             });
         }
@@ -107,9 +102,9 @@ impl Ffn {
                 let ones = hidden.ones_like()?;
                 down.forward(&ops::gate_up(compute, s.act, &hidden, &ones)?)
             }
-            Self::Moe { router, experts, rule, shared } => {
+            Self::Moe { router, pool, shared } => {
                 let scores = router.forward(x)?; // (n, experts)
-                let mixed = ops::mixture(compute, experts, *rule, s.act, x, &scores)?;
+                let mixed = ops::mixture(compute, pool, s.act, x, &scores)?;
                 let Some((layer, scale)) = shared else { return Ok(mixed) };
                 let all = layer.forward(s, compute, x)?;
                 let all = match scale {

@@ -4,8 +4,8 @@
 //! the end a verdict whether its numbers are possible. Knows no architecture by name.
 
 use super::file::{FileError, ModelFile};
-use super::spec::{Experts, Frequencies, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn};
-use crate::kernels::Act;
+use super::spec::{Experts, Frequencies, Gating, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn};
+use crate::kernels::{Act, Weigh};
 
 /// An architecture that is not known, or metadata that makes no sense for it.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,8 @@ impl Reader<'_> {
         Ok(frequencies)
     }
 
-    /// The experts of a mixture, if there are any; `width`: the key of their inner width.
+    /// The experts of a mixture, if there are any; `width`: the key of their inner width. Weights are of
+    /// the softmax; `normed`: made to sum to 1.
     pub fn experts(&self, width: &str, normed: bool) -> Result<Option<Experts>, FileError> {
         let count = self.number_or("expert_count", 0)?;
         if count == 0 {
@@ -111,8 +112,11 @@ impl Reader<'_> {
             count,
             used: self.number("expert_used_count")?,
             d_ffn: self.number(width)?,
+            gating: Gating::Softmax,
+            groups: None,
             normed,
             scale: if scale == 0.0 { 1.0 } else { scale },
+            weigh: Weigh::Outputs,
         }))
     }
 
@@ -191,6 +195,7 @@ impl Reader<'_> {
             logit_softcap: None,
             rope,
             act,
+            ffn_norm: "ffn_norm",
             experts: None,
             layers,
         })

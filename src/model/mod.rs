@@ -12,6 +12,7 @@ mod metadata;
 mod norm;
 mod ops;
 mod rope;
+mod router;
 mod spec;
 mod strings;
 mod transformer;
@@ -21,7 +22,9 @@ pub use cache::{CacheShape, KvCache};
 pub use families::{names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
 pub use metadata::FamilyError;
-pub use spec::{Experts, Frequencies, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn};
+pub use spec::{
+    Experts, Frequencies, Gating, Groups, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn,
+};
 pub use strings::Strings;
 pub use transformer::{Model, Wanted};
 pub use weights::{Weights, WeightsError};

@@ -4,8 +4,9 @@
 //! candle's own tensor operations, which are slower on a CPU and so only the tests run them there.
 
 use super::rope::Rotation;
+use super::router::route;
 use super::spec::{Experts, Pairs, Rope};
-use crate::kernels::{Act, Cached, Compute, Expert, Heads, Matrix, attend, mixture as mix, route};
+use crate::kernels::{Act, Cached, Compute, Expert, Heads, Matrix, attend, mixture as mix};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Device, Layout, Module, Result, Shape,
@@ -226,11 +227,19 @@ pub fn gate_up(compute: &Arc<Compute>, act: Act, gate: &Tensor, up: &Tensor) -> 
     if gate.device().is_cpu() {
         return gate.apply_op2_no_bwd(up, &GateUp { compute: Arc::clone(compute), act });
     }
-    let activated = match act {
-        Act::Silu => candle_nn::ops::silu(gate)?,
-        Act::GeluTanh => gate.gelu()?,
-    };
-    activated.mul(up)
+    gate_up_portable(act, gate, up)
+}
+
+fn gate_up_portable(act: Act, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    match act {
+        Act::Silu => candle_nn::ops::silu(gate)?.mul(up),
+        Act::GeluTanh => gate.gelu()?.mul(up),
+        Act::SwigluOai => {
+            let gate = gate.minimum(7.0)?;
+            let sigmoid = candle_nn::ops::sigmoid(&(&gate * 1.702)?)?;
+            gate.mul(&sigmoid)?.mul(&(up.clamp(-7.0, 7.0)? + 1.0)?)
+        }
+    }
 }
 
 struct GateUp {
@@ -266,20 +275,28 @@ impl CustomOp2 for GateUp {
 /// When the shapes do not fit, or the tensors are not on the CPU.
 pub fn mixture(
     compute: &Arc<Compute>,
-    experts: &Arc<Vec<Expert>>,
-    rule: Experts,
+    pool: &Arc<ExpertPool>,
     act: Act,
     x: &Tensor,
     scores: &Tensor,
 ) -> Result<Tensor> {
-    let (compute, experts) = (Arc::clone(compute), Arc::clone(experts));
-    x.apply_op2_no_bwd(scores, &Mixture { compute, experts, rule, act })
+    let (compute, pool) = (Arc::clone(compute), Arc::clone(pool));
+    x.apply_op2_no_bwd(scores, &Mixture { compute, pool, act })
+}
+
+/// The experts of a layer and how they are chosen.
+pub struct ExpertPool {
+    /// The experts.
+    pub experts: Vec<Expert>,
+    /// How they are chosen and weighed.
+    pub rule: Experts,
+    /// Added to their merits for the choice.
+    pub bias: Option<Vec<f32>>,
 }
 
 struct Mixture {
     compute: Arc<Compute>,
-    experts: Arc<Vec<Expert>>,
-    rule: Experts,
+    pool: Arc<ExpertPool>,
     act: Act,
 }
 
@@ -296,35 +313,44 @@ impl CustomOp2 for Mixture {
         scores_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, scores) = (floats(x, x_layout)?, floats(scores, scores_layout)?);
-        let rule = self.rule;
+        let ExpertPool { experts, rule, bias } = &*self.pool;
         let n = x_layout.shape().dim(0)?;
         if scores.len() != n * rule.count {
             bail!("{} scores for {n} rows and {} experts", scores.len(), rule.count)
         }
-        let choices = route(scores, rule.count, rule.used, rule.normed, rule.scale);
-        let out = mix(&self.compute, &self.experts, self.act, x, &choices);
+        let choices = route(rule, scores, bias.as_deref());
+        let out = mix(&self.compute, experts, self.act, rule.weigh, x, &choices);
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 }
 
 /// Attention of `q`, (n, heads, key_dim), over the cache, (kv_heads, capacity, dim): (n, heads · value_dim).
+/// `sinks` are a score for each head that takes weight and mixes nothing in.
 ///
 /// # Errors
 /// When the shapes do not fit.
 pub fn attention(
     compute: &Arc<Compute>,
     heads: Heads,
+    sinks: Option<&Arc<Vec<f32>>>,
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
 ) -> Result<Tensor> {
     if q.device().is_cpu() {
-        return q.apply_op3_no_bwd(k, v, &Attention { compute: Arc::clone(compute), heads });
+        let (compute, sinks) = (Arc::clone(compute), sinks.cloned());
+        return q.apply_op3_no_bwd(k, v, &Attention { compute, heads, sinks });
     }
-    attention_portable(heads, q, k, v)
+    attention_portable(heads, sinks.map(|sinks| sinks.as_slice()), q, k, v)
 }
 
-fn attention_portable(h: Heads, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+fn attention_portable(
+    h: Heads,
+    sinks: Option<&[f32]>,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+) -> Result<Tensor> {
     let n = q.dim(0)?;
     let total = h.past + n;
     let group = h.heads / h.kv_heads;
@@ -347,7 +373,17 @@ fn attention_portable(h: Heads, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Te
         .flat_map(|i| (0..total).map(move |j| if visible(i, j) { 0.0 } else { f32::NEG_INFINITY }))
         .collect();
     let mask = Tensor::from_vec(mask, (1, n, total), q.device())?;
-    let weights = candle_nn::ops::softmax_last_dim(&scores.broadcast_add(&mask)?)?;
+    let scores = scores.broadcast_add(&mask)?; // (heads, n, total)
+    let weights = match sinks {
+        None => candle_nn::ops::softmax_last_dim(&scores)?,
+        Some(sinks) => {
+            // One more column, which is left away again.
+            let column = Tensor::from_slice(sinks, (h.heads, 1, 1), q.device())?;
+            let column = column.expand((h.heads, n, 1))?.contiguous()?;
+            let all = candle_nn::ops::softmax_last_dim(&Tensor::cat(&[&scores, &column], 2)?)?;
+            all.narrow(2, 0, total)?.contiguous()?
+        }
+    };
     let out = weights.matmul(&spread(v, h.value_dim)?)?;
     out.transpose(0, 1)?.reshape((n, h.heads * h.value_dim))
 }
@@ -355,6 +391,7 @@ fn attention_portable(h: Heads, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Te
 struct Attention {
     compute: Arc<Compute>,
     heads: Heads,
+    sinks: Option<Arc<Vec<f32>>>,
 }
 
 impl CustomOp3 for Attention {
@@ -381,7 +418,8 @@ impl CustomOp3 for Attention {
             bail!("attention {h:?} on {:?} {:?}", q_layout.shape(), k_layout.shape())
         }
         let q = floats(q, q_layout)?;
-        let out = attend(&self.compute, h, q, cached(k, k_layout)?, cached(v, v_layout)?);
+        let sinks = self.sinks.as_ref().map(|sinks| sinks.as_slice());
+        let out = attend(&self.compute, h, sinks, q, cached(k, k_layout)?, cached(v, v_layout)?);
         Ok((CpuStorage::F32(out), (n, h.heads * h.value_dim).into()))
     }
 }
@@ -442,6 +480,16 @@ mod tests {
     }
 
     #[test]
+    fn the_cpu_activations_are_those_of_tensor_operations() {
+        let compute = Arc::new(Compute::new(Isa::detect(), 2));
+        let (gate, up) = ((tensor(&[4, 60]) * 7.0).unwrap(), (tensor(&[4, 60]) * 8.0).unwrap());
+        for act in [Act::Silu, Act::GeluTanh, Act::SwigluOai] {
+            let portable = gate_up_portable(act, &gate, &up).unwrap();
+            close(&gate_up(&compute, act, &gate, &up).unwrap(), &portable);
+        }
+    }
+
+    #[test]
     fn the_cpu_attention_is_the_one_of_tensor_operations() {
         let compute = Arc::new(Compute::new(Isa::detect(), 2));
         let h = Heads {
@@ -456,12 +504,13 @@ mod tests {
             softcap: None,
         };
         let (q, k, v) = (tensor(&[6, 4, 16]), tensor(&[2, 20, 16]), tensor(&[2, 20, 16]));
+        let sinks = Arc::new(vec![0.5, 3.0, -3.0, 1.0]);
         for (window, softcap) in [(None, None), (Some(4), None), (Some(4), Some(2.0))] {
-            let h = Heads { window, softcap, ..h };
-            close(
-                &attention(&compute, h, &q, &k, &v).unwrap(),
-                &attention_portable(h, &q, &k, &v).unwrap(),
-            );
+            for sinks in [None, Some(&sinks)] {
+                let h = Heads { window, softcap, ..h };
+                let portable = attention_portable(h, sinks.map(|s| s.as_slice()), &q, &k, &v);
+                close(&attention(&compute, h, sinks, &q, &k, &v).unwrap(), &portable.unwrap());
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Metadata decides numbers, the presence of a tensor decides which weights there are, and the enums
 //! here decide mathematics. [`super::families`] makes a [`Spec`]; [`super::Model`] runs it.
 
-use crate::kernels::Act;
+use crate::kernels::{Act, Weigh};
 
 /// The shape and the mathematics of a model.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Spec {
     pub rope: Rope,
     /// Activation of the feed-forward layers.
     pub act: Act,
+    /// What the norm before the feed-forward half is called.
+    pub ffn_norm: &'static str,
     /// The experts of its mixtures, if it has any.
     pub experts: Option<Experts>,
     /// What differs between layers; its length is the number of layers.
@@ -94,10 +96,34 @@ pub struct Experts {
     pub used: usize,
     /// Elements between the two halves of an expert.
     pub d_ffn: usize,
+    /// What makes weights out of the router's scores.
+    pub gating: Gating,
+    /// If some: only experts of the best groups are chosen.
+    pub groups: Option<Groups>,
     /// Whether the weights of the chosen ones are made to sum to 1.
     pub normed: bool,
     /// Factor of the weights.
     pub scale: f32,
+    /// Where the weights enter.
+    pub weigh: Weigh,
+}
+
+/// What makes weights out of a router's scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gating {
+    /// The softmax over all experts.
+    Softmax,
+    /// The sigmoid of each.
+    Sigmoid,
+}
+
+/// Groups of neighbouring experts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// How many there are.
+    pub count: usize,
+    /// How many are used for a token.
+    pub used: usize,
 }
 
 /// The norm of a family.

@@ -229,11 +229,17 @@ impl Model {
 impl Layer {
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
         let norm = |part: &str| Norm::load_if(s, w, &format!("blk.{index}.{part}"), s.d_model);
+        // Some files call the norm before the feed-forward half after the attention it follows.
+        let after_attention = "post_attention_norm";
         Ok(Self {
             attention_norm: norm("attn_norm")?,
             attention: Attention::load(s, w, index)?,
-            post_attention_norm: norm("post_attention_norm")?,
-            ffn_norm: norm("ffn_norm")?,
+            post_attention_norm: if s.ffn_norm == after_attention {
+                None
+            } else {
+                norm(after_attention)?
+            },
+            ffn_norm: norm(s.ffn_norm)?,
             ffn: Ffn::load(s, w, index)?,
             post_ffn_norm: norm("post_ffw_norm")?,
         })

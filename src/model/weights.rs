@@ -4,7 +4,7 @@
 
 use super::file::{FileError, ModelFile};
 use super::ops::Linear;
-use crate::kernels::{Compute, Expert, Matrix, dequantize};
+use crate::kernels::{Biased, Compute, Expert, Matrix, dequantize};
 use candle_core::{Device, Tensor};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -99,25 +99,54 @@ impl<'a> Weights<'a> {
         parts.try_into().map_err(|_| candle_core::Error::Msg("parts".to_owned()).into())
     }
 
-    /// The experts of a mixture: gate, up and down, each (input, output, count).
+    /// The experts `{gate,up,down}_exps` of a layer, each (input, output, count); gate and up may lie in
+    /// one. `name` makes a tensor's name.
     ///
     /// # Errors
     /// When one is missing or has another shape.
     pub fn experts(
         &self,
-        [gate, up, down]: [&str; 3],
+        name: &dyn Fn(&str) -> String,
         count: usize,
         (d_model, d_ffn): (usize, usize),
     ) -> Result<Vec<Expert>, WeightsError> {
-        let stack = |name: &str, rows: usize, columns: usize| {
-            let name = format!("{name}.weight");
-            self.claimed.borrow_mut().insert(name.clone());
-            self.file.matrices(&name, count, rows, columns)
+        let fused = name("ffn_gate_up_exps");
+        let (gates, ups) = if self.has(&format!("{fused}.weight")) {
+            let both = self.stack(&fused, count, 2 * d_ffn, d_model)?;
+            both.iter().map(|b| (b.part(0..d_ffn), b.part(d_ffn..2 * d_ffn))).unzip()
+        } else {
+            (
+                self.stack(&name("ffn_gate_exps"), count, d_ffn, d_model)?,
+                self.stack(&name("ffn_up_exps"), count, d_ffn, d_model)?,
+            )
         };
-        let (gates, ups) = (stack(gate, d_ffn, d_model)?, stack(up, d_ffn, d_model)?);
-        let downs = stack(down, d_model, d_ffn)?;
+        let downs = self.stack(&name("ffn_down_exps"), count, d_model, d_ffn)?;
         let all = gates.into_iter().zip(ups).zip(downs);
         Ok(all.map(|((gate, up), down)| Expert { gate, up, down }).collect())
+    }
+
+    /// `count` matrices that lie in one tensor `{name}.weight`, with their biases if they are there.
+    fn stack(
+        &self,
+        name: &str,
+        count: usize,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Vec<Biased>, WeightsError> {
+        let weight = format!("{name}.weight");
+        let matrices = self.file.matrices(&weight, count, rows, columns)?;
+        self.claimed.borrow_mut().insert(weight);
+        let bias = format!("{name}.bias");
+        let biases = self.has(&bias).then(|| self.matrix(&bias, count, rows)).transpose()?;
+        let bias = |index: usize| {
+            biases.as_ref().map(|all| {
+                let mut values = vec![0.0; rows];
+                dequantize(all.dtype, all.row(index), &mut values);
+                values
+            })
+        };
+        let all = matrices.into_iter().enumerate();
+        Ok(all.map(|(index, matrix)| Biased { matrix, bias: bias(index) }).collect())
     }
 
     /// Number of elements of a tensor, `None` when it is missing (this claims nothing).

@@ -39,8 +39,10 @@ class Tiny:
         if bias:
             self.tensors[f"{name}.bias"] = self.random.normal(0, 0.3, rows)
 
-    def stack(self, name, count, rows, columns):
-        self.tensors[f"{name}.weight"] = self.random.normal(0, 1.2 / np.sqrt(columns), (count, rows, columns))
+    def stack(self, name, count, rows, columns, bias=False, scale=1.2):
+        self.tensors[f"{name}.weight"] = self.random.normal(0, scale / np.sqrt(columns), (count, rows, columns))
+        if bias:
+            self.tensors[f"{name}.bias"] = self.random.normal(0, 0.3, (count, rows))
 
     def norm(self, name, size=None, bias=False, mean=1.0):
         self.tensors[f"{name}.weight"] = self.random.normal(mean, 0.2 * mean, size or self.d)
@@ -48,7 +50,8 @@ class Tiny:
             self.tensors[f"{name}.bias"] = self.random.normal(0, 0.2, size or self.d)
 
     def build(self, *, norms=("attn_norm", "ffn_norm"), qk=None, qkv_bias=False, fused_qkv=False, out_bias=False, ffn="gated",
-              ffn_bias=False, norm_bias=False, tied=False, moe=None, shared=None):
+              ffn_bias=False, norm_bias=False, tied=False, moe=None, moe_bias=False, moe_scale=1.2, shared=None,
+              sinks=False):
         d, q, k = self.d, self.heads * self.head, self.kv * self.head
         self.matrix("token_embd", VOCAB, d)
         self.norm("output_norm", bias=norm_bias)
@@ -69,12 +72,14 @@ class Tiny:
                 self.norm(b + "attn_q_norm", self.head if qk == "head" else q)
                 self.norm(b + "attn_k_norm", self.head if qk == "head" else k)
             self.matrix(b + "attn_output", d, q, out_bias)
+            if sinks:
+                self.tensors[b + "attn_sinks.weight"] = self.random.normal(0, 2, self.heads)
             if moe:
                 count, width = moe
-                self.matrix(b + "ffn_gate_inp", count, d)
-                self.stack(b + "ffn_gate_exps", count, width, d)
-                self.stack(b + "ffn_up_exps", count, width, d)
-                self.stack(b + "ffn_down_exps", count, d, width)
+                self.matrix(b + "ffn_gate_inp", count, d, moe_bias)
+                self.stack(b + "ffn_gate_exps", count, width, d, moe_bias, moe_scale)
+                self.stack(b + "ffn_up_exps", count, width, d, moe_bias, moe_scale)
+                self.stack(b + "ffn_down_exps", count, d, width, moe_bias)
                 if shared:
                     self.tensors[b + "ffn_gate_inp_shexp.weight"] = self.random.normal(0, 0.2, d)
                     self.matrix(b + "ffn_gate_shexp", shared, d)
@@ -149,6 +154,11 @@ def models():
                attention__sliding_window=9).build(tied=True, norms=POST)
     yield Tiny("gemma3", head=8, layers=8, **RMS, rope__freq_base=1e6, attention__sliding_window=9).build(
         tied=True, norms=POST, qk="head")
+    # Gates and ups are large enough to be clamped.
+    yield Tiny("gpt-oss", head=8, kv=1, layers=5, **RMS, **yarn, attention__sliding_window=9, expert_count=6,
+               expert_used_count=2, expert_feed_forward_length=20).build(
+        norms=("attn_norm", "post_attention_norm"), qkv_bias=True, out_bias=True, sinks=True, moe=(6, 20), moe_bias=True,
+        moe_scale=5)
     yield Tiny("granite", **RMS, embedding_scale=3.0, residual_scale=0.3, logit_scale=2.0, attention__scale=0.2).build()
     yield Tiny("glm4", **RMS).build(norms=POST, qkv_bias=True, ffn="fused")
     yield Tiny("olmo2", **RMS).build(norms=("post_attention_norm", "post_ffw_norm"), qk="all")
