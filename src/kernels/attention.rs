@@ -37,12 +37,35 @@ pub struct Heads {
     pub capacity: usize,
     /// Positions in the cache before these queries.
     pub past: usize,
-    /// A query sees only this many positions, itself included; `None`: all before it.
-    pub window: Option<usize>,
+    /// Which positions a query sees.
+    pub window: Window,
     /// Factor of the scores.
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
     pub softcap: Option<f32>,
+}
+
+/// Which of the positions up to its own a query sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// All.
+    All,
+    /// The last so many, its own included.
+    Last(usize),
+    /// Those in its own chunk of so many.
+    Chunk(usize),
+}
+
+impl Window {
+    /// The first position that the query at `position` sees.
+    #[must_use]
+    pub fn start(self, position: usize) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Last(n) => (position + 1).saturating_sub(n),
+            Self::Chunk(n) => position / n * n,
+        }
+    }
 }
 
 /// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions. `sinks`
@@ -66,7 +89,7 @@ pub fn attend(
         for index in range {
             let (position, head) = (index / h.heads, index % h.heads);
             let end = h.past + position + 1;
-            let start = h.window.map_or(0, |w| end.saturating_sub(w));
+            let start = h.window.start(h.past + position);
             let kv_head = head * h.kv_heads / h.heads;
             let keys = kv_head * h.capacity + start..kv_head * h.capacity + end;
             let q = &q[index * h.key_dim..(index + 1) * h.key_dim];

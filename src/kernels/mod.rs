@@ -19,7 +19,7 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 mod x86_float;
 
-pub use attention::{Cached, Heads, attend};
+pub use attention::{Cached, Heads, Window, attend};
 pub use blocks::dequantize;
 pub use float::{gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;

@@ -125,7 +125,7 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
         value_dim: 20,
         capacity: 40,
         past: 30,
-        window: None,
+        window: Window::All,
         scale: 0.2,
         softcap: None,
     };
@@ -134,9 +134,11 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
     let v = inputs(h.kv_heads * h.capacity * h.value_dim);
     let halves = |x: &[f32]| x.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>();
     let sinks: &[f32] = &[0.5, 9.0, -9.0, 2.0];
-    for (window, softcap, sinks) in
-        [(None, None, None), (Some(7), None, Some(sinks)), (None, Some(3.0), None)]
-    {
+    for (window, softcap, sinks) in [
+        (Window::All, None, None),
+        (Window::Last(7), None, Some(sinks)),
+        (Window::Chunk(16), Some(3.0), None),
+    ] {
         let h = Heads { window, softcap, ..h };
         let expected = plain_attention(&h, sinks, &q, &k, &v);
         for isa in Isa::available() {
@@ -157,7 +159,11 @@ fn plain_attention(h: &Heads, sinks: Option<&[f32]>, q: &[f32], k: &[f32], v: &[
     for (index, q) in q.chunks(h.key_dim).enumerate() {
         let (position, head) = (index / h.heads, index % h.heads);
         let end = h.past + position + 1;
-        let start = h.window.map_or(0, |w| end.saturating_sub(w));
+        let start = match h.window {
+            Window::All => 0,
+            Window::Last(w) => end - w,
+            Window::Chunk(w) => (0..end).filter(|p| p % w == 0).max().unwrap(),
+        };
         let base = head / (h.heads / h.kv_heads) * h.capacity;
         let scores: Vec<f64> = (start..end)
             .map(|p| {

@@ -4,7 +4,7 @@ use super::cache::KvCache;
 use super::norm::Norm;
 use super::ops::{self, Linear};
 use super::rope::Rotation;
-use super::spec::Spec;
+use super::spec::{QkNorm, Spec, Temperature};
 use super::weights::{Weights, WeightsError};
 use crate::kernels::{Compute, Heads};
 use candle_core::{Result, Tensor};
@@ -52,8 +52,8 @@ impl Attention {
             q,
             k,
             v,
-            q_norm: head_norm(s, w, &name("attn_q_norm"), q_rows)?,
-            k_norm: head_norm(s, w, &name("attn_k_norm"), k_rows)?,
+            q_norm: head_norm(s, w, &name("attn_q_norm"), (index, q_rows))?,
+            k_norm: head_norm(s, w, &name("attn_k_norm"), (index, k_rows))?,
             sinks: sinks.map(Arc::new),
             out: w.linear(&name("attn_output"), d, s.n_heads * s.value_dim)?,
         })
@@ -71,15 +71,23 @@ impl Attention {
         cache: &KvCache,
         rotation: Option<&Rotation>,
     ) -> Result<Tensor> {
+        let layer = s.layers[self.index];
         let n = x.dim(0)?;
-        let q = heads(compute, &self.q, self.q_norm.as_ref(), x, (n, s.n_heads, s.key_dim))?;
-        let k = heads(compute, &self.k, self.k_norm.as_ref(), x, (n, s.n_kv_heads, s.key_dim))?;
+        let q = self.q.forward(x)?.reshape((n, s.n_heads, s.key_dim))?;
+        let k = self.k.forward(x)?.reshape((n, s.n_kv_heads, s.key_dim))?;
         let v = self.v.forward(x)?.reshape((n, s.n_kv_heads, s.value_dim))?;
-        let (q, k) = match rotation {
-            Some(rotation) => {
-                (ops::rotate(&q, rotation, s.rope)?, ops::rotate(&k, rotation, s.rope)?)
-            }
-            None => (q, k),
+        let turned = |x: Tensor, norm: Option<&Norm>| {
+            let x = if s.qk_norm == QkNorm::BeforeRope { normed(compute, norm, x)? } else { x };
+            let x = match rotation {
+                Some(rotation) => ops::rotate(&x, rotation, s.rope)?,
+                None => x,
+            };
+            if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(compute, norm, x) }
+        };
+        let (q, k) = (turned(q, self.q_norm.as_ref())?, turned(k, self.k_norm.as_ref())?);
+        let q = match layer.temperature {
+            Some(temperature) => warmed(&q, temperature, cache.len())?,
+            None => q,
         };
         let (k, v) = cache.append(self.index, &k, &v)?;
         let shape = Heads {
@@ -89,7 +97,7 @@ impl Attention {
             value_dim: s.value_dim,
             capacity: cache.capacity(),
             past: cache.len(),
-            window: s.layers[self.index].window,
+            window: layer.window,
             scale: s.attention_scale,
             softcap: s.attention_softcap,
         };
@@ -98,21 +106,26 @@ impl Attention {
     }
 }
 
-/// Projects and norms: (n, d_model) → (n, heads, dim). A norm as long as a head works on each head, a
-/// longer one on all of them together.
-fn heads(
-    compute: &Arc<Compute>,
-    projection: &Linear,
-    norm: Option<&Norm>,
-    x: &Tensor,
-    shape: (usize, usize, usize),
-) -> Result<Tensor> {
-    let flat = projection.forward(x)?;
+/// Norms `x`, (n, heads, dim): a norm as long as a head works on each head, a longer one on all of them
+/// together.
+fn normed(compute: &Arc<Compute>, norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
     match norm {
-        None => flat.reshape(shape),
-        Some(norm) if norm.len() == shape.2 => norm.forward(compute, &flat.reshape(shape)?),
-        Some(norm) => norm.forward(compute, &flat)?.reshape(shape),
+        None => Ok(x),
+        Some(norm) if norm.len() == x.dim(2)? => norm.forward(compute, &x),
+        Some(norm) => norm.forward(compute, &x.flatten_from(1)?)?.reshape(x.shape()),
     }
+}
+
+/// Queries `q`, (n, heads, key_dim), of the positions from `past` on times their temperatures.
+#[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
+fn warmed(q: &Tensor, t: Temperature, past: usize) -> Result<Tensor> {
+    let n = q.dim(0)?;
+    let grown = |position: usize| {
+        let steps = (position + t.offset) / t.length;
+        1.0 + t.scale * (1.0 + steps as f32).ln()
+    };
+    let factors: Vec<f32> = (past..past + n).map(grown).collect();
+    q.broadcast_mul(&Tensor::from_vec(factors, (n, 1, 1), q.device())?)
 }
 
 /// A norm of each head (`key_dim` elements) or of all of them (`rows`).
@@ -120,8 +133,11 @@ fn head_norm(
     s: &Spec,
     w: &Weights<'_>,
     name: &str,
-    rows: usize,
+    (index, rows): (usize, usize),
 ) -> std::result::Result<Option<Norm>, WeightsError> {
+    if s.qk_norm == QkNorm::Bare {
+        return s.layers[index].rope.map(|_| Norm::bare(s, w, s.key_dim)).transpose();
+    }
     let whole = w.elements(&format!("{name}.weight")) == Some(rows);
     Norm::load_if(s, w, name, if whole { rows } else { s.key_dim })
 }

@@ -5,8 +5,8 @@
 
 use super::file::{FileError, ModelFile};
 use super::metadata::{FamilyError, Reader, check};
-use super::spec::{Frequencies, Pairs, Spec};
-use crate::kernels::Act;
+use super::spec::{Frequencies, Gating, Pairs, QkNorm, Spec, Temperature};
+use crate::kernels::{Act, Weigh, Window};
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
@@ -19,6 +19,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gpt-oss", gpt_oss),
     ("granite", granite),
     ("llama", llama),
+    ("llama4", llama4),
+    ("mistral3", mistral3),
     ("olmo2", olmo2),
     ("olmoe", olmoe),
     ("phi3", neox),
@@ -55,6 +57,45 @@ pub fn names() -> Vec<&'static str> {
 fn llama(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
     spec.experts = r.experts("feed_forward_length", true)?;
+    Ok(spec)
+}
+
+/// Llama 4: three chunked layers to a full one without positions, and experts weighed at their inputs.
+fn llama4(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const CHUNK: usize = 8192;
+    const STEP: usize = 4;
+    /// Maverick, told by its experts, norms no queries and keys.
+    const EXPERTS_MAVERICK: usize = 128;
+    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
+    spec.experts = r.experts("expert_feed_forward_length", false)?;
+    if let Some(experts) = &mut spec.experts {
+        experts.gating = Gating::Sigmoid;
+        experts.weigh = Weigh::Inputs;
+        if experts.count != EXPERTS_MAVERICK {
+            spec.qk_norm = QkNorm::Bare;
+        }
+    }
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        if (index + 1) % STEP == 0 {
+            layer.rope = None;
+            layer.temperature = Some(Temperature { scale: 0.1, length: CHUNK, offset: 1 });
+        } else {
+            layer.window = Window::Chunk(CHUNK);
+        }
+    }
+    Ok(spec)
+}
+
+/// Mistral 3 and Ministral 3: Llama whose scores grow past the context it was first trained on.
+fn mistral3(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = llama(r)?;
+    let scale = r.float_or("attention.temperature_scale", 0.0)?;
+    if scale != 0.0 {
+        let length = spec.rope.original_context.max(1);
+        for layer in &mut spec.layers {
+            layer.temperature = Some(Temperature { scale, length, offset: 0 });
+        }
+    }
     Ok(spec)
 }
 
@@ -180,7 +221,7 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
 
 /// Layers with a window have frequencies of their own, which a longer context does not change.
 fn unstretched_in_windows(spec: &mut Spec, base: f32) {
-    for layer in spec.layers.iter_mut().filter(|layer| layer.window.is_some()) {
+    for layer in spec.layers.iter_mut().filter(|layer| layer.window != Window::All) {
         layer.rope = Some(Frequencies { base, scale: 1.0, yarn: None, magnitude: 1.0 });
     }
 }

@@ -4,8 +4,10 @@
 //! the end a verdict whether its numbers are possible. Knows no architecture by name.
 
 use super::file::{FileError, ModelFile};
-use super::spec::{Experts, Frequencies, Gating, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn};
-use crate::kernels::{Act, Weigh};
+use super::spec::{
+    Experts, Frequencies, Gating, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec, Yarn,
+};
+use crate::kernels::{Act, Weigh, Window};
 
 /// An architecture that is not known, or metadata that makes no sense for it.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +143,7 @@ impl Reader<'_> {
         }
         let window = self.number_or("attention.sliding_window", default)?;
         for (layer, windowed) in spec.layers.iter_mut().zip(windowed) {
-            layer.window = Some(window).filter(|&w| windowed && w > 0);
+            layer.window = if windowed && window > 0 { Window::Last(window) } else { Window::All };
         }
         Ok(())
     }
@@ -169,7 +171,8 @@ impl Reader<'_> {
             original_context: self
                 .number_or("rope.scaling.original_context_length", n_ctx_train)?,
         };
-        let layer = LayerSpec { window: None, rope: Some(self.frequencies()?) };
+        let layer =
+            LayerSpec { window: Window::All, rope: Some(self.frequencies()?), temperature: None };
         // Hostile counts end in an error of `check`, not in an allocation here.
         let layers = vec![layer; n_layers.min(LAYERS_MAX + 1)];
         Ok(Spec {
@@ -191,6 +194,7 @@ impl Reader<'_> {
             residual_scale: 1.0,
             logit_scale: 1.0,
             attention_scale: 1.0 / (key_dim as f32).sqrt(),
+            qk_norm: QkNorm::BeforeRope,
             attention_softcap: None,
             logit_softcap: None,
             rope,

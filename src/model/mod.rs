@@ -23,7 +23,8 @@ pub use families::{names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
 pub use metadata::FamilyError;
 pub use spec::{
-    Experts, Frequencies, Gating, Groups, LayerSpec, NormKind, Pairs, Rope, Spec, Yarn,
+    Experts, Frequencies, Gating, Groups, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec,
+    Temperature, Yarn,
 };
 pub use strings::Strings;
 pub use transformer::{Model, Wanted};

@@ -4,7 +4,7 @@ use super::ops;
 use super::spec::{NormKind, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::kernels::Compute;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
 
 /// A norm over the last dimension, or over heads of that length within it.
@@ -49,6 +49,15 @@ impl Norm {
         } else {
             Ok(None)
         }
+    }
+
+    /// A norm of `len` elements without weights.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn bare(s: &Spec, w: &Weights<'_>, len: usize) -> std::result::Result<Self, WeightsError> {
+        let weight = Tensor::ones(len, DType::F32, w.device())?;
+        Ok(Self { kind: s.norm, weight, bias: None, eps: s.norm_eps })
     }
 
     /// Elements that are normed together.

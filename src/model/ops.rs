@@ -367,8 +367,7 @@ fn attention_portable(
         Some(cap) => ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?,
         None => scores,
     };
-    let visible =
-        |i: usize, j: usize| j <= h.past + i && h.window.is_none_or(|w| h.past + i - j < w);
+    let visible = |i: usize, j: usize| (h.window.start(h.past + i)..=h.past + i).contains(&j);
     let mask: Vec<f32> = (0..n)
         .flat_map(|i| (0..total).map(move |j| if visible(i, j) { 0.0 } else { f32::NEG_INFINITY }))
         .collect();
@@ -450,7 +449,7 @@ fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::Isa;
+    use crate::kernels::{Isa, Window};
     use crate::model::spec::Frequencies;
 
     fn tensor(shape: &[usize]) -> Tensor {
@@ -499,13 +498,15 @@ mod tests {
             value_dim: 16,
             capacity: 20,
             past: 9,
-            window: None,
+            window: Window::All,
             scale: 0.25,
             softcap: None,
         };
         let (q, k, v) = (tensor(&[6, 4, 16]), tensor(&[2, 20, 16]), tensor(&[2, 20, 16]));
         let sinks = Arc::new(vec![0.5, 3.0, -3.0, 1.0]);
-        for (window, softcap) in [(None, None), (Some(4), None), (Some(4), Some(2.0))] {
+        for (window, softcap) in
+            [(Window::All, None), (Window::Last(4), None), (Window::Chunk(4), Some(2.0))]
+        {
             for sinks in [None, Some(&sinks)] {
                 let h = Heads { window, softcap, ..h };
                 let portable = attention_portable(h, sinks.map(|s| s.as_slice()), &q, &k, &v);

@@ -3,7 +3,7 @@
 //! Metadata decides numbers, the presence of a tensor decides which weights there are, and the enums
 //! here decide mathematics. [`super::families`] makes a [`Spec`]; [`super::Model`] runs it.
 
-use crate::kernels::{Act, Weigh};
+use crate::kernels::{Act, Weigh, Window};
 
 /// The shape and the mathematics of a model.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct Spec {
     pub logit_scale: f32,
     /// Factor of the attention scores.
     pub attention_scale: f32,
+    /// When queries and keys are normed.
+    pub qk_norm: QkNorm,
     /// Scores become `cap · tanh(score / cap)`.
     pub attention_softcap: Option<f32>,
     /// Logits become `cap · tanh(logit / cap)`.
@@ -57,10 +59,34 @@ pub struct Spec {
 /// What is particular to one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerSpec {
-    /// A query sees only this many positions, itself included.
-    pub window: Option<usize>,
+    /// Which positions a query sees.
+    pub window: Window,
     /// How positions turn its queries and keys; `None`: they don't.
     pub rope: Option<Frequencies>,
+    /// How scores grow with the query's position.
+    pub temperature: Option<Temperature>,
+}
+
+/// Scores grow by the factor 1 + scale · ln(1 + ⌊(position + offset) / length⌋).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temperature {
+    /// How much.
+    pub scale: f32,
+    /// Positions after which it first grows.
+    pub length: usize,
+    /// Added to the position.
+    pub offset: usize,
+}
+
+/// When queries and keys are normed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Before they are turned, by the weights that are there.
+    BeforeRope,
+    /// After they are turned, by the weights that are there.
+    AfterRope,
+    /// After they are turned, without weights; not where they aren't turned.
+    Bare,
 }
 
 /// The frequencies of a rotary embedding, and what stretches them over a longer context.

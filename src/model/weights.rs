@@ -48,6 +48,12 @@ impl<'a> Weights<'a> {
         Self { file, compute, device, claimed: RefCell::default() }
     }
 
+    /// Where tensors are put.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        self.device
+    }
+
     /// Whether a tensor is there (this claims nothing).
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -9,7 +9,7 @@ grouped heads, widths that are no power of two, more layers than the window patt
 the text, experts that are never used.
 
 A file NAME.gguf has no vocabulary, only its size. NAME.logits holds (64, vocabulary) little-endian f32 for
-the tokens (7 i + 3) mod vocabulary.
+the tokens (7 i + 3) mod vocabulary; where the file says `tiny.past`, so many of them come before the 64.
 """
 
 import sys
@@ -26,11 +26,11 @@ VOCAB = 40
 class Tiny:
     """One model: metadata beside the common ones, and tensors by name."""
 
-    def __init__(self, arch, name=None, *, d=24, heads=4, kv=2, head=None, layers=3, ffn=36, **extra):
+    def __init__(self, arch, name=None, *, d=24, heads=4, kv=2, head=None, layers=3, ffn=36, past=0, **extra):
         self.arch, self.name = arch, name or arch
         self.d, self.heads, self.kv, self.layers, self.ffn = d, heads, kv, layers, ffn
         self.head = head or d // heads
-        self.extra = extra
+        self.extra, self.past = extra, past
         self.tensors = {}
         self.random = np.random.RandomState(sum(map(ord, self.name)))
 
@@ -50,8 +50,8 @@ class Tiny:
             self.tensors[f"{name}.bias"] = self.random.normal(0, 0.2, size or self.d)
 
     def build(self, *, norms=("attn_norm", "ffn_norm"), qk=None, qkv_bias=False, fused_qkv=False, out_bias=False, ffn="gated",
-              ffn_bias=False, norm_bias=False, tied=False, moe=None, moe_bias=False, moe_scale=1.2, shared=None,
-              sinks=False):
+              ffn_bias=False, norm_bias=False, tied=False, moe=None, moe_bias=False, moe_scale=1.2, moe_every=1,
+              shared=None, shared_gate=False, sinks=False):
         d, q, k = self.d, self.heads * self.head, self.kv * self.head
         self.matrix("token_embd", VOCAB, d)
         self.norm("output_norm", bias=norm_bias)
@@ -74,14 +74,15 @@ class Tiny:
             self.matrix(b + "attn_output", d, q, out_bias)
             if sinks:
                 self.tensors[b + "attn_sinks.weight"] = self.random.normal(0, 2, self.heads)
-            if moe:
+            if moe and (i + 1) % moe_every == 0:
                 count, width = moe
                 self.matrix(b + "ffn_gate_inp", count, d, moe_bias)
                 self.stack(b + "ffn_gate_exps", count, width, d, moe_bias, moe_scale)
                 self.stack(b + "ffn_up_exps", count, width, d, moe_bias, moe_scale)
                 self.stack(b + "ffn_down_exps", count, d, width, moe_bias)
                 if shared:
-                    self.tensors[b + "ffn_gate_inp_shexp.weight"] = self.random.normal(0, 0.2, d)
+                    if shared_gate:
+                        self.tensors[b + "ffn_gate_inp_shexp.weight"] = self.random.normal(0, 0.2, d)
                     self.matrix(b + "ffn_gate_shexp", shared, d)
                     self.matrix(b + "ffn_up_shexp", shared, d)
                     self.matrix(b + "ffn_down_shexp", d, shared)
@@ -117,6 +118,8 @@ class Tiny:
                 w.add_string(key, value)
             else:
                 w.add_float32(key, value)
+        if self.past:
+            w.add_uint32("tiny.past", self.past)
         w.add_string("tokenizer.ggml.model", "none")
         for name, values in self.tensors.items():
             w.add_tensor(name, np.ascontiguousarray(values, dtype=np.float32))
@@ -145,7 +148,7 @@ def models():
     yield Tiny("llama", "mixtral", **RMS, expert_count=5, expert_used_count=2).build(moe=(5, 36))
     yield Tiny("qwen2", **RMS, rope__freq_base=1e6).build(qkv_bias=True)
     yield Tiny("qwen2moe", **RMS, expert_count=6, expert_used_count=2, expert_feed_forward_length=20,
-               expert_shared_feed_forward_length=28).build(qkv_bias=True, moe=(6, 20), shared=28)
+               expert_shared_feed_forward_length=28).build(qkv_bias=True, moe=(6, 20), shared=28, shared_gate=True)
     yield Tiny("qwen3", head=8, **RMS).build(qk="head", tied=True)
     yield Tiny("qwen3moe", head=8, **RMS, expert_count=8, expert_used_count=2, expert_feed_forward_length=16).build(
         qk="head", moe=(8, 16))
@@ -161,6 +164,12 @@ def models():
         moe_scale=5)
     yield Tiny("granite", **RMS, embedding_scale=3.0, residual_scale=0.3, logit_scale=2.0, attention__scale=0.2).build()
     yield Tiny("glm4", **RMS).build(norms=POST, qkv_bias=True, ffn="fused")
+    # Its chunks and temperatures are of 8192 positions, whatever the file says.
+    yield Tiny("llama4", d=16, heads=2, kv=1, head=8, layers=5, past=8170, **RMS, expert_count=5, expert_used_count=1,
+               expert_feed_forward_length=12, interleave_moe_layer_step=2).build(moe=(5, 12), moe_every=2, shared=12)
+    yield Tiny("mistral3", head=16, layers=2, **RMS, **yarn, rope__scaling__yarn_beta_fast=8.0,
+               rope__scaling__yarn_beta_slow=0.5, rope__scaling__yarn_log_multiplier=0.7,
+               attention__temperature_scale=0.4).build()
     yield Tiny("olmo2", **RMS).build(norms=("post_attention_norm", "post_ffw_norm"), qk="all")
     yield Tiny("olmo2", "olmo3", layers=5, **RMS, **yarn, attention__sliding_window=9).build(
         norms=("post_attention_norm", "post_ffw_norm"), qk="all")
@@ -177,11 +186,14 @@ def models():
     yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)
 
 
-def logits(path):
-    llm = llama_cpp.Llama(str(path), n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False, logits_all=True, type_k=0,
-                          type_v=0, flash_attn=False)
-    llm.eval([(7 * i + 3) % VOCAB for i in range(POSITIONS)])
-    return np.array(llm.scores[:POSITIONS], dtype="<f4")
+def logits(path, past=0):
+    n = past + POSITIONS
+    # The wrapper's own defaults would overrule what a file says of YaRN.
+    llm = llama_cpp.Llama(str(path), n_ctx=max(512, n), n_threads=1, n_threads_batch=1, verbose=False, logits_all=True,
+                          type_k=0, type_v=0, flash_attn=False, yarn_beta_fast=-1.0, yarn_beta_slow=-1.0,
+                          yarn_attn_factor=-1.0)
+    llm.eval([(7 * i + 3) % VOCAB for i in range(n)])
+    return np.array(llm.scores[past:n], dtype="<f4")
 
 
 def main(out):
@@ -191,7 +203,7 @@ def main(out):
             continue
         path = out / f"{model.name}.gguf"
         model.write(path)
-        values = logits(path)
+        values = logits(path, model.past)
         assert np.isfinite(values).all()
         (out / f"{model.name}.logits").write_bytes(values.tobytes())
         print(model.name, path.stat().st_size, float(values.std()))
