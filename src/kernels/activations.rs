@@ -1,176 +1,125 @@
-//! Activations in the form in which a weight type wants them.
+//! Activations in the form in which weights want them: as they are, or in eight bits.
 //!
-//! Enters: rows of f32. Leaves: [`Activations`], the same rows as 8-bit blocks or as they were.
-//! The blocks are those of ggml (`Q8_0`, `Q8_1`, `Q8_K`), scales rounded as there, so that integer sums
-//! agree with the reference bit for bit.
+//! Enters: rows of f32. Leaves: [`Activations`], blocks of 32 signed bytes with an f32 scale, and the
+//! sums that carry the minima of weights. Rows are padded to whole groups with zeros, so that kernels
+//! need no rest.
 
-use half::f16;
-use tealight_bundle::gguf::DType;
+use super::blocks::GROUP;
 
-/// Elements of a small block (`Q8_0`, `Q8_1`).
-pub const SMALL: usize = 32;
-/// Elements of a super-block (`Q8_K`).
-pub const SUPER: usize = 256;
-/// Elements summed in one entry of [`Activations::sums`] of a super-block.
-pub const GROUP: usize = 16;
+/// Columns that share a scale.
+pub const BLOCK: usize = 32;
+/// Columns summed in one entry of [`Activations::sums16`].
+const SUM: usize = 16;
 
-/// What a weight type is multiplied with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// As they are.
-    F32,
-    /// Blocks of 32 with an f16-rounded scale; `offsets` hold scale × sum, as in `Q8_1`.
-    Small,
-    /// Blocks of 256 with an f32 scale; `sums` hold the sums of each 16, as in `Q8_K`.
-    Super,
-}
-
-impl Form {
-    /// The form for a weight type, `None` when the type has no kernel.
-    #[must_use]
-    pub fn of(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => Some(Self::F32),
-            DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => {
-                Some(Self::Small)
-            }
-            DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => {
-                Some(Self::Super)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Rows of activations, structure of arrays.
+/// Rows of eight-bit activations, structure of arrays. Value = scale · quant.
+#[derive(Default)]
 pub struct Activations {
     /// Number of rows.
     pub rows: usize,
-    /// The rows unquantized, (rows, elements); empty in the 8-bit forms.
-    pub floats: Vec<f32>,
-    /// Quantized values, (rows, elements).
+    /// Columns of a row with its padding, a multiple of [`GROUP`].
+    pub stride: usize,
+    /// Quantized values, (rows, stride).
     pub quants: Vec<i8>,
-    /// One scale a block, (rows, elements / block).
+    /// One scale for each 32, (rows, stride / 32).
     pub scales: Vec<f32>,
-    /// `Small`: scale × sum of a block, rounded to f16; (rows, elements / 32).
-    pub offsets: Vec<f32>,
-    /// `Super`: integer sums of each 16; (rows, elements / 16).
-    pub sums: Vec<i16>,
+    /// Scale × sum of each 32, (rows, stride / 32).
+    pub sums32: Vec<f32>,
+    /// Scale × sum of each 16, (rows, stride / 16).
+    pub sums16: Vec<f32>,
+}
+
+/// One row of [`Activations`]; the fields are those of the whole.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    pub quants: &'a [i8],
+    pub scales: &'a [f32],
+    pub sums32: &'a [f32],
+    pub sums16: &'a [f32],
+}
+
+/// One row of [`Activations`], to be written.
+pub struct RowMut<'a> {
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums32: &'a mut [f32],
+    sums16: &'a mut [f32],
 }
 
 impl Activations {
-    /// Converts `x`, rows of `columns` elements (a whole number of blocks), to `form`.
+    /// Room for `rows` rows of `columns` elements (whole blocks), all zero.
     #[must_use]
-    pub fn new(form: Form, x: &[f32], columns: usize) -> Self {
-        let rows = x.len() / columns.max(1);
-        let mut a = Self {
+    pub fn zeros(rows: usize, columns: usize) -> Self {
+        let stride = columns.next_multiple_of(GROUP);
+        let n = rows * stride;
+        Self {
             rows,
-            floats: Vec::new(),
-            quants: Vec::new(),
-            scales: Vec::new(),
-            offsets: Vec::new(),
-            sums: Vec::new(),
-        };
-        match form {
-            Form::F32 => a.floats = x.to_vec(),
-            Form::Small => {
-                a.reserve(x.len(), SMALL);
-                a.offsets.reserve(x.len() / SMALL);
-                x.chunks_exact(SMALL).for_each(|block| a.push_small(block));
-            }
-            Form::Super => {
-                a.reserve(x.len(), SUPER);
-                a.sums.reserve(x.len() / GROUP);
-                x.chunks_exact(SUPER).for_each(|block| a.push_super(block));
-            }
+            stride,
+            quants: vec![0; n],
+            scales: vec![0.0; n / BLOCK],
+            sums32: vec![0.0; n / BLOCK],
+            sums16: vec![0.0; n / SUM],
         }
-        a
-    }
-
-    fn reserve(&mut self, elements: usize, block: usize) {
-        self.quants.reserve(elements);
-        self.scales.reserve(elements / block);
-    }
-
-    /// `quantize_row_q8_1`: the scale is largest magnitude / 127, values are rounded to nearest even.
-    fn push_small(&mut self, block: &[f32]) {
-        let max = block.iter().fold(0_f32, |m, x| m.max(x.abs()));
-        let scale = max / 127.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 127.0 / max };
-        let mut sum = 0_i32;
-        self.quants.extend(block.iter().map(|x| {
-            let q = round_even(x * inverse);
-            sum += i32::from(q);
-            q
-        }));
-        self.scales.push(f16::from_f32(scale).to_f32());
-        #[expect(clippy::cast_precision_loss, reason = "at most 32 × 127")]
-        self.offsets.push(f16::from_f32(scale * sum as f32).to_f32());
-    }
-
-    /// `quantize_row_q8_K`: the value of largest magnitude becomes -127 exactly.
-    fn push_super(&mut self, block: &[f32]) {
-        let mut extreme = 0_f32;
-        for &x in block {
-            if x.abs() > extreme.abs() {
-                extreme = x;
-            }
-        }
-        if extreme == 0.0 {
-            self.quants.resize(self.quants.len() + SUPER, 0);
-            self.sums.resize(self.sums.len() + SUPER / GROUP, 0);
-            self.scales.push(0.0);
-            return;
-        }
-        let inverse = -127.0 / extreme;
-        for group in block.chunks_exact(GROUP) {
-            let mut sum = 0_i16;
-            self.quants.extend(group.iter().map(|x| {
-                let q = round_even(x * inverse);
-                sum += i16::from(q);
-                q
-            }));
-            self.sums.push(sum);
-        }
-        self.scales.push(1.0 / inverse);
     }
 
     /// One row.
     #[must_use]
     #[inline]
     pub fn row(&self, index: usize) -> Row<'_> {
-        fn part<T>(all: &[T], rows: usize, index: usize) -> &[T] {
-            let n = all.len() / rows;
-            &all[index * n..(index + 1) * n]
-        }
+        let at = |size: usize| index * self.stride / size..(index + 1) * self.stride / size;
         Row {
-            floats: part(&self.floats, self.rows, index),
-            quants: part(&self.quants, self.rows, index),
-            scales: part(&self.scales, self.rows, index),
-            offsets: part(&self.offsets, self.rows, index),
-            sums: part(&self.sums, self.rows, index),
+            quants: &self.quants[at(1)],
+            scales: &self.scales[at(BLOCK)],
+            sums32: &self.sums32[at(BLOCK)],
+            sums16: &self.sums16[at(SUM)],
         }
+    }
+
+    /// The rows, to be written.
+    pub fn rows_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
+        let stride = self.stride.max(GROUP);
+        self.quants
+            .chunks_exact_mut(stride)
+            .zip(self.scales.chunks_exact_mut(stride / BLOCK))
+            .zip(self.sums32.chunks_exact_mut(stride / BLOCK))
+            .zip(self.sums16.chunks_exact_mut(stride / SUM))
+            .map(|(((quants, scales), sums32), sums16)| RowMut { quants, scales, sums32, sums16 })
     }
 }
 
-/// One row of [`Activations`]; the fields are those of the whole.
-#[derive(Clone, Copy)]
-pub struct Row<'a> {
-    pub floats: &'a [f32],
-    pub quants: &'a [i8],
-    pub scales: &'a [f32],
-    pub offsets: &'a [f32],
-    pub sums: &'a [i16],
-}
-
-/// Nearest integer, ties to even, for |x| ≤ 127 (NaN gives 0).
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the caller scales to 127, and `as` saturates")]
-fn round_even(x: f32) -> i8 {
-    // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum, rounded as the processor does;
-    // `round_ties_even` is a library call on the baseline instruction set.
+/// Quantizes one row: the scale is largest magnitude / 127, values are rounded to nearest even.
+///
+/// Always inlined, so that it is compiled for the instruction set of its caller.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
+    // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum, rounded as the processor does.
     const MAGIC: f32 = 12_582_912.0;
-    ((x + MAGIC) - MAGIC) as i8
+    for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+        // Sixteen running maxima: one would have to be taken in order.
+        let mut lanes = [0_f32; SUM];
+        for half in x.as_chunks::<SUM>().0 {
+            for (lane, x) in lanes.iter_mut().zip(half) {
+                let magnitude = x.abs();
+                *lane = if magnitude > *lane { magnitude } else { *lane };
+            }
+        }
+        let max = lanes.into_iter().fold(0_f32, f32::max);
+        let scale = max / 127.0;
+        let inverse = if scale == 0.0 { 0.0 } else { 127.0 / max };
+        let quants: &mut [i8; BLOCK] =
+            row.quants[BLOCK * block..].first_chunk_mut().expect("as long as x");
+        let mut sums = [0_i32; BLOCK / SUM];
+        for (quant, x) in quants.iter_mut().zip(x) {
+            *quant = (x * inverse + MAGIC).to_bits() as i8;
+        }
+        for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<SUM>().0) {
+            *sum = quants.iter().map(|&q| i32::from(q)).sum();
+        }
+        row.scales[block] = scale;
+        row.sums32[block] = scale * (sums[0] + sums[1]) as f32;
+        row.sums16[2 * block] = scale * sums[0] as f32;
+        row.sums16[2 * block + 1] = scale * sums[1] as f32;
+    }
 }
 
 #[cfg(test)]
@@ -178,28 +127,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_blocks_round_to_even_and_keep_the_scaled_sum() {
-        let mut x = [0_f32; 32];
-        x[0] = 127.0;
-        x[1] = 2.5;
-        x[2] = 3.5;
-        x[3] = -0.5;
-        let a = Activations::new(Form::Small, &x, 32);
-        assert_eq!(&a.quants[..4], &[127, 2, 4, 0]);
-        assert!((a.scales[0] - 1.0).abs() < f32::EPSILON);
-        assert!((a.offsets[0] - 133.0).abs() < f32::EPSILON);
-    }
-
-    #[test]
-    fn super_blocks_map_the_extreme_to_minus_127() {
-        let mut x = [0_f32; 256];
-        x[17] = 2.0;
-        x[18] = -1.0;
-        let a = Activations::new(Form::Super, &x, 256);
-        assert_eq!(a.quants[17], -127);
-        assert_eq!(a.quants[18], 64);
-        assert_eq!(a.sums[1], -63);
-        let zero = Activations::new(Form::Super, &[0.0; 256], 256);
-        assert!(zero.quants.iter().all(|&q| q == 0) && zero.scales == [0.0]);
+    fn blocks_round_to_even_and_keep_the_scaled_sums() {
+        let mut x = [0_f32; 64];
+        (x[0], x[1], x[2], x[16]) = (127.0, 2.5, 3.5, -0.5);
+        x[33] = -3.0;
+        let mut a = Activations::zeros(1, 64);
+        a.rows_mut().for_each(|mut row| quantize(&x, &mut row));
+        let row = a.row(0);
+        assert_eq!(row.quants.len(), GROUP);
+        assert_eq!(&row.quants[..4], &[127, 2, 4, 0]);
+        assert_eq!((row.quants[33], row.quants[40]), (-127, 0));
+        assert_eq!(&row.scales[..3], &[1.0, 3.0 / 127.0, 0.0]);
+        assert_eq!(&row.sums16[..3], &[133.0, 0.0, -3.0]);
+        assert_eq!(&row.sums32[..2], &[133.0, -3.0]);
     }
 }

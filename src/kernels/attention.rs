@@ -11,7 +11,7 @@ use super::{Compute, Shared, scalar};
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
-use super::x86_float;
+use super::x86::float as x86_float;
 
 /// Cached keys or values in the cache's element type, (kv_heads, capacity, head_dim).
 #[derive(Clone, Copy)]

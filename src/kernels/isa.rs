@@ -56,6 +56,7 @@ impl Isa {
                 && is_x86_feature_detected!("avx512vnni")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
             {
                 found.push(Self(Level::Avx512Vnni));
             }
@@ -65,6 +66,17 @@ impl Isa {
 
     pub(super) fn level(self) -> Level {
         self.0
+    }
+
+    /// Rows of activations that are multiplied with a panel at a time: as many as registers hold.
+    pub(super) fn widest_tile(self) -> usize {
+        match self.0 {
+            Level::Scalar => 1,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::AvxVnni => 4,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => 6,
+        }
     }
 
     /// The name that `--isa` takes.

@@ -12,12 +12,12 @@ mod blocks;
 mod float;
 mod isa;
 mod moe;
+mod panel;
 mod pool;
+mod product;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
-#[cfg(target_arch = "x86_64")]
-mod x86_float;
 
 pub use attention::{Cached, Heads, Window, attend};
 pub use blocks::dequantize;
@@ -25,8 +25,8 @@ pub use float::{gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
 pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
+pub use product::Input;
 
-use activations::{Activations, Form};
 use isa::Level;
 use std::fmt;
 use std::ops::Range;
@@ -92,7 +92,7 @@ impl Matrix {
         rows: usize,
         columns: usize,
     ) -> Result<Self, MatrixError> {
-        if Form::of(dtype).is_none() {
+        if blocks::kind(dtype).is_none() {
             return Err(MatrixError::Type(dtype));
         }
         let fits = dtype.bytes_of(&[columns, rows]) == Some(range.len() as u64);
@@ -121,6 +121,13 @@ impl Matrix {
         &self.file.bytes()[self.range.clone()]
     }
 
+    /// The bytes of some rows.
+    #[must_use]
+    pub fn rows_bytes(&self, rows: Range<usize>) -> &[u8] {
+        let size = self.range.len() / self.rows;
+        &self.bytes()[rows.start * size..rows.end * size]
+    }
+
     /// The bytes of one row.
     #[must_use]
     #[inline]
@@ -141,28 +148,6 @@ impl Compute {
     #[must_use]
     pub fn new(isa: Isa, threads: usize) -> Self {
         Self { isa, pool: Pool::new(threads) }
-    }
-
-    /// `x · Wᵀ` for `x` of shape (n, w.columns): the result is (n, w.rows).
-    ///
-    /// # Panics
-    /// When `x` is not whole rows of that many elements.
-    #[must_use]
-    pub fn matmul(&self, w: &Matrix, x: &[f32]) -> Vec<f32> {
-        assert!(x.len().is_multiple_of(w.columns), "{} elements on {w:?}", x.len());
-        // A matrix is made only of types with a kernel.
-        let form = Form::of(w.dtype).unwrap_or(Form::F32);
-        let x = Activations::new(form, x, w.columns);
-        let mut out = vec![0.0; x.rows * w.rows];
-        let shared = Shared::new(&mut out);
-        self.for_ranges(w.rows, w.columns * x.rows, &|range| {
-            for row in range {
-                // Each weight row writes its own column of the result, so no two parts share one.
-                let put = |n: usize, value: f32| shared.set(n * w.rows + row, value);
-                self.dot_row(w.dtype, w.row(row), &x, put);
-            }
-        });
-        out
     }
 
     /// `act(gate) · up`, element by element ([`swiglu_oai`] changes `up` as well).
@@ -209,29 +194,6 @@ impl Compute {
     }
 
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
-    #[inline]
-    fn dot_row(&self, dtype: DType, w: &[u8], x: &Activations, mut put: impl FnMut(usize, f32)) {
-        match self.isa.level() {
-            Level::Scalar => (0..x.rows).for_each(|n| put(n, scalar::dot(dtype, w, x.row(n)))),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => {
-                // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { x86::avx2::row(dtype, w, x, put) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => {
-                // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { x86::avxvnni::row(dtype, w, x, put) }
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => {
-                // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { x86::avx512vnni::row(dtype, w, x, put) }
-            }
-        }
-    }
-
-    #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
     fn gate_up_part(
         &self,
         act: impl Fn(f32, f32) -> f32,
@@ -247,7 +209,7 @@ impl Compute {
             }
             // SAFETY: every other level includes AVX2, and exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            _ => unsafe { x86_float::gate_up(act, gate, up, out) },
+            _ => unsafe { x86::float::gate_up(act, gate, up, out) },
         }
     }
 }

@@ -4,9 +4,10 @@
 
 #![expect(unsafe_code, reason = "vector loads and stores of arrays whose length the type says")]
 
-use super::float::exp;
-use super::scalar;
-use half::f16;
+use crate::kernels::activations::{self, RowMut};
+use crate::kernels::float::exp;
+use crate::kernels::scalar;
+use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
@@ -60,6 +61,91 @@ pub unsafe fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], o
     for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
         *out = act(gate, up);
     }
+}
+
+/// Quantizes one row of activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
+    activations::quantize(x, row);
+}
+
+/// Dot products of a stored row of f32 with `M` rows of activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn dot_f32<const M: usize>(w: &[u8], x: [&[f32]; M]) -> [f32; M] {
+    dot_chunks(
+        w,
+        x,
+        // SAFETY: 32 bytes, by the type; the load needs no alignment.
+        |w: &[[u8; 4]; 8]| unsafe { _mm256_loadu_ps(w.as_ptr().cast()) },
+        f32::from_le_bytes,
+    )
+}
+
+/// Dot products of a stored row of f16 with `M` rows of activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn dot_f16<const M: usize>(w: &[u8], x: [&[f32]; M]) -> [f32; M] {
+    dot_chunks(
+        w,
+        x,
+        // SAFETY: 16 bytes, by the type; the load needs no alignment.
+        |w: &[[u8; 2]; 8]| _mm256_cvtph_ps(unsafe { _mm_loadu_si128(w.as_ptr().cast()) }),
+        |w| f16::from_le_bytes(w).to_f32(),
+    )
+}
+
+/// Dot products of a stored row of bf16 with `M` rows of activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn dot_bf16<const M: usize>(w: &[u8], x: [&[f32]; M]) -> [f32; M] {
+    dot_chunks(
+        w,
+        x,
+        |w: &[[u8; 2]; 8]| {
+            // SAFETY: 16 bytes, by the type; the load needs no alignment.
+            let halves = unsafe { _mm_loadu_si128(w.as_ptr().cast()) };
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+        },
+        |w| bf16::from_le_bytes(w).to_f32(),
+    )
+}
+
+/// Eight floats a step, the rest one by one.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn dot_chunks<const M: usize, const SIZE: usize>(
+    w: &[u8],
+    x: [&[f32]; M],
+    eight: impl Fn(&[[u8; SIZE]; 8]) -> __m256,
+    one: impl Fn([u8; SIZE]) -> f32,
+) -> [f32; M] {
+    let mut acc = [_mm256_setzero_ps(); M];
+    let (chunks, rest) = w.as_chunks::<SIZE>().0.as_chunks::<8>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        let w = eight(chunk);
+        for m in 0..M {
+            let x = x[m][8 * i..].first_chunk().expect("as long as the weights");
+            acc[m] = _mm256_fmadd_ps(w, load_f32(x), acc[m]);
+        }
+    }
+    let mut out = acc.map(|v| sum(v));
+    for (i, &w) in rest.iter().enumerate() {
+        let w = one(w);
+        for m in 0..M {
+            out[m] += w * x[m][8 * chunks.len() + i];
+        }
+    }
+    out
 }
 
 /// Dot product of a query with a cached f16 key.

@@ -1,0 +1,158 @@
+//! Types with super-blocks of 256 columns: small integers scale 16 or 32 columns, one or two f16 the whole.
+
+#![expect(clippy::inline_always, reason = "parts of `unpack`")]
+
+use super::plain::nibbles;
+use super::{GROUP, Group, IQ4_LEVELS, half_at, u32_at};
+
+/// 16 packed scales and mins of four bits, 64 bytes of pairs of bits, d, dmin.
+#[inline(always)]
+pub fn q2_k(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 84] = whole(bytes);
+    pairs_of_bits(&block[16..80], group);
+    let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+    for i in 0..16 {
+        group.scales[i] = d * f32::from(block[i] & 15);
+        group.mins[i] = -(dmin * f32::from(block[i] >> 4));
+    }
+}
+
+/// 32 bytes of third bits, 64 of pairs of bits, 12 of scales, d; levels 4 too high.
+#[inline(always)]
+pub fn q3_k(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 110] = whole(bytes);
+    pairs_of_bits(&block[32..96], group);
+    for part in 0..8 {
+        for i in 0..32 {
+            group.levels[32 * part + i] |= (block[i] >> part & 1) << 2;
+        }
+    }
+    let d = half_at(block, 108);
+    let packed = k3_scales(&block[96..108]);
+    for i in 0..16 {
+        group.scales[i] = d * (f32::from(packed[i / 4].to_le_bytes()[i % 4]) - 32.0);
+        group.mins[i] = -4.0 * group.scales[i];
+    }
+}
+
+/// d, dmin, 12 bytes of scales and mins, 128 bytes of nibbles.
+#[inline(always)]
+pub fn q4_k(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 144] = whole(bytes);
+    wide_nibbles(&block[16..], group);
+    scales_and_mins(block, group);
+}
+
+/// As `Q4_K`, with 32 bytes of fifth bits before the nibbles.
+#[inline(always)]
+pub fn q5_k(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 176] = whole(bytes);
+    wide_nibbles(&block[48..], group);
+    for part in 0..8 {
+        for i in 0..32 {
+            group.levels[32 * part + i] |= (block[16 + i] >> part & 1) << 4;
+        }
+    }
+    scales_and_mins(block, group);
+}
+
+/// 128 bytes of nibbles, 64 of upper pairs of bits, 16 signed scales, d; levels 32 too high.
+#[inline(always)]
+pub fn q6_k(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 210] = whole(bytes);
+    for half in 0..2 {
+        let (low, high) = (&block[64 * half..][..64], &block[128 + 32 * half..][..32]);
+        let out = &mut group.levels[128 * half..][..128];
+        for i in 0..32 {
+            let high = high[i];
+            out[i] = low[i] & 15 | (high & 3) << 4;
+            out[32 + i] = low[32 + i] & 15 | (high >> 2 & 3) << 4;
+            out[64 + i] = low[i] >> 4 | (high >> 4 & 3) << 4;
+            out[96 + i] = low[32 + i] >> 4 | (high >> 6) << 4;
+        }
+    }
+    let d = half_at(block, 208);
+    for i in 0..16 {
+        group.scales[i] = d * f32::from(block[192 + i] as i8);
+        group.mins[i] = -32.0 * group.scales[i];
+    }
+}
+
+/// d, 8 scales of six bits (upper pairs first), 128 bytes of indices into a table of sixteen levels.
+#[inline(always)]
+pub fn iq4_xs(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 136] = whole(bytes);
+    let d = half_at(block, 0);
+    let upper = u16::from_le_bytes([block[2], block[3]]);
+    for i in 0..8 {
+        let out = group.levels[32 * i..].first_chunk_mut().expect("eight blocks of 32");
+        nibbles(&block[8 + 16 * i..], out, |q| IQ4_LEVELS[usize::from(q)]);
+        let scale = block[4 + i / 2] >> (4 * (i % 2)) & 15 | ((upper >> (2 * i) & 3) << 4) as u8;
+        let scale = d * (f32::from(scale) - 32.0);
+        group.scale32(i, scale, -128.0 * scale);
+    }
+}
+
+/// The eight 6-bit scales and eight 6-bit mins of a `Q4_K` or `Q5_K` block, packed in 12 bytes.
+#[inline(always)]
+pub fn k4_scales(packed: &[u8]) -> [u32; 4] {
+    const LOW6: u32 = 0x3f3f_3f3f;
+    const LOW4: u32 = 0x0f0f_0f0f;
+    const HIGH2: u32 = 0x3030_3030;
+    let (a, b, c) = (u32_at(packed, 0), u32_at(packed, 4), u32_at(packed, 8));
+    [a & LOW6, c & LOW4 | a >> 2 & HIGH2, b & LOW6, c >> 4 & LOW4 | b >> 2 & HIGH2]
+}
+
+/// The sixteen 6-bit scales of a `Q3_K` block, packed in 12 bytes, 32 too high.
+#[inline(always)]
+pub fn k3_scales(packed: &[u8]) -> [u32; 4] {
+    const LOW4: u32 = 0x0f0f_0f0f;
+    const HIGH2: u32 = 0x3030_3030;
+    let (a, b, c) = (u32_at(packed, 0), u32_at(packed, 4), u32_at(packed, 8));
+    [
+        a & LOW4 | c << 4 & HIGH2,
+        b & LOW4 | c << 2 & HIGH2,
+        a >> 4 & LOW4 | c & HIGH2,
+        b >> 4 & LOW4 | c >> 2 & HIGH2,
+    ]
+}
+
+#[inline(always)]
+fn scales_and_mins(block: &[u8], group: &mut Group) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let packed = k4_scales(&block[4..16]);
+    for i in 0..8 {
+        let byte = |word: u32| f32::from(word.to_le_bytes()[i % 4]);
+        group.scale32(i, d * byte(packed[i / 4]), -(dmin * byte(packed[2 + i / 4])));
+    }
+}
+
+/// Each 32 bytes hold the levels of 32 columns in their low halves, of the next 32 in their high ones.
+#[inline(always)]
+fn wide_nibbles(packed: &[u8], group: &mut Group) {
+    for part in 0..4 {
+        for i in 0..32 {
+            let byte = packed[32 * part + i];
+            group.levels[64 * part + i] = byte & 15;
+            group.levels[64 * part + 32 + i] = byte >> 4;
+        }
+    }
+}
+
+/// Each 32 bytes hold the levels of four times 32 columns, lowest bits first.
+#[inline(always)]
+fn pairs_of_bits(packed: &[u8], group: &mut Group) {
+    for part in 0..8 {
+        for i in 0..32 {
+            let byte = packed[32 * (part / 4) + i];
+            group.levels[32 * part + i] = byte >> (2 * (part % 4)) & 3;
+        }
+    }
+}
+
+/// The one super-block of a group.
+#[inline(always)]
+fn whole<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    const { assert!(GROUP == 256) };
+    bytes.first_chunk().expect("rows are whole super-blocks")
+}

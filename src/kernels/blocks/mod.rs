@@ -1,0 +1,174 @@
+//! What ggml's quantized types mean: the block layouts as integers, a scale and a minimum.
+//!
+//! Enters: the bytes of up to 256 columns of a row. Leaves: a [`Group`], or f32 values. Kernels either
+//! read through these functions or are tested against them. Layouts: `ggml-common.h` of ggml; all
+//! numbers little-endian.
+
+mod k;
+mod plain;
+
+use half::{bf16, f16};
+use tealight_bundle::gguf::DType;
+
+pub use k::{k3_scales, k4_scales};
+
+/// Columns in a group: the super-block of the K and I types, eight blocks of the older ones.
+pub const GROUP: usize = 256;
+/// Columns that share a scale and a minimum, at least.
+pub const SUB: usize = 16;
+
+/// Columns of one row: value = scale · level + min, with a scale and a min for each [`SUB`].
+#[derive(Clone)]
+#[repr(align(64))]
+pub struct Group {
+    /// Unsigned integers, at most 127 unless [`is_wide`].
+    pub levels: [u8; GROUP],
+    /// Scales, (columns / 16).
+    pub scales: [f32; GROUP / SUB],
+    /// Minima, (columns / 16): those of the type, or what its levels were shifted by, times the scale.
+    pub mins: [f32; GROUP / SUB],
+}
+
+impl Group {
+    /// All zero.
+    pub const ZERO: Self =
+        Self { levels: [0; GROUP], scales: [0.0; GROUP / SUB], mins: [0.0; GROUP / SUB] };
+
+    /// Gives columns `32 · block ..` a scale and a minimum.
+    #[inline(always)]
+    fn scale32(&mut self, block: usize, scale: f32, min: f32) {
+        for sub in [2 * block, 2 * block + 1] {
+            self.scales[sub] = scale;
+            self.mins[sub] = min;
+        }
+    }
+}
+
+/// How a type is multiplied, `None` when it has no kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Floating point: multiplied with the activations as they are.
+    Float,
+    /// Levels: multiplied with activations of eight bits.
+    Levels,
+}
+
+/// How `dtype` is multiplied.
+#[must_use]
+pub fn kind(dtype: DType) -> Option<Kind> {
+    use DType as T;
+    match dtype {
+        T::F32 | T::F16 | T::BF16 => Some(Kind::Float),
+        T::Q4_0 | T::Q4_1 | T::Q5_0 | T::Q5_1 | T::Q8_0 | T::IQ4_NL | T::MXFP4 => {
+            Some(Kind::Levels)
+        }
+        T::Q2_K | T::Q3_K | T::Q4_K | T::Q5_K | T::Q6_K | T::IQ4_XS => Some(Kind::Levels),
+        _ => None,
+    }
+}
+
+/// Whether levels of the type reach above 127, too far for AVX2's product of bytes.
+#[must_use]
+pub fn is_wide(dtype: DType) -> bool {
+    matches!(dtype, DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS)
+}
+
+/// Columns that share a scale, 16 or 32.
+#[must_use]
+pub fn sub_of(dtype: DType) -> usize {
+    if matches!(dtype, DType::Q2_K | DType::Q3_K | DType::Q6_K) { 16 } else { 32 }
+}
+
+/// Bytes of a whole group.
+#[must_use]
+pub const fn group_bytes(dtype: DType) -> usize {
+    GROUP / dtype.block_elements() * dtype.block_bytes()
+}
+
+/// Unpacks whole blocks of at most [`GROUP`] columns; what lies beyond them in `group` is left as it was.
+///
+/// Always inlined, so that it is compiled for the instruction set of the kernel that calls it.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+pub fn unpack(dtype: DType, bytes: &[u8], group: &mut Group) {
+    match dtype {
+        DType::Q4_0 => plain::q4_0(bytes, group),
+        DType::Q4_1 => plain::q4_1(bytes, group),
+        DType::Q5_0 => plain::q5_0(bytes, group),
+        DType::Q5_1 => plain::q5_1(bytes, group),
+        DType::Q8_0 => plain::q8_0(bytes, group),
+        DType::IQ4_NL => plain::iq4_nl(bytes, group),
+        DType::MXFP4 => plain::mxfp4(bytes, group),
+        DType::Q2_K => k::q2_k(bytes, group),
+        DType::Q3_K => k::q3_k(bytes, group),
+        DType::Q4_K => k::q4_k(bytes, group),
+        DType::Q5_K => k::q5_k(bytes, group),
+        DType::Q6_K => k::q6_k(bytes, group),
+        DType::IQ4_XS => k::iq4_xs(bytes, group),
+        _ => unreachable!("no kernel for {dtype}: refused when the model was loaded"),
+    }
+}
+
+/// Decodes whole blocks to f32.
+pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    match dtype {
+        DType::F32 => floats(bytes, out, |b: [u8; 4]| f32::from_le_bytes(b)),
+        DType::F16 => floats(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f32()),
+        DType::BF16 => floats(bytes, out, |b: [u8; 2]| bf16::from_le_bytes(b).to_f32()),
+        _ => {
+            let mut group = Group::ZERO;
+            for (bytes, out) in bytes.chunks(group_bytes(dtype)).zip(out.chunks_mut(GROUP)) {
+                unpack(dtype, bytes, &mut group);
+                for (i, (out, &level)) in out.iter_mut().zip(&group.levels).enumerate() {
+                    *out = group.scales[i / SUB] * f32::from(level) + group.mins[i / SUB];
+                }
+            }
+        }
+    }
+}
+
+fn floats<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+        *out = value(*bytes);
+    }
+}
+
+/// Reads an f16 at `at` as f32, without a branch or a call.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of `unpack`")]
+pub fn half_at(block: &[u8], at: usize) -> f32 {
+    let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
+    // The exponent is moved to where f32 has it and corrected by a product, which also gives
+    // subnormal numbers their value; infinities and NaN keep the largest exponent.
+    const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+    let magnitude = (f32::from_bits((bits & 0x7fff) << 13) * REBIAS).to_bits();
+    let special = if bits & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
+    f32::from_bits(magnitude | special | (bits & 0x8000) << 16)
+}
+
+/// Reads a u32 at `at`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of `unpack`")]
+fn u32_at(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+}
+
+/// The sixteen values of a non-linear four-bit level (`IQ4_NL`, `IQ4_XS`), 128 too high.
+pub const IQ4_LEVELS: [u8; 16] =
+    [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+/// Twice the sixteen values of a four-bit float (E2M1), 12 too high.
+pub const E2M1_LEVELS: [u8; 16] =
+    [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_is_read_as_the_library_reads_it() {
+        for bits in 0..=u16::MAX {
+            let (ours, exact) = (half_at(&bits.to_le_bytes(), 0), f16::from_bits(bits).to_f32());
+            assert!(ours.to_bits() == exact.to_bits() || ours.is_nan() && exact.is_nan(), "{bits:x}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Types with blocks of 32 columns: four, five and eight bits, with and without a minimum.
+
+#![expect(clippy::inline_always, reason = "parts of `unpack`")]
+
+use super::{E2M1_LEVELS, Group, IQ4_LEVELS, half_at, u32_at};
+
+/// Columns of a block.
+const BLOCK: usize = 32;
+
+/// d, 16 bytes of nibbles; levels 8 too high.
+#[inline(always)]
+pub fn q4_0(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
+        nibbles(&block[2..], levels(group, i), |q| q);
+        let d = half_at(block, 0);
+        group.scale32(i, d, -8.0 * d);
+    }
+}
+
+/// d, min, 16 bytes of nibbles.
+#[inline(always)]
+pub fn q4_1(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<20>().0.iter().enumerate() {
+        nibbles(&block[4..], levels(group, i), |q| q);
+        group.scale32(i, half_at(block, 0), half_at(block, 2));
+    }
+}
+
+/// d, 32 fifth bits, 16 bytes of nibbles; levels 16 too high.
+#[inline(always)]
+pub fn q5_0(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<22>().0.iter().enumerate() {
+        let out = levels(group, i);
+        nibbles(&block[6..], out, |q| q);
+        fifth_bits(u32_at(block, 2), out);
+        let d = half_at(block, 0);
+        group.scale32(i, d, -16.0 * d);
+    }
+}
+
+/// d, min, 32 fifth bits, 16 bytes of nibbles.
+#[inline(always)]
+pub fn q5_1(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<24>().0.iter().enumerate() {
+        let out = levels(group, i);
+        nibbles(&block[8..], out, |q| q);
+        fifth_bits(u32_at(block, 4), out);
+        group.scale32(i, half_at(block, 0), half_at(block, 2));
+    }
+}
+
+/// d, 32 signed bytes; made unsigned by 128.
+#[inline(always)]
+pub fn q8_0(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<34>().0.iter().enumerate() {
+        for (out, &q) in levels(group, i).iter_mut().zip(&block[2..]) {
+            *out = q ^ 0x80;
+        }
+        let d = half_at(block, 0);
+        group.scale32(i, d, -128.0 * d);
+    }
+}
+
+/// d, 16 bytes of indices into a table of sixteen levels.
+#[inline(always)]
+pub fn iq4_nl(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
+        nibbles(&block[2..], levels(group, i), |q| IQ4_LEVELS[usize::from(q)]);
+        let d = half_at(block, 0);
+        group.scale32(i, d, -128.0 * d);
+    }
+}
+
+/// An exponent, 16 bytes of four-bit floats (the OCP Microscaling format MXFP4).
+#[inline(always)]
+pub fn mxfp4(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<17>().0.iter().enumerate() {
+        nibbles(&block[1..], levels(group, i), |q| E2M1_LEVELS[usize::from(q)]);
+        let d = half_power_of_two(block[0]);
+        group.scale32(i, d, -12.0 * d);
+    }
+}
+
+/// 2^(exponent − 128): half of what the exponent says, for levels that are doubled.
+#[inline(always)]
+pub fn half_power_of_two(exponent: u8) -> f32 {
+    // The two smallest are subnormal in f32.
+    let bits =
+        if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
+    f32::from_bits(bits)
+}
+
+#[inline(always)]
+fn levels(group: &mut Group, block: usize) -> &mut [u8; BLOCK] {
+    let at = BLOCK * block;
+    group.levels[at..].first_chunk_mut().expect("at most eight blocks")
+}
+
+/// The low halves of 16 bytes, then the high ones.
+#[inline(always)]
+pub fn nibbles(packed: &[u8], out: &mut [u8; BLOCK], level: impl Fn(u8) -> u8) {
+    let packed: &[u8; 16] = packed.first_chunk().expect("16 bytes of nibbles");
+    for i in 0..16 {
+        out[i] = level(packed[i] & 15);
+        out[16 + i] = level(packed[i] >> 4);
+    }
+}
+
+#[inline(always)]
+fn fifth_bits(bits: u32, out: &mut [u8; BLOCK]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        *out |= ((bits >> i & 1) as u8) << 4;
+    }
+}

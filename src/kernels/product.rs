@@ -1,0 +1,311 @@
+//! Products with stored matrices: `x · Wᵀ` for weights of any type.
+//!
+//! Enters: rows of activations ([`Input`]), matrices. Leaves: rows of f32, one result for each matrix.
+//! One or two rows are multiplied with each stored row where it lies; more rows (a prompt) with panels
+//! that are unpacked once ([`super::panel`]). All matrices of one call share one division of the work
+//! among threads.
+
+#![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+
+use super::activations::{self, Activations};
+use super::blocks::{Kind, kind, sub_of};
+use super::isa::Level;
+use super::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
+use super::{Compute, Matrix, Shared, scalar};
+use half::{bf16, f16};
+use std::ops::Range;
+use tealight_bundle::gguf::DType;
+
+#[cfg(target_arch = "x86_64")]
+use super::x86::{avx2, avx512, float as x86_float};
+
+/// Rows of activations from which on unpacking panels pays.
+const PANELS_FROM: usize = 3;
+/// Stored bytes below which another thread costs more than it brings.
+const TASK_BYTES_MIN: usize = 16 * 1024;
+/// Tasks a thread gets, so that an interrupted one does not hold up the rest.
+const TASKS_A_THREAD: usize = 4;
+
+/// Rows of activations, prepared for the types of the matrices they meet.
+pub struct Input<'a> {
+    rows: usize,
+    columns: usize,
+    floats: &'a [f32],
+    levels: Option<Activations>,
+}
+
+/// Some rows of one of the matrices.
+struct Task {
+    matrix: usize,
+    rows: Range<usize>,
+}
+
+impl Compute {
+    /// `x · Wᵀ` for `x` of shape (n, w.columns): the result is (n, w.rows).
+    ///
+    /// # Panics
+    /// When `x` is not whole rows of that many elements.
+    #[must_use]
+    pub fn matmul(&self, w: &Matrix, x: &[f32]) -> Vec<f32> {
+        let input = self.input(x, &[w]);
+        self.products(&[w], &input).pop().unwrap_or_default()
+    }
+
+    /// Prepares `x`, rows of as many elements as the matrices have columns.
+    ///
+    /// # Panics
+    /// When it is not whole rows of that many elements.
+    #[must_use]
+    pub fn input<'a>(&self, x: &'a [f32], weights: &[&Matrix]) -> Input<'a> {
+        let columns = weights.first().map_or(1, |w| w.columns);
+        assert!(x.len().is_multiple_of(columns), "{} elements in rows of {columns}", x.len());
+        let quantized = weights.iter().any(|w| kind(w.dtype) == Some(Kind::Levels));
+        let levels = quantized.then(|| self.quantize(x, columns));
+        Input { rows: x.len() / columns, columns, floats: x, levels }
+    }
+
+    /// The products of one input with several matrices, each (n, w.rows).
+    ///
+    /// # Panics
+    /// When a matrix has another number of columns than the input.
+    #[must_use]
+    pub fn products(&self, weights: &[&Matrix], x: &Input<'_>) -> Vec<Vec<f32>> {
+        assert!(weights.iter().all(|w| w.columns == x.columns), "{weights:?} on {}", x.columns);
+        let mut out: Vec<_> = weights.iter().map(|w| vec![0.0; x.rows * w.rows]).collect();
+        let shared: Vec<_> = out.iter_mut().map(|out| Shared::new(out)).collect();
+        let tasks = self.tasks(weights, x.rows);
+        self.pool.run(tasks.len(), &|index| {
+            let task = &tasks[index];
+            // No two tasks share a row of a matrix, and each row owns its column of the result.
+            self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
+        });
+        out
+    }
+
+    fn quantize(&self, x: &[f32], columns: usize) -> Activations {
+        let mut levels = Activations::zeros(x.len() / columns, columns);
+        let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| match self.isa.level() {
+            Level::Scalar => activations::quantize(x, row),
+            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            _ => unsafe { x86_float::quantize(x, row) },
+        };
+        let mut rows: Vec<_> = levels.rows_mut().zip(x.chunks_exact(columns)).collect();
+        if rows.len() < 2 * self.pool.threads() {
+            rows.iter_mut().for_each(|(row, x)| quantize(x, row));
+        } else {
+            let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
+            let parts: Vec<_> = rows.chunks_mut(size).map(std::sync::Mutex::new).collect();
+            self.pool.run(parts.len(), &|part| {
+                let mut rows = parts[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                rows.iter_mut().for_each(|(row, x)| quantize(x, row));
+            });
+        }
+        levels
+    }
+
+    /// Parts of about the same number of stored bytes, whole panels where panels are used.
+    fn tasks(&self, weights: &[&Matrix], rows: usize) -> Vec<Task> {
+        let total: usize = weights.iter().map(|w| w.range.len()).sum();
+        let threads = self.pool.threads();
+        let most = if threads == 1 { weights.len() } else { threads * TASKS_A_THREAD };
+        // More rows of activations are more work for each stored byte.
+        let bytes = (total / most).max(TASK_BYTES_MIN / rows.max(1));
+        let whole = if rows < PANELS_FROM { 1 } else { PANEL_ROWS };
+        let mut tasks = Vec::with_capacity(most + weights.len());
+        for (matrix, w) in weights.iter().enumerate() {
+            let size = (w.range.len() / w.rows).max(1);
+            let step = (bytes / size).max(1).next_multiple_of(whole);
+            let ranges = (0..w.rows).step_by(step).map(|at| at..(at + step).min(w.rows));
+            tasks.extend(ranges.map(|rows| Task { matrix, rows }));
+        }
+        tasks
+    }
+
+    fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared) {
+        match (&x.levels, kind(w.dtype)) {
+            (Some(levels), Some(Kind::Levels)) if x.rows < PANELS_FROM => {
+                for n in 0..x.rows {
+                    let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
+                    self.dot_rows(w.dtype, w.rows_bytes(rows.clone()), levels.row(n), out);
+                }
+            }
+            (Some(levels), Some(Kind::Levels)) => {
+                let mut panel = Panel::ZERO;
+                for first in rows.clone().step_by(PANEL_ROWS) {
+                    let rows = first..(first + PANEL_ROWS).min(rows.end);
+                    self.multiply_panel(w, rows, levels, &mut panel, out);
+                }
+            }
+            _ => rows.for_each(|row| self.dot_floats(w, row, x, out)),
+        }
+    }
+
+    /// Dot products of some stored rows with one row of activations.
+    fn dot_rows(&self, dtype: DType, w: &[u8], x: activations::Row<'_>, out: &mut [f32]) {
+        match self.isa.level() {
+            Level::Scalar => {
+                let size = w.len() / out.len().max(1);
+                for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
+                    *out = scalar::dot(dtype, w, x);
+                }
+            }
+            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::avx2::rows(dtype, w, x, out) },
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => unsafe { avx2::avxvnni::rows(dtype, w, x, out) },
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => unsafe { avx512::rows(dtype, w, x, out) },
+        }
+    }
+
+    /// The products of up to [`PANEL_ROWS`] stored rows with all rows of activations.
+    fn multiply_panel(
+        &self,
+        w: &Matrix,
+        rows: Range<usize>,
+        x: &Activations,
+        panel: &mut Panel,
+        out: &Shared,
+    ) {
+        if self.isa.level() == Level::Scalar {
+            for n in 0..x.rows {
+                let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
+                self.dot_rows(w.dtype, w.rows_bytes(rows.clone()), x.row(n), out);
+            }
+            return;
+        }
+        for start in (0..w.columns).step_by(PANEL_COLUMNS) {
+            let columns = start..(start + PANEL_COLUMNS).min(w.columns);
+            let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
+            let bytes = at(columns.start)..at(columns.end);
+            // A panel that is not full repeats its last row; those results go nowhere.
+            let row = |i: usize| &w.row((rows.start + i).min(rows.end - 1))[bytes.clone()];
+            self.unpack_panel(w.dtype, &row, panel);
+            let mut n = 0;
+            while n < x.rows {
+                n += match (x.rows - n, self.isa.widest_tile()) {
+                    (6.., 6) => self.tile::<6>(w, &rows, &columns, x, n, panel, out),
+                    (4.., _) => self.tile::<4>(w, &rows, &columns, x, n, panel, out),
+                    (2.., _) => self.tile::<2>(w, &rows, &columns, x, n, panel, out),
+                    _ => self.tile::<1>(w, &rows, &columns, x, n, panel, out),
+                };
+            }
+        }
+    }
+
+    /// The products of a panel with `T` rows of activations from row `n` on. Returns `T`.
+    #[expect(clippy::too_many_arguments, reason = "what one step of the loop above needs")]
+    fn tile<const T: usize>(
+        &self,
+        w: &Matrix,
+        rows: &Range<usize>,
+        columns: &Range<usize>,
+        x: &Activations,
+        n: usize,
+        panel: &Panel,
+        out: &Shared,
+    ) -> usize {
+        let xs = std::array::from_fn(|t| x.row(n + t));
+        let result = |t: usize| {
+            let start = (n + t) * w.rows + rows.start;
+            out.slice(start..start + rows.len())
+        };
+        if rows.len() == PANEL_ROWS {
+            let out = std::array::from_fn(|t| result(t).first_chunk_mut().expect("as long"));
+            self.multiply::<T>(w.dtype, panel, columns, xs, out);
+        } else {
+            let mut room = [[0.0; PANEL_ROWS]; T];
+            self.multiply::<T>(w.dtype, panel, columns, xs, room.each_mut());
+            for (t, room) in room.iter().enumerate() {
+                result(t).iter_mut().zip(room).for_each(|(out, value)| *out += value);
+            }
+        }
+        T
+    }
+
+    fn unpack_panel<'a>(&self, dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
+        match self.isa.level() {
+            Level::Scalar => panel.unpack(dtype, row),
+            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { avx2::avx2::unpack_panel(dtype, row, panel) },
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => unsafe { avx2::avxvnni::unpack_panel(dtype, row, panel) },
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => unsafe { avx512::unpack_panel(dtype, row, panel) },
+        }
+    }
+
+    fn multiply<const T: usize>(
+        &self,
+        dtype: DType,
+        panel: &Panel,
+        columns: &Range<usize>,
+        x: [activations::Row<'_>; T],
+        out: [&mut [f32; PANEL_ROWS]; T],
+    ) {
+        let (at, n) = (columns.start, columns.len());
+        macro_rules! call {
+            ($module:path) => {{
+                use $module as isa;
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe {
+                    if sub_of(dtype) == 32 {
+                        isa::multiply::<T, 32>(dtype, panel, n, x, at, out);
+                    } else {
+                        isa::multiply::<T, 16>(dtype, panel, n, x, at, out);
+                    }
+                }
+            }};
+        }
+        match self.isa.level() {
+            Level::Scalar => unreachable!("the scalar level has no panels"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => call!(avx2::avx2),
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => call!(avx2::avxvnni),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => call!(avx512),
+        }
+    }
+
+    /// The dot products of one stored row of floats with all rows of activations.
+    fn dot_floats(&self, w: &Matrix, row: usize, x: &Input<'_>, out: &Shared) {
+        let x_row = |n: usize| &x.floats[n * x.columns..(n + 1) * x.columns];
+        let mut n = 0;
+        while n + 4 <= x.rows {
+            let values = self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
+            for (i, value) in values.into_iter().enumerate() {
+                out.set((n + i) * w.rows + row, value);
+            }
+            n += 4;
+        }
+        for n in n..x.rows {
+            let [value] = self.dot_float::<1>(w.dtype, w.row(row), [x_row(n)]);
+            out.set(n * w.rows + row, value);
+        }
+    }
+
+    fn dot_float<const M: usize>(&self, dtype: DType, w: &[u8], x: [&[f32]; M]) -> [f32; M] {
+        if self.isa.level() == Level::Scalar {
+            return x.map(|x| match dtype {
+                DType::F16 => scalar::dot_float(w, x, |b| f16::from_le_bytes(b).to_f32()),
+                DType::BF16 => scalar::dot_float(w, x, |b| bf16::from_le_bytes(b).to_f32()),
+                _ => scalar::dot_float(w, x, f32::from_le_bytes),
+            });
+        }
+        // SAFETY: every other level includes AVX2, and exists only where the processor has it.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            match dtype {
+                DType::F16 => x86_float::dot_f16(w, x),
+                DType::BF16 => x86_float::dot_bf16(w, x),
+                _ => x86_float::dot_f32(w, x),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        unreachable!("only x86-64 has other levels")
+    }
+}

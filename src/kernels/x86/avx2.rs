@@ -1,0 +1,220 @@
+//! Products of levels with 256-bit vectors, written once and compiled for two instruction sets.
+//!
+//! The body differs only in how four products of unsigned and signed bytes are added to a 32-bit lane:
+//! three instructions of AVX2, or one of AVX-VNNI.
+
+#![expect(unsafe_code, reason = "vector loads from slices whose lengths are checked beside them")]
+
+macro_rules! kernels {
+    ($module:ident, $features:literal, wide levels: $wide:literal, |$acc:ident, $u:ident, $s:ident| $dot:expr) => {
+        pub mod $module {
+            use crate::kernels::activations::{BLOCK, Row};
+            use crate::kernels::blocks::{GROUP, Group, SUB, group_bytes, is_wide, unpack};
+            use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
+            use std::arch::x86_64::*;
+            use tealight_bundle::gguf::DType;
+
+            /// Whether levels above 127 may be multiplied as they are; else they are made signed.
+            const TAKES_WIDE: bool = $wide;
+
+            /// Dot products of consecutive stored rows with one row of activations.
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            #[target_feature(enable = $features)]
+            pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+                let size = w.len() / out.len().max(1);
+                for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
+                    *out = if is_wide(dtype) && !TAKES_WIDE {
+                        dot::<true>(dtype, w, x)
+                    } else {
+                        dot::<false>(dtype, w, x)
+                    };
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            fn dot<const SIGNED: bool>(dtype: DType, w: &[u8], x: Row<'_>) -> f32 {
+                let mut group = Group::ZERO;
+                let mut products = _mm256_setzero_ps();
+                let mut minima = _mm256_setzero_ps();
+                for (index, bytes) in w.chunks(group_bytes(dtype)).enumerate() {
+                    let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
+                    if columns < GROUP {
+                        group = Group::ZERO;
+                    }
+                    unpack(dtype, bytes, &mut group);
+                    let quants: &[i8; GROUP] = x.quants[GROUP * index..].first_chunk().expect("whole groups");
+                    let scales = &x.scales[GROUP / BLOCK * index..][..GROUP / BLOCK];
+                    for block in 0..columns / BLOCK {
+                        let levels = load(group.levels[BLOCK * block..].first_chunk().expect("eight blocks"));
+                        let quants = load_i8(quants[BLOCK * block..].first_chunk().expect("eight blocks"));
+                        let integer = product::<SIGNED>(_mm256_setzero_si256(), levels, quants);
+                        let pair = &group.scales[2 * block..][..2];
+                        let scale = _mm256_set_m128(_mm_set1_ps(pair[1]), _mm_set1_ps(pair[0]));
+                        let scale = _mm256_mul_ps(scale, _mm256_set1_ps(scales[block]));
+                        products = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer), scale, products);
+                    }
+                    if !SIGNED {
+                        for half in 0..2 {
+                            let at = GROUP / SUB * index + 8 * half;
+                            let sums = load_f32(x.sums16[at..].first_chunk().expect("whole groups"));
+                            let min = load_f32(group.mins[8 * half..].first_chunk().expect("sixteen minima"));
+                            minima = _mm256_fmadd_ps(min, sums, minima);
+                        }
+                    }
+                }
+                sum(_mm256_add_ps(products, minima))
+            }
+
+            /// Unpacks some columns of the rows of a panel.
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            #[target_feature(enable = $features)]
+            pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
+                panel.unpack(dtype, row);
+            }
+
+            /// Adds the products of a panel's `columns` with `T` rows of activations, from their column
+            /// `at` on: `out[t][row]`.
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            #[target_feature(enable = $features)]
+            pub unsafe fn multiply<const T: usize, const SUB: usize>(
+                dtype: DType,
+                panel: &Panel,
+                columns: usize,
+                x: [Row<'_>; T],
+                at: usize,
+                out: [&mut [f32; PANEL_ROWS]; T],
+            ) {
+                for t in 0..T {
+                    assert!(x[t].quants.len() >= at + columns && x[t].sums16.len() >= (at + columns) / 16);
+                    assert!(x[t].scales.len() >= (at + columns) / BLOCK);
+                    assert!(x[t].sums32.len() >= (at + columns) / BLOCK);
+                }
+                let signed = is_wide(dtype) && !TAKES_WIDE;
+                for eight in 0..PANEL_ROWS / 8 {
+                    let sums = if signed {
+                        multiply_eight::<T, SUB, true>(panel, 8 * eight, columns, x, at)
+                    } else {
+                        multiply_eight::<T, SUB, false>(panel, 8 * eight, columns, x, at)
+                    };
+                    for t in 0..T {
+                        let out: &mut [f32; 8] = out[t][8 * eight..].first_chunk_mut().expect("of 32");
+                        let value = _mm256_add_ps(load_f32(out), sums[t]);
+                        // SAFETY: 8 floats, by the type; the store needs no alignment.
+                        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), value) };
+                    }
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn multiply_eight<const T: usize, const SUB: usize, const SIGNED: bool>(
+                panel: &Panel,
+                row: usize,
+                columns: usize,
+                x: [Row<'_>; T],
+                at: usize,
+            ) -> [__m256; T] {
+                let (sixteen, part) = (row / 16 * 16, row % 16);
+                let mut sums = [_mm256_setzero_ps(); T];
+                for block in 0..columns / BLOCK {
+                    let x_block = at / BLOCK + block;
+                    let mut scaled = [_mm256_setzero_ps(); T];
+                    for half in 0..BLOCK / SUB {
+                        let mut integers = [_mm256_setzero_si256(); T];
+                        for four in 0..SUB / 4 {
+                            let column = block * BLOCK + half * SUB + four * 4;
+                            let levels = &panel.levels(column / 4, sixteen)[4 * part..];
+                            let levels = load(levels.first_chunk().expect("of 64"));
+                            for t in 0..T {
+                                // SAFETY: within the row, by the caller's assertion.
+                                let four = unsafe {
+                                    x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned()
+                                };
+                                integers[t] = product::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four));
+                            }
+                        }
+                        let place = Place { sub: block * BLOCK / SUB + half, row: sixteen };
+                        let scales = load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
+                        let minima = load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
+                        for t in 0..T {
+                            if !SIGNED {
+                                let sum = if SUB == 32 { x[t].sums32[x_block] } else { x[t].sums16[2 * x_block + half] };
+                                sums[t] = _mm256_fmadd_ps(minima, _mm256_set1_ps(sum), sums[t]);
+                            }
+                            scaled[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[t]), scales, scaled[t]);
+                        }
+                    }
+                    for t in 0..T {
+                        let scale = _mm256_set1_ps(x[t].scales[x_block]);
+                        sums[t] = _mm256_fmadd_ps(scaled[t], scale, sums[t]);
+                    }
+                }
+                sums
+            }
+
+            /// Adds four products of levels and signed bytes to each lane. `SIGNED`: levels reach above
+            /// 127; they are taken 128 lower, which is what their minima say, so those are left out.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn product<const SIGNED: bool>(acc: __m256i, levels: __m256i, x: __m256i) -> __m256i {
+                if SIGNED {
+                    let levels = _mm256_xor_si256(levels, _mm256_set1_epi8(-128));
+                    // Signs go to the activations, which reach -127 only: those of levels would overflow.
+                    dot4(acc, _mm256_abs_epi8(levels), _mm256_sign_epi8(x, levels))
+                } else {
+                    dot4(acc, levels, x)
+                }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn dot4($acc: __m256i, $u: __m256i, $s: __m256i) -> __m256i {
+                $dot
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn load(bytes: &[u8; 32]) -> __m256i {
+                // SAFETY: 32 bytes, by the type; the load needs no alignment.
+                unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn load_i8(quants: &[i8; 32]) -> __m256i {
+                // SAFETY: 32 bytes, by the type; the load needs no alignment.
+                unsafe { _mm256_loadu_si256(quants.as_ptr().cast()) }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn load_f32(x: &[f32; 8]) -> __m256 {
+                // SAFETY: 8 floats, by the type; the load needs no alignment.
+                unsafe { _mm256_loadu_ps(x.as_ptr()) }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn sum(v: __m256) -> f32 {
+                let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+                _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
+            }
+        }
+    };
+}
+
+kernels!(avx2, "avx2,fma,f16c", wide levels: false, |acc, u, s| {
+    // Pairs of products fit 16 bits: magnitudes are at most 128 × 127, twice.
+    let pairs = _mm256_maddubs_epi16(u, s);
+    _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+});
+kernels!(avxvnni, "avx2,fma,f16c,avxvnni", wide levels: true, |acc, u, s| {
+    _mm256_dpbusd_avx_epi32(acc, u, s)
+});
