@@ -1,19 +1,32 @@
 //! Attention of some new positions over everything in the KV cache.
 //!
-//! Enters: queries (positions, heads, head_dim), the cache (kv_heads, capacity, head_dim).
-//! Leaves: mixed values (positions, heads, head_dim). One pass over the keys, a softmax, one pass over
-//! the values for each query and head; scores of positions outside the window are never computed.
+//! Enters: queries (positions, heads, head_dim), the cache. Leaves: mixed values (positions, heads,
+//! head_dim). Rows of queries that share a key head go over its positions together, block by block, with
+//! a softmax that is corrected as larger scores appear (Dao and others, 2022); positions outside the
+//! windows of all of them are never looked at.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
+use super::float::ToF32;
 use super::isa::Level;
 use super::{Compute, Shared, scalar};
 use half::{bf16, f16};
+use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
-use super::x86::float as x86_float;
+use super::x86::{attention as x86, float as x86_float};
 
-/// Cached keys or values in the cache's element type, (kv_heads, capacity, head_dim).
+/// Positions whose keys lie together: element by element, so that a vector holds one element of each.
+pub const KEYS: usize = 16;
+/// Positions that are scored before their values are mixed. A cache's capacity is a multiple of it.
+pub const BLOCK: usize = 64;
+/// Rows of queries that share a pass over keys and values, at most.
+pub const ROWS: usize = 8;
+/// Positions from which on the work of one head is divided among threads.
+const SPLIT_FROM: usize = 512;
+
+/// Cached keys, (kv_heads, capacity / 16, key_dim, 16), or values, (kv_heads, capacity, value_dim), in the
+/// cache's element type.
 #[derive(Clone, Copy)]
 #[expect(missing_docs, reason = "the variants are the element types")]
 pub enum Cached<'a> {
@@ -68,6 +81,23 @@ impl Window {
     }
 }
 
+/// Weights of a block of positions, for each of some rows.
+pub type Weights = [[f32; BLOCK]];
+
+/// Some query heads that share keys and values: each a position and a head.
+#[derive(Clone, Copy)]
+struct Row {
+    position: usize,
+    head: usize,
+}
+
+/// What some positions gave a row: the values mixed by exp(score − max), and the sum of those weights.
+struct Partial<'a> {
+    max: f32,
+    sum: f32,
+    mixed: &'a mut [f32],
+}
+
 /// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions. `sinks`
 /// are a score for each head that takes weight and mixes nothing in.
 #[must_use]
@@ -80,97 +110,231 @@ pub fn attend(
     v: Cached<'_>,
 ) -> Vec<f32> {
     let n = q.len() / (h.heads * h.key_dim);
-    let mut out = vec![0.0; n * h.heads * h.value_dim];
-    let shared = Shared::new(&mut out);
-    // One part is one head of one query, in an order that gives each thread long and short ones.
-    let cost = (h.past + n) * (h.key_dim + h.value_dim);
-    compute.for_ranges(n * h.heads, cost, &|range| {
-        let mut scores = Vec::new();
-        for index in range {
-            let (position, head) = (index / h.heads, index % h.heads);
-            let end = h.past + position + 1;
-            let start = h.window.start(h.past + position);
-            let kv_head = head * h.kv_heads / h.heads;
-            let keys = kv_head * h.capacity + start..kv_head * h.capacity + end;
-            let q = &q[index * h.key_dim..(index + 1) * h.key_dim];
-            scores.clear();
-            scores.resize(end - start, 0.0);
-            let elements = keys.start * h.key_dim..keys.end * h.key_dim;
-            compute.scores(q, k.slice(elements), h.scale, &mut scores);
-            let sink = sinks.map(|sinks| sinks[head]);
-            let weights = compute.softmax(&mut scores, h.softcap, sink);
-            let elements = keys.start * h.value_dim..keys.end * h.value_dim;
-            // Each query head owns its slice of the result.
-            let out = shared.slice(index * h.value_dim..(index + 1) * h.value_dim);
-            compute.mix(weights, v.slice(elements), out);
+    let group = h.heads / h.kv_heads;
+    // One item is one key head of some positions; with few of them, a part of the positions they see.
+    let chunk = (2 * ROWS).div_ceil(group).min(n);
+    let items = h.kv_heads * n.div_ceil(chunk);
+    let total = h.past + n;
+    let threads = compute.pool.threads();
+    let splits = if items >= 2 * threads || threads == 1 {
+        1
+    } else {
+        (2 * threads).div_ceil(items).min(total.div_ceil(SPLIT_FROM))
+    };
+    let share = total.div_ceil(splits).next_multiple_of(BLOCK);
+    let record = h.value_dim + 2; // mixed, max, sum
+    let mut partials = vec![0.0; splits * n * h.heads * record];
+    let shared = Shared::new(&mut partials);
+    let run = |index: usize| {
+        let (item, split) = (index / splits, index % splits);
+        let (kv_head, first) = (item % h.kv_heads, item / h.kv_heads * chunk);
+        let positions = first..(first + chunk).min(n);
+        let rows: Vec<Row> = positions
+            .flat_map(|position| (0..group).map(move |i| Row { position, head: kv_head * group + i }))
+            .collect();
+        let part = split * share..((split + 1) * share).min(total);
+        let (k, v) = (k.head(h.kv_heads, kv_head), v.head(h.kv_heads, kv_head));
+        for rows in rows.chunks(ROWS) {
+            let mut states: Vec<Partial<'_>> = rows
+                .iter()
+                .map(|row| {
+                    let at = (split * n + row.position) * h.heads + row.head;
+                    // Each split of each row has a record of its own.
+                    let mixed = &mut shared.slice(at * record..(at + 1) * record)[..h.value_dim];
+                    Partial { max: f32::NEG_INFINITY, sum: 0.0, mixed }
+                })
+                .collect();
+            compute.attend_rows(&h, rows, q, k, v, part.clone(), &mut states);
+            for (row, state) in rows.iter().zip(states) {
+                let (max, sum) = (state.max, state.sum);
+                let at = (split * n + row.position) * h.heads + row.head;
+                shared.set((at + 1) * record - 2, max);
+                shared.set((at + 1) * record - 1, sum);
+            }
         }
-    });
+    };
+    if items * splits * chunk * total < SPLIT_FROM {
+        (0..items * splits).for_each(run);
+    } else {
+        compute.pool.run(items * splits, &run);
+    }
+    merge(&h, n, splits, sinks, &partials)
+}
+
+/// Adds the parts of each row up: weights are made relative to the largest score of all, and to 1.
+fn merge(h: &Heads, n: usize, splits: usize, sinks: Option<&[f32]>, partials: &[f32]) -> Vec<f32> {
+    let rows = n * h.heads;
+    let record = h.value_dim + 2;
+    let mut out = vec![0.0; rows * h.value_dim];
+    for (row, out) in out.chunks_exact_mut(h.value_dim).enumerate() {
+        let sink = sinks.map(|sinks| sinks[row % h.heads]);
+        let parts = || {
+            (0..splits).map(|split| {
+                let record = &partials[(split * rows + row) * record..][..record];
+                (&record[..h.value_dim], record[h.value_dim], record[h.value_dim + 1])
+            })
+        };
+        let max = parts().map(|(_, max, _)| max).chain(sink).fold(f32::NEG_INFINITY, f32::max);
+        // A part in which the row sees nothing has no sum (and no largest score).
+        let seen = || parts().filter(|&(_, _, sum)| sum != 0.0);
+        let sum: f32 = seen().map(|(_, m, sum)| (m - max).exp() * sum).sum::<f32>()
+            + sink.map_or(0.0, |sink| (sink - max).exp());
+        for (mixed, m, _) in seen() {
+            let factor = (m - max).exp() / sum;
+            out.iter_mut().zip(mixed).for_each(|(out, mixed)| *out += factor * mixed);
+        }
+    }
     out
 }
 
 impl Cached<'_> {
-    fn slice(self, range: std::ops::Range<usize>) -> Self {
+    /// What belongs to one of `heads` heads.
+    fn head(self, heads: usize, index: usize) -> Self {
+        fn part<T>(all: &[T], heads: usize, index: usize) -> &[T] {
+            let size = all.len() / heads;
+            &all[index * size..(index + 1) * size]
+        }
         match self {
-            Self::F16(x) => Self::F16(&x[range]),
-            Self::Bf16(x) => Self::Bf16(&x[range]),
-            Self::F32(x) => Self::F32(&x[range]),
+            Self::F16(x) => Self::F16(part(x, heads, index)),
+            Self::Bf16(x) => Self::Bf16(part(x, heads, index)),
+            Self::F32(x) => Self::F32(part(x, heads, index)),
         }
     }
 }
 
 impl Compute {
-    fn scores(&self, q: &[f32], keys: Cached<'_>, scale: f32, out: &mut [f32]) {
-        fn portable<T: super::float::ToF32>(q: &[f32], keys: &[T], scale: f32, out: &mut [f32]) {
-            for (out, k) in out.iter_mut().zip(keys.chunks_exact(q.len())) {
-                *out = scalar::dot_cached(q, k) * scale;
+    /// Attention of up to [`ROWS`] rows over the positions `part`, one block after the other; the weights so
+    /// far are made smaller whenever a larger score appears.
+    #[expect(clippy::too_many_arguments, reason = "the operands of attention")]
+    fn attend_rows(
+        &self,
+        h: &Heads,
+        rows: &[Row],
+        q: &[f32],
+        k: Cached<'_>,
+        v: Cached<'_>,
+        part: Range<usize>,
+        states: &mut [Partial<'_>],
+    ) {
+        let query = |row: &Row| &q[(row.position * h.heads + row.head) * h.key_dim..][..h.key_dim];
+        let queries: Vec<&[f32]> = rows.iter().map(query).collect();
+        let seen = |row: &Row| {
+            let position = h.past + row.position;
+            h.window.start(position).max(part.start)..(position + 1).min(part.end)
+        };
+        let seen: Vec<Range<usize>> = rows.iter().map(seen).collect();
+        let start = seen.iter().map(|r| r.start).min().unwrap_or(0) / BLOCK * BLOCK;
+        let end = seen.iter().map(|r| r.end).max().unwrap_or(0);
+        let mut weights = [[0_f32; BLOCK]; ROWS];
+        for block in (start..end).step_by(BLOCK) {
+            let weights = &mut weights[..rows.len()];
+            let count = (end - block).min(BLOCK);
+            self.scores(&queries, k, block, weights);
+            let mut factors = [1.0; ROWS];
+            for (i, (scores, state)) in weights.iter_mut().zip(states.iter_mut()).enumerate() {
+                let visible = seen[i].start.saturating_sub(block).min(count)
+                    ..seen[i].end.saturating_sub(block).min(count);
+                factors[i] = self.soften(h, scores, visible, state);
             }
-        }
-        match (keys, self.isa.level()) {
-            (Cached::F16(k), Level::Scalar) => portable(q, k, scale, out),
-            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            (Cached::F16(k), _) => unsafe { x86_float::scores(q, k, scale, out) },
-            (Cached::Bf16(k), _) => portable(q, k, scale, out),
-            (Cached::F32(k), _) => portable(q, k, scale, out),
+            let mut mixed: Vec<&mut [f32]> = states.iter_mut().map(|s| &mut *s.mixed).collect();
+            self.mix(weights, &factors, v, block..block + count, &mut mixed);
         }
     }
 
-    /// Softmax in place; returns the weights.
-    fn softmax<'s>(
-        &self,
-        scores: &'s mut [f32],
-        softcap: Option<f32>,
-        sink: Option<f32>,
-    ) -> &'s [f32] {
-        if let Some(cap) = softcap {
-            scores.iter_mut().for_each(|s| *s = cap * (*s / cap).tanh());
+    /// Scores of a block for some rows, without factor.
+    fn scores(&self, q: &[&[f32]], k: Cached<'_>, block: usize, out: &mut Weights) {
+        fn portable<T: ToF32>(q: &[&[f32]], k: &[T], block: usize, out: &mut Weights) {
+            for (q, out) in q.iter().zip(out) {
+                for (i, out) in out.as_chunks_mut::<KEYS>().0.iter_mut().enumerate() {
+                    let keys = &k[(block / KEYS + i) * q.len() * KEYS..][..q.len() * KEYS];
+                    scalar::dot_keys(q, keys, out);
+                }
+            }
         }
-        let max = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
+        match (self.isa.level(), k) {
+            (Level::Scalar, Cached::F16(k)) => portable(q, k, block, out),
+            (Level::Scalar, Cached::Bf16(k)) => portable(q, k, block, out),
+            (Level::Scalar, Cached::F32(k)) => portable(q, k, block, out),
+            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512Vnni, k) => unsafe { x86::avx512::scores(q, k, block, out) },
+            #[cfg(target_arch = "x86_64")]
+            (_, k) => unsafe { x86::avx2::scores(q, k, block, out) },
+        }
+    }
+
+    /// Makes scores weights relative to the largest so far; returns by what the earlier ones shrink.
+    fn soften(
+        &self,
+        h: &Heads,
+        scores: &mut [f32; BLOCK],
+        visible: Range<usize>,
+        state: &mut Partial<'_>,
+    ) -> f32 {
+        if visible.is_empty() {
+            scores.fill(0.0);
+            return 1.0;
+        }
+        scores[..visible.start].fill(f32::NEG_INFINITY);
+        scores[visible.end..].fill(f32::NEG_INFINITY);
+        for score in &mut scores[visible] {
+            *score *= h.scale;
+            if let Some(cap) = h.softcap {
+                *score = cap * (*score / cap).tanh();
+            }
+        }
+        let mut lanes = [f32::NEG_INFINITY; KEYS];
+        for scores in scores.as_chunks::<KEYS>().0 {
+            for (lane, &score) in lanes.iter_mut().zip(scores) {
+                *lane = if score > *lane { score } else { *lane };
+            }
+        }
+        let max = lanes.into_iter().fold(state.max, f32::max);
         let sum = match self.isa.level() {
             Level::Scalar => scalar::exp_sum(scores, max),
             // SAFETY: every other level includes AVX2, and exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { x86_float::exp_sum(scores, max) },
         };
-        let factor = 1.0 / (sum + sink.map_or(0.0, |sink| (sink - max).exp()));
-        scores.iter_mut().for_each(|s| *s *= factor);
-        scores
+        let factor = if state.sum > 0.0 { (state.max - max).exp() } else { 0.0 };
+        state.sum = state.sum * factor + sum;
+        state.max = max;
+        factor
     }
 
-    fn mix(&self, weights: &[f32], values: Cached<'_>, out: &mut [f32]) {
-        fn portable<T: super::float::ToF32>(weights: &[f32], values: &[T], out: &mut [f32]) {
-            out.fill(0.0);
-            for (&weight, v) in weights.iter().zip(values.chunks_exact(out.len())) {
-                scalar::add_cached(out, weight, v);
+    /// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]` over the positions of a block.
+    fn mix(
+        &self,
+        weights: &Weights,
+        factors: &[f32; ROWS],
+        v: Cached<'_>,
+        positions: Range<usize>,
+        mixed: &mut [&mut [f32]],
+    ) {
+        fn portable<T: ToF32>(
+            weights: &Weights,
+            factors: &[f32; ROWS],
+            v: &[T],
+            positions: Range<usize>,
+            mixed: &mut [&mut [f32]],
+        ) {
+            for ((weights, factor), mixed) in weights.iter().zip(factors).zip(mixed) {
+                mixed.iter_mut().for_each(|m| *m *= factor);
+                for (&weight, position) in weights.iter().zip(positions.clone()) {
+                    let dim = mixed.len();
+                    scalar::add_cached(mixed, weight, &v[position * dim..][..dim]);
+                }
             }
         }
-        match (values, self.isa.level()) {
-            (Cached::F16(v), Level::Scalar) => portable(weights, v, out),
-            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
+        match (self.isa.level(), v) {
+            (Level::Scalar, Cached::F16(v)) => portable(weights, factors, v, positions, mixed),
+            (Level::Scalar, Cached::Bf16(v)) => portable(weights, factors, v, positions, mixed),
+            (Level::Scalar, Cached::F32(v)) => portable(weights, factors, v, positions, mixed),
+            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            (Cached::F16(v), _) => unsafe { x86_float::mix(weights, v, out) },
-            (Cached::Bf16(v), _) => portable(weights, v, out),
-            (Cached::F32(v), _) => portable(weights, v, out),
+            (Level::Avx512Vnni, v) => unsafe { x86::avx512::mix(weights, factors, v, positions, mixed) },
+            #[cfg(target_arch = "x86_64")]
+            (_, v) => unsafe { x86::avx2::mix(weights, factors, v, positions, mixed) },
         }
     }
 }

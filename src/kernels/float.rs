@@ -1,5 +1,6 @@
 //! Scalar functions that compilers can turn into vector code: no branches, no library calls.
 
+use super::Turn;
 use half::{bf16, f16};
 
 /// An element type of the KV cache.
@@ -53,6 +54,24 @@ pub fn exp(x: f32) -> f32 {
     let power = |n: f32| f32::from_bits(((n as i32 + 127) as u32) << 23);
     let value = p * power(half) * power(n - half);
     if x < -87.3 { 0.0 } else { value }
+}
+
+/// Turns the heads of one position.
+pub fn rotate(heads: &mut [f32], position: usize, turn: &Turn<'_>) {
+    let half = turn.pairs;
+    let (cos, sin) = (&turn.cos[position * half..][..half], &turn.sin[position * half..][..half]);
+    for head in heads.chunks_exact_mut(turn.head_dim) {
+        if turn.adjacent {
+            for ((pair, c), s) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
+                *pair = [pair[0] * c - pair[1] * s, pair[0] * s + pair[1] * c];
+            }
+        } else {
+            let (a, b) = head[..2 * half].split_at_mut(half);
+            for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+                (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
+            }
+        }
+    }
 }
 
 /// RMS norm of one row.

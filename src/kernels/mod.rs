@@ -19,7 +19,7 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use attention::{Cached, Heads, Window, attend};
+pub use attention::{BLOCK as CACHE_BLOCK, Cached, Heads, KEYS, Window, attend};
 pub use blocks::dequantize;
 pub use float::{gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
@@ -168,6 +168,37 @@ impl Compute {
         out
     }
 
+    /// a + b, element by element.
+    #[must_use]
+    pub fn add(&self, a: &[f32], b: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; out_len(a, b)];
+        let shared = Shared::new(&mut out);
+        self.for_ranges(out_len(a, b), 1, &|range| {
+            let (a, b) = (&a[range.clone()], &b[range.clone()]);
+            // Ranges of different parts do not overlap.
+            let out = shared.slice(range);
+            out.iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = a + b);
+        });
+        out
+    }
+
+    /// Turns pairs of elements of every head of `x`, (n, heads, head_dim), by the angles of its position.
+    #[must_use]
+    pub fn rotate(&self, x: &[f32], turn: Turn<'_>) -> Vec<f32> {
+        let mut out = x.to_vec();
+        let shared = Shared::new(&mut out);
+        let positions = x.len() / (turn.heads * turn.head_dim);
+        self.for_ranges(positions, turn.heads * turn.head_dim, &|range| {
+            for position in range {
+                let size = turn.heads * turn.head_dim;
+                // Each position owns its heads.
+                let heads = shared.slice(position * size..(position + 1) * size);
+                float::rotate(heads, position, &turn);
+            }
+        });
+        out
+    }
+
     /// x / sqrt(mean(x²) + eps) · weight for each row of `weight.len()` elements.
     #[must_use]
     pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
@@ -212,6 +243,23 @@ impl Compute {
             _ => unsafe { x86::float::gate_up(act, gate, up, out) },
         }
     }
+}
+
+/// How heads are turned.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn<'a> {
+    /// Heads of a position.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Pairs of a head.
+    pub pairs: usize,
+    /// Cosines, (positions, pairs). What lies beyond the pairs of a head stays as it is.
+    pub cos: &'a [f32],
+    /// Sines, (positions, pairs).
+    pub sin: &'a [f32],
+    /// Whether neighbours form a pair, or elements of the first and the second half.
+    pub adjacent: bool,
 }
 
 /// The activation between the two halves of a gated feed-forward layer.

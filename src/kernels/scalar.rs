@@ -3,6 +3,7 @@
 //! Integer sums within 16 columns are exact; they are scaled and added in f32 from first to last.
 
 use super::activations::{BLOCK, Row};
+use super::attention::KEYS;
 use super::blocks::{GROUP, Group, SUB, group_bytes, unpack};
 use super::float::{ToF32, exp};
 use tealight_bundle::gguf::DType;
@@ -37,9 +38,12 @@ pub fn dot_float<const SIZE: usize>(
     weights.as_chunks().0.iter().zip(x).map(|(w, x)| value(*w) * x).sum()
 }
 
-/// Dot product of a query with a cached key.
-pub fn dot_cached<T: ToF32>(q: &[f32], k: &[T]) -> f32 {
-    q.iter().zip(k).map(|(q, k)| q * k.to_f32()).sum()
+/// Dot products of a query with [`KEYS`] cached keys, (key_dim, 16).
+pub fn dot_keys<T: ToF32>(q: &[f32], keys: &[T], out: &mut [f32; KEYS]) {
+    out.fill(0.0);
+    for (q, keys) in q.iter().zip(keys.as_chunks::<KEYS>().0) {
+        out.iter_mut().zip(keys).for_each(|(out, k)| *out += q * k.to_f32());
+    }
 }
 
 /// `out += weight · v` for a cached value.

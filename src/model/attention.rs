@@ -2,7 +2,8 @@
 
 use super::cache::KvCache;
 use super::norm::Norm;
-use super::ops::{self, Linear};
+use super::linear::Linear;
+use super::ops;
 use super::rope::Rotation;
 use super::spec::{QkNorm, Spec, Temperature};
 use super::weights::{Weights, WeightsError};
@@ -73,13 +74,14 @@ impl Attention {
     ) -> Result<Tensor> {
         let layer = s.layers[self.index];
         let n = x.dim(0)?;
-        let q = self.q.forward(x)?.reshape((n, s.n_heads, s.key_dim))?;
-        let k = self.k.forward(x)?.reshape((n, s.n_kv_heads, s.key_dim))?;
-        let v = self.v.forward(x)?.reshape((n, s.n_kv_heads, s.value_dim))?;
+        let [q, k, v] = Linear::forward_all([&self.q, &self.k, &self.v], x)?;
+        let q = q.reshape((n, s.n_heads, s.key_dim))?;
+        let k = k.reshape((n, s.n_kv_heads, s.key_dim))?;
+        let v = v.reshape((n, s.n_kv_heads, s.value_dim))?;
         let turned = |x: Tensor, norm: Option<&Norm>| {
             let x = if s.qk_norm == QkNorm::BeforeRope { normed(compute, norm, x)? } else { x };
             let x = match rotation {
-                Some(rotation) => ops::rotate(&x, rotation, s.rope)?,
+                Some(rotation) => ops::rotate(compute, &x, rotation, s.rope)?,
                 None => x,
             };
             if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(compute, norm, x) }

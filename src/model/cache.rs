@@ -1,8 +1,12 @@
 //! The keys and values of the positions computed so far.
 //!
-//! Grows in steps up to its limit, so that a large context costs memory only when it is used.
+//! Grows in steps up to its limit, so that a large context costs memory only when it is used. On the CPU
+//! the keys of 16 positions lie together element by element, as its attention wants them.
 
-use candle_core::{DType, Device, Result, Tensor};
+use crate::kernels::{CACHE_BLOCK, KEYS};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, bail};
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
 
 /// Positions a new cache has room for.
 const CAPACITY_FIRST: usize = 256;
@@ -44,7 +48,8 @@ impl CacheShape {
     }
 }
 
-/// Keys (kv_heads, capacity, key_dim) and values (kv_heads, capacity, value_dim) of one layer.
+/// Keys (kv_heads, capacity, key_dim), on the CPU (kv_heads, capacity / 16, key_dim, 16), and values
+/// (kv_heads, capacity, value_dim) of one layer.
 struct Layer {
     k: Tensor,
     v: Tensor,
@@ -56,7 +61,7 @@ impl KvCache {
     /// # Errors
     /// When the device has no room.
     pub fn new(shape: CacheShape, device: &Device) -> Result<Self> {
-        let capacity = CAPACITY_FIRST.min(shape.max);
+        let capacity = CAPACITY_FIRST.min(shape.max).next_multiple_of(CACHE_BLOCK);
         let layers = (0..shape.layers)
             .map(|_| Layer::new(&shape, capacity, device))
             .collect::<Result<Vec<_>>>()?;
@@ -98,17 +103,19 @@ impl KvCache {
     /// When they do not fit the limit, or the device has no room.
     pub fn reserve(&mut self, n: usize) -> Result<()> {
         let needed = self.len + n;
+        if needed > self.shape.max {
+            bail!("{needed} positions in a context of {}", self.shape.max)
+        }
         if needed <= self.capacity {
             return Ok(());
         }
-        if needed > self.shape.max {
-            candle_core::bail!("{needed} positions in a context of {}", self.shape.max)
-        }
         let capacity = needed.max(self.capacity * 2).min(self.shape.max);
+        let capacity = capacity.next_multiple_of(CACHE_BLOCK);
         for layer in &mut self.layers {
             let larger = Layer::new(&self.shape, capacity, layer.k.device())?;
             if self.len > 0 {
-                larger.k.slice_set(&layer.k.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
+                let keys = if layer.k.rank() == 4 { self.len.div_ceil(KEYS) } else { self.len };
+                larger.k.slice_set(&layer.k.narrow(1, 0, keys)?.contiguous()?, 1, 0)?;
                 larger.v.slice_set(&layer.v.narrow(1, 0, self.len)?.contiguous()?, 1, 0)?;
             }
             *layer = larger;
@@ -124,8 +131,13 @@ impl KvCache {
     /// When no room was reserved.
     pub fn append(&self, layer: usize, k: &Tensor, v: &Tensor) -> Result<(&Tensor, &Tensor)> {
         let Some(layer) = self.layers.get(layer) else {
-            candle_core::bail!("layer {layer} of {}", self.layers.len())
+            bail!("layer {layer} of {}", self.layers.len())
         };
+        if layer.k.device().is_cpu() {
+            layer.k.inplace_op2(k, &Append { at: self.len, keys: true })?;
+            layer.v.inplace_op2(v, &Append { at: self.len, keys: false })?;
+            return Ok((&layer.k, &layer.v));
+        }
         let rows = |x: &Tensor, dtype| x.transpose(0, 1)?.to_dtype(dtype)?.contiguous();
         layer.k.slice_set(&rows(k, self.shape.key_type)?, 1, self.len)?;
         layer.v.slice_set(&rows(v, self.shape.value_type)?, 1, self.len)?;
@@ -138,23 +150,111 @@ impl KvCache {
     }
 }
 
+/// Writes rows of f32, (n, kv_heads, dim), into the cache from position `at` on.
+struct Append {
+    at: usize,
+    keys: bool,
+}
+
+impl InplaceOp2 for Append {
+    fn name(&self) -> &'static str {
+        "append-to-cache"
+    }
+
+    fn cpu_fwd(
+        &self,
+        cache: &mut CpuStorage,
+        cache_layout: &Layout,
+        new: &CpuStorage,
+        new_layout: &Layout,
+    ) -> Result<()> {
+        let (n, heads, dim) = new_layout.shape().dims3()?;
+        let Some((start, end)) = new_layout.contiguous_offsets() else {
+            bail!("a contiguous tensor was expected, found {new_layout:?}")
+        };
+        let new = &new.as_slice::<f32>()?[start..end];
+        let room = cache_layout.shape().elem_count();
+        let capacity = room / heads.max(1) / dim.max(1);
+        if cache_layout.start_offset() != 0
+            || room != heads * capacity * dim
+            || self.at + n > capacity
+        {
+            bail!("{n} positions at {} of {:?}", self.at, cache_layout.shape())
+        }
+        match cache {
+            CpuStorage::F16(x) => self.write(x, new, (heads, dim, capacity)),
+            CpuStorage::BF16(x) => self.write(x, new, (heads, dim, capacity)),
+            CpuStorage::F32(x) => self.write(x, new, (heads, dim, capacity)),
+            _ => bail!("a cache of another element type than f16, bf16 or f32"),
+        }
+        Ok(())
+    }
+}
+
+impl Append {
+    fn write<T: Stored>(
+        &self,
+        cache: &mut [T],
+        new: &[f32],
+        (heads, dim, capacity): (usize, usize, usize),
+    ) {
+        let mut row = vec![T::default(); dim];
+        for (i, new) in new.chunks_exact(dim).enumerate() {
+            let (position, head) = (self.at + i / heads, i % heads);
+            let cache = &mut cache[head * capacity * dim..(head + 1) * capacity * dim];
+            if self.keys {
+                T::convert(new, &mut row);
+                let block = &mut cache[position / KEYS * KEYS * dim..][..KEYS * dim];
+                let places = block.iter_mut().skip(position % KEYS).step_by(KEYS);
+                places.zip(&row).for_each(|(place, &key)| *place = key);
+            } else {
+                T::convert(new, &mut cache[position * dim..][..dim]);
+            }
+        }
+    }
+}
+
+/// An element type of the cache.
+trait Stored: Copy + Default {
+    fn convert(from: &[f32], to: &mut [Self]);
+}
+
+impl Stored for f32 {
+    fn convert(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl Stored for f16 {
+    fn convert(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl Stored for bf16 {
+    fn convert(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
 impl Layer {
     fn new(shape: &CacheShape, capacity: usize, device: &Device) -> Result<Self> {
         let room = |dim: usize, dtype: DType| {
-            let shape = (shape.kv_heads, capacity, dim);
             // Asking first: a failed allocation inside the tensor would end the process.
-            let bytes = shape.0 * shape.1 * shape.2 * dtype.size_in_bytes();
+            let bytes = shape.kv_heads * capacity * dim * dtype.size_in_bytes();
             let mut probe: Vec<u8> = Vec::new();
             if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {
-                candle_core::bail!(
+                bail!(
                     "no memory for a context of {capacity} positions; use a smaller --ctx-size"
                 )
             }
             drop(probe);
-            Tensor::zeros(shape, dtype, device)
+            Tensor::zeros((shape.kv_heads, capacity, dim), dtype, device)
         };
+        let k = room(shape.key_dim, shape.key_type)?;
+        let interleaved = (shape.kv_heads, capacity / KEYS, shape.key_dim, KEYS);
         Ok(Self {
-            k: room(shape.key_dim, shape.key_type)?,
+            k: if device.is_cpu() { k.reshape(interleaved)? } else { k },
             v: room(shape.value_dim, shape.value_type)?,
         })
     }

@@ -1,6 +1,7 @@
 //! The feed-forward half of a layer: gated, plain, or a mixture of experts.
 
-use super::ops::{self, ExpertPool, Linear};
+use super::linear::Linear;
+use super::ops::{self, ExpertPool};
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
 use crate::kernels::Compute;
@@ -113,7 +114,7 @@ impl Ffn {
                     }
                     None => all,
                 };
-                mixed.add(&all)
+                ops::add(compute, &mixed, &all)
             }
         }
     }
@@ -121,7 +122,7 @@ impl Ffn {
 
 impl Gated {
     fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
-        let (gate, up) = (self.gate.forward(x)?, self.up.forward(x)?); // (n, d_ffn)
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?; // (n, d_ffn)
         self.down.forward(&ops::gate_up(compute, s.act, &gate, &up)?)
     }
 }

@@ -9,6 +9,7 @@ mod families;
 mod ffn;
 mod file;
 mod metadata;
+mod linear;
 mod norm;
 mod ops;
 mod rope;

@@ -6,107 +6,46 @@
 use super::rope::Rotation;
 use super::router::route;
 use super::spec::{Experts, Pairs, Rope};
-use crate::kernels::{Act, Cached, Compute, Expert, Heads, Matrix, attend, mixture as mix};
-use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, D, DType, Device, Layout, Module, Result, Shape,
-    Tensor, bail,
+use crate::kernels::{
+    Act, CACHE_BLOCK, Cached, Compute, Expert, Heads, KEYS, Turn, attend, mixture as mix,
 };
-use std::borrow::Cow;
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail,
+};
 use std::sync::Arc;
 
-/// A linear layer: y = x Wᵀ + b, (n, in) → (n, out).
-pub struct Linear {
-    weight: Weight,
-    bias: Option<Tensor>,
+/// a + b, of one shape.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn add(compute: &Arc<Compute>, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.device().is_cpu() {
+        return a.apply_op2_no_bwd(b, &Add { compute: Arc::clone(compute) });
+    }
+    a.add(b)
 }
 
-enum Weight {
-    /// Read where the file is mapped.
-    Mapped(Arc<MatMul>),
-    /// Copied to a device by candle.
-    Device(QMatMul),
-}
-
-struct MatMul {
+struct Add {
     compute: Arc<Compute>,
-    matrix: Matrix,
 }
 
-impl Linear {
-    /// A layer on `device`. On the CPU no byte of the weights is copied.
-    ///
-    /// # Errors
-    /// When the device does not take the weights.
-    pub fn new(
-        compute: &Arc<Compute>,
-        matrix: Matrix,
-        bias: Option<Tensor>,
-        device: &Device,
-    ) -> Result<Self> {
-        let weight = if device.is_cpu() {
-            Weight::Mapped(Arc::new(MatMul { compute: Arc::clone(compute), matrix }))
-        } else {
-            Weight::Device(on_device(&matrix, device)?)
-        };
-        Ok(Self { weight, bias })
-    }
-
-    /// Applies the layer.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = match &self.weight {
-            Weight::Mapped(op) => x.apply_op1_no_bwd(&**op)?,
-            Weight::Device(w) => w.forward(x)?,
-        };
-        match &self.bias {
-            None => Ok(y),
-            Some(bias) => y.broadcast_add(bias),
-        }
-    }
-}
-
-fn on_device(matrix: &Matrix, device: &Device) -> Result<QMatMul> {
-    let dtype = candle_dtype(matrix)?;
-    let storage = QStorage::from_data(Cow::Borrowed(matrix.bytes()), device, dtype)?;
-    QMatMul::from_qtensor(QTensor::new(storage, (matrix.rows, matrix.columns))?)
-}
-
-fn candle_dtype(matrix: &Matrix) -> Result<GgmlDType> {
-    use tealight_bundle::gguf::DType as T;
-    Ok(match matrix.dtype {
-        T::F32 => GgmlDType::F32,
-        T::F16 => GgmlDType::F16,
-        T::BF16 => GgmlDType::BF16,
-        T::Q4_0 => GgmlDType::Q4_0,
-        T::Q4_1 => GgmlDType::Q4_1,
-        T::Q5_0 => GgmlDType::Q5_0,
-        T::Q5_1 => GgmlDType::Q5_1,
-        T::Q8_0 => GgmlDType::Q8_0,
-        T::Q2_K => GgmlDType::Q2K,
-        T::Q3_K => GgmlDType::Q3K,
-        T::Q4_K => GgmlDType::Q4K,
-        T::Q5_K => GgmlDType::Q5K,
-        T::Q6_K => GgmlDType::Q6K,
-        other => bail!("type {other} runs on the CPU only"),
-    })
-}
-
-impl CustomOp1 for MatMul {
+impl CustomOp2 for Add {
     fn name(&self) -> &'static str {
-        "mapped-matmul"
+        "add"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(x, layout)?;
-        let (n, columns) = layout.shape().dims2()?;
-        if columns != self.matrix.columns {
-            bail!("{:?} on rows of {columns}", self.matrix)
+    fn cpu_fwd(
+        &self,
+        a: &CpuStorage,
+        a_layout: &Layout,
+        b: &CpuStorage,
+        b_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        if a_layout.shape() != b_layout.shape() {
+            bail!("the sum of shapes {:?} and {:?}", a_layout.shape(), b_layout.shape())
         }
-        let out = self.compute.matmul(&self.matrix, x);
-        Ok((CpuStorage::F32(out), (n, self.matrix.rows).into()))
+        let out = self.compute.add(floats(a, a_layout)?, floats(b, b_layout)?);
+        Ok((CpuStorage::F32(out), a_layout.shape().clone()))
     }
 }
 
@@ -151,9 +90,15 @@ impl CustomOp2 for RmsNorm {
 ///
 /// # Errors
 /// When the shapes do not fit.
-pub fn rotate(x: &Tensor, rotation: &Rotation, rope: Rope) -> Result<Tensor> {
+pub fn rotate(
+    compute: &Arc<Compute>,
+    x: &Tensor,
+    rotation: &Rotation,
+    rope: Rope,
+) -> Result<Tensor> {
     if x.device().is_cpu() {
-        return x.apply_op3_no_bwd(&rotation.cos, &rotation.sin, &Rotate { rope });
+        let op = Rotate { compute: Arc::clone(compute), rope };
+        return x.apply_op3_no_bwd(&rotation.cos, &rotation.sin, &op);
     }
     rotate_portable(x, rotation, rope)
 }
@@ -174,6 +119,7 @@ fn rotate_portable(x: &Tensor, rotation: &Rotation, rope: Rope) -> Result<Tensor
 }
 
 struct Rotate {
+    compute: Arc<Compute>,
     rope: Rope,
 }
 
@@ -191,31 +137,16 @@ impl CustomOp3 for Rotate {
         sin: &CpuStorage,
         sin_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let mut out = floats(x, x_layout)?.to_vec();
+        let x = floats(x, x_layout)?;
         let (cos, sin) = (floats(cos, cos_layout)?, floats(sin, sin_layout)?);
         let (n, heads, head_dim) = x_layout.shape().dims3()?;
         let half = self.rope.dims / 2;
         if cos.len() != n * half || sin.len() != n * half || self.rope.dims > head_dim {
             bail!("rotation of {} angles for shape {:?}", cos.len(), x_layout.shape())
         }
-        for (i, head) in out.chunks_exact_mut(head_dim).enumerate() {
-            let at = i / heads * half;
-            let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
-            match self.rope.pairs {
-                Pairs::Adjacent => {
-                    for ((pair, c), s) in head.chunks_exact_mut(2).zip(cos).zip(sin) {
-                        (pair[0], pair[1]) = (pair[0] * c - pair[1] * s, pair[0] * s + pair[1] * c);
-                    }
-                }
-                Pairs::Halves => {
-                    let (a, b) = head[..self.rope.dims].split_at_mut(half);
-                    for (((a, b), c), s) in a.iter_mut().zip(b).zip(cos).zip(sin) {
-                        (*a, *b) = (*a * c - *b * s, *a * s + *b * c);
-                    }
-                }
-            }
-        }
-        Ok((CpuStorage::F32(out), x_layout.shape().clone()))
+        let adjacent = self.rope.pairs == Pairs::Adjacent;
+        let turn = Turn { heads, head_dim, pairs: half, cos, sin, adjacent };
+        Ok((CpuStorage::F32(self.compute.rotate(x, turn)), x_layout.shape().clone()))
     }
 }
 
@@ -324,7 +255,7 @@ impl CustomOp2 for Mixture {
     }
 }
 
-/// Attention of `q`, (n, heads, key_dim), over the cache, (kv_heads, capacity, dim): (n, heads · value_dim).
+/// Attention of `q`, (n, heads, key_dim), over the cache as [`super::cache`] lays it out: (n, heads · value_dim).
 /// `sinks` are a score for each head that takes weight and mixes nothing in.
 ///
 /// # Errors
@@ -411,7 +342,8 @@ impl CustomOp3 for Attention {
         let (n, heads, key_dim) = q_layout.shape().dims3()?;
         let fits = (heads, key_dim) == (h.heads, h.key_dim)
             && h.past + n <= h.capacity
-            && k_layout.shape().dims() == [h.kv_heads, h.capacity, h.key_dim]
+            && h.capacity.is_multiple_of(CACHE_BLOCK)
+            && k_layout.shape().dims() == [h.kv_heads, h.capacity / KEYS, h.key_dim, KEYS]
             && v_layout.shape().dims() == [h.kv_heads, h.capacity, h.value_dim];
         if !fits {
             bail!("attention {h:?} on {:?} {:?}", q_layout.shape(), k_layout.shape())
@@ -424,7 +356,7 @@ impl CustomOp3 for Attention {
 }
 
 /// The f32 elements of a contiguous tensor.
-fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) = contiguous(layout)?;
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
@@ -451,6 +383,7 @@ mod tests {
     use super::*;
     use crate::kernels::{Isa, Window};
     use crate::model::spec::Frequencies;
+    use candle_core::Device;
 
     fn tensor(shape: &[usize]) -> Tensor {
         let n = shape.iter().product::<usize>();
@@ -466,6 +399,7 @@ mod tests {
 
     #[test]
     fn the_cpu_rotation_is_candles_for_both_kinds_of_pairs_and_part_of_a_head() {
+        let compute = Arc::new(Compute::new(Isa::detect(), 2));
         let x = tensor(&[5, 3, 16]);
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             for dims in [16, 8] {
@@ -473,7 +407,7 @@ mod tests {
                 let frequencies =
                     Frequencies { base: 10_000.0, scale: 0.5, yarn: None, magnitude: 1.5 };
                 let r = Rotation::new(7, 5, rope, frequencies, None, &Device::Cpu).unwrap();
-                close(&rotate(&x, &r, rope).unwrap(), &rotate_portable(&x, &r, rope).unwrap());
+                close(&rotate(&compute, &x, &r, rope).unwrap(), &rotate_portable(&x, &r, rope).unwrap());
             }
         }
     }
@@ -496,13 +430,15 @@ mod tests {
             kv_heads: 2,
             key_dim: 16,
             value_dim: 16,
-            capacity: 20,
+            capacity: 64,
             past: 9,
             window: Window::All,
             scale: 0.25,
             softcap: None,
         };
-        let (q, k, v) = (tensor(&[6, 4, 16]), tensor(&[2, 20, 16]), tensor(&[2, 20, 16]));
+        let (q, k, v) = (tensor(&[6, 4, 16]), tensor(&[2, 64, 16]), tensor(&[2, 64, 16]));
+        let interleaved = k.reshape((2, 64 / KEYS, KEYS, 16)).unwrap().transpose(2, 3).unwrap();
+        let interleaved = interleaved.contiguous().unwrap();
         let sinks = Arc::new(vec![0.5, 3.0, -3.0, 1.0]);
         for (window, softcap) in
             [(Window::All, None), (Window::Last(4), None), (Window::Chunk(4), Some(2.0))]
@@ -510,7 +446,8 @@ mod tests {
             for sinks in [None, Some(&sinks)] {
                 let h = Heads { window, softcap, ..h };
                 let portable = attention_portable(h, sinks.map(|s| s.as_slice()), &q, &k, &v);
-                close(&attention(&compute, h, sinks, &q, &k, &v).unwrap(), &portable.unwrap());
+                let ours = attention(&compute, h, sinks, &q, &interleaved, &v);
+                close(&ours.unwrap(), &portable.unwrap());
             }
         }
     }

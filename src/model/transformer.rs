@@ -7,7 +7,8 @@ use super::attention::Attention;
 use super::cache::{CacheShape, KvCache};
 use super::ffn::Ffn;
 use super::norm::Norm;
-use super::ops::Linear;
+use super::ops;
+use super::linear::Linear;
 use super::rope::{Factors, Rotation};
 use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};
@@ -209,11 +210,11 @@ impl Model {
         let mixed = self.norm_if(layer.post_attention_norm.as_ref(), &mixed)?;
         // Without a norm of its own where attention has one, the other half runs beside it.
         let beside = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
-        let after = x.add(&self.residual(mixed)?)?;
+        let after = ops::add(compute, x, &self.residual(mixed)?)?;
         let input = if beside { normed } else { self.norm_if(layer.ffn_norm.as_ref(), &after)? };
         let out = layer.ffn.forward(s, compute, &input)?;
         let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
-        after.add(&self.residual(out)?)
+        ops::add(compute, &after, &self.residual(out)?)
     }
 
     fn residual(&self, x: Tensor) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 //! A tensor that is ignored gives fluent nonsense, so [`Weights::finish`] makes it an error.
 
 use super::file::{FileError, ModelFile};
-use super::ops::Linear;
+use super::linear::Linear;
 use crate::kernels::{Biased, Compute, Expert, Matrix, dequantize};
 use candle_core::{Device, Tensor};
 use std::cell::RefCell;

@@ -54,6 +54,40 @@ macro_rules! for_type {
     };
 }
 
+/// Adds a group of a row, `steps` × 64 columns, to the sums of a dot product. A macro, because as a
+/// function it is too large to be inlined, and its call costs more than its work.
+macro_rules! add_group {
+    ($D:ty, $b:expr, $len:expr, $steps:expr, $x:ident, $index:expr, $products:ident, $minima:ident) => {{
+        let (scales, minima) = <$D>::scales($b, $len);
+        let xs: &[f32; 8] = $x.scales[8 * $index..].first_chunk().expect("whole groups");
+        // The scale of each sub-block, times that of its activations; and which lanes take which.
+        let (factors, lanes) = if <$D>::SUB == 32 {
+            let sums: &[f32; 8] = $x.sums32[8 * $index..].first_chunk().expect("whole groups");
+            let xs = _mm512_castps256_ps512(load_f32x8(xs));
+            let factors = _mm512_mul_ps(scales, _mm512_insertf32x8::<1>(xs, load_f32x8(sums)));
+            // The upper half of the factors is minima times sums.
+            $minima = _mm512_add_ps($minima, factors);
+            (factors, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1))
+        } else {
+            let sums: &[f32; 16] = $x.sums16[16 * $index..].first_chunk().expect("whole groups");
+            $minima = _mm512_fmadd_ps(minima, load_f32(sums), $minima);
+            let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+            let xs = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(load_f32x8(xs)));
+            let lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            (_mm512_mul_ps(scales, xs), lanes)
+        };
+        let quants: &[i8; GROUP] = $x.quants[GROUP * $index..].first_chunk().expect("whole groups");
+        for step in 0..$steps {
+            let levels = <$D>::levels($b, step);
+            let quants = load_i8(quants[STEP * step..].first_chunk().expect("four steps"));
+            let integer = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, quants);
+            let first = _mm512_set1_epi32((STEP / <$D>::SUB * step) as i32);
+            let factor = _mm512_permutexvar_ps(_mm512_add_epi32(lanes, first), factors);
+            $products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integer), factor, $products);
+        }
+    }};
+}
+
 /// Dot products of consecutive stored rows with one row of activations.
 ///
 /// # Safety
@@ -61,37 +95,72 @@ macro_rules! for_type {
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
     let size = w.len() / out.len().max(1);
-    for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
-        // Half a vector of columns is left at the end of some rows; the plain way is for those.
-        let odd = size % (2 * dtype.block_bytes()) != 0 && dtype.block_elements() == BLOCK;
-        *out = if odd { dot_any(dtype, w, x) } else { for_type!(dtype, dot(w, x), dot_any(dtype, w, x)) };
+    // Half a vector of columns is left at the end of some rows; the plain way is for those.
+    if dtype.block_elements() == BLOCK && !size.is_multiple_of(2 * dtype.block_bytes()) {
+        return rows_of(size, w, out, |w| dot_any(dtype, w, x));
+    }
+    for_type!(dtype, rows_of_type(size, w, x, out), rows_of(size, w, out, |w| dot_any(dtype, w, x)));
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn rows_of_type<D: Decode>(size: usize, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    rows_of(size, w, out, |w| dot::<D>(w, x));
+}
+
+/// Four rows at a time, because four sums across lanes cost little more than one.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn rows_of(size: usize, w: &[u8], out: &mut [f32], dot: impl Fn(&[u8]) -> __m512) {
+    let mut rows = w.chunks_exact(size.max(1));
+    let mut row = || rows.next().map_or(_mm512_setzero_ps(), |w| dot(w));
+    let (fours, rest) = out.as_chunks_mut::<4>();
+    for out in fours {
+        let (a, b, c, d) = (row(), row(), row(), row());
+        let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+        let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+        let v = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+        let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+        let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        // SAFETY: 4 floats, by the type; the store needs no alignment.
+        unsafe { _mm_storeu_ps(out.as_mut_ptr(), v) };
+    }
+    for out in rest {
+        *out = _mm512_reduce_add_ps(row());
     }
 }
 
-/// One dot product. The row is an even number of blocks.
+/// One dot product, to be summed across lanes. The row is an even number of blocks.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn dot<D: Decode>(w: &[u8], x: Row<'_>) -> f32 {
-    let mut sums = Sums::new();
+#[inline]
+fn dot<D: Decode>(w: &[u8], x: Row<'_>) -> __m512 {
+    let mut products = _mm512_setzero_ps();
+    let mut minima = _mm512_setzero_ps();
     let size = GROUP / D::COLUMNS * D::BYTES;
-    let groups = w.len() / size;
-    for (index, group) in w.chunks_exact(size).enumerate() {
-        // SAFETY: a whole group lies at `group`, and as many columns of activations.
-        unsafe { sums.add::<D>(group.as_ptr(), size, GROUP / STEP, x, index) };
+    let whole = w.len() / size;
+    for index in 0..whole {
+        let b = w[index * size..].as_ptr();
+        // SAFETY: a whole group lies at `b`.
+        unsafe { add_group!(D, b, size, GROUP / STEP, x, index, products, minima) };
     }
-    let rest = &w[groups * size..];
+    let rest = &w[whole * size..];
     if !rest.is_empty() {
         let steps = rest.len() / D::BYTES * D::COLUMNS / STEP;
-        // SAFETY: an even number of blocks lies at `rest`: that many pairs; activations are padded to
+        // SAFETY: an even number of blocks lies at `rest`, `steps` pairs; activations are padded to
         // whole groups.
-        unsafe { sums.add::<D>(rest.as_ptr(), rest.len(), steps, x, groups) };
+        unsafe { add_group!(D, rest.as_ptr(), rest.len(), steps, x, whole, products, minima) };
     }
-    sums.total(D::SUB)
+    // Of the minima of `SUB` 32 only the upper half counts.
+    let minima = if D::SUB == 32 { _mm512_maskz_mov_ps(0xff00, minima) } else { minima };
+    _mm512_add_ps(products, minima)
 }
 
-/// The dot product of any type, through memory.
+/// As [`dot`], of any type, through memory.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn dot_any(dtype: DType, w: &[u8], x: Row<'_>) -> f32 {
-    let mut sums = Sums::new();
+fn dot_any(dtype: DType, w: &[u8], x: Row<'_>) -> __m512 {
+    let mut products = _mm512_setzero_ps();
+    let mut minima = _mm512_setzero_ps();
     let mut group = Group::ZERO;
     for (index, bytes) in w.chunks(group_bytes(dtype)).enumerate() {
         let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
@@ -99,11 +168,11 @@ fn dot_any(dtype: DType, w: &[u8], x: Row<'_>) -> f32 {
             group = Group::ZERO;
         }
         unpack(dtype, bytes, &mut group);
-        let pointer = std::ptr::from_ref(&group).cast();
+        let b = std::ptr::from_ref(&group).cast();
         // SAFETY: `Unpacked` reads a whole group there.
-        unsafe { sums.add::<Unpacked>(pointer, 0, columns.div_ceil(STEP), x, index) };
+        unsafe { add_group!(Unpacked, b, 0, GROUP / STEP, x, index, products, minima) };
     }
-    sums.total(Unpacked::SUB)
+    _mm512_add_ps(products, minima)
 }
 
 /// A [`Group`] as a type of its own.
@@ -128,73 +197,6 @@ impl Decode for Unpacked {
         // SAFETY: the pointer is a group's.
         let group = unsafe { &*b.cast::<Group>() };
         (load_f32(&group.scales), load_f32(&group.mins))
-    }
-}
-
-/// Running sums of one dot product.
-struct Sums {
-    products: __m512,
-    minima: __m512,
-}
-
-impl Sums {
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    fn new() -> Self {
-        Self { products: _mm512_setzero_ps(), minima: _mm512_setzero_ps() }
-    }
-
-    /// Adds one group of a row, `steps` × 64 columns.
-    ///
-    /// # Safety
-    /// As [`Decode`] says; the activations have the group `index`.
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    unsafe fn add<D: Decode>(&mut self, b: *const u8, len: usize, steps: usize, x: Row<'_>, index: usize) {
-        // SAFETY: said by the caller.
-        let (scales, minima) = unsafe { D::scales(b, len) };
-        let xs: &[f32; 8] = x.scales[8 * index..].first_chunk().expect("whole groups");
-        // The scale of each sub-block, times that of its activations; which lanes take which.
-        let (factors, lanes) = if D::SUB == 32 {
-            let sums: &[f32; 8] = x.sums32[8 * index..].first_chunk().expect("whole groups");
-            let both = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(load_f32x8(xs)), load_f32x8(sums));
-            let factors = _mm512_mul_ps(scales, both);
-            // The upper half of `factors` is minima times sums; only that half is read in the end.
-            self.minima = _mm512_add_ps(self.minima, factors);
-            (factors, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1))
-        } else {
-            let sums: &[f32; 16] = x.sums16[16 * index..].first_chunk().expect("whole groups");
-            self.minima = _mm512_fmadd_ps(minima, load_f32(sums), self.minima);
-            let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-            let xs = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(load_f32x8(xs)));
-            (_mm512_mul_ps(scales, xs), _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3))
-        };
-        let quants: &[i8; GROUP] = x.quants[GROUP * index..].first_chunk().expect("whole groups");
-        let add = |step: usize, products: __m512| {
-            // SAFETY: said by the caller.
-            let levels = unsafe { D::levels(b, step) };
-            let quants = load_i8(quants[STEP * step..].first_chunk().expect("four steps"));
-            let integer = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, quants);
-            let first = _mm512_set1_epi32((STEP / D::SUB * step) as i32);
-            let factor = _mm512_permutexvar_ps(_mm512_add_epi32(lanes, first), factors);
-            _mm512_fmadd_ps(_mm512_cvtepi32_ps(integer), factor, products)
-        };
-        if steps == GROUP / STEP {
-            for step in 0..GROUP / STEP {
-                self.products = add(step, self.products);
-            }
-        } else {
-            for step in 0..steps {
-                self.products = add(step, self.products);
-            }
-        }
-    }
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    fn total(self, sub: usize) -> f32 {
-        let minima = if sub == 32 { _mm512_maskz_mov_ps(0xff00, self.minima) } else { self.minima };
-        _mm512_reduce_add_ps(_mm512_add_ps(self.products, minima))
     }
 }
 

@@ -1,4 +1,4 @@
-//! x86-64 kernels on f32 and f16 vectors (AVX2, FMA, F16C): attention's inner loops and the gate.
+//! x86-64 kernels on f32 and f16 vectors (AVX2, FMA, F16C): the gate, the softmax and products of floats.
 //!
 //! The same for every x86 level above the baseline: none of the newer extensions adds to them.
 
@@ -10,29 +10,6 @@ use crate::kernels::scalar;
 use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
-
-/// Scores of one query against keys laid out (positions, head_dim).
-///
-/// # Safety
-/// The processor has the instruction set of this module.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn scores(q: &[f32], keys: &[f16], scale: f32, out: &mut [f32]) {
-    for (out, k) in out.iter_mut().zip(keys.chunks_exact(q.len())) {
-        *out = dot_f16_key(q, k) * scale;
-    }
-}
-
-/// `out = Σ weights[i] · values[i]`, values laid out (positions, head_dim).
-///
-/// # Safety
-/// The processor has the instruction set of this module.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn mix(weights: &[f32], values: &[f16], out: &mut [f32]) {
-    out.fill(0.0);
-    for (&weight, v) in weights.iter().zip(values.chunks_exact(out.len())) {
-        add_f16_value(out, weight, v);
-    }
-}
 
 /// Replaces `x` by `exp(x - max)` and returns the sum.
 ///
@@ -148,56 +125,11 @@ fn dot_chunks<const M: usize, const SIZE: usize>(
     out
 }
 
-/// Dot product of a query with a cached f16 key.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn dot_f16_key(q: &[f32], k: &[f16]) -> f32 {
-    let mut acc = [_mm256_setzero_ps(); 2];
-    let (qs, ks) = (q.chunks_exact(16), k.chunks_exact(16));
-    let mut rest = 0.0;
-    for (q, k) in qs.remainder().iter().zip(ks.remainder()) {
-        rest += q * k.to_f32();
-    }
-    for (q, k) in qs.zip(ks) {
-        for (half, acc) in acc.iter_mut().enumerate() {
-            let q = load_f32(q[8 * half..].first_chunk().expect("16 elements"));
-            let k = load_f16(k[8 * half..].first_chunk().expect("16 elements"));
-            *acc = _mm256_fmadd_ps(q, k, *acc);
-        }
-    }
-    sum(_mm256_add_ps(acc[0], acc[1])) + rest
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn add_f16_value(out: &mut [f32], weight: f32, v: &[f16]) {
-    let w = _mm256_set1_ps(weight);
-    let (mut outs, vs) = (out.chunks_exact_mut(8), v.chunks_exact(8));
-    let tail = vs.remainder();
-    for (out, v) in outs.by_ref().zip(vs) {
-        let out: &mut [f32; 8] = out.first_chunk_mut().expect("8 elements");
-        let v = load_f16(v.first_chunk().expect("8 elements"));
-        let value = _mm256_fmadd_ps(w, v, load_f32(out));
-        // SAFETY: 8 floats, by the type; the store needs no alignment.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), value) };
-    }
-    for (out, v) in outs.into_remainder().iter_mut().zip(tail) {
-        *out += weight * v.to_f32();
-    }
-}
-
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn load_f32(x: &[f32; 8]) -> __m256 {
     // SAFETY: 8 floats, by the type; the load needs no alignment.
     unsafe { _mm256_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn load_f16(x: &[f16; 8]) -> __m256 {
-    // SAFETY: 16 bytes, by the type; the load needs no alignment.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(x.as_ptr().cast()) })
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -1,0 +1,137 @@
+//! Linear layers: where stored matrices meet candle tensors.
+//!
+//! Enters: tensors (n, in). Leaves: tensors (n, out). On the CPU the products are those of
+//! [`crate::kernels`] over weights that stay in the mapped file; elsewhere candle's, over a copy.
+
+use super::ops::floats;
+use crate::kernels::{Compute, Matrix};
+use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
+use candle_core::{Device, Module, Result, Storage, Tensor, bail};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A linear layer: y = x Wᵀ + b, (n, in) → (n, out).
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+}
+
+enum Weight {
+    /// Read where the file is mapped.
+    Mapped(Arc<Compute>, Matrix),
+    /// Copied to a device by candle.
+    Device(QMatMul),
+}
+
+impl Linear {
+    /// A layer on `device`. On the CPU no byte of the weights is copied.
+    ///
+    /// # Errors
+    /// When the device does not take the weights.
+    pub fn new(
+        compute: &Arc<Compute>,
+        matrix: Matrix,
+        bias: Option<Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        let weight = if device.is_cpu() {
+            Weight::Mapped(Arc::clone(compute), matrix)
+        } else {
+            Weight::Device(on_device(&matrix, device)?)
+        };
+        Ok(Self { weight, bias })
+    }
+
+    /// Applies the layer.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [y] = Self::forward_all([self], x)?;
+        Ok(y)
+    }
+
+    /// Applies several layers to the same input. On the CPU they share its conversion to eight bits and
+    /// one division of the work.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
+        let mut mapped = layers.iter().filter_map(|layer| match &layer.weight {
+            Weight::Mapped(compute, _) => Some(compute),
+            Weight::Device(_) => None,
+        });
+        let ys = match mapped.next() {
+            Some(compute) => on_cpu(compute, &layers, x)?,
+            None => layers.iter().map(|l| l.forward_on_device(x)).collect::<Result<Vec<_>>>()?,
+        };
+        ys.try_into().or_else(|ys: Vec<_>| bail!("{} results of {N} layers", ys.len()))
+    }
+
+    fn forward_on_device(&self, x: &Tensor) -> Result<Tensor> {
+        let Weight::Device(weight) = &self.weight else { bail!("layers on different devices") };
+        let y = weight.forward(x)?;
+        match &self.bias {
+            None => Ok(y),
+            Some(bias) => y.broadcast_add(bias),
+        }
+    }
+}
+
+fn on_cpu(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>> {
+    let (n, columns) = x.dims2()?;
+    let mut weights = Vec::with_capacity(layers.len());
+    for layer in layers {
+        match &layer.weight {
+            Weight::Mapped(_, matrix) if matrix.columns == columns => weights.push(matrix),
+            Weight::Mapped(_, matrix) => bail!("{matrix:?} on rows of {columns}"),
+            Weight::Device(_) => bail!("layers on different devices"),
+        }
+    }
+    let outs = with_floats(x, |x| compute.products(&weights, &compute.input(x, &weights)))?;
+    let mut ys = Vec::with_capacity(layers.len());
+    for ((mut out, layer), weight) in outs.into_iter().zip(layers).zip(weights) {
+        if let Some(bias) = &layer.bias {
+            with_floats(bias, |bias| {
+                for row in out.chunks_exact_mut(bias.len().max(1)) {
+                    row.iter_mut().zip(bias).for_each(|(out, b)| *out += b);
+                }
+            })?;
+        }
+        ys.push(Tensor::from_vec(out, (n, weight.rows), &Device::Cpu)?);
+    }
+    Ok(ys)
+}
+
+/// Hands the elements of a contiguous tensor on the CPU to `f`.
+fn with_floats<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { bail!("a tensor on the CPU was expected") };
+    Ok(f(floats(storage, layout)?))
+}
+
+fn on_device(matrix: &Matrix, device: &Device) -> Result<QMatMul> {
+    let dtype = candle_dtype(matrix)?;
+    let storage = QStorage::from_data(Cow::Borrowed(matrix.bytes()), device, dtype)?;
+    QMatMul::from_qtensor(QTensor::new(storage, (matrix.rows, matrix.columns))?)
+}
+
+fn candle_dtype(matrix: &Matrix) -> Result<GgmlDType> {
+    use tealight_bundle::gguf::DType as T;
+    Ok(match matrix.dtype {
+        T::F32 => GgmlDType::F32,
+        T::F16 => GgmlDType::F16,
+        T::BF16 => GgmlDType::BF16,
+        T::Q4_0 => GgmlDType::Q4_0,
+        T::Q4_1 => GgmlDType::Q4_1,
+        T::Q5_0 => GgmlDType::Q5_0,
+        T::Q5_1 => GgmlDType::Q5_1,
+        T::Q8_0 => GgmlDType::Q8_0,
+        T::Q2_K => GgmlDType::Q2K,
+        T::Q3_K => GgmlDType::Q3K,
+        T::Q4_K => GgmlDType::Q4K,
+        T::Q5_K => GgmlDType::Q5K,
+        T::Q6_K => GgmlDType::Q6K,
+        other => bail!("type {other} runs on the CPU only"),
+    })
+}
