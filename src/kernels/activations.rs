@@ -95,17 +95,11 @@ pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
     // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum, rounded as the processor does.
     const MAGIC: f32 = 12_582_912.0;
     for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-        // Sixteen running maxima: one would have to be taken in order.
-        let mut lanes = [0_f32; SUM];
-        for half in x.as_chunks::<SUM>().0 {
-            for (lane, x) in lanes.iter_mut().zip(half) {
-                let magnitude = x.abs();
-                *lane = if magnitude > *lane { magnitude } else { *lane };
-            }
-        }
-        let max = lanes.into_iter().fold(0_f32, f32::max);
+        // Magnitudes have the order of their bits, and integers a maximum without a case for NaN.
+        let max = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+        let max = f32::from_bits(max);
         let scale = max / 127.0;
-        let inverse = if scale == 0.0 { 0.0 } else { 127.0 / max };
+        let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
         let quants: &mut [i8; BLOCK] =
             row.quants[BLOCK * block..].first_chunk_mut().expect("as long as x");
         let mut sums = [0_i32; BLOCK / SUM];

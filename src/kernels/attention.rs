@@ -286,7 +286,7 @@ impl Compute {
         let mut lanes = [f32::NEG_INFINITY; KEYS];
         for scores in scores.as_chunks::<KEYS>().0 {
             for (lane, &score) in lanes.iter_mut().zip(scores) {
-                *lane = if score > *lane { score } else { *lane };
+                *lane = lane.max(score);
             }
         }
         let max = lanes.into_iter().fold(state.max, f32::max);

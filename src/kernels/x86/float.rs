@@ -6,7 +6,6 @@
 
 use crate::kernels::activations::{self, RowMut};
 use crate::kernels::float::exp;
-use crate::kernels::scalar;
 use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -17,16 +16,13 @@ use std::arch::x86_64::*;
 /// The processor has the instruction set of this module.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn exp_sum(x: &mut [f32], max: f32) -> f32 {
-    let mut lanes = [0_f32; 8];
-    let mut chunks = x.chunks_exact_mut(8);
-    for chunk in chunks.by_ref() {
-        for (x, lane) in chunk.iter_mut().zip(&mut lanes) {
-            *x = exp(*x - max);
-            *lane += *x;
-        }
+    x.iter_mut().for_each(|x| *x = exp(*x - max));
+    let mut lanes = [0_f32; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
     }
-    let rest = scalar::exp_sum(chunks.into_remainder(), max);
-    lanes.iter().sum::<f32>() + rest
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
 }
 
 /// `out[i] = act(gate[i], up[i])`.
