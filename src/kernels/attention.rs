@@ -130,7 +130,9 @@ pub fn attend(
         let (kv_head, first) = (item % h.kv_heads, item / h.kv_heads * chunk);
         let positions = first..(first + chunk).min(n);
         let rows: Vec<Row> = positions
-            .flat_map(|position| (0..group).map(move |i| Row { position, head: kv_head * group + i }))
+            .flat_map(|position| {
+                (0..group).map(move |i| Row { position, head: kv_head * group + i })
+            })
             .collect();
         let part = split * share..((split + 1) * share).min(total);
         let (k, v) = (k.head(h.kv_heads, kv_head), v.head(h.kv_heads, kv_head));
@@ -332,7 +334,9 @@ impl Compute {
             (Level::Scalar, Cached::F32(v)) => portable(weights, factors, v, positions, mixed),
             // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, v) => unsafe { x86::avx512::mix(weights, factors, v, positions, mixed) },
+            (Level::Avx512Vnni, v) => unsafe {
+                x86::avx512::mix(weights, factors, v, positions, mixed)
+            },
             #[cfg(target_arch = "x86_64")]
             (_, v) => unsafe { x86::avx2::mix(weights, factors, v, positions, mixed) },
         }

@@ -92,7 +92,8 @@ impl Panel {
                 let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
                 unpack(dtype, bytes, &mut group);
                 let first = number * GROUP / 4;
-                for (four, levels) in group.levels[..columns].as_chunks::<4>().0.iter().enumerate() {
+                for (four, levels) in group.levels[..columns].as_chunks::<4>().0.iter().enumerate()
+                {
                     self.levels[4 * ((first + four) * PANEL_ROWS + index)..][..4]
                         .copy_from_slice(levels);
                 }

@@ -97,7 +97,8 @@ impl Compute {
             let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
             let parts: Vec<_> = rows.chunks_mut(size).map(std::sync::Mutex::new).collect();
             self.pool.run(parts.len(), &|part| {
-                let mut rows = parts[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut rows =
+                    parts[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 rows.iter_mut().for_each(|(row, x)| quantize(x, row));
             });
         }
@@ -276,7 +277,8 @@ impl Compute {
         let x_row = |n: usize| &x.floats[n * x.columns..(n + 1) * x.columns];
         let mut n = 0;
         while n + 4 <= x.rows {
-            let values = self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
+            let values =
+                self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
             for (i, value) in values.into_iter().enumerate() {
                 out.set((n + i) * w.rows + row, value);
             }

@@ -35,6 +35,15 @@ fn matrix(dtype: DType, rows: usize, columns: usize) -> Matrix {
             DType::Q2_K => &[80, 82],
             DType::Q3_K => &[108],
             DType::Q6_K => &[208],
+            DType::TQ1_0 => &[52],
+            DType::TQ2_0 => &[64],
+            // The scale lies in the upper quarters of four words.
+            DType::IQ1_M => {
+                for (i, nibble) in [0, 0x40, 0, 0x20].into_iter().enumerate() {
+                    block[49 + 2 * i] = block[49 + 2 * i] & 15 | nibble;
+                }
+                &[]
+            }
             DType::MXFP4 => {
                 block[0] = (115 + next() % 8) as u8; // an exponent: 2⁻¹² to 2⁻⁵
                 &[]
@@ -49,6 +58,74 @@ fn matrix(dtype: DType, rows: usize, columns: usize) -> Matrix {
     file.write_all(&bytes).unwrap();
     let mapped = Arc::new(Mapped::open(file.path()).unwrap());
     Matrix::new(mapped, 0..bytes_len, dtype, rows, columns).unwrap()
+}
+
+/// What `tests/golden/blocks.py` wrote: little-endian words, in the order that it says.
+struct Golden(&'static [u8]);
+
+impl Golden {
+    fn take(&mut self, n: usize) -> &'static [u8] {
+        let (taken, rest) = self.0.split_at(n);
+        self.0 = rest;
+        taken
+    }
+
+    fn word(&mut self) -> usize {
+        u32::from_le_bytes(self.take(4).try_into().unwrap()) as usize
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        let words = self.take(4 * n).as_chunks().0;
+        words.iter().map(|&b| f32::from_le_bytes(b)).collect()
+    }
+}
+
+#[test]
+fn every_type_means_what_the_reference_says_with_no_more_error_than_its() {
+    let mut golden = Golden(include_bytes!("../../tests/golden/blocks.bin"));
+    let (columns, rows, inputs) = (golden.word(), golden.word(), golden.word());
+    let x = golden.floats(inputs * columns);
+    let mut seen = vec![DType::F32];
+    while !golden.0.is_empty() {
+        let dtype = DType::from_id(u32::try_from(golden.word()).unwrap()).unwrap();
+        let size = golden.word();
+        let bytes = golden.take(rows * size);
+        let meaning = golden.floats(256);
+        let reference = golden.floats(rows * inputs); // (rows, inputs)
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let mapped = Arc::new(Mapped::open(file.path()).unwrap());
+        let w = Matrix::new(mapped, 0..bytes.len(), dtype, rows, columns).unwrap();
+
+        let mut values = vec![0.0; rows * columns];
+        for row in 0..rows {
+            dequantize(dtype, w.row(row), &mut values[row * columns..(row + 1) * columns]);
+        }
+        let largest = meaning.iter().fold(0_f32, |m, v| m.max(v.abs()));
+        for (i, (ours, theirs)) in values.iter().zip(&meaning).enumerate() {
+            assert!((ours - theirs).abs() <= 1e-6 * largest, "{dtype} {i}: {ours}, not {theirs}");
+        }
+
+        let exact = |row: usize, j: usize| -> f64 {
+            let (w, x) = (&values[row * columns..], &x[j * columns..(j + 1) * columns]);
+            w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum()
+        };
+        let rms = |product: &dyn Fn(usize, usize) -> f32| -> f64 {
+            let pairs = (0..rows).flat_map(|row| (0..inputs).map(move |j| (row, j)));
+            let squares =
+                pairs.map(|(row, j)| (f64::from(product(row, j)) - exact(row, j)).powi(2));
+            (squares.sum::<f64>() / (rows * inputs) as f64).sqrt()
+        };
+        let theirs = rms(&|row, j| reference[row * inputs + j]);
+        for isa in Isa::available() {
+            let ours = Compute::new(isa, 1).matmul(&w, &x); // (inputs, rows)
+            let ours = rms(&|row, j| ours[j * rows + row]);
+            // Both round activations to eight bits, each its own way; 64 products tell 5% apart.
+            assert!(ours <= 1.05 * theirs, "{dtype} {isa}: error {ours}, the reference's {theirs}");
+        }
+        seen.push(dtype);
+    }
+    assert!(types().iter().all(|dtype| seen.contains(dtype)), "a type without golden: {seen:?}");
 }
 
 /// Values that repeat with a prime period, so that no block edge hides a shift.
@@ -167,7 +244,10 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
 /// Keys (…, 16, key_dim) as the cache keeps them, (…, key_dim, 16).
 fn interleaved<T: Copy>(keys: &[T], dim: usize) -> Vec<T> {
     let block = |block: &[T]| -> Vec<T> {
-        (0..dim).flat_map(|d| (0..KEYS).map(move |p| (p, d))).map(|(p, d)| block[p * dim + d]).collect()
+        (0..dim)
+            .flat_map(|d| (0..KEYS).map(move |p| (p, d)))
+            .map(|(p, d)| block[p * dim + d])
+            .collect()
     };
     keys.chunks_exact(KEYS * dim).flat_map(block).collect()
 }

@@ -1,8 +1,8 @@
 //! The attention half of a layer.
 
 use super::cache::KvCache;
-use super::norm::Norm;
 use super::linear::Linear;
+use super::norm::Norm;
 use super::ops;
 use super::rope::Rotation;
 use super::spec::{QkNorm, Spec, Temperature};

@@ -244,9 +244,7 @@ impl Layer {
             let bytes = shape.kv_heads * capacity * dim * dtype.size_in_bytes();
             let mut probe: Vec<u8> = Vec::new();
             if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {
-                bail!(
-                    "no memory for a context of {capacity} positions; use a smaller --ctx-size"
-                )
+                bail!("no memory for a context of {capacity} positions; use a smaller --ctx-size")
             }
             drop(probe);
             Tensor::zeros((shape.kv_heads, capacity, dim), dtype, device)

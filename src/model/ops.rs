@@ -407,7 +407,10 @@ mod tests {
                 let frequencies =
                     Frequencies { base: 10_000.0, scale: 0.5, yarn: None, magnitude: 1.5 };
                 let r = Rotation::new(7, 5, rope, frequencies, None, &Device::Cpu).unwrap();
-                close(&rotate(&compute, &x, &r, rope).unwrap(), &rotate_portable(&x, &r, rope).unwrap());
+                close(
+                    &rotate(&compute, &x, &r, rope).unwrap(),
+                    &rotate_portable(&x, &r, rope).unwrap(),
+                );
             }
         }
     }

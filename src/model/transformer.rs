@@ -6,9 +6,9 @@
 use super::attention::Attention;
 use super::cache::{CacheShape, KvCache};
 use super::ffn::Ffn;
+use super::linear::Linear;
 use super::norm::Norm;
 use super::ops;
-use super::linear::Linear;
 use super::rope::{Factors, Rotation};
 use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};

@@ -3,7 +3,7 @@
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
 use super::plain::nibbles;
-use super::{GROUP, Group, IQ4_LEVELS, half_at, u32_at};
+use super::{Group, IQ4_LEVELS, half_at, u32_at, whole};
 
 /// 16 packed scales and mins of four bits, 64 bytes of pairs of bits, d, dmin.
 #[inline(always)]
@@ -141,18 +141,11 @@ fn wide_nibbles(packed: &[u8], group: &mut Group) {
 
 /// Each 32 bytes hold the levels of four times 32 columns, lowest bits first.
 #[inline(always)]
-fn pairs_of_bits(packed: &[u8], group: &mut Group) {
+pub fn pairs_of_bits(packed: &[u8], group: &mut Group) {
     for part in 0..8 {
         for i in 0..32 {
             let byte = packed[32 * (part / 4) + i];
             group.levels[32 * part + i] = byte >> (2 * (part % 4)) & 3;
         }
     }
-}
-
-/// The one super-block of a group.
-#[inline(always)]
-fn whole<const N: usize>(bytes: &[u8]) -> &[u8; N] {
-    const { assert!(GROUP == 256) };
-    bytes.first_chunk().expect("rows are whole super-blocks")
 }

@@ -4,6 +4,8 @@
 //! read through these functions or are tested against them. Layouts: `ggml-common.h` of ggml; all
 //! numbers little-endian.
 
+mod grids;
+mod iq;
 mod k;
 mod plain;
 
@@ -63,6 +65,8 @@ pub fn kind(dtype: DType) -> Option<Kind> {
             Some(Kind::Levels)
         }
         T::Q2_K | T::Q3_K | T::Q4_K | T::Q5_K | T::Q6_K | T::IQ4_XS => Some(Kind::Levels),
+        T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S => Some(Kind::Levels),
+        T::IQ1_S | T::IQ1_M | T::TQ1_0 | T::TQ2_0 => Some(Kind::Levels),
         _ => None,
     }
 }
@@ -76,7 +80,9 @@ pub fn is_wide(dtype: DType) -> bool {
 /// Columns that share a scale, 16 or 32.
 #[must_use]
 pub fn sub_of(dtype: DType) -> usize {
-    if matches!(dtype, DType::Q2_K | DType::Q3_K | DType::Q6_K) { 16 } else { 32 }
+    use DType as T;
+    let sixteen = matches!(dtype, T::Q2_K | T::Q3_K | T::Q6_K | T::IQ2_XS | T::IQ2_S | T::IQ1_M);
+    if sixteen { 16 } else { 32 }
 }
 
 /// Bytes of a whole group.
@@ -105,6 +111,15 @@ pub fn unpack(dtype: DType, bytes: &[u8], group: &mut Group) {
         DType::Q5_K => k::q5_k(bytes, group),
         DType::Q6_K => k::q6_k(bytes, group),
         DType::IQ4_XS => k::iq4_xs(bytes, group),
+        DType::IQ2_XXS => iq::iq2_xxs(bytes, group),
+        DType::IQ2_XS => iq::iq2_xs(bytes, group),
+        DType::IQ2_S => iq::iq2_s(bytes, group),
+        DType::IQ3_XXS => iq::iq3_xxs(bytes, group),
+        DType::IQ3_S => iq::iq3_s(bytes, group),
+        DType::IQ1_S => iq::iq1_s(bytes, group),
+        DType::IQ1_M => iq::iq1_m(bytes, group),
+        DType::TQ1_0 => iq::tq1_0(bytes, group),
+        DType::TQ2_0 => iq::tq2_0(bytes, group),
         _ => unreachable!("no kernel for {dtype}: refused when the model was loaded"),
     }
 }
@@ -153,12 +168,19 @@ fn u32_at(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
+/// The one super-block of a group.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of `unpack`")]
+fn whole<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    const { assert!(GROUP == 256) };
+    bytes.first_chunk().expect("rows are whole super-blocks")
+}
+
 /// The sixteen values of a non-linear four-bit level (`IQ4_NL`, `IQ4_XS`), 128 too high.
 pub const IQ4_LEVELS: [u8; 16] =
     [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
 /// Twice the sixteen values of a four-bit float (E2M1), 12 too high.
-pub const E2M1_LEVELS: [u8; 16] =
-    [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
+pub const E2M1_LEVELS: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
 
 #[cfg(test)]
 mod tests {
@@ -168,7 +190,10 @@ mod tests {
     fn every_half_is_read_as_the_library_reads_it() {
         for bits in 0..=u16::MAX {
             let (ours, exact) = (half_at(&bits.to_le_bytes(), 0), f16::from_bits(bits).to_f32());
-            assert!(ours.to_bits() == exact.to_bits() || ours.is_nan() && exact.is_nan(), "{bits:x}");
+            assert!(
+                ours.to_bits() == exact.to_bits() || ours.is_nan() && exact.is_nan(),
+                "{bits:x}"
+            );
         }
     }
 }

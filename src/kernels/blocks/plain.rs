@@ -85,8 +85,7 @@ pub fn mxfp4(bytes: &[u8], group: &mut Group) {
 #[inline(always)]
 pub fn half_power_of_two(exponent: u8) -> f32 {
     // The two smallest are subnormal in f32.
-    let bits =
-        if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
+    let bits = if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
     f32::from_bits(bits)
 }
 

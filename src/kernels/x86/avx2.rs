@@ -44,11 +44,15 @@ macro_rules! kernels {
                         group = Group::ZERO;
                     }
                     unpack(dtype, bytes, &mut group);
-                    let quants: &[i8; GROUP] = x.quants[GROUP * index..].first_chunk().expect("whole groups");
+                    let quants: &[i8; GROUP] =
+                        x.quants[GROUP * index..].first_chunk().expect("whole groups");
                     let scales = &x.scales[GROUP / BLOCK * index..][..GROUP / BLOCK];
                     for block in 0..columns / BLOCK {
-                        let levels = load(group.levels[BLOCK * block..].first_chunk().expect("eight blocks"));
-                        let quants = load_i8(quants[BLOCK * block..].first_chunk().expect("eight blocks"));
+                        let levels = load(
+                            group.levels[BLOCK * block..].first_chunk().expect("eight blocks"),
+                        );
+                        let quants =
+                            load_i8(quants[BLOCK * block..].first_chunk().expect("eight blocks"));
                         let integer = product::<SIGNED>(_mm256_setzero_si256(), levels, quants);
                         let pair = &group.scales[2 * block..][..2];
                         let scale = _mm256_set_m128(_mm_set1_ps(pair[1]), _mm_set1_ps(pair[0]));
@@ -58,8 +62,11 @@ macro_rules! kernels {
                     if !SIGNED {
                         for half in 0..2 {
                             let at = GROUP / SUB * index + 8 * half;
-                            let sums = load_f32(x.sums16[at..].first_chunk().expect("whole groups"));
-                            let min = load_f32(group.mins[8 * half..].first_chunk().expect("sixteen minima"));
+                            let sums =
+                                load_f32(x.sums16[at..].first_chunk().expect("whole groups"));
+                            let min = load_f32(
+                                group.mins[8 * half..].first_chunk().expect("sixteen minima"),
+                            );
                             minima = _mm256_fmadd_ps(min, sums, minima);
                         }
                     }
@@ -72,7 +79,11 @@ macro_rules! kernels {
             /// # Safety
             /// The processor has the instruction set of this module.
             #[target_feature(enable = $features)]
-            pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
+            pub unsafe fn unpack_panel<'a>(
+                dtype: DType,
+                row: &dyn Fn(usize) -> &'a [u8],
+                panel: &mut Panel,
+            ) {
                 panel.unpack(dtype, row);
             }
 
@@ -91,7 +102,10 @@ macro_rules! kernels {
                 out: [&mut [f32; PANEL_ROWS]; T],
             ) {
                 for t in 0..T {
-                    assert!(x[t].quants.len() >= at + columns && x[t].sums16.len() >= (at + columns) / 16);
+                    assert!(
+                        x[t].quants.len() >= at + columns
+                            && x[t].sums16.len() >= (at + columns) / 16
+                    );
                     assert!(x[t].scales.len() >= (at + columns) / BLOCK);
                     assert!(x[t].sums32.len() >= (at + columns) / BLOCK);
                 }
@@ -103,7 +117,8 @@ macro_rules! kernels {
                         multiply_eight::<T, SUB, false>(panel, 8 * eight, columns, x, at)
                     };
                     for t in 0..T {
-                        let out: &mut [f32; 8] = out[t][8 * eight..].first_chunk_mut().expect("of 32");
+                        let out: &mut [f32; 8] =
+                            out[t][8 * eight..].first_chunk_mut().expect("of 32");
                         let value = _mm256_add_ps(load_f32(out), sums[t]);
                         // SAFETY: 8 floats, by the type; the store needs no alignment.
                         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), value) };
@@ -134,20 +149,32 @@ macro_rules! kernels {
                             for t in 0..T {
                                 // SAFETY: within the row, by the caller's assertion.
                                 let four = unsafe {
-                                    x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned()
+                                    x[t].quants
+                                        .as_ptr()
+                                        .add(at + column)
+                                        .cast::<i32>()
+                                        .read_unaligned()
                                 };
-                                integers[t] = product::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four));
+                                integers[t] =
+                                    product::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four));
                             }
                         }
                         let place = Place { sub: block * BLOCK / SUB + half, row: sixteen };
-                        let scales = load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
-                        let minima = load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
+                        let scales =
+                            load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
+                        let minima =
+                            load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
                         for t in 0..T {
                             if !SIGNED {
-                                let sum = if SUB == 32 { x[t].sums32[x_block] } else { x[t].sums16[2 * x_block + half] };
+                                let sum = if SUB == 32 {
+                                    x[t].sums32[x_block]
+                                } else {
+                                    x[t].sums16[2 * x_block + half]
+                                };
                                 sums[t] = _mm256_fmadd_ps(minima, _mm256_set1_ps(sum), sums[t]);
                             }
-                            scaled[t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[t]), scales, scaled[t]);
+                            scaled[t] =
+                                _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[t]), scales, scaled[t]);
                         }
                     }
                     for t in 0..T {

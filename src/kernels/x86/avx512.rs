@@ -99,7 +99,11 @@ pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
     if dtype.block_elements() == BLOCK && !size.is_multiple_of(2 * dtype.block_bytes()) {
         return rows_of(size, w, out, |w| dot_any(dtype, w, x));
     }
-    for_type!(dtype, rows_of_type(size, w, x, out), rows_of(size, w, out, |w| dot_any(dtype, w, x)));
+    for_type!(
+        dtype,
+        rows_of_type(size, w, x, out),
+        rows_of(size, w, out, |w| dot_any(dtype, w, x))
+    );
 }
 
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -292,7 +296,9 @@ pub unsafe fn multiply<const T: usize, const SUB: usize>(
                 let levels = levels.map(|bytes| load(bytes));
                 for t in 0..T {
                     // SAFETY: within the row, by the assertion above.
-                    let four = unsafe { x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned() };
+                    let four = unsafe {
+                        x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned()
+                    };
                     let four = _mm512_set1_epi32(four);
                     for r in 0..2 {
                         integers[t][r] = _mm512_dpbusd_epi32(integers[t][r], levels[r], four);
@@ -301,10 +307,15 @@ pub unsafe fn multiply<const T: usize, const SUB: usize>(
             }
             for r in 0..2 {
                 let place = Place { sub, row: 16 * r };
-                let (scales, minima) = (load_f32(panel.scales(place)), load_f32(panel.minima(place)));
+                let (scales, minima) =
+                    (load_f32(panel.scales(place)), load_f32(panel.minima(place)));
                 for t in 0..T {
                     let integer = _mm512_cvtepi32_ps(integers[t][r]);
-                    let sum = if SUB == 32 { x[t].sums32[x_block] } else { x[t].sums16[2 * x_block + half] };
+                    let sum = if SUB == 32 {
+                        x[t].sums32[x_block]
+                    } else {
+                        x[t].sums16[2 * x_block + half]
+                    };
                     sums[t][r] = _mm512_fmadd_ps(minima, _mm512_set1_ps(sum), sums[t][r]);
                     scaled[t][r] = if half == 0 {
                         _mm512_mul_ps(integer, scales)
@@ -546,7 +557,11 @@ impl Decode for MXFP4 {
         let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
         // The two smallest are subnormal in f32.
         let smallest = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), e);
-        let usual = _mm256_mask_mov_epi32(usual, _mm256_cmplt_epi32_mask(e, _mm256_set1_epi32(2)), smallest);
+        let usual = _mm256_mask_mov_epi32(
+            usual,
+            _mm256_cmplt_epi32_mask(e, _mm256_set1_epi32(2)),
+            smallest,
+        );
         let d = _mm256_castsi256_ps(usual);
         (twice_scaled(d, -12.0), _mm512_setzero_ps())
     }
@@ -594,7 +609,9 @@ impl Decode for Q3_K {
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
         // SAFETY: said by the trait.
-        unsafe { with_bit(pairs_of_bits(b.add(32 + 32 * (step / 2)), step), bit_planes(b, step), 4) }
+        unsafe {
+            with_bit(pairs_of_bits(b.add(32 + 32 * (step / 2)), step), bit_planes(b, step), 4)
+        }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -602,7 +619,8 @@ impl Decode for Q3_K {
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
         // SAFETY: a super-block lies at `b`.
         let (packed, d) = unsafe { (std::slice::from_raw_parts(b.add(96), 12), half(b.add(108))) };
-        let scales = _mm512_sub_ps(bytes_to_f32(four_words(k3_scales(packed))), _mm512_set1_ps(32.0));
+        let scales =
+            _mm512_sub_ps(bytes_to_f32(four_words(k3_scales(packed))), _mm512_set1_ps(32.0));
         let scales = _mm512_mul_ps(scales, d);
         (scales, _mm512_mul_ps(scales, _mm512_set1_ps(-4.0)))
     }
@@ -641,7 +659,13 @@ impl Decode for Q5_K {
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
         // SAFETY: said by the trait.
-        unsafe { with_bit(low_bits(halves_of_bytes(b.add(48 + 32 * step))), bit_planes(b.add(16), step), 16) }
+        unsafe {
+            with_bit(
+                low_bits(halves_of_bytes(b.add(48 + 32 * step))),
+                bit_planes(b.add(16), step),
+                16,
+            )
+        }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -665,7 +689,10 @@ impl Decode for Q6_K {
         let (half, odd) = (step / 2, step % 2);
         // SAFETY: said by the trait: 64 bytes of low bits and 32 of high ones for each 128 columns.
         let (low, high) = unsafe {
-            (_mm512_loadu_si512(b.add(64 * half).cast()), _mm256_loadu_si256(b.add(128 + 32 * half).cast()))
+            (
+                _mm512_loadu_si512(b.add(64 * half).cast()),
+                _mm256_loadu_si256(b.add(128 + 32 * half).cast()),
+            )
         };
         let high = _mm512_broadcast_i64x4(high);
         // The pair of bits of columns 32 · j is bits 2j of the byte; it becomes bits 4 and 5.
@@ -707,9 +734,16 @@ impl Decode for IQ4_XS {
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
         // SAFETY: a super-block lies at `b`.
         let (d, high, low) = unsafe {
-            (half(b), b.add(2).cast::<u16>().read_unaligned(), b.add(4).cast::<i32>().read_unaligned())
+            (
+                half(b),
+                b.add(2).cast::<u16>().read_unaligned(),
+                b.add(4).cast::<i32>().read_unaligned(),
+            )
         };
-        let low = _mm256_srlv_epi32(_mm256_set1_epi32(low), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+        let low = _mm256_srlv_epi32(
+            _mm256_set1_epi32(low),
+            _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28),
+        );
         let high = _mm256_set1_epi32(i32::from(high));
         let high = _mm256_srlv_epi32(high, _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14));
         let low = _mm256_and_si256(low, _mm256_set1_epi32(15));
@@ -729,7 +763,8 @@ impl Decode for IQ4_XS {
 #[inline]
 unsafe fn two_nibbles(first: *const u8, second: *const u8) -> __m512i {
     // SAFETY: said by the caller.
-    let (first, second) = unsafe { (_mm_loadu_si128(first.cast()), _mm_loadu_si128(second.cast())) };
+    let (first, second) =
+        unsafe { (_mm_loadu_si128(first.cast()), _mm_loadu_si128(second.cast())) };
     let both = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(first), 0xff00, second);
     let shifts = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
     _mm512_srlv_epi32(both, shifts)
@@ -790,9 +825,8 @@ unsafe fn bit_planes(b: *const u8, step: usize) -> __mmask64 {
 #[inline]
 unsafe fn two_masks(first: *const u8, second: *const u8) -> __mmask64 {
     // SAFETY: said by the caller.
-    let (first, second) = unsafe {
-        (first.cast::<u32>().read_unaligned(), second.cast::<u32>().read_unaligned())
-    };
+    let (first, second) =
+        unsafe { (first.cast::<u32>().read_unaligned(), second.cast::<u32>().read_unaligned()) };
     u64::from(first) | u64::from(second) << 32
 }
 
@@ -885,7 +919,10 @@ fn with_minima(scales: __m128i, minima: __m128i) -> (__m512, __m512) {
 unsafe fn k4_scales_and_minima(b: *const u8) -> __m512 {
     // SAFETY: said by the caller.
     let (packed, d) = unsafe {
-        (std::slice::from_raw_parts(b.add(4), 12), _mm_cvtsi32_si128(b.cast::<i32>().read_unaligned()))
+        (
+            std::slice::from_raw_parts(b.add(4), 12),
+            _mm_cvtsi32_si128(b.cast::<i32>().read_unaligned()),
+        )
     };
     let d = _mm_cvtph_ps(d); // d and dmin
     let negated = _mm_sub_ps(_mm_setzero_ps(), _mm_movehdup_ps(d));

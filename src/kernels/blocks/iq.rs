@@ -1,0 +1,187 @@
+//! Types with codebooks (IQ1 to IQ3) and ternary ones (TQ), in super-blocks of 256 columns.
+//!
+//! Magnitudes with signs become levels 64 too high.
+
+#![expect(clippy::inline_always, reason = "parts of `unpack`")]
+
+use super::grids::{self, signs};
+use super::{Group, half_at, u32_at, whole};
+
+/// What makes a signed magnitude a level.
+const SHIFT: u8 = 64;
+
+/// d, then for each 32 columns four indices of eight bits, four times seven bits of signs, a scale.
+#[inline(always)]
+pub fn iq2_xxs(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 66] = whole(bytes);
+    let d = half_at(block, 0);
+    for part in 0..8 {
+        let at = 2 + 8 * part;
+        let packed = u32_at(block, at + 4);
+        for i in 0..4 {
+            let grid = grids::IQ2_XXS[usize::from(block[at + i])];
+            signed(group, 32 * part + 8 * i, grid, signs(packed >> (7 * i)));
+        }
+        let scale = d * (0.5 + (packed >> 28) as f32) * 0.25;
+        group.scale32(part, scale, -f32::from(SHIFT) * scale);
+    }
+}
+
+/// d, 32 words of nine bits of index and seven of signs, 16 scales of four bits.
+#[inline(always)]
+pub fn iq2_xs(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 74] = whole(bytes);
+    for eight in 0..32 {
+        let word = u16::from_le_bytes([block[2 + 2 * eight], block[3 + 2 * eight]]);
+        let grid = grids::IQ2_XS[usize::from(word & 511)];
+        signed(group, 8 * eight, grid, signs(u32::from(word >> 9)));
+    }
+    scales_of_four_bits(half_at(block, 0), &block[66..], group);
+}
+
+/// d, 32 low bytes of indices, 32 bytes of signs, 8 bytes of upper pairs of bits, 16 scales of four bits.
+#[inline(always)]
+pub fn iq2_s(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 82] = whole(bytes);
+    for eight in 0..32 {
+        let high = usize::from(block[66 + eight / 4]) >> (2 * (eight % 4)) & 3;
+        let grid = grids::IQ2_S[usize::from(block[2 + eight]) | high << 8];
+        signed(group, 8 * eight, grid, block[34 + eight]);
+    }
+    scales_of_four_bits(half_at(block, 0), &block[74..], group);
+}
+
+/// d, 64 indices of eight bits, then for each 32 columns four times seven bits of signs and a scale.
+#[inline(always)]
+pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 98] = whole(bytes);
+    let d = half_at(block, 0);
+    for part in 0..8 {
+        let packed = u32_at(block, 66 + 4 * part);
+        for i in 0..4 {
+            let at = 2 + 8 * part + 2 * i;
+            let pair = [block[at], block[at + 1]].map(|i| grids::IQ3_XXS[usize::from(i)]);
+            signed(group, 32 * part + 8 * i, eight(pair), signs(packed >> (7 * i)));
+        }
+        let scale = d * (0.5 + (packed >> 28) as f32) * 0.5;
+        group.scale32(part, scale, -f32::from(SHIFT) * scale);
+    }
+}
+
+/// d, 64 low bytes of indices, 8 bytes of their ninth bits, 32 bytes of signs, 8 scales of four bits.
+#[inline(always)]
+pub fn iq3_s(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 110] = whole(bytes);
+    let d = half_at(block, 0);
+    for part in 0..8 {
+        let high = usize::from(block[66 + part]);
+        for i in 0..4 {
+            let at = 2 + 8 * part + 2 * i;
+            let index = |k: usize| usize::from(block[at + k]) | (high >> (2 * i + k) & 1) << 8;
+            let pair = [grids::IQ3_S[index(0)], grids::IQ3_S[index(1)]];
+            signed(group, 32 * part + 8 * i, eight(pair), block[74 + 4 * part + i]);
+        }
+        let scale = block[106 + part / 2] >> (4 * (part % 2)) & 15;
+        let scale = d * (1.0 + 2.0 * f32::from(scale));
+        group.scale32(part, scale, -f32::from(SHIFT) * scale);
+    }
+}
+
+/// d, 32 low bytes of indices, 8 words: four times three upper bits, a scale of three, the sign of what
+/// is added to every value: an eighth.
+#[inline(always)]
+pub fn iq1_s(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 50] = whole(bytes);
+    let d = half_at(block, 0);
+    for part in 0..8 {
+        let word = u16::from_le_bytes([block[34 + 2 * part], block[35 + 2 * part]]);
+        for i in 0..4 {
+            let high = usize::from(word) >> (3 * i) & 7;
+            let grid = grids::IQ1[usize::from(block[2 + 4 * part + i]) | high << 8];
+            group.levels[32 * part + 8 * i..][..8].copy_from_slice(&grid);
+        }
+        let scale = d * f32::from(2 * (word >> 12 & 7) + 1);
+        let added = if word & 0x8000 == 0 { 0.125 } else { -0.125 };
+        group.scale32(part, scale, scale * (added - 1.0));
+    }
+}
+
+/// 32 low bytes of indices, 16 bytes of three upper bits and the sign of the added eighth for each, 4
+/// words of four scales of three bits and a quarter of d. Levels are eighths, 16 too high.
+#[inline(always)]
+pub fn iq1_m(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 56] = whole(bytes);
+    let word = |i: usize| u16::from_le_bytes([block[48 + 2 * i], block[49 + 2 * i]]);
+    let d = word(0) >> 12 | word(1) >> 8 & 0x00f0 | word(2) >> 4 & 0x0f00 | word(3) & 0xf000;
+    let d = half_at(&d.to_le_bytes(), 0);
+    for eight in 0..32 {
+        let high = block[32 + eight / 2] >> (4 * (eight % 2));
+        let grid = grids::IQ1[usize::from(block[eight]) | usize::from(high & 7) << 8];
+        let added = if high & 8 == 0 { 9 } else { 7 };
+        let out = &mut group.levels[8 * eight..][..8];
+        out.iter_mut().zip(grid).for_each(|(out, value)| *out = 8 * value + added);
+    }
+    for sub in 0..16 {
+        let scale = word(sub / 4) >> (3 * (sub % 4)) & 7;
+        group.scales[sub] = d * f32::from(2 * scale + 1) / 8.0;
+        group.mins[sub] = -16.0 * group.scales[sub];
+    }
+}
+
+/// 48 bytes of five digits to the base of three, 4 bytes of four, d; digits are one too high.
+#[inline(always)]
+pub fn tq1_0(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 54] = whole(bytes);
+    // A byte is a fraction of 3⁵: what stands before the point after multiplying is a digit.
+    let digit = |byte: u8, power: u8| (u16::from(byte.wrapping_mul(power)) * 3 >> 8) as u8;
+    let runs = [(0, 32, 5, 0), (32, 16, 5, 160), (48, 4, 4, 240)];
+    for (at, len, digits, column) in runs {
+        let mut power = 1;
+        for n in 0..digits {
+            for i in 0..len {
+                group.levels[column + n * len + i] = digit(block[at + i], power);
+            }
+            power *= 3;
+        }
+    }
+    ternary(half_at(block, 52), group);
+}
+
+/// 64 bytes of four pairs of bits, d; levels one too high.
+#[inline(always)]
+pub fn tq2_0(bytes: &[u8], group: &mut Group) {
+    let block: &[u8; 66] = whole(bytes);
+    super::k::pairs_of_bits(&block[..64], group);
+    ternary(half_at(block, 64), group);
+}
+
+#[inline(always)]
+fn ternary(d: f32, group: &mut Group) {
+    group.scales.fill(d);
+    group.mins.fill(-d);
+}
+
+#[inline(always)]
+fn scales_of_four_bits(d: f32, packed: &[u8], group: &mut Group) {
+    for sub in 0..16 {
+        let scale = packed[sub / 2] >> (4 * (sub % 2)) & 15;
+        group.scales[sub] = d * (0.5 + f32::from(scale)) * 0.25;
+        group.mins[sub] = -f32::from(SHIFT) * group.scales[sub];
+    }
+}
+
+/// Eight magnitudes, those with a set bit negative, as levels.
+#[inline(always)]
+fn signed(group: &mut Group, column: usize, magnitudes: [u8; 8], signs: u8) {
+    let out: &mut [u8; 8] = group.levels[column..].first_chunk_mut().expect("within the group");
+    for i in 0..8 {
+        let negative = 0_u8.wrapping_sub(signs >> i & 1);
+        out[i] = SHIFT.wrapping_add((magnitudes[i] ^ negative).wrapping_sub(negative));
+    }
+}
+
+#[inline(always)]
+fn eight(pair: [[u8; 4]; 2]) -> [u8; 8] {
+    let [[a, b, c, d], [e, f, g, h]] = pair;
+    [a, b, c, d, e, f, g, h]
+}
