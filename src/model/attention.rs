@@ -1,6 +1,7 @@
 //! The attention half of a layer.
 
 use super::cache::KvCache;
+use super::latent::Latent;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::ops;
@@ -11,20 +12,31 @@ use crate::kernels::{Compute, Heads};
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// Projections and the norms of queries and keys.
+/// Attention with its projections.
 pub struct Attention {
     index: usize,
+    inputs: Inputs,
+    sinks: Option<Arc<Vec<f32>>>,
+    out: Linear,
+}
+
+/// What makes queries, keys and values.
+enum Inputs {
+    Direct(Direct),
+    Latent(Latent),
+}
+
+/// A projection each, and the norms of queries and keys.
+struct Direct {
     q: Linear,
     k: Linear,
     v: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
-    sinks: Option<Arc<Vec<f32>>>,
-    out: Linear,
 }
 
 impl Attention {
-    /// The tensors `blk.{index}.attn_*`; queries, keys and values may lie in one.
+    /// The tensors `blk.{index}.attn_*`.
     ///
     /// # Errors
     /// When one is missing or misshapen.
@@ -33,30 +45,18 @@ impl Attention {
         w: &Weights<'_>,
         index: usize,
     ) -> std::result::Result<Self, WeightsError> {
-        let name = |part: &str| format!("blk.{index}.{part}");
-        let (d, q_rows, k_rows) = (s.d_model, s.n_heads * s.key_dim, s.n_kv_heads * s.key_dim);
-        let v_rows = s.n_kv_heads * s.value_dim;
-        let fused = name("attn_qkv");
-        let [q, k, v] = if w.has(&format!("{fused}.weight")) {
-            w.linear_parts(&fused, [q_rows, k_rows, v_rows], d)?
-        } else {
-            [
-                w.linear(&name("attn_q"), q_rows, d)?,
-                w.linear(&name("attn_k"), k_rows, d)?,
-                w.linear(&name("attn_v"), v_rows, d)?,
-            ]
+        let (inputs, value_dim) = match s.latent {
+            Some(latent) => (Inputs::Latent(Latent::load(s, latent, w, index)?), latent.value_dim),
+            None => (Inputs::Direct(Direct::load(s, w, index)?), s.value_dim),
         };
-        let sinks = name("attn_sinks.weight");
+        let sinks = format!("blk.{index}.attn_sinks.weight");
         let sinks = w.has(&sinks).then(|| w.floats(&sinks, s.n_heads)).transpose()?;
+        let out = format!("blk.{index}.attn_output");
         Ok(Self {
             index,
-            q,
-            k,
-            v,
-            q_norm: head_norm(s, w, &name("attn_q_norm"), (index, q_rows))?,
-            k_norm: head_norm(s, w, &name("attn_k_norm"), (index, k_rows))?,
+            inputs,
             sinks: sinks.map(Arc::new),
-            out: w.linear(&name("attn_output"), d, s.n_heads * s.value_dim)?,
+            out: w.linear(&out, s.d_model, s.n_heads * value_dim)?,
         })
     }
 
@@ -73,20 +73,10 @@ impl Attention {
         rotation: Option<&Rotation>,
     ) -> Result<Tensor> {
         let layer = s.layers[self.index];
-        let n = x.dim(0)?;
-        let [q, k, v] = Linear::forward_all([&self.q, &self.k, &self.v], x)?;
-        let q = q.reshape((n, s.n_heads, s.key_dim))?;
-        let k = k.reshape((n, s.n_kv_heads, s.key_dim))?;
-        let v = v.reshape((n, s.n_kv_heads, s.value_dim))?;
-        let turned = |x: Tensor, norm: Option<&Norm>| {
-            let x = if s.qk_norm == QkNorm::BeforeRope { normed(compute, norm, x)? } else { x };
-            let x = match rotation {
-                Some(rotation) => ops::rotate(compute, &x, rotation, s.rope)?,
-                None => x,
-            };
-            if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(compute, norm, x) }
+        let (q, k, v) = match &self.inputs {
+            Inputs::Direct(direct) => direct.project(s, compute, x, rotation)?,
+            Inputs::Latent(latent) => latent.project(s, compute, x, rotation)?,
         };
-        let (q, k) = (turned(q, self.q_norm.as_ref())?, turned(k, self.k_norm.as_ref())?);
         let q = match layer.temperature {
             Some(temperature) => warmed(&q, temperature, cache.len())?,
             None => q,
@@ -104,7 +94,57 @@ impl Attention {
             softcap: s.attention_softcap,
         };
         let mixed = ops::attention(compute, shape, self.sinks.as_ref(), &q, k, v)?;
+        let mixed = match &self.inputs {
+            Inputs::Direct(_) => mixed,
+            Inputs::Latent(latent) => latent.values(s, mixed)?,
+        };
         self.out.forward(&mixed) // (n, d_model)
+    }
+}
+
+impl Direct {
+    /// Queries, keys and values may lie in one tensor.
+    fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let (d, q_rows, k_rows) = (s.d_model, s.n_heads * s.key_dim, s.n_kv_heads * s.key_dim);
+        let v_rows = s.n_kv_heads * s.value_dim;
+        let fused = name("attn_qkv");
+        let [q, k, v] = if w.has(&format!("{fused}.weight")) {
+            w.linear_parts(&fused, [q_rows, k_rows, v_rows], d)?
+        } else {
+            [
+                w.linear(&name("attn_q"), q_rows, d)?,
+                w.linear(&name("attn_k"), k_rows, d)?,
+                w.linear(&name("attn_v"), v_rows, d)?,
+            ]
+        };
+        let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, q_rows))?;
+        let k_norm = head_norm(s, w, &name("attn_k_norm"), (index, k_rows))?;
+        Ok(Self { q, k, v, q_norm, k_norm })
+    }
+
+    /// Queries, keys and values of `x`, (n, heads, dim) each.
+    fn project(
+        &self,
+        s: &Spec,
+        compute: &Arc<Compute>,
+        x: &Tensor,
+        rotation: Option<&Rotation>,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let n = x.dim(0)?;
+        let [q, k, v] = Linear::forward_all([&self.q, &self.k, &self.v], x)?;
+        let q = q.reshape((n, s.n_heads, s.key_dim))?;
+        let k = k.reshape((n, s.n_kv_heads, s.key_dim))?;
+        let v = v.reshape((n, s.n_kv_heads, s.value_dim))?;
+        let turned = |x: Tensor, norm: Option<&Norm>| {
+            let x = if s.qk_norm == QkNorm::BeforeRope { normed(compute, norm, x)? } else { x };
+            let x = match rotation {
+                Some(rotation) => ops::rotate(compute, &x, rotation, s.rope)?,
+                None => x,
+            };
+            if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(compute, norm, x) }
+        };
+        Ok((turned(q, self.q_norm.as_ref())?, turned(k, self.k_norm.as_ref())?, v))
     }
 }
 

@@ -4,14 +4,15 @@
 //! a row of the README.
 
 use super::file::{FileError, ModelFile};
-use super::metadata::{FamilyError, Reader, check};
-use super::spec::{Frequencies, Gating, Pairs, QkNorm, Spec, Temperature};
+use super::metadata::{FamilyError, Reader, check, yarn_magnitude};
+use super::spec::{Frequencies, Gating, LatentSpec, Pairs, QkNorm, Spec, Temperature};
 use crate::kernels::{Act, Weigh, Window};
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
 /// `general.architecture` and what makes its spec.
 const FAMILIES: &[(&str, Family)] = &[
+    ("deepseek2", deepseek2),
     ("gemma", gemma),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
@@ -21,6 +22,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("llama", llama),
     ("llama4", llama4),
     ("mistral3", mistral3),
+    ("mistral4", deepseek2),
     ("olmo2", olmo2),
     ("olmoe", olmoe),
     ("phi3", neox),
@@ -129,6 +131,57 @@ fn qwen3moe(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
     spec.experts = r.experts("expert_feed_forward_length", true)?;
     Ok(spec)
+}
+
+/// DeepSeek 2 and 3, Kimi K2, GLM 4.7 Flash: latent attention, and a few dense layers before the
+/// mixtures.
+#[expect(clippy::cast_precision_loss, reason = "a head size of at most thousands")]
+fn deepseek2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    /// GLM 4.7 Flash, told by its layers and words, has sigmoid gates even where the file doesn't say so.
+    const FLASH: (std::ops::RangeInclusive<usize>, usize) = (47..=48, 154_880);
+    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
+    let flash = FLASH.0.contains(&spec.layers.len()) && spec.n_vocab == FLASH.1;
+    spec.experts = r.experts_as_told(if flash { Gating::Sigmoid } else { Gating::Softmax })?;
+    let latent = LatentSpec {
+        rank: r.number("attention.kv_lora_rank")?,
+        key_dim: r.number_or("attention.key_length_mla", spec.key_dim)?,
+        value_dim: r.number_or("attention.value_length_mla", spec.value_dim)?,
+    };
+    // The two lengths are in the files whose cache holds the latent vector itself.
+    if r.has("attention.key_length_mla") {
+        (spec.n_kv_heads, spec.value_dim) = (1, latent.rank);
+        spec.key_dim = latent.rank + spec.rope.dims;
+    } else {
+        spec.n_kv_heads = spec.n_heads;
+    }
+    spec.latent = Some(latent);
+    spec.attention_scale = 1.0 / (latent.key_dim as f32).sqrt();
+    stretch_scores(r, &mut spec)?;
+    let scale = r.float_or("attention.temperature_scale", 0.0)?;
+    if scale != 0.0 {
+        let length = r.number("attention.temperature_length")?.max(1);
+        for layer in &mut spec.layers {
+            layer.temperature = Some(Temperature { scale, length, offset: 0 });
+        }
+    }
+    Ok(spec)
+}
+
+/// DeepSeek's YaRN enlarges the scores of the whole head, not the turned part alone. Its files give a
+/// tenth of the multiplier.
+fn stretch_scores(r: &Reader<'_>, spec: &mut Spec) -> Result<(), FileError> {
+    let multiplier = r.float_or("rope.scaling.yarn_log_multiplier", 0.0)? * 10.0;
+    let attention = r.float_or("rope.scaling.attn_factor", 1.0)?;
+    for rope in spec.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
+        if rope.yarn.is_some() && multiplier != 0.0 {
+            rope.magnitude = attention;
+        }
+    }
+    if let Some(rope) = spec.layers.first().and_then(|layer| layer.rope) {
+        let stretched = yarn_magnitude(1.0 / rope.scale, multiplier);
+        spec.attention_scale *= (rope.magnitude * stretched).powi(2);
+    }
+    Ok(())
 }
 
 /// gpt-oss: experts with biases, attention sinks, and a window in every other layer.

@@ -242,6 +242,17 @@ impl ModelFile {
         }
     }
 
+    /// A truth value that may be missing.
+    ///
+    /// # Errors
+    /// When it is there and something else.
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, FileError> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(v) => v.as_bool().ok_or_else(|| Self::unexpected(key, Some(v), "a truth value")),
+        }
+    }
+
     /// A text, `None` when it is missing or something else.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {

@@ -5,7 +5,7 @@
 
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    Experts, Frequencies, Gating, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec, Yarn,
+    Experts, Frequencies, Gating, Groups, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec, Yarn,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -50,6 +50,10 @@ impl Reader<'_> {
         format!("{}.{name}", self.prefix)
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.file.get(&self.key(name)).is_some()
+    }
+
     pub fn number(&self, name: &str) -> Result<usize, FileError> {
         self.file.number(&self.key(name))
     }
@@ -60,6 +64,10 @@ impl Reader<'_> {
 
     pub fn float_or(&self, name: &str, default: f32) -> Result<f32, FileError> {
         self.file.float_or(&self.key(name), default)
+    }
+
+    pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, FileError> {
+        self.file.flag_or(&self.key(name), default)
     }
 
     pub fn softcap(&self, name: &str) -> Result<Option<f32>, FileError> {
@@ -110,16 +118,45 @@ impl Reader<'_> {
             return Ok(None);
         }
         let scale = self.float_or("expert_weights_scale", 0.0)?;
+        let groups = self.number_or("expert_group_count", 0)?;
+        let groups = if groups > 1 {
+            Some(Groups { count: groups, used: self.number("expert_group_used_count")? })
+        } else {
+            None
+        };
         Ok(Some(Experts {
             count,
             used: self.number("expert_used_count")?,
             d_ffn: self.number(width)?,
             gating: Gating::Softmax,
-            groups: None,
+            groups,
             normed,
             scale: if scale == 0.0 { 1.0 } else { scale },
             weigh: Weigh::Outputs,
         }))
+    }
+
+    /// As [`Reader::experts`], of families whose files say how experts are weighed; `gating` is for those
+    /// that don't.
+    pub fn experts_as_told(&self, gating: Gating) -> Result<Option<Experts>, FileError> {
+        const NAME: &str = "expert_gating_func";
+        let normed = self.flag_or("expert_weights_norm", false)?;
+        let mut experts = self.experts("expert_feed_forward_length", normed)?;
+        if let Some(experts) = &mut experts {
+            experts.gating = match self.number_or(NAME, 0)? {
+                0 => gating,
+                1 => Gating::Softmax,
+                2 => Gating::Sigmoid,
+                other => {
+                    return Err(FileError::Metadata {
+                        key: self.key(NAME),
+                        found: format!("found {other}"),
+                        expected: "1 (softmax) or 2 (sigmoid)",
+                    });
+                }
+            };
+        }
+        Ok(experts)
     }
 
     /// Gives layers the file's window (`default` without one; 0 is none): those that an array names, or
@@ -174,7 +211,8 @@ impl Reader<'_> {
         let layer =
             LayerSpec { window: Window::All, rope: Some(self.frequencies()?), temperature: None };
         // Hostile counts end in an error of `check`, not in an allocation here.
-        let layers = vec![layer; n_layers.min(LAYERS_MAX + 1)];
+        let n_guessing = self.number_or("nextn_predict_layers", 0)?;
+        let layers = vec![layer; n_layers.saturating_sub(n_guessing).min(LAYERS_MAX + 1)];
         Ok(Spec {
             architecture: self.prefix.to_owned(),
             d_model,
@@ -187,6 +225,7 @@ impl Reader<'_> {
             n_kv_heads: self.number_or("attention.head_count_kv", n_heads)?,
             key_dim,
             value_dim: self.number_or("attention.value_length", even)?,
+            latent: None,
             d_ffn: self.number_or("feed_forward_length", d_model)?,
             norm: NormKind::Rms,
             norm_eps: self.float_or("attention.layer_norm_rms_epsilon", 1e-5)?,
@@ -202,12 +241,13 @@ impl Reader<'_> {
             ffn_norm: "ffn_norm",
             experts: None,
             layers,
+            n_guessing,
         })
     }
 }
 
 /// How much YaRN enlarges the turned elements for a context stretched by `factor`.
-fn yarn_magnitude(factor: f32, multiplier: f32) -> f32 {
+pub(super) fn yarn_magnitude(factor: f32, multiplier: f32) -> f32 {
     if factor > 1.0 { 0.1 * multiplier * factor.ln() + 1.0 } else { 1.0 }
 }
 
@@ -240,6 +280,38 @@ pub(super) fn check(spec: &Spec) -> Result<(), FamilyError> {
         for (what, found, max) in bounds {
             if !(1..=max).contains(&found) {
                 return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
+            }
+        }
+        if let Some(groups) = experts.groups {
+            if !experts.count.is_multiple_of(groups.count) {
+                return Err(FamilyError::Number {
+                    what: "expert_group_count",
+                    found: groups.count,
+                    expected: format!("a divisor of expert_count {}", experts.count),
+                });
+            }
+            // Enough groups to choose the experts from.
+            let min = experts.used.div_ceil(experts.count / groups.count);
+            if !(min..=groups.count).contains(&groups.used) {
+                return Err(FamilyError::Number {
+                    what: "expert_group_used_count",
+                    found: groups.used,
+                    expected: format!("{min} to {}", groups.count),
+                });
+            }
+        }
+    }
+    if let Some(latent) = spec.latent {
+        let min = spec.rope.dims + 1;
+        let bounds = [
+            ("attention.kv_lora_rank", latent.rank, 1),
+            ("attention.key_length", latent.key_dim, min),
+            ("attention.value_length", latent.value_dim, 1),
+        ];
+        for (what, found, min) in bounds {
+            if !(min..=1 << 14).contains(&found) {
+                let expected = format!("{min} to {}", 1 << 14);
+                return Err(FamilyError::Number { what, found, expected });
             }
         }
     }

@@ -8,6 +8,7 @@ mod cache;
 mod families;
 mod ffn;
 mod file;
+mod latent;
 mod linear;
 mod metadata;
 mod norm;
@@ -24,8 +25,8 @@ pub use families::{names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
 pub use metadata::FamilyError;
 pub use spec::{
-    Experts, Frequencies, Gating, Groups, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec,
-    Temperature, Yarn,
+    Experts, Frequencies, Gating, Groups, LatentSpec, LayerSpec, NormKind, Pairs, QkNorm, Rope,
+    Spec, Temperature, Yarn,
 };
 pub use strings::Strings;
 pub use transformer::{Model, Wanted};

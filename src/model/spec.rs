@@ -20,10 +20,12 @@ pub struct Spec {
     pub n_heads: usize,
     /// Key and value heads.
     pub n_kv_heads: usize,
-    /// Elements of a query or key head.
+    /// Elements of a query or key head, as attention sees it and the cache holds it.
     pub key_dim: usize,
-    /// Elements of a value head.
+    /// Elements of a value head, likewise.
     pub value_dim: usize,
+    /// If some: queries, keys and values come by way of a latent vector.
+    pub latent: Option<LatentSpec>,
     /// Elements between the two halves of a feed-forward layer.
     pub d_ffn: usize,
     /// Which norm, everywhere.
@@ -54,6 +56,19 @@ pub struct Spec {
     pub experts: Option<Experts>,
     /// What differs between layers; its length is the number of layers.
     pub layers: Vec<LayerSpec>,
+    /// Layers after those, which guess more than one token and are not computed.
+    pub n_guessing: usize,
+}
+
+/// Multi-head latent attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatentSpec {
+    /// Elements of the latent vector.
+    pub rank: usize,
+    /// Elements of a query or key head, its turned part included.
+    pub key_dim: usize,
+    /// Elements of a value head.
+    pub value_dim: usize,
 }
 
 /// What is particular to one layer.

@@ -71,6 +71,9 @@ impl Model {
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
             .collect::<std::result::Result<Vec<_>, _>>()?;
+        for index in spec.layers.len()..spec.layers.len() + spec.n_guessing {
+            weights.pass_layer(index);
+        }
         let norm = Norm::load(&spec, &weights, "output_norm", d)?;
         weights.finish(&spec.architecture)?;
         Ok(Self {

@@ -105,6 +105,31 @@ impl<'a> Weights<'a> {
         parts.try_into().map_err(|_| candle_core::Error::Msg("parts".to_owned()).into())
     }
 
+    /// `count` linear layers without biases that lie in one tensor.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn linear_stack(
+        &self,
+        name: &str,
+        count: usize,
+        out: usize,
+        input: usize,
+    ) -> Result<Vec<Linear>, WeightsError> {
+        let name = format!("{name}.weight");
+        let matrices = self.file.matrices(&name, count, out, input)?;
+        self.claimed.borrow_mut().insert(name);
+        let linear = |matrix| Ok(Linear::new(self.compute, matrix, None, self.device)?);
+        matrices.into_iter().map(linear).collect()
+    }
+
+    /// Claims the tensors of a layer that is known and not computed.
+    pub fn pass_layer(&self, index: usize) {
+        let prefix = format!("blk.{index}.");
+        let names = self.file.tensors().map(|t| &t.name).filter(|n| n.starts_with(&prefix));
+        self.claimed.borrow_mut().extend(names.cloned());
+    }
+
     /// The experts `{gate,up,down}_exps` of a layer, each (input, output, count); gate and up may lie in
     /// one. `name` makes a tensor's name.
     ///

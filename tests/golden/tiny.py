@@ -51,7 +51,7 @@ class Tiny:
 
     def build(self, *, norms=("attn_norm", "ffn_norm"), qk=None, qkv_bias=False, fused_qkv=False, out_bias=False, ffn="gated",
               ffn_bias=False, norm_bias=False, tied=False, moe=None, moe_bias=False, moe_scale=1.2, moe_every=1,
-              shared=None, shared_gate=False, sinks=False):
+              moe_dense=0, choice_bias=False, shared=None, shared_gate=False, sinks=False, latent=None):
         d, q, k = self.d, self.heads * self.head, self.kv * self.head
         self.matrix("token_embd", VOCAB, d)
         self.norm("output_norm", bias=norm_bias)
@@ -62,7 +62,9 @@ class Tiny:
             for n in norms:
                 gelu = self.arch.startswith("gemma") and n == "post_ffw_norm"
                 self.norm(b + n, bias=norm_bias, mean=0.1 if gelu else 1.0)
-            if fused_qkv:
+            if latent:
+                self.latent(b, **latent)
+            elif fused_qkv:
                 self.matrix(b + "attn_qkv", q + 2 * k, d, qkv_bias)
             else:
                 self.matrix(b + "attn_q", q, d, qkv_bias)
@@ -71,12 +73,14 @@ class Tiny:
             if qk:
                 self.norm(b + "attn_q_norm", self.head if qk == "head" else q)
                 self.norm(b + "attn_k_norm", self.head if qk == "head" else k)
-            self.matrix(b + "attn_output", d, q, out_bias)
+            self.matrix(b + "attn_output", d, self.heads * latent["value"] if latent else q, out_bias)
             if sinks:
                 self.tensors[b + "attn_sinks.weight"] = self.random.normal(0, 2, self.heads)
-            if moe and (i + 1) % moe_every == 0:
+            if moe and i >= moe_dense and (i + 1) % moe_every == 0:
                 count, width = moe
                 self.matrix(b + "ffn_gate_inp", count, d, moe_bias)
+                if choice_bias:
+                    self.tensors[b + "exp_probs_b.bias"] = self.random.normal(0, 0.3, count)
                 self.stack(b + "ffn_gate_exps", count, width, d, moe_bias, moe_scale)
                 self.stack(b + "ffn_up_exps", count, width, d, moe_bias, moe_scale)
                 self.stack(b + "ffn_down_exps", count, d, width, moe_bias)
@@ -96,20 +100,33 @@ class Tiny:
             self.matrix(b + "ffn_down", d, self.ffn, ffn_bias, scale=0.25 if gelu else 1.2)
         return self
 
+    def latent(self, b, *, rank, turned, key, value, q_rank=None, absorbed=False):
+        """Multi-head latent attention, in the form of new files (absorbed) or of old ones."""
+        heads, fixed = self.heads, key - turned
+        if q_rank:
+            self.matrix(b + "attn_q_a", q_rank, self.d)
+            self.norm(b + "attn_q_a_norm", q_rank)
+            self.matrix(b + "attn_q_b", heads * key, q_rank)
+        else:
+            self.matrix(b + "attn_q", heads * key, self.d)
+        self.matrix(b + "attn_kv_a_mqa", rank + turned, self.d)
+        self.norm(b + "attn_kv_a_norm", rank)
+        if absorbed:
+            self.stack(b + "attn_k_b", heads, rank, fixed)
+            self.stack(b + "attn_v_b", heads, value, rank)
+        else:
+            self.matrix(b + "attn_kv_b", heads * (fixed + value), rank)
+
     def write(self, path):
         w = gguf.GGUFWriter(path, self.arch)
-        w.add_uint32(f"{self.arch}.vocab_size", VOCAB)
-        w.add_context_length(512)
-        w.add_embedding_length(self.d)
-        w.add_block_count(self.layers)
-        w.add_feed_forward_length(self.ffn)
-        w.add_head_count(self.heads)
-        w.add_head_count_kv(self.kv)
-        w.add_key_length(self.head)
-        w.add_value_length(self.head)
-        w.add_rope_dimension_count(self.head)
-        for key, value in self.extra.items():
-            key = f"{self.arch}.{key.replace('__', '.')}"
+        keys = {
+            "vocab_size": VOCAB, "context_length": 512, "embedding_length": self.d, "block_count": self.layers,
+            "feed_forward_length": self.ffn, "attention.head_count": self.heads, "attention.head_count_kv": self.kv,
+            "attention.key_length": self.head, "attention.value_length": self.head, "rope.dimension_count": self.head,
+        }
+        keys.update((key.replace("__", "."), value) for key, value in self.extra.items())
+        for key, value in keys.items():
+            key = f"{self.arch}.{key}"
             if isinstance(value, bool):
                 w.add_bool(key, value)
             elif isinstance(value, int):
@@ -152,6 +169,22 @@ def models():
     yield Tiny("qwen3", head=8, **RMS).build(qk="head", tied=True)
     yield Tiny("qwen3moe", head=8, **RMS, expert_count=8, expert_used_count=2, expert_feed_forward_length=16).build(
         qk="head", moe=(8, 16))
+    mla = {"attention__kv_lora_rank": 10, "rope__dimension_count": 8, "expert_count": 6, "expert_used_count": 2,
+           "expert_feed_forward_length": 8, "expert_shared_count": 1, "leading_dense_block_count": 1}
+    absorbed = {"attention__q_lora_rank": 9, "attention__key_length": 18, "attention__value_length": 10,
+                "attention__key_length_mla": 14, "attention__value_length_mla": 7}
+    shape = {"rank": 10, "turned": 8, "key": 14, "value": 7}
+    # 27 layers tell the reference that queries come without a latent vector of their own.
+    yield Tiny("deepseek2", "deepseek2-lite", d=8, heads=2, kv=2, layers=27, ffn=12, **RMS, **mla, **yarn,
+               rope__scaling__yarn_log_multiplier=0.0707, attention__key_length=14, attention__value_length=7).build(
+        latent=shape, moe=(6, 8), moe_dense=1, shared=8)
+    yield Tiny("deepseek2", heads=3, kv=1, layers=4, **RMS, **mla, **yarn, **absorbed, expert_gating_func=2,
+               expert_weights_norm=True, expert_weights_scale=2.5, expert_group_count=3, expert_group_used_count=2,
+               nextn_predict_layers=1).build(
+        latent={**shape, "q_rank": 9, "absorbed": True}, moe=(6, 8), moe_dense=1, shared=8, choice_bias=True)
+    yield Tiny("mistral4", kv=1, **RMS, **mla, **yarn, **absorbed, rope__scaling__yarn_log_multiplier=0.1,
+               attention__temperature_scale=0.2, attention__temperature_length=25).build(
+        latent={**shape, "q_rank": 9, "absorbed": True}, moe=(6, 8), moe_dense=1, shared=8)
     yield Tiny("gemma", head=8, **RMS).build(tied=True)
     yield Tiny("gemma2", head=8, layers=5, **RMS, attn_logit_softcapping=5.0, final_logit_softcapping=3.0,
                attention__sliding_window=9).build(tied=True, norms=POST)
