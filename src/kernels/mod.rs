@@ -162,6 +162,9 @@ impl Compute {
             match act {
                 Act::Silu => self.gate_up_part(|g, u| silu(g) * u, gate, up, out),
                 Act::GeluTanh => self.gate_up_part(|g, u| gelu_tanh(g) * u, gate, up, out),
+                Act::ReluSquared => {
+                    self.gate_up_part(|g, u| g.max(0.0) * g.max(0.0) * u, gate, up, out);
+                }
                 Act::SwigluOai => self.gate_up_part(swiglu_oai, gate, up, out),
             }
         });
@@ -269,6 +272,8 @@ pub enum Act {
     Silu,
     /// GELU, tanh form.
     GeluTanh,
+    /// max(x, 0)².
+    ReluSquared,
     /// gpt-oss's clamped variant of SwiGLU.
     SwigluOai,
 }

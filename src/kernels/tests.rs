@@ -292,12 +292,13 @@ fn plain_attention(h: &Heads, sinks: Option<&[f32]>, q: &[f32], k: &[f32], v: &[
 fn gate_up_is_the_activation_times_the_other_half() {
     let (gate, up) = (inputs(1000), inputs(1000));
     for isa in Isa::available() {
-        for act in [Act::Silu, Act::GeluTanh, Act::SwigluOai] {
+        for act in [Act::Silu, Act::GeluTanh, Act::ReluSquared, Act::SwigluOai] {
             let out = Compute::new(isa, 2).gate_up(act, &gate, &up);
             for i in 0..1000 {
                 let expected = match act {
                     Act::Silu => silu(gate[i]) * up[i],
                     Act::GeluTanh => gelu_tanh(gate[i]) * up[i],
+                    Act::ReluSquared => gate[i].max(0.0).powi(2) * up[i],
                     Act::SwigluOai => swiglu_oai(gate[i], up[i]),
                 };
                 assert!((out[i] - expected).abs() < 1e-6);

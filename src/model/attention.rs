@@ -118,8 +118,8 @@ impl Direct {
                 w.linear(&name("attn_v"), v_rows, d)?,
             ]
         };
-        let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, q_rows))?;
-        let k_norm = head_norm(s, w, &name("attn_k_norm"), (index, k_rows))?;
+        let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, s.n_heads))?;
+        let k_norm = head_norm(s, w, &name("attn_k_norm"), (index, s.n_kv_heads))?;
         Ok(Self { q, k, v, q_norm, k_norm })
     }
 
@@ -170,16 +170,21 @@ fn warmed(q: &Tensor, t: Temperature, past: usize) -> Result<Tensor> {
     q.broadcast_mul(&Tensor::from_vec(factors, (n, 1, 1), q.device())?)
 }
 
-/// A norm of each head (`key_dim` elements) or of all of them (`rows`).
+/// A norm of each of the heads (`key_dim` elements), the same or different ones, or of all of them
+/// together.
 fn head_norm(
     s: &Spec,
     w: &Weights<'_>,
     name: &str,
-    (index, rows): (usize, usize),
+    (index, heads): (usize, usize),
 ) -> std::result::Result<Option<Norm>, WeightsError> {
     if s.qk_norm == QkNorm::Bare {
         return s.layers[index].rope.map(|_| Norm::bare(s, w, s.key_dim)).transpose();
     }
-    let whole = w.elements(&format!("{name}.weight")) == Some(rows);
-    Norm::load_if(s, w, name, if whole { rows } else { s.key_dim })
+    let weight = format!("{name}.weight");
+    if w.rank(&weight) == 2 {
+        return Norm::load_by_head(s, w, name, heads, s.key_dim).map(Some);
+    }
+    let together = w.elements(&weight) == Some(heads * s.key_dim);
+    Norm::load_if(s, w, name, if together { heads * s.key_dim } else { s.key_dim })
 }

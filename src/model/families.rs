@@ -5,34 +5,69 @@
 
 use super::file::{FileError, ModelFile};
 use super::metadata::{FamilyError, Reader, check, yarn_magnitude};
-use super::spec::{Frequencies, Gating, LatentSpec, Pairs, QkNorm, Spec, Temperature};
+use super::spec::{Experts, Frequencies, Gating, LatentSpec, Pairs, QkNorm, Spec, Temperature};
 use crate::kernels::{Act, Weigh, Window};
+
+/// Where the inner width of experts stands: under a key of its own, or as that of all layers.
+const OF_EXPERTS: &str = "expert_feed_forward_length";
+const OF_ALL: &str = "feed_forward_length";
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
 /// `general.architecture` and what makes its spec.
 const FAMILIES: &[(&str, Family)] = &[
+    ("arcee", arcee),
+    ("bailingmoe", |r| mixture(llama(r), r.experts_as_told(Gating::Softmax))),
+    ("bailingmoe2", |r| mixture(neox(r), r.experts_as_told(Gating::Softmax))),
+    ("chatglm", llama),
+    ("cohere2", cohere2),
+    ("command-r", command_r),
+    ("deepseek", |r| mixture(llama(r), r.experts(OF_EXPERTS, false))),
     ("deepseek2", deepseek2),
+    ("dots1", |r| mixture(neox(r), r.experts_as_told(Gating::Softmax))),
+    ("ernie4_5", llama),
+    ("ernie4_5-moe", |r| mixture(llama(r), r.experts(OF_EXPERTS, true))),
+    ("exaone", neox),
+    ("exaone4", exaone4),
+    ("falcon", phi2),
     ("gemma", gemma),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
     ("glm4", glm4),
+    ("glm4moe", glm4moe),
     ("gpt-oss", gpt_oss),
+    ("gpt2", gpt2),
+    ("gptneox", gptneox),
     ("granite", granite),
+    ("granitemoe", granite),
+    ("hunyuan-dense", hunyuan),
+    ("hunyuan-moe", |r| mixture(hunyuan(r), r.experts(OF_ALL, true))),
+    ("internlm2", llama),
     ("llama", llama),
     ("llama4", llama4),
+    ("minicpm", minicpm),
+    ("minimax-m2", minimax_m2),
     ("mistral3", mistral3),
     ("mistral4", deepseek2),
+    ("nemotron", nemotron),
     ("olmo2", olmo2),
-    ("olmoe", olmoe),
+    ("olmoe", |r| mixture(neox(r), r.experts(OF_ALL, false))),
+    ("orion", stablelm),
+    ("phi2", phi2),
     ("phi3", neox),
+    ("phimoe", |r| mixture(neox(r), r.experts(OF_ALL, true))),
     ("qwen2", neox),
-    ("qwen2moe", qwen2moe),
+    ("qwen2moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, false))),
+    ("qwen2vl", neox),
     ("qwen3", neox),
-    ("qwen3moe", qwen3moe),
+    ("qwen3moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, true))),
+    ("qwen3vl", neox),
+    ("qwen3vlmoe", |r| mixture(neox(r), r.experts(OF_EXPERTS, true))),
+    ("seed_oss", seed_oss),
     ("smollm3", smollm3),
     ("stablelm", stablelm),
-    ("starcoder2", starcoder2),
+    ("starcoder", gpt2),
+    ("starcoder2", phi2),
 ];
 
 /// Reads the spec of the model in `file`.
@@ -55,11 +90,18 @@ pub fn names() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Llama 1 to 3, Mistral, SmolLM, and Mixtral with its experts.
+/// A family with experts.
+fn mixture(
+    spec: Result<Spec, FileError>,
+    experts: Result<Option<Experts>, FileError>,
+) -> Result<Spec, FileError> {
+    Ok(Spec { experts: experts?, ..spec? })
+}
+
+/// Llama 1 to 3, Mistral, SmolLM, Mixtral with its experts, and families that differ from them in which
+/// tensors there are.
 fn llama(r: &Reader<'_>) -> Result<Spec, FileError> {
-    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
-    spec.experts = r.experts("feed_forward_length", true)?;
-    Ok(spec)
+    mixture(r.base(Pairs::Adjacent, Act::Silu), r.experts(OF_ALL, true))
 }
 
 /// Llama 4: three chunked layers to a full one without positions, and experts weighed at their inputs.
@@ -69,7 +111,7 @@ fn llama4(r: &Reader<'_>) -> Result<Spec, FileError> {
     /// Maverick, told by its experts, norms no queries and keys.
     const EXPERTS_MAVERICK: usize = 128;
     let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
-    spec.experts = r.experts("expert_feed_forward_length", false)?;
+    spec.experts = r.experts(OF_EXPERTS, false)?;
     if let Some(experts) = &mut spec.experts {
         experts.gating = Gating::Sigmoid;
         experts.weigh = Weigh::Inputs;
@@ -115,21 +157,52 @@ fn olmo2(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-fn olmoe(r: &Reader<'_>) -> Result<Spec, FileError> {
+/// Hunyuan: queries and keys are normed after they are turned, and the base grows with the context.
+fn hunyuan(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
-    spec.experts = r.experts("feed_forward_length", false)?;
+    spec.qk_norm = QkNorm::AfterRope;
+    let alpha = r.float_or("rope.scaling.alpha", 0.0)?;
+    if alpha > 0.0 {
+        let dims = spec.key_dim as f32;
+        for rope in spec.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
+            rope.base *= alpha.powf(dims / (dims - 2.0));
+        }
+    }
     Ok(spec)
 }
 
-fn qwen2moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+/// EXAONE 4: the largest model has windows, and positions only there.
+fn exaone4(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const LAYERS_32B: usize = 64;
+    const WINDOW: usize = 4096;
+    const PATTERN: usize = 4;
     let mut spec = neox(r)?;
-    spec.experts = r.experts("expert_feed_forward_length", false)?;
+    if spec.layers.len() == LAYERS_32B {
+        r.windows(&mut spec, WINDOW, PATTERN)?;
+        positions_in_windows_only(&mut spec);
+    }
     Ok(spec)
 }
 
-fn qwen3moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+fn seed_oss(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
-    spec.experts = r.experts("expert_feed_forward_length", true)?;
+    spec.ffn_norm = "post_attention_norm";
+    Ok(spec)
+}
+
+fn minimax_m2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = mixture(neox(r), r.experts(OF_ALL, true))?;
+    if let Some(experts) = &mut spec.experts {
+        experts.gating = Gating::Sigmoid;
+    }
+    Ok(spec)
+}
+
+/// GLM 4.5 and later.
+fn glm4moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.experts = r.experts_as_told(Gating::Sigmoid)?;
+    spec.ffn_norm = "post_attention_norm";
     Ok(spec)
 }
 
@@ -188,25 +261,69 @@ fn stretch_scores(r: &Reader<'_>, spec: &mut Spec) -> Result<(), FileError> {
 fn gpt_oss(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 2;
     let mut spec = r.base(Pairs::Halves, Act::SwigluOai)?;
-    spec.experts = r.experts("expert_feed_forward_length", true)?;
+    spec.experts = r.experts(OF_EXPERTS, true)?;
     spec.ffn_norm = "post_attention_norm";
     r.windows(&mut spec, 0, PATTERN)?;
     Ok(spec)
 }
 
-/// Granite: Llama with four factors.
+/// Granite: Llama with four factors. Some of its files switch positions off.
 fn granite(r: &Reader<'_>) -> Result<Spec, FileError> {
-    let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
+    let mut spec = llama(r)?;
     let factor = |name: &str| r.float_or(name, 0.0).map(|f| if f == 0.0 { 1.0 } else { f });
     spec.embedding_scale = factor("embedding_scale")?;
     spec.residual_scale = factor("residual_scale")?;
     spec.logit_scale = 1.0 / factor("logit_scale")?;
     spec.attention_scale = r.float_or("attention.scale", spec.attention_scale)?;
+    if !r.flag_or("rope.scaling.finetuned", true)? {
+        spec.layers.iter_mut().for_each(|layer| layer.rope = None);
+    }
     Ok(spec)
 }
 
+/// MiniCPM: Granite's factors, which its older files leave out.
+#[expect(clippy::cast_precision_loss, reason = "numbers of layers and elements")]
+fn minicpm(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = llama(r)?;
+    let depth = (spec.layers.len() as f32).sqrt();
+    spec.embedding_scale = r.float_or("embedding_scale", 12.0)?;
+    spec.residual_scale = r.float_or("residual_scale", 1.4 / depth)?;
+    spec.logit_scale = 1.0 / r.float_or("logit_scale", 256.0 / spec.d_model as f32)?;
+    Ok(spec)
+}
+
+/// GLM 4; the models that see images as well have other pairs.
 fn glm4(r: &Reader<'_>) -> Result<Spec, FileError> {
-    r.base(Pairs::Adjacent, Act::Silu)
+    let pairs = if r.has_sections() { Pairs::Halves } else { Pairs::Adjacent };
+    r.base(pairs, Act::Silu)
+}
+
+/// Command R: both halves of a layer take the same norm.
+fn command_r(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = llama(r)?;
+    r.layer_norm(&mut spec)?;
+    let scale = r.float_or("logit_scale", 0.0)?;
+    spec.logit_scale = if scale == 0.0 { 1.0 } else { scale };
+    Ok(spec)
+}
+
+/// Command R7B and A: windows, and positions only there.
+fn cohere2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 4;
+    let mut spec = command_r(r)?;
+    r.windows(&mut spec, 0, PATTERN)?;
+    positions_in_windows_only(&mut spec);
+    Ok(spec)
+}
+
+fn arcee(r: &Reader<'_>) -> Result<Spec, FileError> {
+    r.base(Pairs::Adjacent, Act::ReluSquared)
+}
+
+fn nemotron(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Halves, Act::ReluSquared)?;
+    r.layer_norm(&mut spec)?;
+    Ok(spec)
 }
 
 /// SmolLM3: every fourth layer knows no positions.
@@ -227,9 +344,24 @@ fn stablelm(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-fn starcoder2(r: &Reader<'_>) -> Result<Spec, FileError> {
+/// Phi 1 and 2, StarCoder 2, Falcon.
+fn phi2(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
     r.layer_norm(&mut spec)?;
+    Ok(spec)
+}
+
+/// GPT-NeoX and Pythia.
+fn gptneox(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = phi2(r)?;
+    spec.parallel = r.flag_or("use_parallel_residual", true)?;
+    Ok(spec)
+}
+
+/// GPT-2 and StarCoder: positions are learned.
+fn gpt2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = phi2(r)?;
+    spec.layers.iter_mut().for_each(|layer| layer.rope = None);
     Ok(spec)
 }
 
@@ -276,5 +408,12 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
 fn unstretched_in_windows(spec: &mut Spec, base: f32) {
     for layer in spec.layers.iter_mut().filter(|layer| layer.window != Window::All) {
         layer.rope = Some(Frequencies { base, scale: 1.0, yarn: None, magnitude: 1.0 });
+    }
+}
+
+/// Positions enter only where there is a window.
+fn positions_in_windows_only(spec: &mut Spec) {
+    for layer in spec.layers.iter_mut().filter(|layer| layer.window == Window::All) {
+        layer.rope = None;
     }
 }

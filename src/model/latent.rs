@@ -95,15 +95,14 @@ impl Latent {
             None => Ok(x),
         };
         // kv is (n, rank + turned).
-        let (q, kv) = match &self.q_down {
-            Some((down, norm)) => {
-                let [q, kv] = Linear::forward_all([down, &self.kv], x)?;
-                (self.q.forward(&norm.forward(compute, &q)?)?, kv)
-            }
-            None => {
-                let [q, kv] = Linear::forward_all([&self.q, &self.kv], x)?;
-                (q, kv)
-            }
+        let (first, norm) = match &self.q_down {
+            Some((down, norm)) => (down, Some(norm)),
+            None => (&self.q, None),
+        };
+        let [q, kv] = Linear::forward_all([first, &self.kv], x)?;
+        let q = match norm {
+            Some(norm) => self.q.forward(&norm.forward(compute, &q)?)?,
+            None => q,
         };
         let q = q.reshape((n, heads, self.spec.key_dim))?;
         let q_fixed = q.narrow(2, 0, fixed)?;

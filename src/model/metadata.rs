@@ -185,6 +185,12 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Whether positions are those of images as well, of which a text has the same in every section.
+    pub fn has_sections(&self) -> bool {
+        let sections = self.file.array(&self.key("rope.dimension_sections"));
+        sections.is_some_and(|(array, bytes)| array.numbers(bytes).take(2).all(|n| n > 0.0))
+    }
+
     /// Layer norms instead of RMS norms.
     pub fn layer_norm(&self, spec: &mut Spec) -> Result<(), FileError> {
         spec.norm = NormKind::Layer;
@@ -238,6 +244,7 @@ impl Reader<'_> {
             logit_softcap: None,
             rope,
             act,
+            parallel: false,
             ffn_norm: "ffn_norm",
             experts: None,
             layers,

@@ -12,6 +12,8 @@ pub struct Norm {
     kind: NormKind,
     weight: Tensor,
     bias: Option<Tensor>,
+    /// Weights that differ between heads, (heads, len).
+    by_head: Option<Tensor>,
     eps: f32,
 }
 
@@ -30,8 +32,24 @@ impl Norm {
             kind: s.norm,
             weight: w.vector(&format!("{name}.weight"), len)?,
             bias: w.vector_if(&format!("{name}.bias"), len)?,
+            by_head: None,
             eps: s.norm_eps,
         })
+    }
+
+    /// The norm `{name}.weight`, (heads, len), of heads of `len` elements.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn load_by_head(
+        s: &Spec,
+        w: &Weights<'_>,
+        name: &str,
+        heads: usize,
+        len: usize,
+    ) -> std::result::Result<Self, WeightsError> {
+        let by_head = w.table(&format!("{name}.weight"), heads, len)?;
+        Ok(Self { by_head: Some(by_head), ..Self::bare(s, w, len)? })
     }
 
     /// As [`Norm::load`], `None` when there is no such tensor.
@@ -57,7 +75,7 @@ impl Norm {
     /// When the device has no room.
     pub fn bare(s: &Spec, w: &Weights<'_>, len: usize) -> std::result::Result<Self, WeightsError> {
         let weight = Tensor::ones(len, DType::F32, w.device())?;
-        Ok(Self { kind: s.norm, weight, bias: None, eps: s.norm_eps })
+        Ok(Self { kind: s.norm, weight, bias: None, by_head: None, eps: s.norm_eps })
     }
 
     /// Elements that are normed together.
@@ -78,6 +96,10 @@ impl Norm {
                 let mean = x.mean_keepdim(candle_core::D::Minus1)?;
                 ops::rms_norm(compute, &x.broadcast_sub(&mean)?, &self.weight, self.eps)?
             }
+        };
+        let normed = match &self.by_head {
+            Some(weights) => normed.broadcast_mul(weights)?,
+            None => normed,
         };
         match &self.bias {
             Some(bias) => normed.broadcast_add(bias),

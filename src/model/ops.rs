@@ -165,6 +165,7 @@ fn gate_up_portable(act: Act, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     match act {
         Act::Silu => candle_nn::ops::silu(gate)?.mul(up),
         Act::GeluTanh => gate.gelu()?.mul(up),
+        Act::ReluSquared => gate.relu()?.sqr()?.mul(up),
         Act::SwigluOai => {
             let gate = gate.minimum(7.0)?;
             let sigmoid = candle_nn::ops::sigmoid(&(&gate * 1.702)?)?;
@@ -419,7 +420,7 @@ mod tests {
     fn the_cpu_activations_are_those_of_tensor_operations() {
         let compute = Arc::new(Compute::new(Isa::detect(), 2));
         let (gate, up) = ((tensor(&[4, 60]) * 7.0).unwrap(), (tensor(&[4, 60]) * 8.0).unwrap());
-        for act in [Act::Silu, Act::GeluTanh, Act::SwigluOai] {
+        for act in [Act::Silu, Act::GeluTanh, Act::ReluSquared, Act::SwigluOai] {
             let portable = gate_up_portable(act, &gate, &up).unwrap();
             close(&gate_up(&compute, act, &gate, &up).unwrap(), &portable);
         }

@@ -50,6 +50,8 @@ pub struct Spec {
     pub rope: Rope,
     /// Activation of the feed-forward layers.
     pub act: Act,
+    /// Whether the halves of a layer run beside each other although each has a norm of its own.
+    pub parallel: bool,
     /// What the norm before the feed-forward half is called.
     pub ffn_norm: &'static str,
     /// The experts of its mixtures, if it has any.

@@ -22,6 +22,8 @@ pub struct Model {
     compute: Arc<Compute>,
     device: Device,
     embedding: Matrix,
+    /// Added to the embeddings, one row for each position.
+    positions: Option<Matrix>,
     rope_factors: Factors,
     layers: Vec<Layer>,
     norm: Norm,
@@ -67,6 +69,11 @@ impl Model {
         } else {
             Linear::new(compute, embedding.clone(), None, device)?
         };
+        let positions = "position_embd.weight";
+        let positions = weights
+            .has(positions)
+            .then(|| weights.matrix(positions, spec.n_ctx_train, d))
+            .transpose()?;
         let rope_factors = Factors::load(spec.rope, &weights)?;
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
@@ -80,6 +87,7 @@ impl Model {
             compute: Arc::clone(compute),
             device: device.clone(),
             embedding,
+            positions,
             rope_factors,
             layers,
             norm,
@@ -137,7 +145,7 @@ impl Model {
             return Ok(Some(Vec::new()));
         }
         cache.reserve(n)?;
-        let mut x = self.embed(tokens)?; // (n, d_model)
+        let mut x = self.embed(tokens, cache.len())?; // (n, d_model)
         let rotations = self.rotations(cache, n)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
@@ -163,7 +171,7 @@ impl Model {
         Ok(Some(logits))
     }
 
-    fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+    fn embed(&self, tokens: &[u32], past: usize) -> Result<Tensor> {
         let d = self.spec.d_model;
         let mut rows = vec![0.0; tokens.len() * d];
         for (row, &token) in rows.chunks_exact_mut(d).zip(tokens) {
@@ -173,6 +181,16 @@ impl Model {
             }
             dequantize(self.embedding.dtype, self.embedding.row(index), row);
             row.iter_mut().for_each(|x| *x *= self.spec.embedding_scale);
+        }
+        if let Some(positions) = &self.positions {
+            let mut added = vec![0.0; d];
+            for (row, position) in rows.chunks_exact_mut(d).zip(past..) {
+                if position >= positions.rows {
+                    candle_core::bail!("position {position} of a model of {}", positions.rows)
+                }
+                dequantize(positions.dtype, positions.row(position), &mut added);
+                row.iter_mut().zip(&added).for_each(|(x, a)| *x += a);
+            }
         }
         Tensor::from_vec(rows, (tokens.len(), d), &self.device)
     }
@@ -214,7 +232,11 @@ impl Model {
         // Without a norm of its own where attention has one, the other half runs beside it.
         let beside = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
         let after = ops::add(compute, x, &self.residual(mixed)?)?;
-        let input = if beside { normed } else { self.norm_if(layer.ffn_norm.as_ref(), &after)? };
+        let input = if beside {
+            normed
+        } else {
+            self.norm_if(layer.ffn_norm.as_ref(), if s.parallel { x } else { &after })?
+        };
         let out = layer.ffn.forward(s, compute, &input)?;
         let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
         ops::add(compute, &after, &self.residual(out)?)

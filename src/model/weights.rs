@@ -169,13 +169,7 @@ impl<'a> Weights<'a> {
         self.claimed.borrow_mut().insert(weight);
         let bias = format!("{name}.bias");
         let biases = self.has(&bias).then(|| self.matrix(&bias, count, rows)).transpose()?;
-        let bias = |index: usize| {
-            biases.as_ref().map(|all| {
-                let mut values = vec![0.0; rows];
-                dequantize(all.dtype, all.row(index), &mut values);
-                values
-            })
-        };
+        let bias = |index: usize| biases.as_ref().map(|all| values(&all.part(index..index + 1)));
         let all = matrices.into_iter().enumerate();
         Ok(all.map(|(index, matrix)| Biased { matrix, bias: bias(index) }).collect())
     }
@@ -207,10 +201,22 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When it is missing or has another length.
     pub fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
-        let matrix = self.matrix(name, 1, len)?;
-        let mut values = vec![0.0; len];
-        dequantize(matrix.dtype, matrix.bytes(), &mut values);
-        Ok(values)
+        Ok(values(&self.matrix(name, 1, len)?))
+    }
+
+    /// A small matrix in f32, (rows, columns).
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Tensor, WeightsError> {
+        let values = values(&self.matrix(name, rows, columns)?);
+        Ok(Tensor::from_vec(values, (rows, columns), self.device)?)
+    }
+
+    /// How many dimensions a tensor has, 0 when it is missing (this claims nothing).
+    #[must_use]
+    pub fn rank(&self, name: &str) -> usize {
+        self.file.tensor(name).map_or(0, |t| t.dims.len())
     }
 
     /// Ends the loading.
@@ -229,4 +235,10 @@ impl<'a> Weights<'a> {
             }),
         }
     }
+}
+
+fn values(matrix: &Matrix) -> Vec<f32> {
+    let mut values = vec![0.0; matrix.rows * matrix.columns];
+    dequantize(matrix.dtype, matrix.bytes(), &mut values);
+    values
 }

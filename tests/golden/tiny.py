@@ -49,14 +49,17 @@ class Tiny:
         if bias:
             self.tensors[f"{name}.bias"] = self.random.normal(0, 0.2, size or self.d)
 
-    def build(self, *, norms=("attn_norm", "ffn_norm"), qk=None, qkv_bias=False, fused_qkv=False, out_bias=False, ffn="gated",
-              ffn_bias=False, norm_bias=False, tied=False, moe=None, moe_bias=False, moe_scale=1.2, moe_every=1,
-              moe_dense=0, choice_bias=False, shared=None, shared_gate=False, sinks=False, latent=None):
+    def build(self, *, norms=("attn_norm", "ffn_norm"), qk=None, qkv_bias=False, fused_qkv=False, out_bias=False,
+              ffn="gated", ffn_bias=False, norm_bias=False, tied=False, moe=None, moe_bias=False, moe_scale=1.2,
+              moe_every=1, moe_dense=0, choice_bias=False, shared=None, shared_gate=False, sinks=False, latent=None,
+              head_bias=False, positions=None, gelu_scale=0.25):
         d, q, k = self.d, self.heads * self.head, self.kv * self.head
         self.matrix("token_embd", VOCAB, d)
         self.norm("output_norm", bias=norm_bias)
         if not tied:
-            self.matrix("output", VOCAB, d)
+            self.matrix("output", VOCAB, d, head_bias)
+        if positions:
+            self.matrix("position_embd", positions, d)
         for i in range(self.layers):
             b = f"blk.{i}."
             for n in norms:
@@ -70,7 +73,10 @@ class Tiny:
                 self.matrix(b + "attn_q", q, d, qkv_bias)
                 self.matrix(b + "attn_k", k, d, qkv_bias)
                 self.matrix(b + "attn_v", k, d, qkv_bias)
-            if qk:
+            if qk == "each":
+                self.tensors[b + "attn_q_norm.weight"] = self.random.normal(1, 0.2, (self.heads, self.head))
+                self.tensors[b + "attn_k_norm.weight"] = self.random.normal(1, 0.2, (self.kv, self.head))
+            elif qk:
                 self.norm(b + "attn_q_norm", self.head if qk == "head" else q)
                 self.norm(b + "attn_k_norm", self.head if qk == "head" else k)
             self.matrix(b + "attn_output", d, self.heads * latent["value"] if latent else q, out_bias)
@@ -96,8 +102,8 @@ class Tiny:
             self.matrix(b + "ffn_up", self.ffn * (2 if ffn == "fused" else 1), d, ffn_bias)
             # The reference looks GELU up in a table of f16, which is off by up to 2^-11: what follows it
             # (here, or the norm above) is made small enough for that to stay below the tolerance.
-            gelu = self.arch.startswith("gemma") or ffn == "plain"
-            self.matrix(b + "ffn_down", d, self.ffn, ffn_bias, scale=0.25 if gelu else 1.2)
+            small = self.arch.startswith("gemma") or ffn == "plain"
+            self.matrix(b + "ffn_down", d, self.ffn, ffn_bias, scale=gelu_scale if small else 1.2)
         return self
 
     def latent(self, b, *, rank, turned, key, value, q_rank=None, absorbed=False):
@@ -133,6 +139,8 @@ class Tiny:
                 w.add_uint32(key, value)
             elif isinstance(value, str):
                 w.add_string(key, value)
+            elif isinstance(value, list):
+                w.add_array(key, value)
             else:
                 w.add_float32(key, value)
         if self.past:
@@ -162,7 +170,7 @@ def models():
     yarn = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 40,
             "rope__freq_base": 50.0}
     yield Tiny("llama", "llama-yarn", head=16, layers=2, **RMS, **yarn, rope__scaling__attn_factor=1.1).build()
-    yield Tiny("llama", "mixtral", **RMS, expert_count=5, expert_used_count=2).build(moe=(5, 36))
+    yield Tiny("llama", "mixtral", ffn=20, **RMS, expert_count=5, expert_used_count=2).build(moe=(5, 20))
     yield Tiny("qwen2", **RMS, rope__freq_base=1e6).build(qkv_bias=True)
     yield Tiny("qwen2moe", **RMS, expert_count=6, expert_used_count=2, expert_feed_forward_length=20,
                expert_shared_feed_forward_length=28).build(qkv_bias=True, moe=(6, 20), shared=28, shared_gate=True)
@@ -192,9 +200,9 @@ def models():
         tied=True, norms=POST, qk="head")
     # Gates and ups are large enough to be clamped.
     yield Tiny("gpt-oss", head=8, kv=1, layers=5, **RMS, **yarn, attention__sliding_window=9, expert_count=6,
-               expert_used_count=2, expert_feed_forward_length=20).build(
-        norms=("attn_norm", "post_attention_norm"), qkv_bias=True, out_bias=True, sinks=True, moe=(6, 20), moe_bias=True,
-        moe_scale=5)
+               expert_used_count=2, expert_feed_forward_length=12).build(
+        norms=("attn_norm", "post_attention_norm"), qkv_bias=True, out_bias=True, sinks=True, moe=(6, 12),
+        moe_bias=True, moe_scale=5)
     yield Tiny("granite", **RMS, embedding_scale=3.0, residual_scale=0.3, logit_scale=2.0, attention__scale=0.2).build()
     yield Tiny("glm4", **RMS).build(norms=POST, qkv_bias=True, ffn="fused")
     # Its chunks and temperatures are of 8192 positions, whatever the file says.
@@ -206,7 +214,7 @@ def models():
     yield Tiny("olmo2", **RMS).build(norms=("post_attention_norm", "post_ffw_norm"), qk="all")
     yield Tiny("olmo2", "olmo3", layers=5, **RMS, **yarn, attention__sliding_window=9).build(
         norms=("post_attention_norm", "post_ffw_norm"), qk="all")
-    yield Tiny("olmoe", kv=4, **RMS, expert_count=6, expert_used_count=3).build(qk="all", moe=(6, 36))
+    yield Tiny("olmoe", kv=4, ffn=20, **RMS, expert_count=6, expert_used_count=3).build(qk="all", moe=(6, 20))
     yield Tiny("phi3", **RMS, rope__scaling__original_context_length=512).build(fused_qkv=True, ffn="fused")
     for name, original in (("phi3-short", 512), ("phi3-long", 40)):
         long = Tiny("phi3", name, layers=2, **RMS, rope__scaling__type="longrope", rope__scaling__attn_factor=1.19,
@@ -216,7 +224,77 @@ def models():
         yield long
     yield Tiny("smollm3", layers=6, **RMS).build(tied=True)
     yield Tiny("stablelm", **LN, use_parallel_residual=False).build(norm_bias=True, qkv_bias=True)
+    yield Tiny("stablelm", "stablelm-parallel", **LN, use_parallel_residual=True).build(
+        norms=("attn_norm",), qk="each", norm_bias=True)
     yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)
+    yield from more()
+
+
+def more():
+    """Families that differ little from those above; two layers show it."""
+    half = {"rope__dimension_count": 4}
+    plain = {"norm_bias": True, "qkv_bias": True, "out_bias": True, "ffn": "plain", "ffn_bias": True}
+    yield Tiny("arcee", layers=2, **RMS).build(ffn="plain")
+    yield Tiny("chatglm", heads=3, kv=1, layers=2, **RMS, **half).build(fused_qkv=True, qkv_bias=True, ffn="fused")
+    yield Tiny("cohere2", layers=5, **LN, attention__sliding_window=9, logit_scale=0.25).build(
+        norms=("attn_norm",), tied=True)
+    yield Tiny("command-r", layers=2, **LN, logit_scale=0.25).build(norms=("attn_norm",), tied=True)
+    yield Tiny("ernie4_5", head=8, layers=2, **RMS).build(tied=True)
+    yield Tiny("exaone", layers=2, **RMS).build()
+    # 64 layers tell the reference that there are windows.
+    yield Tiny("exaone4", d=8, heads=2, kv=1, head=4, layers=64, ffn=10, **RMS, attention__sliding_window=9).build(
+        norms=("post_attention_norm", "post_ffw_norm"), qk="head", tied=True)
+    yield Tiny("exaone4", "exaone4-small", layers=2, **RMS).build(
+        norms=("post_attention_norm", "post_ffw_norm"), qk="head")
+    yield Tiny("falcon", kv=1, layers=2, **LN).build(
+        norms=("attn_norm",), norm_bias=True, fused_qkv=True, ffn="plain", tied=True, gelu_scale=0.1)
+    yield Tiny("glm4", "glm4-image", layers=2, **RMS, rope__dimension_sections=[1, 1, 1, 0]).build(
+        norms=POST, ffn="fused")
+    yield Tiny("gpt2", kv=4, layers=2, **LN, context_length=80).build(fused_qkv=True, tied=True, positions=80, **plain)
+    yield Tiny("starcoder", kv=1, layers=2, **LN, context_length=80).build(
+        fused_qkv=True, tied=True, positions=80, **plain)
+    for name, parallel in (("gptneox", True), ("gptneox-sequential", False)):
+        yield Tiny("gptneox", name, kv=4, layers=2, **LN, use_parallel_residual=parallel).build(fused_qkv=True, **plain)
+    yield Tiny("hunyuan-dense", head=8, layers=2, **RMS, rope__scaling__alpha=50.0).build(qk="head", tied=True)
+    yield Tiny("internlm2", layers=2, **RMS).build()
+    yield Tiny("minicpm", layers=2, **RMS).build(tied=True)
+    yield Tiny("nemotron", head=8, heads=3, kv=1, layers=2, **LN, **half).build(norm_bias=True, ffn="plain")
+    yield Tiny("orion", layers=2, **LN).build(norm_bias=True)
+    yield Tiny("phi2", heads=3, kv=3, layers=2, **LN, **half).build(norms=("attn_norm",), head_bias=True, **plain)
+    # The reference does not read this family's epsilon (it has 0), so a negligible one.
+    yield Tiny("qwen2vl", layers=2, attention__layer_norm_rms_epsilon=1e-9,
+               rope__dimension_sections=[1, 1, 1, 0]).build(qkv_bias=True)
+    yield Tiny("qwen3vl", head=8, layers=2, **RMS, rope__dimension_sections=[2, 1, 1, 0]).build(qk="head", tied=True)
+    yield Tiny("seed_oss", head=8, layers=2, **RMS).build(norms=("attn_norm", "post_attention_norm"), qkv_bias=True)
+
+    moe = {**RMS, "expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 8}
+    shared = {**moe, "expert_shared_count": 1, "leading_dense_block_count": 1}
+    told = {**shared, "expert_gating_func": 2, "expert_weights_norm": True, "expert_weights_scale": 1.7}
+    groups = {"expert_group_count": 2, "expert_group_used_count": 1}
+    first = {"moe": (6, 8), "moe_dense": 1, "shared": 8}
+    yield Tiny("bailingmoe", layers=2, **moe, expert_shared_count=1, expert_weights_norm=True).build(
+        moe=(6, 8), shared=8)
+    yield Tiny("bailingmoe2", layers=2, **told, **groups).build(fused_qkv=True, qk="head", choice_bias=True, **first)
+    yield Tiny("deepseek", layers=2, **shared, expert_weights_scale=1.7).build(**first)
+    yield Tiny("dots1", kv=4, head=8, layers=2, **told).build(qk="head", choice_bias=True, **first)
+    yield Tiny("ernie4_5-moe", layers=2, **shared, expert_shared_feed_forward_length=8,
+               interleave_moe_layer_step=1).build(choice_bias=True, **first)
+    yield Tiny("glm4moe", head=8, layers=3, **told, **half, nextn_predict_layers=1).build(
+        norms=("attn_norm", "post_attention_norm"), qkv_bias=True, qk="head", choice_bias=True, **first)
+    yield Tiny("granitemoe", ffn=8, layers=2, **moe, expert_shared_feed_forward_length=10, embedding_scale=3.0,
+               residual_scale=0.3, logit_scale=2.0, attention__scale=0.2).build(moe=(6, 8), shared=10)
+    yield Tiny("hunyuan-moe", head=8, ffn=8, layers=2, **moe, expert_shared_feed_forward_length=10).build(
+        qk="head", moe=(6, 8), shared=10)
+    yield Tiny("minimax-m2", head=8, ffn=8, layers=2, **moe, **half, expert_gating_func=2).build(
+        qk="all", moe=(6, 8), choice_bias=True)
+    phimoe = Tiny("phimoe", ffn=8, layers=2, **moe, rope__scaling__type="longrope", rope__scaling__attn_factor=1.19,
+                  rope__scaling__original_context_length=40).build(
+        norm_bias=True, qkv_bias=True, out_bias=True, head_bias=True, moe=(6, 8))
+    phimoe.tensors["rope_factors_short.weight"] = np.array([1.0, 1.1, 1.3])
+    phimoe.tensors["rope_factors_long.weight"] = np.array([1.2, 3.0, 20.0])
+    yield phimoe
+    yield Tiny("qwen3vlmoe", head=8, layers=2, **moe, rope__dimension_sections=[2, 1, 1, 0]).build(
+        qk="head", moe=(6, 8))
 
 
 def logits(path, past=0):
