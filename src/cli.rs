@@ -3,6 +3,10 @@
 //! Enters: the arguments of a process, of a bundle's `.args`, or of environment variables. Leaves:
 //! [`Flags`], in which everything is optional, and a [`Command`]. [`crate::config`] gives them meaning.
 
+mod sampling;
+
+pub use sampling::SamplingFlags;
+
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -119,39 +123,6 @@ pub struct ServerFlags {
     /// Do not open the browser
     #[arg(long)]
     pub nobrowser: bool,
-}
-
-/// How tokens are chosen.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Sampling")]
-pub struct SamplingFlags {
-    /// Randomness; 0: always the likeliest token
-    #[arg(long = "temp", alias = "temperature", value_name = "X")]
-    pub temperature: Option<f32>,
-    /// Only the K likeliest tokens (0: all)
-    #[arg(long, value_name = "K")]
-    pub top_k: Option<usize>,
-    /// Only the likeliest tokens that together reach this probability
-    #[arg(long, value_name = "X")]
-    pub top_p: Option<f32>,
-    /// Only tokens at least this fraction as likely as the likeliest
-    #[arg(long, value_name = "X")]
-    pub min_p: Option<f32>,
-    /// Penalty on recent tokens (1: none)
-    #[arg(long, value_name = "X")]
-    pub repeat_penalty: Option<f32>,
-    /// How many recent tokens the penalties see (-1: all)
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub repeat_last_n: Option<i64>,
-    /// Penalty on tokens that occurred
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub presence_penalty: Option<f32>,
-    /// Penalty on tokens for each time they occurred
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub frequency_penalty: Option<f32>,
-    /// The same seed gives the same text (-1: a new one each time)
-    #[arg(short = 's', long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<i64>,
 }
 
 /// Prompts and templates.
@@ -329,6 +300,13 @@ pub fn environment_arguments(
         ("LLAMA_ARG_PORT", "--port"),
         ("LLAMA_ARG_N_PREDICT", "--predict"),
         ("LLAMA_ARG_N_PARALLEL", "--parallel"),
+        ("LLAMA_ARG_TEMPERATURE", "--temp"),
+        ("LLAMA_ARG_TOP_K", "--top-k"),
+        ("LLAMA_ARG_TOP_P", "--top-p"),
+        ("LLAMA_ARG_MIN_P", "--min-p"),
+        ("LLAMA_ARG_REPEAT_PENALTY", "--repeat-penalty"),
+        ("LLAMA_ARG_PRESENCE_PENALTY", "--presence-penalty"),
+        ("LLAMA_ARG_FREQUENCY_PENALTY", "--frequency-penalty"),
         ("LLAMA_API_KEY", "--api-key"),
     ];
     let mut found: Vec<(String, Vec<OsString>)> = VARIABLES
@@ -379,11 +357,17 @@ mod tests {
             --temp 0.1 --top-k 5 --top-p 0.5 --min-p 0.1 --repeat-penalty 1.1 --repeat-last-n -1 \
             --presence-penalty -0.5 --frequency-penalty 0.1 -s -1 -sys hello -r stop -r end -e --jinja \
             -np 2 -cb -fa on -ctk f16 -ctv f32 --server --nobrowser --offline --no-mmap --mlock \
-            --log-disable -v --launch -a name --api-prefix /x --nologo --v2 --ascii --unsecure --no-webui";
+            --log-disable -v --launch -a name --api-prefix /x --nologo --v2 --ascii --unsecure --no-webui \
+            --typical 0.9 --top-nsigma -1 --xtc-probability 0.5 --xtc-threshold 0.1 --dry-multiplier 0.8 \
+            --dry-base 1.75 --dry-allowed-length 2 --dry-penalty-last-n -1 --dry-sequence-breaker none \
+            --dynatemp-range 0.1 --dynatemp-exp 1 --mirostat 2 --mirostat-lr 0.1 --mirostat-ent 5 \
+            --samplers top_k;min_p --sampler-seq kpt -l 15043-1 --ignore-eos --adaptive-target -1";
         let flags = parse(&os(&line.split_whitespace().collect::<Vec<_>>())).unwrap();
         assert_eq!(flags.predict, Some(-1));
         assert_eq!(flags.text.reverse_prompt, ["stop", "end"]);
         assert_eq!(flags.n_gpu_layers.as_deref(), Some("999"));
+        assert_eq!(flags.sampling.samplers, None, "the later of two names of a setting counts");
+        assert_eq!(flags.sampling.sampler_seq.as_deref(), Some("kpt"));
         let aliases =
             "--weights a --n-predict 3 --temperature 1 --gpu-layers all --contextsize 9 --quiet";
         assert!(parse(&os(&aliases.split_whitespace().collect::<Vec<_>>())).is_ok());

@@ -1,6 +1,8 @@
 //! What was meant: every setting resolved once, from the built-in value, the bundle, the environment
 //! and the flags, each above the one before.
 
+mod sampling;
+
 use crate::cli::Flags;
 use crate::kernels::Isa;
 use crate::sampler::Sampling;
@@ -86,6 +88,8 @@ pub struct Config {
     pub browser: bool,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Whether to go on where the model would end.
+    pub ignore_end: bool,
     /// Text to complete.
     pub prompt: Option<String>,
     /// File with text to complete.
@@ -165,6 +169,7 @@ impl Config {
         let prefix = r.value("api-prefix", |f| f.server.api_prefix.clone(), String::new())?;
         let nobrowser = r.value("nobrowser", |f| f.server.nobrowser.then_some(true), false)?;
         let sampling = r.sampling()?;
+        let ignore_end = r.value("ignore-eos", |f| f.sampling.ignore_eos.then_some(true), false)?;
         let prompt = r.optional("prompt", |f| f.text.prompt.clone(), |p| format!("{p:?}"));
         let prompt_file = r.optional("file", |f| f.text.file.clone(), |p| p.display().to_string());
         let escape = r.value("escape", |f| f.text.escape.then_some(true), false)?;
@@ -205,6 +210,7 @@ impl Config {
             })?,
             browser: !nobrowser,
             sampling,
+            ignore_end,
             prompt: prompt.map(unescape),
             prompt_file,
             system_prompt,
@@ -217,9 +223,6 @@ impl Config {
         })
     }
 }
-
-/// Reads one float setting of a layer.
-type GetFloat = fn(&Flags) -> Option<f32>;
 
 /// Looks through the layers and keeps the listing.
 struct Resolver<'l> {
@@ -391,61 +394,6 @@ impl Resolver<'_> {
             }
             text => Ok(text.map(|(t, _)| t)),
         }
-    }
-
-    fn sampling(&mut self) -> Result<Sampling, ConfigError> {
-        let d = Sampling::default();
-        let seed = self.value("seed", |f| f.sampling.seed, -1)?;
-        let last_n = self.value("repeat-last-n", |f| f.sampling.repeat_last_n, 64)?;
-        let sampling = Sampling {
-            temperature: self.value("temp", |f| f.sampling.temperature, d.temperature)?,
-            top_k: self.value("top-k", |f| f.sampling.top_k, d.top_k)?,
-            top_p: self.value("top-p", |f| f.sampling.top_p, d.top_p)?,
-            min_p: self.value("min-p", |f| f.sampling.min_p, d.min_p)?,
-            repeat_penalty: self.value(
-                "repeat-penalty",
-                |f| f.sampling.repeat_penalty,
-                d.repeat_penalty,
-            )?,
-            repeat_last_n: usize::try_from(last_n).ok(),
-            presence_penalty: self.value(
-                "presence-penalty",
-                |f| f.sampling.presence_penalty,
-                0.0,
-            )?,
-            frequency_penalty: self.value(
-                "frequency-penalty",
-                |f| f.sampling.frequency_penalty,
-                0.0,
-            )?,
-            logit_bias: Vec::new(),
-            seed: u64::try_from(seed).ok(),
-        };
-        let finite: [(&'static str, f32, f32, f32, GetFloat); 6] = [
-            ("temp", sampling.temperature, 0.0, 100.0, |f| f.sampling.temperature),
-            ("top-p", sampling.top_p, 0.0, 1.0, |f| f.sampling.top_p),
-            ("min-p", sampling.min_p, 0.0, 1.0, |f| f.sampling.min_p),
-            ("repeat-penalty", sampling.repeat_penalty, 0.01, 100.0, |f| f.sampling.repeat_penalty),
-            ("presence-penalty", sampling.presence_penalty, -100.0, 100.0, |f| {
-                f.sampling.presence_penalty
-            }),
-            ("frequency-penalty", sampling.frequency_penalty, -100.0, 100.0, |f| {
-                f.sampling.frequency_penalty
-            }),
-        ];
-        for (name, value, low, high, get) in finite {
-            if !(low..=high).contains(&value) {
-                let expected = format!("{low} to {high}");
-                let origin = self.find(get).map_or(Origin::BuiltIn, |(_, origin)| origin);
-                return Err(ConfigError::Value {
-                    name,
-                    origin,
-                    found: value.to_string(),
-                    expected,
-                });
-            }
-        }
-        Ok(sampling)
     }
 }
 

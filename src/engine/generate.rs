@@ -1,7 +1,7 @@
 //! One generation: prompt in, text out piece by piece, until something ends it.
 
 use super::session::{Progress, Session, SessionError};
-use crate::sampler::{Sampler, Sampling, log_probabilities};
+use crate::sampler::{Breakers, Sampler, Sampling, log_probabilities};
 use crate::text::TextStream;
 use crate::tokenizer::Tokenizer;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ pub struct Generation {
     pub stops: Vec<String>,
     /// Log probabilities wanted: that of each token and of so many likeliest ones.
     pub logprobs: Option<usize>,
-    /// Whether end tokens are ignored.
+    /// Whether end tokens are never chosen.
     pub ignore_end: bool,
 }
 
@@ -118,19 +118,39 @@ pub fn generate(
 ) -> Result<Outcome, SessionError> {
     let mut pieces = |id: u32, out: &mut Vec<u8>| tokenizer.piece(id, false, out);
     let is_end = |id| tokenizer.is_end(id);
-    run(session, &mut pieces, &is_end, request, wanted, emit)
+    let sampler = sampler(tokenizer, request);
+    run(session, sampler, &mut pieces, &is_end, request, wanted, emit)
+}
+
+/// The sampler, for which settings in words become tokens.
+fn sampler(tokenizer: &Tokenizer, request: &Generation) -> Sampler {
+    let mut sampling = request.sampling.clone();
+    if request.ignore_end {
+        sampling.logit_bias.extend(tokenizer.ends().iter().map(|&id| (id, f32::NEG_INFINITY)));
+    }
+    let breakers = if sampling.dry_multiplier == 0.0 {
+        Breakers::default()
+    } else {
+        Breakers::new(
+            &sampling.dry_sequence_breakers,
+            tokenizer.len(),
+            |id, out| tokenizer.piece(id, true, out),
+            |text| tokenizer.encode(text, false, false),
+        )
+    };
+    Sampler::new(sampling, breakers)
 }
 
 /// The loop itself, which knows a tokenizer only as two functions.
 fn run(
     session: &mut Session,
+    mut sampler: Sampler,
     piece: &mut dyn FnMut(u32, &mut Vec<u8>),
     is_end: &dyn Fn(u32) -> bool,
     request: &Generation,
     wanted: &dyn Fn() -> bool,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Outcome, SessionError> {
-    let mut sampler = Sampler::new(request.sampling.clone());
     let mut stream = TextStream::new(&request.stops);
     let mut timings = Timings { prompt_tokens: request.prompt.len(), ..Timings::default() };
     let start = Instant::now();
@@ -156,9 +176,9 @@ fn run(
             let message = "the model's output is no numbers; its weights are damaged";
             return Err(SessionError::Compute(message.to_owned()));
         }
-        let id = sampler.sample(&logits, session.tokens());
+        let id = sampler.sample(&logits, session.tokens(), None);
         timings.generated_tokens += 1;
-        if is_end(id) && !request.ignore_end {
+        if is_end(id) {
             break Finish::Stop;
         }
         let choice = choose(&logits, id, request.logprobs);
@@ -268,11 +288,14 @@ mod tests {
             left.get() > 0
         };
         let mut piece = |id: u32, out: &mut Vec<u8>| out.push(u8::try_from(id).unwrap());
-        let outcome = run(session, &mut piece, &|id| id == 0, request, &wanted, &mut |event| {
+        let sampler = Sampler::new(request.sampling.clone(), Breakers::default());
+        let mut emit = |event| {
             if let Event::Text { text: piece, .. } = event {
                 text.push_str(&piece);
             }
-        });
+        };
+        let is_end = |id| id == 0;
+        let outcome = run(session, sampler, &mut piece, &is_end, request, &wanted, &mut emit);
         (text, outcome.unwrap())
     }
 

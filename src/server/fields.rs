@@ -44,20 +44,6 @@ impl Fields {
         self.typed(name, "a string", |v| v.as_str().map(ToOwned::to_owned))
     }
 
-    /// A number in a range.
-    ///
-    /// # Errors
-    /// When it is something else or outside.
-    pub fn float(
-        &mut self,
-        name: &str,
-        range: RangeInclusive<f64>,
-    ) -> Result<Option<f32>, ApiError> {
-        let expected = format!("a number from {} to {}", range.start(), range.end());
-        #[expect(clippy::cast_possible_truncation, reason = "sampling settings are f32")]
-        self.typed(name, &expected, |v| v.as_f64().filter(|x| range.contains(x)).map(|x| x as f32))
-    }
-
     /// A whole number in a range.
     ///
     /// # Errors

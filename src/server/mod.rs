@@ -12,6 +12,7 @@ mod native;
 mod openai;
 mod page;
 mod routes;
+mod sampling;
 mod stream;
 
 pub use page::Page;

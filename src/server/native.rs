@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Request, Response};
+use super::sampling;
 use super::{State, routes};
 use crate::engine::Engine;
 use crate::render::render as render_markdown;
@@ -21,7 +22,11 @@ pub fn health(state: &State) -> Result<Response, ApiError> {
 /// `GET /props`: the model, its defaults, and what the page needs to know.
 pub fn props(state: &State, engine: &Engine) -> Response {
     let info = &engine.info;
-    let s = &state.config.sampling;
+    let mut params = sampling::json(&state.config.sampling);
+    params.insert("ignore_eos".to_owned(), json!(state.config.ignore_end));
+    let predict = state.config.predict.map_or(json!(-1), |n| json!(n));
+    params.insert("n_predict".to_owned(), predict);
+    params.insert("stop".to_owned(), json!(state.config.stops));
     ok(&json!({
         "model_alias": state.model_name(engine),
         "n_ctx": info.context,
@@ -33,19 +38,7 @@ pub fn props(state: &State, engine: &Engine) -> Response {
         "modalities": { "vision": false, "audio": false },
         "default_generation_settings": {
             "n_ctx": info.context,
-            "params": {
-                "temperature": decimal(s.temperature),
-                "top_k": s.top_k,
-                "top_p": decimal(s.top_p),
-                "min_p": decimal(s.min_p),
-                "repeat_penalty": decimal(s.repeat_penalty),
-                "repeat_last_n": s.repeat_last_n.map_or(json!(-1), |n| json!(n)),
-                "presence_penalty": decimal(s.presence_penalty),
-                "frequency_penalty": decimal(s.frequency_penalty),
-                "seed": s.seed.map_or(json!(-1), |n| json!(n)),
-                "n_predict": state.config.predict.map_or(json!(-1), |n| json!(n)),
-                "stop": state.config.stops,
-            },
+            "params": params,
         },
         "tealight": {
             "version": env!("CARGO_PKG_VERSION"),
@@ -111,11 +104,6 @@ pub fn ok(value: &Value) -> Response {
     let mut response = Response::new(200, "application/json", value.to_string());
     response.headers.push(("Cache-Control", "no-store".to_owned()));
     response
-}
-
-/// An f32 as the short decimal number it was written as.
-fn decimal(x: f32) -> f64 {
-    x.to_string().parse().unwrap_or_else(|_| f64::from(x))
 }
 
 impl State {

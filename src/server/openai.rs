@@ -5,16 +5,16 @@ use super::error::ApiError;
 use super::fields::{Fields, show};
 use super::http::{Reply, Request, Response};
 use super::native::{ok, token_id};
+use super::sampling;
 use super::stream::{Delivery, Dialect, answer};
 use crate::chat::Message;
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
-use crate::sampler::Sampling;
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Fields that both completion endpoints know.
+/// Fields that both completion endpoints know, beside those about sampling.
 const KNOWN: &[&str] = &[
     "messages",
     "prompt",
@@ -24,16 +24,6 @@ const KNOWN: &[&str] = &[
     "max_tokens",
     "max_completion_tokens",
     "n_predict",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repeat_penalty",
-    "repeat_last_n",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "seed",
     "stop",
     "logprobs",
     "top_logprobs",
@@ -61,7 +51,6 @@ const IGNORED: &[&str] = &[
     "id_slot",
     "timings_per_token",
     "n_keep",
-    "samplers",
     "reasoning_format",
 ];
 /// Fields that ask for what is not there yet; ignoring them would give a wrong answer in silence.
@@ -230,9 +219,10 @@ impl Common {
             Delivery { stream, progress: f.bool("return_progress")?.unwrap_or(false), html };
         let max_tokens = max_tokens(&mut f)?.unwrap_or(state.config.predict);
         let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
-        let ignore_end = f.bool("ignore_eos")?.unwrap_or(false);
-        let sampling = sampling(&mut f, &state.config.sampling, engine.tokenizer.len())?;
-        f.finish(KNOWN)?;
+        let ignore_end = f.bool("ignore_eos")?.unwrap_or(state.config.ignore_end);
+        let vocab = engine.tokenizer.len();
+        let sampling = sampling::read(&mut f, &state.config.sampling, vocab)?;
+        f.finish(&sampling::known().chain(KNOWN.iter().copied()).collect::<Vec<_>>())?;
         let generation =
             Generation { prompt: Vec::new(), sampling, max_tokens, stops, logprobs, ignore_end };
         Ok(Self { generation, delivery, include_usage })
@@ -249,53 +239,6 @@ fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
         }
     }
     Ok(found)
-}
-
-fn sampling(f: &mut Fields, d: &Sampling, vocab: usize) -> Result<Sampling, ApiError> {
-    let last_n = f.integer("repeat_last_n", -1..=1 << 31)?;
-    let seed = f.integer("seed", i64::MIN..=i64::MAX)?;
-    Ok(Sampling {
-        temperature: f.float("temperature", 0.0..=100.0)?.unwrap_or(d.temperature),
-        top_k: f
-            .integer("top_k", -1..=1 << 31)?
-            .map_or(d.top_k, |k| usize::try_from(k).unwrap_or(0)),
-        top_p: f.float("top_p", 0.0..=1.0)?.unwrap_or(d.top_p),
-        min_p: f.float("min_p", 0.0..=1.0)?.unwrap_or(d.min_p),
-        repeat_penalty: f.float("repeat_penalty", 0.01..=100.0)?.unwrap_or(d.repeat_penalty),
-        repeat_last_n: last_n.map_or(d.repeat_last_n, |n| usize::try_from(n).ok()),
-        presence_penalty: f.float("presence_penalty", -2.0..=2.0)?.unwrap_or(d.presence_penalty),
-        frequency_penalty: f.float("frequency_penalty", -2.0..=2.0)?.unwrap_or(d.frequency_penalty),
-        logit_bias: logit_bias(f, vocab)?,
-        // −1 asks for a new seed each time; other negative numbers are seeds like any other.
-        seed: match seed {
-            None => d.seed,
-            Some(-1) => None,
-            Some(seed) => Some(seed as u64),
-        },
-    })
-}
-
-/// `{"42": -100}`, or llama.cpp's `[[42, -100]]`.
-fn logit_bias(f: &mut Fields, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {
-    #[expect(clippy::cast_possible_truncation, reason = "bounded to 100")]
-    let bias = |v: &Value| v.as_f64().filter(|b| b.abs() <= 100.0).map(|b| b as f32);
-    let expected = format!("token ids below {vocab} with numbers from -100 to 100");
-    let id = |id: u64| u32::try_from(id).ok().filter(|&id| (id as usize) < vocab);
-    let read = |v: &Value| match v {
-        Value::Object(map) => {
-            map.iter().map(|(key, v)| Some((key.parse().ok().and_then(id)?, bias(v)?))).collect()
-        }
-        Value::Array(pairs) => pairs
-            .iter()
-            .map(|pair| match pair.as_array()?.as_slice() {
-                [token, Value::Bool(false)] => Some((id(token.as_u64()?)?, f32::NEG_INFINITY)),
-                [token, v] => Some((id(token.as_u64()?)?, bias(v)?)),
-                _ => None,
-            })
-            .collect(),
-        _ => None,
-    };
-    Ok(f.typed("logit_bias", &expected, read)?.unwrap_or_default())
 }
 
 /// The conversation.

@@ -7,6 +7,7 @@ use super::{Interrupt, show};
 use crate::chat::Message;
 use crate::config::Config;
 use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
+use crate::sampler::{NUMBERS, Sampling, Stage};
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _};
@@ -15,7 +16,7 @@ const HELP: &str = "\
 /help, /?            this list
 /bye, /exit          end
 /clear               begin a new conversation
-/set NAME VALUE      change temperature, top_k, top_p, min_p, seed, max_tokens or system
+/set NAME VALUE      change max_tokens, system, seed, or a sampling setting such as temperature
 /show                show the settings and the conversation's size
 /save FILE           write the conversation to a file
 /load FILE           continue the conversation of a file
@@ -175,6 +176,7 @@ impl Chat<'_> {
             sampling: self.config.sampling.clone(),
             max_tokens: self.config.predict,
             stops: self.config.stops.clone(),
+            ignore_end: self.config.ignore_end,
             ..Generation::default()
         };
         interrupt.clear();
@@ -234,20 +236,12 @@ impl Chat<'_> {
         let (name, value) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
         let value = value.trim();
         let wrong = |expected: &str| format!("/set {name}: found `{value}`, expected {expected}");
-        let number = |low: f32, high: f32| {
-            let parsed = value.parse::<f32>().ok().filter(|x| (low..=high).contains(x));
-            parsed.ok_or_else(|| wrong(&format!("a number from {low} to {high}")))
-        };
         let whole = || {
             let parsed = value.parse::<i64>().ok().filter(|n| *n >= -1);
             parsed.ok_or_else(|| wrong("a whole number from -1 on"))
         };
         let s = &mut self.config.sampling;
         match name {
-            "temperature" | "temp" => s.temperature = number(0.0, 100.0)?,
-            "top_p" => s.top_p = number(0.0, 1.0)?,
-            "min_p" => s.min_p = number(0.0, 1.0)?,
-            "top_k" => s.top_k = usize::try_from(whole()?).unwrap_or(0),
             "seed" => s.seed = u64::try_from(whole()?).ok(),
             "max_tokens" => self.config.predict = usize::try_from(whole()?).ok(),
             "system" => {
@@ -259,11 +253,22 @@ impl Chat<'_> {
                     self.messages.insert(0, Message::new("system", value));
                 }
             }
-            _ => {
-                return Err(
-                    "/set: expected temperature, top_k, top_p, min_p, seed, max_tokens or system"
-                        .to_owned(),
-                );
+            "samplers" => {
+                let named = value.split(';').map(str::trim).filter(|n| !n.is_empty());
+                let stages: Option<Vec<Stage>> = named.map(Stage::named).collect();
+                s.samplers = stages.ok_or_else(|| wrong(&Stage::names()))?;
+            }
+            name => {
+                let name = if name == "temp" { "temperature" } else { name };
+                let Some(number) = NUMBERS.iter().find(|n| n.name == name) else {
+                    let names: Vec<&str> = NUMBERS.iter().map(|n| n.name).collect();
+                    let names = names.join(", ");
+                    return Err(format!(
+                        "/set: expected max_tokens, system, seed, samplers, {names}"
+                    ));
+                };
+                let parsed = value.parse().ok().filter(|&x| number.allows(x));
+                (number.set)(s, parsed.ok_or_else(|| wrong(&number.expected()))?);
             }
         }
         Ok(())
@@ -272,12 +277,16 @@ impl Chat<'_> {
     fn show(&self) {
         let s = &self.config.sampling;
         let or_minus_one = |n: Option<String>| n.unwrap_or_else(|| "-1".to_owned());
+        // The usual ones, and those that were changed.
+        let usual = ["temperature", "top_k", "top_p", "min_p"];
+        let default = Sampling::default();
+        let shown = NUMBERS.iter().filter(|n| {
+            usual.contains(&n.name) || (n.get)(s).to_bits() != (n.get)(&default).to_bits()
+        });
+        let numbers: Vec<String> = shown.map(|n| format!("{} {}", n.name, (n.get)(s))).collect();
         eprintln!(
-            "temperature {}  top_k {}  top_p {}  min_p {}  seed {}  max_tokens {}",
-            s.temperature,
-            s.top_k,
-            s.top_p,
-            s.min_p,
+            "{}  seed {}  max_tokens {}",
+            numbers.join("  "),
             or_minus_one(s.seed.map(|n| n.to_string())),
             or_minus_one(self.config.predict.map(|n| n.to_string())),
         );

@@ -22,6 +22,7 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
         sampling: config.sampling.clone(),
         max_tokens: config.predict,
         stops: config.stops.clone(),
+        ignore_end: config.ignore_end,
         ..Generation::default()
     };
     let open = Cell::new(true);

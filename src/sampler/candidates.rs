@@ -1,0 +1,276 @@
+//! The tokens that may still be drawn.
+//!
+//! Enters: logits, and which tokens are allowed. Leaves: one of them, drawn by a random number. Between
+//! the two, the stages of the chain take tokens away. Nothing is sorted further than it must be: a
+//! vocabulary has up to 262,144 tokens. Tokens that are impossible (−∞, not a number) are never here; the
+//! reference carries them along, and counts them where it asks how many there are.
+
+use std::cmp::Ordering;
+
+/// A token and its logit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The token.
+    pub id: u32,
+    /// Its logit, changed by the stages so far.
+    pub logit: f32,
+}
+
+/// The tokens that are left; the buffer is used again for each token of a text.
+#[derive(Default)]
+pub(super) struct Candidates {
+    pub(super) list: Vec<Candidate>,
+    /// Whether they are in order, the likeliest first.
+    pub(super) sorted: bool,
+}
+
+/// How many are put in order at first where it is not known how many are needed; then eight times as many.
+const HEAD: usize = 256;
+
+impl Candidates {
+    /// All tokens that are allowed.
+    pub(super) fn gather(&mut self, logits: &[f32], allowed: Option<&[u32]>) {
+        self.list.clear();
+        scan(logits, allowed, |id, logit| {
+            if logit > f32::NEG_INFINITY {
+                self.list.push(Candidate { id, logit: logit.min(f32::MAX) });
+            }
+        });
+        self.sorted = false;
+    }
+
+    /// The k likeliest of the allowed tokens in one pass: the list holds a few more than k, and when it is
+    /// full, all below the k-th so far are dropped and no longer looked at.
+    pub(super) fn gather_top(&mut self, logits: &[f32], allowed: Option<&[u32]>, k: usize) {
+        let full = k.saturating_mul(2).max(1024);
+        let mut least = f32::NEG_INFINITY;
+        self.list.clear();
+        scan(logits, allowed, |id, logit| {
+            // Ids ascend, so that of equals the first are here already.
+            if logit > least {
+                self.list.push(Candidate { id, logit: logit.min(f32::MAX) });
+                if self.list.len() == full {
+                    self.list.select_nth_unstable_by(k - 1, likelier);
+                    self.list.truncate(k);
+                    least = self.list[k - 1].logit;
+                }
+            }
+        });
+        self.sorted = false;
+        self.keep_likeliest(k);
+    }
+
+    /// Keeps the n likeliest, in order.
+    pub(super) fn keep_likeliest(&mut self, n: usize) {
+        if n < self.list.len() {
+            if !self.sorted {
+                self.list.select_nth_unstable_by(n, likelier);
+            }
+            self.list.truncate(n);
+        }
+        if !self.sorted {
+            self.list.sort_unstable_by(likelier);
+            self.sorted = true;
+        }
+    }
+
+    /// The n likeliest, in order; the others stay behind them.
+    pub(super) fn head(&mut self, n: usize) -> &[Candidate] {
+        let n = n.min(self.list.len());
+        if !self.sorted {
+            if n < self.list.len() {
+                self.list.select_nth_unstable_by(n, likelier);
+            }
+            self.list[..n].sort_unstable_by(likelier);
+        }
+        &self.list[..n]
+    }
+
+    /// Keeps the fewest that come first in an order and are enough, judged by their summed weight and their
+    /// number. `sorted`: they are in that order already.
+    pub(super) fn keep_head(
+        &mut self,
+        sorted: bool,
+        order: impl Fn(&Candidate, &Candidate) -> Ordering,
+        weight: impl Fn(&Candidate) -> f64,
+        enough: impl Fn(f64, usize) -> bool,
+    ) {
+        let (mut sum, mut count, mut head) = (0.0, 0, if sorted { self.list.len() } else { 0 });
+        while count < self.list.len() {
+            if count == head {
+                head = (head * 8).max(HEAD).min(self.list.len());
+                let rest = &mut self.list[count..];
+                if head - count < rest.len() {
+                    rest.select_nth_unstable_by(head - count, &order);
+                }
+                rest[..head - count].sort_unstable_by(&order);
+            }
+            sum += weight(&self.list[count]);
+            count += 1;
+            if enough(sum, count) {
+                break;
+            }
+        }
+        self.list.truncate(count);
+    }
+
+    /// The likeliest; `None` when there is none.
+    pub(super) fn best(&self) -> Option<Candidate> {
+        if self.sorted {
+            return self.list.first().copied();
+        }
+        self.list.iter().copied().min_by(likelier)
+    }
+
+    /// The largest logit.
+    pub(super) fn max(&self) -> f32 {
+        self.best().map_or(0.0, |c| c.logit)
+    }
+
+    /// Sum of the weights e^(logit − largest).
+    pub(super) fn total(&self) -> f64 {
+        let max = self.max();
+        self.list.iter().map(|c| weight(c.logit, max)).sum()
+    }
+
+    /// Logarithm of the sum of e^logit: a token's log probability is its logit less this.
+    pub(super) fn log_total(&self) -> f64 {
+        f64::from(self.max()) + self.total().ln()
+    }
+
+    /// Entropy in nats.
+    pub(super) fn entropy(&self) -> f64 {
+        let log_total = self.log_total();
+        let part = |c: &Candidate| {
+            let log_p = f64::from(c.logit) - log_total;
+            log_p.exp() * log_p
+        };
+        -self.list.iter().map(part).sum::<f64>()
+    }
+
+    /// The token at `unit`, a number in [0, 1), of the summed probabilities.
+    pub(super) fn draw(&self, unit: f64) -> Option<u32> {
+        let max = self.max();
+        let mut left = unit * self.total();
+        for candidate in &self.list {
+            left -= weight(candidate.logit, max);
+            if left < 0.0 {
+                return Some(candidate.id);
+            }
+        }
+        self.list.last().map(|c| c.id)
+    }
+}
+
+/// The likeliest allowed token, the first of equals; `None` if none is possible.
+pub(super) fn best(logits: &[f32], allowed: Option<&[u32]>) -> Option<u32> {
+    let (mut best, mut most) = (None, f32::NEG_INFINITY);
+    scan(logits, allowed, |id, logit| {
+        if logit > most {
+            (best, most) = (Some(id), logit);
+        }
+    });
+    best
+}
+
+/// The first allowed token.
+pub(super) fn first(allowed: Option<&[u32]>) -> u32 {
+    let words = allowed.unwrap_or(&[1]);
+    let word = words.iter().position(|&word| word != 0).unwrap_or(0);
+    let bit = words.get(word).map_or(0, |word| word.trailing_zeros() % 32);
+    u32::try_from(word).unwrap_or(0) * 32 + bit
+}
+
+/// The likelier first, equals by id.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that sorting asks for")]
+pub(super) fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+}
+
+/// e^(logit − largest).
+pub(super) fn weight(logit: f32, max: f32) -> f64 {
+    f64::from((logit - max).exp())
+}
+
+/// Tells `see` of each allowed token, ids ascending. `allowed` has a bit for each id, the lowest first.
+fn scan(logits: &[f32], allowed: Option<&[u32]>, mut see: impl FnMut(u32, f32)) {
+    let Some(words) = allowed else {
+        (0_u32..).zip(logits).for_each(|(id, &logit)| see(id, logit));
+        return;
+    };
+    for ((base, &word), logits) in (0_u32..).step_by(32).zip(words).zip(logits.chunks(32)) {
+        let mut bits = word;
+        while bits != 0 {
+            let bit = bits.trailing_zeros();
+            bits &= bits - 1;
+            if let Some(&logit) = logits.get(bit as usize) {
+                see(base + bit, logit);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits with many equals, in an order that is neither up nor down; the factor and the modulus are
+    /// prime to each other.
+    fn logits(count: usize) -> Vec<f32> {
+        (0..count).map(|i| (i * 7919 % 613) as f32 / 50.0).collect()
+    }
+
+    fn sorted(logits: &[f32], allowed: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut all: Vec<Candidate> =
+            (0..).zip(logits).map(|(id, &logit)| Candidate { id, logit }).collect();
+        all.retain(|c| allowed(c.id));
+        all.sort_by(likelier);
+        all.iter().map(|c| c.id).collect()
+    }
+
+    #[test]
+    fn the_likeliest_are_found_in_one_pass_as_by_sorting() {
+        // 3 below, at and above the size at which the list is cut; ascending, where every token is new.
+        let ascending: Vec<f32> = (0..5000_u16).map(f32::from).collect();
+        for logits in
+            [logits(1), logits(1023), logits(1024), logits(1025), logits(20_000), ascending]
+        {
+            for k in [1, 40, 600, 30_000] {
+                let mut candidates = Candidates::default();
+                candidates.gather_top(&logits, None, k);
+                let mut expected = sorted(&logits, |_| true);
+                expected.truncate(k);
+                assert_eq!(candidates.list.iter().map(|c| c.id).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn only_allowed_tokens_are_seen() {
+        let logits = logits(100);
+        // The last word has bits beyond the vocabulary; they count for nothing.
+        let words = [0x8000_0001, 0, 0xffff_ffff, 0xffff_ffff];
+        let allowed = |id: u32| words[id as usize / 32] >> (id % 32) & 1 == 1;
+        let expected = sorted(&logits, allowed);
+        let mut candidates = Candidates::default();
+        candidates.gather(&logits, Some(&words));
+        candidates.keep_likeliest(usize::MAX);
+        assert_eq!(candidates.list.iter().map(|c| c.id).collect::<Vec<_>>(), expected);
+        assert_eq!(best(&logits, Some(&words)), Some(expected[0]));
+        assert_eq!(first(Some(&words)), 0);
+        assert_eq!(first(Some(&[0, 8])), 35);
+    }
+
+    #[test]
+    fn a_head_is_as_short_as_sorting_would_make_it() {
+        let logits = logits(9000);
+        let expected = sorted(&logits, |_| true);
+        for count in [1, 255, 256, 257, 2048, 2049, 9000, 9001] {
+            let mut candidates = Candidates::default();
+            candidates.gather(&logits, None);
+            candidates.keep_head(false, likelier, |_| 1.0, |sum, _| sum >= count as f64);
+            let ids: Vec<u32> = candidates.list.iter().map(|c| c.id).collect();
+            assert_eq!(ids, expected[..count.min(9000)]);
+        }
+    }
+}

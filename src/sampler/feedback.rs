@@ -1,0 +1,121 @@
+//! Ways to end a chain that learn from what was chosen: Mirostat (Basu et al. 2020), versions 1 and 2, and
+//! `adaptive_p`.
+
+use super::candidates::Candidates;
+use super::settings::Sampling;
+
+/// What is learnt in the course of one text.
+pub(super) enum Feedback {
+    /// Cuts so that the surprise, estimated from how the likeliest fall off, would be `mu`.
+    MirostatOne(Mirostat),
+    /// Cuts at surprise `mu`.
+    MirostatTwo(Mirostat),
+    /// Prefers tokens about as likely as a target.
+    Adaptive(Adaptive),
+}
+
+pub(super) struct Mirostat {
+    tau: f32,
+    eta: f32,
+    mu: f32,
+}
+
+pub(super) struct Adaptive {
+    target: f32,
+    decay: f32,
+    /// Sum of the probabilities of chosen tokens, older ones weighted less, and the sum of these weights.
+    sum: f32,
+    weights: f32,
+    /// Probabilities before they were changed, in the order of the candidates.
+    before: Vec<f32>,
+}
+
+/// How many of the likeliest tokens Mirostat 1 estimates from.
+const ESTIMATED_FROM: usize = 100;
+/// The shape that `adaptive_p` gives to probabilities around its target.
+const WIDTH: f32 = 0.3;
+const PEAK: f32 = 5.0;
+const SHARPNESS: f32 = 10.0;
+
+impl Feedback {
+    /// `None` if the settings ask for none.
+    pub(super) fn new(s: &Sampling) -> Option<Self> {
+        let mirostat =
+            Mirostat { tau: s.mirostat_tau, eta: s.mirostat_eta, mu: 2.0 * s.mirostat_tau };
+        match s.mirostat {
+            1 => return Some(Self::MirostatOne(mirostat)),
+            2 => return Some(Self::MirostatTwo(mirostat)),
+            _ => {}
+        }
+        let wanted = s.adaptive_target >= 0.0 && s.samplers.contains(&super::Stage::AdaptiveP);
+        wanted.then(|| {
+            let (target, decay) = (s.adaptive_target, s.adaptive_decay.clamp(0.0, 0.99));
+            let weights = 1.0 / (1.0 - decay);
+            Self::Adaptive(Adaptive {
+                target,
+                decay,
+                sum: target * weights,
+                weights,
+                before: Vec::new(),
+            })
+        })
+    }
+
+    /// Takes tokens away, or changes their logits. `vocab`: number of all tokens.
+    pub(super) fn narrow(&mut self, candidates: &mut Candidates, vocab: usize) {
+        match self {
+            Self::MirostatOne(m) => {
+                // Zipf's exponent, by least squares over the falls between neighbours.
+                let (mut products, mut squares) = (0.0, 0.0);
+                for (rank, pair) in (1_u16..).zip(candidates.head(ESTIMATED_FROM).windows(2)) {
+                    let t = ((f32::from(rank) + 1.0) / f32::from(rank)).ln();
+                    products += t * (pair[0].logit - pair[1].logit);
+                    squares += t * t;
+                }
+                let s = products / squares;
+                let epsilon = s - 1.0;
+                let k =
+                    (epsilon * m.mu.exp2() / (1.0 - (vocab as f32).powf(-epsilon))).powf(1.0 / s);
+                // Not a number, where there is one token only, becomes 0.
+                candidates.keep_likeliest((k as usize).max(1));
+            }
+            Self::MirostatTwo(m) => {
+                let least = candidates.log_total() - f64::from(m.mu) * std::f64::consts::LN_2;
+                let best = candidates.best();
+                candidates.list.retain(|c| f64::from(c.logit) >= least);
+                if candidates.list.is_empty() {
+                    candidates.list.extend(best);
+                }
+            }
+            Self::Adaptive(a) => {
+                let log_total = candidates.log_total();
+                let target = a.target.clamp(0.0, 1.0);
+                let target = (2.0 * target - a.sum / a.weights).clamp(0.0, 1.0);
+                a.before.clear();
+                for candidate in &mut candidates.list {
+                    let p = (f64::from(candidate.logit) - log_total).exp() as f32;
+                    a.before.push(p);
+                    let distance = ((p - target) / WIDTH).abs();
+                    candidate.logit = PEAK - SHARPNESS * distance * distance / (1.0 + distance);
+                }
+                candidates.sorted = false;
+            }
+        }
+    }
+
+    /// Learns that `id` was chosen among the candidates that it left.
+    pub(super) fn accept(&mut self, candidates: &Candidates, id: u32) {
+        let Some(at) = candidates.list.iter().position(|c| c.id == id) else { return };
+        match self {
+            Self::MirostatOne(m) | Self::MirostatTwo(m) => {
+                let log_p = f64::from(candidates.list[at].logit) - candidates.log_total();
+                let surprise = (-log_p / std::f64::consts::LN_2) as f32;
+                m.mu -= m.eta * (surprise - m.tau);
+            }
+            Self::Adaptive(a) => {
+                a.sum = a.before[at] + a.decay * a.sum;
+                a.weights = 1.0 + a.decay * a.weights;
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The sampling fields of a request: llama.cpp's names, beside OpenAI's.
+
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::sampler::{Breakers, NUMBERS, Sampling, Stage};
+use serde_json::{Map, Value, json};
+
+/// The fields that are not numbers.
+const OTHERS: &[&str] = &["samplers", "dry_sequence_breakers", "logit_bias", "seed"];
+
+/// All fields about sampling.
+pub fn known() -> impl Iterator<Item = &'static str> {
+    NUMBERS.iter().map(|n| n.name).chain(OTHERS.iter().copied())
+}
+
+/// Reads them; what is not set is as in `defaults`. Token ids are below `vocab`.
+pub fn read(f: &mut Fields, defaults: &Sampling, vocab: usize) -> Result<Sampling, ApiError> {
+    let mut sampling = defaults.clone();
+    for number in NUMBERS {
+        let read = |v: &Value| v.as_f64().filter(|&x| number.allows(x));
+        if let Some(value) = f.typed(number.name, &number.expected(), read)? {
+            (number.set)(&mut sampling, value);
+        }
+    }
+    if let Some(samplers) = samplers(f)? {
+        sampling.samplers = samplers;
+    }
+    if let Some(breakers) = breakers(f)? {
+        sampling.dry_sequence_breakers = breakers;
+    }
+    if let Some(bias) = logit_bias(f, vocab)? {
+        sampling.logit_bias = bias;
+    }
+    match f.integer("seed", i64::MIN..=i64::MAX)? {
+        None => {}
+        // −1 asks for a new seed each time; other negative numbers are seeds like any other.
+        Some(-1) => sampling.seed = None,
+        Some(seed) => sampling.seed = Some(seed as u64),
+    }
+    Ok(sampling)
+}
+
+/// The settings as JSON, under the names of the fields.
+pub fn json(s: &Sampling) -> Map<String, Value> {
+    let number = |n: &crate::sampler::Number| {
+        let value = (n.get)(s);
+        (n.name.to_owned(), if n.whole { json!(value as i64) } else { json!(value) })
+    };
+    let mut all: Map<String, Value> = NUMBERS.iter().map(number).collect();
+    let samplers: Vec<&str> = s.samplers.iter().map(|stage| stage.name()).collect();
+    all.insert("samplers".to_owned(), json!(samplers));
+    all.insert("dry_sequence_breakers".to_owned(), json!(s.dry_sequence_breakers));
+    all.insert("seed".to_owned(), s.seed.map_or(json!(-1), |n| json!(n)));
+    all
+}
+
+/// An array of names, or letters like `kpmt`.
+fn samplers(f: &mut Fields) -> Result<Option<Vec<Stage>>, ApiError> {
+    let max = Stage::MAX;
+    let expected = format!(
+        "at most {max} of {}; or a string of the letters {}",
+        Stage::names(),
+        Stage::letters()
+    );
+    let read = |v: &Value| match v {
+        Value::String(letters) => Stage::sequence(letters).ok(),
+        Value::Array(names) => names.iter().map(|n| Stage::named(n.as_str()?)).collect(),
+        _ => None,
+    };
+    f.typed("samplers", &expected, |v| read(v).filter(|all| all.len() <= max))
+}
+
+fn breakers(f: &mut Fields) -> Result<Option<Vec<String>>, ApiError> {
+    let (count, bytes) = (Breakers::COUNT_MAX, Breakers::BYTES_MAX);
+    let expected = format!("an array of at most {count} strings of at most {bytes} bytes");
+    f.typed("dry_sequence_breakers", &expected, |v| {
+        let texts = v.as_array().filter(|all| all.len() <= count)?;
+        let text = |v: &Value| v.as_str().filter(|t| t.len() <= bytes).map(ToOwned::to_owned);
+        texts.iter().map(text).collect()
+    })
+}
+
+/// `{"42": -100}`, or llama.cpp's `[[42, -100], [43, false]]`.
+fn logit_bias(f: &mut Fields, vocab: usize) -> Result<Option<Vec<(u32, f32)>>, ApiError> {
+    let bias = |v: &Value| match v {
+        Value::Bool(false) => Some(f32::NEG_INFINITY),
+        v => v.as_f64().filter(|b| b.abs() <= 100.0).map(|b| b as f32),
+    };
+    let id = |id: u64| u32::try_from(id).ok().filter(|&id| (id as usize) < vocab);
+    let expected = format!("token ids below {vocab} with numbers from -100 to 100, or false");
+    f.typed("logit_bias", &expected, |v| match v {
+        Value::Object(map) => {
+            map.iter().map(|(key, v)| Some((key.parse().ok().and_then(id)?, bias(v)?))).collect()
+        }
+        Value::Array(pairs) => pairs
+            .iter()
+            .map(|pair| match pair.as_array()?.as_slice() {
+                [token, v] => Some((id(token.as_u64()?)?, bias(v)?)),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampling(body: &str) -> Result<Sampling, String> {
+        let mut fields = Fields::parse(body.as_bytes()).unwrap();
+        read(&mut fields, &Sampling::default(), 100).map_err(|e| e.json().to_string())
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let body = json!(json(&Sampling { top_k: 7, seed: Some(5), ..Sampling::default() }));
+        let read = sampling(&body.to_string()).unwrap();
+        assert_eq!(read, Sampling { top_k: 7, seed: Some(5), ..Sampling::default() });
+    }
+
+    #[test]
+    fn both_forms_of_samplers_and_bias_are_read() {
+        let read = |body| sampling(body).unwrap();
+        assert_eq!(read(r#"{"samplers": "kp"}"#).samplers, [Stage::TopK, Stage::TopP]);
+        assert_eq!(read(r#"{"samplers": ["min-p"]}"#).samplers, [Stage::MinP]);
+        assert!(read(r#"{"samplers": []}"#).samplers.is_empty());
+        let biases = [(5, -2.0), (6, f32::NEG_INFINITY)];
+        assert_eq!(read(r#"{"logit_bias": {"5": -2, "6": false}}"#).logit_bias, biases);
+        assert_eq!(read(r#"{"logit_bias": [[5, -2], [6, false]]}"#).logit_bias, biases);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (body, name) in [
+            (r#"{"samplers": ["nope"]}"#, "nope"),
+            (r#"{"samplers": "q"}"#, "samplers"),
+            (r#"{"samplers": 5}"#, "samplers"),
+            (r#"{"mirostat": 3}"#, "mirostat"),
+            (r#"{"mirostat": 1.5}"#, "mirostat"),
+            (r#"{"top_k": "5"}"#, "top_k"),
+            (r#"{"dry_sequence_breakers": "x"}"#, "dry_sequence_breakers"),
+            (r#"{"logit_bias": {"100": 1}}"#, "logit_bias"),
+            (r#"{"logit_bias": {"5": true}}"#, "logit_bias"),
+            (r#"{"logit_bias": {"5": 101}}"#, "logit_bias"),
+        ] {
+            let error = sampling(body).unwrap_err();
+            assert!(error.contains(name), "{body}: {error}");
+        }
+    }
+}
