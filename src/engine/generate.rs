@@ -23,6 +23,18 @@ pub struct Generation {
     pub ignore_end: bool,
 }
 
+impl Generation {
+    /// The same for one of several answers, counted from 0: with a given seed, each has a seed of its own,
+    /// which as the only answer's would give the same text.
+    #[must_use]
+    pub fn choice(&self, index: usize) -> Self {
+        let mut choice = self.clone();
+        let seed = |seed: u64| seed.wrapping_add(index as u64);
+        choice.sampling.seed = self.sampling.seed.map(seed);
+        choice
+    }
+}
+
 /// What happens while generating.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -86,6 +98,18 @@ pub struct Timings {
 }
 
 impl Timings {
+    /// The counts and times of two answers to one prompt, which counts once; the next answers compute only
+    /// its last token again.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            prompt_time: self.prompt_time + next.prompt_time,
+            generated_tokens: self.generated_tokens + next.generated_tokens,
+            generation_time: self.generation_time + next.generation_time,
+            ..self
+        }
+    }
+
     /// Newly computed prompt tokens a second.
     #[must_use]
     pub fn prompt_per_second(&self) -> f64 {

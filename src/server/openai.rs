@@ -6,7 +6,7 @@ use super::fields::{Fields, show};
 use super::http::{Reply, Request, Response};
 use super::native::{ok, token_id};
 use super::sampling;
-use super::stream::{Delivery, Dialect, answer};
+use super::stream::{Choice, Delivery, Dialect, answer};
 use crate::chat::Message;
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
@@ -67,6 +67,8 @@ const UNSUPPORTED: &[&str] = &[
     "web_search_options",
     "chat_template_kwargs",
 ];
+/// Answers to one request at most: the others wait meanwhile.
+const CHOICES_MAX: i64 = 8;
 /// Stop strings at most.
 const STOPS_MAX: usize = 16;
 /// Likeliest tokens at most.
@@ -169,14 +171,13 @@ impl Common {
     ) -> Result<Self, ApiError> {
         f.ignore(IGNORED);
         f.unsupported(UNSUPPORTED)?;
-        let only_one = |name: &str, n: Option<i64>| match n {
-            Some(n) if n != 1 => {
-                Err(ApiError::parameter(name, &n.to_string(), "1: one answer a request"))
-            }
-            _ => Ok(()),
-        };
-        only_one("n", f.integer("n", 1..=128)?)?;
-        only_one("best_of", f.integer("best_of", 1..=128)?)?;
+        let choices = f.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1);
+        if let Some(best_of) = f.integer("best_of", 1..=CHOICES_MAX)?
+            && best_of != choices
+        {
+            let expected = "the value of `n`: all answers are sent";
+            return Err(ApiError::parameter("best_of", &best_of.to_string(), expected));
+        }
         if let Some(choice) = f.take("tool_choice")
             && !matches!(choice.as_str(), Some("none" | "auto"))
         {
@@ -215,8 +216,8 @@ impl Common {
                 return Err(ApiError::parameter("stream_options", &show(&other), "an object"));
             }
         };
-        let delivery =
-            Delivery { stream, progress: f.bool("return_progress")?.unwrap_or(false), html };
+        let progress = f.bool("return_progress")?.unwrap_or(false);
+        let delivery = Delivery { choices: choices as usize, stream, progress, html };
         let max_tokens = max_tokens(&mut f)?.unwrap_or(state.config.predict);
         let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(state.config.ignore_end);
@@ -382,8 +383,8 @@ impl<'e> Answer<'e> {
         })
     }
 
-    fn chunk(&self, delta: Value, logprobs: Value, finish: Value) -> Value {
-        let mut choice = json!({ "index": 0 });
+    fn chunk(&self, index: usize, delta: Value, logprobs: Value, finish: Value) -> Value {
+        let mut choice = json!({ "index": index });
         let content = if self.kind == Kind::Chat { "delta" } else { "text" };
         choice[content] = delta;
         choice["logprobs"] = logprobs;
@@ -393,6 +394,23 @@ impl<'e> Answer<'e> {
 
     fn delta(&self, text: &str) -> Value {
         if self.kind == Kind::Chat { json!({ "content": text }) } else { json!(text) }
+    }
+
+    fn nothing(&self) -> Value {
+        if self.kind == Kind::Chat { json!({}) } else { json!("") }
+    }
+
+    fn whole_choice(&self, index: usize, choice: &Choice) -> Value {
+        let text = &choice.text;
+        let mut whole = json!({ "index": index });
+        if self.kind == Kind::Chat {
+            whole["message"] = json!({ "role": "assistant", "content": text, "refusal": null });
+        } else {
+            whole["text"] = json!(format!("{}{text}", self.echo));
+        }
+        whole["logprobs"] = self.logprobs(&choice.tokens);
+        whole["finish_reason"] = json!(finish_reason(choice.outcome.finish));
+        whole
     }
 
     fn logprobs(&self, tokens: &[TokenChoice]) -> Value {
@@ -427,52 +445,48 @@ impl<'e> Answer<'e> {
 }
 
 impl Dialect for Answer<'_> {
-    fn first(&self) -> Option<Value> {
-        if self.kind == Kind::Chat {
-            return Some(self.chunk(
-                json!({ "role": "assistant", "content": "" }),
-                Value::Null,
-                Value::Null,
-            ));
-        }
-        (!self.echo.is_empty()).then(|| self.chunk(json!(self.echo), Value::Null, Value::Null))
+    fn first(&self, choice: usize) -> Option<Value> {
+        let begin = match self.kind {
+            Kind::Chat => json!({ "role": "assistant", "content": "" }),
+            Kind::Completion if self.echo.is_empty() => return None,
+            Kind::Completion => json!(self.echo),
+        };
+        Some(self.chunk(choice, begin, Value::Null, Value::Null))
     }
 
-    fn text(&self, text: &str, tokens: &[TokenChoice]) -> Value {
-        self.chunk(self.delta(text), self.logprobs(tokens), Value::Null)
+    fn text(&self, choice: usize, text: &str, tokens: &[TokenChoice]) -> Value {
+        self.chunk(choice, self.delta(text), self.logprobs(tokens), Value::Null)
     }
 
-    fn empty(&self) -> Value {
-        let nothing = if self.kind == Kind::Chat { json!({}) } else { json!("") };
-        self.chunk(nothing, Value::Null, Value::Null)
+    fn empty(&self, choice: usize) -> Value {
+        self.chunk(choice, self.nothing(), Value::Null, Value::Null)
     }
 
-    fn last(&self, outcome: &Outcome) -> Vec<Value> {
-        let nothing = if self.kind == Kind::Chat { json!({}) } else { json!("") };
-        let mut finish = self.chunk(nothing, Value::Null, json!(finish_reason(outcome.finish)));
-        finish["timings"] = timings(&outcome.timings);
-        let mut chunks = vec![finish];
-        if self.include_usage {
-            let mut last = self.envelope(true, &json!([]));
-            last["usage"] = usage(&outcome.timings);
-            last["timings"] = timings(&outcome.timings);
-            chunks.push(last);
-        }
-        chunks
+    fn last(&self, choice: usize, outcome: &Outcome) -> Value {
+        let reason = json!(finish_reason(outcome.finish));
+        let mut last = self.chunk(choice, self.nothing(), Value::Null, reason);
+        last["timings"] = timings(&outcome.timings);
+        last
     }
 
-    fn whole(&self, text: &str, tokens: &[TokenChoice], outcome: &Outcome) -> Value {
-        let mut choice = json!({ "index": 0 });
-        if self.kind == Kind::Chat {
-            choice["message"] = json!({ "role": "assistant", "content": text, "refusal": null });
-        } else {
-            choice["text"] = json!(format!("{}{text}", self.echo));
-        }
-        choice["logprobs"] = self.logprobs(tokens);
-        choice["finish_reason"] = json!(finish_reason(outcome.finish));
-        let mut answer = self.envelope(false, &json!([choice]));
-        answer["usage"] = usage(&outcome.timings);
-        answer["timings"] = timings(&outcome.timings);
+    fn end(&self, all: &Timings) -> Option<Value> {
+        self.include_usage.then(|| {
+            let mut end = self.envelope(true, &json!([]));
+            end["usage"] = usage(all);
+            end["timings"] = timings(all);
+            end
+        })
+    }
+
+    fn whole(&self, choices: &[Choice], all: &Timings) -> Value {
+        let choices: Vec<Value> = choices
+            .iter()
+            .enumerate()
+            .map(|(index, choice)| self.whole_choice(index, choice))
+            .collect();
+        let mut answer = self.envelope(false, &json!(choices));
+        answer["usage"] = usage(all);
+        answer["timings"] = timings(all);
         answer
     }
 }

@@ -6,7 +6,8 @@ use super::error::ApiError;
 use super::http::Reply;
 use super::native::ok;
 use crate::engine::{
-    Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, TokenChoice, generate,
+    Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
+    generate,
 };
 use crate::render::Streamer;
 use serde_json::{Value, json};
@@ -21,23 +22,37 @@ const BLOCKED_MAX: Duration = Duration::from_secs(20);
 /// How often the block that is being written is drawn again.
 const DRAW: Duration = Duration::from_millis(60);
 
-/// How one dialect writes its answers.
+/// How one dialect writes its answers. A request may ask for several; `choice` counts them from 0.
 pub trait Dialect {
-    /// A chunk that begins the stream, if there is one.
-    fn first(&self) -> Option<Value>;
+    /// A chunk that begins a choice, if there is one.
+    fn first(&self, choice: usize) -> Option<Value>;
     /// A chunk with a piece of text and its tokens.
-    fn text(&self, text: &str, tokens: &[TokenChoice]) -> Value;
+    fn text(&self, choice: usize, text: &str, tokens: &[TokenChoice]) -> Value;
     /// An empty chunk, to which progress or HTML is added.
-    fn empty(&self) -> Value;
-    /// The chunks that end the stream.
-    fn last(&self, outcome: &Outcome) -> Vec<Value>;
+    fn empty(&self, choice: usize) -> Value;
+    /// The chunk that ends a choice.
+    fn last(&self, choice: usize, outcome: &Outcome) -> Value;
+    /// A chunk that ends the stream, if there is one, with the counts of all choices.
+    fn end(&self, timings: &Timings) -> Option<Value>;
     /// The whole answer at once.
-    fn whole(&self, text: &str, tokens: &[TokenChoice], outcome: &Outcome) -> Value;
+    fn whole(&self, choices: &[Choice], timings: &Timings) -> Value;
+}
+
+/// One finished answer.
+pub struct Choice {
+    /// Its text.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<TokenChoice>,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// How an answer is sent.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Delivery {
+    /// How many answers, one after the other.
+    pub choices: usize,
     /// Piece by piece.
     pub stream: bool,
     /// With progress while the prompt is computed.
@@ -80,27 +95,32 @@ pub fn answer(
         streamed(engine, request, delivery, dialect, &sink);
         return Ok(None);
     }
-    let (mut text, mut tokens) = (String::new(), Vec::new());
-    let outcome = generate(
-        &mut engine.session(),
-        &engine.tokenizer,
-        request,
-        &|| sink.is_wanted(),
-        &mut |event| {
-            if let Event::Text { text: piece, tokens: chosen } = event {
-                text.push_str(&piece);
-                tokens.extend(chosen);
-            }
-        },
-    )
-    .map_err(|e| session_error(&e))?;
-    if outcome.finish == Finish::Cancelled {
-        return Ok(None);
+    let mut choices = Vec::new();
+    for choice in 0..delivery.choices {
+        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let outcome = generate(
+            &mut engine.session(),
+            &engine.tokenizer,
+            &request.choice(choice),
+            &|| sink.is_wanted(),
+            &mut |event| {
+                if let Event::Text { text: piece, tokens: chosen } = event {
+                    text.push_str(&piece);
+                    tokens.extend(chosen);
+                }
+            },
+        )
+        .map_err(|e| session_error(&e))?;
+        if outcome.finish == Finish::Cancelled {
+            return Ok(None);
+        }
+        choices.push(Choice { text, tokens, outcome });
     }
-    Ok(Some(ok(&dialect.whole(&text, &tokens, &outcome))))
+    let timings = choices.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
+    Ok(Some(ok(&dialect.whole(&choices, &timings.unwrap_or_default()))))
 }
 
-/// Sends events until the generation ends or the client goes.
+/// Sends events until the generations end or the client goes.
 fn streamed(
     engine: &Engine,
     request: &Generation,
@@ -109,21 +129,50 @@ fn streamed(
     sink: &Sink<'_, '_>,
 ) {
     sink.begin();
-    if let Some(first) = dialect.first() {
+    let mut all: Option<Timings> = None;
+    for choice in 0..delivery.choices {
+        match stream_choice(engine, request, choice, delivery, dialect, sink) {
+            Ok(Outcome { finish: Finish::Cancelled, .. }) => return,
+            Ok(outcome) => {
+                sink.event(&dialect.last(choice, &outcome));
+                all = Some(all.map_or(outcome.timings, |t| t.and(outcome.timings)));
+            }
+            Err(error) => {
+                sink.event(&session_error(&error).json());
+                return sink.end();
+            }
+        }
+    }
+    if let Some(end) = dialect.end(&all.unwrap_or_default()) {
+        sink.event(&end);
+    }
+    sink.end();
+}
+
+/// Sends the events of one choice, but the last.
+fn stream_choice(
+    engine: &Engine,
+    request: &Generation,
+    choice: usize,
+    delivery: Delivery,
+    dialect: &dyn Dialect,
+    sink: &Sink<'_, '_>,
+) -> Result<Outcome, SessionError> {
+    if let Some(first) = dialect.first(choice) {
         sink.event(&first);
     }
     let start = Instant::now();
     let mut page =
-        delivery.html.then(|| Drawing { streamer: Streamer::new(), last: Instant::now() });
+        delivery.html.then(|| Drawing { choice, streamer: Streamer::new(), last: Instant::now() });
     let outcome = generate(
         &mut engine.session(),
         &engine.tokenizer,
-        request,
+        &request.choice(choice),
         &|| sink.is_wanted(),
         &mut |event| match event {
             Event::Prompt(p) => {
                 if delivery.progress {
-                    let mut chunk = dialect.empty();
+                    let mut chunk = dialect.empty(choice);
                     chunk["prompt_progress"] = json!({
                         "total": p.total, "cache": p.reused, "processed": p.processed,
                         "time_ms": start.elapsed().as_millis() as u64,
@@ -133,7 +182,7 @@ fn streamed(
             }
             Event::Text { text, tokens } => {
                 if !text.is_empty() || tokens.iter().any(|t| t.logprob.is_some()) {
-                    sink.event(&dialect.text(&text, &tokens));
+                    sink.event(&dialect.text(choice, &text, &tokens));
                 }
                 if let Some(page) = &mut page {
                     page.streamer.push(&text);
@@ -147,15 +196,12 @@ fn streamed(
     if let Some(page) = &mut page {
         page.draw(dialect, sink);
     }
-    match outcome {
-        Ok(outcome) => dialect.last(&outcome).iter().for_each(|chunk| sink.event(chunk)),
-        Err(error) => sink.event(&session_error(&error).json()),
-    }
-    sink.end();
+    outcome
 }
 
 /// The answer as HTML, drawn now and then.
 struct Drawing {
+    choice: usize,
     streamer: Streamer,
     last: Instant,
 }
@@ -163,7 +209,7 @@ struct Drawing {
 impl Drawing {
     fn draw(&mut self, dialect: &dyn Dialect, sink: &Sink<'_, '_>) {
         for (block, html) in self.streamer.update() {
-            let mut chunk = dialect.empty();
+            let mut chunk = dialect.empty(self.choice);
             chunk["html"] = json!({ "block": block, "html": html });
             sink.event(&chunk);
         }
