@@ -1,10 +1,12 @@
 //! What chat templates call beyond Jinja itself, as `transformers` offers it.
 
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{Environment, Error, ErrorKind, State};
-use serde::Serialize as _;
-use serde_json::Value;
-use std::time::{SystemTime, UNIX_EPOCH};
+use super::json::{self, Style};
+use jiff::Zoned;
+use jiff::fmt::StdFmtWrite;
+use jiff::fmt::strtime::{BrokenDownTime, Config, DefaultCustom};
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+use serde_json::Value as Json;
 
 /// Marks an error as the template's own word (`raise_exception`), not a fault of it.
 #[derive(Debug)]
@@ -30,26 +32,49 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
-    environment.add_function("strftime_now", |format: String| strftime(&format, now()));
     environment.add_filter("tojson", to_json);
+    // As in Python, where a text and a dictionary are sequences and `None` can't be iterated.
+    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_test("sequence", |value: &Value| {
+        use ValueKind::{Map, Seq, String, Undefined};
+        matches!(value.kind(), Seq | Map | String | Undefined)
+    });
 }
 
 /// Longest text that a filter or method makes.
 const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Widest column that `str.format` fills, in decimal digits of the width.
+const WIDTH_DIGITS_MAX: usize = 3;
+/// Deepest indentation of JSON, in spaces a level.
+const INDENT_MAX: usize = 16;
 
 /// Methods of Python's strings, lists and dictionaries.
 fn python_method(
     state: &mut State<'_, '_>,
-    value: &minijinja::Value,
+    value: &Value,
     method: &str,
-    args: &[minijinja::Value],
-) -> Result<minijinja::Value, Error> {
+    args: &[Value],
+) -> Result<Value, Error> {
     if method == "replace"
         && let (Some(text), [from, to, ..]) = (value.as_str(), args)
     {
         bounded_replace(text, from.as_str().unwrap_or(""), to.as_str().unwrap_or(""))?;
     }
+    if method == "format"
+        && let Some(text) = value.as_str()
+    {
+        bounded_format(text)?;
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// Refuses a `str.format` that pads to a width of thousands, or to one that it computes.
+fn bounded_format(text: &str) -> Result<(), Error> {
+    let wide = text
+        .split(|c: char| !c.is_ascii_digit())
+        .any(|digits| digits.trim_start_matches('0').len() > WIDTH_DIGITS_MAX);
+    let nested = text.split('}').any(|part| part.replace("{{", "").matches('{').count() > 1);
+    if wide || nested { too_long(usize::MAX) } else { Ok(()) }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
@@ -90,112 +115,39 @@ fn too_long(bytes: usize) -> Result<(), Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False)`: a space after `:` and `,`, and no HTML escapes.
+/// Python's `json.dumps` with the arguments and the defaults that `transformers` gives it.
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
-fn to_json(value: Serde<Value>, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // `ensure_ascii`, `sort_keys` and `separators` occur in the wild and change nothing that models see.
-    let _ = (options.get::<Option<bool>>("ensure_ascii"), options.get::<Option<bool>>("sort_keys"));
-    let mut out = Vec::new();
-    let spaces = " ".repeat(indent.unwrap_or(0).min(16));
-    let result = match indent {
+fn to_json(value: Serde<Json>, options: Kwargs) -> Result<String, Error> {
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let separators = match separators.as_deref() {
+        None => None,
+        Some([item, key]) => Some((item.clone(), key.clone())),
         Some(_) => {
-            let pretty = serde_json::ser::PrettyFormatter::with_indent(spaces.as_bytes());
-            value.0.serialize(&mut serde_json::Serializer::with_formatter(&mut out, pretty))
+            let message = "tojson: `separators` are two texts";
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
-        None => value.0.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Spaced)),
     };
-    result.map_err(|e| Error::new(ErrorKind::BadSerialization, e.to_string()))?;
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    let style = Style {
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent: options.get::<Option<usize>>("indent")?.map(|n| n.min(INDENT_MAX)),
+        separators,
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    json::dumps(&value.0, &style, TEXT_BYTES_MAX).or_else(|_| {
+        too_long(TEXT_BYTES_MAX + 1)?;
+        Ok(String::new())
+    })
 }
 
-/// JSON on one line with a space after `:` and `,`.
-struct Spaced;
-
-impl serde_json::ser::Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + std::io::Write>(
-        &mut self,
-        w: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + std::io::Write>(
-        &mut self,
-        w: &mut W,
-        first: bool,
-    ) -> std::io::Result<()> {
-        if first { Ok(()) } else { w.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, w: &mut W) -> std::io::Result<()> {
-        w.write_all(b": ")
-    }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// The directives of `strftime` that chat templates use, in UTC; others stay as they are.
-fn strftime(format: &str, seconds: u64) -> String {
-    const MONTHS: [&str; 12] = [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    const DAYS: [&str; 7] =
-        ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let month_name = MONTHS.get(usize::try_from(month - 1).unwrap_or(0)).copied().unwrap_or("");
-    let day_name = DAYS[usize::try_from(days % 7).unwrap_or(0)];
+/// `datetime.strftime` of the moment a prompt is made; a directive that nobody knows stays as it is.
+pub(super) fn strftime(now: &Zoned, format: &str) -> String {
+    let lenient = Config::<DefaultCustom>::new().lenient(true);
     let mut out = String::new();
-    let mut chars = format.chars();
-    while let Some(c) = chars.next() {
-        if c != '%' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('Y') => out.push_str(&year.to_string()),
-            Some('m') => out.push_str(&format!("{month:02}")),
-            Some('d') => out.push_str(&format!("{day:02}")),
-            Some('B') => out.push_str(month_name),
-            Some('b') => out.push_str(&month_name[..3]),
-            Some('A') => out.push_str(day_name),
-            Some('a') => out.push_str(&day_name[..3]),
-            Some('H') => out.push_str(&format!("{:02}", rest / 3600)),
-            Some('M') => out.push_str(&format!("{:02}", rest / 60 % 60)),
-            Some('S') => out.push_str(&format!("{:02}", rest % 60)),
-            Some('%') | None => out.push('%'),
-            Some(other) => out.extend(['%', other]),
-        }
+    let time = BrokenDownTime::from(now);
+    match time.format_with_config(&lenient, format, &mut StdFmtWrite(&mut out)) {
+        Ok(()) => out,
+        Err(_) => format.to_owned(),
     }
-    out
-}
-
-/// Year, month and day of a number of days since 1970-01-01 (Gregorian calendar).
-fn civil(days: u64) -> (u64, u64, u64) {
-    // Years are counted from March, so that the leap day is a year's last.
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -204,11 +156,13 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_the_calendar() {
-        // 2024-02-29 was a Thursday; 1709211845 is 13:04:05 UTC of that day.
+        let at = |date: jiff::civil::DateTime| date.to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+        let leap = at(jiff::civil::date(2024, 2, 29).at(13, 4, 5, 0));
         assert_eq!(
-            strftime("%A %d %B %Y %H:%M:%S", 1_709_211_845),
-            "Thursday 29 February 2024 13:04:05"
+            strftime(&leap, "%A %d %B %Y %H:%M:%S %-d %j %y %I %p"),
+            "Thursday 29 February 2024 13:04:05 29 060 24 01 PM"
         );
-        assert_eq!(strftime("%Y-%m-%d %a %b %% %q", 0), "1970-01-01 Thu Jan % %q");
+        let first = at(jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0));
+        assert_eq!(strftime(&first, "%Y-%m-%d %a %b %% %é"), "1970-01-01 Thu Jan % %é");
     }
 }

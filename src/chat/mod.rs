@@ -4,25 +4,9 @@
 //! it. Knows nothing of tokens.
 
 mod functions;
+mod json;
+mod message;
 mod template;
 
-pub use template::{ChatTemplate, TemplateError};
-
-use serde::{Deserialize, Serialize};
-
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user`, `assistant`, or whatever else the template knows.
-    pub role: String,
-    /// The text.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of that role.
-    #[must_use]
-    pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.to_owned(), content: content.into() }
-    }
-}
+pub use message::{FunctionCall, Message, ToolCall};
+pub use template::{ChatTemplate, Inputs, TemplateError};

@@ -1,10 +1,16 @@
 //! A chat template, compiled once and rendered for each request.
 
 use super::{Message, functions};
+use jiff::Zoned;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, context};
+use minijinja::value::{Serde, Value};
+use minijinja::{Environment, ErrorKind};
+use regex::Regex;
+use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::LazyLock;
 
 /// What a template may cost: a few hundred thousand steps render the largest conversations; an endless
 /// loop ends in an error.
@@ -30,6 +36,39 @@ pub struct ChatTemplate {
     eos: String,
 }
 
+/// What a template is given.
+#[derive(Debug, Clone)]
+pub struct Inputs<'i> {
+    /// The conversation.
+    pub messages: &'i [Message],
+    /// Functions the model may call, as OpenAI's API describes them; `null` for none.
+    pub tools: &'i Json,
+    /// Texts to answer from; `null` for none.
+    pub documents: &'i Json,
+    /// Whether the prompt ends where an answer begins.
+    pub add_generation_prompt: bool,
+    /// Whatever else the template knows.
+    pub variables: &'i Map<String, Json>,
+    /// What the template takes for the present.
+    pub now: Zoned,
+}
+
+impl<'i> Inputs<'i> {
+    /// A conversation and nothing else, now.
+    #[must_use]
+    pub fn new(messages: &'i [Message]) -> Self {
+        static NONE: LazyLock<Map<String, Json>> = LazyLock::new(Map::new);
+        Self {
+            messages,
+            tools: &Json::Null,
+            documents: &Json::Null,
+            add_generation_prompt: true,
+            variables: &NONE,
+            now: Zoned::now(),
+        }
+    }
+}
+
 /// A template that cannot be used, or refuses the conversation.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
@@ -37,7 +76,7 @@ pub enum TemplateError {
     #[error("chat template: {0}\nhint: give another one with --chat-template FILE")]
     Syntax(String),
     /// It is longer than any template.
-    #[error("chat template: found {0} bytes, expected at most 65536")]
+    #[error("chat template: found {0} bytes, expected at most {SOURCE_BYTES_MAX}")]
     Long(usize),
     /// It says itself that it does not take this conversation.
     #[error("the model's chat template does not accept these messages: {0}")]
@@ -69,7 +108,7 @@ impl ChatTemplate {
         functions::install(&mut environment);
         with_stack(|| {
             environment
-                .add_template_owned("chat", source.to_owned())
+                .add_template_owned("chat", without_marks(source).into_owned())
                 .map_err(|e| TemplateError::Syntax(describe(&e)))
         })?;
         Ok(Self { environment, source: source.to_owned(), bos, eos })
@@ -81,33 +120,62 @@ impl ChatTemplate {
         &self.source
     }
 
-    /// The prompt for `messages`, ending where the model's answer begins.
+    /// The prompt for a conversation.
     ///
     /// # Errors
     /// When the template refuses the messages, fails, or does not come to an end.
-    pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
-        with_stack(|| self.render_here(messages))
+    pub fn render(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
+        with_stack(|| self.render_here(inputs))
     }
 
-    fn render_here(&self, messages: &[Message]) -> Result<String, TemplateError> {
+    fn render_here(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
         let template = self
             .environment
             .get_template("chat")
             .map_err(|e| TemplateError::Failed(describe(&e)))?;
-        let values = context! {
-            messages => Serde(messages),
-            add_generation_prompt => true,
-            bos_token => self.bos.as_str(),
-            eos_token => self.eos.as_str(),
-        };
         let mut out = Capped(Vec::new());
-        match template.render_captured_to(values, &mut out) {
+        match template.render_captured_to(self.values(inputs), &mut out) {
             Ok(_) => Ok(String::from_utf8_lossy(&out.0).into_owned()),
             Err(e) if refused(&e) => Err(TemplateError::Refused(
                 e.detail().unwrap_or("").chars().take(MESSAGE_CHARS_MAX).collect(),
             )),
             Err(e) => Err(TemplateError::Failed(describe(&e))),
         }
+    }
+
+    /// The variables that a template sees: those of `transformers`, and the two dates of llama.cpp, without
+    /// which some templates say that it is July 2024.
+    fn values(&self, inputs: &Inputs<'_>) -> Value {
+        let now = inputs.now.clone();
+        let date = |format: &str| Value::from(functions::strftime(&now, format));
+        let mut values = BTreeMap::from([
+            ("messages".to_owned(), Value::from(Serde(inputs.messages))),
+            ("tools".to_owned(), Value::from(Serde(inputs.tools))),
+            ("documents".to_owned(), Value::from(Serde(inputs.documents))),
+            ("add_generation_prompt".to_owned(), Value::from(inputs.add_generation_prompt)),
+            ("bos_token".to_owned(), Value::from(self.bos.as_str())),
+            ("eos_token".to_owned(), Value::from(self.eos.as_str())),
+            ("date_string".to_owned(), date("%d %b %Y")),
+            ("datetime".to_owned(), date("%b %d %Y")),
+        ]);
+        let strftime_now = move |format: String| functions::strftime(&now, &format);
+        values.insert("strftime_now".to_owned(), Value::from_function(strftime_now));
+        let more = inputs.variables.iter();
+        values.extend(more.map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
+        Value::from(values)
+    }
+}
+
+/// The source without the `generation` tags of `transformers`, which mark answers for training and write
+/// nothing; the tag in their place opens a scope as they do.
+fn without_marks(source: &str) -> Cow<'_, str> {
+    static MARK: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a constant")
+    });
+    if source.contains("generation") {
+        MARK.replace_all(source, "{%$1 ${2}with $3%}")
+    } else {
+        Cow::Borrowed(source)
     }
 }
 
@@ -164,7 +232,8 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
-        ChatTemplate::new(Some(source), "<s>".into(), "</s>".into())?.render(messages)
+        let template = ChatTemplate::new(Some(source), "<s>".into(), "</s>".into())?;
+        template.render(&Inputs::new(messages))
     }
 
     #[test]
@@ -174,6 +243,38 @@ mod tests {
         assert_eq!(text, "<s>\"say \\\"<b>\\\" é\"\n");
         let json = render("{{ {'a': [1, 2], 'b': none} | tojson }}", &[]).unwrap();
         assert_eq!(json, r#"{"a": [1, 2], "b": null}"#);
+    }
+
+    #[test]
+    fn tests_and_texts_are_pythons() {
+        for (source, expected) in [
+            ("{{ none is iterable }}{{ 'a' is iterable }}{{ [] is iterable }}", "FalseTrueTrue"),
+            ("{{ 'a' is sequence }}{{ {} is sequence }}{{ 1 is sequence }}", "TrueTrueFalse"),
+            (
+                "{{ true }}{{ none }}{{ [1.0, 'é', {'k': none}] }}",
+                "TrueNone[1.0, 'é', {'k': None}]",
+            ),
+            ("{{ '{0:>4}|{name}'.format(7, name='x') }}", "   7|x"),
+            (
+                "{% for x in [1, 2, 3] %}{% if x == 2 %}{% continue %}{% endif %}{{ x }}{% endfor %}",
+                "13",
+            ),
+            ("{{ ' a b '.strip().split(' ')[::-1] | join('+') }}", "b+a"),
+            (
+                "{% for x in [1] %}{%- generation -%} a {{- x }} {%- endgeneration -%} {% endfor %}",
+                "a1",
+            ),
+            (
+                "{{ tools is none }}{{ documents is none }}{{ enable_thinking is defined }}",
+                "TrueTrueFalse",
+            ),
+            (
+                "{{ {'b': 1, 'a': [2]} | tojson(indent=1, sort_keys=true) }}",
+                "{\n \"a\": [\n  2\n ],\n \"b\": 1\n}",
+            ),
+        ] {
+            assert_eq!(render(source, &[]).unwrap(), expected, "{source}");
+        }
     }
 
     #[test]
@@ -207,6 +308,9 @@ mod tests {
             "{{ [1, 2]|batch(99999999999, 'x') }}",
             "{{ [1, 2]|slice(99999999999) }}",
             "{{ '%2000000000d'|format(1) }}",
+            "{{ '{:2000000000}'.format(1) }}",
+            "{{ '{:{}}'.format(1, 2000000000) }}",
+            "{{ range(9999)|list|tojson(separators=['x' * 99999, ':']) }}",
         ] {
             assert!(render(source, &[]).is_err(), "{source}");
         }

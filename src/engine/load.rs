@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
-use crate::chat::{ChatTemplate, Message, TemplateError};
+use crate::chat::{ChatTemplate, Inputs, Message, TemplateError};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec,
@@ -188,7 +188,7 @@ impl Engine {
     /// # Errors
     /// When the template refuses the messages or fails.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TemplateError> {
-        Ok(self.chat_ids(&self.template.render(messages)?))
+        Ok(self.chat_ids(&self.template.render(&Inputs::new(messages))?))
     }
 
     /// The token ids of a rendered conversation. The template writes the begin token itself if it wants

@@ -7,7 +7,7 @@ use super::http::{Reply, Request, Response};
 use super::native::{ok, token_id};
 use super::sampling;
 use super::stream::{Choice, Delivery, Dialect, answer};
-use crate::chat::Message;
+use crate::chat::{Inputs, Message};
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -113,7 +113,7 @@ pub fn chat(
     let common = Common::read(state, engine, fields, logprobs)?;
     let prompt = engine
         .template
-        .render(&messages)
+        .render(&Inputs::new(&messages))
         .map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))?;
     fits(&prompt, engine)?;
     let ids = engine.chat_ids(&prompt);
