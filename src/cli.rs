@@ -144,10 +144,10 @@ pub struct TextFlags {
     /// Read \n, \t, \" and \\ in prompts as line break, tab, quote and backslash
     #[arg(short = 'e', long)]
     pub escape: bool,
-    /// Chat template instead of the model's own (Jinja)
-    #[arg(long, value_name = "TEMPLATE", allow_hyphen_values = true)]
+    /// Chat template instead of the model's own: a name (such as chatml or llama3), a file, or Jinja
+    #[arg(long, value_name = "NAME|FILE", allow_hyphen_values = true)]
     pub chat_template: Option<String>,
-    /// A file with such a template
+    /// A file with a chat template
     #[arg(long, value_name = "FILE")]
     pub chat_template_file: Option<PathBuf>,
 }

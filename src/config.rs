@@ -3,6 +3,7 @@
 
 mod sampling;
 
+use crate::chat::builtin;
 use crate::cli::Flags;
 use crate::kernels::Isa;
 use crate::sampler::Sampling;
@@ -98,7 +99,7 @@ pub struct Config {
     pub system_prompt: Option<String>,
     /// Texts that end an answer.
     pub stops: Vec<String>,
-    /// Chat template.
+    /// Source of the chat template, if not the model's own.
     pub template: Option<String>,
     /// Say more.
     pub verbose: bool,
@@ -372,28 +373,41 @@ impl Resolver<'_> {
         }
     }
 
+    /// The source of the chat template: named, in a file, or given. A bundle can't name a file, as with the
+    /// system prompt.
     fn template(&mut self) -> Result<Option<String>, ConfigError> {
-        let text = self.find(|f| f.text.chat_template.clone());
-        let file = self.optional(
-            "chat-template-file",
-            |f| f.text.chat_template_file.clone(),
-            |p| p.display().to_string(),
-        );
-        let shown = text
-            .as_ref()
-            .map_or("(the model's)".to_owned(), |(t, _)| format!("({} bytes)", t.len()));
-        let origin = text.as_ref().map_or(Origin::BuiltIn, |(_, o)| o.clone());
-        self.row("chat-template", &shown, &origin);
-        if let Some(path) = file {
-            return read_text("chat-template-file", &path).map(Some);
+        let file = |f: &Flags| f.text.chat_template_file.clone();
+        // Of the two flags that of the stronger layer counts.
+        let found = self.find(|f| {
+            let named = file(f).map(|path| ("chat-template-file", path.display().to_string()));
+            named.or_else(|| Some(("chat-template", f.text.chat_template.clone()?)))
+        });
+        let Some(((flag, text), origin)) = found else {
+            self.row("chat-template", "(the model's)", &Origin::BuiltIn);
+            return Ok(None);
+        };
+        let jinja = flag == "chat-template" && text.contains('{');
+        let shown = if jinja { format!("({} bytes)", text.len()) } else { text.clone() };
+        self.row(flag, &shown, &origin);
+        if jinja {
+            return Ok(Some(text));
         }
-        match text {
-            Some((name, origin)) if !name.contains('{') && name != "chatml" => {
-                let expected = "chatml, or a Jinja template".to_owned();
-                Err(ConfigError::Value { name: "chat-template", origin, found: name, expected })
-            }
-            text => Ok(text.map(|(t, _)| t)),
+        let known = builtin::source(&text).filter(|_| flag == "chat-template");
+        if let Some(source) = known {
+            return Ok(Some(source.to_owned()));
         }
+        let path = text.strip_prefix('@').unwrap_or(&text);
+        let named = flag == "chat-template-file" || path.len() < text.len();
+        if origin != Origin::Bundle && (named || Path::new(path).is_file()) {
+            return read_text(flag, Path::new(path)).map(Some);
+        }
+        let expected = if flag == "chat-template-file" {
+            "no file: a bundle brings its template itself (tealight-bundle --chat-template)"
+                .to_owned()
+        } else {
+            format!("a file with a Jinja template, or one of: {}", builtin::names().join(", "))
+        };
+        Err(ConfigError::Value { name: flag, origin, found: text, expected })
     }
 }
 
@@ -545,6 +559,39 @@ mod tests {
         assert_eq!(config.system_prompt.as_deref(), Some("@/etc/hostname"));
         let missing = ["--system-prompt", "@/does/not/exist"];
         assert!(Config::resolve(&[layer(Origin::Flag, &missing)]).is_err());
+    }
+
+    #[test]
+    fn a_chat_template_is_a_name_a_file_or_jinja() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.jinja");
+        std::fs::write(&path, "{{ 'mine' }}").unwrap();
+        let path = path.to_str().unwrap();
+        let with = |origin: Origin, flag: &str, value: &str| {
+            Config::resolve(&[layer(origin, &[flag, value])]).map(|c| c.template.unwrap())
+        };
+        let given = "--chat-template";
+        assert_eq!(with(Origin::Bundle, given, "{{ 1 }}").unwrap(), "{{ 1 }}");
+        assert_eq!(
+            with(Origin::Bundle, given, "llama3").unwrap(),
+            builtin::source("llama3").unwrap()
+        );
+        assert_eq!(with(Origin::Flag, given, path).unwrap(), "{{ 'mine' }}");
+        assert_eq!(with(Origin::Flag, given, &format!("@{path}")).unwrap(), "{{ 'mine' }}");
+        assert_eq!(with(Origin::Flag, "--chat-template-file", path).unwrap(), "{{ 'mine' }}");
+        let unknown = with(Origin::Flag, given, "lama3").unwrap_err().to_string();
+        assert!(unknown.contains("`lama3`") && unknown.contains("llama3, llama4"), "{unknown}");
+        for flag in [given, "--chat-template-file"] {
+            assert!(
+                with(Origin::Bundle, flag, path).is_err(),
+                "a bundle reads no file of its user"
+            );
+        }
+        let layers = [
+            layer(Origin::Environment("X".into()), &["--chat-template-file", path]),
+            layer(Origin::Flag, &[given, "gemma"]),
+        ];
+        assert_eq!(Config::resolve(&layers).unwrap().template.as_deref(), builtin::source("gemma"));
     }
 
     #[test]

@@ -100,6 +100,9 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if command == Command::Chat || config.prompt.is_some() || config.prompt_file.is_some() {
         let shards = weights()?.context(NO_WEIGHTS)?;
         let engine = Engine::load(shards, &load_options(&config))?;
+        if command == Command::Chat && !config.quiet {
+            stand_in(&engine);
+        }
         let interrupt = Arc::new(Interrupt::default());
         let raised = Arc::clone(&interrupt);
         // Nobody looks at a second Ctrl-C in a row: the program waits for input, and ends.
@@ -193,6 +196,7 @@ fn serve(
             Ok(engine) => {
                 if !quiet {
                     say(format_args!("{}", greeting(&engine, &options)));
+                    stand_in(&engine);
                 }
                 state.set_model(Model::Ready(Arc::new(engine)));
             }
@@ -216,6 +220,15 @@ fn greeting(engine: &Engine, options: &LoadOptions) -> String {
         options.threads,
         options.isa
     )
+}
+
+/// Says which chat template stands in for one that the file lacks.
+fn stand_in(engine: &Engine) {
+    if let Some(name) = engine.info.stand_in {
+        say(format_args!(
+            "note: the model brings no chat template; `{name}` is used, and --chat-template NAME chooses another"
+        ));
+    }
 }
 
 /// The address to open: a name or number that a browser reaches this server by.

@@ -3,6 +3,7 @@
 //! Enters: messages, and the template in the file. Leaves: the prompt as the model was trained to see
 //! it. Knows nothing of tokens.
 
+pub mod builtin;
 mod functions;
 mod json;
 mod message;

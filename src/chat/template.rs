@@ -25,9 +25,6 @@ const STACK_BYTES: usize = 128 << 20;
 /// Longest message of a refusal that is passed on.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What models without a template are given, as the reference does.
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-
 /// A compiled template with the texts of the model's begin and end tokens.
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -73,7 +70,7 @@ impl<'i> Inputs<'i> {
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// It is not Jinja.
-    #[error("chat template: {0}\nhint: give another one with --chat-template FILE")]
+    #[error("chat template: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Syntax(String),
     /// It is longer than any template.
     #[error("chat template: found {0} bytes, expected at most {SOURCE_BYTES_MAX}")]
@@ -82,20 +79,16 @@ pub enum TemplateError {
     #[error("the model's chat template does not accept these messages: {0}")]
     Refused(String),
     /// It failed while rendering.
-    #[error("chat template failed: {0}\nhint: give another one with --chat-template FILE")]
+    #[error("chat template failed: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Failed(String),
 }
 
 impl ChatTemplate {
-    /// Compiles a template; `None` gives the default one (`ChatML`).
+    /// Compiles a template.
     ///
     /// # Errors
     /// When it is not a template.
-    pub fn new(source: Option<&str>, bos: String, eos: String) -> Result<Self, TemplateError> {
-        let source = match source {
-            None | Some("chatml") => CHATML,
-            Some(source) => source,
-        };
+    pub fn new(source: &str, bos: String, eos: String) -> Result<Self, TemplateError> {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TemplateError::Long(source.len()));
         }
@@ -232,7 +225,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
-        let template = ChatTemplate::new(Some(source), "<s>".into(), "</s>".into())?;
+        let template = ChatTemplate::new(source, "<s>".into(), "</s>".into())?;
         template.render(&Inputs::new(messages))
     }
 

@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
-use crate::chat::{ChatTemplate, Inputs, Message, TemplateError};
+use crate::chat::{ChatTemplate, Inputs, Message, TemplateError, builtin};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec,
@@ -67,8 +67,8 @@ pub struct ModelInfo {
     pub vocab: usize,
     /// Width of the model.
     pub embedding: usize,
-    /// Whether the file brings its own chat template.
-    pub has_template: bool,
+    /// The chat template in use where the file brings none and nobody chose one.
+    pub stand_in: Option<&'static str>,
     /// Bytes of cache for one position.
     pub cache_bytes_per_position: usize,
 }
@@ -136,11 +136,17 @@ impl Engine {
             return Err(Problem::Vocabulary { tokens: tokenizer.len(), rows: spec.n_vocab });
         }
         let own_template = file.text("tokenizer.chat_template");
-        let template = ChatTemplate::new(
-            options.template.as_deref().or(own_template),
-            tokenizer.bos_text(),
-            tokenizer.eos_text(),
-        )?;
+        let guessed = builtin::guess(&spec.architecture, &|token| tokenizer.find(token).is_some());
+        let template = match (&options.template, own_template) {
+            (Some(source), _) => (source.as_str(), None),
+            (None, Some(source)) => (source, None),
+            (None, None) => {
+                let name = guessed.unwrap_or(builtin::DEFAULT);
+                (builtin::source(name).unwrap_or_default(), Some(name))
+            }
+        };
+        let (source, stand_in) = template;
+        let template = ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text())?;
         let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
         let shape = CacheShape {
             layers: spec.layers.len(),
@@ -160,7 +166,7 @@ impl Engine {
             context_train: spec.n_ctx_train,
             vocab: spec.n_vocab,
             embedding: spec.d_model,
-            has_template: own_template.is_some() || options.template.is_some(),
+            stand_in,
             cache_bytes_per_position: shape.bytes_per_position(),
         };
         let device = Device::Cpu;

@@ -44,7 +44,7 @@ pub fn props(state: &State, engine: &Engine) -> Response {
             "version": env!("CARGO_PKG_VERSION"),
             "name": state.name,
             "system_prompt": state.config.system_prompt.as_deref().unwrap_or(""),
-            "has_chat_template": info.has_template,
+            "has_chat_template": info.stand_in.is_none(),
         },
     }))
 }

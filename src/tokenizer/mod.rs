@@ -252,6 +252,12 @@ impl Tokenizer {
         self.longest
     }
 
+    /// The token whose text in the vocabulary is this.
+    #[must_use]
+    pub fn find(&self, text: &str) -> Option<u32> {
+        self.vocabulary.find(text.as_bytes())
+    }
+
     /// Number of tokens.
     #[must_use]
     pub fn len(&self) -> usize {
