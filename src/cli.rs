@@ -4,8 +4,10 @@
 //! [`Flags`], in which everything is optional, and a [`Command`]. [`crate::config`] gives them meaning.
 
 mod sampling;
+mod tokenize;
 
 pub use sampling::SamplingFlags;
+pub use tokenize::{TokenizeFlags, parse_tokenize};
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use std::ffi::OsString;
@@ -24,6 +26,8 @@ pub enum Command {
     Verify,
     /// Measure the speed.
     Bench,
+    /// Print the tokens of a text.
+    Tokenize,
 }
 
 /// The arguments of one layer of the configuration.
@@ -32,8 +36,8 @@ pub enum Command {
     name = "tealight",
     version,
     about = "A language model in one file: runs on this computer, and nothing leaves it.",
-    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench [OPTIONS]",
-    after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n\nWith -p TEXT or -f FILE: print one completion and end.",
+    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench|tokenize [OPTIONS]",
+    after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize print the tokens of a text: -p TEXT, -f FILE or --stdin\n\nWith -p TEXT or -f FILE: print one completion and end.",
     disable_help_subcommand = true,
     // The later of two settings counts, as in the programs these flags come from.
     args_override_self = true
@@ -258,6 +262,7 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
         Some("info") => Command::Info,
         Some("verify") => Command::Verify,
         Some("bench") => Command::Bench,
+        Some("tokenize") => Command::Tokenize,
         _ => return (Command::Serve, arguments),
     };
     (command, rest)

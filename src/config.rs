@@ -487,7 +487,8 @@ fn normal_prefix(prefix: &str) -> Option<String> {
 }
 
 /// Backslash escapes of a prompt; others stay as they are.
-fn unescape(text: &str) -> String {
+#[must_use]
+pub fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,6 +60,10 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let (command, rest) = cli::command(arguments);
     if command == Command::Bench {
         return bench(rest);
+    }
+    if command == Command::Tokenize {
+        let flags = cli::parse_tokenize(rest)?;
+        return terminal::tokenize(named_weights(flags.model.as_deref())?, &flags);
     }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
@@ -274,10 +279,7 @@ fn has_display() -> bool {
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_bench(arguments)?;
-    let shards = match &flags.model {
-        Some(path) => source::open(path)?,
-        None => Program::open()?.weights()?.context(NO_WEIGHTS)?,
-    };
+    let shards = named_weights(flags.model.as_deref())?;
     let mut named = Vec::new();
     if let Some(threads) = flags.threads {
         named.extend(["--threads".into(), threads.to_string().into()]);
@@ -293,6 +295,14 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
         say(format_args!("{}, {} threads, {isa}", engine.info.name, config.threads));
     }
     print(&terminal::bench(&engine, &flags)?)
+}
+
+/// The weights in a file that was named, or else the program's own.
+fn named_weights(path: Option<&Path>) -> anyhow::Result<Vec<Shard>> {
+    match path {
+        Some(path) => Ok(source::open(path)?),
+        None => Program::open()?.weights()?.context(NO_WEIGHTS),
+    }
 }
 
 /// Says something on stderr; that nobody hears it is no error.

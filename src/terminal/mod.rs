@@ -6,12 +6,14 @@ mod bench;
 mod chat;
 mod complete;
 mod info;
+mod tokenize;
 mod verify;
 
 pub use bench::bench;
 pub use chat::chat;
 pub use complete::complete;
 pub use info::info;
+pub use tokenize::tokenize;
 pub use verify::verify;
 
 use std::io::{self, Write as _};

@@ -246,6 +246,12 @@ impl Tokenizer {
         self.bos.filter(|_| self.add_bos)
     }
 
+    /// Whether texts begin with BOS.
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        self.add_bos
+    }
+
     /// Bytes of the longest token: a text has at least its length divided by this many tokens.
     #[must_use]
     pub fn longest(&self) -> usize {

@@ -1,0 +1,86 @@
+//! What `tealight tokenize` takes: the flags of `llama-tokenize`.
+
+use clap::{ArgGroup, CommandFactory as _, FromArgMatches as _, Parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Which text, and how its tokens are printed.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "tealight tokenize",
+    about = "Prints the tokens of a text: one a line with its bytes, or a list of ids.",
+    after_help = "Only the vocabulary is read: a GGUF file without weights will do. The text is taken as it is, to the last \
+                  byte, unless -e asks for escapes to be read.",
+    group(ArgGroup::new("text").required(true).args(["prompt", "file", "stdin"])),
+    args_override_self = true
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct TokenizeFlags {
+    /// Model or vocabulary: a GGUF file, the first part of a split one, or a bundle (default: the program's own)
+    #[arg(
+        short = 'm',
+        long = "model",
+        alias = "weights",
+        env = "LLAMA_ARG_MODEL",
+        value_name = "FILE"
+    )]
+    pub model: Option<PathBuf>,
+    /// The text itself
+    #[arg(short = 'p', long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// The text in this file (-: standard input)
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The text on standard input
+    #[arg(long)]
+    pub stdin: bool,
+    /// Print only the ids, as [1, 2, 3]
+    #[arg(long)]
+    pub ids: bool,
+    /// Leave out the tokens that a model wants around its texts (BOS, EOS, SEP)
+    #[arg(long)]
+    pub no_bos: bool,
+    /// Take control tokens that are written in the text as plain text
+    #[arg(long)]
+    pub no_parse_special: bool,
+    /// Print how many tokens there are, too
+    #[arg(long)]
+    pub show_count: bool,
+    /// Read \n, \t, \" and \\ in the text as line break, tab, quote and backslash
+    #[arg(short = 'e', long, overrides_with = "no_escape")]
+    pub escape: bool,
+    /// The default, named as in other programs
+    #[arg(long, hide = true)]
+    pub no_escape: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long = "log-disable", alias = "quiet")]
+    pub quiet: bool,
+}
+
+/// Parses the arguments after `tokenize`.
+///
+/// # Errors
+/// As [`super::parse`].
+pub fn parse_tokenize(arguments: &[OsString]) -> Result<TokenizeFlags, clap::Error> {
+    let command = TokenizeFlags::command().no_binary_name(true);
+    TokenizeFlags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<TokenizeFlags, clap::Error> {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        parse_tokenize(&arguments)
+    }
+
+    #[test]
+    fn a_text_comes_from_one_place() {
+        assert_eq!(parse("-m a -p -x --ids").unwrap().prompt.as_deref(), Some("-x"));
+        assert!(parse("--stdin --show-count --no-bos --no-parse-special").unwrap().stdin);
+        assert!(parse("-m a --ids").is_err());
+        assert!(parse("-p x --stdin").is_err());
+        assert!(!parse("-p x -e --no-escape").unwrap().escape);
+    }
+}
