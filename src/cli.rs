@@ -3,9 +3,11 @@
 //! Enters: the arguments of a process, of a bundle's `.args`, or of environment variables. Leaves:
 //! [`Flags`], in which everything is optional, and a [`Command`]. [`crate::config`] gives them meaning.
 
+mod perplexity;
 mod sampling;
 mod tokenize;
 
+pub use perplexity::{PerplexityFlags, parse_perplexity};
 pub use sampling::SamplingFlags;
 pub use tokenize::{TokenizeFlags, parse_tokenize};
 
@@ -28,6 +30,8 @@ pub enum Command {
     Bench,
     /// Print the tokens of a text.
     Tokenize,
+    /// Measure how well a text is predicted.
+    Perplexity,
 }
 
 /// The arguments of one layer of the configuration.
@@ -36,8 +40,8 @@ pub enum Command {
     name = "tealight",
     version,
     about = "A language model in one file: runs on this computer, and nothing leaves it.",
-    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench|tokenize [OPTIONS]",
-    after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize print the tokens of a text: -p TEXT, -f FILE or --stdin\n\nWith -p TEXT or -f FILE: print one completion and end.",
+    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench|tokenize|perplexity [OPTIONS]",
+    after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.",
     disable_help_subcommand = true,
     // The later of two settings counts, as in the programs these flags come from.
     args_override_self = true
@@ -263,6 +267,7 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
         Some("verify") => Command::Verify,
         Some("bench") => Command::Bench,
         Some("tokenize") => Command::Tokenize,
+        Some("perplexity") => Command::Perplexity,
         _ => return (Command::Serve, arguments),
     };
     (command, rest)
@@ -273,12 +278,16 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
 /// # Errors
 /// clap's error, which names the argument and suggests one; `--help` and `--version` come this way too.
 pub fn parse(arguments: &[OsString]) -> Result<Flags, clap::Error> {
-    let arguments = arguments.iter().map(|argument| {
+    let command = Flags::command().no_binary_name(true);
+    Flags::from_arg_matches(&command.try_get_matches_from(spelled_out(arguments))?)
+}
+
+/// The arguments with those of [`SHORT`] in their long form.
+fn spelled_out(arguments: &[OsString]) -> impl Iterator<Item = OsString> {
+    arguments.iter().map(|argument| {
         let known = argument.to_str().and_then(|a| SHORT.iter().find(|(short, _)| *short == a));
         known.map_or_else(|| argument.clone(), |(_, long)| OsString::from(long))
-    });
-    let command = Flags::command().no_binary_name(true);
-    Flags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    })
 }
 
 /// Parses what `bench` takes.

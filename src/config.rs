@@ -449,7 +449,10 @@ fn default_threads() -> usize {
 }
 
 /// `@FILE` is the text of that file.
-fn at_file(name: &'static str, text: String) -> Result<String, ConfigError> {
+///
+/// # Errors
+/// As [`read_text`].
+pub fn at_file(name: &'static str, text: String) -> Result<String, ConfigError> {
     match text.strip_prefix('@') {
         Some(path) => read_text(name, Path::new(path)),
         None => Ok(text),

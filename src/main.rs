@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
-use tealight::engine::{Engine, LoadOptions};
+use tealight::engine::{Bare, Engine, LoadOptions};
 use tealight::kernels::Isa;
 use tealight::model::Shard;
 use tealight::server::{self, Model, Page, State};
@@ -65,6 +65,9 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         let flags = cli::parse_tokenize(rest)?;
         return terminal::tokenize(named_weights(flags.model.as_deref())?, &flags);
     }
+    if command == Command::Perplexity {
+        return perplexity(rest);
+    }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
         let program = match &user.model {
@@ -108,14 +111,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         if command == Command::Chat && !config.quiet {
             stand_in(&engine);
         }
-        let interrupt = Arc::new(Interrupt::default());
-        let raised = Arc::clone(&interrupt);
-        // Nobody looks at a second Ctrl-C in a row: the program waits for input, and ends.
-        let _ = ctrlc::set_handler(move || {
-            if raised.raise() {
-                std::process::exit(130);
-            }
-        });
+        let interrupt = interrupt();
         return match command {
             Command::Chat => terminal::chat(&engine, &config, &interrupt),
             _ => terminal::complete(&engine, &config, &interrupt),
@@ -295,6 +291,25 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
         say(format_args!("{}, {} threads, {isa}", engine.info.name, config.threads));
     }
     print(&terminal::bench(&engine, &flags)?)
+}
+
+fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
+    let flags = cli::parse_perplexity(arguments)?;
+    let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: flags.shared() }])?;
+    let bare = Bare::load(named_weights(flags.model.as_deref())?, &load_options(&config))?;
+    print(&terminal::perplexity(bare, &flags, &config, &interrupt())?)
+}
+
+/// Set by Ctrl-C. A second one in a row means that nobody looks: then the program ends.
+fn interrupt() -> Arc<Interrupt> {
+    let interrupt = Arc::new(Interrupt::default());
+    let raised = Arc::clone(&interrupt);
+    let _ = ctrlc::set_handler(move || {
+        if raised.raise() {
+            std::process::exit(130);
+        }
+    });
+    interrupt
 }
 
 /// The weights in a file that was named, or else the program's own.

@@ -5,7 +5,7 @@ use super::session::{ModelTimeline, Session};
 use crate::chat::{ChatTemplate, Inputs, Message, TemplateError, builtin};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
-    CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Weights, WeightsError, spec,
+    CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Spec, Weights, WeightsError, spec,
 };
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use candle_core::{DType, Device};
@@ -131,10 +131,7 @@ impl Engine {
     fn load_parts(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, Problem> {
         let file = ModelFile::open(shards)?;
         let spec = spec(&file)?;
-        let tokenizer = Tokenizer::new(&file)?;
-        if tokenizer.len() > spec.n_vocab {
-            return Err(Problem::Vocabulary { tokens: tokenizer.len(), rows: spec.n_vocab });
-        }
+        let tokenizer = fitting_tokenizer(&file, &spec)?;
         let own_template = file.text("tokenizer.chat_template");
         let guessed = builtin::guess(&spec.architecture, &|token| tokenizer.find(token).is_some());
         let template = match (&options.template, own_template) {
@@ -170,9 +167,7 @@ impl Engine {
             cache_bytes_per_position: shape.bytes_per_position(),
         };
         let device = Device::Cpu;
-        let compute = Arc::new(Compute::new(options.isa, options.threads));
-        let weights = Weights::new(&file, &compute, &device);
-        let model = Arc::new(Model::load(spec, weights, &compute, &device)?);
+        let model = Arc::new(model(&file, spec, options)?);
         let batch = options.batch;
         let new_session = move || {
             let cache = crate::model::KvCache::new(shape.clone(), &device)?;
@@ -224,4 +219,48 @@ impl Engine {
             session
         })
     }
+}
+
+/// A model alone, without a session, a chat template or, where the file has none, a vocabulary: for
+/// those who measure.
+pub struct Bare {
+    /// The model.
+    pub model: Model,
+    /// Text to ids and back, or why there is no such thing.
+    pub tokenizer: Result<Tokenizer, LoadError>,
+    /// The weights' name.
+    pub name: String,
+}
+
+impl Bare {
+    /// Loads the model in `shards`; of `options`, the instruction set and the threads count.
+    ///
+    /// # Errors
+    /// When anything about the weights is not as it must be.
+    pub fn load(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, LoadError> {
+        let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
+        let wrong = |problem| LoadError { name: name.clone(), problem: Box::new(problem) };
+        let load = || -> Result<(Model, Result<Tokenizer, Problem>), Problem> {
+            let file = ModelFile::open(shards)?;
+            let spec = spec(&file)?;
+            let tokenizer = fitting_tokenizer(&file, &spec);
+            Ok((model(&file, spec, options)?, tokenizer))
+        };
+        let (model, tokenizer) = load().map_err(wrong)?;
+        Ok(Self { model, tokenizer: tokenizer.map_err(wrong), name })
+    }
+}
+
+fn model(file: &ModelFile, spec: Spec, options: &LoadOptions) -> Result<Model, WeightsError> {
+    let device = Device::Cpu;
+    let compute = Arc::new(Compute::new(options.isa, options.threads));
+    Model::load(spec, Weights::new(file, &compute, &device), &compute, &device)
+}
+
+fn fitting_tokenizer(file: &ModelFile, spec: &Spec) -> Result<Tokenizer, Problem> {
+    let tokenizer = Tokenizer::new(file)?;
+    if tokenizer.len() > spec.n_vocab {
+        return Err(Problem::Vocabulary { tokens: tokenizer.len(), rows: spec.n_vocab });
+    }
+    Ok(tokenizer)
 }

@@ -6,10 +6,12 @@
 
 mod generate;
 mod load;
+mod measure;
 mod queue;
 mod session;
 
 pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
-pub use load::{Engine, LoadError, LoadOptions, ModelInfo};
+pub use load::{Bare, Engine, LoadError, LoadOptions, ModelInfo};
+pub use measure::{MeasureError, Perplexity, Plan, Row, measure};
 pub use queue::{Queue, QueueError, Turn};
 pub use session::{ModelTimeline, Progress, Session, SessionError, Timeline};

@@ -140,9 +140,26 @@ impl Model {
         wanted: Wanted,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Vec<f32>>> {
+        let hidden = self.hidden_while(tokens, cache, wanted, go_on)?;
+        hidden.map(|hidden| self.logits(&hidden)).transpose()
+    }
+
+    /// As [`Model::forward_while`], but stops before the head: the final norm's output at the wanted
+    /// positions, (positions, d_model).
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn hidden_while(
+        &self,
+        tokens: &[u32],
+        cache: &mut KvCache,
+        wanted: Wanted,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Tensor>> {
         let n = tokens.len();
+        let none = || Tensor::zeros((0, self.spec.d_model), DType::F32, &self.device).map(Some);
         if n == 0 {
-            return Ok(Some(Vec::new()));
+            return none();
         }
         cache.reserve(n)?;
         let mut x = self.embed(tokens, cache.len())?; // (n, d_model)
@@ -155,12 +172,22 @@ impl Model {
         }
         cache.advance(n);
         let x = match wanted {
-            Wanted::None => return Ok(Some(Vec::new())),
+            Wanted::None => return none(),
             Wanted::Last => x.narrow(0, n - 1, 1)?,
             Wanted::All => x,
         };
-        let x = self.norm.forward(&self.compute, &x)?;
-        let logits = self.head.forward(&x)?; // (positions, n_vocab)
+        self.norm.forward(&self.compute, &x).map(Some)
+    }
+
+    /// The logits of what [`Model::hidden_while`] returned: (positions, n_vocab) row after row.
+    ///
+    /// # Errors
+    /// When it has another width.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>> {
+        if hidden.elem_count() == 0 {
+            return Ok(Vec::new());
+        }
+        let logits = self.head.forward(hidden)?; // (positions, n_vocab)
         let mut logits = logits.flatten_all()?.to_vec1::<f32>()?;
         if (self.spec.logit_scale - 1.0).abs() > f32::EPSILON {
             logits.iter_mut().for_each(|l| *l *= self.spec.logit_scale);
@@ -168,7 +195,7 @@ impl Model {
         if let Some(cap) = self.spec.logit_softcap {
             logits.iter_mut().for_each(|l| *l = cap * (*l / cap).tanh());
         }
-        Ok(Some(logits))
+        Ok(logits)
     }
 
     fn embed(&self, tokens: &[u32], past: usize) -> Result<Tensor> {

@@ -6,6 +6,9 @@ mod bench;
 mod chat;
 mod complete;
 mod info;
+mod input;
+mod npy;
+mod perplexity;
 mod tokenize;
 mod verify;
 
@@ -13,6 +16,7 @@ pub use bench::bench;
 pub use chat::chat;
 pub use complete::complete;
 pub use info::info;
+pub use perplexity::perplexity;
 pub use tokenize::tokenize;
 pub use verify::verify;
 

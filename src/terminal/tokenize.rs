@@ -1,16 +1,12 @@
 //! `tealight tokenize`: a text as tokens.
 
+use super::input;
 use crate::cli::TokenizeFlags;
 use crate::config::unescape;
 use crate::model::{ModelFile, Shard};
 use crate::tokenizer::Tokenizer;
 use anyhow::Context as _;
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
-
-/// Longest text. Its tokens take four bytes each.
-const TEXT_BYTES_MAX: u64 = 256 << 20;
+use std::io::{self, BufWriter, Write};
 
 /// Prints the tokens of the text that `flags` name, by the vocabulary in `shards`.
 ///
@@ -21,7 +17,10 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
     let file = ModelFile::open(shards)?;
     let tokenizer = Tokenizer::new(&file).with_context(|| name)?;
     // Read after the vocabulary: a wrong file is said before somebody types a text.
-    let text = text(flags)?;
+    let text = match &flags.prompt {
+        Some(text) => text.clone(),
+        None => input::text(flags.file.as_deref())?,
+    };
     let text = if flags.escape { unescape(&text) } else { text };
     let special = tokenizer.adds_bos() && !flags.no_bos;
     let ids = tokenizer.encode(&text, special, !flags.no_parse_special);
@@ -73,31 +72,4 @@ fn print(
         writeln!(out, "Total number of tokens: {}", ids.len())?;
     }
     out.flush()
-}
-
-/// The text, to the last byte.
-fn text(flags: &TokenizeFlags) -> anyhow::Result<String> {
-    if let Some(prompt) = &flags.prompt {
-        return Ok(prompt.clone());
-    }
-    match flags.file.as_deref().filter(|path| *path != Path::new("-")) {
-        None => read(io::stdin().lock(), "standard input"),
-        Some(path) => {
-            let file = File::open(path).with_context(|| format!("--file {}", path.display()))?;
-            read(file, &format!("--file {}", path.display()))
-        }
-    }
-}
-
-fn read(source: impl Read, name: &str) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    source.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
-    anyhow::ensure!(
-        bytes.len() as u64 <= TEXT_BYTES_MAX,
-        "{name}: found more than {TEXT_BYTES_MAX} bytes, expected at most that\nhint: cut the text into parts"
-    );
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{name}: byte {at} begins no UTF-8 character, expected text in UTF-8\nhint: convert the file, for example with iconv")
-    })
 }

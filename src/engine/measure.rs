@@ -1,0 +1,203 @@
+//! How well a model predicts given tokens.
+//!
+//! Enters: a model and token ids. Leaves: each position's logits as they are computed, and their
+//! negative log-likelihoods summed up. Knows nothing of text or files.
+
+use crate::model::{Model, Wanted};
+use candle_core::DType;
+use std::io;
+
+/// Positions whose logits are held at a time: of 262,144 tokens, 16 MB.
+const ROWS: usize = 16;
+
+/// How tokens are cut and computed.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Tokens of a chunk; each chunk is computed without what came before it.
+    pub context: usize,
+    /// Tokens computed at a time.
+    pub batch: usize,
+    /// Put in the place of each chunk's first token, if the model wants texts to begin with it.
+    pub bos: Option<u32>,
+    /// Element type of the cached keys.
+    pub key_type: DType,
+    /// Element type of the cached values.
+    pub value_type: DType,
+    /// Whether the logits of every position are wanted, not only of those that count.
+    pub every_row: bool,
+}
+
+/// One position.
+pub struct Row<'a> {
+    /// Chunks before its own.
+    pub chunk: usize,
+    /// The logits after its token.
+    pub logits: &'a [f32],
+    /// What all positions so far that count have come to.
+    pub so_far: &'a Perplexity,
+}
+
+/// Negative log-likelihoods summed up.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Perplexity {
+    /// Chunks.
+    pub chunks: usize,
+    /// Positions whose successor was predicted and counted.
+    pub scored: usize,
+    sum: f64,
+    squares: f64,
+}
+
+/// A measurement that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// An id outside the vocabulary.
+    #[error("token {position} is {id}, expected ids below {vocabulary}")]
+    Token {
+        /// Where it stands.
+        position: usize,
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// The model computed something that is no number.
+    #[error(
+        "the logits after token {position} are not finite\nhint: the weights are damaged, or their arithmetic does not fit 32 bits"
+    )]
+    NotFinite {
+        /// Where the token stands.
+        position: usize,
+    },
+    /// Nobody wants the result any more.
+    #[error("interrupted")]
+    Interrupted,
+    /// The caller could not take a row.
+    #[error("{0}")]
+    Row(#[from] io::Error),
+    /// The model could not compute.
+    #[error("computing failed: {0}")]
+    Compute(#[from] candle_core::Error),
+}
+
+/// Computes `tokens` chunk by chunk and hands out the rows of logits in order.
+///
+/// Where there is more than one chunk, only the second half of each whole chunk counts, so that
+/// something stands before each predicted token, as in the reference; of a single one all does.
+///
+/// # Errors
+/// When a token is outside the vocabulary, there is no memory, or `row` fails.
+pub fn measure(
+    model: &Model,
+    tokens: &[u32],
+    plan: &Plan,
+    wanted: &dyn Fn() -> bool,
+    row: &mut dyn FnMut(Row<'_>) -> io::Result<()>,
+) -> Result<Perplexity, MeasureError> {
+    let vocabulary = model.spec().n_vocab;
+    if let Some(position) = tokens.iter().position(|&id| id as usize >= vocabulary) {
+        return Err(MeasureError::Token { position, id: tokens[position], vocabulary });
+    }
+    let context = plan.context.clamp(1, tokens.len().max(1));
+    let mut total = Perplexity::default();
+    let mut cache = model.cache(context, plan.key_type, plan.value_type)?;
+    for (number, chunk) in tokens.chunks(context).enumerate() {
+        let whole = chunk.len() == context;
+        if !whole && !plan.every_row {
+            break;
+        }
+        total.chunks += 1;
+        let first = if tokens.len() == context { 0 } else { context / 2 };
+        let scored = if whole { first..context - 1 } else { 0..0 };
+        cache.truncate(0);
+        let mut inputs = chunk.to_vec();
+        if let (Some(bos), Some(first)) = (plan.bos, inputs.first_mut()) {
+            *first = bos;
+        }
+        for start in (0..inputs.len()).step_by(plan.batch) {
+            let batch = &inputs[start..inputs.len().min(start + plan.batch)];
+            let skipped = if plan.every_row { 0 } else { scored.start.saturating_sub(start) };
+            let which = if skipped < batch.len() { Wanted::All } else { Wanted::None };
+            let Some(hidden) = model.hidden_while(batch, &mut cache, which, wanted)? else {
+                return Err(MeasureError::Interrupted);
+            };
+            for at in (skipped..hidden.dim(0)?).step_by(ROWS) {
+                let rows = model.logits(&hidden.narrow(0, at, ROWS.min(hidden.dim(0)? - at))?)?;
+                for (index, logits) in rows.chunks_exact(vocabulary).enumerate() {
+                    let position = start + at + index;
+                    if logits.iter().any(|l| !l.is_finite()) {
+                        return Err(MeasureError::NotFinite {
+                            position: number * context + position,
+                        });
+                    }
+                    if scored.contains(&position) {
+                        total.add(surprise(logits, chunk[position + 1]));
+                    }
+                    row(Row { chunk: number, logits, so_far: &total })?;
+                }
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// The negative log-likelihood of a token.
+fn surprise(logits: &[f32], token: u32) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from((l - max).exp())).sum();
+    sum.ln() - f64::from(logits[token as usize] - max)
+}
+
+impl Perplexity {
+    fn add(&mut self, surprise: f64) {
+        self.scored += 1;
+        self.sum += surprise;
+        self.squares += surprise * surprise;
+    }
+
+    /// Mean negative log-likelihood in nats; `None` where nothing was counted.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        (self.scored > 0).then(|| self.sum / self.scored as f64)
+    }
+
+    /// e to that.
+    #[must_use]
+    pub fn value(&self) -> Option<f64> {
+        self.mean().map(f64::exp)
+    }
+
+    /// The standard error of [`Perplexity::value`] as an estimate; `None` of fewer than two tokens.
+    #[must_use]
+    pub fn standard_error(&self) -> Option<f64> {
+        let mean = self.mean().filter(|_| self.scored > 1)?;
+        let n = self.scored as f64;
+        let variance = (self.squares / n - mean * mean).max(0.0);
+        Some((variance / (n - 1.0)).sqrt() * mean.exp())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn even_odds_have_the_perplexity_of_their_number() {
+        let mut total = Perplexity::default();
+        assert!(total.value().is_none() && total.standard_error().is_none());
+        for _ in 0..5 {
+            total.add(surprise(&[2.5; 8], 3));
+        }
+        assert!((total.value().unwrap() - 8.0).abs() < 1e-9);
+        assert!(total.standard_error().unwrap() < 1e-6);
+    }
+
+    #[test]
+    fn the_standard_error_is_that_of_the_mean_logarithm() {
+        let mut total = Perplexity::default();
+        [1.0, 2.0, 3.0, 4.0].into_iter().for_each(|x| total.add(x));
+        // Mean 2.5, variance 1.25, of four.
+        let expected = (1.25_f64 / 3.0).sqrt() * 2.5_f64.exp();
+        assert!((total.standard_error().unwrap() - expected).abs() < 1e-12);
+    }
+}
