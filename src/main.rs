@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
 use tealight::engine::{Bare, Engine, LoadOptions};
-use tealight::kernels::Isa;
+use tealight::kernels::{Isa, keep_freed_memory};
 use tealight::model::Shard;
 use tealight::server::{self, Model, Page, State};
 use tealight::source::{self, NO_WEIGHTS, Program};
@@ -23,6 +23,7 @@ use tealight_bundle::tail::Role;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

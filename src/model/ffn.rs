@@ -120,8 +120,26 @@ impl Ffn {
     }
 }
 
+/// Bytes of what lies between the two halves of a layer, at most: a long prompt goes through in parts.
+const HIDDEN_BYTES_MAX: usize = 8 << 20;
+
 impl Gated {
     fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
+        let n = x.dim(0)?;
+        let rows = HIDDEN_BYTES_MAX / (size_of::<f32>() * self.gate.outputs());
+        let rows = rows.max(64);
+        if n <= rows || !x.device().is_cpu() {
+            return self.part(s, compute, x);
+        }
+        // Parts of the same length: the last one is not left with a few rows.
+        let rows = n.div_ceil(n.div_ceil(rows));
+        let parts = (0..n)
+            .step_by(rows)
+            .map(|at| self.part(s, compute, &x.narrow(0, at, rows.min(n - at))?));
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn part(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
         let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?; // (n, d_ffn)
         self.down.forward(&ops::gate_up(compute, s.act, &gate, &up)?)
     }

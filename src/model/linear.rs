@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    outputs: usize,
 }
 
 enum Weight {
@@ -34,12 +35,19 @@ impl Linear {
         bias: Option<Tensor>,
         device: &Device,
     ) -> Result<Self> {
+        let outputs = matrix.rows;
         let weight = if device.is_cpu() {
             Weight::Mapped(Arc::clone(compute), matrix)
         } else {
             Weight::Device(on_device(&matrix, device)?)
         };
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, outputs })
+    }
+
+    /// Elements of a row that the layer gives.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.outputs
     }
 
     /// Applies the layer.

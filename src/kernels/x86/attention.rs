@@ -58,10 +58,12 @@ macro_rules! kernels {
                 for first in (0..BLOCK).step_by(KEYS * AT_ONCE) {
                     let mut sums = [[zero(); AT_ONCE]; R];
                     for d in 0..dim {
-                        // SAFETY: sixteen elements of the block's keys, by the assertion.
-                        let keys: [$Lanes; AT_ONCE] = std::array::from_fn(|i| unsafe {
-                            T::load(k.as_ptr().add((block + first + KEYS * i) * dim + d * KEYS))
-                        });
+                        let mut keys = [zero(); AT_ONCE];
+                        for i in 0..AT_ONCE {
+                            let at = (block + first + KEYS * i) * dim + d * KEYS;
+                            // SAFETY: sixteen elements of the block's keys, by the assertion.
+                            keys[i] = unsafe { T::load(k.as_ptr().add(at)) };
+                        }
                         for r in 0..R {
                             // SAFETY: d < dim, the length of each.
                             let q = splat(unsafe { *q[r].get_unchecked(d) });
@@ -132,10 +134,12 @@ macro_rules! kernels {
                         }
                     }
                     for (p, position) in positions.clone().enumerate() {
-                        // SAFETY: sixteen elements of the position's values, by the assertion.
-                        let values: [$Lanes; AT_ONCE] = std::array::from_fn(|i| unsafe {
-                            T::load(v.as_ptr().add(position * dim + first + 16 * i))
-                        });
+                        let mut values = [zero(); AT_ONCE];
+                        for i in 0..AT_ONCE {
+                            let at = position * dim + first + 16 * i;
+                            // SAFETY: sixteen elements of the position's values, by the assertion.
+                            values[i] = unsafe { T::load(v.as_ptr().add(at)) };
+                        }
                         for r in 0..R {
                             // SAFETY: p is below BLOCK, by the assertion.
                             let weight = splat(unsafe { *weights[r].get_unchecked(p) });

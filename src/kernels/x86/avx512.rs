@@ -222,17 +222,24 @@ pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], pa
 fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
     let size = GROUP / D::COLUMNS * D::BYTES;
     for first in (0..PANEL_ROWS).step_by(16) {
-        let rows: [&[u8]; 16] = std::array::from_fn(|i| row(first + i));
-        for at in (0..rows[0].len()).step_by(size) {
+        let mut rows = [row(first); 16];
+        for i in 1..16 {
+            rows[i] = row(first + i);
+        }
+        let len = rows[0].len();
+        assert!(rows.iter().all(|row| row.len() == len));
+        for at in (0..len).step_by(size) {
             let column = at / D::BYTES * D::COLUMNS;
-            let group: [&[u8]; 16] = rows.map(|row| &row[at..(at + size).min(row.len())]);
-            let mut scales = [_mm512_setzero_ps(); 16];
-            let mut minima = [_mm512_setzero_ps(); 16];
+            let group_len = size.min(len - at);
+            let mut scales = [_mm512_setzero_si512(); 16];
+            let mut minima = [_mm512_setzero_si512(); 16];
             for i in 0..16 {
-                // SAFETY: the slice's own bytes.
-                (scales[i], minima[i]) = unsafe { D::scales(group[i].as_ptr(), group[i].len()) };
+                // SAFETY: `group_len` bytes lie from `at` on in each row.
+                let found = unsafe { D::scales(rows[i].as_ptr().add(at), group_len) };
+                scales[i] = _mm512_castps_si512(found.0);
+                minima[i] = _mm512_castps_si512(found.1);
             }
-            let scales = transpose(scales.map(|v| _mm512_castps_si512(v)));
+            let scales = transpose(scales);
             if D::SUB == 32 {
                 for i in 0..8 {
                     let place = Place { sub: column / 32 + i, row: first };
@@ -240,24 +247,24 @@ fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut P
                     store(panel.minima_mut(place), scales[8 + i]);
                 }
             } else {
-                let minima = transpose(minima.map(|v| _mm512_castps_si512(v)));
+                let minima = transpose(minima);
                 for i in 0..16 {
                     let place = Place { sub: column / 16 + i, row: first };
                     store(panel.scales_mut(place), scales[i]);
                     store(panel.minima_mut(place), minima[i]);
                 }
             }
-            let steps = group[0].len() / D::BYTES * D::COLUMNS / STEP;
-            for step in 0..steps {
+            for step in 0..group_len / D::BYTES * D::COLUMNS / STEP {
                 let mut levels = [_mm512_setzero_si512(); 16];
                 for i in 0..16 {
-                    // SAFETY: an even number of blocks lies there, `steps` pairs.
-                    levels[i] = unsafe { D::levels(group[i].as_ptr(), step) };
+                    // SAFETY: an even number of blocks lies there, of which this is a pair.
+                    levels[i] = unsafe { D::levels(rows[i].as_ptr().add(at), step) };
                 }
-                for (i, levels) in transpose(levels).into_iter().enumerate() {
+                let levels = transpose(levels);
+                for i in 0..16 {
                     let out = panel.levels_mut((column + STEP * step) / 4 + i, first);
-                    // SAFETY: 64 bytes, by the type.
-                    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), levels) };
+                    // SAFETY: 64 bytes, by the type; the store needs no alignment.
+                    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), levels[i]) };
                 }
             }
         }
@@ -292,8 +299,8 @@ pub unsafe fn multiply<const T: usize, const SUB: usize>(
             let mut integers = [[_mm512_setzero_si512(); 2]; T];
             for four in 0..SUB / 4 {
                 let column = block * BLOCK + half * SUB + four * 4;
-                let levels = [panel.levels(column / 4, 0), panel.levels(column / 4, 16)];
-                let levels = levels.map(|bytes| load(bytes));
+                let levels =
+                    [load(panel.levels(column / 4, 0)), load(panel.levels(column / 4, 16))];
                 for t in 0..T {
                     // SAFETY: within the row, by the assertion above.
                     let four = unsafe {
