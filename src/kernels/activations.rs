@@ -39,10 +39,10 @@ pub struct Row<'a> {
 
 /// One row of [`Activations`], to be written.
 pub struct RowMut<'a> {
-    quants: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums32: &'a mut [f32],
-    sums16: &'a mut [f32],
+    pub quants: &'a mut [i8],
+    pub scales: &'a mut [f32],
+    pub sums32: &'a mut [f32],
+    pub sums16: &'a mut [f32],
 }
 
 impl Activations {
@@ -88,9 +88,6 @@ impl Activations {
 
 /// Quantizes one row: the scale is largest magnitude / 127, values are rounded to nearest even.
 ///
-/// Always inlined, so that it is compiled for the instruction set of its caller.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
     // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum, rounded as the processor does.
     const MAGIC: f32 = 12_582_912.0;

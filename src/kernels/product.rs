@@ -82,7 +82,7 @@ impl Compute {
         out
     }
 
-    fn quantize(&self, x: &[f32], columns: usize) -> Activations {
+    pub(super) fn quantize(&self, x: &[f32], columns: usize) -> Activations {
         let mut levels = Activations::zeros(x.len() / columns, columns);
         let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| match self.isa.level() {
             Level::Scalar => activations::quantize(x, row),

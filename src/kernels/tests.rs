@@ -289,6 +289,21 @@ fn plain_attention(h: &Heads, sinks: Option<&[f32]>, q: &[f32], k: &[f32], v: &[
 }
 
 #[test]
+fn every_isa_quantizes_activations_to_the_same_bits() {
+    let mut x = inputs(3 * 320);
+    x[40..80].fill(0.0);
+    x[300] = 1e30;
+    x[500] = -1e-30;
+    let expected = Compute::new(Isa::SCALAR, 1).quantize(&x, 320);
+    for isa in Isa::available() {
+        let got = Compute::new(isa, 2).quantize(&x, 320);
+        assert_eq!(got.quants, expected.quants, "{isa}");
+        assert_eq!(got.scales, expected.scales, "{isa}");
+        assert_eq!((got.sums16, got.sums32), (expected.sums16.clone(), expected.sums32.clone()));
+    }
+}
+
+#[test]
 fn gate_up_is_the_activation_times_the_other_half() {
     let (gate, up) = (inputs(1000), inputs(1000));
     for isa in Isa::available() {

@@ -4,7 +4,7 @@
 
 #![expect(unsafe_code, reason = "vector loads and stores of arrays whose length the type says")]
 
-use crate::kernels::activations::{self, RowMut};
+use crate::kernels::activations::{BLOCK, RowMut};
 use crate::kernels::float::exp;
 use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
@@ -36,13 +36,48 @@ pub unsafe fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], o
     }
 }
 
-/// Quantizes one row of activations.
+/// [`crate::kernels::activations::quantize`], which defines it, to the bit.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
-    activations::quantize(x, row);
+    let sign = _mm256_set1_ps(-0.0);
+    for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+        let x: &[[f32; 8]] = x.as_chunks().0;
+        let x = [load_f32(&x[0]), load_f32(&x[1]), load_f32(&x[2]), load_f32(&x[3])];
+        let low = _mm256_max_ps(_mm256_andnot_ps(sign, x[0]), _mm256_andnot_ps(sign, x[1]));
+        let high = _mm256_max_ps(_mm256_andnot_ps(sign, x[2]), _mm256_andnot_ps(sign, x[3]));
+        let max = _mm256_max_ps(low, high);
+        let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
+        let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
+        let max = _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
+        let scale = max / 127.0;
+        let inverse = _mm256_set1_ps(if max == 0.0 { 0.0 } else { 127.0 / max });
+        // Rounds to nearest even, as the processor is set.
+        let integers = |x: __m256| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
+        let low = _mm256_packs_epi32(integers(x[0]), integers(x[1]));
+        let high = _mm256_packs_epi32(integers(x[2]), integers(x[3]));
+        let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        let quants = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+        let out: &mut [i8; BLOCK] = row.quants[BLOCK * block..].first_chunk_mut().expect("as long");
+        // SAFETY: 32 bytes, by the type; the store needs no alignment.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), quants) };
+        // Sums of eight bytes made unsigned by 128.
+        let unsigned = _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
+        let eights = _mm256_sad_epu8(unsigned, _mm256_setzero_si256());
+        let low = _mm256_castsi256_si128(eights);
+        let high = _mm256_extracti128_si256::<1>(eights);
+        let sum = |v: __m128i| {
+            let sum = _mm_add_epi64(v, _mm_unpackhi_epi64(v, v));
+            _mm_cvtsi128_si32(sum) - 128 * 16
+        };
+        let sums = [sum(low), sum(high)];
+        row.scales[block] = scale;
+        row.sums32[block] = scale * (sums[0] + sums[1]) as f32;
+        row.sums16[2 * block] = scale * sums[0] as f32;
+        row.sums16[2 * block + 1] = scale * sums[1] as f32;
+    }
 }
 
 /// Dot products of a stored row of f32 with `M` rows of activations.
