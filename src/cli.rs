@@ -232,6 +232,9 @@ pub struct BenchFlags {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Measure the machine instead: bytes read and multiply-adds each second, at most
+    #[arg(long)]
+    pub limits: bool,
     /// Instruction set of the kernels
     #[arg(long, hide = true, value_name = "NAME")]
     pub isa: Option<String>,

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
 use tealight::engine::{Bare, Engine, LoadOptions};
-use tealight::kernels::{Isa, keep_freed_memory};
+use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
 use tealight::server::{self, Model, Page, State};
 use tealight::source::{self, NO_WEIGHTS, Program};
@@ -276,7 +276,6 @@ fn has_display() -> bool {
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_bench(arguments)?;
-    let shards = named_weights(flags.model.as_deref())?;
     let mut named = Vec::new();
     if let Some(threads) = flags.threads {
         named.extend(["--threads".into(), threads.to_string().into()]);
@@ -285,6 +284,10 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
         named.extend(["--isa".into(), isa.into()]);
     }
     let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: cli::parse(&named)? }])?;
+    if flags.limits {
+        return print(&terminal::limits(&Compute::new(config.isa, config.threads), flags.json));
+    }
+    let shards = named_weights(flags.model.as_deref())?;
     let context = flags.depth + flags.prompt.max(flags.generate) + 8;
     let engine = Engine::load(shards, &LoadOptions { context, ..load_options(&config) })?;
     if !flags.json && std::io::stderr().is_terminal() {

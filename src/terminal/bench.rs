@@ -2,6 +2,7 @@
 
 use crate::cli::BenchFlags;
 use crate::engine::{Engine, Session};
+use crate::kernels::{Compute, Limits};
 use anyhow::Context as _;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -31,8 +32,16 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
     if flags.json {
         let report = json!({
             "model": engine.info.name,
-            "prompt": { "tokens": flags.prompt, "tokens_per_second": prompts },
-            "generation": { "tokens": flags.generate, "tokens_per_second": generations },
+            "prompt": {
+                "tokens": flags.prompt,
+                "ids": ids(engine, flags.prompt, PROMPT),
+                "tokens_per_second": prompts,
+            },
+            "generation": {
+                "tokens": flags.generate,
+                "ids": ids(engine, flags.generate, GENERATION),
+                "tokens_per_second": generations,
+            },
         });
         return Ok(format!("{report}\n"));
     }
@@ -52,6 +61,39 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
     Ok(out)
 }
 
+/// What tokens are for; each gets others.
+const FIRST: u32 = 0;
+const DEPTH: u32 = 1;
+const PROMPT: u32 = 2;
+const GENERATION: u32 = 3;
+
+/// Ordinary words of any vocabulary, no token twice in a row.
+fn ids(engine: &Engine, n: usize, purpose: u32) -> Vec<u32> {
+    let words = u32::try_from(engine.tokenizer.len()).unwrap_or(1);
+    (0..n as u32)
+        .map(|i| (i.wrapping_mul(7919).wrapping_add(purpose) % 1000 + 300) % words)
+        .collect()
+}
+
+/// What the machine can do at most, for comparison.
+#[must_use]
+pub fn limits(compute: &Compute, as_json: bool) -> String {
+    let Limits { read_bytes, multiply_adds } = compute.limits();
+    let (isa, threads) = (compute.isa, compute.pool.threads());
+    if as_json {
+        let report = json!({
+            "isa": isa.name(), "threads": threads,
+            "read_bytes_per_second": read_bytes, "multiply_adds_per_second": multiply_adds,
+        });
+        return format!("{report}\n");
+    }
+    format!(
+        "{isa}, {threads} threads: {:.1} GB/s read, {:.0} thousand million multiply-adds/s\n",
+        read_bytes / 1e9,
+        multiply_adds / 1e9
+    )
+}
+
 /// Speeds of one prompt and one generation, each after `depth` tokens; `None` for what has no tokens.
 fn one(
     session: &mut Session,
@@ -61,19 +103,12 @@ fn one(
     generate: usize,
 ) -> anyhow::Result<(Option<f64>, Option<f64>)> {
     let always = || true;
-    let ids = |n: usize, shift: u32| -> Vec<u32> {
-        // Ordinary words of any vocabulary, no token twice in a row.
-        let words = u32::try_from(engine.tokenizer.len()).unwrap_or(1);
-        (0..n as u32)
-            .map(|i| (i.wrapping_mul(7919).wrapping_add(shift) % 1000 + 300) % words)
-            .collect()
-    };
     let begin = |session: &mut Session| -> anyhow::Result<()> {
         // A first token of its own makes everything after it new.
-        session.prefill(&ids(1, 0), &always, &mut |_| {})?;
+        session.prefill(&ids(engine, 1, FIRST), &always, &mut |_| {})?;
         if depth > 0 {
-            let mut all = ids(1, 0);
-            all.extend(ids(depth, 1));
+            let mut all = ids(engine, 1, FIRST);
+            all.extend(ids(engine, depth, DEPTH));
             session.prefill(&all, &always, &mut |_| {})?;
         }
         Ok(())
@@ -82,7 +117,7 @@ fn one(
     if prompt > 0 {
         begin(session)?;
         let mut all = session.tokens().to_vec();
-        all.extend(ids(prompt, 2));
+        all.extend(ids(engine, prompt, PROMPT));
         let start = Instant::now();
         session.prefill(&all, &always, &mut |_| {}).context("measuring the prompt")?;
         speeds.0 = Some(prompt as f64 / start.elapsed().as_secs_f64());
@@ -90,7 +125,7 @@ fn one(
     if generate > 0 {
         begin(session)?;
         let start = Instant::now();
-        for id in ids(generate, 3) {
+        for id in ids(engine, generate, GENERATION) {
             session.advance(id, &always).context("measuring the generation")?;
         }
         speeds.1 = Some(generate as f64 / start.elapsed().as_secs_f64());

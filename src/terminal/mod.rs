@@ -12,7 +12,7 @@ mod perplexity;
 mod tokenize;
 mod verify;
 
-pub use bench::bench;
+pub use bench::{bench, limits};
 pub use chat::chat;
 pub use complete::complete;
 pub use info::info;

@@ -185,6 +185,23 @@ macro_rules! kernels {
                 sums
             }
 
+            /// See [`crate::kernels::Limits`].
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            #[target_feature(enable = $features)]
+            pub unsafe fn multiply_registers(rounds: usize) -> usize {
+                let x = std::hint::black_box(_mm256_set1_epi8(1));
+                let mut sums = [_mm256_setzero_si256(); 12];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = dot4(*sum, x, x);
+                    }
+                }
+                std::hint::black_box(sums);
+                rounds * sums.len() * 32
+            }
+
             /// Adds four products of levels and signed bytes to each lane. `SIGNED`: levels reach above
             /// 127; they are taken 128 lower, which is what their minima say, so those are left out.
             #[target_feature(enable = $features)]

@@ -346,6 +346,23 @@ pub unsafe fn multiply<const T: usize, const SUB: usize>(
     }
 }
 
+/// See [`crate::kernels::Limits`].
+///
+/// # Safety
+/// The processor has the instruction set of this module.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub unsafe fn multiply_registers(rounds: usize) -> usize {
+    let x = std::hint::black_box(_mm512_set1_epi8(1));
+    let mut sums = [_mm512_setzero_si512(); 16];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            *sum = _mm512_dpbusd_epi32(*sum, x, x);
+        }
+    }
+    std::hint::black_box(sums);
+    rounds * sums.len() * STEP
+}
+
 /// 16 × 16 words of 32 bits, rows to columns.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]

@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""Compares our speed with llama.cpp's on this machine, and writes the table of docs/performance.md.
+
+Enters: models, threads, rounds. Leaves: a table with medians, their spread, ratios, and how far each side is from what
+the machine can do. Both compute the same token ids; in each round one runs after the other, so that a machine that gets
+slower or faster in between does so for both. llama.cpp is built for this machine by llama-cpp-python.
+
+    make bench                      the table
+    make bench ARGS="smollm2 -r 3 -t 1 --depth 4096"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / "target/release/tealight"
+PAGE = ROOT / "docs/performance.md"
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+MODELS = {
+    "smollm2": "smollm2-135m-instruct-q4_1.gguf",
+    "gemma3": "gemma-3-270m-q4_k_m.gguf",
+    "qwen2.5-0.5b": "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    "qwen2.5-1.5b": "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+}
+
+
+def private_bytes(pid: int | str) -> int:
+    """Anonymous memory of a process: what it does not share with the file of the weights."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("RssAnon"))
+
+
+def ours(model: Path, args) -> dict:
+    command = [PROGRAM, "bench", "-m", model, "--json", "-r", "1"]
+    command += ["-t", args.threads, "-p", args.prompt, "-n", args.generate, "-d", args.depth]
+    command += ["--isa", args.isa] if args.isa else []
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, private_bytes(process.pid))
+        time.sleep(0.05)
+    if process.returncode:
+        sys.exit(f"error: {PROGRAM.name} bench ended with {process.returncode}")
+    return json.loads(process.stdout.read()) | {"private": peak}
+
+
+class Reference:
+    """llama.cpp in a process of its own, which sleeps while we run."""
+
+    def __init__(self, model: Path, args) -> None:
+        command = [sys.executable, __file__, "--reference", model, "-t", args.threads, "--depth", args.depth]
+        command += ["-p", args.prompt, "-n", args.generate]
+        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, prompt: list[int], generation: list[int]) -> tuple[float, float, int]:
+        print(json.dumps([prompt, generation]), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("error: the reference ended")
+        return tuple(json.loads(line))
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def reference(model: str, args) -> None:
+    """The other side of `Reference`: lines of token ids to lines of tokens per second."""
+    import ctypes
+
+    import llama_cpp as ll
+
+    ll.llama_backend_init()
+    quiet = ll.llama_log_callback(lambda *_: None)
+    ll.llama_log_set(quiet, ctypes.c_void_p(0))
+    parameters = ll.llama_model_default_params()
+    loaded = ll.llama_model_load_from_file(model.encode(), parameters)
+    context = ll.llama_context_default_params()
+    context.n_ctx = args.depth + args.prompt + args.generate + 64
+    context.n_batch = context.n_ubatch = 512
+    context.n_threads = context.n_threads_batch = args.threads
+    state = ll.llama_init_from_model(loaded, context)
+    memory = ll.llama_get_memory(state)
+    batch = ll.llama_batch_init(512, 0, 1)
+
+    def decode(ids: list[int], at: int) -> None:
+        for first in range(0, len(ids), 512):
+            part = ids[first : first + 512]
+            batch.n_tokens = len(part)
+            for i, token in enumerate(part):
+                batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, at + first + i, 1, 0
+                batch.logits[i] = first + i == len(ids) - 1
+            if ll.llama_decode(state, batch):
+                sys.exit("error: llama_decode failed")
+        ll.llama_synchronize(state)
+        ll.llama_get_logits_ith(state, -1)
+
+    def begin() -> None:
+        ll.llama_memory_clear(memory, True)
+        decode([300] + [(i * 7919 + 1) % 1000 + 300 for i in range(args.depth)], 0)
+
+    for line in sys.stdin:
+        prompt, generation = json.loads(line)
+        speeds = []
+        begin()
+        if not prompt:
+            speeds.append(0)
+        else:
+            start = time.perf_counter()
+            decode(prompt, args.depth + 1)
+            speeds.append(len(prompt) / (time.perf_counter() - start))
+        begin()
+        start = time.perf_counter()
+        for i, token in enumerate(generation):
+            decode([token], args.depth + 1 + i)
+        speeds.append(len(generation) / (time.perf_counter() - start) if generation else 0)
+        print(json.dumps([*speeds, private_bytes("self")]), flush=True)
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
+
+
+def multiply_adds(model: Path) -> int:
+    """Of one token of a prompt: the elements of all matrices but the table of words."""
+    from gguf import GGUFReader
+
+    tensors = [t for t in GGUFReader(model).tensors if len(t.shape) > 1]
+    return sum(int(t.n_elements) for t in tensors if t.name not in ("token_embd.weight", "output.weight"))
+
+
+def measure(args) -> list[str]:
+    limits = json.loads(subprocess.check_output(
+        list(map(str, [PROGRAM, "bench", "--limits", "--json", "-t", args.threads, *(["--isa", args.isa] if args.isa else [])]))))
+    depth = f", after {args.depth} tokens" if args.depth else ""
+    lines = [
+        f"{platform.machine()}, {args.threads} threads, {limits['isa']}; at most {limits['read_bytes_per_second'] / 1e9:.0f} GB/s read and"
+        f" {limits['multiply_adds_per_second'] / 1e9:.0f} thousand million multiply-adds/s. {args.prompt} tokens of prompt,"
+        f" {args.generate} generated{depth}; tokens/s, median of {args.rounds} alternating rounds (least–most).",
+        "",
+        "| model | phase | tealight | llama.cpp | ratio | tealight, of the limit | llama.cpp, of the limit |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    memory = []
+    for name in args.models or MODELS:
+        model = ROOT / "models" / MODELS[name]
+        if not model.is_file():
+            print(f"{name}: not there; python3 tools/models.py get {name}", file=sys.stderr)
+            continue
+        other = Reference(model, args)
+        mine, theirs, private = [], [], (0, 0)
+        for number in range(args.rounds + 1):
+            own = ours(model, args)
+            prompt, generation = own["prompt"]["ids"], own["generation"]["ids"]
+            result = other.run(prompt, generation)
+            if number == 0:
+                continue  # both read the file for the first time
+            mine.append([(own[phase]["tokens_per_second"] or [0])[0] for phase in ("prompt", "generation")])
+            theirs.append(result[:2])
+            private = (max(private[0], own["private"]), max(private[1], result[2]))
+            print(f"{name} {number}: {mine[-1][0]:.0f} {theirs[-1][0]:.0f}   {mine[-1][1]:.1f} {theirs[-1][1]:.1f}", file=sys.stderr)
+        other.close()
+        bounds = limits["multiply_adds_per_second"] / multiply_adds(model), limits["read_bytes_per_second"] / model.stat().st_size
+        for i, (phase, bound) in enumerate(zip(("prompt", "generation"), bounds)):
+            a, b = [m[i] for m in mine], [t[i] for t in theirs]
+            if not any(a):
+                continue
+            x, y = statistics.median(a), statistics.median(b)
+            lines.append(f"| {name} | {phase} | {spread(a)} | {spread(b)} | **{x / y:.2f}** | {x / bound:.0%} | {y / bound:.0%} |")
+        memory.append(f"{name} {private[0] / 2**20:.0f} against {private[1] / 2**20:.0f} MiB")
+    return [*lines, "", "Private memory at most: " + "; ".join(memory) + "."]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", choices=[*MODELS, []], help="default: all that are there")
+    parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("-p", "--prompt", type=int, default=512)
+    parser.add_argument("-n", "--generate", type=int, default=64)
+    parser.add_argument("-r", "--rounds", type=int, default=5)
+    parser.add_argument("-d", "--depth", type=int, default=0)
+    parser.add_argument("--isa", help="an instruction set of ours, to compare with a reference built without more")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
+    parser.add_argument("--reference", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.reference:
+        return reference(args.reference, args)
+    table = "\n".join(measure(args))
+    print(table)
+    if args.write:
+        page = PAGE.read_text()
+        before, rest = page.split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
