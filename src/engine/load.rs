@@ -145,15 +145,7 @@ impl Engine {
         let (source, stand_in) = template;
         let template = ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text())?;
         let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
-        let shape = CacheShape {
-            layers: spec.layers.len(),
-            kv_heads: spec.n_kv_heads,
-            key_dim: spec.key_dim,
-            value_dim: spec.value_dim,
-            key_type: options.key_type,
-            value_type: options.value_type,
-            max: context,
-        };
+        let shape = CacheShape::new(&spec, options.key_type, options.value_type, context);
         let info = ModelInfo {
             name: file.text("general.name").unwrap_or("model").to_owned(),
             architecture: spec.architecture.clone(),

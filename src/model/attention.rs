@@ -6,7 +6,7 @@ use super::linear::Linear;
 use super::norm::Norm;
 use super::ops;
 use super::rope::Rotation;
-use super::spec::{QkNorm, Spec, Temperature};
+use super::spec::{KvHeads, QkNorm, Spec, Temperature};
 use super::weights::{Weights, WeightsError};
 use crate::kernels::{Compute, Heads};
 use candle_core::{Result, Tensor};
@@ -26,13 +26,21 @@ enum Inputs {
     Latent(Latent),
 }
 
-/// A projection each, and the norms of queries and keys.
+/// A projection each, and norms.
 struct Direct {
+    heads: KvHeads,
     q: Linear,
-    k: Linear,
-    v: Linear,
     q_norm: Option<Norm>,
+    /// None where those of another layer are used.
+    kv: Option<KeysValues>,
+}
+
+struct KeysValues {
+    k: Linear,
     k_norm: Option<Norm>,
+    /// Without one, values are the keys as projected.
+    v: Option<Linear>,
+    v_norm: Option<Norm>,
 }
 
 impl Attention {
@@ -47,7 +55,7 @@ impl Attention {
     ) -> std::result::Result<Self, WeightsError> {
         let (inputs, value_dim) = match s.latent {
             Some(latent) => (Inputs::Latent(Latent::load(s, latent, w, index)?), latent.value_dim),
-            None => (Inputs::Direct(Direct::load(s, w, index)?), s.value_dim),
+            None => (Inputs::Direct(Direct::load(s, w, index)?), s.layers[index].heads.value_dim),
         };
         let sinks = format!("blk.{index}.attn_sinks.weight");
         let sinks = w.has(&sinks).then(|| w.floats(&sinks, s.n_heads)).transpose()?;
@@ -73,20 +81,26 @@ impl Attention {
         rotation: Option<&Rotation>,
     ) -> Result<Tensor> {
         let layer = s.layers[self.index];
-        let (q, k, v) = match &self.inputs {
+        let (q, kv) = match &self.inputs {
             Inputs::Direct(direct) => direct.project(s, compute, x, rotation)?,
-            Inputs::Latent(latent) => latent.project(s, compute, x, rotation)?,
+            Inputs::Latent(latent) => {
+                let (q, k, v) = latent.project(s, compute, x, rotation)?;
+                (q, Some((k, v)))
+            }
         };
         let q = match layer.temperature {
             Some(temperature) => warmed(&q, temperature, cache.len())?,
             None => q,
         };
-        let (k, v) = cache.append(self.index, &k, &v)?;
+        let (k, v) = match &kv {
+            Some((k, v)) => cache.append(self.index, k, v)?,
+            None => cache.get(layer.shares.unwrap_or(self.index))?,
+        };
         let shape = Heads {
             heads: s.n_heads,
-            kv_heads: s.n_kv_heads,
-            key_dim: s.key_dim,
-            value_dim: s.value_dim,
+            kv_heads: layer.heads.count,
+            key_dim: layer.heads.key_dim,
+            value_dim: layer.heads.value_dim,
             capacity: cache.capacity(),
             past: cache.len(),
             window: layer.window,
@@ -106,45 +120,60 @@ impl Direct {
     /// Queries, keys and values may lie in one tensor.
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
-        let (d, q_rows, k_rows) = (s.d_model, s.n_heads * s.key_dim, s.n_kv_heads * s.key_dim);
-        let v_rows = s.n_kv_heads * s.value_dim;
-        let fused = name("attn_qkv");
-        let [q, k, v] = if w.has(&format!("{fused}.weight")) {
-            w.linear_parts(&fused, [q_rows, k_rows, v_rows], d)?
-        } else {
-            [
-                w.linear(&name("attn_q"), q_rows, d)?,
-                w.linear(&name("attn_k"), k_rows, d)?,
-                w.linear(&name("attn_v"), v_rows, d)?,
-            ]
-        };
+        let heads = s.layers[index].heads;
+        let (d, q_rows) = (s.d_model, s.n_heads * heads.key_dim);
+        let (k_rows, v_rows) = (heads.count * heads.key_dim, heads.count * heads.value_dim);
         let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, s.n_heads))?;
-        let k_norm = head_norm(s, w, &name("attn_k_norm"), (index, s.n_kv_heads))?;
-        Ok(Self { q, k, v, q_norm, k_norm })
+        if s.layers[index].shares.is_some() {
+            let q = w.linear(&name("attn_q"), q_rows, d)?;
+            return Ok(Self { heads, q, q_norm, kv: None });
+        }
+        let fused = name("attn_qkv");
+        let (q, k, v) = if w.has(&format!("{fused}.weight")) {
+            let [q, k, v] = w.linear_parts(&fused, [q_rows, k_rows, v_rows], d)?;
+            (q, k, Some(v))
+        } else {
+            let keys_only = s.normed_values && !w.has(&name("attn_v.weight"));
+            let v = if keys_only { None } else { Some(w.linear(&name("attn_v"), v_rows, d)?) };
+            (w.linear(&name("attn_q"), q_rows, d)?, w.linear(&name("attn_k"), k_rows, d)?, v)
+        };
+        let k_norm = head_norm(s, w, &name("attn_k_norm"), (index, heads.count))?;
+        let v_norm = s.normed_values.then(|| Norm::bare(s, w, heads.value_dim)).transpose()?;
+        Ok(Self { heads, q, q_norm, kv: Some(KeysValues { k, k_norm, v, v_norm }) })
     }
 
-    /// Queries, keys and values of `x`, (n, heads, dim) each.
+    /// Queries of `x`, and keys and values if it has its own, (n, heads, dim) each.
     fn project(
         &self,
         s: &Spec,
         compute: &Arc<Compute>,
         x: &Tensor,
         rotation: Option<&Rotation>,
-    ) -> Result<(Tensor, Tensor, Tensor)> {
+    ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+        let KvHeads { count, key_dim, value_dim } = self.heads;
         let n = x.dim(0)?;
-        let [q, k, v] = Linear::forward_all([&self.q, &self.k, &self.v], x)?;
-        let q = q.reshape((n, s.n_heads, s.key_dim))?;
-        let k = k.reshape((n, s.n_kv_heads, s.key_dim))?;
-        let v = v.reshape((n, s.n_kv_heads, s.value_dim))?;
         let turned = |x: Tensor, norm: Option<&Norm>| {
             let x = if s.qk_norm == QkNorm::BeforeRope { normed(compute, norm, x)? } else { x };
             let x = match rotation {
-                Some(rotation) => ops::rotate(compute, &x, rotation, s.rope)?,
+                Some(rotation) => ops::rotate(compute, &x, rotation, s.rope.pairs)?,
                 None => x,
             };
             if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(compute, norm, x) }
         };
-        Ok((turned(q, self.q_norm.as_ref())?, turned(k, self.k_norm.as_ref())?, v))
+        let queries = |q: Tensor| turned(q.reshape((n, s.n_heads, key_dim))?, self.q_norm.as_ref());
+        let Some(KeysValues { k, k_norm, v, v_norm }) = &self.kv else {
+            return Ok((queries(self.q.forward(x)?)?, None));
+        };
+        let (q, k, v) = if let Some(v) = v {
+            let [q, k, v] = Linear::forward_all([&self.q, k, v], x)?;
+            (q, k, v)
+        } else {
+            let [q, k] = Linear::forward_all([&self.q, k], x)?;
+            (q, k.clone(), k)
+        };
+        let k = turned(k.reshape((n, count, key_dim))?, k_norm.as_ref())?;
+        let v = normed(compute, v_norm.as_ref(), v.reshape((n, count, value_dim))?)?;
+        Ok((queries(q)?, Some((k, v))))
     }
 }
 
@@ -178,13 +207,14 @@ fn head_norm(
     name: &str,
     (index, heads): (usize, usize),
 ) -> std::result::Result<Option<Norm>, WeightsError> {
+    let key_dim = s.layers[index].heads.key_dim;
     if s.qk_norm == QkNorm::Bare {
-        return s.layers[index].rope.map(|_| Norm::bare(s, w, s.key_dim)).transpose();
+        return s.layers[index].rope.map(|_| Norm::bare(s, w, key_dim)).transpose();
     }
     let weight = format!("{name}.weight");
     if w.rank(&weight) == 2 {
-        return Norm::load_by_head(s, w, name, heads, s.key_dim).map(Some);
+        return Norm::load_by_head(s, w, name, heads, key_dim).map(Some);
     }
-    let together = w.elements(&weight) == Some(heads * s.key_dim);
-    Norm::load_if(s, w, name, if together { heads * s.key_dim } else { s.key_dim })
+    let together = w.elements(&weight) == Some(heads * key_dim);
+    Norm::load_if(s, w, name, if together { heads * key_dim } else { key_dim })
 }

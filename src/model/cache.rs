@@ -3,6 +3,7 @@
 //! Grows in steps up to its limit, so that a large context costs memory only when it is used. On the CPU
 //! the keys of 16 positions lie together element by element, as its attention wants them.
 
+use super::spec::{KvHeads, LayerSpec, Spec};
 use crate::kernels::{CACHE_BLOCK, KEYS};
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, bail};
 use half::slice::HalfFloatSliceExt as _;
@@ -13,7 +14,7 @@ const CAPACITY_FIRST: usize = 256;
 
 /// The KV cache of one timeline.
 pub struct KvCache {
-    layers: Vec<Layer>,
+    layers: Vec<Option<Layer>>,
     shape: CacheShape,
     capacity: usize,
     len: usize,
@@ -22,14 +23,8 @@ pub struct KvCache {
 /// What a cache holds for each position.
 #[derive(Debug, Clone)]
 pub struct CacheShape {
-    /// Layers.
-    pub layers: usize,
-    /// Key and value heads.
-    pub kv_heads: usize,
-    /// Elements of a key head.
-    pub key_dim: usize,
-    /// Elements of a value head.
-    pub value_dim: usize,
+    /// The heads of each layer, `None` where a layer uses those of another.
+    pub layers: Vec<Option<KvHeads>>,
     /// Element type of the keys.
     pub key_type: DType,
     /// Element type of the values.
@@ -39,12 +34,22 @@ pub struct CacheShape {
 }
 
 impl CacheShape {
+    /// The cache of a model for at most `max` positions.
+    #[must_use]
+    pub fn new(spec: &Spec, key_type: DType, value_type: DType, max: usize) -> Self {
+        let own = |layer: &LayerSpec| layer.shares.is_none().then_some(layer.heads);
+        Self { layers: spec.layers.iter().map(own).collect(), key_type, value_type, max }
+    }
+
     /// Bytes that one position takes in all layers.
     #[must_use]
     pub fn bytes_per_position(&self) -> usize {
-        let key = self.key_dim * self.key_type.size_in_bytes();
-        let value = self.value_dim * self.value_type.size_in_bytes();
-        self.layers * self.kv_heads * (key + value)
+        let bytes = |heads: &KvHeads| {
+            let key = heads.key_dim * self.key_type.size_in_bytes();
+            let value = heads.value_dim * self.value_type.size_in_bytes();
+            heads.count * (key + value)
+        };
+        self.layers.iter().flatten().map(bytes).sum()
     }
 }
 
@@ -62,8 +67,10 @@ impl KvCache {
     /// When the device has no room.
     pub fn new(shape: CacheShape, device: &Device) -> Result<Self> {
         let capacity = CAPACITY_FIRST.min(shape.max).next_multiple_of(CACHE_BLOCK);
-        let layers = (0..shape.layers)
-            .map(|_| Layer::new(&shape, capacity, device))
+        let layers = shape
+            .layers
+            .iter()
+            .map(|heads| heads.map(|heads| Layer::new(&shape, heads, capacity, device)).transpose())
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { layers, shape, capacity, len: 0 })
     }
@@ -111,8 +118,9 @@ impl KvCache {
         }
         let capacity = needed.max(self.capacity * 2).min(self.shape.max);
         let capacity = capacity.next_multiple_of(CACHE_BLOCK);
-        for layer in &mut self.layers {
-            let larger = Layer::new(&self.shape, capacity, layer.k.device())?;
+        for (layer, heads) in self.layers.iter_mut().zip(&self.shape.layers) {
+            let (Some(layer), Some(heads)) = (layer, *heads) else { continue };
+            let larger = Layer::new(&self.shape, heads, capacity, layer.k.device())?;
             if self.len > 0 {
                 let keys = if layer.k.rank() == 4 { self.len.div_ceil(KEYS) } else { self.len };
                 larger.k.slice_set(&layer.k.narrow(1, 0, keys)?.contiguous()?, 1, 0)?;
@@ -130,9 +138,7 @@ impl KvCache {
     /// # Errors
     /// When no room was reserved.
     pub fn append(&self, layer: usize, k: &Tensor, v: &Tensor) -> Result<(&Tensor, &Tensor)> {
-        let Some(layer) = self.layers.get(layer) else {
-            bail!("layer {layer} of {}", self.layers.len())
-        };
+        let layer = self.own(layer)?;
         if layer.k.device().is_cpu() {
             layer.k.inplace_op2(k, &Append { at: self.len, keys: true })?;
             layer.v.inplace_op2(v, &Append { at: self.len, keys: false })?;
@@ -142,6 +148,22 @@ impl KvCache {
         layer.k.slice_set(&rows(k, self.shape.key_type)?, 1, self.len)?;
         layer.v.slice_set(&rows(v, self.shape.value_type)?, 1, self.len)?;
         Ok((&layer.k, &layer.v))
+    }
+
+    /// The keys and values of a layer, with the positions that were appended to it last.
+    ///
+    /// # Errors
+    /// When it has none of its own.
+    pub fn get(&self, layer: usize) -> Result<(&Tensor, &Tensor)> {
+        let layer = self.own(layer)?;
+        Ok((&layer.k, &layer.v))
+    }
+
+    fn own(&self, layer: usize) -> Result<&Layer> {
+        match self.layers.get(layer) {
+            Some(Some(layer)) => Ok(layer),
+            _ => bail!("layer {layer} of {} has no cache", self.layers.len()),
+        }
     }
 
     /// Counts `n` positions that were appended to every layer.
@@ -238,22 +260,22 @@ impl Stored for bf16 {
 }
 
 impl Layer {
-    fn new(shape: &CacheShape, capacity: usize, device: &Device) -> Result<Self> {
+    fn new(shape: &CacheShape, heads: KvHeads, capacity: usize, device: &Device) -> Result<Self> {
         let room = |dim: usize, dtype: DType| {
             // Asking first: a failed allocation inside the tensor would end the process.
-            let bytes = shape.kv_heads * capacity * dim * dtype.size_in_bytes();
+            let bytes = heads.count * capacity * dim * dtype.size_in_bytes();
             let mut probe: Vec<u8> = Vec::new();
             if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {
                 bail!("no memory for a context of {capacity} positions; use a smaller --ctx-size")
             }
             drop(probe);
-            Tensor::zeros((shape.kv_heads, capacity, dim), dtype, device)
+            Tensor::zeros((heads.count, capacity, dim), dtype, device)
         };
-        let k = room(shape.key_dim, shape.key_type)?;
-        let interleaved = (shape.kv_heads, capacity / KEYS, shape.key_dim, KEYS);
+        let k = room(heads.key_dim, shape.key_type)?;
+        let interleaved = (heads.count, capacity / KEYS, heads.key_dim, KEYS);
         Ok(Self {
             k: if device.is_cpu() { k.reshape(interleaved)? } else { k },
-            v: room(shape.value_dim, shape.value_type)?,
+            v: room(heads.value_dim, shape.value_type)?,
         })
     }
 }

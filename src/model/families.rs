@@ -3,9 +3,12 @@
 //! The only file that names architectures. A new family is one short function here, a test vector and
 //! a row of the README.
 
+use super::checks::{FamilyError, check};
 use super::file::{FileError, ModelFile};
-use super::metadata::{FamilyError, Reader, check, yarn_magnitude};
-use super::spec::{Experts, Frequencies, Gating, LatentSpec, Pairs, QkNorm, Spec, Temperature};
+use super::metadata::{Reader, yarn_magnitude};
+use super::spec::{
+    Experts, Frequencies, Gating, KvHeads, LatentSpec, LayerSpec, Pairs, QkNorm, Spec, Temperature,
+};
 use crate::kernels::{Act, Weigh, Window};
 
 /// Where the inner width of experts stands: under a key of its own, or as that of all layers.
@@ -153,7 +156,7 @@ fn olmo2(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 4;
     let mut spec = neox(r)?;
     r.windows(&mut spec, 0, PATTERN)?;
-    unstretched_in_windows(&mut spec, r.frequencies()?.base);
+    windowed(&mut spec).for_each(|layer| layer.rope = layer.rope.map(Frequencies::unstretched));
     Ok(spec)
 }
 
@@ -163,9 +166,10 @@ fn hunyuan(r: &Reader<'_>) -> Result<Spec, FileError> {
     spec.qk_norm = QkNorm::AfterRope;
     let alpha = r.float_or("rope.scaling.alpha", 0.0)?;
     if alpha > 0.0 {
-        let dims = spec.key_dim as f32;
-        for rope in spec.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
-            rope.base *= alpha.powf(dims / (dims - 2.0));
+        for layer in &mut spec.layers {
+            let dims = layer.heads.key_dim as f32;
+            let grown = |rope: Frequencies| rope.base * alpha.powf(dims / (dims - 2.0));
+            layer.rope = layer.rope.map(|rope| Frequencies { base: grown(rope), ..rope });
         }
     }
     Ok(spec)
@@ -215,18 +219,22 @@ fn deepseek2(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
     let flash = FLASH.0.contains(&spec.layers.len()) && spec.n_vocab == FLASH.1;
     spec.experts = r.experts_as_told(if flash { Gating::Sigmoid } else { Gating::Softmax })?;
+    let Some(LayerSpec { heads, rope: Some(rope), .. }) = spec.layers.first().copied() else {
+        return Ok(spec);
+    };
     let latent = LatentSpec {
         rank: r.number("attention.kv_lora_rank")?,
-        key_dim: r.number_or("attention.key_length_mla", spec.key_dim)?,
-        value_dim: r.number_or("attention.value_length_mla", spec.value_dim)?,
+        key_dim: r.number_or("attention.key_length_mla", heads.key_dim)?,
+        turned: rope.dims,
+        value_dim: r.number_or("attention.value_length_mla", heads.value_dim)?,
     };
     // The two lengths are in the files whose cache holds the latent vector itself.
-    if r.has("attention.key_length_mla") {
-        (spec.n_kv_heads, spec.value_dim) = (1, latent.rank);
-        spec.key_dim = latent.rank + spec.rope.dims;
+    let cached = if r.has("attention.key_length_mla") {
+        KvHeads { count: 1, key_dim: latent.rank + latent.turned, value_dim: latent.rank }
     } else {
-        spec.n_kv_heads = spec.n_heads;
-    }
+        KvHeads { count: spec.n_heads, ..heads }
+    };
+    spec.layers.iter_mut().for_each(|layer| layer.heads = cached);
     spec.latent = Some(latent);
     spec.attention_scale = 1.0 / (latent.key_dim as f32).sqrt();
     stretch_scores(r, &mut spec)?;
@@ -379,8 +387,8 @@ fn gemma2(r: &Reader<'_>) -> Result<Spec, FileError> {
     /// The 27B model, told by its layers, scales by the width of a head it would have had.
     const LAYERS_27B: usize = 46;
     let mut spec = gemma(r)?;
-    spec.attention_softcap = r.softcap("attn_logit_softcapping")?;
-    spec.logit_softcap = r.softcap("final_logit_softcapping")?;
+    spec.attention_softcap = r.softcap("attn_logit_softcapping", 50.0)?;
+    spec.logit_softcap = r.softcap("final_logit_softcapping", 30.0)?;
     if spec.layers.len() == LAYERS_27B {
         spec.attention_scale = 1.0 / (spec.d_model as f32 / spec.n_heads as f32).sqrt();
     }
@@ -398,17 +406,17 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
     if spec.layers.len() == LAYERS_27B {
         spec.attention_scale = 1.0 / (spec.d_model as f32 / spec.n_heads as f32).sqrt();
     }
-    spec.logit_softcap = r.softcap("final_logit_softcapping")?;
+    spec.logit_softcap = r.softcap("final_logit_softcapping", 0.0)?;
     r.windows(&mut spec, 0, PATTERN)?;
-    unstretched_in_windows(&mut spec, r.float_or("rope.freq_base_swa", LOCAL_BASE)?);
+    let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
+    for layer in windowed(&mut spec) {
+        layer.rope = layer.rope.map(|rope| Frequencies { base, ..rope.unstretched() });
+    }
     Ok(spec)
 }
 
-/// Layers with a window have frequencies of their own, which a longer context does not change.
-fn unstretched_in_windows(spec: &mut Spec, base: f32) {
-    for layer in spec.layers.iter_mut().filter(|layer| layer.window != Window::All) {
-        layer.rope = Some(Frequencies { base, scale: 1.0, yarn: None, magnitude: 1.0 });
-    }
+fn windowed(spec: &mut Spec) -> impl Iterator<Item = &mut LayerSpec> {
+    spec.layers.iter_mut().filter(|layer| layer.window != Window::All)
 }
 
 /// Positions enter only where there is a window.

@@ -48,14 +48,14 @@ impl Ffn {
         index: usize,
     ) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
-        let (d, ffn) = (s.d_model, s.d_ffn);
+        let (d, ffn) = (s.d_model, s.layers[index].d_ffn);
         if let Some(rule) = s.experts.filter(|_| w.has(&name("ffn_gate_inp.weight"))) {
             let bias = name("exp_probs_b.bias");
             let bias = w.has(&bias).then(|| w.floats(&bias, rule.count)).transpose()?;
             let experts = w.experts(&name, rule.count, (d, rule.d_ffn))?;
             return Ok(Self::Moe {
                 router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
-                pool: Arc::new(ExpertPool { experts, rule, bias }),
+                pool: Arc::new(ExpertPool { experts, rule, bias, scales: None }),
                 shared: Self::shared(w, &name, d)?,
             });
         }

@@ -47,7 +47,7 @@ impl Latent {
     ) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let (d, heads, rank) = (s.d_model, s.n_heads, spec.rank);
-        let fixed = spec.key_dim - s.rope.dims;
+        let fixed = spec.key_dim - spec.turned;
         let q_rows = heads * spec.key_dim;
         let (q_down, q) = match w.elements(&name("attn_q_a.weight")) {
             None => (None, w.linear(&name("attn_q"), q_rows, d)?),
@@ -70,14 +70,14 @@ impl Latent {
             spec,
             q_down,
             q,
-            kv: w.linear(&name("attn_kv_a_mqa"), rank + s.rope.dims, d)?,
+            kv: w.linear(&name("attn_kv_a_mqa"), rank + spec.turned, d)?,
             norm: Norm::load(s, w, &name("attn_kv_a_norm"), rank)?,
             form,
         })
     }
 
-    /// Queries (n, n_heads, key_dim), keys (n, n_kv_heads, key_dim) and values (n, n_kv_heads, value_dim)
-    /// of `x`, (n, d_model).
+    /// Queries (n, n_heads, key_dim), keys and values (n, heads of them, key_dim or value_dim) of `x`,
+    /// (n, d_model).
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -89,9 +89,9 @@ impl Latent {
         rotation: Option<&Rotation>,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let (n, heads, rank) = (x.dim(0)?, s.n_heads, self.spec.rank);
-        let (fixed, turned) = (self.spec.key_dim - s.rope.dims, s.rope.dims);
+        let (fixed, turned) = (self.spec.key_dim - self.spec.turned, self.spec.turned);
         let turn = |x: Tensor| match rotation {
-            Some(rotation) => ops::rotate(compute, &x.contiguous()?, rotation, s.rope),
+            Some(rotation) => ops::rotate(compute, &x.contiguous()?, rotation, s.rope.pairs),
             None => Ok(x),
         };
         // kv is (n, rank + turned).

@@ -1,43 +1,15 @@
 //! From a file's metadata to the numbers that nearly all families share.
 //!
-//! Enters: metadata under the architecture's prefix. Leaves: a [`Spec`] for a family to finish, and at
-//! the end a verdict whether its numbers are possible. Knows no architecture by name.
+//! Enters: metadata under the architecture's prefix. Leaves: a [`Spec`] for a family to finish. Knows no
+//! architecture by name.
 
+use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    Experts, Frequencies, Gating, Groups, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec, Yarn,
+    Experts, Frequencies, Gating, Groups, KvHeads, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec,
+    Yarn,
 };
 use crate::kernels::{Act, Weigh, Window};
-
-/// An architecture that is not known, or metadata that makes no sense for it.
-#[derive(Debug, thiserror::Error)]
-pub enum FamilyError {
-    /// No function above knows it.
-    #[error(
-        "architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it"
-    )]
-    Unknown {
-        /// What the file says.
-        found: String,
-        /// What there is.
-        known: String,
-    },
-    /// Numbers that do not fit each other.
-    #[error(
-        "{what}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
-    )]
-    Number {
-        /// Which number.
-        what: &'static str,
-        /// Its value.
-        found: usize,
-        /// What it may be.
-        expected: String,
-    },
-    /// Metadata is missing or malformed.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
 
 /// Metadata under the architecture's own prefix.
 pub(super) struct Reader<'a> {
@@ -62,6 +34,25 @@ impl Reader<'_> {
         self.file.number_or(&self.key(name), default)
     }
 
+    /// A number for each of `n` layers: one for all, or an array.
+    pub fn each(&self, name: &str, n: usize, default: usize) -> Result<Vec<usize>, FileError> {
+        let Some((array, bytes)) = self.file.array(&self.key(name)) else {
+            return Ok(vec![self.number_or(name, default)?; n]);
+        };
+        let whole = |x: f64| (0.0..=f64::from(i32::MAX)).contains(&x) && x.fract() == 0.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as filtered")]
+        let numbers = array.numbers(bytes).filter(|x| whole(*x)).map(|x| x as usize);
+        let numbers: Vec<usize> = numbers.take(n).collect();
+        if numbers.len() < n {
+            return Err(FileError::Metadata {
+                key: self.key(name),
+                found: format!("found an array of {}", array.len),
+                expected: "a number, or a whole one for each layer",
+            });
+        }
+        Ok(numbers)
+    }
+
     pub fn float_or(&self, name: &str, default: f32) -> Result<f32, FileError> {
         self.file.float_or(&self.key(name), default)
     }
@@ -70,13 +61,13 @@ impl Reader<'_> {
         self.file.flag_or(&self.key(name), default)
     }
 
-    pub fn softcap(&self, name: &str) -> Result<Option<f32>, FileError> {
-        Ok(Some(self.float_or(name, 0.0)?).filter(|&cap| cap > 0.0))
+    pub fn softcap(&self, name: &str, default: f32) -> Result<Option<f32>, FileError> {
+        Ok(Some(self.float_or(name, default)?).filter(|&cap| cap > 0.0))
     }
 
     /// The rotary frequencies: their base, and how they are stretched. A factor without a type means
     /// linear scaling; an unknown type is refused, because its answers would be wrong in silence.
-    pub fn frequencies(&self) -> Result<Frequencies, FileError> {
+    fn frequencies(&self, key_dim: usize) -> Result<Frequencies, FileError> {
         let kind = self.file.text(&self.key("rope.scaling.type")).unwrap_or("linear");
         if !matches!(kind, "none" | "linear" | "yarn" | "longrope") {
             return Err(FileError::Metadata {
@@ -89,10 +80,12 @@ impl Reader<'_> {
         let factor = self.float_or("rope.scaling.factor", old)?;
         let factor = if kind == "none" || factor <= 0.0 { 1.0 } else { factor };
         let mut frequencies = Frequencies {
+            dims: self.number_or("rope.dimension_count", key_dim)?,
             base: self.float_or("rope.freq_base", 10_000.0)?,
             scale: 1.0 / factor,
             yarn: None,
             magnitude: self.float_or("rope.scaling.attn_factor", 1.0)?,
+            divided: true,
         };
         let extrapolation = self.float_or("rope.scaling.yarn_ext_factor", 1.0)?;
         if kind == "yarn" && extrapolation > 0.0 {
@@ -203,22 +196,24 @@ impl Reader<'_> {
     pub fn base(&self, pairs: Pairs, act: Act) -> Result<Spec, FileError> {
         let d_model = self.number("embedding_length")?;
         let n_heads = self.number("attention.head_count")?;
-        let n_layers = self.number("block_count")?;
-        // No heads end in an error of `check`.
-        let even = d_model.checked_div(n_heads).unwrap_or(0);
-        let key_dim = self.number_or("attention.key_length", even)?;
         let n_ctx_train = self.number("context_length")?;
-        let rope = Rope {
-            pairs,
-            dims: self.number_or("rope.dimension_count", key_dim)?,
-            original_context: self
-                .number_or("rope.scaling.original_context_length", n_ctx_train)?,
-        };
-        let layer =
-            LayerSpec { window: Window::All, rope: Some(self.frequencies()?), temperature: None };
-        // Hostile counts end in an error of `check`, not in an allocation here.
+        // No heads end in an error of `check`, and so do hostile counts, not in an allocation here.
+        let even = d_model.checked_div(n_heads).unwrap_or(0);
         let n_guessing = self.number_or("nextn_predict_layers", 0)?;
-        let layers = vec![layer; n_layers.saturating_sub(n_guessing).min(LAYERS_MAX + 1)];
+        let n = self.number("block_count")?.saturating_sub(n_guessing).min(LAYERS_MAX + 1);
+        let key_dim = self.number_or("attention.key_length", even)?;
+        let value_dim = self.number_or("attention.value_length", even)?;
+        let rope = Some(self.frequencies(key_dim)?);
+        let counts = self.each("attention.head_count_kv", n, n_heads)?;
+        let widths = self.each("feed_forward_length", n, d_model)?;
+        let layer = |(count, d_ffn)| LayerSpec {
+            heads: KvHeads { count, key_dim, value_dim },
+            shares: None,
+            d_ffn,
+            window: Window::All,
+            rope,
+            temperature: None,
+        };
         Ok(Spec {
             architecture: self.prefix.to_owned(),
             d_model,
@@ -228,11 +223,8 @@ impl Reader<'_> {
                 .map_or(0, |t| t.dims.get(1).copied().unwrap_or(0)),
             n_ctx_train,
             n_heads,
-            n_kv_heads: self.number_or("attention.head_count_kv", n_heads)?,
-            key_dim,
-            value_dim: self.number_or("attention.value_length", even)?,
             latent: None,
-            d_ffn: self.number_or("feed_forward_length", d_model)?,
+            d_per_layer: 0,
             norm: NormKind::Rms,
             norm_eps: self.float_or("attention.layer_norm_rms_epsilon", 1e-5)?,
             embedding_scale: 1.0,
@@ -240,14 +232,19 @@ impl Reader<'_> {
             logit_scale: 1.0,
             attention_scale: 1.0 / (key_dim as f32).sqrt(),
             qk_norm: QkNorm::BeforeRope,
+            normed_values: false,
             attention_softcap: None,
             logit_softcap: None,
-            rope,
+            rope: Rope {
+                pairs,
+                original_context: self
+                    .number_or("rope.scaling.original_context_length", n_ctx_train)?,
+            },
             act,
             parallel: false,
             ffn_norm: "ffn_norm",
             experts: None,
-            layers,
+            layers: counts.into_iter().zip(widths).map(layer).collect(),
             n_guessing,
         })
     }
@@ -256,85 +253,4 @@ impl Reader<'_> {
 /// How much YaRN enlarges the turned elements for a context stretched by `factor`.
 pub(super) fn yarn_magnitude(factor: f32, multiplier: f32) -> f32 {
     if factor > 1.0 { 0.1 * multiplier * factor.ln() + 1.0 } else { 1.0 }
-}
-
-const LAYERS_MAX: usize = 1 << 10;
-
-/// Refuses numbers that no model has, before anything is computed or allocated from them.
-pub(super) fn check(spec: &Spec) -> Result<(), FamilyError> {
-    let bounds: [(&'static str, usize, usize); 9] = [
-        ("block_count", spec.layers.len(), LAYERS_MAX),
-        ("embedding_length", spec.d_model, 1 << 20),
-        ("attention.head_count", spec.n_heads, 1 << 14),
-        ("attention.head_count_kv", spec.n_kv_heads, spec.n_heads),
-        ("attention.key_length", spec.key_dim, 1 << 14),
-        ("attention.value_length", spec.value_dim, 1 << 14),
-        ("feed_forward_length", spec.d_ffn, 1 << 24),
-        ("context_length", spec.n_ctx_train, 1 << 30),
-        ("rows of `token_embd.weight`", spec.n_vocab, 1 << 24),
-    ];
-    for (what, found, max) in bounds {
-        if !(1..=max).contains(&found) {
-            return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
-        }
-    }
-    if let Some(experts) = spec.experts {
-        let bounds = [
-            ("expert_count", experts.count, 1 << 12),
-            ("expert_used_count", experts.used, experts.count),
-            ("expert_feed_forward_length", experts.d_ffn, 1 << 24),
-        ];
-        for (what, found, max) in bounds {
-            if !(1..=max).contains(&found) {
-                return Err(FamilyError::Number { what, found, expected: format!("1 to {max}") });
-            }
-        }
-        if let Some(groups) = experts.groups {
-            if !experts.count.is_multiple_of(groups.count) {
-                return Err(FamilyError::Number {
-                    what: "expert_group_count",
-                    found: groups.count,
-                    expected: format!("a divisor of expert_count {}", experts.count),
-                });
-            }
-            // Enough groups to choose the experts from.
-            let min = experts.used.div_ceil(experts.count / groups.count);
-            if !(min..=groups.count).contains(&groups.used) {
-                return Err(FamilyError::Number {
-                    what: "expert_group_used_count",
-                    found: groups.used,
-                    expected: format!("{min} to {}", groups.count),
-                });
-            }
-        }
-    }
-    if let Some(latent) = spec.latent {
-        let min = spec.rope.dims + 1;
-        let bounds = [
-            ("attention.kv_lora_rank", latent.rank, 1),
-            ("attention.key_length", latent.key_dim, min),
-            ("attention.value_length", latent.value_dim, 1),
-        ];
-        for (what, found, min) in bounds {
-            if !(min..=1 << 14).contains(&found) {
-                let expected = format!("{min} to {}", 1 << 14);
-                return Err(FamilyError::Number { what, found, expected });
-            }
-        }
-    }
-    if !spec.n_heads.is_multiple_of(spec.n_kv_heads) {
-        return Err(FamilyError::Number {
-            what: "attention.head_count_kv",
-            found: spec.n_kv_heads,
-            expected: format!("a divisor of head_count {}", spec.n_heads),
-        });
-    }
-    if spec.rope.dims > spec.key_dim || !spec.rope.dims.is_multiple_of(2) {
-        return Err(FamilyError::Number {
-            what: "rope.dimension_count",
-            found: spec.rope.dims,
-            expected: format!("an even number up to key_length {}", spec.key_dim),
-        });
-    }
-    Ok(())
 }

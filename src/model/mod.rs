@@ -5,6 +5,7 @@
 
 mod attention;
 mod cache;
+mod checks;
 mod families;
 mod ffn;
 mod file;
@@ -21,11 +22,11 @@ mod transformer;
 mod weights;
 
 pub use cache::{CacheShape, KvCache};
+pub use checks::FamilyError;
 pub use families::{names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
-pub use metadata::FamilyError;
 pub use spec::{
-    Experts, Frequencies, Gating, Groups, LatentSpec, LayerSpec, NormKind, Pairs, QkNorm, Rope,
+    Experts, Frequencies, Gating, Groups, KvHeads, LatentSpec, LayerSpec, NormKind, Pairs, QkNorm, Rope,
     Spec, Temperature, Yarn,
 };
 pub use strings::Strings;

@@ -5,7 +5,7 @@
 
 use super::rope::Rotation;
 use super::router::route;
-use super::spec::{Experts, Pairs, Rope};
+use super::spec::{Experts, Pairs};
 use crate::kernels::{
     Act, CACHE_BLOCK, Cached, Compute, Expert, Heads, KEYS, Turn, attend, mixture as mix,
 };
@@ -86,7 +86,7 @@ impl CustomOp2 for RmsNorm {
     }
 }
 
-/// Rotates the first `rope.dims` elements of every head of `x`, (n, heads, head_dim).
+/// Rotates as many of the first elements of every head of `x`, (n, heads, head_dim), as there are angles for.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -94,33 +94,33 @@ pub fn rotate(
     compute: &Arc<Compute>,
     x: &Tensor,
     rotation: &Rotation,
-    rope: Rope,
+    pairs: Pairs,
 ) -> Result<Tensor> {
     if x.device().is_cpu() {
-        let op = Rotate { compute: Arc::clone(compute), rope };
+        let op = Rotate { compute: Arc::clone(compute), pairs };
         return x.apply_op3_no_bwd(&rotation.cos, &rotation.sin, &op);
     }
-    rotate_portable(x, rotation, rope)
+    rotate_portable(x, rotation, pairs)
 }
 
-fn rotate_portable(x: &Tensor, rotation: &Rotation, rope: Rope) -> Result<Tensor> {
-    let head_dim = x.dim(D::Minus1)?;
-    let turned = x.narrow(D::Minus1, 0, rope.dims)?.transpose(0, 1)?.unsqueeze(0)?.contiguous()?;
-    let turned = match rope.pairs {
+fn rotate_portable(x: &Tensor, rotation: &Rotation, pairs: Pairs) -> Result<Tensor> {
+    let (head_dim, dims) = (x.dim(D::Minus1)?, rotation.dims()?);
+    let turned = x.narrow(D::Minus1, 0, dims)?.transpose(0, 1)?.unsqueeze(0)?.contiguous()?;
+    let turned = match pairs {
         Pairs::Adjacent => candle_nn::rotary_emb::rope_i(&turned, &rotation.cos, &rotation.sin)?,
         Pairs::Halves => candle_nn::rotary_emb::rope(&turned, &rotation.cos, &rotation.sin)?,
     };
     let turned = turned.squeeze(0)?.transpose(0, 1)?.contiguous()?;
-    if rope.dims == head_dim {
+    if dims == head_dim {
         return Ok(turned);
     }
-    let rest = x.narrow(D::Minus1, rope.dims, head_dim - rope.dims)?;
+    let rest = x.narrow(D::Minus1, dims, head_dim - dims)?;
     Tensor::cat(&[&turned, &rest], D::Minus1)
 }
 
 struct Rotate {
     compute: Arc<Compute>,
-    rope: Rope,
+    pairs: Pairs,
 }
 
 impl CustomOp3 for Rotate {
@@ -140,12 +140,12 @@ impl CustomOp3 for Rotate {
         let x = floats(x, x_layout)?;
         let (cos, sin) = (floats(cos, cos_layout)?, floats(sin, sin_layout)?);
         let (n, heads, head_dim) = x_layout.shape().dims3()?;
-        let half = self.rope.dims / 2;
-        if cos.len() != n * half || sin.len() != n * half || self.rope.dims > head_dim {
+        let pairs = cos.len() / n.max(1);
+        if cos.len() != n * pairs || sin.len() != n * pairs || 2 * pairs > head_dim {
             bail!("rotation of {} angles for shape {:?}", cos.len(), x_layout.shape())
         }
-        let adjacent = self.rope.pairs == Pairs::Adjacent;
-        let turn = Turn { heads, head_dim, pairs: half, cos, sin, adjacent };
+        let adjacent = self.pairs == Pairs::Adjacent;
+        let turn = Turn { heads, head_dim, pairs, cos, sin, adjacent };
         Ok((CpuStorage::F32(self.compute.rotate(x, turn)), x_layout.shape().clone()))
     }
 }
@@ -224,6 +224,8 @@ pub struct ExpertPool {
     pub rule: Experts,
     /// Added to their merits for the choice.
     pub bias: Option<Vec<f32>>,
+    /// Factors of what each of them gives.
+    pub scales: Option<Vec<f32>>,
 }
 
 struct Mixture {
@@ -245,12 +247,15 @@ impl CustomOp2 for Mixture {
         scores_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, scores) = (floats(x, x_layout)?, floats(scores, scores_layout)?);
-        let ExpertPool { experts, rule, bias } = &*self.pool;
+        let ExpertPool { experts, rule, bias, scales } = &*self.pool;
         let n = x_layout.shape().dim(0)?;
         if scores.len() != n * rule.count {
             bail!("{} scores for {n} rows and {} experts", scores.len(), rule.count)
         }
-        let choices = route(rule, scores, bias.as_deref());
+        let mut choices = route(rule, scores, bias.as_deref());
+        if let Some(scales) = scales {
+            choices.iter_mut().flatten().for_each(|c| c.weight *= scales[c.expert]);
+        }
         let out = mix(&self.compute, experts, self.act, rule.weigh, x, &choices);
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -383,7 +388,7 @@ fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
 mod tests {
     use super::*;
     use crate::kernels::{Isa, Window};
-    use crate::model::spec::Frequencies;
+    use crate::model::spec::{Frequencies, Rope};
     use candle_core::Device;
 
     fn tensor(shape: &[usize]) -> Tensor {
@@ -404,13 +409,19 @@ mod tests {
         let x = tensor(&[5, 3, 16]);
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             for dims in [16, 8] {
-                let rope = Rope { pairs, dims, original_context: 64 };
-                let frequencies =
-                    Frequencies { base: 10_000.0, scale: 0.5, yarn: None, magnitude: 1.5 };
+                let rope = Rope { pairs, original_context: 64 };
+                let frequencies = Frequencies {
+                    dims,
+                    base: 10_000.0,
+                    scale: 0.5,
+                    yarn: None,
+                    magnitude: 1.5,
+                    divided: false,
+                };
                 let r = Rotation::new(7, 5, rope, frequencies, None, &Device::Cpu).unwrap();
                 close(
-                    &rotate(&compute, &x, &r, rope).unwrap(),
-                    &rotate_portable(&x, &r, rope).unwrap(),
+                    &rotate(&compute, &x, &r, pairs).unwrap(),
+                    &rotate_portable(&x, &r, pairs).unwrap(),
                 );
             }
         }

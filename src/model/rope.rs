@@ -3,7 +3,7 @@
 //! Enters: positions and a layer's [`Frequencies`]. Leaves: [`Rotation`], for [`super::ops::rotate`].
 //! Knows nothing of heads.
 
-use super::spec::{Frequencies, Rope, Yarn};
+use super::spec::{Frequencies, Rope, Spec, Yarn};
 use super::weights::{Weights, WeightsError};
 use candle_core::{Device, Result, Tensor};
 
@@ -14,6 +14,14 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// Elements of a head that are turned.
+    ///
+    /// # Errors
+    /// Never: the angles have two dimensions.
+    pub fn dims(&self) -> Result<usize> {
+        Ok(2 * self.cos.dim(1)?)
+    }
+
     /// Angles of positions `start..start + n`: position · scale · base^(−2i/dims) / factors\[i\].
     ///
     /// The power is formed by repeated multiplication in f32, as the reference does, so that the angles
@@ -30,13 +38,14 @@ impl Rotation {
         factors: Option<&[f32]>,
         device: &Device,
     ) -> Result<Self> {
-        let half = rope.dims / 2;
-        let Frequencies { base, scale, yarn, magnitude } = frequencies;
+        let Frequencies { dims, base, scale, yarn, magnitude, divided } = frequencies;
+        let half = dims / 2;
         let kept: Vec<f32> = match yarn {
-            Some(yarn) => kept_by_yarn(yarn, rope, base),
+            Some(yarn) => kept_by_yarn(yarn, rope.original_context, (dims, base)),
             None => vec![0.0; half],
         };
-        let step = base.powf(-2.0 / rope.dims as f32);
+        let factors = factors.filter(|_| divided);
+        let step = base.powf(-2.0 / dims as f32);
         let (mut cos, mut sin) = (Vec::with_capacity(n * half), Vec::with_capacity(n * half));
         for position in start..start + n {
             let mut theta = position as f32;
@@ -59,17 +68,17 @@ impl Rotation {
 /// the original context all of it, those that turn less than `beta_slow` times nothing (YaRN, Peng and
 /// others, 2023, section 3.2; the boundaries are rounded outwards to whole pairs).
 #[expect(clippy::cast_precision_loss, reason = "a head has at most thousands of elements")]
-fn kept_by_yarn(yarn: Yarn, rope: Rope, base: f32) -> Vec<f32> {
-    let dims = rope.dims as f32;
+fn kept_by_yarn(yarn: Yarn, context: usize, (dims, base): (usize, f32)) -> Vec<f32> {
+    let (half, dims) = (dims / 2, dims as f32);
     // The pair that makes so many turns within the original context.
     let pair = |turns: f32| {
-        let wavelength = rope.original_context as f32 / (turns * 2.0 * std::f32::consts::PI);
+        let wavelength = context as f32 / (turns * 2.0 * std::f32::consts::PI);
         dims * wavelength.ln() / (2.0 * base.ln())
     };
     let low = pair(yarn.beta_fast).floor().max(0.0);
     let high = pair(yarn.beta_slow).ceil().min(dims - 1.0);
     let ramp = |i: usize| 1.0 - ((i as f32 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
-    (0..rope.dims / 2).map(|i| ramp(i) * yarn.extrapolation).collect()
+    (0..half).map(|i| ramp(i) * yarn.extrapolation).collect()
 }
 
 /// Divisors of the frequencies that a file brings as tensors.
@@ -86,13 +95,15 @@ impl Factors {
     ///
     /// # Errors
     /// When one has another length than the pairs of a head.
-    pub fn load(rope: Rope, w: &Weights<'_>) -> std::result::Result<Self, WeightsError> {
-        let factors = |name: &str| w.has(name).then(|| w.floats(name, rope.dims / 2)).transpose();
+    pub fn load(s: &Spec, w: &Weights<'_>) -> std::result::Result<Self, WeightsError> {
+        let dims = s.layers.iter().filter_map(|l| l.rope).filter(|rope| rope.divided);
+        let pairs = dims.map(|rope| rope.dims / 2).max().unwrap_or(0);
+        let factors = |name: &str| w.has(name).then(|| w.floats(name, pairs)).transpose();
         Ok(Self {
             always: factors("rope_freqs.weight")?,
             short: factors("rope_factors_short.weight")?,
             long: factors("rope_factors_long.weight")?,
-            original_context: rope.original_context,
+            original_context: s.rope.original_context,
         })
     }
 
@@ -108,13 +119,11 @@ impl Factors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::spec::Pairs;
 
     #[test]
     fn yarn_keeps_fast_pairs_and_scales_slow_ones() {
-        let rope = Rope { pairs: Pairs::Halves, dims: 64, original_context: 4096 };
         let yarn = Yarn { extrapolation: 1.0, beta_fast: 32.0, beta_slow: 1.0 };
-        let kept = kept_by_yarn(yarn, rope, 10_000.0);
+        let kept = kept_by_yarn(yarn, 4096, (64, 10_000.0));
         assert_eq!((kept.len(), kept[0], kept[31]), (32, 1.0, 0.0));
         assert!(kept.windows(2).all(|w| w[0] >= w[1]));
         // 4096 / 2π positions a turn: pair 22.5 of 32 turns once, pair 10.5 turns 32 times.

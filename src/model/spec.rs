@@ -18,16 +18,10 @@ pub struct Spec {
     pub n_ctx_train: usize,
     /// Query heads.
     pub n_heads: usize,
-    /// Key and value heads.
-    pub n_kv_heads: usize,
-    /// Elements of a query or key head, as attention sees it and the cache holds it.
-    pub key_dim: usize,
-    /// Elements of a value head, likewise.
-    pub value_dim: usize,
     /// If some: queries, keys and values come by way of a latent vector.
     pub latent: Option<LatentSpec>,
-    /// Elements between the two halves of a feed-forward layer.
-    pub d_ffn: usize,
+    /// Elements of the token's own input to each layer, 0 without one.
+    pub d_per_layer: usize,
     /// Which norm, everywhere.
     pub norm: NormKind,
     /// Its ε.
@@ -42,6 +36,9 @@ pub struct Spec {
     pub attention_scale: f32,
     /// When queries and keys are normed.
     pub qk_norm: QkNorm,
+    /// Whether values are normed, without weights; without a projection of their own, they are the keys
+    /// as projected.
+    pub normed_values: bool,
     /// Scores become `cap · tanh(score / cap)`.
     pub attention_softcap: Option<f32>,
     /// Logits become `cap · tanh(logit / cap)`.
@@ -69,6 +66,8 @@ pub struct LatentSpec {
     pub rank: usize,
     /// Elements of a query or key head, its turned part included.
     pub key_dim: usize,
+    /// Elements of the turned part.
+    pub turned: usize,
     /// Elements of a value head.
     pub value_dim: usize,
 }
@@ -76,12 +75,29 @@ pub struct LatentSpec {
 /// What is particular to one layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerSpec {
+    /// Its keys and values.
+    pub heads: KvHeads,
+    /// If some: it has no keys and values of its own and uses those of this earlier layer.
+    pub shares: Option<usize>,
+    /// Elements between the two halves of its feed-forward layer.
+    pub d_ffn: usize,
     /// Which positions a query sees.
     pub window: Window,
     /// How positions turn its queries and keys; `None`: they don't.
     pub rope: Option<Frequencies>,
     /// How scores grow with the query's position.
     pub temperature: Option<Temperature>,
+}
+
+/// Keys and values of a layer, as attention sees them and the cache holds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvHeads {
+    /// How many heads.
+    pub count: usize,
+    /// Elements of a query or key head.
+    pub key_dim: usize,
+    /// Elements of a value head.
+    pub value_dim: usize,
 }
 
 /// Scores grow by the factor 1 + scale · ln(1 + ⌊(position + offset) / length⌋).
@@ -109,6 +125,8 @@ pub enum QkNorm {
 /// The frequencies of a rotary embedding, and what stretches them over a longer context.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frequencies {
+    /// Elements of a head that are turned; the rest stay.
+    pub dims: usize,
     /// Pair i of n turns by base^(−i/n) for each position.
     pub base: f32,
     /// Factor of the positions (linear scaling).
@@ -117,6 +135,16 @@ pub struct Frequencies {
     pub yarn: Option<Yarn>,
     /// Factor of the turned elements.
     pub magnitude: f32,
+    /// Whether the divisors that the file brings, if it does, are for this layer.
+    pub divided: bool,
+}
+
+impl Frequencies {
+    /// The same frequencies for a context that was not stretched.
+    #[must_use]
+    pub fn unstretched(self) -> Self {
+        Self { scale: 1.0, yarn: None, magnitude: 1.0, divided: false, ..self }
+    }
 }
 
 /// YaRN: pairs that turn often within the original context keep their positions, slow ones are scaled.
@@ -183,8 +211,6 @@ pub enum NormKind {
 pub struct Rope {
     /// Which elements form a rotated pair.
     pub pairs: Pairs,
-    /// Elements of a head that are rotated; the rest stay.
-    pub dims: usize,
     /// Positions before the context was stretched.
     pub original_context: usize,
 }

@@ -74,7 +74,7 @@ impl Model {
             .has(positions)
             .then(|| weights.matrix(positions, spec.n_ctx_train, d))
             .transpose()?;
-        let rope_factors = Factors::load(spec.rope, &weights)?;
+        let rope_factors = Factors::load(&spec, &weights)?;
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
             .collect::<std::result::Result<Vec<_>, _>>()?;
@@ -107,15 +107,7 @@ impl Model {
     /// # Errors
     /// When there is no room for it.
     pub fn cache(&self, max: usize, key_type: DType, value_type: DType) -> Result<KvCache> {
-        let shape = CacheShape {
-            layers: self.layers.len(),
-            kv_heads: self.spec.n_kv_heads,
-            key_dim: self.spec.key_dim,
-            value_dim: self.spec.value_dim,
-            key_type,
-            value_type,
-            max,
-        };
+        let shape = CacheShape::new(&self.spec, key_type, value_type, max);
         KvCache::new(shape, &self.device)
     }
 
