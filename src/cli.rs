@@ -158,6 +158,12 @@ pub struct TextFlags {
     /// A file with a chat template
     #[arg(long, value_name = "FILE")]
     pub chat_template_file: Option<PathBuf>,
+    /// Thoughts of a model: apart from its answer (auto, deepseek) or in it (none)
+    #[arg(long, value_name = "NAME")]
+    pub reasoning_format: Option<String>,
+    /// Tokens a model may think: 0 for no thoughts, -1 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub reasoning_budget: Option<i64>,
 }
 
 /// Arguments of other programs that mean nothing here; they are taken with a warning.

@@ -3,7 +3,7 @@
 
 mod sampling;
 
-use crate::chat::builtin;
+use crate::chat::{ReasoningFormat, builtin};
 use crate::cli::Flags;
 use crate::kernels::Isa;
 use crate::sampler::Sampling;
@@ -101,6 +101,10 @@ pub struct Config {
     pub stops: Vec<String>,
     /// Source of the chat template, if not the model's own.
     pub template: Option<String>,
+    /// What becomes of a model's thoughts.
+    pub reasoning_format: ReasoningFormat,
+    /// How many tokens a model may think: 0, or as many as it wants.
+    pub reasoning_budget: Option<usize>,
     /// Say more.
     pub verbose: bool,
     /// Say only errors.
@@ -182,6 +186,8 @@ impl Config {
             |s| format!("{s:?}"),
         );
         let template = r.template()?;
+        let reasoning_format = r.reasoning_format()?;
+        let reasoning_budget = r.reasoning_budget()?;
         let verbose = r.value("verbose", |f| f.verbose.then_some(true), false)?;
         let quiet = r.value("log-disable", |f| f.quiet.then_some(true), false)?;
         r.in_range("threads", threads, 1..=1024, |f| f.threads.map(|t| t.to_string()))?;
@@ -217,6 +223,8 @@ impl Config {
             system_prompt,
             stops: stops.into_iter().map(unescape).collect(),
             template,
+            reasoning_format,
+            reasoning_budget,
             verbose,
             quiet,
             warnings: warnings(layers),
@@ -408,6 +416,32 @@ impl Resolver<'_> {
             format!("a file with a Jinja template, or one of: {}", builtin::names().join(", "))
         };
         Err(ConfigError::Value { name: flag, origin, found: text, expected })
+    }
+
+    fn reasoning_format(&mut self) -> Result<ReasoningFormat, ConfigError> {
+        let name = "reasoning-format";
+        let found = self.find(|f| f.text.reasoning_format.clone());
+        let (found, origin) = found.unwrap_or(("auto".to_owned(), Origin::BuiltIn));
+        self.row(name, &found, &origin);
+        let expected = ReasoningFormat::NAMES.to_owned();
+        ReasoningFormat::from_name(&found).ok_or(ConfigError::Value {
+            name,
+            origin,
+            found,
+            expected,
+        })
+    }
+
+    fn reasoning_budget(&mut self) -> Result<Option<usize>, ConfigError> {
+        let name = "reasoning-budget";
+        let found = self.find(|f| f.text.reasoning_budget);
+        let (budget, origin) = found.unwrap_or((-1, Origin::BuiltIn));
+        self.row(name, &budget.to_string(), &origin);
+        if budget > 0 || budget < -1 {
+            let expected = "0 (no thoughts) or -1 (no limit)".to_owned();
+            return Err(ConfigError::Value { name, origin, found: budget.to_string(), expected });
+        }
+        Ok(usize::try_from(budget).ok())
     }
 }
 

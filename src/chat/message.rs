@@ -14,6 +14,9 @@ pub struct Message {
     /// What an assistant thought before it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
+    /// The same, under the name that some templates know it by.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
     /// The functions an assistant called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,

@@ -1,13 +1,134 @@
-//! Conversations as text: the model's own Jinja template turns messages into a prompt.
+//! Conversations as text, and text as answers.
 //!
-//! Enters: messages, and the template in the file. Leaves: the prompt as the model was trained to see
-//! it. Knows nothing of tokens.
+//! Enters: a [`Conversation`], and the templates of a model. Leaves: the prompt as the model was trained to
+//! see it, with a [`Plan`] of what its answer may hold; then, of the answer's text, its [`Part`]s: thoughts,
+//! content and calls of functions. Knows nothing of tokens.
 
+mod abilities;
+mod answer;
 pub mod builtin;
+mod fit;
 mod functions;
 mod json;
 mod message;
+mod reasoning;
 mod template;
+mod tools;
 
+pub use abilities::{Abilities, Arguments};
+pub use answer::{Answer, Calls, Part, Plan, Reader};
 pub use message::{FunctionCall, Message, ToolCall};
+pub use reasoning::{ReasoningFormat, Tags};
 pub use template::{ChatTemplate, Inputs, TemplateError};
+pub use tools::{Format, Tool, ToolChoice, tool_grammar};
+
+use serde_json::{Map, Value};
+use std::sync::OnceLock;
+
+/// What a model is to answer.
+#[derive(Debug, Clone, Default)]
+pub struct Conversation {
+    /// What was said so far.
+    pub messages: Vec<Message>,
+    /// Functions the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether it may call several in one answer.
+    pub parallel: bool,
+    /// Texts to answer from; `null` for none.
+    pub documents: Value,
+    /// Whatever else the template knows.
+    pub variables: Map<String, Value>,
+    /// Where the prompt ends.
+    pub ending: Ending,
+    /// What becomes of thoughts.
+    pub reasoning: ReasoningFormat,
+    /// Whether the model is kept from thinking.
+    pub no_thoughts: bool,
+}
+
+/// Where a prompt ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Where an answer begins.
+    #[default]
+    Answer,
+    /// After the last message.
+    Nothing,
+    /// Within the last message, which is the beginning of the answer.
+    Continue,
+}
+
+/// A prompt and what may answer it.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// The text.
+    pub text: String,
+    /// What may be in the answer.
+    pub plan: Plan,
+}
+
+/// The templates of a model.
+pub struct Chat {
+    main: Known,
+    /// For conversations with functions, and with documents, where a model has templates of their own.
+    tool_use: Option<Known>,
+    rag: Option<Known>,
+}
+
+/// A template and what is known of it.
+struct Known {
+    template: ChatTemplate,
+    abilities: OnceLock<Abilities>,
+    format: &'static Format,
+    tags: Option<&'static Tags>,
+}
+
+impl Known {
+    fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
+        let template = ChatTemplate::new(source, bos.to_owned(), eos.to_owned())?;
+        let (format, tags) = (Format::of(source), Tags::of(source));
+        Ok(Self { template, abilities: OnceLock::new(), format, tags })
+    }
+
+    /// Tried when first needed: most conversations are only users and assistants.
+    fn abilities(&self) -> Abilities {
+        *self.abilities.get_or_init(|| Abilities::of(&self.template))
+    }
+}
+
+impl Chat {
+    /// The templates with these sources; begin and end token as text. A broken template for functions or
+    /// documents is as good as none.
+    ///
+    /// # Errors
+    /// When the main template is none.
+    pub fn new(
+        main: &str,
+        tool_use: Option<&str>,
+        rag: Option<&str>,
+        bos: &str,
+        eos: &str,
+    ) -> Result<Self, TemplateError> {
+        let other = |source: Option<&str>| Known::new(source?, bos, eos).ok();
+        Ok(Self { main: Known::new(main, bos, eos)?, tool_use: other(tool_use), rag: other(rag) })
+    }
+
+    /// The main template's source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.main.template.source()
+    }
+
+    /// The prompt for a conversation.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, fails, or does not come to an end.
+    pub fn prompt(&self, conversation: &Conversation) -> Result<Prompt, TemplateError> {
+        let known = match (&self.tool_use, &self.rag) {
+            (Some(known), _) if !conversation.tools.is_empty() => known,
+            (_, Some(known)) if !conversation.documents.is_null() => known,
+            _ => &self.main,
+        };
+        fit::prompt(known, conversation)
+    }
+}

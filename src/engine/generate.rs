@@ -21,6 +21,8 @@ pub struct Generation {
     pub logprobs: Option<usize>,
     /// Whether end tokens are never chosen.
     pub ignore_end: bool,
+    /// Control tokens whose text is part of the answer's.
+    pub visible: Vec<u32>,
 }
 
 impl Generation {
@@ -140,7 +142,8 @@ pub fn generate(
     wanted: &dyn Fn() -> bool,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Outcome, SessionError> {
-    let mut pieces = |id: u32, out: &mut Vec<u8>| tokenizer.piece(id, false, out);
+    let visible = |id: u32| request.visible.contains(&id);
+    let mut pieces = |id: u32, out: &mut Vec<u8>| tokenizer.piece(id, visible(id), out);
     let is_end = |id| tokenizer.is_end(id);
     let sampler = sampler(tokenizer, request);
     run(session, sampler, &mut pieces, &is_end, request, wanted, emit)

@@ -2,7 +2,7 @@
 
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
-use crate::chat::{ChatTemplate, Inputs, Message, TemplateError, builtin};
+use crate::chat::{Chat, Plan, TemplateError, builtin};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Spec, Weights, WeightsError, spec,
@@ -38,8 +38,8 @@ pub struct LoadOptions {
 pub struct Engine {
     /// Text to ids and back.
     pub tokenizer: Tokenizer,
-    /// Messages to prompts.
-    pub template: ChatTemplate,
+    /// Conversations to prompts.
+    pub chat: Chat,
     /// What is loaded.
     pub info: ModelInfo,
     /// Who may use the session next.
@@ -116,6 +116,27 @@ enum Problem {
     Cache(#[from] candle_core::Error),
 }
 
+/// The templates: those of the file, the one that was given, or a named one that suits the vocabulary; then
+/// its name too.
+fn chat(
+    file: &ModelFile,
+    tokenizer: &Tokenizer,
+    architecture: &str,
+    options: &LoadOptions,
+) -> Result<(Chat, Option<&'static str>), TemplateError> {
+    let (bos, eos) = (tokenizer.bos_text(), tokenizer.eos_text());
+    let of_file = |key| file.text(key).filter(|_| options.template.is_none());
+    let tool_use = of_file("tokenizer.chat_template.tool_use");
+    let rag = of_file("tokenizer.chat_template.rag");
+    if let Some(source) = options.template.as_deref().or(file.text("tokenizer.chat_template")) {
+        return Ok((Chat::new(source, tool_use, rag, &bos, &eos)?, None));
+    }
+    let guessed = builtin::guess(architecture, &|token| tokenizer.find(token).is_some());
+    let name = guessed.unwrap_or(builtin::DEFAULT);
+    let source = builtin::source(name).unwrap_or_default();
+    Ok((Chat::new(source, tool_use, rag, &bos, &eos)?, Some(name)))
+}
+
 impl Engine {
     /// Loads the model in `shards`. Reads metadata and small tensors; the weights are read when they are
     /// first used.
@@ -132,18 +153,7 @@ impl Engine {
         let file = ModelFile::open(shards)?;
         let spec = spec(&file)?;
         let tokenizer = fitting_tokenizer(&file, &spec)?;
-        let own_template = file.text("tokenizer.chat_template");
-        let guessed = builtin::guess(&spec.architecture, &|token| tokenizer.find(token).is_some());
-        let template = match (&options.template, own_template) {
-            (Some(source), _) => (source.as_str(), None),
-            (None, Some(source)) => (source, None),
-            (None, None) => {
-                let name = guessed.unwrap_or(builtin::DEFAULT);
-                (builtin::source(name).unwrap_or_default(), Some(name))
-            }
-        };
-        let (source, stand_in) = template;
-        let template = ChatTemplate::new(source, tokenizer.bos_text(), tokenizer.eos_text())?;
+        let (chat, stand_in) = chat(&file, &tokenizer, &spec.architecture, options)?;
         let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
         let shape = CacheShape::new(&spec, options.key_type, options.value_type, context);
         let info = ModelInfo {
@@ -168,7 +178,7 @@ impl Engine {
         };
         Ok(Self {
             tokenizer,
-            template,
+            chat,
             info,
             queue: Queue::new(WAITING_MAX),
             session: Mutex::new(new_session()?),
@@ -176,12 +186,13 @@ impl Engine {
         })
     }
 
-    /// The token ids of a conversation, ending where the model's answer begins.
-    ///
-    /// # Errors
-    /// When the template refuses the messages or fails.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, TemplateError> {
-        Ok(self.chat_ids(&self.template.render(&Inputs::new(messages))?))
+    /// The control tokens that mark something in an answer, and so have to be seen by what reads it.
+    #[must_use]
+    pub fn visible(&self, plan: &Plan) -> Vec<u32> {
+        let ids = |marker: &&str| self.tokenizer.encode(marker, false, true);
+        let mut ids: Vec<u32> = plan.markers().iter().flat_map(ids).collect();
+        ids.retain(|&id| self.tokenizer.is_control(id));
+        ids
     }
 
     /// The token ids of a rendered conversation. The template writes the begin token itself if it wants

@@ -31,7 +31,7 @@ pub fn props(state: &State, engine: &Engine) -> Response {
         "model_alias": state.model_name(engine),
         "n_ctx": info.context,
         "total_slots": 1,
-        "chat_template": engine.template.source(),
+        "chat_template": engine.chat.source(),
         "bos_token": engine.tokenizer.bos_text(),
         "eos_token": engine.tokenizer.eos_text(),
         "build_info": concat!("tealight-", env!("CARGO_PKG_VERSION")),

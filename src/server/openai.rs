@@ -1,22 +1,24 @@
 //! OpenAI's dialect: `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
 
 use super::State;
+use super::conversation;
 use super::error::ApiError;
 use super::fields::{Fields, show};
 use super::http::{Reply, Request, Response};
 use super::native::{ok, token_id};
 use super::sampling;
 use super::stream::{Choice, Delivery, Dialect, answer};
-use crate::chat::{Inputs, Message};
+use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt};
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Fields that both completion endpoints know, beside those about sampling.
+/// Fields that both completion endpoints know, beside those of sampling and of conversations.
 const KNOWN: &[&str] = &[
-    "messages",
     "prompt",
     "model",
     "stream",
@@ -44,18 +46,15 @@ const IGNORED: &[&str] = &[
     "metadata",
     "store",
     "service_tier",
-    "parallel_tool_calls",
     "safety_identifier",
     "prompt_cache_key",
     "cache_prompt",
     "id_slot",
     "timings_per_token",
     "n_keep",
-    "reasoning_format",
 ];
 /// Fields that ask for what is not there yet; ignoring them would give a wrong answer in silence.
 const UNSUPPORTED: &[&str] = &[
-    "tools",
     "functions",
     "function_call",
     "grammar",
@@ -65,7 +64,6 @@ const UNSUPPORTED: &[&str] = &[
     "modalities",
     "prediction",
     "web_search_options",
-    "chat_template_kwargs",
 ];
 /// Answers to one request at most: the others wait meanwhile.
 const CHOICES_MAX: i64 = 8;
@@ -103,7 +101,7 @@ pub fn chat(
     reply: &mut Reply<'_>,
 ) -> Result<Option<Response>, ApiError> {
     let mut fields = Fields::parse(&request.body)?;
-    let messages = messages(&mut fields)?;
+    let conversation = conversation::read(state, &mut fields)?;
     let wants_logprobs = fields.bool("logprobs")?.unwrap_or(false);
     let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
     if top.is_some_and(|n| n > 0) && !wants_logprobs {
@@ -111,15 +109,32 @@ pub fn chat(
     }
     let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
     let common = Common::read(state, engine, fields, logprobs)?;
-    let prompt = engine
-        .template
-        .render(&Inputs::new(&messages))
-        .map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))?;
-    fits(&prompt, engine)?;
-    let ids = engine.chat_ids(&prompt);
-    let dialect = Answer::new(state, engine, &common, Kind::Chat);
-    let generation = Generation { prompt: ids, ..common.generation };
+    let prompt = rendered(engine, &conversation)?;
+    fits(&prompt.text, engine)?;
+    let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
+    let dialect = Answer::new(state, engine, &common, Kind::Chat(prompt.plan));
+    let generation = Generation { prompt: ids, visible, ..common.generation };
     answer(engine, &generation, common.delivery, &dialect, reply)
+}
+
+/// `POST /apply-template`: the prompt that a chat completion of the same body would begin with.
+pub fn apply_template(
+    state: &State,
+    engine: &Engine,
+    request: &Request,
+) -> Result<Response, ApiError> {
+    let mut fields = Fields::parse(&request.body)?;
+    let conversation = conversation::read(state, &mut fields)?;
+    fields.ignore(&["logprobs", "top_logprobs"]);
+    Common::read(state, engine, fields, None)?;
+    let prompt = rendered(engine, &conversation)?;
+    Ok(ok(&json!({ "prompt": prompt.text })))
+}
+
+/// A conversation as the model sees it.
+fn rendered(engine: &Engine, conversation: &Conversation) -> Result<Prompt, ApiError> {
+    let prompt = engine.chat.prompt(conversation);
+    prompt.map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))
 }
 
 /// `POST /v1/completions`.
@@ -178,13 +193,6 @@ impl Common {
             let expected = "the value of `n`: all answers are sent";
             return Err(ApiError::parameter("best_of", &best_of.to_string(), expected));
         }
-        if let Some(choice) = f.take("tool_choice")
-            && !matches!(choice.as_str(), Some("none" | "auto"))
-        {
-            return Err(
-                ApiError::bad("`tool_choice` is not supported yet").with_param("tool_choice")
-            );
-        }
         if let Some(format) = f.take("response_format")
             && format["type"].as_str() != Some("text")
         {
@@ -223,9 +231,17 @@ impl Common {
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(state.config.ignore_end);
         let vocab = engine.tokenizer.len();
         let sampling = sampling::read(&mut f, &state.config.sampling, vocab)?;
-        f.finish(&sampling::known().chain(KNOWN.iter().copied()).collect::<Vec<_>>())?;
-        let generation =
-            Generation { prompt: Vec::new(), sampling, max_tokens, stops, logprobs, ignore_end };
+        let known = KNOWN.iter().chain(conversation::KNOWN).copied();
+        f.finish(&sampling::known().chain(known).collect::<Vec<_>>())?;
+        let generation = Generation {
+            prompt: Vec::new(),
+            sampling,
+            max_tokens,
+            stops,
+            logprobs,
+            ignore_end,
+            visible: Vec::new(),
+        };
         Ok(Self { generation, delivery, include_usage })
     }
 }
@@ -240,63 +256,6 @@ fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
         }
     }
     Ok(found)
-}
-
-/// The conversation.
-fn messages(f: &mut Fields) -> Result<Vec<Message>, ApiError> {
-    let all = match f.take("messages") {
-        Some(Value::Array(all)) if !all.is_empty() => all,
-        Some(other) => {
-            return Err(ApiError::parameter("messages", &show(&other), "an array with a message"));
-        }
-        None => return Err(ApiError::parameter("messages", "nothing", "an array with a message")),
-    };
-    all.iter().enumerate().map(|(i, v)| message(v, i)).collect()
-}
-
-fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
-    let name = |field: &str| format!("messages[{index}].{field}");
-    let Some(role) = v["role"].as_str() else {
-        return Err(ApiError::parameter(
-            &name("role"),
-            &show(&v["role"]),
-            "system, user or assistant",
-        ));
-    };
-    if v["tool_calls"].as_array().is_some_and(|calls| !calls.is_empty()) {
-        return Err(
-            ApiError::bad("`tool_calls` are not supported yet").with_param(&name("tool_calls"))
-        );
-    }
-    // `developer` is OpenAI's newer word for `system`; templates know only that.
-    let role = if role == "developer" { "system" } else { role };
-    if !matches!(role, "system" | "user" | "assistant" | "tool") {
-        return Err(ApiError::parameter(
-            &name("role"),
-            &format!("\"{role}\""),
-            "system, user or assistant",
-        ));
-    }
-    let content = match &v["content"] {
-        Value::String(text) => text.clone(),
-        Value::Null if role == "assistant" => String::new(),
-        Value::Array(parts) => parts
-            .iter()
-            .map(|part| match (part["type"].as_str(), part["text"].as_str()) {
-                (Some("text" | "input_text" | "output_text"), Some(text)) => Ok(text),
-                _ => Err(ApiError::parameter(&name("content"), &show(part), "parts of type text")),
-            })
-            .collect::<Result<Vec<_>, _>>()?
-            .concat(),
-        other => {
-            return Err(ApiError::parameter(
-                &name("content"),
-                &show(other),
-                "a string or an array of parts",
-            ));
-        }
-    };
-    Ok(Message::new(role, content))
 }
 
 /// The prompt: a text, token ids, or an array with one of either.
@@ -341,9 +300,10 @@ fn prompt_ids(v: &Value, tokenizer: &Tokenizer) -> Option<Vec<u32>> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
+/// Which of the two endpoints answers.
 enum Kind {
-    Chat,
+    /// With what may be in the answer.
+    Chat(Plan),
     Completion,
 }
 
@@ -360,7 +320,7 @@ struct Answer<'e> {
 
 impl<'e> Answer<'e> {
     fn new(state: &State, engine: &'e Engine, common: &Common, kind: Kind) -> Self {
-        let prefix = if kind == Kind::Chat { "chatcmpl" } else { "cmpl" };
+        let prefix = if matches!(kind, Kind::Chat(_)) { "chatcmpl" } else { "cmpl" };
         Self {
             tokenizer: &engine.tokenizer,
             kind,
@@ -372,10 +332,14 @@ impl<'e> Answer<'e> {
         }
     }
 
+    fn is_chat(&self) -> bool {
+        matches!(self.kind, Kind::Chat(_))
+    }
+
     fn envelope(&self, chunk: bool, choices: &Value) -> Value {
-        let object = match (self.kind, chunk) {
-            (Kind::Chat, true) => "chat.completion.chunk",
-            (Kind::Chat, false) => "chat.completion",
+        let object = match (&self.kind, chunk) {
+            (Kind::Chat(_), true) => "chat.completion.chunk",
+            (Kind::Chat(_), false) => "chat.completion",
             (Kind::Completion, _) => "text_completion",
         };
         json!({
@@ -385,31 +349,42 @@ impl<'e> Answer<'e> {
 
     fn chunk(&self, index: usize, delta: Value, logprobs: Value, finish: Value) -> Value {
         let mut choice = json!({ "index": index });
-        let content = if self.kind == Kind::Chat { "delta" } else { "text" };
+        let content = if self.is_chat() { "delta" } else { "text" };
         choice[content] = delta;
         choice["logprobs"] = logprobs;
         choice["finish_reason"] = finish;
         self.envelope(true, &json!([choice]))
     }
 
-    fn delta(&self, text: &str) -> Value {
-        if self.kind == Kind::Chat { json!({ "content": text }) } else { json!(text) }
+    fn delta(&self, part: &Part, calls: usize) -> Value {
+        let index = calls.saturating_sub(1);
+        match part {
+            Part::Content(text) if !self.is_chat() => json!(text),
+            Part::Content(text) => json!({ "content": text }),
+            Part::Reasoning(text) => json!({ "reasoning_content": text }),
+            Part::Call { id, name } => json!({ "tool_calls": [{
+                "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" },
+            }] }),
+            Part::Arguments(text) => {
+                json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] })
+            }
+        }
     }
 
     fn nothing(&self) -> Value {
-        if self.kind == Kind::Chat { json!({}) } else { json!("") }
+        if self.is_chat() { json!({}) } else { json!("") }
     }
 
     fn whole_choice(&self, index: usize, choice: &Choice) -> Value {
-        let text = &choice.text;
+        let answer = &choice.answer;
         let mut whole = json!({ "index": index });
-        if self.kind == Kind::Chat {
-            whole["message"] = json!({ "role": "assistant", "content": text, "refusal": null });
+        if self.is_chat() {
+            whole["message"] = whole_message(answer);
         } else {
-            whole["text"] = json!(format!("{}{text}", self.echo));
+            whole["text"] = json!(format!("{}{}", self.echo, answer.content));
         }
         whole["logprobs"] = self.logprobs(&choice.tokens);
-        whole["finish_reason"] = json!(finish_reason(choice.outcome.finish));
+        whole["finish_reason"] = json!(finish_reason(choice.outcome.finish, answer.calls.len()));
         whole
     }
 
@@ -420,7 +395,7 @@ impl<'e> Answer<'e> {
         let text =
             |id: u32| String::from_utf8_lossy(&self.tokenizer.decode(&[id], true)).into_owned();
         let finite = |p: f32| if p.is_finite() { p } else { -9999.0 };
-        if self.kind == Kind::Completion {
+        if !self.is_chat() {
             let top = |t: &TokenChoice| -> Map<String, Value> {
                 t.top.iter().map(|&(id, p)| (text(id), json!(finite(p)))).collect()
             };
@@ -447,23 +422,35 @@ impl<'e> Answer<'e> {
 impl Dialect for Answer<'_> {
     fn first(&self, choice: usize) -> Option<Value> {
         let begin = match self.kind {
-            Kind::Chat => json!({ "role": "assistant", "content": "" }),
+            Kind::Chat(_) => json!({ "role": "assistant", "content": "" }),
             Kind::Completion if self.echo.is_empty() => return None,
             Kind::Completion => json!(self.echo),
         };
         Some(self.chunk(choice, begin, Value::Null, Value::Null))
     }
 
-    fn text(&self, choice: usize, text: &str, tokens: &[TokenChoice]) -> Value {
-        self.chunk(choice, self.delta(text), self.logprobs(tokens), Value::Null)
+    fn plan(&self) -> &Plan {
+        static TEXT: LazyLock<Plan> = LazyLock::new(Plan::default);
+        match &self.kind {
+            Kind::Chat(plan) => plan,
+            Kind::Completion => &TEXT,
+        }
+    }
+
+    fn call_id(&self) -> String {
+        call_id()
+    }
+
+    fn part(&self, choice: usize, part: &Part, calls: usize, tokens: &[TokenChoice]) -> Value {
+        self.chunk(choice, self.delta(part, calls), self.logprobs(tokens), Value::Null)
     }
 
     fn empty(&self, choice: usize) -> Value {
         self.chunk(choice, self.nothing(), Value::Null, Value::Null)
     }
 
-    fn last(&self, choice: usize, outcome: &Outcome) -> Value {
-        let reason = json!(finish_reason(outcome.finish));
+    fn last(&self, choice: usize, calls: usize, outcome: &Outcome) -> Value {
+        let reason = json!(finish_reason(outcome.finish, calls));
         let mut last = self.chunk(choice, self.nothing(), Value::Null, reason);
         last["timings"] = timings(&outcome.timings);
         last
@@ -502,9 +489,26 @@ fn offsets(texts: impl Iterator<Item = String>) -> Vec<usize> {
     texts.map(offset).collect()
 }
 
-fn finish_reason(finish: Finish) -> &'static str {
+/// The message of an answer that is sent whole.
+fn whole_message(message: &Message) -> Value {
+    let mut whole = json!({ "role": "assistant", "content": message.content, "refusal": null });
+    if !message.reasoning.is_empty() {
+        whole["reasoning_content"] = json!(message.reasoning);
+    }
+    if !message.calls.is_empty() {
+        let call = |(id, name, arguments): &(Option<String>, String, String)| json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } });
+        whole["tool_calls"] = message.calls.iter().map(call).collect();
+        if message.content.is_empty() {
+            whole["content"] = Value::Null;
+        }
+    }
+    whole
+}
+
+fn finish_reason(finish: Finish, calls: usize) -> &'static str {
     match finish {
         Finish::Length => "length",
+        Finish::Stop | Finish::Cancelled if calls > 0 => "tool_calls",
         Finish::Stop | Finish::Cancelled => "stop",
     }
 }
@@ -540,4 +544,18 @@ fn unique_id(prefix: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     format!("{prefix}-{nanos:016x}{:04x}", COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff)
+}
+
+/// An identifier for a call: nine letters and digits, because Mistral's templates take no others.
+fn call_id() -> String {
+    const LETTERS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let mut hasher = DefaultHasher::new();
+    unique_id("call").hash(&mut hasher);
+    let mut rest = hasher.finish();
+    let letter = || {
+        let letter = LETTERS[(rest % 62) as usize];
+        rest /= 62;
+        char::from(letter)
+    };
+    std::iter::repeat_with(letter).take(9).collect()
 }

@@ -75,7 +75,8 @@ fn route(
     }
     let allowed = match bare {
         "/models" | "/props" => "GET",
-        "/chat/completions" | "/completions" | "/tokenize" | "/detokenize" | "/render" => "POST",
+        "/chat/completions" | "/completions" | "/apply-template" | "/tokenize" | "/detokenize"
+        | "/render" => "POST",
         _ => return Err(ApiError::not_found(path)),
     };
     if method != allowed {
@@ -93,6 +94,7 @@ fn route(
         "/props" => Ok(Some(native::props(state, &engine))),
         "/tokenize" => native::tokenize(&engine, request).map(Some),
         "/detokenize" => native::detokenize(&engine, request).map(Some),
+        "/apply-template" => openai::apply_template(state, &engine, request).map(Some),
         "/chat/completions" => openai::chat(state, &engine, request, reply),
         _ => openai::completion(state, &engine, request, reply),
     }

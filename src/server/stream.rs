@@ -5,6 +5,8 @@
 use super::error::ApiError;
 use super::http::Reply;
 use super::native::ok;
+use super::reading::Reading;
+use crate::chat::{Answer, Part, Plan};
 use crate::engine::{
     Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
     generate,
@@ -26,12 +28,16 @@ const DRAW: Duration = Duration::from_millis(60);
 pub trait Dialect {
     /// A chunk that begins a choice, if there is one.
     fn first(&self, choice: usize) -> Option<Value>;
-    /// A chunk with a piece of text and its tokens.
-    fn text(&self, choice: usize, text: &str, tokens: &[TokenChoice]) -> Value;
+    /// What may be in an answer.
+    fn plan(&self) -> &Plan;
+    /// An id for a call to which the model gave none.
+    fn call_id(&self) -> String;
+    /// A chunk with a piece of an answer, the number of calls so far, and its tokens.
+    fn part(&self, choice: usize, part: &Part, calls: usize, tokens: &[TokenChoice]) -> Value;
     /// An empty chunk, to which progress or HTML is added.
     fn empty(&self, choice: usize) -> Value;
-    /// The chunk that ends a choice.
-    fn last(&self, choice: usize, outcome: &Outcome) -> Value;
+    /// The chunk that ends a choice with so many calls.
+    fn last(&self, choice: usize, calls: usize, outcome: &Outcome) -> Value;
     /// A chunk that ends the stream, if there is one, with the counts of all choices.
     fn end(&self, timings: &Timings) -> Option<Value>;
     /// The whole answer at once.
@@ -40,8 +46,8 @@ pub trait Dialect {
 
 /// One finished answer.
 pub struct Choice {
-    /// Its text.
-    pub text: String,
+    /// What it says.
+    pub answer: Answer,
     /// Its tokens.
     pub tokens: Vec<TokenChoice>,
     /// How it ended.
@@ -97,24 +103,27 @@ pub fn answer(
     }
     let mut choices = Vec::new();
     for choice in 0..delivery.choices {
-        let (mut text, mut tokens) = (String::new(), Vec::new());
+        let reading = Reading::new(dialect);
+        let (mut answer, mut tokens) = (Answer::default(), Vec::new());
         let outcome = generate(
             &mut engine.session(),
             &engine.tokenizer,
             &request.choice(choice),
-            &|| sink.is_wanted(),
+            &|| sink.is_wanted() && !reading.is_over(),
             &mut |event| {
-                if let Event::Text { text: piece, tokens: chosen } = event {
-                    text.push_str(&piece);
+                if let Event::Text { text, tokens: chosen } = event {
+                    reading.push(&text).into_iter().for_each(|part| answer.add(part));
                     tokens.extend(chosen);
                 }
             },
         )
         .map_err(|e| session_error(&e))?;
+        let outcome = reading.outcome(outcome);
         if outcome.finish == Finish::Cancelled {
             return Ok(None);
         }
-        choices.push(Choice { text, tokens, outcome });
+        reading.finish().into_iter().for_each(|part| answer.add(part));
+        choices.push(Choice { answer, tokens, outcome });
     }
     let timings = choices.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
     Ok(Some(ok(&dialect.whole(&choices, &timings.unwrap_or_default()))))
@@ -134,7 +143,6 @@ fn streamed(
         match stream_choice(engine, request, choice, delivery, dialect, sink) {
             Ok(Outcome { finish: Finish::Cancelled, .. }) => return,
             Ok(outcome) => {
-                sink.event(&dialect.last(choice, &outcome));
                 all = Some(all.map_or(outcome.timings, |t| t.and(outcome.timings)));
             }
             Err(error) => {
@@ -149,7 +157,7 @@ fn streamed(
     sink.end();
 }
 
-/// Sends the events of one choice, but the last.
+/// Sends the events of one choice.
 fn stream_choice(
     engine: &Engine,
     request: &Generation,
@@ -162,13 +170,15 @@ fn stream_choice(
         sink.event(&first);
     }
     let start = Instant::now();
-    let mut page =
-        delivery.html.then(|| Drawing { choice, streamer: Streamer::new(), last: Instant::now() });
+    let reading = Reading::new(dialect);
+    let mut page = delivery.html.then(|| Drawing::new(choice));
+    // Tokens whose text is held back go with the piece that it becomes part of.
+    let mut waiting = Vec::new();
     let outcome = generate(
         &mut engine.session(),
         &engine.tokenizer,
         &request.choice(choice),
-        &|| sink.is_wanted(),
+        &|| sink.is_wanted() && !reading.is_over(),
         &mut |event| match event {
             Event::Prompt(p) => {
                 if delivery.progress {
@@ -181,37 +191,71 @@ fn stream_choice(
                 }
             }
             Event::Text { text, tokens } => {
-                if !text.is_empty() || tokens.iter().any(|t| t.logprob.is_some()) {
-                    sink.event(&dialect.text(choice, &text, &tokens));
+                waiting.extend(tokens);
+                for part in reading.push(&text) {
+                    sink.event(&dialect.part(choice, &part, reading.calls(), &waiting));
+                    waiting.clear();
+                    page.iter_mut().for_each(|page| page.push(&part));
                 }
-                if let Some(page) = &mut page {
-                    page.streamer.push(&text);
-                    if page.last.elapsed() >= DRAW {
-                        page.draw(dialect, sink);
-                    }
+                if let Some(page) = &mut page
+                    && page.last.elapsed() >= DRAW
+                {
+                    page.draw(dialect, sink);
                 }
             }
         },
     );
+    let mut rest = reading.finish();
+    if rest.is_empty() && waiting.iter().any(|t| t.logprob.is_some()) {
+        rest.push(Part::Content(String::new()));
+    }
+    for part in rest {
+        sink.event(&dialect.part(choice, &part, reading.calls(), &waiting));
+        waiting.clear();
+        page.iter_mut().for_each(|page| page.push(&part));
+    }
     if let Some(page) = &mut page {
         page.draw(dialect, sink);
     }
-    outcome
+    let outcome = reading.outcome(outcome?);
+    if outcome.finish != Finish::Cancelled {
+        sink.event(&dialect.last(choice, reading.calls(), &outcome));
+    }
+    Ok(outcome)
 }
 
-/// The answer as HTML, drawn now and then.
+/// The answer and the thoughts before it as HTML, drawn now and then.
 struct Drawing {
     choice: usize,
-    streamer: Streamer,
+    content: Streamer,
+    thoughts: Streamer,
     last: Instant,
 }
 
 impl Drawing {
+    fn new(choice: usize) -> Self {
+        let (content, thoughts) = (Streamer::new(), Streamer::new());
+        Self { choice, content, thoughts, last: Instant::now() }
+    }
+
+    fn push(&mut self, part: &Part) {
+        match part {
+            Part::Content(text) => self.content.push(text),
+            Part::Reasoning(text) => self.thoughts.push(text),
+            Part::Call { .. } | Part::Arguments(_) => {}
+        }
+    }
+
     fn draw(&mut self, dialect: &dyn Dialect, sink: &Sink<'_, '_>) {
-        for (block, html) in self.streamer.update() {
-            let mut chunk = dialect.empty(self.choice);
-            chunk["html"] = json!({ "block": block, "html": html });
-            sink.event(&chunk);
+        for (streamer, thoughts) in [(&mut self.thoughts, true), (&mut self.content, false)] {
+            for (block, html) in streamer.update() {
+                let mut chunk = dialect.empty(self.choice);
+                chunk["html"] = json!({ "block": block, "html": html });
+                if thoughts {
+                    chunk["html"]["of"] = json!("reasoning_content");
+                }
+                sink.event(&chunk);
+            }
         }
         self.last = Instant::now();
     }

@@ -4,7 +4,7 @@
 //! answers it ends the program.
 
 use super::{Interrupt, show};
-use crate::chat::Message;
+use crate::chat::{Answer, Conversation, Message, Part, Plan, Reader};
 use crate::config::Config;
 use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
 use crate::sampler::{NUMBERS, Sampling, Stage};
@@ -163,7 +163,13 @@ impl Chat<'_> {
 
     /// Answers the last message, which is a question.
     fn answer(&mut self, interrupt: &Interrupt) -> Next {
-        let prompt = match self.engine.chat_prompt(&self.messages) {
+        let conversation = Conversation {
+            messages: self.messages.clone(),
+            reasoning: self.config.reasoning_format,
+            no_thoughts: self.config.reasoning_budget == Some(0),
+            ..Conversation::default()
+        };
+        let prompt = match self.engine.chat.prompt(&conversation) {
             Ok(prompt) => prompt,
             Err(error) => {
                 eprintln!("{error}");
@@ -172,7 +178,8 @@ impl Chat<'_> {
             }
         };
         let request = Generation {
-            prompt,
+            prompt: self.engine.chat_ids(&prompt.text),
+            visible: self.engine.visible(&prompt.plan),
             sampling: self.config.sampling.clone(),
             max_tokens: self.config.predict,
             stops: self.config.stops.clone(),
@@ -181,7 +188,7 @@ impl Chat<'_> {
         };
         interrupt.clear();
         let open = Cell::new(true);
-        let mut answer = String::new();
+        let mut printer = Printer::new(prompt.plan);
         let outcome = generate(
             &mut self.engine.session(),
             &self.engine.tokenizer,
@@ -189,7 +196,7 @@ impl Chat<'_> {
             &|| open.get() && !interrupt.is_raised(),
             &mut |event| {
                 if let Event::Text { text, .. } = event {
-                    answer.push_str(&text);
+                    let text = printer.push(&text);
                     open.set(open.get() && show(&text).unwrap_or(false));
                 }
             },
@@ -197,14 +204,18 @@ impl Chat<'_> {
         interrupt.clear();
         match outcome {
             Ok(outcome) => {
-                let _ = show("\n");
+                let (rest, answer) = printer.finish();
+                let _ = show(&(rest + "\n"));
                 self.last = Some(outcome.timings);
                 if outcome.finish == Finish::Length {
                     eprintln!(
                         "[cut off: the limit of tokens or the end of the context was reached]"
                     );
                 }
-                self.messages.push(Message::new("assistant", answer));
+                self.messages.push(Message {
+                    reasoning_content: Some(answer.reasoning).filter(|text| !text.is_empty()),
+                    ..Message::new("assistant", answer.content)
+                });
             }
             Err(error) => {
                 eprintln!("{error}");
@@ -332,6 +343,68 @@ impl Chat<'_> {
         eprintln!("{path}: {} characters, before the next question", text.chars().count());
         self.upload = Some(text);
         Ok(())
+    }
+}
+
+/// Prints an answer, with its thoughts in pale letters where colours are seen.
+struct Printer {
+    reader: Reader,
+    answer: Answer,
+    pale: bool,
+    thinking: bool,
+}
+
+impl Printer {
+    fn new(plan: Plan) -> Self {
+        let colours = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let pale = colours && io::stdout().is_terminal();
+        Self { reader: Reader::new(plan), answer: Answer::default(), pale, thinking: false }
+    }
+
+    fn push(&mut self, text: &str) -> String {
+        let parts = self.reader.push(text);
+        self.print(parts)
+    }
+
+    /// The rest of what is shown, and the answer.
+    fn finish(mut self) -> (String, Answer) {
+        let parts = self.reader.finish();
+        let mut rest = self.print(parts);
+        rest.push_str(self.turn(false));
+        (rest, self.answer)
+    }
+
+    fn print(&mut self, parts: Vec<Part>) -> String {
+        let mut shown = String::new();
+        for part in parts {
+            match &part {
+                Part::Reasoning(text) => {
+                    shown.push_str(self.turn(true));
+                    shown.push_str(text);
+                }
+                Part::Content(text) => {
+                    shown.push_str(self.turn(false));
+                    shown.push_str(text);
+                }
+                // Nothing is offered here that could be called.
+                Part::Call { .. } | Part::Arguments(_) => {}
+            }
+            self.answer.add(part);
+        }
+        shown
+    }
+
+    /// What is printed where thoughts begin or end.
+    fn turn(&mut self, thinking: bool) -> &'static str {
+        if std::mem::replace(&mut self.thinking, thinking) == thinking {
+            return "";
+        }
+        match (thinking, self.pale) {
+            (true, true) => "\x1b[2m",
+            (true, false) => "",
+            (false, true) => "\x1b[0m\n\n",
+            (false, false) => "\n\n",
+        }
     }
 }
 

@@ -264,6 +264,12 @@ impl Tokenizer {
         self.vocabulary.find(text.as_bytes())
     }
 
+    /// Whether a token marks something and is no text.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.vocabulary.kind(id) == Some(Kind::Control)
+    }
+
     /// Number of tokens.
     #[must_use]
     pub fn len(&self) -> usize {

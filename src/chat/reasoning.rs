@@ -1,0 +1,105 @@
+//! How models mark their thoughts.
+//!
+//! Enters: a template's source, and the end of a prompt. Leaves: the tags, and whether the prompt ends within
+//! them. A model whose template names no tags has none, so nothing of its text is ever taken for thoughts.
+
+use serde::{Deserialize, Serialize};
+
+/// The marks around thoughts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tags {
+    /// Before them.
+    pub open: &'static str,
+    /// After them.
+    pub close: &'static str,
+    /// Whether they are one channel of several, each with a header (gpt-oss).
+    pub channels: bool,
+}
+
+const fn tags(open: &'static str, close: &'static str) -> Tags {
+    Tags { open, close, channels: false }
+}
+
+/// Known tags; of two in one template the earlier here counts.
+const TAGS: &[Tags] = &[
+    Tags { open: "<|channel|>analysis<|message|>", close: "<|end|>", channels: true },
+    tags("<|START_THINKING|>", "<|END_THINKING|>"),
+    tags("<|inner_prefix|>", "<|inner_suffix|>"),
+    tags("<seed:think>", "</seed:think>"),
+    tags("<mm:think>", "</mm:think>"),
+    tags("[THINK]", "[/THINK]"),
+    tags("<think>", "</think>"),
+];
+
+impl Tags {
+    /// The tags that a template names.
+    #[must_use]
+    pub fn of(template: &str) -> Option<&'static Self> {
+        let names = |tags: &&Self| {
+            if tags.channels {
+                template.contains("<|channel|>") && template.contains("<|message|>")
+            } else {
+                template.contains(tags.open) || template.contains(tags.close)
+            }
+        };
+        TAGS.iter().find(names)
+    }
+
+    /// Whether a prompt ends within thoughts.
+    #[must_use]
+    pub fn is_open(&self, prompt: &str) -> bool {
+        prompt.trim_end().ends_with(self.open)
+    }
+}
+
+/// What becomes of thoughts: llama.cpp's `reasoning_format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReasoningFormat {
+    /// They stay in the text, tags and all.
+    None,
+    /// They are told apart.
+    #[default]
+    Auto,
+    /// They are told apart, in the field that DeepSeek's API has for them: the same here.
+    Deepseek,
+}
+
+impl ReasoningFormat {
+    /// Names of all.
+    pub const NAMES: &str = "none, auto or deepseek";
+
+    /// The format of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "auto" => Some(Self::Auto),
+            "deepseek" => Some(Self::Deepseek),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_those_that_the_template_names() {
+        let open = |template| Tags::of(template).map(|t| t.open);
+        assert_eq!(open("{{ '<think>\n' }}"), Some("<think>"));
+        assert_eq!(open("{% set content = content.split('</think>')[-1] %}"), Some("<think>"));
+        assert_eq!(open("[THINK]{{ x }}[/THINK]"), Some("[THINK]"));
+        assert_eq!(open("<|channel|>final<|message|>"), Some("<|channel|>analysis<|message|>"));
+        assert_eq!(open("{# think about it #}<|im_start|>"), None);
+    }
+
+    #[test]
+    fn a_prompt_is_open_where_it_ends_with_the_tag() {
+        let tags = Tags::of("<think>").unwrap();
+        assert!(tags.is_open("<|im_start|>assistant\n<think>\n"));
+        assert!(!tags.is_open("<|im_start|>assistant\n<think>\n\n</think>\n\n"));
+        assert!(!tags.is_open("What is <think>?<|im_end|>"));
+    }
+}

@@ -1,0 +1,98 @@
+//! Functions that a model may call: how they are described to it, and how it says that it calls one.
+//!
+//! `format` names the forms that models write calls in; each of the other modules reads one kind of them.
+
+mod channels;
+mod format;
+mod named;
+mod objects;
+mod python;
+mod scan;
+mod tagged;
+#[cfg(test)]
+mod tests;
+
+pub use format::Format;
+pub(super) use format::Section;
+
+use super::json;
+use serde_json::{Value, json};
+
+/// A function that may be called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it takes, as a JSON schema.
+    pub parameters: Value,
+    /// As the client described it.
+    pub raw: Value,
+}
+
+impl Tool {
+    /// A tool as OpenAI's API describes one.
+    #[must_use]
+    pub fn read(raw: &Value) -> Option<Self> {
+        let function = raw.get("function")?;
+        let name = function.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
+        let parameters = function.get("parameters").cloned().unwrap_or(Value::Null);
+        Some(Self { name, parameters, raw: raw.clone() })
+    }
+}
+
+/// Which function has to be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// Any or none: the model decides.
+    #[default]
+    Auto,
+    /// None.
+    None,
+    /// Some function.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// What an answer has to match where a call is required: a JSON schema of the calls, for models that write
+/// them as bare JSON. `None`: the model's form of calls can't be enforced yet.
+#[must_use]
+pub fn tool_grammar(format: &Format, tools: &[Tool], choice: &ToolChoice) -> Option<Value> {
+    let wanted = |tool: &&Tool| match choice {
+        ToolChoice::Named(name) => tool.name == *name,
+        _ => true,
+    };
+    if !format.is_generic() || matches!(choice, ToolChoice::Auto | ToolChoice::None) {
+        return None;
+    }
+    let call = |tool: &Tool| {
+        let any = json!({ "type": "object" });
+        let parameters = if tool.parameters.is_object() { &tool.parameters } else { &any };
+        json!({
+            "type": "object",
+            "properties": { "name": { "const": tool.name }, "arguments": parameters },
+            "required": ["name", "arguments"],
+            "additionalProperties": false,
+        })
+    };
+    let calls: Vec<Value> = tools.iter().filter(wanted).map(call).collect();
+    Some(json!({ "anyOf": calls }))
+}
+
+/// What a model is told whose template knows nothing of functions.
+pub(super) fn describe(tools: &[Tool]) -> String {
+    const DESCRIPTION_BYTES_MAX: usize = 16 << 20;
+    let style = json::Style::default();
+    let mut text = "You can call these functions, described in JSON:\n".to_owned();
+    for tool in tools {
+        let function = tool.raw.get("function").unwrap_or(&tool.raw);
+        text.push_str(&json::dumps(function, &style, DESCRIPTION_BYTES_MAX).unwrap_or_default());
+        text.push('\n');
+    }
+    text.push_str(
+        "To call one, answer with nothing but a JSON object that names it and its arguments: \
+         {\"name\": \"function_name\", \"arguments\": {\"argument\": \"value\"}}\n\
+         When no function is needed, or its result is known, answer in plain text.",
+    );
+    text
+}

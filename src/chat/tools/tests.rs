@@ -1,0 +1,359 @@
+//! Each form of calls, whole and in pieces cut at every place.
+
+use super::super::answer::{Answer, Calls, Part, Plan, Reader};
+use super::super::reasoning::Tags;
+use super::{Format, Tool};
+use serde_json::{Value, json};
+
+fn collect(parts: impl IntoIterator<Item = Part>) -> Answer {
+    let mut answer = Answer::default();
+    parts.into_iter().for_each(|part| answer.add(part));
+    answer
+}
+
+fn in_pieces<'t>(plan: &Plan, pieces: impl IntoIterator<Item = &'t str>) -> Answer {
+    let mut reader = Reader::new(plan.clone());
+    let mut parts = Vec::new();
+    for piece in pieces {
+        parts.extend(reader.push(piece));
+    }
+    parts.extend(reader.finish());
+    collect(parts)
+}
+
+/// Reads a text whole, cut in two at every place, and character by character, and wants the same each time.
+fn read(plan: &Plan, text: &str) -> Answer {
+    let whole = in_pieces(plan, [text]);
+    for (at, _) in text.char_indices() {
+        let (a, b) = text.split_at(at);
+        assert_eq!(in_pieces(plan, [a, b]), whole, "cut: {a:?} | {b:?}");
+    }
+    let characters = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]);
+    assert_eq!(in_pieces(plan, characters), whole, "in characters: {text:?}");
+    whole
+}
+
+fn tools() -> Vec<Tool> {
+    let weather = json!({"type": "object", "properties": {
+        "city": {"type": "string"}, "days": {"type": "integer"}, "tags": {"type": "array"},
+    }});
+    [
+        ("get_weather", weather),
+        ("get_time", json!({"type": "object", "properties": {}})),
+        ("python", Value::Null),
+    ]
+    .into_iter()
+    .map(|(name, parameters)| {
+        let raw = json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+        Tool::read(&raw).unwrap()
+    })
+    .collect()
+}
+
+/// The plan for models whose template holds this text.
+fn plan(template: &str) -> Plan {
+    let format = Format::of(template);
+    let calls = Calls { format, tools: tools().into(), parallel: true, bare: format.bare };
+    Plan { tags: Tags::of(template), apart: true, thinking: false, calls: Some(calls) }
+}
+
+const ARGS: &str = r#"{"city": "Mála\"ga}", "days": 2, "tags": ["a", {"b": null}]}"#;
+const SAME: &str = r#"{"city": "Mála\"ga}", "days": 2, "tags": ["a",{"b":null}]}"#;
+
+/// Template text, answer, content, calls with id and arguments.
+type Case =
+    (&'static str, String, &'static str, Vec<(&'static str, Option<&'static str>, &'static str)>);
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn cases() -> Vec<Case> {
+    let weather = ("get_weather", None, ARGS);
+    let time = ("get_time", None, "{}");
+    let hermes = "<tool_call>";
+    let json_call = format!(r#"{{"name": "get_weather", "arguments": {ARGS}}}"#);
+    vec![
+        // Hermes, Qwen 2.5, Qwen 3, SmolLM3, Granite 4
+        (hermes, format!("I look.\n<tool_call>\n{json_call}\n</tool_call>"), "I look.", vec![weather]),
+        (
+            hermes,
+            format!("<tool_call>\n{json_call}\n</tool_call>\n<tool_call>\n{{\"name\": \"get_time\", \"arguments\": {{}}}}\n</tool_call>\n"),
+            "",
+            vec![weather, time],
+        ),
+        (hermes, format!("<tool_call>{json_call}"), "", vec![weather]),
+        (hermes, format!(r#"<tool_call>{{"arguments": {ARGS}, "name": "get_weather"}}</tool_call> Done."#), "Done.", vec![weather]),
+        (hermes, r#"<tool_call>{"name": "get_time"}</tool_call>"#.into(), "", vec![time]),
+        (
+            hermes,
+            r#"<tool_call>{"id": "x1", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}</tool_call>"#.into(),
+            "",
+            vec![("get_time", Some("x1"), "{}")],
+        ),
+        (hermes, format!("```json\n{json_call}\n```"), "", vec![weather]),
+        (hermes, json_call.clone(), "", vec![weather]),
+        // Llama 3
+        ("<|python_tag|>", r#"{"name": "get_time", "parameters": {}}"#.into(), "", vec![time]),
+        (
+            "<|python_tag|>",
+            format!(r#" {{"type": "function", "name": "get_weather", "parameters": {ARGS}}}; {{"name": "get_time", "parameters": {{}}}}"#),
+            "",
+            vec![weather, time],
+        ),
+        ("<|python_tag|>", format!("<|python_tag|>{json_call}"), "", vec![weather]),
+        (
+            "<|python_tag|>",
+            r#"<|python_tag|>brave_search.call(query="who?")"#.into(),
+            "",
+            vec![("brave_search", None, r#"{"query":"who?"}"#)],
+        ),
+        ("<|python_tag|>", "<|python_tag|>print(1)".into(), "", vec![("python", None, r#"{"code":"print(1)"}"#)]),
+        // Mistral, both forms
+        (
+            "[TOOL_CALLS]",
+            format!(r#"[TOOL_CALLS][{{"name": "get_weather", "arguments": {ARGS}, "id": "abcdef123"}}, {{"name": "get_time", "arguments": {{}}}}]"#),
+            "",
+            vec![weather, time],
+        ),
+        ("[TOOL_CALLS]", format!("[TOOL_CALLS]get_weather[ARGS]{ARGS}"), "", vec![weather]),
+        (
+            "[TOOL_CALLS]",
+            format!("Well, [TOOL_CALLS]get_weather[CALL_ID]abcdef123[ARGS]{ARGS}[TOOL_CALLS]get_time[CALL_ID]x[ARGS]{{}}"),
+            "Well,",
+            vec![("get_weather", Some("abcdef123"), ARGS), ("get_time", Some("x"), "{}")],
+        ),
+        // Command R7B, Command R
+        (
+            "<|START_ACTION|>",
+            format!("<|START_ACTION|>[\n    {{\"tool_call_id\": \"0\", \"tool_name\": \"get_weather\", \"parameters\": {ARGS}}}\n]<|END_ACTION|>"),
+            "",
+            vec![("get_weather", Some("0"), ARGS)],
+        ),
+        (
+            "Action: ```json tool_name",
+            format!("Plan: I look.\nAction: ```json\n[\n    {{\n        \"tool_name\": \"get_weather\",\n        \"parameters\": {ARGS}\n    }}\n]```"),
+            "Plan: I look.",
+            vec![weather],
+        ),
+        // DeepSeek R1, V3.1, V3.2
+        (
+            "<｜tool▁call▁begin｜>",
+            format!("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{ARGS}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_time\n```json\n{{}}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"),
+            "",
+            vec![weather, time],
+        ),
+        (
+            "<｜tool▁call▁begin｜>",
+            format!("Hm.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{ARGS}<｜tool▁call▁end｜><｜tool▁calls▁end｜>"),
+            "Hm.",
+            vec![weather],
+        ),
+        (
+            "DSML",
+            "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Mála\"ga}</｜DSML｜parameter>\n<｜DSML｜parameter name=\"days\" string=\"false\">2</｜DSML｜parameter>\n<｜DSML｜parameter name=\"tags\" string=\"false\">[\"a\", {\"b\": null}]</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>".into(),
+            "",
+            vec![("get_weather", None, SAME)],
+        ),
+        // Granite 3, Phi-4, functools, Nemotron, Apertus, Apriel
+        ("<|tool_call|>", format!("<|tool_call|>[{json_call}]"), "", vec![weather]),
+        ("<|tool|>", format!("<|tool_call|>[{json_call}]<|/tool_call|>"), "", vec![weather]),
+        ("functools[", format!(" functools[{json_call}]"), "", vec![weather]),
+        ("<TOOLCALL>", format!("<TOOLCALL>[{json_call}]</TOOLCALL>"), "", vec![weather]),
+        ("<|tools_prefix|>", format!("<|tools_prefix|>[{{\"get_weather\": {ARGS}}}, {{\"get_time\": {{}}}}]<|tools_suffix|>"), "", vec![weather, time]),
+        ("<tool_calls>[", format!("<tool_calls>[{json_call}]</tool_calls>"), "", vec![weather]),
+        // functionary
+        ("<function=", format!("<function=get_weather>{ARGS}</function><function=get_time></function>"), "", vec![weather, time]),
+        (">>>all", format!("all\nI look.\n>>>get_weather\n{ARGS}"), "I look.", vec![weather]),
+        (">>>all", format!("get_weather\n{ARGS}\n>>>get_time\n{{}}"), "", vec![weather, time]),
+        (">>>all", "all\n{\"a\": 1} >> all".into(), "{\"a\": 1} >> all", vec![]),
+        // gpt-oss
+        (
+            "<|channel|><|message|>",
+            format!("<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{ARGS}"),
+            "I look.",
+            vec![weather],
+        ),
+        (
+            "<|channel|><|message|>",
+            format!("<|start|>assistant to=functions.get_weather<|channel|>commentary json<|message|>{ARGS}"),
+            "",
+            vec![weather],
+        ),
+        ("<|channel|><|message|>", "<|channel|>final<|message|>Hello < there".into(), "Hello < there", vec![]),
+        // Qwen3-Coder, Seed, GLM, MiniMax, MiniCPM
+        (
+            "<function=<parameter=",
+            "I look.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nMála\"ga}\n</parameter>\n<parameter=days>\n2\n</parameter>\n<parameter=tags>\n[\"a\", {\"b\": null}]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=get_time>\n</function>\n</tool_call>".into(),
+            "I look.",
+            vec![("get_weather", None, SAME), time],
+        ),
+        (
+            "<function=<parameter=",
+            "<seed:tool_call>\n<function=get_weather>\n<parameter=city>two\nlines <b></parameter>\n</function>\n</seed:tool_call>".into(),
+            "",
+            vec![("get_weather", None, r#"{"city": "two\nlines <b>"}"#)],
+        ),
+        (
+            "<arg_key><arg_value>",
+            "I look.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Mála\"ga}</arg_value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n<arg_key>tags</arg_key>\n<arg_value>[\"a\", {\"b\": null}]</arg_value>\n</tool_call>\n<tool_call>get_time</tool_call>".into(),
+            "I look.",
+            vec![("get_weather", None, SAME), time],
+        ),
+        (
+            "<minimax:tool_call>",
+            "<minimax:tool_call>\n<invoke name=\"get_weather\">\n<parameter name=\"city\">x</parameter>\n<parameter name=\"days\">2</parameter>\n</invoke>\n<invoke name=\"get_time\">\n</invoke>\n</minimax:tool_call>".into(),
+            "",
+            vec![("get_weather", None, r#"{"city": "x", "days": 2}"#), time],
+        ),
+        (
+            "<function name=\"<param name=\"",
+            "<function name=\"get_weather\"><param name=\"city\">x</param></function>".into(),
+            "",
+            vec![("get_weather", None, r#"{"city": "x"}"#)],
+        ),
+        // Kimi K2
+        (
+            "<|tool_call_begin|><|tool_call_argument_begin|>",
+            format!("I look.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{ARGS}<|tool_call_end|><|tool_call_begin|>functions.get_time:1<|tool_call_argument_begin|>{{}}<|tool_call_end|><|tool_calls_section_end|>"),
+            "I look.",
+            vec![("get_weather", Some("functions.get_weather:0"), ARGS), ("get_time", Some("functions.get_time:1"), "{}")],
+        ),
+        // LFM2, OLMo 3
+        (
+            "<|tool_call_start|>",
+            "<|tool_call_start|>[get_weather(city='x', days=2), get_time()]<|tool_call_end|>Done.".into(),
+            "Done.",
+            vec![("get_weather", None, r#"{"city":"x","days":2}"#), time],
+        ),
+        ("<function_calls>", "<function_calls>\nget_time()\n</function_calls>".into(), "", vec![time]),
+        // Templates that know no functions
+        ("", json_call.clone(), "", vec![weather]),
+        ("", format!("[{json_call}, {{\"name\": \"get_time\", \"arguments\": {{}}}}]"), "", vec![weather, time]),
+        ("", format!("```json\n{{\"tool_calls\": [{json_call}]}}\n```\n"), "", vec![weather]),
+    ]
+}
+
+#[test]
+fn each_form_is_read_whole_and_in_pieces() {
+    for (template, text, content, calls) in cases() {
+        let found = read(&plan(template), &text);
+        let calls: Vec<_> = calls
+            .into_iter()
+            .map(|(name, id, arguments)| {
+                (id.map(ToOwned::to_owned), name.to_owned(), arguments.to_owned())
+            })
+            .collect();
+        let form = Format::of(template).name;
+        assert_eq!(found.calls, calls, "{form}: {text}");
+        assert_eq!(found.content, content, "{form}: {text}");
+        assert_eq!(found.reasoning, "");
+        for (_, _, arguments) in found.calls {
+            assert!(serde_json::from_str::<Value>(&arguments).unwrap().is_object(), "{arguments}");
+        }
+    }
+}
+
+#[test]
+fn text_that_only_looks_like_a_call_stays_text() {
+    for (template, text) in [
+        ("<tool_call>", "Use the tag <tool_call> for calls, like <tool_call>{x}</tool_call>. \n"),
+        ("<tool_call>", r#"{"name": "Ada", "age": 36}"#),
+        ("<tool_call>", "```json\n{\"a\": [1, 2]}\n```\nThat is JSON.\n\n"),
+        ("<tool_call>", "  \n<tool_cal"),
+        ("<tool_call>", "<tool_call>"),
+        ("<tool_call>", "[link](x) and {braces}"),
+        ("<tool_call>", "```python\nprint(1)\n```"),
+        ("<|python_tag|>", r#"{"answer": 42, "name": "get_time"}"#),
+        ("[TOOL_CALLS]", "The marker [TOOL_CALLS] begins a call."),
+        ("<｜tool▁call▁begin｜>", "<｜tool▁call▁begin｜> what?"),
+        ("<function=<parameter=", "Write <function=a b> or <tool_call>!"),
+        ("<arg_key><arg_value>", "<tool_call>what is this?\n</tool_call>"),
+        ("<|tool_call_start|>", "<|tool_call_start|>no call<|tool_call_end|>"),
+        (">>>all", "Hello there, nobody is named."),
+        ("", "Plain {\"name\": \"get_time\", \"arguments\": {}}"),
+        ("", "{\"name\": \"unknown\", \"arguments\": {}}"),
+        ("", "``"),
+    ] {
+        let found = read(&plan(template), text);
+        assert_eq!(found, Answer { content: text.to_owned(), ..Answer::default() }, "{template}");
+    }
+    // And where no functions were given, everything does.
+    for (_, text, ..) in cases() {
+        let plan = Plan { apart: true, ..Plan::default() };
+        assert_eq!(read(&plan, &text), Answer { content: text, ..Answer::default() });
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_gives_what_there_is() {
+    let plan = plan("<tool_call>");
+    let found = read(&plan, r#"<tool_call>{"name": "get_weather", "arguments": {"city": "Má"#);
+    assert_eq!(found.calls, [(None, "get_weather".into(), r#"{"city": "Má"#.into())]);
+    let found = read(&plan, r#"<tool_call>{"name": "get_wea"#);
+    assert_eq!((found.content.as_str(), found.calls.len()), (r#"<tool_call>{"name": "get_wea"#, 0));
+}
+
+#[test]
+fn one_call_is_enough_where_only_one_is_wanted() {
+    let two = r#"<tool_call>{"name": "get_time"}</tool_call><tool_call>{"name": "get_time"}</tool_call>x"#;
+    let mut plan = plan("<tool_call>");
+    plan.calls.as_mut().unwrap().parallel = false;
+    let found = read(&plan, two);
+    assert_eq!((found.calls.len(), found.content.as_str()), (1, ""));
+    let mut reader = Reader::new(plan);
+    reader.push(&two[..two.find("</").unwrap()]);
+    assert!(reader.is_over());
+}
+
+#[test]
+fn thoughts_are_told_apart() {
+    let think = |template: &str, thinking: bool, text: &str| {
+        let plan = Plan { thinking, calls: None, ..plan(template) };
+        let found = read(&plan, text);
+        (found.reasoning, found.content)
+    };
+    let both = |reasoning: &str, content: &str| (reasoning.to_owned(), content.to_owned());
+    let tags = "<think>";
+    assert_eq!(
+        think(tags, false, "<think>\nHm < x.\n</think>\n\nYes.\n"),
+        both("Hm < x.", "Yes.\n")
+    );
+    assert_eq!(think(tags, true, "Hm.\n\n</think>\n\nYes."), both("Hm.", "Yes."));
+    assert_eq!(think(tags, true, "\n<think>\nHm.</think>Yes."), both("Hm.", "Yes."));
+    assert_eq!(think(tags, false, "Yes: <think>no</think>"), both("", "Yes: <think>no</think>"));
+    assert_eq!(think(tags, false, "<think>\n\n</think>\n\nYes."), both("", "Yes."));
+    assert_eq!(think(tags, false, "<thin"), both("", "<thin"));
+    assert_eq!(think(tags, true, "Hm."), both("Hm.", ""));
+    assert_eq!(think("[THINK]", false, "[THINK]a[/THINK]b"), both("a", "b"));
+    assert_eq!(think("<seed:think>", false, "<seed:think>a</seed:think>b"), both("a", "b"));
+    assert_eq!(think("", false, "<think>a</think>b"), both("", "<think>a</think>b"));
+    let channels = "<|channel|><|message|>";
+    assert_eq!(
+        think(
+            channels,
+            false,
+            "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes."
+        ),
+        both("Hm.", "Yes.")
+    );
+    assert_eq!(think(channels, false, "<|channel|>final<|message|>Yes."), both("", "Yes."));
+}
+
+#[test]
+fn thoughts_stay_in_the_text_where_nobody_wants_them_apart() {
+    let text =
+        "<think>\nHm. <tool_call>\n</think>\n\n<tool_call>{\"name\": \"get_time\"}</tool_call>";
+    let whole = Plan { apart: false, ..plan("<think><tool_call>") };
+    let found = read(&whole, text);
+    assert_eq!(found.content, "<think>\nHm. <tool_call>\n</think>");
+    assert_eq!((found.calls.len(), found.reasoning.as_str()), (1, ""));
+}
+
+#[test]
+fn a_call_may_follow_thoughts_and_thoughts_hold_none() {
+    let found = read(
+        &plan("<think><tool_call>"),
+        "<think>I could <tool_call>{\"name\": \"get_time\"}</tool_call></think>\n<tool_call>{\"name\": \"get_weather\", \"arguments\": {}}</tool_call>",
+    );
+    assert_eq!(found.reasoning, "I could <tool_call>{\"name\": \"get_time\"}</tool_call>");
+    assert_eq!(found.calls, [(None, "get_weather".into(), "{}".into())]);
+    assert_eq!(found.content, "");
+}

@@ -1,0 +1,239 @@
+//! Reads from a request what a conversation is made of: messages, functions, and settings of the template.
+
+use super::State;
+use super::error::ApiError;
+use super::fields::{Fields, show};
+use crate::chat::{
+    Conversation, Ending, FunctionCall, Message, ReasoningFormat, Tool, ToolCall, ToolChoice,
+};
+use serde_json::{Map, Value};
+
+/// Fields that are read here.
+pub const KNOWN: &[&str] = &[
+    "messages",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "documents",
+    "chat_template_kwargs",
+    "add_generation_prompt",
+    "continue_final_message",
+    "reasoning_format",
+    "reasoning_effort",
+];
+/// Functions at most.
+const TOOLS_MAX: usize = 512;
+/// Variables that are a template's own.
+const RESERVED: &[&str] = &[
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+    "raise_exception",
+    "strftime_now",
+];
+
+/// Reads these fields.
+pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
+    let messages = messages(f)?;
+    let mut tools = tools(f)?;
+    match tool_choice(f, &tools)? {
+        ToolChoice::Auto => {}
+        ToolChoice::None => tools.clear(),
+        ToolChoice::Required | ToolChoice::Named(_) => {
+            let message = "`tool_choice`: only \"auto\" and \"none\" are supported yet; a call can't be enforced";
+            return Err(ApiError::bad(message).with_param("tool_choice"));
+        }
+    }
+    let parallel = f.bool("parallel_tool_calls")?.unwrap_or(true);
+    let documents = f.typed("documents", "an array of objects", |v| {
+        let all = v.as_array()?;
+        all.iter().all(Value::is_object).then(|| v.clone())
+    })?;
+    let mut variables = variables(f)?;
+    let mut no_thoughts = state.config.reasoning_budget == Some(0);
+    if let Some(effort) = f.string("reasoning_effort")? {
+        no_thoughts |= effort == "none";
+        variables.entry("reasoning_effort").or_insert(Value::String(effort));
+    }
+    match variables.get("enable_thinking") {
+        Some(Value::Bool(wanted)) => no_thoughts = !wanted,
+        Some(other) => {
+            return Err(ApiError::parameter("enable_thinking", &show(other), "true or false"));
+        }
+        None => {}
+    }
+    Ok(Conversation {
+        messages,
+        tools,
+        parallel,
+        documents: documents.unwrap_or_default(),
+        variables,
+        ending: ending(f)?,
+        reasoning: reasoning_format(f)?.unwrap_or(state.config.reasoning_format),
+        no_thoughts,
+    })
+}
+
+fn ending(f: &mut Fields) -> Result<Ending, ApiError> {
+    let begins = f.bool("add_generation_prompt")?;
+    let continues = f.bool("continue_final_message")?.unwrap_or(false);
+    match (begins, continues) {
+        (Some(true), true) => Err(ApiError::parameter(
+            "continue_final_message",
+            "true",
+            "`add_generation_prompt`: false with it",
+        )),
+        (_, true) => Ok(Ending::Continue),
+        (Some(false), false) => Ok(Ending::Nothing),
+        (_, false) => Ok(Ending::Answer),
+    }
+}
+
+fn reasoning_format(f: &mut Fields) -> Result<Option<ReasoningFormat>, ApiError> {
+    f.typed("reasoning_format", ReasoningFormat::NAMES, |v| {
+        v.as_str().and_then(ReasoningFormat::from_name)
+    })
+}
+
+fn variables(f: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+    let name = "chat_template_kwargs";
+    let found = f.typed(name, "an object", |v| v.as_object().cloned())?.unwrap_or_default();
+    match found.keys().find(|key| RESERVED.contains(&key.as_str())) {
+        Some(key) => {
+            let found = format!("`{key}`");
+            Err(ApiError::parameter(name, &found, "variables that have no field of their own"))
+        }
+        None => Ok(found),
+    }
+}
+
+fn tools(f: &mut Fields) -> Result<Vec<Tool>, ApiError> {
+    let Some(found) = f.take("tools") else { return Ok(Vec::new()) };
+    let expected = format!("an array of at most {TOOLS_MAX} functions");
+    let all = found.as_array().filter(|all| all.len() <= TOOLS_MAX);
+    let all = all.ok_or_else(|| ApiError::parameter("tools", &show(&found), &expected))?;
+    let read = |(index, tool): (usize, &Value)| {
+        let named = |field: &str, found: &Value, expected: &str| {
+            ApiError::parameter(&format!("tools[{index}]{field}"), &show(found), expected)
+        };
+        if tool["type"] != "function" {
+            return Err(named(".type", &tool["type"], "\"function\""));
+        }
+        let parameters = &tool["function"]["parameters"];
+        if !(parameters.is_null() || parameters.is_object()) {
+            return Err(named(".function.parameters", parameters, "a JSON schema"));
+        }
+        let found = Tool::read(tool);
+        found.ok_or_else(|| named(".function.name", &tool["function"]["name"], "a name"))
+    };
+    all.iter().enumerate().map(read).collect()
+}
+
+fn tool_choice(f: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
+    let Some(choice) = f.take("tool_choice") else { return Ok(ToolChoice::Auto) };
+    let found = match choice.as_str() {
+        Some("auto") => Some(ToolChoice::Auto),
+        Some("none") => Some(ToolChoice::None),
+        Some("required") if !tools.is_empty() => Some(ToolChoice::Required),
+        _ => {
+            let name = choice["function"]["name"].as_str();
+            let known = name.filter(|name| tools.iter().any(|tool| tool.name == *name));
+            known.map(|name| ToolChoice::Named(name.to_owned()))
+        }
+    };
+    found.ok_or_else(|| {
+        let expected = "\"auto\", \"none\", \"required\" or one of the functions in `tools`";
+        ApiError::parameter("tool_choice", &show(&choice), expected)
+    })
+}
+
+fn messages(f: &mut Fields) -> Result<Vec<Message>, ApiError> {
+    let all = match f.take("messages") {
+        Some(Value::Array(all)) if !all.is_empty() => all,
+        Some(other) => {
+            return Err(ApiError::parameter("messages", &show(&other), "an array with a message"));
+        }
+        None => return Err(ApiError::parameter("messages", "nothing", "an array with a message")),
+    };
+    all.iter().enumerate().map(|(i, v)| message(v, i)).collect()
+}
+
+fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
+    let wrong = |field: &str, found: &Value, expected: &str| {
+        ApiError::parameter(&format!("messages[{index}].{field}"), &show(found), expected)
+    };
+    // `developer` is OpenAI's newer word for `system`; templates know only that.
+    let role = match v["role"].as_str() {
+        Some("developer") => "system",
+        Some(role @ ("system" | "user" | "assistant" | "tool")) => role,
+        _ => return Err(wrong("role", &v["role"], "system, user, assistant or tool")),
+    };
+    let text = |field: &str| match &v[field] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        other => Err(wrong(field, other, "a string")),
+    };
+    let content = match &v["content"] {
+        Value::String(text) => text.clone(),
+        Value::Null if role == "assistant" => String::new(),
+        Value::Array(parts) => parts
+            .iter()
+            .map(|part| match (part["type"].as_str(), part["text"].as_str()) {
+                (Some("text" | "input_text" | "output_text"), Some(text)) => Ok(text),
+                _ => Err(wrong("content", part, "parts of type text")),
+            })
+            .collect::<Result<Vec<_>, _>>()?
+            .concat(),
+        other => return Err(wrong("content", other, "a string or an array of parts")),
+    };
+    let calls = match &v["tool_calls"] {
+        Value::Null => Vec::new(),
+        Value::Array(calls) if role == "assistant" => calls
+            .iter()
+            .enumerate()
+            .map(|(i, call)| {
+                tool_call(call, &|field, found, expected| {
+                    wrong(&format!("tool_calls[{i}]{field}"), found, expected)
+                })
+            })
+            .collect::<Result<_, _>>()?,
+        other => return Err(wrong("tool_calls", other, "an assistant's array of calls")),
+    };
+    let thoughts = text("reasoning_content")?.filter(|text| !text.is_empty());
+    Ok(Message {
+        reasoning_content: thoughts.filter(|_| role == "assistant"),
+        tool_calls: calls,
+        tool_call_id: text("tool_call_id")?,
+        name: text("name")?,
+        ..Message::new(role, content)
+    })
+}
+
+fn tool_call(
+    v: &Value,
+    wrong: &dyn Fn(&str, &Value, &str) -> ApiError,
+) -> Result<ToolCall, ApiError> {
+    let kind = &v["type"];
+    if !(kind.is_null() || kind == "function") {
+        return Err(wrong(".type", kind, "\"function\""));
+    }
+    let function = &v["function"];
+    let Some(name) = function["name"].as_str() else {
+        return Err(wrong(".function.name", &function["name"], "a string"));
+    };
+    let arguments = match &function["arguments"] {
+        Value::Null => Value::String("{}".to_owned()),
+        known @ (Value::String(_) | Value::Object(_)) => known.clone(),
+        other => return Err(wrong(".function.arguments", other, "the text of a JSON object")),
+    };
+    let id = match &v["id"] {
+        Value::Null => None,
+        Value::String(id) => Some(id.clone()),
+        other => return Err(wrong(".id", other, "a string")),
+    };
+    let function = FunctionCall { name: name.to_owned(), arguments };
+    Ok(ToolCall { id, kind: "function".to_owned(), function })
+}

@@ -1,0 +1,62 @@
+//! Reads an answer while it is generated, and gives each call of a function an id.
+
+use super::stream::Dialect;
+use crate::chat::{Part, Reader};
+use crate::engine::{Finish, Outcome};
+use std::cell::{Cell, RefCell};
+
+/// Reads one answer. Shared by what takes its text and what asks whether more is wanted.
+pub struct Reading<'d> {
+    dialect: &'d dyn Dialect,
+    reader: RefCell<Reader>,
+    calls: Cell<usize>,
+}
+
+impl<'d> Reading<'d> {
+    /// A reader of an answer of that dialect.
+    pub fn new(dialect: &'d dyn Dialect) -> Self {
+        let reader = RefCell::new(Reader::new(dialect.plan().clone()));
+        Self { dialect, reader, calls: Cell::new(0) }
+    }
+
+    /// What a piece of text surely is.
+    pub fn push(&self, text: &str) -> Vec<Part> {
+        let parts = self.reader.borrow_mut().push(text);
+        self.with_ids(parts)
+    }
+
+    /// What is left at the end.
+    pub fn finish(&self) -> Vec<Part> {
+        let parts = self.reader.borrow_mut().finish();
+        self.with_ids(parts)
+    }
+
+    /// Whether nothing more is wanted of the model.
+    pub fn is_over(&self) -> bool {
+        self.reader.borrow().is_over()
+    }
+
+    /// How the generation ended: one that was cancelled because nothing more was wanted is complete.
+    pub fn outcome(&self, mut outcome: Outcome) -> Outcome {
+        if self.is_over() && outcome.finish == Finish::Cancelled {
+            outcome.finish = Finish::Stop;
+        }
+        outcome
+    }
+
+    /// Calls so far.
+    pub fn calls(&self) -> usize {
+        self.calls.get()
+    }
+
+    fn with_ids(&self, parts: Vec<Part>) -> Vec<Part> {
+        let with_id = |part| match part {
+            Part::Call { id, name } => {
+                self.calls.set(self.calls.get() + 1);
+                Part::Call { id: Some(id.unwrap_or_else(|| self.dialect.call_id())), name }
+            }
+            other => other,
+        };
+        parts.into_iter().map(with_id).collect()
+    }
+}
