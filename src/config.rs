@@ -437,7 +437,7 @@ impl Resolver<'_> {
         let found = self.find(|f| f.text.reasoning_budget);
         let (budget, origin) = found.unwrap_or((-1, Origin::BuiltIn));
         self.row(name, &budget.to_string(), &origin);
-        if budget > 0 || budget < -1 {
+        if !(-1..=0).contains(&budget) {
             let expected = "0 (no thoughts) or -1 (no limit)".to_owned();
             return Err(ConfigError::Value { name, origin, found: budget.to_string(), expected });
         }

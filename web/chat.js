@@ -152,7 +152,7 @@ async function rename(id) {
 
 async function remove(id) {
 	const chat = await take(id);
-	const title = chat.title || t('untitled');
+	const title = chat.title || t('newChat');
 	if (!(await ask({ title: t('deleteTitle'), text: t('deleteText', { title }), ok: t('delete'), danger: true }))) return;
 	chat.gone = true;
 	if (state.answer?.chat === chat) state.answer.controller.abort();
@@ -230,7 +230,7 @@ async function generate(chat) {
 	const message = { role: 'assistant', content: '', created: Date.now(), meta: { finish: 'partial', model: state.props?.model_alias ?? '' } };
 	chat.messages.push(message);
 	const answer = {
-		chat, message, controller: new AbortController(), blocks: [], changed: new Set(),
+		chat, message, controller: new AbortController(), blocks: [], changed: new Set(), thoughts: { blocks: [], changed: new Set() },
 		phase: 'waiting', percent: 0, total: 0, count: 0, firstAt: 0, finish: '', usage: null,
 	};
 	state.answer = answer;
@@ -239,10 +239,10 @@ async function generate(chat) {
 	thread.sync(chat.messages, answer);
 	history.replaceState(null, '', `#c=${chat.id}`);
 	save(chat);
-	let savedLength = 0;
+	let saved = 0;
 	const saver = setInterval(() => {
-		if (message.content.length === savedLength) return;
-		savedLength = message.content.length;
+		if (answer.count === saved) return;
+		saved = answer.count;
 		save(chat, false);
 	}, 1000);
 	let error = null;
@@ -260,25 +260,35 @@ function receive(answer, chunk) {
 	const { message } = answer;
 	const heard = answer.chat === state.chat;
 	const progress = chunk.prompt_progress;
-	if (progress?.total > 0 && !message.content) {
+	if (progress?.total > 0 && !answer.firstAt) {
 		if (answer.phase === 'waiting' && heard && progress.processed < progress.total) live.say(t('readingSpoken'));
 		answer.phase = 'reading';
 		answer.total = progress.total;
 		answer.percent = Math.min(100, Math.round((100 * progress.processed) / progress.total));
 	}
 	const choice = chunk.choices?.[0];
-	const piece = choice?.delta?.content;
-	if (typeof piece === 'string' && piece) {
-		answer.phase = 'writing';
+	const { content: piece, reasoning_content: thought } = choice?.delta ?? {};
+	if (piece || thought) {
 		answer.firstAt ||= performance.now();
 		answer.count += 1;
+	}
+	if (typeof thought === 'string' && thought) {
+		// Thoughts are there to be unfolded, and not read aloud.
+		if (answer.phase !== 'thinking' && heard) live.say(t('thinking'));
+		answer.phase = 'thinking';
+		message.thoughts = (message.thoughts ?? '') + thought;
+		message.meta.thought_seconds = Math.round((performance.now() - answer.firstAt) / 1000);
+	}
+	if (typeof piece === 'string' && piece) {
+		answer.phase = 'writing';
 		message.content += piece;
 		if (heard) live.feed(piece);
 	}
-	const { block, html } = chunk.html ?? {};
-	if (Number.isInteger(block) && block >= 0 && block <= answer.blocks.length && typeof html === 'string') {
-		answer.blocks[block] = html;
-		answer.changed.add(block);
+	const { block, html, of } = chunk.html ?? {};
+	const part = of ? answer.thoughts : answer;
+	if (Number.isInteger(block) && block >= 0 && block <= part.blocks.length && typeof html === 'string') {
+		part.blocks[block] = html;
+		part.changed.add(block);
 	}
 	if (choice?.finish_reason) answer.finish = choice.finish_reason;
 	if (chunk.usage) answer.usage = chunk.usage;

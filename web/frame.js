@@ -39,7 +39,7 @@ export function list({ heads, chat, answer }) {
 	const [id, action] = [focused?.closest('li').dataset.id, focused?.dataset.action];
 	$('conversations').replaceChildren(...matching.map((one) => {
 		const item = $('t-conversation').content.cloneNode(true).firstElementChild;
-		const title = one.title || t('untitled');
+		const title = one.title || t('newChat');
 		const open = item.querySelector('.open');
 		item.dataset.id = one.id;
 		open.firstElementChild.textContent = title;
@@ -91,7 +91,7 @@ function emptyPage({ server, props, chat }) {
 export function frame(state) {
 	const { server, detail, locked, props, chat, answer } = state;
 	document.body.dataset.state = answer && server === 'ready' ? 'generating' : server;
-	const title = chat.title || t('untitled');
+	const title = chat.title || t('newChat');
 	$('title').textContent = title;
 	document.title = chat.title ? `${title} · tealight` : 'tealight';
 	$('model').textContent = props?.model_alias ?? '';
@@ -119,7 +119,7 @@ export function meter(state) {
 	const n = contextSize(state.props);
 	$('meter').hidden = !found || !n;
 	const full = Boolean(found && n && found.used >= n);
-	show($('notice-text'), full ? t('contextFull', { n: number(n) }) : '');
+	show($('notice-text'), full ? `${t('contextFull', { n: number(n) })} ${t('contextAdvice')}` : '');
 	$('notice').hidden = !full;
 	if (!found || !n) return;
 	const share = Math.min(found.used / n, 1);

@@ -45,12 +45,12 @@ export function requestBody(props, { settings, messages }) {
 	const { system, ...numbers } = settings;
 	const prompt = (system ?? bundleDefaults(props).system).trim();
 	const sent = prompt ? [{ role: 'system', content: prompt }] : [];
-	for (const [i, { role, content }] of messages.entries()) {
+	for (const [i, { role, content, thoughts }] of messages.entries()) {
 		const { error } = messages[i + 1]?.meta ?? {};
 		if (!content || (role === 'user' && (error === 'exceed_context_size_error' || error === '413'))) continue;
 		const last = sent.at(-1);
 		if (last?.role === role) last.content += `\n\n${content}`;
-		else sent.push({ role, content });
+		else sent.push({ role, content, ...(thoughts && { reasoning_content: thoughts }) });
 	}
 	return { messages: sent, stream: true, stream_options: { include_usage: true }, return_progress: true, render: 'html', ...numbers };
 }

@@ -5,7 +5,7 @@ const words = (text) => new Set(text.split(' '));
 const HTML = 'http://www.w3.org/1999/xhtml';
 const MATHML = 'http://www.w3.org/1998/Math/MathML';
 
-const HTML_TAGS = words('p br hr h1 h2 h3 h4 h5 h6 blockquote ul ol li dl dt dd pre code span em strong b i u s del ins sub sup kbd mark small a table caption thead tbody tfoot tr th td input div section details summary');
+const HTML_TAGS = words('p br hr h1 h2 h3 h4 h5 h6 blockquote ul ol li pre code span em strong del sub sup a table thead tbody tr th td input div section');
 const MATH_TAGS = words('math semantics annotation mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd mpadded mphantom mstyle menclose merror mmultiscripts mprescripts none');
 const MATH_ATTRS = words('mathvariant display stretchy fence form separator accent accentunder lspace rspace width height depth columnalign linethickness minsize maxsize movablelimits encoding displaystyle scriptlevel largeop symmetric dir rowspacing columnspacing columnspan rowspan notation voffset intent arg');
 const DROPPED = words('script style template iframe frame object embed noscript textarea title xmp noembed noframes svg audio video select button form head link meta base');

@@ -10,7 +10,7 @@ const clone = (id) => translate(document.getElementById(id).content.cloneNode(tr
 
 const ERRORS = new Map(Object.entries({ offline: 'e_offline', cut: 'e_cut', overloaded_error: 'e_busy', unavailable_error: 'waitReady', 401: 'e_key', 413: 'e_large' }));
 function errorText({ error, error_message: message, prompt_tokens: used, n_ctx: n }) {
-	if (error === 'exceed_context_size_error' && used && n) return t('e_context', { used: number(used), n: number(n) });
+	if (error === 'exceed_context_size_error' && used && n) return `${t('e_context', { used: number(used), n: number(n) })} ${t('contextAdvice')}`;
 	return ERRORS.has(error) ? t(ERRORS.get(error)) : t('e_other', { message: message || error || '?' });
 }
 
@@ -76,21 +76,36 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 	async function draw(row) {
 		near.unobserve(row.el);
 		row.pending = false;
-		const text = row.message.content;
+		const { content, thoughts } = row.message;
 		try {
-			const blocks = await render(text);
-			if (row.message.content !== text || row.live) return;
-			row.body.replaceChildren();
-			row.slots = [];
-			row.body.classList.remove('plain');
-			blocks.forEach((html, i) => setBlock(row, i, html));
+			const drawn = await Promise.all([content, thoughts].map((text) => text ? render(text) : []));
+			if (row.message.content !== content || row.live) return;
+			for (const [i, part] of [row, thinking(row)].entries()) {
+				if (part) part.slots = [];
+				drawn[i].forEach((html, at) => setBlock(part, at, html));
+			}
 		} catch { row.pending = true; } // stays plain text until redraw()
 	}
 
+	/** Where a message's thoughts are drawn, if it has any; its line says how long they took. */
+	function thinking(row) {
+		const { thoughts, meta } = row.message;
+		if (!thoughts) return null;
+		if (!row.thoughts) {
+			const el = clone('t-thoughts');
+			row.body.before(el);
+			row.thoughts = { line: el.firstElementChild, body: el.lastElementChild, slots: [] };
+		}
+		row.thoughts.line.textContent = t(row.live?.phase === 'thinking' ? 'thinking' : 'thought', { n: number(meta.thought_seconds ?? 0) });
+		return row.thoughts;
+	}
+
 	function later(row) {
-		if (!row.message.content) return;
-		if (!row.slots.length) plain(row, row.message.content);
-		near.observe(row.el);
+		const { content, thoughts } = row.message;
+		if (!row.slots.length) plain(row, content);
+		const part = thinking(row);
+		if (part && !part.slots.length) plain(part, thoughts);
+		if (content || part) near.observe(row.el);
 	}
 
 	function plain(row, text) {
@@ -165,8 +180,10 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		if (row?.message !== answer.message) return;
 		row.live = answer;
 		row.el.dataset.status = 'streaming';
-		for (const i of all ? answer.blocks.keys() : answer.changed) setBlock(row, i, answer.blocks[i]);
-		answer.changed.clear();
+		for (const [part, { blocks, changed }] of [[row, answer], [thinking(row), answer.thoughts]]) {
+			for (const i of all ? blocks.keys() : changed) setBlock(part, i, blocks[i]);
+			changed.clear();
+		}
 		if (!answer.blocks.length && answer.message.content) plain(row, answer.message.content);
 		status(row, answer);
 	}
@@ -234,6 +251,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 			if (row?.message !== answer.message) return;
 			stream(answer);
 			row.live = null;
+			thinking(row);
 			settle(row);
 			if (!exact || !row.slots.length) later(row);
 		},

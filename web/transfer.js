@@ -12,7 +12,7 @@ export class ImportError extends Error {
 }
 
 const META_TEXT = ['finish', 'model', 'error', 'error_message'];
-const META_NUMBER = ['prompt_tokens', 'completion_tokens', 'prompt_per_second', 'predicted_per_second', 'n_ctx'];
+const META_NUMBER = ['thought_seconds', 'prompt_tokens', 'completion_tokens', 'prompt_per_second', 'predicted_per_second', 'n_ctx'];
 
 export function exportText(conversations) {
 	const plain = conversations.map(({ id, title, created, updated, settings, messages }) => ({ id, title, created, updated, settings, messages }));
@@ -69,6 +69,7 @@ function message(value, path, now) {
 	return {
 		role: value.role, content: text(value.content, `${path}.content`, MAX.content),
 		created: time(value.created, `${path}.created`, now), meta: meta(value.meta, `${path}.meta`),
+		...(value.thoughts !== undefined && { thoughts: text(value.thoughts, `${path}.thoughts`, MAX.content) }),
 	};
 }
 

@@ -65,7 +65,7 @@ impl Abilities {
             || shows(&call(json!(format!("{{\"x\": \"{MARK}\"}}"))), &tool("f")).is_some();
         Self {
             system: shows(&[Message::new("system", MARK), user.clone()], &none).is_some(),
-            tools: shows(&[user.clone()], &tool(MARK)).is_some(),
+            tools: shows(std::slice::from_ref(&user), &tool(MARK)).is_some(),
             arguments: if as_object {
                 Some(Arguments::Object)
             } else {

@@ -156,6 +156,12 @@ impl Tokenizer {
                 .flatten()
                 .chain(END_TEXTS.iter().filter_map(|t| vocabulary.find(t.as_bytes())))
                 .collect();
+        // gpt-oss and Solar end each message of an answer with `<|end|>`, and the answer with other tokens.
+        let has = |text: &str| vocabulary.find(text.as_bytes()).is_some();
+        if has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>") {
+            let end = vocabulary.find(b"<|end|>");
+            ends.retain(|id| Some(*id) != end);
+        }
         ends.sort_unstable();
         ends.dedup();
         let special = vocabulary.special();

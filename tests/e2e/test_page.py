@@ -6,9 +6,10 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
-from harness import CONTEXT, RUNTIME, Server, bundle_of, link
+from harness import CONTEXT, RUNTIME, SMOLLM2, Server, bundle_of, link
 from playwright.sync_api import Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -113,6 +114,44 @@ def test_an_answer_streams_into_the_page(page):
     expect(page.locator("#meter")).to_be_visible()
     expect(page.locator("#meter-speed")).to_contain_text(re.compile(r"\d"))
     expect(page.locator("#conversations li")).to_have_count(1)
+
+
+def test_thoughts_are_folded_before_the_answer_and_kept(chrome, tmp_path):
+    template = Path(__file__).with_name("think.jinja")
+    arguments = ("-m", SMOLLM2, "-c", CONTEXT, "--chat-template", template, "-r", "Question:", "--temp", 0, "-n", 60)
+    with Server(RUNTIME, *arguments, folder=tmp_path) as server:
+        page, watch = open_page(chrome, server)
+        expect(page.locator("body[data-state=ready]")).to_be_visible(timeout=ANSWER_MS)
+        ask(page, "What is the capital of France?")
+        answer = last_answer(page)
+        thoughts = answer.locator("details.thoughts")
+        expect(answer.locator("> .body")).to_have_text("The capital of France is Paris.")
+        expect(thoughts.locator("summary")).to_have_text(re.compile(r"^Thought for \d+ s$"))
+        expect(thoughts.locator(".body")).to_be_hidden()
+        expect(page.locator("#live")).to_contain_text("Thinking…")
+        expect(page.locator("#live")).to_contain_text("Paris")
+        expect(page.locator("#live")).not_to_contain_text("I know it")
+        thoughts.locator("summary").press("Enter")
+        expect(thoughts.locator(".body")).to_have_text("The user asks for a capital. I know it.")
+        expect(thoughts.locator(".body")).to_be_visible()
+        page.reload()
+        expect(last_answer(page).locator("> .body")).to_have_text("The capital of France is Paris.")
+        thoughts = last_answer(page).locator("details.thoughts")
+        expect(thoughts.locator(".body")).to_be_hidden()
+        thoughts.locator("summary").click()
+        expect(thoughts.locator(".body p")).to_have_text("The user asks for a capital. I know it.")
+        with page.expect_request("**/v1/chat/completions") as sent:
+            ask(page, "What is the capital of Germany?")
+        history = sent.value.post_data_json["messages"]
+        assert history[1]["reasoning_content"] == "The user asks for a capital. I know it."
+        expect(last_answer(page).locator("> .body")).to_contain_text("Berlin")
+        page.locator("#settings-open").click()
+        page.locator("#language").select_option("es")
+        page.locator("#settings [data-close]").first.click()
+        expect(last_answer(page).locator("summary")).to_have_text(re.compile(r"^Pensó \d+ s$"))
+        page.context.close()
+        assert watch.foreign == []
+        assert watch.complaints == []
 
 
 def test_enter_sends_and_shift_enter_breaks_the_line(page):

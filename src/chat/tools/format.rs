@@ -321,8 +321,8 @@ impl Format {
     /// The form that a template asks for.
     #[must_use]
     pub fn of(template: &str) -> &'static Self {
-        let shown = |signs: &&[&str]| signs.iter().all(|sign| template.contains(sign));
-        FORMATS.iter().find(|f| f.signs.iter().any(|s| shown(&s))).unwrap_or(&GENERIC)
+        let shown = |signs: &[&str]| signs.iter().all(|sign| template.contains(sign));
+        FORMATS.iter().find(|f| f.signs.iter().any(|s| shown(s))).unwrap_or(&GENERIC)
     }
 
     /// The form for models whose template knows nothing of functions.
@@ -359,7 +359,8 @@ impl Format {
     ) -> Box<dyn Section> {
         match self.other {
             Some(other) => {
-                Box::new(Either::Unknown(self.shape, other, self, calls.clone(), marker))
+                let calls = calls.clone();
+                Box::new(Either { format: self, other, calls, marker, known: None })
             }
             None => self.of_shape(self.shape, calls, marker),
         }
@@ -394,34 +395,33 @@ impl Format {
 }
 
 /// Calls of one of two shapes, which their first character tells.
-enum Either {
-    Unknown(Shape, Shape, &'static Format, Calls, &'static str),
-    Known(Box<dyn Section>),
+struct Either {
+    format: &'static Format,
+    /// The shape if it is not JSON.
+    other: Shape,
+    calls: Calls,
+    marker: &'static str,
+    known: Option<Box<dyn Section>>,
 }
 
 impl Section for Either {
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        if let Self::Unknown(shape, other, format, calls, marker) = self {
-            held.skip_white();
-            let shape = match held.text.chars().next() {
-                None if held.ended => return Step::Bad,
-                None => return Step::More,
-                Some('{' | '[') => *shape,
-                Some(_) => *other,
-            };
-            *self = Self::Known(format.of_shape(shape, calls, marker));
+        if let Some(section) = &mut self.known {
+            return section.step(held, out);
         }
-        match self {
-            Self::Known(section) => section.step(held, out),
-            Self::Unknown(..) => Step::Bad,
-        }
+        held.skip_white();
+        let shape = match held.text.chars().next() {
+            None if held.ended => return Step::Bad,
+            None => return Step::More,
+            Some('{' | '[') => self.format.shape,
+            Some(_) => self.other,
+        };
+        self.known = Some(self.format.of_shape(shape, &self.calls, self.marker));
+        Step::Next
     }
 
     fn is_between(&self) -> bool {
-        match self {
-            Self::Known(section) => section.is_between(),
-            Self::Unknown(..) => true,
-        }
+        self.known.as_ref().is_none_or(|section| section.is_between())
     }
 }
 

@@ -91,11 +91,9 @@ impl Parser<'_> {
     }
 
     fn call(&mut self) -> Option<(String, Value)> {
-        let mut name = self.word()?;
         // Llama's built-in functions are objects with a method.
-        if let Some(object) = name.strip_suffix(".call") {
-            name = object.to_owned();
-        }
+        let name = self.word()?;
+        let name = name.strip_suffix(".call").unwrap_or(&name).to_owned();
         self.eat("(").then_some(())?;
         let mut arguments = Map::new();
         loop {

@@ -4,11 +4,20 @@
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     depth: usize,
-    in_string: bool,
-    escaped: bool,
     begun: bool,
-    /// Whether it is a number or a word, which ends where something else begins.
-    word: bool,
+    place: Place,
+}
+
+#[derive(Debug, Default)]
+enum Place {
+    /// Where a value, a comma or a bracket may come.
+    #[default]
+    Between,
+    String,
+    /// After a backslash.
+    Escape,
+    /// In a number or a word, which ends where something else begins.
+    Word,
 }
 
 impl Scan {
@@ -17,36 +26,22 @@ impl Scan {
     pub fn advance(&mut self, text: &str) -> (usize, bool) {
         for (at, c) in text.char_indices() {
             let after = at + c.len_utf8();
-            if self.in_string {
-                match c {
-                    _ if self.escaped => self.escaped = false,
-                    '\\' => self.escaped = true,
-                    '"' => {
-                        self.in_string = false;
-                        if self.depth == 0 {
-                            return (after, true);
-                        }
-                    }
-                    _ => {}
+            match (&self.place, c) {
+                (Place::Escape, _) | (Place::Between, '"') => self.place = Place::String,
+                (Place::String, '\\') => self.place = Place::Escape,
+                (Place::String, '"') if self.depth == 0 => return (after, true),
+                (Place::String, '"') => self.place = Place::Between,
+                (Place::Word, ',' | '}' | ']' | ':') => return (at, true),
+                (Place::Word, c) if c.is_whitespace() => return (at, true),
+                (Place::Between, '{' | '[') => self.depth += 1,
+                // Without an opening one it belongs to whatever is around.
+                (Place::Between, '}' | ']') if !self.begun => return (at, true),
+                (Place::Between, '}' | ']') if self.depth <= 1 => return (after, true),
+                (Place::Between, '}' | ']') => self.depth -= 1,
+                (Place::Between, c) if self.depth == 0 && !c.is_whitespace() => {
+                    self.place = Place::Word;
                 }
-                continue;
-            }
-            if self.word {
-                if matches!(c, ',' | '}' | ']' | ':') || c.is_whitespace() {
-                    return (at, true);
-                }
-                continue;
-            }
-            match c {
-                '"' => self.in_string = true,
-                '{' | '[' => self.depth += 1,
-                '}' | ']' if self.depth <= 1 => {
-                    // Without an opening one it belongs to whatever is around.
-                    return if self.begun { (after, true) } else { (at, true) };
-                }
-                '}' | ']' => self.depth -= 1,
-                _ if self.depth == 0 && !c.is_whitespace() => self.word = true,
-                _ => {}
+                (Place::String | Place::Word | Place::Between, _) => {}
             }
             self.begun |= !c.is_whitespace();
         }

@@ -108,25 +108,24 @@ impl Tagged {
             held.take(next.unwrap_or(held.text.len()));
             return Step::Next;
         };
-        let Some(at) = rest.find(style.argument_end) else { return self.wait(held) };
+        let Some(at) = rest.find(style.argument_end) else { return wait(held) };
         let key = attribute(&rest[..at]).to_owned();
         let is_text = self.is_text(&key, &rest[..at]);
         let after = style.argument.len() + at + style.argument_end.len();
-        if !style.value.is_empty() {
+        if style.value.is_empty() {
+            held.take(after);
+        } else {
             // The tag before the value has to be there as well.
             let value = held.text[after..].trim_start();
             let white = held.text[after..].len() - value.len();
-            if !value.starts_with(style.value) {
-                let waits = !held.ended && style.value.starts_with(value);
-                if waits {
-                    return Step::More;
-                }
+            if value.starts_with(style.value) {
+                held.take(after + white + style.value.len());
+            } else if !held.ended && style.value.starts_with(value) {
+                return Step::More;
+            } else {
                 held.take(after);
                 return Step::Next;
             }
-            held.take(after + white + style.value.len());
-        } else {
-            held.take(after);
         }
         let comma = if self.arguments > 0 { ", " } else { "" };
         out.arguments(&format!("{comma}{}: ", Value::from(key)));
@@ -169,7 +168,7 @@ impl Tagged {
 
     /// A number, a list, …: told when it is complete.
     fn other(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        let Some(at) = held.text.find(self.style.close) else { return self.wait(held) };
+        let Some(at) = held.text.find(self.style.close) else { return wait(held) };
         let text = held.take(at);
         held.take(self.style.close.len());
         out.arguments(&value(text.trim()).to_string());
@@ -216,15 +215,6 @@ impl Tagged {
         }
     }
 
-    fn wait(&self, held: &mut Held) -> Step {
-        if !held.ended {
-            return Step::More;
-        }
-        let rest = held.text.len();
-        held.take(rest);
-        Step::Done
-    }
-
     fn over(&self) -> Step {
         if self.count > 0 { Step::Done } else { Step::Bad }
     }
@@ -244,6 +234,16 @@ impl Section for Tagged {
     fn is_between(&self) -> bool {
         matches!(self.state, State::After)
     }
+}
+
+/// More is needed; if nothing more comes, what there is means nothing.
+fn wait(held: &mut Held) -> Step {
+    if !held.ended {
+        return Step::More;
+    }
+    let rest = held.text.len();
+    held.take(rest);
+    Step::Done
 }
 
 /// The name in a tag: all of it, or what stands in the first quotes: `"f" string="true"`.
