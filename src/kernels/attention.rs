@@ -22,8 +22,11 @@ pub const KEYS: usize = 16;
 pub const BLOCK: usize = 64;
 /// Rows of queries that share a pass over keys and values, at most.
 pub const ROWS: usize = 8;
-/// Positions from which on the work of one head is divided among threads.
-const SPLIT_FROM: usize = 512;
+/// Positions that are softened together; spans are then added up in order, whoever computed them, so
+/// that neither the number of threads nor that of the queries changes a result.
+const SPAN: usize = 4 * BLOCK;
+/// Rows times positions below which another thread costs more than it brings.
+const WORK_MIN: usize = 512;
 
 /// Cached keys, (kv_heads, capacity / 16, key_dim, 16), or values, (kv_heads, capacity, value_dim), in the
 /// cache's element type.
@@ -93,8 +96,8 @@ struct Row {
 
 /// What some positions gave a row: the values mixed by exp(score − max), and the sum of those weights.
 struct Partial<'a> {
-    max: f32,
-    sum: f32,
+    max: &'a mut f32,
+    sum: &'a mut f32,
     mixed: &'a mut [f32],
 }
 
@@ -111,82 +114,91 @@ pub fn attend(
 ) -> Vec<f32> {
     let n = q.len() / (h.heads * h.key_dim);
     let group = h.heads / h.kv_heads;
-    // One item is one key head of some positions; with few of them, a part of the positions they see.
+    // One item is one key head of some positions. With few of them, the spans of positions they see are
+    // divided among threads as well; what a row gets is the same either way.
     let chunk = (2 * ROWS).div_ceil(group).min(n);
     let items = h.kv_heads * n.div_ceil(chunk);
     let total = h.past + n;
-    let threads = compute.pool.threads();
-    let splits = if items >= 2 * threads || threads == 1 {
-        1
-    } else {
-        (2 * threads).div_ceil(items).min(total.div_ceil(SPLIT_FROM))
-    };
-    let share = total.div_ceil(splits).next_multiple_of(BLOCK);
-    let record = h.value_dim + 2; // mixed, max, sum
-    let mut partials = vec![0.0; splits * n * h.heads * record];
-    let shared = Shared::new(&mut partials);
+    let spans = total.div_ceil(SPAN);
+    let divided = items < 2 * compute.pool.threads();
+    let slots = if divided { spans } else { 1 };
+    let record = h.value_dim + 2;
+    let mut records = vec![0.0; slots * n * h.heads * record]; // (slots, n, heads, record)
+    let shared = Shared::new(&mut records);
     let run = |index: usize| {
-        let (item, split) = (index / splits, index % splits);
+        let (item, slot) = (index / slots, index % slots);
         let (kv_head, first) = (item % h.kv_heads, item / h.kv_heads * chunk);
         let positions = first..(first + chunk).min(n);
+        let heads = kv_head * group..(kv_head + 1) * group;
         let rows: Vec<Row> = positions
-            .flat_map(|position| {
-                (0..group).map(move |i| Row { position, head: kv_head * group + i })
-            })
+            .flat_map(|position| heads.clone().map(move |head| Row { position, head }))
             .collect();
-        let part = split * share..((split + 1) * share).min(total);
         let (k, v) = (k.head(h.kv_heads, kv_head), v.head(h.kv_heads, kv_head));
+        let mut scratch = vec![0.0; ROWS * record];
         for rows in rows.chunks(ROWS) {
-            let mut states: Vec<Partial<'_>> = rows
-                .iter()
-                .map(|row| {
-                    let at = (split * n + row.position) * h.heads + row.head;
-                    // Each split of each row has a record of its own.
-                    let mixed = &mut shared.slice(at * record..(at + 1) * record)[..h.value_dim];
-                    Partial { max: f32::NEG_INFINITY, sum: 0.0, mixed }
-                })
-                .collect();
-            compute.attend_rows(&h, rows, q, k, v, part.clone(), &mut states);
-            for (row, state) in rows.iter().zip(states) {
-                let (max, sum) = (state.max, state.sum);
-                let at = (split * n + row.position) * h.heads + row.head;
-                shared.set((at + 1) * record - 2, max);
-                shared.set((at + 1) * record - 1, sum);
+            for span in if divided { slot..slot + 1 } else { 0..spans } {
+                let part = span * SPAN..((span + 1) * SPAN).min(total);
+                scratch.fill(0.0);
+                let mut parts: Vec<Partial<'_>> =
+                    scratch.chunks_exact_mut(record).take(rows.len()).map(Partial::new).collect();
+                compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
+                for (row, part) in rows.iter().zip(&parts) {
+                    let at = (slot * n + row.position) * h.heads + row.head;
+                    // Each row has a record of its own in each slot.
+                    Partial::new(shared.slice(at * record..(at + 1) * record)).absorb(part);
+                }
             }
         }
     };
-    if items * splits * chunk * total < SPLIT_FROM {
-        (0..items * splits).for_each(run);
+    if items * slots * chunk * total < WORK_MIN {
+        (0..items * slots).for_each(run);
     } else {
-        compute.pool.run(items * splits, &run);
+        compute.pool.run(items * slots, &run);
     }
-    merge(&h, n, splits, sinks, &partials)
-}
-
-/// Adds the parts of each row up: weights are made relative to the largest score of all, and to 1.
-fn merge(h: &Heads, n: usize, splits: usize, sinks: Option<&[f32]>, partials: &[f32]) -> Vec<f32> {
-    let rows = n * h.heads;
-    let record = h.value_dim + 2;
-    let mut out = vec![0.0; rows * h.value_dim];
-    for (row, out) in out.chunks_exact_mut(h.value_dim).enumerate() {
-        let sink = sinks.map(|sinks| sinks[row % h.heads]);
-        let parts = || {
-            (0..splits).map(|split| {
-                let record = &partials[(split * rows + row) * record..][..record];
-                (&record[..h.value_dim], record[h.value_dim], record[h.value_dim + 1])
-            })
-        };
-        let max = parts().map(|(_, max, _)| max).chain(sink).fold(f32::NEG_INFINITY, f32::max);
-        // A part in which the row sees nothing has no sum (and no largest score).
-        let seen = || parts().filter(|&(_, _, sum)| sum != 0.0);
-        let sum: f32 = seen().map(|(_, m, sum)| (m - max).exp() * sum).sum::<f32>()
-            + sink.map_or(0.0, |sink| (sink - max).exp());
-        for (mixed, m, _) in seen() {
-            let factor = (m - max).exp() / sum;
-            out.iter_mut().zip(mixed).for_each(|(out, mixed)| *out += factor * mixed);
+    let (first, rest) = records.split_at_mut(n * h.heads * record);
+    let mut out = Vec::with_capacity(n * h.heads * h.value_dim);
+    for (row, record_of_row) in first.chunks_exact_mut(record).enumerate() {
+        let mut whole = Partial::new(record_of_row);
+        for slot in rest.chunks_exact_mut(n * h.heads * record) {
+            whole.absorb(&Partial::new(&mut slot[row * record..(row + 1) * record]));
         }
+        let sink = sinks.map_or(0.0, |sinks| (sinks[row % h.heads] - *whole.max).exp());
+        let factor = 1.0 / (*whole.sum + sink);
+        out.extend(whole.mixed.iter().map(|mixed| mixed * factor));
     }
     out
+}
+
+impl<'a> Partial<'a> {
+    /// What a record says: mixed values, largest score, sum. A record of zeros is of no position.
+    fn new(record: &'a mut [f32]) -> Self {
+        let (mixed, rest) = record.split_at_mut(record.len() - 2);
+        let [max, sum] = rest else { unreachable!("two elements were split off") };
+        Self { max, sum, mixed }
+    }
+
+    fn is_empty(&self) -> bool {
+        *self.sum == 0.0
+    }
+
+    /// Adds what the next positions gave, relative to the larger of both scores.
+    fn absorb(&mut self, next: &Partial<'_>) {
+        if next.is_empty() {
+            return;
+        }
+        if self.is_empty() {
+            (*self.max, *self.sum) = (*next.max, *next.sum);
+            self.mixed.copy_from_slice(next.mixed);
+            return;
+        }
+        let max = self.max.max(*next.max);
+        let (old, new) = ((*self.max - max).exp(), (*next.max - max).exp());
+        for (mixed, next) in self.mixed.iter_mut().zip(&*next.mixed) {
+            *mixed = *mixed * old + next * new;
+        }
+        *self.sum = *self.sum * old + *next.sum * new;
+        *self.max = max;
+    }
 }
 
 impl Cached<'_> {
@@ -291,16 +303,17 @@ impl Compute {
                 *lane = lane.max(score);
             }
         }
-        let max = lanes.into_iter().fold(state.max, f32::max);
+        let old = if state.is_empty() { f32::NEG_INFINITY } else { *state.max };
+        let max = lanes.into_iter().fold(old, f32::max);
         let sum = match self.isa.level() {
             Level::Scalar => scalar::exp_sum(scores, max),
             // SAFETY: every other level includes AVX2, and exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
             _ => unsafe { x86_float::exp_sum(scores, max) },
         };
-        let factor = if state.sum > 0.0 { (state.max - max).exp() } else { 0.0 };
-        state.sum = state.sum * factor + sum;
-        state.max = max;
+        let factor = (old - max).exp();
+        *state.sum = *state.sum * factor + sum;
+        *state.max = max;
         factor
     }
 

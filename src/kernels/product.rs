@@ -218,9 +218,12 @@ impl Compute {
             self.multiply::<T>(w.dtype, panel, columns, xs, out);
         } else {
             let mut room = [[0.0; PANEL_ROWS]; T];
+            for (t, room) in room.iter_mut().enumerate() {
+                room[..rows.len()].copy_from_slice(result(t));
+            }
             self.multiply::<T>(w.dtype, panel, columns, xs, room.each_mut());
             for (t, room) in room.iter().enumerate() {
-                result(t).iter_mut().zip(room).for_each(|(out, value)| *out += value);
+                result(t).copy_from_slice(&room[..rows.len()]);
             }
         }
         T

@@ -289,6 +289,53 @@ fn plain_attention(h: &Heads, sinks: Option<&[f32]>, q: &[f32], k: &[f32], v: &[
 }
 
 #[test]
+fn a_token_gets_the_same_result_alone_and_in_a_prompt() {
+    for dtype in types() {
+        let columns = if dtype.block_elements() < 256 { 1184 } else { 1280 };
+        let w = matrix(dtype, 37, columns);
+        let x = inputs(13 * columns);
+        for isa in Isa::available() {
+            let all = Compute::new(isa, 3).matmul(&w, &x);
+            for (n, x) in x.chunks_exact(columns).enumerate() {
+                let one = Compute::new(isa, 2).matmul(&w, x);
+                assert_eq!(one, all[n * 37..(n + 1) * 37], "{dtype} {isa} row {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_gives_the_same_for_any_number_of_threads_and_queries() {
+    let h = Heads {
+        heads: 6,
+        kv_heads: 2,
+        key_dim: 32,
+        value_dim: 40,
+        capacity: 1024,
+        past: 700,
+        window: Window::All,
+        scale: 0.3,
+        softcap: None,
+    };
+    let n = 40;
+    let q = inputs(n * h.heads * h.key_dim);
+    let k = inputs(h.kv_heads * h.capacity * h.key_dim);
+    let v = inputs(h.kv_heads * h.capacity * h.value_dim);
+    for isa in Isa::available() {
+        let run = |threads: usize, h: Heads, q: &[f32]| {
+            attend(&Compute::new(isa, threads), h, None, q, Cached::F32(&k), Cached::F32(&v))
+        };
+        let all = run(1, h, &q);
+        assert_eq!(all, run(4, h, &q), "{isa}");
+        let (size, out) = (h.heads * h.key_dim, h.heads * h.value_dim);
+        for i in [0, 1, 17, 39] {
+            let one = run(2, Heads { past: h.past + i, ..h }, &q[i * size..(i + 1) * size]);
+            assert_eq!(one, all[i * out..(i + 1) * out], "{isa} query {i}");
+        }
+    }
+}
+
+#[test]
 fn every_isa_quantizes_activations_to_the_same_bits() {
     let mut x = inputs(3 * 320);
     x[40..80].fill(0.0);

@@ -9,69 +9,119 @@ macro_rules! kernels {
     ($module:ident, $features:literal, wide levels: $wide:literal, |$acc:ident, $u:ident, $s:ident| $dot:expr) => {
         pub mod $module {
             use crate::kernels::activations::{BLOCK, Row};
-            use crate::kernels::blocks::{GROUP, Group, SUB, group_bytes, is_wide, unpack};
+            use crate::kernels::blocks::{GROUP, Group, group_bytes, is_wide, sub_of, unpack};
             use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
             use std::arch::x86_64::*;
             use tealight_bundle::gguf::DType;
 
             /// Whether levels above 127 may be multiplied as they are; else they are made signed.
             const TAKES_WIDE: bool = $wide;
+            /// Rows whose sums are in one vector.
+            const LANES: usize = 8;
 
-            /// Dot products of consecutive stored rows with one row of activations.
+            /// Dot products of consecutive stored rows with one row of activations, added up in the order
+            /// of [`multiply`], so that a token gets the same result alone and in a prompt.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
             #[target_feature(enable = $features)]
             pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
                 let size = w.len() / out.len().max(1);
-                for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
-                    *out = if is_wide(dtype) && !TAKES_WIDE {
-                        dot::<true>(dtype, w, x)
-                    } else {
-                        dot::<false>(dtype, w, x)
+                for (w, out) in w.chunks((LANES * size).max(1)).zip(out.chunks_mut(LANES)) {
+                    let signed = is_wide(dtype) && !TAKES_WIDE;
+                    let sums = match (sub_of(dtype), signed) {
+                        (32, false) => eight_rows::<32, false>(dtype, w, size, x),
+                        (32, true) => eight_rows::<32, true>(dtype, w, size, x),
+                        (_, false) => eight_rows::<16, false>(dtype, w, size, x),
+                        (_, true) => eight_rows::<16, true>(dtype, w, size, x),
                     };
+                    let mut all = [0.0; LANES];
+                    // SAFETY: 8 floats, by the type; the store needs no alignment.
+                    unsafe { _mm256_storeu_ps(all.as_mut_ptr(), sums) };
+                    out.copy_from_slice(&all[..out.len()]);
                 }
             }
 
+            /// Up to eight rows, one in each lane.
             #[target_feature(enable = $features)]
-            fn dot<const SIGNED: bool>(dtype: DType, w: &[u8], x: Row<'_>) -> f32 {
-                let mut group = Group::ZERO;
-                let mut products = _mm256_setzero_ps();
-                let mut minima = _mm256_setzero_ps();
-                for (index, bytes) in w.chunks(group_bytes(dtype)).enumerate() {
-                    let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
-                    if columns < GROUP {
-                        group = Group::ZERO;
+            fn eight_rows<const SUB: usize, const SIGNED: bool>(
+                dtype: DType,
+                w: &[u8],
+                row_bytes: usize,
+                x: Row<'_>,
+            ) -> __m256 {
+                let last = w.len() / row_bytes - 1;
+                let size = group_bytes(dtype);
+                let mut groups = [Group::ZERO; LANES];
+                let mut sums = _mm256_setzero_ps();
+                for (index, at) in (0..row_bytes).step_by(size).enumerate() {
+                    let len = size.min(row_bytes - at);
+                    for (i, group) in groups.iter_mut().enumerate() {
+                        // A tile that is not full repeats its last row; those results go nowhere.
+                        unpack(dtype, &w[i.min(last) * row_bytes + at..][..len], group);
                     }
-                    unpack(dtype, bytes, &mut group);
                     let quants: &[i8; GROUP] =
                         x.quants[GROUP * index..].first_chunk().expect("whole groups");
-                    let scales = &x.scales[GROUP / BLOCK * index..][..GROUP / BLOCK];
-                    for block in 0..columns / BLOCK {
-                        let levels = load(
-                            group.levels[BLOCK * block..].first_chunk().expect("eight blocks"),
-                        );
-                        let quants =
-                            load_i8(quants[BLOCK * block..].first_chunk().expect("eight blocks"));
-                        let integer = product::<SIGNED>(_mm256_setzero_si256(), levels, quants);
-                        let pair = &group.scales[2 * block..][..2];
-                        let scale = _mm256_set_m128(_mm_set1_ps(pair[1]), _mm_set1_ps(pair[0]));
-                        let scale = _mm256_mul_ps(scale, _mm256_set1_ps(scales[block]));
-                        products = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integer), scale, products);
-                    }
-                    if !SIGNED {
-                        for half in 0..2 {
-                            let at = GROUP / SUB * index + 8 * half;
-                            let sums =
-                                load_f32(x.sums16[at..].first_chunk().expect("whole groups"));
-                            let min = load_f32(
-                                group.mins[8 * half..].first_chunk().expect("sixteen minima"),
-                            );
-                            minima = _mm256_fmadd_ps(min, sums, minima);
+                    for block in 0..len / dtype.block_bytes() * dtype.block_elements() / BLOCK {
+                        let x_block = GROUP / BLOCK * index + block;
+                        let quants = load_i8(quants[BLOCK * block..].first_chunk().expect("eight"));
+                        let mut products = [_mm256_setzero_si256(); LANES];
+                        for i in 0..LANES {
+                            let levels = groups[i].levels[BLOCK * block..].first_chunk();
+                            let levels = load(levels.expect("eight blocks"));
+                            products[i] = product::<SIGNED>(products[i], levels, quants);
                         }
+                        let parts = sum_halves(products); // (halves, rows)
+                        let mut scaled = _mm256_setzero_ps();
+                        for half in 0..BLOCK / SUB {
+                            let (mut scales, mut minima) = ([0.0; LANES], [0.0; LANES]);
+                            for i in 0..LANES {
+                                scales[i] = groups[i].scales[2 * block + half];
+                                minima[i] = groups[i].mins[2 * block + half];
+                            }
+                            let integer = if SUB == 32 {
+                                _mm256_add_epi32(parts[0], parts[1])
+                            } else {
+                                parts[half]
+                            };
+                            if !SIGNED {
+                                let sum = if SUB == 32 {
+                                    x.sums32[x_block]
+                                } else {
+                                    x.sums16[2 * x_block + half]
+                                };
+                                sums =
+                                    _mm256_fmadd_ps(load_f32(&minima), _mm256_set1_ps(sum), sums);
+                            }
+                            let integer = _mm256_cvtepi32_ps(integer);
+                            scaled = _mm256_fmadd_ps(integer, load_f32(&scales), scaled);
+                        }
+                        sums = _mm256_fmadd_ps(scaled, _mm256_set1_ps(x.scales[x_block]), sums);
                     }
                 }
-                sum(_mm256_add_ps(products, minima))
+                sums
+            }
+
+            /// Sums of each half (sixteen columns) of eight vectors: two vectors with a row in each lane.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn sum_halves(rows: [__m256i; LANES]) -> [__m256i; 2] {
+                let mut fours = [_mm256_setzero_si256(); 2];
+                for i in 0..2 {
+                    let [a, b] = [rows[4 * i], rows[4 * i + 1]];
+                    let [c, d] = [rows[4 * i + 2], rows[4 * i + 3]];
+                    let ab =
+                        _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+                    let cd =
+                        _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+                    let (low, high) =
+                        (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+                    fours[i] = _mm256_add_epi32(low, high);
+                }
+                [
+                    _mm256_permute2x128_si256::<0x20>(fours[0], fours[1]),
+                    _mm256_permute2x128_si256::<0x31>(fours[0], fours[1]),
+                ]
             }
 
             /// Unpacks some columns of the rows of a panel.
@@ -111,17 +161,20 @@ macro_rules! kernels {
                 }
                 let signed = is_wide(dtype) && !TAKES_WIDE;
                 for eight in 0..PANEL_ROWS / 8 {
+                    let mut sums = [_mm256_setzero_ps(); T];
+                    for t in 0..T {
+                        sums[t] = load_f32(out[t][8 * eight..].first_chunk().expect("of 32"));
+                    }
                     let sums = if signed {
-                        multiply_eight::<T, SUB, true>(panel, 8 * eight, columns, x, at)
+                        multiply_eight::<T, SUB, true>(panel, 8 * eight, columns, x, at, sums)
                     } else {
-                        multiply_eight::<T, SUB, false>(panel, 8 * eight, columns, x, at)
+                        multiply_eight::<T, SUB, false>(panel, 8 * eight, columns, x, at, sums)
                     };
                     for t in 0..T {
                         let out: &mut [f32; 8] =
                             out[t][8 * eight..].first_chunk_mut().expect("of 32");
-                        let value = _mm256_add_ps(load_f32(out), sums[t]);
                         // SAFETY: 8 floats, by the type; the store needs no alignment.
-                        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), value) };
+                        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sums[t]) };
                     }
                 }
             }
@@ -134,9 +187,9 @@ macro_rules! kernels {
                 columns: usize,
                 x: [Row<'_>; T],
                 at: usize,
+                mut sums: [__m256; T],
             ) -> [__m256; T] {
                 let (sixteen, part) = (row / 16 * 16, row % 16);
-                let mut sums = [_mm256_setzero_ps(); T];
                 for block in 0..columns / BLOCK {
                     let x_block = at / BLOCK + block;
                     let mut scaled = [_mm256_setzero_ps(); T];
@@ -241,14 +294,6 @@ macro_rules! kernels {
             fn load_f32(x: &[f32; 8]) -> __m256 {
                 // SAFETY: 8 floats, by the type; the load needs no alignment.
                 unsafe { _mm256_loadu_ps(x.as_ptr()) }
-            }
-
-            #[target_feature(enable = $features)]
-            #[inline]
-            fn sum(v: __m256) -> f32 {
-                let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-                let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-                _mm_cvtss_f32(_mm_add_ss(v, _mm_shuffle_ps::<1>(v, v)))
             }
         }
     };

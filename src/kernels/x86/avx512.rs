@@ -8,7 +8,7 @@
 
 use crate::kernels::activations::{BLOCK, Row};
 use crate::kernels::blocks::{E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, k3_scales};
-use crate::kernels::blocks::{k4_scales, unpack};
+use crate::kernels::blocks::{k4_scales, sub_of, unpack};
 use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -16,6 +16,8 @@ use tealight_bundle::gguf::DType;
 
 /// Columns of one vector of levels.
 const STEP: usize = 64;
+/// Rows whose sums are in one vector.
+const LANES: usize = 16;
 
 /// How a type's bytes become vectors.
 trait Decode {
@@ -54,138 +56,201 @@ macro_rules! for_type {
     };
 }
 
-/// Adds a group of a row, `steps` × 64 columns, to the sums of a dot product. A macro, because as a
-/// function it is too large to be inlined, and its call costs more than its work.
-macro_rules! add_group {
-    ($D:ty, $b:expr, $len:expr, $steps:expr, $x:ident, $index:expr, $products:ident, $minima:ident) => {{
-        let (scales, minima) = <$D>::scales($b, $len);
-        let xs: &[f32; 8] = $x.scales[8 * $index..].first_chunk().expect("whole groups");
-        // The scale of each sub-block, times that of its activations; and which lanes take which.
-        let (factors, lanes) = if <$D>::SUB == 32 {
-            let sums: &[f32; 8] = $x.sums32[8 * $index..].first_chunk().expect("whole groups");
-            let xs = _mm512_castps256_ps512(load_f32x8(xs));
-            let factors = _mm512_mul_ps(scales, _mm512_insertf32x8::<1>(xs, load_f32x8(sums)));
-            // The upper half of the factors is minima times sums.
-            $minima = _mm512_add_ps($minima, factors);
-            (factors, _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1))
-        } else {
-            let sums: &[f32; 16] = $x.sums16[16 * $index..].first_chunk().expect("whole groups");
-            $minima = _mm512_fmadd_ps(minima, load_f32(sums), $minima);
-            let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
-            let xs = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(load_f32x8(xs)));
-            let lanes = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-            (_mm512_mul_ps(scales, xs), lanes)
-        };
-        let quants: &[i8; GROUP] = $x.quants[GROUP * $index..].first_chunk().expect("whole groups");
-        for step in 0..$steps {
-            let levels = <$D>::levels($b, step);
-            let quants = load_i8(quants[STEP * step..].first_chunk().expect("four steps"));
-            let integer = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, quants);
-            let first = _mm512_set1_epi32((STEP / <$D>::SUB * step) as i32);
-            let factor = _mm512_permutexvar_ps(_mm512_add_epi32(lanes, first), factors);
-            $products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integer), factor, $products);
-        }
-    }};
-}
-
-/// Dot products of consecutive stored rows with one row of activations.
+/// Dot products of consecutive stored rows with one row of activations, added up in the order of
+/// [`multiply`], so that a token gets the same result alone and in a prompt.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
     let size = w.len() / out.len().max(1);
-    // Half a vector of columns is left at the end of some rows; the plain way is for those.
-    if dtype.block_elements() == BLOCK && !size.is_multiple_of(2 * dtype.block_bytes()) {
-        return rows_of(size, w, out, |w| dot_any(dtype, w, x));
+    // Half a vector of columns is left at the end of some rows; the way through memory is for those.
+    let odd = dtype.block_elements() == BLOCK && !size.is_multiple_of(2 * dtype.block_bytes());
+    if odd {
+        return rows_of_any(dtype, w, x, out);
     }
-    for_type!(
-        dtype,
-        rows_of_type(size, w, x, out),
-        rows_of(size, w, out, |w| dot_any(dtype, w, x))
-    );
+    for_type!(dtype, rows_of(w, x, out), rows_of_any(dtype, w, x, out));
 }
 
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn rows_of_type<D: Decode>(size: usize, w: &[u8], x: Row<'_>, out: &mut [f32]) {
-    rows_of(size, w, out, |w| dot::<D>(w, x));
-}
-
-/// Four rows at a time, because four sums across lanes cost little more than one.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-#[inline]
-fn rows_of(size: usize, w: &[u8], out: &mut [f32], dot: impl Fn(&[u8]) -> __m512) {
-    let mut rows = w.chunks_exact(size.max(1));
-    let mut row = || rows.next().map_or(_mm512_setzero_ps(), |w| dot(w));
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    for out in fours {
-        let (a, b, c, d) = (row(), row(), row(), row());
-        let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-        let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-        let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-        let (low, high) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
-        let v = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
-        let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-        let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-        // SAFETY: 4 floats, by the type; the store needs no alignment.
-        unsafe { _mm_storeu_ps(out.as_mut_ptr(), v) };
-    }
-    for out in rest {
-        *out = _mm512_reduce_add_ps(row());
-    }
-}
-
-/// One dot product, to be summed across lanes. The row is an even number of blocks.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-#[inline]
-fn dot<D: Decode>(w: &[u8], x: Row<'_>) -> __m512 {
-    let mut products = _mm512_setzero_ps();
-    let mut minima = _mm512_setzero_ps();
-    let size = GROUP / D::COLUMNS * D::BYTES;
-    let whole = w.len() / size;
-    for index in 0..whole {
-        let b = w[index * size..].as_ptr();
-        // SAFETY: a whole group lies at `b`.
-        unsafe { add_group!(D, b, size, GROUP / STEP, x, index, products, minima) };
-    }
-    let rest = &w[whole * size..];
-    if !rest.is_empty() {
-        let steps = rest.len() / D::BYTES * D::COLUMNS / STEP;
-        // SAFETY: an even number of blocks lies at `rest`, `steps` pairs; activations are padded to
-        // whole groups.
-        unsafe { add_group!(D, rest.as_ptr(), rest.len(), steps, x, whole, products, minima) };
-    }
-    // Of the minima of `SUB` 32 only the upper half counts.
-    let minima = if D::SUB == 32 { _mm512_maskz_mov_ps(0xff00, minima) } else { minima };
-    _mm512_add_ps(products, minima)
-}
-
-/// As [`dot`], of any type, through memory.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn dot_any(dtype: DType, w: &[u8], x: Row<'_>) -> __m512 {
-    let mut products = _mm512_setzero_ps();
-    let mut minima = _mm512_setzero_ps();
-    let mut group = Group::ZERO;
-    for (index, bytes) in w.chunks(group_bytes(dtype)).enumerate() {
-        let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
-        if columns < GROUP {
-            group = Group::ZERO;
+fn rows_of<D: Decode>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let row_bytes = w.len() / out.len().max(1);
+    let group_bytes = GROUP / D::COLUMNS * D::BYTES;
+    for (tile, out) in out.chunks_mut(LANES).enumerate() {
+        let w = &w[tile * LANES * row_bytes..];
+        // A tile that is not full repeats its last row; those results go nowhere.
+        let mut rows = [w.as_ptr(); LANES];
+        for (i, row) in rows.iter_mut().enumerate() {
+            *row = w[i.min(out.len() - 1) * row_bytes..][..row_bytes].as_ptr();
         }
-        unpack(dtype, bytes, &mut group);
-        let b = std::ptr::from_ref(&group).cast();
-        // SAFETY: `Unpacked` reads a whole group there.
-        unsafe { add_group!(Unpacked, b, 0, GROUP / STEP, x, index, products, minima) };
+        // The next tile comes into the cache meanwhile, line by line: its rows are too many streams for
+        // the processor to foresee.
+        let mut ahead = w.as_ptr().wrapping_add(out.len() * row_bytes);
+        let mut sums = _mm512_setzero_ps();
+        for (index, at) in (0..row_bytes).step_by(group_bytes).enumerate() {
+            let len = group_bytes.min(row_bytes - at);
+            let steps = len / D::BYTES * D::COLUMNS / STEP;
+            // SAFETY: at `at` of each row lie `len` bytes: a whole group, or an even number of blocks,
+            // `steps` pairs; activations are padded to whole groups.
+            sums = unsafe { add_group::<D>(&rows, at, len, steps, x, index, sums, &mut ahead) };
+        }
+        put(sums, out);
     }
-    _mm512_add_ps(products, minima)
+}
+
+/// As [`rows_of`], of any type, through memory.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn rows_of_any(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let row_bytes = w.len() / out.len().max(1);
+    let mut groups = [Group::ZERO; LANES];
+    for (tile, out) in out.chunks_mut(LANES).enumerate() {
+        let mut sums = _mm512_setzero_ps();
+        let size = group_bytes(dtype);
+        for (index, at) in (0..row_bytes).step_by(size).enumerate() {
+            let len = size.min(row_bytes - at);
+            let columns = len / dtype.block_bytes() * dtype.block_elements();
+            for (i, group) in groups.iter_mut().enumerate() {
+                let row = (tile * LANES + i.min(out.len() - 1)) * row_bytes;
+                if columns < GROUP {
+                    *group = Group::ZERO;
+                }
+                unpack(dtype, &w[row + at..][..len], group);
+            }
+            let mut rows = [std::ptr::null(); LANES];
+            for (row, group) in rows.iter_mut().zip(&groups) {
+                *row = std::ptr::from_ref(group).cast();
+            }
+            let steps = columns.div_ceil(STEP);
+            let mut ahead = std::ptr::null();
+            // SAFETY: `Unpacked` reads the whole groups that the pointers are of.
+            sums = unsafe {
+                if sub_of(dtype) == 32 {
+                    add_group::<Unpacked<32>>(&rows, 0, 0, steps, x, index, sums, &mut ahead)
+                } else {
+                    add_group::<Unpacked<16>>(&rows, 0, 0, steps, x, index, sums, &mut ahead)
+                }
+            };
+        }
+        put(sums, out);
+    }
+}
+
+/// Writes as many results as there is room for.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn put(sums: __m512, out: &mut [f32]) {
+    match out.first_chunk_mut() {
+        Some(out) => store(out, _mm512_castps_si512(sums)),
+        None => {
+            let mut all = [0.0; LANES];
+            store(&mut all, _mm512_castps_si512(sums));
+            out.copy_from_slice(&all[..out.len()]);
+        }
+    }
+}
+
+/// Adds one group, `steps` × 64 columns, of sixteen rows to their sums, a row in each lane.
+///
+/// # Safety
+/// As [`Decode`] says, at `at` of every row; the activations have the group `index`.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+#[expect(clippy::too_many_arguments, reason = "the state of the loop around it")]
+unsafe fn add_group<D: Decode>(
+    rows: &[*const u8; LANES],
+    at: usize,
+    len: usize,
+    steps: usize,
+    x: Row<'_>,
+    index: usize,
+    mut sums: __m512,
+    ahead: &mut *const u8,
+) -> __m512 {
+    let mut scales = [_mm512_setzero_si512(); LANES];
+    let mut minima = [_mm512_setzero_si512(); LANES];
+    for i in 0..LANES {
+        // SAFETY: said by the caller.
+        let found = unsafe { D::scales(rows[i].add(at), len) };
+        scales[i] = _mm512_castps_si512(found.0);
+        minima[i] = _mm512_castps_si512(found.1);
+    }
+    // (sub-blocks, rows)
+    let scales = transpose(scales);
+    let minima = if D::SUB == 32 { scales } else { transpose(minima) };
+    let quants: &[i8; GROUP] = x.quants[GROUP * index..].first_chunk().expect("whole groups");
+    for step in 0..steps {
+        let quants = load_i8(quants[STEP * step..].first_chunk().expect("four steps"));
+        let mut products = [_mm512_setzero_si512(); LANES];
+        for i in 0..LANES {
+            // SAFETY: said by the caller.
+            let levels = unsafe { D::levels(rows[i].add(at), step) };
+            products[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, quants);
+            if i % 2 == 0 {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                *ahead = ahead.wrapping_add(64);
+            }
+        }
+        let integers = sum_quarters(products); // (sixteenths, rows)
+        for block in 0..2 {
+            let number = 2 * step + block; // in the group
+            let x_block = GROUP / BLOCK * index + number;
+            let parts = [integers[2 * block], integers[2 * block + 1]];
+            let factor = |v: __m512i| _mm512_castsi512_ps(v);
+            let scaled = if D::SUB == 32 {
+                let sum = _mm512_set1_ps(x.sums32[x_block]);
+                sums = _mm512_fmadd_ps(factor(minima[8 + number]), sum, sums);
+                let integer = _mm512_cvtepi32_ps(_mm512_add_epi32(parts[0], parts[1]));
+                _mm512_mul_ps(integer, factor(scales[number]))
+            } else {
+                let first = _mm512_set1_ps(x.sums16[2 * x_block]);
+                sums = _mm512_fmadd_ps(factor(minima[2 * number]), first, sums);
+                let scaled = _mm512_cvtepi32_ps(parts[0]);
+                let scaled = _mm512_mul_ps(scaled, factor(scales[2 * number]));
+                let second = _mm512_set1_ps(x.sums16[2 * x_block + 1]);
+                sums = _mm512_fmadd_ps(factor(minima[2 * number + 1]), second, sums);
+                let integer = _mm512_cvtepi32_ps(parts[1]);
+                _mm512_fmadd_ps(integer, factor(scales[2 * number + 1]), scaled)
+            };
+            sums = _mm512_fmadd_ps(scaled, _mm512_set1_ps(x.scales[x_block]), sums);
+        }
+    }
+    sums
+}
+
+/// Sums of each quarter (sixteen columns) of sixteen vectors: four vectors with a row in each lane.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn sum_quarters(rows: [__m512i; LANES]) -> [__m512i; 4] {
+    let mut fours = [_mm512_setzero_si512(); 4];
+    for i in 0..4 {
+        let [a, b, c, d] = [rows[4 * i], rows[4 * i + 1], rows[4 * i + 2], rows[4 * i + 3]];
+        let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        fours[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    }
+    // Each quarter of `fours[i]` holds four rows; quarters are gathered.
+    let even = [
+        _mm512_shuffle_i32x4::<0x88>(fours[0], fours[1]),
+        _mm512_shuffle_i32x4::<0x88>(fours[2], fours[3]),
+    ];
+    let odd = [
+        _mm512_shuffle_i32x4::<0xdd>(fours[0], fours[1]),
+        _mm512_shuffle_i32x4::<0xdd>(fours[2], fours[3]),
+    ];
+    [
+        _mm512_shuffle_i32x4::<0x88>(even[0], even[1]),
+        _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]),
+        _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]),
+        _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]),
+    ]
 }
 
 /// A [`Group`] as a type of its own.
-struct Unpacked;
+struct Unpacked<const SUB: usize>;
 
-impl Decode for Unpacked {
+impl<const SUB: usize> Decode for Unpacked<SUB> {
     const BYTES: usize = size_of::<Group>();
     const COLUMNS: usize = GROUP;
-    const SUB: usize = 16;
+    const SUB: usize = SUB;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
     #[inline]
@@ -200,7 +265,12 @@ impl Decode for Unpacked {
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
         // SAFETY: the pointer is a group's.
         let group = unsafe { &*b.cast::<Group>() };
-        (load_f32(&group.scales), load_f32(&group.mins))
+        let (scales, minima) = (load_f32(&group.scales), load_f32(&group.mins));
+        if SUB == 16 {
+            return (scales, minima);
+        }
+        let twice = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        (_mm512_permutex2var_ps(scales, twice, minima), _mm512_setzero_ps())
     }
 }
 
@@ -271,8 +341,8 @@ fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut P
     }
 }
 
-/// Adds the products of a panel's `columns` with `T` rows of activations, from their column `at` on:
-/// `out[t][row]`.
+/// Adds the products of a panel's `columns` with `T` rows of activations, from their column `at` on, to
+/// `out[t][row]`, one block after the other.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
@@ -286,6 +356,10 @@ pub unsafe fn multiply<const T: usize, const SUB: usize>(
     out: [&mut [f32; PANEL_ROWS]; T],
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; T];
+    for t in 0..T {
+        let old = out[t].as_chunks().0;
+        sums[t] = [load_f32(&old[0]), load_f32(&old[1])];
+    }
     for t in 0..T {
         assert!(x[t].quants.len() >= at + columns && x[t].sums16.len() >= (at + columns) / 16);
         assert!(x[t].scales.len() >= (at + columns) / BLOCK);
@@ -341,7 +415,7 @@ pub unsafe fn multiply<const T: usize, const SUB: usize>(
     }
     for (out, sums) in out.into_iter().zip(sums) {
         for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
-            store(out, _mm512_castps_si512(_mm512_add_ps(load_f32(out), sum)));
+            store(out, _mm512_castps_si512(sum));
         }
     }
 }
@@ -998,13 +1072,6 @@ fn load_i8(quants: &[i8; 64]) -> __m512i {
 fn load_f32(x: &[f32; 16]) -> __m512 {
     // SAFETY: 16 floats, by the type; the load needs no alignment.
     unsafe { _mm512_loadu_ps(x.as_ptr()) }
-}
-
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
-#[inline]
-fn load_f32x8(x: &[f32; 8]) -> __m256 {
-    // SAFETY: 8 floats, by the type; the load needs no alignment.
-    unsafe { _mm256_loadu_ps(x.as_ptr()) }
 }
 
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
