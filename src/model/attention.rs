@@ -125,6 +125,10 @@ impl Direct {
         let (k_rows, v_rows) = (heads.count * heads.key_dim, heads.count * heads.value_dim);
         let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, s.n_heads))?;
         if s.layers[index].shares.is_some() {
+            // Files may hold what was trained before the layer came to share.
+            for unused in ["attn_k.", "attn_k_norm.", "attn_v."] {
+                w.pass(&name(unused));
+            }
             let q = w.linear(&name("attn_q"), q_rows, d)?;
             return Ok(Self { heads, q, q_norm, kv: None });
         }

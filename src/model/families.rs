@@ -36,6 +36,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gemma", gemma),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
+    ("gemma4", gemma4),
     ("glm4", glm4),
     ("glm4moe", glm4moe),
     ("gpt-oss", gpt_oss),
@@ -411,6 +412,38 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
     let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
     for layer in windowed(&mut spec) {
         layer.rope = layer.rope.map(|rope| Frequencies { base, ..rope.unstretched() });
+    }
+    Ok(spec)
+}
+
+/// Gemma 4: other heads in windows than in full layers, normed values, the last layers use earlier keys and
+/// values; the small models have inputs of the token's own to each layer, the one with experts has them
+/// beside a dense layer.
+fn gemma4(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 6;
+    const LOCAL_BASE: f32 = 10_000.0;
+    let mut spec = mixture(gemma(r), r.experts(OF_EXPERTS, true))?;
+    spec.d_per_layer = r.number_or("embedding_length_per_layer_input", 0)?;
+    spec.attention_scale = 1.0;
+    spec.normed_values = true;
+    spec.logit_softcap = r.softcap("final_logit_softcapping", 30.0)?;
+    r.windows(&mut spec, 0, PATTERN)?;
+    let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
+    for layer in windowed(&mut spec) {
+        let heads = &mut layer.heads;
+        heads.key_dim = r.number_or("attention.key_length_swa", heads.key_dim)?;
+        heads.value_dim = r.number_or("attention.value_length_swa", heads.value_dim)?;
+        if let Some(rope) = layer.rope {
+            let dims = r.number_or("rope.dimension_count_swa", rope.dims)?;
+            layer.rope = Some(Frequencies { dims, base, ..rope.unstretched() });
+        }
+    }
+    // Those without keys and values of their own use the last ones of their kind.
+    let own = spec.layers.len().saturating_sub(r.number_or("attention.shared_kv_layers", 0)?);
+    let (owning, sharing) = spec.layers.split_at_mut(own);
+    for layer in sharing {
+        let alike = |other: &LayerSpec| other.window == layer.window;
+        layer.shares = Some(owning.iter().rposition(alike).unwrap_or(own));
     }
     Ok(spec)
 }

@@ -1,8 +1,9 @@
 //! The feed-forward half of a layer: gated, plain, or a mixture of experts.
 
+use super::beside::Beside;
 use super::linear::Linear;
 use super::ops::{self, ExpertPool};
-use super::spec::Spec;
+use super::spec::{Experts, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::kernels::Compute;
 use candle_core::{Result, Tensor};
@@ -49,13 +50,11 @@ impl Ffn {
     ) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let (d, ffn) = (s.d_model, s.layers[index].d_ffn);
-        if let Some(rule) = s.experts.filter(|_| w.has(&name("ffn_gate_inp.weight"))) {
-            let bias = name("exp_probs_b.bias");
-            let bias = w.has(&bias).then(|| w.floats(&bias, rule.count)).transpose()?;
-            let experts = w.experts(&name, rule.count, (d, rule.d_ffn))?;
+        let routed = w.has(&name("ffn_gate_inp.weight")) && !Beside::is_there(w, index);
+        if let Some(rule) = s.experts.filter(|_| routed) {
             return Ok(Self::Moe {
                 router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
-                pool: Arc::new(ExpertPool { experts, rule, bias, scales: None }),
+                pool: pool(s, rule, w, &name)?,
                 shared: Self::shared(w, &name, d)?,
             });
         }
@@ -118,6 +117,25 @@ impl Ffn {
             }
         }
     }
+}
+
+/// The experts of a layer; `name` makes a tensor's name.
+///
+/// # Errors
+/// When a tensor is missing or misshapen.
+pub fn pool(
+    s: &Spec,
+    rule: Experts,
+    w: &Weights<'_>,
+    name: &dyn Fn(&str) -> String,
+) -> std::result::Result<Arc<ExpertPool>, WeightsError> {
+    let vector = |part: &str| {
+        let name = name(part);
+        w.has(&name).then(|| w.floats(&name, rule.count)).transpose()
+    };
+    let experts = w.experts(name, rule.count, (s.d_model, rule.d_ffn))?;
+    let (bias, scales) = (vector("exp_probs_b.bias")?, vector("ffn_down_exps.scale")?);
+    Ok(Arc::new(ExpertPool { experts, rule, bias, scales }))
 }
 
 /// Bytes of what lies between the two halves of a layer, at most: a long prompt goes through in parts.

@@ -4,6 +4,7 @@
 //! tensor claimed) → [`Model`] (the one transformer) with a [`KvCache`] for each timeline.
 
 mod attention;
+mod beside;
 mod cache;
 mod checks;
 mod families;
@@ -14,6 +15,7 @@ mod linear;
 mod metadata;
 mod norm;
 mod ops;
+mod per_layer;
 mod rope;
 mod router;
 mod spec;

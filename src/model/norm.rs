@@ -74,8 +74,13 @@ impl Norm {
     /// # Errors
     /// When the device has no room.
     pub fn bare(s: &Spec, w: &Weights<'_>, len: usize) -> std::result::Result<Self, WeightsError> {
-        let weight = Tensor::ones(len, DType::F32, w.device())?;
-        Ok(Self { kind: s.norm, weight, bias: None, by_head: None, eps: s.norm_eps })
+        Ok(Self::of(s, Tensor::ones(len, DType::F32, w.device())?))
+    }
+
+    /// A norm of these weights.
+    #[must_use]
+    pub fn of(s: &Spec, weight: Tensor) -> Self {
+        Self { kind: s.norm, weight, bias: None, by_head: None, eps: s.norm_eps }
     }
 
     /// Elements that are normed together.

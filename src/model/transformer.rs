@@ -4,11 +4,13 @@
 //! text. Written once on candle tensors; `ops` chooses our kernels or candle's by device.
 
 use super::attention::Attention;
+use super::beside::Beside;
 use super::cache::{CacheShape, KvCache};
 use super::ffn::Ffn;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::ops;
+use super::per_layer::{Mix, PerLayer};
 use super::rope::{Factors, Rotation};
 use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};
@@ -24,6 +26,7 @@ pub struct Model {
     embedding: Matrix,
     /// Added to the embeddings, one row for each position.
     positions: Option<Matrix>,
+    per_layer: Option<PerLayer>,
     rope_factors: Factors,
     layers: Vec<Layer>,
     norm: Norm,
@@ -37,7 +40,10 @@ struct Layer {
     post_attention_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
     ffn: Ffn,
+    beside: Option<Beside>,
     post_ffn_norm: Option<Norm>,
+    mix: Option<Mix>,
+    scale: Option<f32>,
 }
 
 /// Of which positions the logits are wanted: the head is a large part of a small model's work.
@@ -74,12 +80,13 @@ impl Model {
             .has(positions)
             .then(|| weights.matrix(positions, spec.n_ctx_train, d))
             .transpose()?;
+        let per_layer = PerLayer::load(&spec, &weights)?;
         let rope_factors = Factors::load(&spec, &weights)?;
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
             .collect::<std::result::Result<Vec<_>, _>>()?;
         for index in spec.layers.len()..spec.layers.len() + spec.n_guessing {
-            weights.pass_layer(index);
+            weights.pass(&format!("blk.{index}."));
         }
         let norm = Norm::load(&spec, &weights, "output_norm", d)?;
         weights.finish(&spec.architecture)?;
@@ -88,6 +95,7 @@ impl Model {
             device: device.clone(),
             embedding,
             positions,
+            per_layer,
             rope_factors,
             layers,
             norm,
@@ -155,12 +163,17 @@ impl Model {
         }
         cache.reserve(n)?;
         let mut x = self.embed(tokens, cache.len())?; // (n, d_model)
+        let inputs = match &self.per_layer {
+            Some(per_layer) => Some(per_layer.inputs(&self.spec, &self.compute, tokens, &x)?),
+            None => None,
+        };
         let rotations = self.rotations(cache, n)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
                 return Ok(None);
             }
-            x = self.layer(layer, &x, cache, rotations[index].as_deref())?;
+            let input = inputs.as_ref().map(|all| all.get(index)).transpose()?;
+            x = self.layer(layer, &x, cache, rotations[index].as_deref(), input.as_ref())?;
         }
         cache.advance(n);
         let x = match wanted {
@@ -243,22 +256,32 @@ impl Model {
         x: &Tensor,
         cache: &KvCache,
         rotation: Option<&Rotation>,
+        input: Option<&Tensor>,
     ) -> Result<Tensor> {
         let (s, compute) = (&self.spec, &self.compute);
         let normed = self.norm_if(layer.attention_norm.as_ref(), x)?;
         let mixed = layer.attention.forward(s, compute, &normed, cache, rotation)?;
         let mixed = self.norm_if(layer.post_attention_norm.as_ref(), &mixed)?;
         // Without a norm of its own where attention has one, the other half runs beside it.
-        let beside = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
+        let parallel = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
         let after = ops::add(compute, x, &self.residual(mixed)?)?;
-        let input = if beside {
+        let ffn_input = if parallel {
             normed
         } else {
             self.norm_if(layer.ffn_norm.as_ref(), if s.parallel { x } else { &after })?
         };
-        let out = layer.ffn.forward(s, compute, &input)?;
+        let out = layer.ffn.forward(s, compute, &ffn_input)?;
+        let out = match &layer.beside {
+            Some(experts) => experts.forward(s, compute, &after, &out)?,
+            None => out,
+        };
         let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
-        ops::add(compute, &after, &self.residual(out)?)
+        let out = ops::add(compute, &after, &self.residual(out)?)?;
+        let out = match (&layer.mix, input) {
+            (Some(mix), Some(input)) => mix.forward(compute, &out, input)?,
+            _ => out,
+        };
+        layer.scale.map_or(Ok(out.clone()), |scale| out * f64::from(scale))
     }
 
     fn residual(&self, x: Tensor) -> Result<Tensor> {
@@ -286,7 +309,10 @@ impl Layer {
             },
             ffn_norm: norm(s.ffn_norm)?,
             ffn: Ffn::load(s, w, index)?,
+            beside: Beside::load(s, w, index)?,
             post_ffn_norm: norm("post_ffw_norm")?,
+            mix: Mix::load(s, w, index)?,
+            scale: w.scalar_if(&format!("blk.{index}.layer_output_scale.weight"))?,
         })
     }
 }

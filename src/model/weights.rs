@@ -123,10 +123,9 @@ impl<'a> Weights<'a> {
         matrices.into_iter().map(linear).collect()
     }
 
-    /// Claims the tensors of a layer that is known and not computed.
-    pub fn pass_layer(&self, index: usize) {
-        let prefix = format!("blk.{index}.");
-        let names = self.file.tensors().map(|t| &t.name).filter(|n| n.starts_with(&prefix));
+    /// Claims the tensors whose names begin so, if there are any: they are known and not used.
+    pub fn pass(&self, prefix: &str) {
+        let names = self.file.tensors().map(|t| &t.name).filter(|n| n.starts_with(prefix));
         self.claimed.borrow_mut().extend(names.cloned());
     }
 
@@ -202,6 +201,15 @@ impl<'a> Weights<'a> {
     /// When it is missing or has another length.
     pub fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
         Ok(values(&self.matrix(name, 1, len)?))
+    }
+
+    /// A single number that may be missing.
+    ///
+    /// # Errors
+    /// When it is there and not a single one.
+    pub fn scalar_if(&self, name: &str) -> Result<Option<f32>, WeightsError> {
+        let values = self.has(name).then(|| self.floats(name, 1)).transpose()?;
+        Ok(values.and_then(|values| values.first().copied()))
     }
 
     /// A small matrix in f32, (rows, columns).

@@ -106,6 +106,59 @@ class Tiny:
             self.matrix(b + "ffn_down", d, self.ffn, ffn_bias, scale=gelu_scale if small else 1.2)
         return self
 
+    def gemma4(self, *, window_head, kvs, shared=0, per_layer=0, moe=None, keys_as_values=False):
+        """Gemma 4: a window in all layers but each third."""
+        d, n = self.d, self.layers
+        windowed = [i % 3 != 2 for i in range(n)]
+        ffns = [self.ffn * (2 if i >= n - shared else 1) for i in range(n)]
+        self.extra.update({
+            "attention.sliding_window_pattern": windowed, "attention.head_count_kv": kvs, "feed_forward_length": ffns,
+            "attention.shared_kv_layers": shared, "embedding_length_per_layer_input": per_layer,
+            "attention.key_length_swa": window_head, "attention.value_length_swa": window_head,
+            "rope.dimension_count_swa": window_head,
+        })
+        self.matrix("token_embd", VOCAB, d)
+        self.norm("output_norm")
+        half = self.head // 2
+        self.tensors["rope_freqs.weight"] = np.where(np.arange(half) < half // 2, 1.0, 1e30)
+        if per_layer:
+            self.matrix("per_layer_token_embd", VOCAB, n * per_layer)
+            self.matrix("per_layer_model_proj", n * per_layer, d)
+            self.norm("per_layer_proj_norm", per_layer)
+        for i in range(n):
+            b = f"blk.{i}."
+            head = window_head if windowed[i] else self.head
+            q, k = self.heads * head, kvs[i] * head
+            for name in POST:
+                self.norm(b + name, mean=0.1 if name == "post_ffw_norm" else 1.0)
+            self.matrix(b + "attn_q", q, d)
+            self.norm(b + "attn_q_norm", head, mean=0.5)
+            # Files may hold keys and values that are not used.
+            if i < n - shared or i == n - 1:
+                self.matrix(b + "attn_k", k, d)
+                self.norm(b + "attn_k_norm", head, mean=0.5)
+                if windowed[i] or not keys_as_values:
+                    self.matrix(b + "attn_v", k, d)
+            self.matrix(b + "attn_output", d, q)
+            self.matrix(b + "ffn_gate", ffns[i], d)
+            self.matrix(b + "ffn_up", ffns[i], d)
+            self.matrix(b + "ffn_down", d, ffns[i])
+            self.tensors[b + "layer_output_scale.weight"] = self.random.uniform(0.6, 1.2, 1)
+            if per_layer:
+                self.matrix(b + "inp_gate", per_layer, d)
+                self.matrix(b + "proj", d, per_layer)
+                self.norm(b + "post_norm", mean=0.1)
+            if moe:
+                count, width = moe
+                self.matrix(b + "ffn_gate_inp", count, d)
+                self.tensors[b + "ffn_gate_inp.scale"] = self.random.normal(4, 1, d)
+                for name in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+                    self.norm(b + name)
+                self.stack(b + "ffn_gate_up_exps", count, 2 * width, d)
+                self.stack(b + "ffn_down_exps", count, d, width)
+                self.tensors[b + "ffn_down_exps.scale"] = self.random.uniform(0.5, 1.5, count)
+        return self
+
     def latent(self, b, *, rank, turned, key, value, q_rank=None, absorbed=False):
         """Multi-head latent attention, in the form of new files (absorbed) or of old ones."""
         heads, fixed = self.heads, key - turned
@@ -198,6 +251,12 @@ def models():
                attention__sliding_window=9).build(tied=True, norms=POST)
     yield Tiny("gemma3", head=8, layers=8, **RMS, rope__freq_base=1e6, attention__sliding_window=9).build(
         tied=True, norms=POST, qk="head")
+    four = {**RMS, "rope__freq_base": 1e5, "attention__sliding_window": 9, "final_logit_softcapping": 4.0}
+    yield Tiny("gemma4", head=12, heads=2, layers=6, ffn=20, **four).gemma4(
+        window_head=8, kvs=[2, 2, 1, 2, 2, 1], shared=3, per_layer=6)
+    yield Tiny("gemma4", "gemma4-experts", head=12, heads=4, layers=4, ffn=20, **four, expert_count=5,
+               expert_used_count=2, expert_feed_forward_length=8).gemma4(
+        window_head=8, kvs=[2, 2, 1, 2], moe=(5, 8), keys_as_values=True)
     # Gates and ups are large enough to be clamped.
     yield Tiny("gpt-oss", head=8, kv=1, layers=5, **RMS, **yarn, attention__sliding_window=9, expert_count=6,
                expert_used_count=2, expert_feed_forward_length=12).build(

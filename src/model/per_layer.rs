@@ -1,0 +1,105 @@
+//! An input of the token's own to each layer (Gemma 4): a second embedding, mixed in at every layer's end.
+//!
+//! Enters: tokens and their embeddings; later a layer's output. Leaves: each layer's inputs; the output with
+//! its input mixed in.
+
+use super::linear::Linear;
+use super::norm::Norm;
+use super::ops;
+use super::spec::Spec;
+use super::weights::{Weights, WeightsError};
+use crate::kernels::{Act, Compute, Matrix, dequantize};
+use candle_core::{Result, Tensor};
+use std::sync::Arc;
+
+/// What makes the inputs of all layers.
+pub struct PerLayer {
+    /// A row for each token, the layers' inputs one after another.
+    embedding: Matrix,
+    /// d_model → the layers' inputs one after another.
+    projection: Linear,
+    norm: Norm,
+}
+
+impl PerLayer {
+    /// The tensors `per_layer_*`, `None` for a model without such inputs.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn load(s: &Spec, w: &Weights<'_>) -> std::result::Result<Option<Self>, WeightsError> {
+        if s.d_per_layer == 0 {
+            return Ok(None);
+        }
+        let all = s.layers.len() * s.d_per_layer;
+        Ok(Some(Self {
+            embedding: w.matrix("per_layer_token_embd.weight", s.n_vocab, all)?,
+            projection: w.linear("per_layer_model_proj", all, s.d_model)?,
+            norm: Norm::load(s, w, "per_layer_proj_norm", s.d_per_layer)?,
+        }))
+    }
+
+    /// The layers' inputs, (layers, n, d_per_layer), of tokens that are in the vocabulary and their scaled
+    /// embeddings `x`, (n, d_model): the mean of both sources, times √2.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    #[expect(clippy::cast_precision_loss, reason = "numbers of elements, thousands")]
+    pub fn inputs(
+        &self,
+        s: &Spec,
+        compute: &Arc<Compute>,
+        tokens: &[u32],
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let (n, width) = (tokens.len(), s.d_per_layer);
+        let all = self.embedding.columns;
+        let mut rows = vec![0.0; n * all];
+        for (row, &token) in rows.chunks_exact_mut(all).zip(tokens) {
+            dequantize(self.embedding.dtype, self.embedding.row(token as usize), row);
+        }
+        let shape = (n, s.layers.len(), width);
+        let own = Tensor::from_vec(rows, shape, x.device())?;
+        let projected = (self.projection.forward(x)? / f64::from(s.d_model as f32).sqrt())?;
+        let projected = self.norm.forward(compute, &projected.reshape(shape)?)?;
+        let both = ((own * (width as f64).sqrt())? + projected)?;
+        (both * 0.5_f64.sqrt())?.transpose(0, 1)?.contiguous()
+    }
+}
+
+/// How a layer mixes its input in.
+pub struct Mix {
+    gate: Linear,
+    out: Linear,
+    norm: Norm,
+}
+
+impl Mix {
+    /// The tensors `blk.{index}.inp_gate`, `proj` and `post_norm`, `None` for a model without such inputs.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen.
+    pub fn load(
+        s: &Spec,
+        w: &Weights<'_>,
+        index: usize,
+    ) -> std::result::Result<Option<Self>, WeightsError> {
+        if s.d_per_layer == 0 {
+            return Ok(None);
+        }
+        let name = |part: &str| format!("blk.{index}.{part}");
+        Ok(Some(Self {
+            gate: w.linear(&name("inp_gate"), s.d_per_layer, s.d_model)?,
+            out: w.linear(&name("proj"), s.d_model, s.d_per_layer)?,
+            norm: Norm::load(s, w, &name("post_norm"), s.d_model)?,
+        }))
+    }
+
+    /// `x`, (n, d_model), with `input`, (n, d_per_layer), mixed in.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(&self, compute: &Arc<Compute>, x: &Tensor, input: &Tensor) -> Result<Tensor> {
+        let gated = ops::gate_up(compute, Act::GeluTanh, &self.gate.forward(x)?, input)?;
+        ops::add(compute, x, &self.norm.forward(compute, &self.out.forward(&gated)?)?)
+    }
+}
