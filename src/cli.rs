@@ -158,6 +158,9 @@ pub struct TextFlags {
     /// A file with a chat template
     #[arg(long, value_name = "FILE")]
     pub chat_template_file: Option<PathBuf>,
+    /// Variables of the chat template, as a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub chat_template_kwargs: Option<String>,
     /// Thoughts of a model: apart from its answer (auto, deepseek) or in it (none)
     #[arg(long, value_name = "NAME")]
     pub reasoning_format: Option<String>,
@@ -331,6 +334,11 @@ pub fn environment_arguments(
         ("LLAMA_ARG_PRESENCE_PENALTY", "--presence-penalty"),
         ("LLAMA_ARG_FREQUENCY_PENALTY", "--frequency-penalty"),
         ("LLAMA_API_KEY", "--api-key"),
+        ("LLAMA_ARG_CHAT_TEMPLATE", "--chat-template"),
+        ("LLAMA_ARG_CHAT_TEMPLATE_FILE", "--chat-template-file"),
+        ("LLAMA_ARG_CHAT_TEMPLATE_KWARGS", "--chat-template-kwargs"),
+        ("LLAMA_ARG_THINK", "--reasoning-format"),
+        ("LLAMA_ARG_THINK_BUDGET", "--reasoning-budget"),
     ];
     let mut found: Vec<(String, Vec<OsString>)> = VARIABLES
         .iter()

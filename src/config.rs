@@ -8,6 +8,7 @@ use crate::cli::Flags;
 use crate::kernels::Isa;
 use crate::sampler::Sampling;
 use candle_core::DType;
+use serde_json::{Map, Value};
 use std::fmt::{Display, Write as _};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -101,6 +102,8 @@ pub struct Config {
     pub stops: Vec<String>,
     /// Source of the chat template, if not the model's own.
     pub template: Option<String>,
+    /// Variables of the chat template.
+    pub template_variables: Map<String, Value>,
     /// What becomes of a model's thoughts.
     pub reasoning_format: ReasoningFormat,
     /// How many tokens a model may think: 0, or as many as it wants.
@@ -186,6 +189,7 @@ impl Config {
             |s| format!("{s:?}"),
         );
         let template = r.template()?;
+        let template_variables = r.template_variables()?;
         let reasoning_format = r.reasoning_format()?;
         let reasoning_budget = r.reasoning_budget()?;
         let verbose = r.value("verbose", |f| f.verbose.then_some(true), false)?;
@@ -223,6 +227,7 @@ impl Config {
             system_prompt,
             stops: stops.into_iter().map(unescape).collect(),
             template,
+            template_variables,
             reasoning_format,
             reasoning_budget,
             verbose,
@@ -418,6 +423,19 @@ impl Resolver<'_> {
         Err(ConfigError::Value { name: flag, origin, found: text, expected })
     }
 
+    fn template_variables(&mut self) -> Result<Map<String, Value>, ConfigError> {
+        let name = "chat-template-kwargs";
+        let Some((found, origin)) = self.find(|f| f.text.chat_template_kwargs.clone()) else {
+            self.row(name, "{}", &Origin::BuiltIn);
+            return Ok(Map::new());
+        };
+        self.row(name, &found, &origin);
+        serde_json::from_str(&found).map_err(|_| {
+            let expected = "a JSON object".to_owned();
+            ConfigError::Value { name, origin, found, expected }
+        })
+    }
+
     fn reasoning_format(&mut self) -> Result<ReasoningFormat, ConfigError> {
         let name = "reasoning-format";
         let found = self.find(|f| f.text.reasoning_format.clone());
@@ -583,6 +601,9 @@ mod tests {
             (["--cache-type-k", "q9"], "--cache-type-k"),
             (["--isa", "z80"], "--isa"),
             (["--chat-template-file", "/does/not/exist"], "--chat-template-file"),
+            (["--chat-template-kwargs", "[1]"], "--chat-template-kwargs"),
+            (["--reasoning-format", "loud"], "--reasoning-format"),
+            (["--reasoning-budget", "7"], "--reasoning-budget"),
         ] {
             let error =
                 Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap_err().to_string();

@@ -277,7 +277,7 @@ function receive(answer, chunk) {
 		if (answer.phase !== 'thinking' && heard) live.say(t('thinking'));
 		answer.phase = 'thinking';
 		message.thoughts = (message.thoughts ?? '') + thought;
-		message.meta.thought_seconds = Math.round((performance.now() - answer.firstAt) / 1000);
+		message.meta.thought_seconds = Math.ceil((performance.now() - answer.firstAt) / 1000);
 	}
 	if (typeof piece === 'string' && piece) {
 		answer.phase = 'writing';

@@ -142,19 +142,22 @@ impl ChatTemplate {
         let now = inputs.now.clone();
         let date = |format: &str| Value::from(functions::strftime(&now, format));
         let mut values = BTreeMap::from([
+            ("date_string".to_owned(), date("%d %b %Y")),
+            ("datetime".to_owned(), date("%b %d %Y")),
+        ]);
+        let more = inputs.variables.iter();
+        values.extend(more.map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
+        // What follows is no setting.
+        let strftime_now = move |format: String| functions::strftime(&now, &format);
+        values.extend([
             ("messages".to_owned(), Value::from(Serde(inputs.messages))),
             ("tools".to_owned(), Value::from(Serde(inputs.tools))),
             ("documents".to_owned(), Value::from(Serde(inputs.documents))),
             ("add_generation_prompt".to_owned(), Value::from(inputs.add_generation_prompt)),
             ("bos_token".to_owned(), Value::from(self.bos.as_str())),
             ("eos_token".to_owned(), Value::from(self.eos.as_str())),
-            ("date_string".to_owned(), date("%d %b %Y")),
-            ("datetime".to_owned(), date("%b %d %Y")),
+            ("strftime_now".to_owned(), Value::from_function(strftime_now)),
         ]);
-        let strftime_now = move |format: String| functions::strftime(&now, &format);
-        values.insert("strftime_now".to_owned(), Value::from_function(strftime_now));
-        let more = inputs.variables.iter();
-        values.extend(more.map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
         Value::from(values)
     }
 }

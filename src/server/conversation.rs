@@ -52,7 +52,8 @@ pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
         let all = v.as_array()?;
         all.iter().all(Value::is_object).then(|| v.clone())
     })?;
-    let mut variables = variables(f)?;
+    let mut variables = state.config.template_variables.clone();
+    variables.extend(own_variables(f)?);
     let mut no_thoughts = state.config.reasoning_budget == Some(0);
     if let Some(effort) = f.string("reasoning_effort")? {
         no_thoughts |= effort == "none";
@@ -98,7 +99,7 @@ fn reasoning_format(f: &mut Fields) -> Result<Option<ReasoningFormat>, ApiError>
     })
 }
 
-fn variables(f: &mut Fields) -> Result<Map<String, Value>, ApiError> {
+fn own_variables(f: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     let name = "chat_template_kwargs";
     let found = f.typed(name, "an object", |v| v.as_object().cloned())?.unwrap_or_default();
     match found.keys().find(|key| RESERVED.contains(&key.as_str())) {

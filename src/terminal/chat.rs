@@ -165,6 +165,7 @@ impl Chat<'_> {
     fn answer(&mut self, interrupt: &Interrupt) -> Next {
         let conversation = Conversation {
             messages: self.messages.clone(),
+            variables: self.config.template_variables.clone(),
             reasoning: self.config.reasoning_format,
             no_thoughts: self.config.reasoning_budget == Some(0),
             ..Conversation::default()

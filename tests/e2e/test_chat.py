@@ -175,6 +175,12 @@ def test_thoughts_of_the_history_go_to_the_template(thinker):
     assert "<think>\nEasy.</think> Paris." in prompt(thinker, chat)
 
 
+def test_the_terminal_shows_thoughts_before_the_answer():
+    arguments = ("chat", "-m", SMOLLM2, "-c", 2048, "--chat-template", THINK, "-r", "Question:", "--temp", 0, "-n", 60)
+    done = run(RUNTIME, *arguments, input=QUESTION[0]["content"] + "\n")
+    assert "I know it.\n\nThe capital of France is Paris." in done.stdout
+
+
 def test_an_ordinary_model_may_speak_of_tags(server):
     begun = [*QUESTION, {"role": "assistant", "content": "The tag <think> opens, </think"}]
     body = {"messages": begun, "continue_final_message": True, "temperature": 0, "max_tokens": 3}
@@ -251,3 +257,17 @@ def test_a_template_that_knows_no_functions_describes_them(server):
     assert '{"name":"get_weather","arguments":{"city":"Tokyo"}}' in text and "31" in text
 
 
+def test_a_control_token_that_begins_a_call_is_seen_though_it_is_not_shown(tmp_path):
+    weights = tmp_path / "patched.gguf"
+    data = SMOLLM2.read_bytes()
+    assert data.count(b"<repo_name>") == 1, "a control token as long as the one that is wanted"
+    weights.write_bytes(data.replace(b"<repo_name>", b"<tool_call>"))
+    template = "{{ messages[-1].content }}{# calls look like <tool_call>{}</tool_call> #}"
+    with Server(RUNTIME, "-m", weights, "-c", 512, "--chat-template", template, folder=tmp_path) as server:
+        (token,) = server.post("/tokenize", {"content": "<tool_call>", "parse_special": True}).json()["tokens"]
+
+        def say(**more):
+            return server.chat("Hi", logit_bias={str(token): 100}, max_tokens=1, **more)["choices"][0]["message"]
+
+        assert say()["content"] == "", "it is no text"
+        assert say(tools=[WEATHER])["content"] == "<tool_call>", "seen, and given back as no call followed"

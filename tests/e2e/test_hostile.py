@@ -119,8 +119,8 @@ def test_an_empty_api_key_does_not_open_the_server(key):
     assert done.returncode == 2 and "--api-key" in done.stderr
 
 
-def test_a_template_name_is_not_taken_for_a_template():
-    done = run(RUNTIME, "-m", SMOLLM2, "--chat-template", "vicuna", "-p", "x", ok=False)
+def test_an_unknown_template_name_is_not_taken_for_a_template():
+    done = run(RUNTIME, "-m", SMOLLM2, "--chat-template", "vicuña", "-p", "x", ok=False)
     assert done.returncode == 2 and "--chat-template" in done.stderr
 
 
