@@ -259,6 +259,7 @@ fn count(text: &str) -> Result<usize, String> {
 const SHORT: &[(&str, &str)] = &[
     ("-ngl", "--n-gpu-layers"),
     ("-sys", "--system-prompt"),
+    ("-jf", "--json-schema-file"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-np", "--parallel"),

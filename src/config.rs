@@ -1,10 +1,12 @@
 //! What was meant: every setting resolved once, from the built-in value, the bundle, the environment
 //! and the flags, each above the one before.
 
+mod constraint;
 mod sampling;
 
 use crate::chat::{ReasoningFormat, builtin};
 use crate::cli::Flags;
+use crate::constraint::Constraint;
 use crate::kernels::Isa;
 use crate::sampler::Sampling;
 use candle_core::DType;
@@ -92,6 +94,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// Whether to go on where the model would end.
     pub ignore_end: bool,
+    /// What answers must look like.
+    pub constraint: Option<Constraint>,
     /// Text to complete.
     pub prompt: Option<String>,
     /// File with text to complete.
@@ -178,6 +182,7 @@ impl Config {
         let nobrowser = r.value("nobrowser", |f| f.server.nobrowser.then_some(true), false)?;
         let sampling = r.sampling()?;
         let ignore_end = r.value("ignore-eos", |f| f.sampling.ignore_eos.then_some(true), false)?;
+        let constraint = r.constraint()?;
         let prompt = r.optional("prompt", |f| f.text.prompt.clone(), |p| format!("{p:?}"));
         let prompt_file = r.optional("file", |f| f.text.file.clone(), |p| p.display().to_string());
         let escape = r.value("escape", |f| f.text.escape.then_some(true), false)?;
@@ -222,6 +227,7 @@ impl Config {
             browser: !nobrowser,
             sampling,
             ignore_end,
+            constraint,
             prompt: prompt.map(unescape),
             prompt_file,
             system_prompt,

@@ -2,13 +2,14 @@
 //!
 //! The flow is one way: a mapped file ([`source`]) → weights and metadata ([`model`], [`tokenizer`]) →
 //! an [`engine`] that turns prompts into text → the [`server`] and its page, or the [`terminal`].
-//! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens, [`mod@text`] and
-//! [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for.
+//! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens among those that a
+//! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for.
 //! The container lives in the crate `tealight_bundle`. See `docs/architecture.md`.
 
 pub mod chat;
 pub mod cli;
 pub mod config;
+pub mod constraint;
 pub mod engine;
 pub mod kernels;
 pub mod model;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
+use tealight::constraint::Constraint;
 use tealight::engine::{Bare, Engine, LoadOptions};
 use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
@@ -171,7 +172,7 @@ fn serve(
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
     let (quiet, browser, wanted) = (config.quiet, config.browser, config.port);
-    let options = load_options(&config);
+    let (options, constraint) = (load_options(&config), config.constraint.clone());
     let state = Arc::new(State::new(config, page, name, &listener));
     let stop = Arc::new(AtomicBool::new(false));
     end_on_interrupt(&listener, &stop)?;
@@ -194,7 +195,7 @@ fn serve(
             say(format_args!("{NO_WEIGHTS}"));
             state.set_model(Model::Missing(NO_WEIGHTS.to_owned()));
         }
-        Some(shards) => match Engine::load(shards, &options) {
+        Some(shards) => match load(shards, &options, constraint.as_ref()) {
             Ok(engine) => {
                 if !quiet {
                     say(format_args!("{}", greeting(&engine, &options)));
@@ -204,12 +205,25 @@ fn serve(
             }
             Err(error) => {
                 say(format_args!("error: {error}"));
-                state.set_model(Model::Failed(error.to_string()));
+                state.set_model(Model::Failed(error));
             }
         },
     }
     let _ = accepting.join();
     Ok(())
+}
+
+/// An engine that can follow the constraint it is started with.
+fn load(
+    shards: Vec<Shard>,
+    options: &LoadOptions,
+    constraint: Option<&Constraint>,
+) -> Result<Engine, String> {
+    let engine = Engine::load(shards, options).map_err(|error| error.to_string())?;
+    match constraint.map(|constraint| engine.guide(constraint)) {
+        Some(Err(error)) => Err(error.to_string()),
+        _ => Ok(engine),
+    }
 }
 
 fn greeting(engine: &Engine, options: &LoadOptions) -> String {

@@ -1,6 +1,7 @@
 //! The flags about sampling: llama.cpp's names.
 
 use clap::Args;
+use std::path::PathBuf;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Default, Args)]
@@ -95,6 +96,18 @@ pub struct SamplingFlags {
     /// Go on where the model would end
     #[arg(long)]
     pub ignore_eos: bool,
+    /// Answers must match this grammar (GBNF, or Lark after %llguidance)
+    #[arg(long, value_name = "GRAMMAR", allow_hyphen_values = true)]
+    pub grammar: Option<String>,
+    /// A file with such a grammar
+    #[arg(long, value_name = "FILE")]
+    pub grammar_file: Option<PathBuf>,
+    /// Answers must be JSON that this schema describes
+    #[arg(short = 'j', long, value_name = "SCHEMA")]
+    pub json_schema: Option<String>,
+    /// A file with such a schema
+    #[arg(long, value_name = "FILE")]
+    pub json_schema_file: Option<PathBuf>,
     /// The same seed gives the same text (-1: a new one each time)
     #[arg(short = 's', long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,

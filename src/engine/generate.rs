@@ -1,6 +1,7 @@
 //! One generation: prompt in, text out piece by piece, until something ends it.
 
 use super::session::{Progress, Session, SessionError};
+use crate::constraint::{Guide, Step};
 use crate::sampler::{Breakers, Sampler, Sampling, log_probabilities};
 use crate::text::TextStream;
 use crate::tokenizer::Tokenizer;
@@ -23,6 +24,8 @@ pub struct Generation {
     pub ignore_end: bool,
     /// Control tokens whose text is part of the answer's.
     pub visible: Vec<u32>,
+    /// What the answer must look like.
+    pub guide: Option<Guide>,
 }
 
 impl Generation {
@@ -194,19 +197,46 @@ fn run(
     timings.prompt_time = start.elapsed();
 
     let start = Instant::now();
+    let mut guide = request.guide.clone();
     let mut bytes = Vec::new();
+    // Tokens that were chosen and are not computed: what is certain needs no logits.
+    let mut pending: Vec<u32> = Vec::new();
     let finish = loop {
+        let step = guide.as_mut().map(Guide::step).transpose()?;
+        if step == Some(Step::End) {
+            break Finish::Stop;
+        }
         if request.max_tokens.is_some_and(|max| timings.generated_tokens >= max) {
             break Finish::Length;
+        }
+        // The position after these tokens must exist for its logits to be of use.
+        if session.tokens().len() + pending.len() >= session.context() {
+            break Finish::Length;
+        }
+        let forced = if let Some(Step::Forced(id)) = step { Some(id) } else { None };
+        if !pending.is_empty() && (forced.is_none() || request.logprobs.is_some()) {
+            logits = match session.advance(&pending, wanted) {
+                Ok(logits) => logits,
+                Err(SessionError::Cancelled) => break Finish::Cancelled,
+                Err(error) => return Err(error),
+            };
+            pending.clear();
+        }
+        if !wanted() {
+            break Finish::Cancelled;
         }
         if !logits.iter().any(|l| l.is_finite()) {
             let message = "the model's output is no numbers; its weights are damaged";
             return Err(SessionError::Compute(message.to_owned()));
         }
-        let id = sampler.sample(&logits, session.tokens(), None);
+        let allowed = if let Some(Step::Among(allowed)) = step { Some(allowed) } else { None };
+        let id = forced.unwrap_or_else(|| sampler.sample(&logits, session.tokens(), allowed));
         timings.generated_tokens += 1;
         if is_end(id) {
             break Finish::Stop;
+        }
+        if let (Some(guide), None) = (&mut guide, forced) {
+            guide.accept(id)?;
         }
         let choice = choose(&logits, id, request.logprobs);
         bytes.clear();
@@ -216,21 +246,7 @@ fn run(
         if stream.stopped() {
             break Finish::Stop;
         }
-        if request.max_tokens.is_some_and(|max| timings.generated_tokens >= max) {
-            break Finish::Length;
-        }
-        // The position after this token must exist for its logits to be of use.
-        if session.tokens().len() + 1 >= session.context() {
-            break Finish::Length;
-        }
-        logits = match session.advance(id, wanted) {
-            Ok(logits) => logits,
-            Err(SessionError::Cancelled) => break Finish::Cancelled,
-            Err(error) => return Err(error),
-        };
-        if !wanted() {
-            break Finish::Cancelled;
-        }
+        pending.push(id);
     };
     timings.generation_time = start.elapsed();
     let stopped_by_text = stream.stopped();

@@ -3,6 +3,7 @@
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
 use crate::chat::{Chat, Plan, TemplateError, builtin};
+use crate::constraint::{Compiler, Constraint, ConstraintError, Guide};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Spec, Weights, WeightsError, spec,
@@ -37,13 +38,14 @@ pub struct LoadOptions {
 /// A loaded model that answers one request at a time.
 pub struct Engine {
     /// Text to ids and back.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// Conversations to prompts.
     pub chat: Chat,
     /// What is loaded.
     pub info: ModelInfo,
     /// Who may use the session next.
     pub queue: Queue,
+    constraints: Compiler,
     session: Mutex<Session>,
     new_session: Box<dyn Fn() -> candle_core::Result<Session> + Send + Sync>,
 }
@@ -152,7 +154,7 @@ impl Engine {
     fn load_parts(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, Problem> {
         let file = ModelFile::open(shards)?;
         let spec = spec(&file)?;
-        let tokenizer = fitting_tokenizer(&file, &spec)?;
+        let tokenizer = Arc::new(fitting_tokenizer(&file, &spec)?);
         let (chat, stand_in) = chat(&file, &tokenizer, &spec.architecture, options)?;
         let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
         let shape = CacheShape::new(&spec, options.key_type, options.value_type, context);
@@ -177,6 +179,7 @@ impl Engine {
             Ok(Session::new(Box::new(timeline), batch))
         };
         Ok(Self {
+            constraints: Compiler::new(Arc::clone(&tokenizer)),
             tokenizer,
             chat,
             info,
@@ -206,6 +209,14 @@ impl Engine {
             ids.remove(0);
         }
         ids
+    }
+
+    /// A constraint as something that guides a [`super::Generation`].
+    ///
+    /// # Errors
+    /// When it cannot be compiled.
+    pub fn guide(&self, constraint: &Constraint) -> Result<Guide, ConstraintError> {
+        self.constraints.compile(constraint)
     }
 
     /// The session. Take a turn from [`Engine::queue`] first, so that requests come in order.

@@ -2,6 +2,7 @@
 //!
 //! Callers always give the whole prompt; what of it is already computed is found here.
 
+use crate::constraint::ConstraintError;
 use crate::model::{KvCache, Model, Wanted};
 use std::sync::Arc;
 
@@ -58,6 +59,9 @@ pub enum SessionError {
         "the prompt is empty: nothing to continue\nhint: this model adds no begin token by itself"
     )]
     Empty,
+    /// What the answer must look like cannot be followed.
+    #[error(transparent)]
+    Constraint(#[from] ConstraintError),
     /// The model could not compute.
     #[error("computing failed: {0}")]
     Compute(String),
@@ -126,20 +130,26 @@ impl Session {
         Ok((logits, reused))
     }
 
-    /// Computes one more token and returns the logits after it.
+    /// Computes more tokens and returns the logits after the last.
     ///
     /// # Errors
     /// When the context is full, or it was cancelled.
     pub fn advance(
         &mut self,
-        token: u32,
+        tokens: &[u32],
         wanted: &dyn Fn() -> bool,
     ) -> Result<Vec<f32>, SessionError> {
-        if self.tokens.len() >= self.context() {
+        if self.tokens.len() + tokens.len() > self.context() {
             let context = self.context();
             return Err(SessionError::ContextFull { prompt: self.tokens.len(), context });
         }
-        self.forward(&[token], true, wanted)
+        let mut logits = Vec::new();
+        let mut left = tokens.len();
+        for batch in tokens.chunks(self.batch) {
+            left -= batch.len();
+            logits = self.forward(batch, left == 0, wanted)?;
+        }
+        Ok(logits)
     }
 
     fn forward(

@@ -4,6 +4,7 @@
 //! connections into requests, `guard` decides who may ask, `routes` who answers, `openai` and `native`
 //! answer. The server is up before the model is: until then it serves the page and says so.
 
+mod constraint;
 mod conversation;
 mod error;
 mod fields;

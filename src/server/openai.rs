@@ -1,6 +1,7 @@
 //! OpenAI's dialect: `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
 
 use super::State;
+use super::constraint;
 use super::conversation;
 use super::error::ApiError;
 use super::fields::{Fields, show};
@@ -32,7 +33,6 @@ const KNOWN: &[&str] = &[
     "n",
     "best_of",
     "echo",
-    "response_format",
     "return_progress",
     "render",
     "ignore_eos",
@@ -57,8 +57,6 @@ const IGNORED: &[&str] = &[
 const UNSUPPORTED: &[&str] = &[
     "functions",
     "function_call",
-    "grammar",
-    "json_schema",
     "suffix",
     "audio",
     "modalities",
@@ -193,12 +191,6 @@ impl Common {
             let expected = "the value of `n`: all answers are sent";
             return Err(ApiError::parameter("best_of", &best_of.to_string(), expected));
         }
-        if let Some(format) = f.take("response_format")
-            && format["type"].as_str() != Some("text")
-        {
-            return Err(ApiError::bad("`response_format` other than text is not supported yet")
-                .with_param("response_format"));
-        }
         let html = match f.string("render")?.as_deref() {
             None | Some("") => false,
             Some("html") => true,
@@ -231,8 +223,10 @@ impl Common {
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(state.config.ignore_end);
         let vocab = engine.tokenizer.len();
         let sampling = sampling::read(&mut f, &state.config.sampling, vocab)?;
-        let known = KNOWN.iter().chain(conversation::KNOWN).copied();
+        let constraint = constraint::read(&mut f)?;
+        let known = KNOWN.iter().chain(conversation::KNOWN).chain(constraint::KNOWN).copied();
         f.finish(&sampling::known().chain(known).collect::<Vec<_>>())?;
+        let guide = constraint.guide(engine, state.config.constraint.as_ref())?;
         let generation = Generation {
             prompt: Vec::new(),
             sampling,
@@ -240,6 +234,7 @@ impl Common {
             stops,
             logprobs,
             ignore_end,
+            guide,
             visible: Vec::new(),
         };
         Ok(Self { generation, delivery, include_usage })

@@ -320,7 +320,7 @@ fn session_error(error: &SessionError) -> ApiError {
                 .with("n_prompt_tokens", *prompt)
                 .with("n_ctx", *context)
         }
-        SessionError::Empty => ApiError::bad(error.to_string()),
+        SessionError::Empty | SessionError::Constraint(_) => ApiError::bad(error.to_string()),
         SessionError::Cancelled | SessionError::Compute(_) => {
             ApiError::new(500, "server_error", error.to_string())
         }

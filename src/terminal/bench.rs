@@ -126,7 +126,7 @@ fn one(
         begin(session)?;
         let start = Instant::now();
         for id in ids(engine, generate, GENERATION) {
-            session.advance(id, &always).context("measuring the generation")?;
+            session.advance(&[id], &always).context("measuring the generation")?;
         }
         speeds.1 = Some(generate as f64 / start.elapsed().as_secs_f64());
     }

@@ -6,6 +6,7 @@
 use super::{Interrupt, show};
 use crate::chat::{Answer, Conversation, Message, Part, Plan, Reader};
 use crate::config::Config;
+use crate::constraint::Guide;
 use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
 use crate::sampler::{NUMBERS, Sampling, Stage};
 use std::cell::Cell;
@@ -30,6 +31,7 @@ const HELP: &str = "\
 struct Chat<'e> {
     engine: &'e Engine,
     config: Config,
+    guide: Option<Guide>,
     messages: Vec<Message>,
     upload: Option<String>,
     last: Option<Timings>,
@@ -45,11 +47,12 @@ enum Next {
 /// Chats until `/bye`, the end of the input, or Ctrl-C between answers.
 ///
 /// # Errors
-/// When stdin cannot be read.
+/// When stdin cannot be read, or the settings' constraint is none.
 pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
     let person = io::stdin().is_terminal();
-    let mut chat =
-        Chat { engine, config: config.clone(), messages: Vec::new(), upload: None, last: None };
+    let guide = config.constraint.as_ref().map(|c| engine.guide(c)).transpose()?;
+    let (messages, upload, last) = (Vec::new(), None, None);
+    let mut chat = Chat { engine, config: config.clone(), guide, messages, upload, last };
     chat.clear();
     if person && !config.quiet {
         eprintln!("{} — /help for help, /bye to end", engine.info.name);
@@ -185,6 +188,7 @@ impl Chat<'_> {
             max_tokens: self.config.predict,
             stops: self.config.stops.clone(),
             ignore_end: self.config.ignore_end,
+            guide: self.guide.clone(),
             ..Generation::default()
         };
         interrupt.clear();

@@ -23,6 +23,7 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
         max_tokens: config.predict,
         stops: config.stops.clone(),
         ignore_end: config.ignore_end,
+        guide: config.constraint.as_ref().map(|c| engine.guide(c)).transpose()?,
         ..Generation::default()
     };
     let open = Cell::new(true);

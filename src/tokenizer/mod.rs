@@ -177,7 +177,28 @@ impl Tokenizer {
         if add_special && self.add_bos {
             ids.extend(self.bos);
         }
-        let mut after_special = true;
+        self.encode_fragments(text, true, parse_special, &mut ids);
+        if add_special && self.add_eos {
+            ids.extend(self.eos);
+        }
+        ids
+    }
+
+    /// The ids of a text in the middle of another, where none is put before it.
+    #[must_use]
+    pub fn encode_inside(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        self.encode_fragments(text, false, false, &mut ids);
+        ids
+    }
+
+    fn encode_fragments(
+        &self,
+        text: &str,
+        mut after_special: bool,
+        parse_special: bool,
+        ids: &mut Vec<u32>,
+    ) {
         for fragment in self.split_special(text, parse_special) {
             match fragment {
                 Fragment::Token(id) => {
@@ -186,19 +207,15 @@ impl Tokenizer {
                 }
                 Fragment::Text(text) => {
                     match &self.algorithm {
-                        Algorithm::Bpe(bpe) => bpe.encode(text, &self.vocabulary, &mut ids),
+                        Algorithm::Bpe(bpe) => bpe.encode(text, &self.vocabulary, ids),
                         Algorithm::Spm(spm) => {
-                            spm.encode(text, after_special, &self.vocabulary, &mut ids);
+                            spm.encode(text, after_special, &self.vocabulary, ids);
                         }
                     }
                     after_special = false;
                 }
             }
         }
-        if add_special && self.add_eos {
-            ids.extend(self.eos);
-        }
-        ids
     }
 
     /// Appends the bytes of a token to `out`; a control token's only where `special` is true. An id
@@ -220,6 +237,12 @@ impl Tokenizer {
         let mut out = Vec::new();
         ids.iter().for_each(|&id| self.piece(id, special, &mut out));
         out
+    }
+
+    /// What a token is, `None` outside the vocabulary.
+    #[must_use]
+    pub fn kind(&self, id: u32) -> Option<Kind> {
+        self.vocabulary.kind(id)
     }
 
     /// Whether a token ends an answer.

@@ -96,7 +96,7 @@ def test_a_client_of_http_1_0_gets_a_stream_without_chunks(server):
 @pytest.mark.parametrize(
     "field",
     [
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "xml"}},
         {"response_format": {"type": 5}},
         {"stream": True, "stream_options": {"include_usage": "yes"}},
         {"tool_choice": "required"},

@@ -1,0 +1,326 @@
+//! What an answer must look like: a JSON schema, a regular expression or a grammar, as tokens that may come
+//! next.
+//!
+//! Enters: a [`Constraint`], compiled once a request; then each token that was chosen. Leaves: what may come
+//! next ([`Step`]): a token that must, a set of those that may, or the end. Knows nothing of logits.
+//!
+//! Derivatives and an Earley parser over the bytes of the tokens do the work (`llguidance`): no state is
+//! computed before it is reached, so that a schema costs nothing in advance.
+
+mod call;
+mod gbnf;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+pub use call::CallForm;
+
+use crate::tokenizer::{Kind, Tokenizer};
+use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What an answer must look like.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Constraint {
+    /// JSON that a schema describes.
+    JsonSchema(Value),
+    /// A text that a regular expression matches as a whole.
+    Regex(String),
+    /// A grammar in llama.cpp's form.
+    Gbnf(String),
+    /// A grammar in the library's own form.
+    Lark(String),
+    /// Calls of tools, whose JSON a schema describes: see [`Constraint::calls`].
+    Calls(Value, CallForm),
+}
+
+impl Constraint {
+    /// A grammar in GBNF, or in Lark after a line `%llguidance`, as the reference takes it.
+    #[must_use]
+    pub fn grammar(text: &str) -> Self {
+        let text = text.to_owned();
+        if text.trim_start().starts_with("%llguidance") {
+            Self::Lark(text)
+        } else {
+            Self::Gbnf(text)
+        }
+    }
+}
+
+/// Why there is no such answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConstraintError {
+    /// It cannot be compiled.
+    #[error("{what}: {problem}")]
+    Invalid {
+        /// What kind of constraint.
+        what: &'static str,
+        /// What is wrong with it, and where.
+        problem: String,
+    },
+    /// It is larger than any that makes sense.
+    #[error("{what}: found {bytes} bytes, expected at most {SOURCE_BYTES_MAX}")]
+    Long {
+        /// What kind of constraint.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+    },
+    /// It cannot be followed any further.
+    #[error(
+        "the answer's constraint cannot be followed: {0}\nhint: simplify the schema or grammar"
+    )]
+    Stuck(String),
+    /// The model cannot be constrained.
+    #[error("this model's vocabulary is too large for constraints")]
+    Vocabulary,
+}
+
+/// Longest schema, expression or grammar.
+const SOURCE_BYTES_MAX: usize = 128 << 10;
+/// How many parts of a wrong schema are looked at to find the one that is wrong.
+const LEAVES_MAX: usize = 500;
+/// Stack for compiling: sources are taken apart recursively.
+const STACK_BYTES: usize = 64 << 20;
+/// Longest explanation that is passed on.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// What one request may cost: some ten milliseconds and megabytes to compile, milliseconds for each token.
+fn limits() -> ParserLimits {
+    ParserLimits { max_lexer_states: 20_000, verbose_errors: false, ..ParserLimits::default() }
+}
+
+/// Compiles constraints for one model.
+pub struct Compiler {
+    tokenizer: Arc<Tokenizer>,
+    /// Built when first needed: it takes a fraction of a second and some megabytes.
+    factory: OnceLock<Option<ParserFactory>>,
+    /// One compiles at a time, whoever asks.
+    turn: Mutex<()>,
+}
+
+impl Compiler {
+    /// A compiler for the tokens of a model.
+    #[must_use]
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
+        Self { tokenizer, factory: OnceLock::new(), turn: Mutex::default() }
+    }
+
+    /// The tokens that are constrained.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Compiles a constraint.
+    ///
+    /// # Errors
+    /// When it makes no sense, describes nothing, or is too large.
+    pub fn compile(&self, constraint: &Constraint) -> Result<Guide, ConstraintError> {
+        let (what, bytes) = match constraint {
+            Constraint::JsonSchema(schema) => ("JSON schema", schema.to_string().len()),
+            Constraint::Calls(schema, _) => ("tools", schema.to_string().len()),
+            Constraint::Regex(regex) => ("regular expression", regex.len()),
+            Constraint::Gbnf(grammar) | Constraint::Lark(grammar) => ("grammar", grammar.len()),
+        };
+        if bytes > SOURCE_BYTES_MAX {
+            return Err(ConstraintError::Long { what, bytes });
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let build = || factory(&vocabulary::token_env(&self.tokenizer)?);
+        let factory = self.factory.get_or_init(build).as_ref();
+        let factory = factory.ok_or(ConstraintError::Vocabulary)?;
+        let guide = with_stack(|| {
+            let mut problem = String::new();
+            for grammar in self.grammars(constraint)? {
+                match guide(factory, grammar) {
+                    Ok(guide) => return Ok(guide),
+                    Err(error) => problem = error,
+                }
+            }
+            Err(match constraint {
+                Constraint::JsonSchema(schema) => located(factory, schema, problem),
+                _ => problem,
+            })
+        });
+        guide.map_err(|problem| ConstraintError::Invalid { what, problem })
+    }
+
+    /// Ways to write a constraint for the library, the best first.
+    fn grammars(&self, constraint: &Constraint) -> Result<Vec<TopLevelGrammar>, String> {
+        Ok(match constraint {
+            Constraint::JsonSchema(schema) => {
+                vec![TopLevelGrammar::from_json_schema(schema::prepared(schema)?)]
+            }
+            Constraint::Regex(regex) => {
+                // The library's own message shows what it has made of it.
+                regex_syntax::parse(regex).map_err(|e| e.to_string())?;
+                vec![TopLevelGrammar::from_regex(regex)]
+            }
+            Constraint::Lark(grammar) => vec![TopLevelGrammar::from_lark(grammar.clone())],
+            Constraint::Calls(schema, form) => {
+                let lark = call::lark(&schema::prepared(schema)?, form, &|text| self.literal(text));
+                vec![TopLevelGrammar::from_lark(lark)]
+            }
+            Constraint::Gbnf(grammar) => {
+                let token = |text: &str| match self.tokenizer.encode(text, false, true).as_slice() {
+                    [id] => Some(*id),
+                    _ => None,
+                };
+                let sources = gbnf::parse(grammar, &token)?.sources();
+                sources.into_iter().map(TopLevelGrammar::from_lark).collect()
+            }
+        })
+    }
+}
+
+impl Compiler {
+    /// A text as an element of a Lark rule, its control tokens as tokens.
+    fn literal(&self, text: &str) -> String {
+        let quoted = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes)).to_string();
+        let (mut out, mut plain) = (String::new(), Vec::new());
+        for id in self.tokenizer.encode(text, false, true) {
+            if self.tokenizer.kind(id) == Some(Kind::Control) {
+                out.push_str(&format!("{} <[{id}]> ", quoted(&std::mem::take(&mut plain))));
+            } else {
+                self.tokenizer.piece(id, true, &mut plain);
+            }
+        }
+        out + &quoted(&plain)
+    }
+}
+
+/// A guide that can be followed at least to its first token.
+fn guide(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<Guide, String> {
+    let matcher = Matcher::new(factory.create_parser(grammar));
+    if let Some(error) = matcher.get_error() {
+        return Err(readable(&error));
+    }
+    let guide = Guide { matcher, forced: VecDeque::new(), mask: None };
+    match guide.clone().step() {
+        Ok(_) => Ok(guide),
+        Err(ConstraintError::Stuck(problem)) => Err(problem),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+/// A problem with the place of the part that has it also when it is alone, if there is one.
+fn located(factory: &ParserFactory, schema: &Value, problem: String) -> String {
+    for (place, leaf) in schema::leaves(schema).into_iter().take(LEAVES_MAX) {
+        let alone = schema::prepared(leaf)
+            .and_then(|leaf| guide(factory, TopLevelGrammar::from_json_schema(leaf)));
+        if let Err(problem) = alone {
+            return format!("{place}: {problem}");
+        }
+    }
+    problem
+}
+
+fn factory(env: &TokEnv) -> Option<ParserFactory> {
+    let capabilities =
+        InferenceCapabilities { ff_tokens: true, ..InferenceCapabilities::default() };
+    let mut factory = ParserFactory::new(env, capabilities, &[]).ok()?;
+    factory.quiet();
+    *factory.limits_mut() = limits();
+    Some(factory)
+}
+
+/// Runs `work` on a thread with room for deep recursion.
+fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
+        match thread.spawn_scoped(scope, work) {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err("an internal error".to_owned())),
+            Err(_) => Err("no thread could be started".to_owned()),
+        }
+    })
+}
+
+/// The library's explanation without what only its authors can use.
+fn readable(error: &str) -> String {
+    if error.starts_with("panic:") {
+        return "it is too large".to_owned();
+    }
+    if error.starts_with("NoExtensionBias") {
+        return "there is no text that would satisfy it".to_owned();
+    }
+    let notes = ["\n<backtrace>", "\n<non-verbose/>", "\n<state>"];
+    let end = notes.iter().filter_map(|note| error.find(note)).min();
+    let error = error[..end.unwrap_or(error.len())].trim();
+    let mut short: String = error.chars().take(MESSAGE_CHARS_MAX).collect();
+    if short.len() < error.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// What may come next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step<'g> {
+    /// Nothing: the answer is complete.
+    End,
+    /// This token; it counts as chosen.
+    Forced(u32),
+    /// One of these: a bit for each token, the lowest first.
+    Among(&'g [u32]),
+}
+
+/// A constraint at some place in an answer.
+#[derive(Clone)]
+pub struct Guide {
+    matcher: Matcher,
+    /// Tokens that must come next, and that the matcher has seen.
+    forced: VecDeque<u32>,
+    mask: Option<SimpleVob>,
+}
+
+impl fmt::Debug for Guide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guide").field("forced", &self.forced).finish_non_exhaustive()
+    }
+}
+
+impl Guide {
+    /// What may come next. After [`Step::Among`], tell [`Guide::accept`] what was chosen.
+    ///
+    /// # Errors
+    /// When that is too hard to find out, or nothing can come although the answer is not complete.
+    pub fn step(&mut self) -> Result<Step<'_>, ConstraintError> {
+        if self.forced.is_empty() && !self.matcher.is_stopped() {
+            self.forced.extend(self.matcher.consume_ff_tokens());
+        }
+        if let Some(id) = self.forced.pop_front() {
+            return Ok(Step::Forced(id));
+        }
+        if self.matcher.is_stopped() {
+            return if self.matcher.stop_reason().is_ok() {
+                Ok(Step::End)
+            } else {
+                Err(self.stuck())
+            };
+        }
+        match self.matcher.compute_mask() {
+            Ok(mask) => Ok(Step::Among(self.mask.insert(mask).as_slice())),
+            Err(_) => Err(self.stuck()),
+        }
+    }
+
+    /// Takes note of a token that was chosen among those that might come.
+    ///
+    /// # Errors
+    /// When it was none of these.
+    pub fn accept(&mut self, id: u32) -> Result<(), ConstraintError> {
+        self.matcher.consume_token(id).map_err(|_| self.stuck())
+    }
+
+    fn stuck(&self) -> ConstraintError {
+        let error = self.matcher.get_error();
+        ConstraintError::Stuck(error.map_or_else(|| "it ended early".to_owned(), |e| readable(&e)))
+    }
+}

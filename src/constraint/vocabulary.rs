@@ -1,0 +1,59 @@
+//! A model's tokens as the constraint library wants them: a tree of their bytes, and text to tokens.
+
+use crate::tokenizer::{Kind, Tokenizer};
+use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use std::sync::Arc;
+
+/// Longest token that a constraint may choose; the tree goes no deeper than 1,024. Longer ones are runs of
+/// spaces, if they exist at all.
+const TOKEN_BYTES_MAX: usize = 1000;
+/// Bytes of all tokens together: the tree has room for 4 million nodes. The largest vocabularies need 2.
+const BYTES_MAX: usize = (1 << 22) - 1;
+
+/// The tokens of a model.
+struct Vocabulary {
+    tokenizer: Arc<Tokenizer>,
+    trie: TokTrie,
+}
+
+/// Builds the tree; `None` when there are too many tokens for it.
+pub(super) fn token_env(tokenizer: &Arc<Tokenizer>) -> Option<TokEnv> {
+    let count = u32::try_from(tokenizer.len()).ok()?;
+    let words: Vec<Vec<u8>> = (0..count).map(|id| word(tokenizer, id)).collect();
+    if words.iter().map(Vec::len).sum::<usize>() > BYTES_MAX {
+        return None;
+    }
+    let ends = tokenizer.ends();
+    let info = TokRxInfo::new(count, ends.first().copied().unwrap_or(INVALID_TOKEN));
+    let mut trie = TokTrie::from(&info, &words);
+    if !ends.is_empty() {
+        trie = trie.with_eos_tokens(ends);
+    }
+    Some(Arc::new(Vocabulary { tokenizer: Arc::clone(tokenizer), trie }))
+}
+
+/// The bytes a token adds to a text; none for one that must not be chosen. Control tokens add nothing to a
+/// text: marked by a byte that no text has, they can be chosen only where a grammar names them.
+fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
+    let mut word = Vec::new();
+    match tokenizer.kind(id) {
+        Some(Kind::Normal | Kind::UserDefined | Kind::Byte) => tokenizer.piece(id, true, &mut word),
+        Some(Kind::Control) => {
+            word.push(TokTrie::SPECIAL_TOKEN_MARKER);
+            tokenizer.piece(id, true, &mut word);
+        }
+        Some(Kind::Unknown | Kind::Unused) | None => {}
+    }
+    let is_marker = word == [TokTrie::SPECIAL_TOKEN_MARKER];
+    if is_marker || word.len() > TOKEN_BYTES_MAX { Vec::new() } else { word }
+}
+
+impl TokenizerEnv for Vocabulary {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| self.tokenizer.encode_inside(text))
+    }
+}
