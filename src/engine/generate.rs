@@ -103,8 +103,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// The counts and times of two answers to one prompt, which counts once; the next answers compute only
-    /// its last token again.
+    /// The counts and times of two answers to one prompt, which counts once.
     #[must_use]
     pub fn and(self, next: Self) -> Self {
         Self {
@@ -381,6 +380,21 @@ mod tests {
         // " y" is on the timeline; "o" was chosen last and not computed.
         assert_eq!(outcome.timings.reused_tokens, 15);
         assert_eq!(computed.load(Ordering::Relaxed) - before, 12);
+    }
+
+    #[test]
+    fn another_answer_to_the_same_prompt_computes_nothing_of_it() {
+        let (mut session, computed) = parrot("user: hi bot: yo", 100);
+        let two = Generation { max_tokens: Some(2), ..request("user: hi bot:") };
+        let first = play(&mut session, &two, 999).0;
+        let before = computed.load(Ordering::Relaxed);
+        let (again, outcome) = play(&mut session, &two, 999);
+        assert_eq!((again, outcome.timings.reused_tokens), (first, 13));
+        assert_eq!(computed.load(Ordering::Relaxed) - before, 1);
+        // Once the prompt is gone, its logits are too.
+        play(&mut session, &request("user: ha"), 3);
+        let (_, outcome) = play(&mut session, &two, 999);
+        assert_eq!(outcome.timings.reused_tokens, 7);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Session {
     timeline: Box<dyn Timeline>,
     tokens: Vec<u32>,
     batch: usize,
+    /// The logits after the last prompt, for the next answer to it, and how many tokens it has.
+    after_prompt: (usize, Vec<f32>),
 }
 
 /// Why a session could not go on.
@@ -82,7 +84,8 @@ impl Session {
     /// A session with nothing computed; `batch` tokens of a prompt are computed at a time.
     #[must_use]
     pub fn new(timeline: Box<dyn Timeline>, batch: usize) -> Self {
-        Self { timeline, tokens: Vec::new(), batch: batch.max(1) }
+        let after_prompt = (0, Vec::new());
+        Self { timeline, tokens: Vec::new(), batch: batch.max(1), after_prompt }
     }
 
     /// Size of the context.
@@ -118,7 +121,11 @@ impl Session {
             });
         }
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-        // The logits after the last token are not kept, so that one is always computed.
+        if common == prompt.len() && self.after_prompt.0 == common {
+            self.truncate(common);
+            return Ok((self.after_prompt.1.clone(), common));
+        }
+        // Other logits are not kept, so that the last token is always computed.
         let reused = common.min(prompt.len() - 1);
         self.truncate(reused);
         let mut logits = Vec::new();
@@ -127,6 +134,7 @@ impl Session {
             logits = self.forward(batch, last, wanted)?;
             progress(Progress { processed: self.tokens.len(), total: prompt.len(), reused });
         }
+        self.after_prompt = (prompt.len(), logits.clone());
         Ok((logits, reused))
     }
 
@@ -164,6 +172,9 @@ impl Session {
     }
 
     fn truncate(&mut self, len: usize) {
+        if len < self.after_prompt.0 {
+            self.after_prompt = (0, Vec::new());
+        }
         self.tokens.truncate(len);
         self.timeline.truncate(len);
     }
