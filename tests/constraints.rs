@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tealight::constraint::{CallForm, Compiler, Constraint, Step};
 use tealight::engine::{Engine, Event, Finish, Generation, LoadOptions, generate};
 use tealight::kernels::Isa;
@@ -215,6 +216,71 @@ fn calls_of_tools_are_written_as_the_model_line_writes_them() {
     };
     let mut guide = compiler.compile(&Constraint::calls(&tools, form)).unwrap();
     assert_eq!(guide.step().unwrap(), Step::Forced(1));
+}
+
+/// What constraints cost, for `docs/architecture.md`:
+/// `cargo test --release --test constraints -- --ignored --nocapture cost`.
+#[test]
+#[ignore = "a measurement: other work on the machine changes it"]
+fn cost_of_a_typical_schema() {
+    let schema = Constraint::JsonSchema(json!({
+        "type": "object",
+        "properties": {
+            "name": { "type": "string" },
+            "age": { "type": "integer", "minimum": 0, "maximum": 150 },
+            "tags": { "type": "array", "items": { "type": "string" }, "maxItems": 4 },
+            "address": {
+                "type": "object",
+                "properties": { "street": { "type": "string" }, "zip": { "type": "string", "pattern": "^[0-9]{5}$" } },
+                "required": ["street", "zip"],
+            },
+        },
+        "required": ["name", "age", "tags", "address"],
+    }));
+    let text = r#"{"name": "Anna Karenina", "age": 31, "tags": ["candle maker", "reader"], "address": {"street": "Main Street 5", "zip": "12345"}}"#;
+    for name in [SMOLLM2, "gemma-3-270m-q4_k_m"] {
+        let compiler = compiler(name);
+        let start = Instant::now();
+        compiler.compile(&Constraint::Regex("a".to_owned())).unwrap();
+        let once = start.elapsed();
+        let (mut compiling, mut chosen, mut totals, mut forced) = (vec![], vec![], vec![], 0);
+        for _ in 0..200 {
+            let start = Instant::now();
+            let mut guide = compiler.compile(&schema).unwrap();
+            compiling.push(start.elapsed());
+            let mut ids = compiler.tokenizer().encode_inside(text).into_iter();
+            let (mut total, mut count) = (Duration::ZERO, 0_u32);
+            forced = 0;
+            loop {
+                let start = Instant::now();
+                match guide.step().unwrap() {
+                    Step::End => break,
+                    Step::Forced(id) => {
+                        assert_eq!(ids.next(), Some(id));
+                        forced += 1;
+                        total += start.elapsed();
+                    }
+                    Step::Among(_) => {
+                        guide.accept(ids.next().unwrap()).unwrap();
+                        chosen.push(start.elapsed());
+                        total += start.elapsed();
+                    }
+                }
+                count += 1;
+            }
+            totals.push(total / count);
+        }
+        let median = |times: &mut Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        println!(
+            "{name}: once {once:?}; compile {:?}; a chosen token {:?}; over the answer {:?} a token, {forced} of them forced",
+            median(&mut compiling),
+            median(&mut chosen),
+            median(&mut totals),
+        );
+    }
 }
 
 /// Follows a text token by token; returns what is left where it is no longer allowed.
