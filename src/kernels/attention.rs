@@ -269,9 +269,10 @@ impl Compute {
             (Level::Scalar, Cached::F16(k)) => portable(q, k, block, out),
             (Level::Scalar, Cached::Bf16(k)) => portable(q, k, block, out),
             (Level::Scalar, Cached::F32(k)) => portable(q, k, block, out),
-            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
+            // SAFETY: an `Isa` of this level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512Vnni, k) => unsafe { x86::avx512::scores(q, k, block, out) },
+            // SAFETY: every other level includes AVX2.
             #[cfg(target_arch = "x86_64")]
             (_, k) => unsafe { x86::avx2::scores(q, k, block, out) },
         }
@@ -345,13 +346,16 @@ impl Compute {
             (Level::Scalar, Cached::F16(v)) => portable(weights, factors, v, positions, mixed),
             (Level::Scalar, Cached::Bf16(v)) => portable(weights, factors, v, positions, mixed),
             (Level::Scalar, Cached::F32(v)) => portable(weights, factors, v, positions, mixed),
-            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, v) => unsafe {
-                x86::avx512::mix(weights, factors, v, positions, mixed)
-            },
+            (Level::Avx512Vnni, v) => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { x86::avx512::mix(weights, factors, v, positions, mixed) };
+            }
             #[cfg(target_arch = "x86_64")]
-            (_, v) => unsafe { x86::avx2::mix(weights, factors, v, positions, mixed) },
+            (_, v) => {
+                // SAFETY: every other level includes AVX2.
+                unsafe { x86::avx2::mix(weights, factors, v, positions, mixed) };
+            }
         }
     }
 }

@@ -111,3 +111,29 @@ impl FromStr for Isa {
         })
     }
 }
+
+/// Calls what the modules of all instruction sets have under one name, or gives the scalar value.
+macro_rules! by_isa {
+    ($isa:expr, scalar: $scalar:expr, $($call:tt)+) => {
+        match $isa.level() {
+            $crate::kernels::isa::Level::Scalar => $scalar,
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx2 => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::avx2::avx2::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::AvxVnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::avx2::avxvnni::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx512Vnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::avx512::$($call)+ }
+            }
+        }
+    };
+}
+
+pub(super) use by_isa;

@@ -3,12 +3,9 @@
 //! Knows nothing of models: reads memory as generation does, multiplies levels as a prompt does.
 
 use super::Compute;
-use super::isa::Level;
+use super::isa::by_isa;
 use std::hint::black_box;
 use std::time::Instant;
-
-#[cfg(target_arch = "x86_64")]
-use super::x86::{avx2, avx512};
 
 /// Bytes that are read: more than any cache holds.
 const READ_BYTES: usize = 256 << 20;
@@ -60,23 +57,15 @@ impl Compute {
     /// multiply-adds that was.
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
     fn multiply_registers(&self, rounds: usize) -> usize {
-        match self.isa.level() {
-            Level::Scalar => {
-                let mut sums = [0_i32; 8];
-                for round in 0..rounds {
-                    let x = black_box(round as i32);
-                    sums.iter_mut().for_each(|sum| *sum = sum.wrapping_add(x.wrapping_mul(3)));
-                }
-                black_box(sums);
-                rounds * sums.len()
+        let one_by_one = || {
+            let mut sums = [0_i32; 8];
+            for round in 0..rounds {
+                let x = black_box(round as i32);
+                sums.iter_mut().for_each(|sum| *sum = sum.wrapping_add(x.wrapping_mul(3)));
             }
-            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::avx2::multiply_registers(rounds) },
-            #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => unsafe { avx2::avxvnni::multiply_registers(rounds) },
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => unsafe { avx512::multiply_registers(rounds) },
-        }
+            black_box(sums);
+            rounds * sums.len()
+        };
+        by_isa!(self.isa, scalar: one_by_one(), multiply_registers(rounds))
     }
 }

@@ -9,7 +9,7 @@
 
 use super::activations::{self, Activations};
 use super::blocks::{Kind, kind, sub_of};
-use super::isa::Level;
+use super::isa::{Level, by_isa};
 use super::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
 use super::{Compute, Matrix, Shared, scalar};
 use half::{bf16, f16};
@@ -17,7 +17,7 @@ use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
 #[cfg(target_arch = "x86_64")]
-use super::x86::{avx2, avx512, float as x86_float};
+use super::x86::float as x86_float;
 
 /// Rows of activations from which on unpacking panels pays.
 const PANELS_FROM: usize = 3;
@@ -144,21 +144,13 @@ impl Compute {
 
     /// Dot products of some stored rows with one row of activations.
     fn dot_rows(&self, dtype: DType, w: &[u8], x: activations::Row<'_>, out: &mut [f32]) {
-        match self.isa.level() {
-            Level::Scalar => {
-                let size = w.len() / out.len().max(1);
-                for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
-                    *out = scalar::dot(dtype, w, x);
-                }
+        let one_by_one = |out: &mut [f32]| {
+            let size = w.len() / out.len().max(1);
+            for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
+                *out = scalar::dot(dtype, w, x);
             }
-            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::avx2::rows(dtype, w, x, out) },
-            #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => unsafe { avx2::avxvnni::rows(dtype, w, x, out) },
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => unsafe { avx512::rows(dtype, w, x, out) },
-        }
+        };
+        by_isa!(self.isa, scalar: one_by_one(out), rows(dtype, w, x, out));
     }
 
     /// The products of up to [`PANEL_ROWS`] stored rows with all rows of activations.
@@ -230,16 +222,7 @@ impl Compute {
     }
 
     fn unpack_panel<'a>(&self, dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
-        match self.isa.level() {
-            Level::Scalar => panel.unpack(dtype, row),
-            // SAFETY, here and below: an `Isa` of a level exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2::avx2::unpack_panel(dtype, row, panel) },
-            #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => unsafe { avx2::avxvnni::unpack_panel(dtype, row, panel) },
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => unsafe { avx512::unpack_panel(dtype, row, panel) },
-        }
+        by_isa!(self.isa, scalar: panel.unpack(dtype, row), unpack_panel(dtype, row, panel));
     }
 
     fn multiply<const T: usize>(
@@ -251,27 +234,11 @@ impl Compute {
         out: [&mut [f32; PANEL_ROWS]; T],
     ) {
         let (at, n) = (columns.start, columns.len());
-        macro_rules! call {
-            ($module:path) => {{
-                use $module as isa;
-                // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe {
-                    if sub_of(dtype) == 32 {
-                        isa::multiply::<T, 32>(dtype, panel, n, x, at, out);
-                    } else {
-                        isa::multiply::<T, 16>(dtype, panel, n, x, at, out);
-                    }
-                }
-            }};
-        }
-        match self.isa.level() {
-            Level::Scalar => unreachable!("the scalar level has no panels"),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => call!(avx2::avx2),
-            #[cfg(target_arch = "x86_64")]
-            Level::AvxVnni => call!(avx2::avxvnni),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => call!(avx512),
+        let none = || unreachable!("the scalar level has no panels");
+        if sub_of(dtype) == 32 {
+            by_isa!(self.isa, scalar: none(), multiply::<T, 32>(dtype, panel, n, x, at, out));
+        } else {
+            by_isa!(self.isa, scalar: none(), multiply::<T, 16>(dtype, panel, n, x, at, out));
         }
     }
 

@@ -133,7 +133,7 @@ pub fn iq1_m(bytes: &[u8], group: &mut Group) {
 pub fn tq1_0(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 54] = whole(bytes);
     // A byte is a fraction of 3⁵: what stands before the point after multiplying is a digit.
-    let digit = |byte: u8, power: u8| (u16::from(byte.wrapping_mul(power)) * 3 >> 8) as u8;
+    let digit = |byte: u8, power: u8| ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
     let runs = [(0, 32, 5, 0), (32, 16, 5, 160), (48, 4, 4, 240)];
     for (at, len, digits, column) in runs {
         let mut power = 1;

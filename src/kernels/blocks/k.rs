@@ -1,6 +1,7 @@
 //! Types with super-blocks of 256 columns: small integers scale 16 or 32 columns, one or two f16 the whole.
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
+#![expect(clippy::needless_range_loop, reason = "one index counts scales and bytes of a block")]
 
 use super::plain::nibbles;
 use super::{Group, IQ4_LEVELS, half_at, u32_at, whole};

@@ -4,6 +4,8 @@
 //! read through these functions or are tested against them. Layouts: `ggml-common.h` of ggml; all
 //! numbers little-endian.
 
+#![expect(clippy::inline_always, reason = "`unpack` inherits its caller's instruction set")]
+
 mod grids;
 mod iq;
 mod k;
@@ -61,12 +63,28 @@ pub fn kind(dtype: DType) -> Option<Kind> {
     use DType as T;
     match dtype {
         T::F32 | T::F16 | T::BF16 => Some(Kind::Float),
-        T::Q4_0 | T::Q4_1 | T::Q5_0 | T::Q5_1 | T::Q8_0 | T::IQ4_NL | T::MXFP4 => {
-            Some(Kind::Levels)
-        }
-        T::Q2_K | T::Q3_K | T::Q4_K | T::Q5_K | T::Q6_K | T::IQ4_XS => Some(Kind::Levels),
-        T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S => Some(Kind::Levels),
-        T::IQ1_S | T::IQ1_M | T::TQ1_0 | T::TQ2_0 => Some(Kind::Levels),
+        T::Q4_0
+        | T::Q4_1
+        | T::Q5_0
+        | T::Q5_1
+        | T::Q8_0
+        | T::Q2_K
+        | T::Q3_K
+        | T::Q4_K
+        | T::Q5_K
+        | T::Q6_K
+        | T::IQ4_NL
+        | T::IQ4_XS
+        | T::MXFP4
+        | T::IQ2_XXS
+        | T::IQ2_XS
+        | T::IQ2_S
+        | T::IQ3_XXS
+        | T::IQ3_S
+        | T::IQ1_S
+        | T::IQ1_M
+        | T::TQ1_0
+        | T::TQ2_0 => Some(Kind::Levels),
         _ => None,
     }
 }
@@ -95,7 +113,6 @@ pub const fn group_bytes(dtype: DType) -> usize {
 ///
 /// Always inlined, so that it is compiled for the instruction set of the kernel that calls it.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 pub fn unpack(dtype: DType, bytes: &[u8], group: &mut Group) {
     match dtype {
         DType::Q4_0 => plain::q4_0(bytes, group),
@@ -150,12 +167,11 @@ fn floats<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N])
 
 /// Reads an f16 at `at` as f32, without a branch or a call.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "part of `unpack`")]
 pub fn half_at(block: &[u8], at: usize) -> f32 {
-    let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
     // The exponent is moved to where f32 has it and corrected by a product, which also gives
     // subnormal numbers their value; infinities and NaN keep the largest exponent.
     const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
+    let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
     let magnitude = (f32::from_bits((bits & 0x7fff) << 13) * REBIAS).to_bits();
     let special = if bits & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
     f32::from_bits(magnitude | special | (bits & 0x8000) << 16)
@@ -163,14 +179,12 @@ pub fn half_at(block: &[u8], at: usize) -> f32 {
 
 /// Reads a u32 at `at`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "part of `unpack`")]
 fn u32_at(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
 /// The one super-block of a group.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "part of `unpack`")]
 fn whole<const N: usize>(bytes: &[u8]) -> &[u8; N] {
     const { assert!(GROUP == 256) };
     bytes.first_chunk().expect("rows are whole super-blocks")

@@ -5,6 +5,11 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
+#![expect(clippy::needless_range_loop, reason = "registers are numbered")]
+#![expect(
+    clippy::large_types_passed_by_value,
+    reason = "sixteen registers, in functions that are inlined"
+)]
 
 use crate::kernels::activations::{BLOCK, Row};
 use crate::kernels::blocks::{E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, k3_scales};
@@ -138,14 +143,9 @@ fn rows_of_any(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
 /// Writes as many results as there is room for.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn put(sums: __m512, out: &mut [f32]) {
-    match out.first_chunk_mut() {
-        Some(out) => store(out, _mm512_castps_si512(sums)),
-        None => {
-            let mut all = [0.0; LANES];
-            store(&mut all, _mm512_castps_si512(sums));
-            out.copy_from_slice(&all[..out.len()]);
-        }
-    }
+    let mut all = [0.0; LANES];
+    store(&mut all, _mm512_castps_si512(sums));
+    out.copy_from_slice(&all[..out.len()]);
 }
 
 /// Adds one group, `steps` × 64 columns, of sixteen rows to their sums, a row in each lane.
@@ -247,6 +247,7 @@ fn sum_quarters(rows: [__m512i; LANES]) -> [__m512i; 4] {
 /// A [`Group`] as a type of its own.
 struct Unpacked<const SUB: usize>;
 
+#[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
 impl<const SUB: usize> Decode for Unpacked<SUB> {
     const BYTES: usize = size_of::<Group>();
     const COLUMNS: usize = GROUP;
@@ -281,7 +282,7 @@ impl<const SUB: usize> Decode for Unpacked<SUB> {
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
     let size = row(0).len();
-    let odd = size % (2 * dtype.block_bytes()) != 0 && dtype.block_elements() == BLOCK;
+    let odd = dtype.block_elements() == BLOCK && !size.is_multiple_of(2 * dtype.block_bytes());
     if odd {
         return panel.unpack(dtype, row);
     }
