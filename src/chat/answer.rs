@@ -80,6 +80,12 @@ pub struct Calls {
 }
 
 impl Plan {
+    /// What ends the thoughts within which the prompt ends, if it does.
+    #[must_use]
+    pub fn thoughts_end(&self) -> Option<&'static str> {
+        self.tags.filter(|_| self.thinking).map(|tags| tags.close)
+    }
+
     /// Texts that mark something: control tokens among them have to reach the reader.
     #[must_use]
     pub fn markers(&self) -> Vec<&'static str> {

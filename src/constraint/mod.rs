@@ -18,7 +18,7 @@ pub use call::CallForm;
 
 use crate::tokenizer::{Kind, Tokenizer};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv};
+use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -202,7 +202,7 @@ fn guide(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<Guide, Str
     if let Some(error) = matcher.get_error() {
         return Err(readable(&error));
     }
-    let guide = Guide { matcher, forced: VecDeque::new(), mask: None };
+    let guide = Guide { matcher, forced: VecDeque::new(), mask: None, waiting: None };
     match guide.clone().step() {
         Ok(_) => Ok(guide),
         Err(ConstraintError::Stuck(problem)) => Err(problem),
@@ -278,6 +278,17 @@ pub struct Guide {
     /// Tokens that must come next, and that the matcher has seen.
     forced: VecDeque<u32>,
     mask: Option<SimpleVob>,
+    /// What has to come before the constraint begins.
+    waiting: Option<Waiting>,
+}
+
+/// Until a text has come, anything may come but the end.
+#[derive(Clone)]
+struct Waiting {
+    marker: Vec<u8>,
+    /// The last bytes of the answer so far.
+    seen: Vec<u8>,
+    allowed: SimpleVob,
 }
 
 impl fmt::Debug for Guide {
@@ -287,11 +298,28 @@ impl fmt::Debug for Guide {
 }
 
 impl Guide {
+    /// The same after a text that comes first, if there is one, for models that think aloud until then. What the
+    /// token with the text's end holds beyond it is not looked at.
+    #[must_use]
+    pub fn after(mut self, marker: Option<&str>) -> Self {
+        if let (Some(marker), Ok(env)) = (marker, self.matcher.tok_env()) {
+            let mut allowed = env.tok_trie().alloc_token_set();
+            allowed.set_all(true);
+            allowed.sub(&env.tok_trie().eos_token_set());
+            let marker = marker.as_bytes().to_vec();
+            self.waiting = Some(Waiting { marker, seen: Vec::new(), allowed });
+        }
+        self
+    }
+
     /// What may come next. After [`Step::Among`], tell [`Guide::accept`] what was chosen.
     ///
     /// # Errors
     /// When that is too hard to find out, or nothing can come although the answer is not complete.
     pub fn step(&mut self) -> Result<Step<'_>, ConstraintError> {
+        if let Some(waiting) = &self.waiting {
+            return Ok(Step::Among(waiting.allowed.as_slice()));
+        }
         if self.forced.is_empty() && !self.matcher.is_stopped() {
             self.forced.extend(self.matcher.consume_ff_tokens());
         }
@@ -316,7 +344,23 @@ impl Guide {
     /// # Errors
     /// When it was none of these.
     pub fn accept(&mut self, id: u32) -> Result<(), ConstraintError> {
-        self.matcher.consume_token(id).map_err(|_| self.stuck())
+        let Some(waiting) = &mut self.waiting else {
+            return self.matcher.consume_token(id).map_err(|_| self.stuck());
+        };
+        if let Ok(env) = self.matcher.tok_env() {
+            let bytes = env.tok_trie().token(id);
+            waiting
+                .seen
+                .extend(bytes.strip_prefix(&[TokTrie::SPECIAL_TOKEN_MARKER]).unwrap_or(bytes));
+        }
+        let length = waiting.marker.len().max(1);
+        if waiting.seen.windows(length).any(|bytes| bytes == waiting.marker) {
+            self.waiting = None;
+        } else {
+            let old = waiting.seen.len().saturating_sub(length);
+            waiting.seen.drain(..old);
+        }
+        Ok(())
     }
 
     fn stuck(&self) -> ConstraintError {

@@ -17,8 +17,8 @@ fn no_token(_: &str) -> Option<u32> {
 /// Whether the guide lets a text through, byte by byte, and (second) may end after it.
 fn follow(guide: &Guide, text: &str) -> (bool, bool) {
     let mut guide = guide.clone();
-    // All beyond the bytes are special tokens, of which no grammar here names one: the end is among them.
-    let ends = |mask: &[u32]| mask[8..].iter().any(|&word| word != 0);
+    let end = llguidance::toktrie::TokenizerEnv::eos_token(&ApproximateTokEnv::single_byte());
+    let ends = |mask: &[u32]| mask[end as usize / 32] >> (end % 32) & 1 == 1;
     for byte in text.bytes() {
         let id = u32::from(byte);
         match guide.step().unwrap() {
@@ -174,4 +174,19 @@ fn constraints_that_cost_too_much_or_mean_nothing_are_refused_before_a_token() {
     }
     let error = gbnf::parse("root ::= \"a\"\n\nb ::= [a-", &no_token).err().unwrap();
     assert!(error.starts_with("line 3:"), "{error}");
+}
+
+#[test]
+fn a_constraint_may_begin_after_a_text() {
+    let grammar = TopLevelGrammar::from_lark("start: \"yes\" | \"no\"".to_owned());
+    let guide = guide(&byte_factory(), grammar).unwrap().after(Some("</think>"));
+    for (text, expected) in [
+        ("yes", (true, false)),
+        ("I think <<</think>yes", (true, true)),
+        ("</thin</think>no", (true, true)),
+        ("</think>maybe", (false, false)),
+        ("</think>yes</think>", (false, false)),
+    ] {
+        assert_eq!(follow(&guide, text), expected, "{text}");
+    }
 }

@@ -110,8 +110,10 @@ pub fn chat(
     let prompt = rendered(engine, &conversation)?;
     fits(&prompt.text, engine)?;
     let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
+    let mut generation = Generation { prompt: ids, visible, ..common.generation.clone() };
+    // The form is that of the answer, not of the thoughts before it.
+    generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
     let dialect = Answer::new(state, engine, &common, Kind::Chat(prompt.plan));
-    let generation = Generation { prompt: ids, visible, ..common.generation };
     answer(engine, &generation, common.delivery, &dialect, reply)
 }
 

@@ -188,7 +188,7 @@ impl Chat<'_> {
             max_tokens: self.config.predict,
             stops: self.config.stops.clone(),
             ignore_end: self.config.ignore_end,
-            guide: self.guide.clone(),
+            guide: self.guide.clone().map(|guide| guide.after(prompt.plan.thoughts_end())),
             ..Generation::default()
         };
         interrupt.clear();
