@@ -12,7 +12,7 @@ MODEL := models/smollm2-135m-instruct-q4_1.gguf
 BUNDLE := dist/smollm2
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build model test test-rust test-e2e check fmt clippy deny clean distclean \
+.PHONY: help run bundle build model test test-rust test-e2e bench check fmt clippy deny clean distclean \
 	need-build need-python need-test FORCE
 
 help: ## this list
@@ -45,6 +45,12 @@ test-rust:
 # E2E="-k page -x" passes arguments on to pytest.
 test-e2e:
 	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e $(E2E)
+
+# The reference is built for this machine once, in an environment of its own.
+bench: need-build need-python build ## our speed against llama.cpp's: docs/performance.md
+	$(PYTHON) tools/models.py get all
+	@CMAKE_ARGS="-DGGML_NATIVE=ON" sh tools/venv.sh .venv/reference tools/bench-requirements.txt
+	.venv/reference/bin/python tools/bench.py --write $(ARGS)
 
 check: need-build need-python fmt deny clippy ## formatting, lints, licences of dependencies
 
