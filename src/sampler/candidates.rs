@@ -32,9 +32,8 @@ impl Candidates {
     pub(super) fn gather(&mut self, logits: &[f32], allowed: Option<&[u32]>) {
         self.list.clear();
         scan(logits, allowed, |id, logit| {
-            if logit > f32::NEG_INFINITY {
-                self.list.push(Candidate { id, logit: logit.min(f32::MAX) });
-            }
+            self.list.push(Candidate { id, logit: logit.min(f32::MAX) });
+            f32::NEG_INFINITY
         });
         self.sorted = false;
     }
@@ -46,15 +45,14 @@ impl Candidates {
         let mut least = f32::NEG_INFINITY;
         self.list.clear();
         scan(logits, allowed, |id, logit| {
-            // Ids ascend, so that of equals the first are here already.
-            if logit > least {
-                self.list.push(Candidate { id, logit: logit.min(f32::MAX) });
-                if self.list.len() == full {
-                    self.list.select_nth_unstable_by(k - 1, likelier);
-                    self.list.truncate(k);
-                    least = self.list[k - 1].logit;
-                }
+            self.list.push(Candidate { id, logit: logit.min(f32::MAX) });
+            if self.list.len() == full {
+                self.list.select_nth_unstable_by(k - 1, likelier);
+                self.list.truncate(k);
+                // Ids ascend, so that of equals the first are here already.
+                least = self.list[k - 1].logit;
             }
+            least
         });
         self.sorted = false;
         self.keep_likeliest(k);
@@ -164,11 +162,10 @@ impl Candidates {
 
 /// The likeliest allowed token, the first of equals; `None` if none is possible.
 pub(super) fn best(logits: &[f32], allowed: Option<&[u32]>) -> Option<u32> {
-    let (mut best, mut most) = (None, f32::NEG_INFINITY);
+    let mut best = None;
     scan(logits, allowed, |id, logit| {
-        if logit > most {
-            (best, most) = (Some(id), logit);
-        }
+        best = Some(id);
+        logit
     });
     best
 }
@@ -192,19 +189,41 @@ pub(super) fn weight(logit: f32, max: f32) -> f64 {
     f64::from((logit - max).exp())
 }
 
-/// Tells `see` of each allowed token, ids ascending. `allowed` has a bit for each id, the lowest first.
-fn scan(logits: &[f32], allowed: Option<&[u32]>, mut see: impl FnMut(u32, f32)) {
+/// Whether any logit is above a bound.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without branches it is a few vector instructions"
+)]
+fn any_above(logits: &[f32], bound: f32) -> bool {
+    logits.iter().fold(false, |any, &logit| any | (logit > bound))
+}
+
+/// Tells `see` of each allowed token whose logit is above a bound, ids ascending. The bound is what `see`
+/// returned last, at first −∞, so that most of a vocabulary is passed over many at a time. `allowed` has a bit
+/// for each id, the lowest first.
+fn scan(logits: &[f32], allowed: Option<&[u32]>, mut see: impl FnMut(u32, f32) -> f32) {
+    let mut bound = f32::NEG_INFINITY;
     let Some(words) = allowed else {
-        (0_u32..).zip(logits).for_each(|(id, &logit)| see(id, logit));
+        for (base, logits) in (0_u32..).step_by(64).zip(logits.chunks(64)) {
+            if any_above(logits, bound) {
+                for (id, &logit) in (base..).zip(logits) {
+                    if logit > bound {
+                        bound = see(id, logit);
+                    }
+                }
+            }
+        }
         return;
     };
     for ((base, &word), logits) in (0_u32..).step_by(32).zip(words).zip(logits.chunks(32)) {
-        let mut bits = word;
+        let mut bits = if word != 0 && any_above(logits, bound) { word } else { 0 };
         while bits != 0 {
             let bit = bits.trailing_zeros();
             bits &= bits - 1;
-            if let Some(&logit) = logits.get(bit as usize) {
-                see(base + bit, logit);
+            if let Some(&logit) = logits.get(bit as usize)
+                && logit > bound
+            {
+                bound = see(base + bit, logit);
             }
         }
     }
