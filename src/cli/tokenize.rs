@@ -37,6 +37,9 @@ pub struct TokenizeFlags {
     /// Print only the ids, as [1, 2, 3]
     #[arg(long)]
     pub ids: bool,
+    /// Take each line for a text of its own, written as a JSON string, and print the ids of each on a line
+    #[arg(long)]
+    pub json_lines: bool,
     /// Leave out the tokens that a model wants around its texts (BOS, EOS, SEP)
     #[arg(long)]
     pub no_bos: bool,

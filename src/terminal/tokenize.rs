@@ -21,9 +21,13 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
         Some(text) => text.clone(),
         None => input::text(flags.file.as_deref())?,
     };
-    let text = if flags.escape { unescape(&text) } else { text };
     let special = tokenizer.adds_bos() && !flags.no_bos;
-    let ids = tokenizer.encode(&text, special, !flags.no_parse_special);
+    let encode = |text: &str| tokenizer.encode(text, special, !flags.no_parse_special);
+    if flags.json_lines {
+        return written(json_lines(&mut BufWriter::new(io::stdout().lock()), &text, &encode)?);
+    }
+    let text = if flags.escape { unescape(&text) } else { text };
+    let ids = encode(&text);
     if special
         && !flags.quiet
         && ids.len() > 1
@@ -34,27 +38,53 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
             "warning: the text begins with a BOS token of its own, so there are two now; --no-bos adds none"
         );
     }
-    match print(&mut BufWriter::new(io::stdout().lock()), &tokenizer, &ids, flags) {
+    written(print(&mut BufWriter::new(io::stdout().lock()), &tokenizer, &ids, flags))
+}
+
+/// A closed pipe is a success.
+fn written(result: io::Result<()>) -> anyhow::Result<()> {
+    match result {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("writing to stdout"),
         _ => Ok(()),
     }
 }
 
+/// The ids of each text, a line each. The outer error is one of the texts.
+fn json_lines(
+    out: &mut impl Write,
+    texts: &str,
+    encode: &dyn Fn(&str) -> Vec<u32>,
+) -> anyhow::Result<io::Result<()>> {
+    for (index, line) in texts.lines().enumerate() {
+        let text: String = serde_json::from_str(line)
+            .with_context(|| format!("line {}: expected a JSON string", index + 1))?;
+        if let Err(error) = ids(out, &encode(&text)) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(out.flush())
+}
+
+/// `[1, 2, 3]`
+fn ids(out: &mut impl Write, ids: &[u32]) -> io::Result<()> {
+    out.write_all(b"[")?;
+    for (index, id) in ids.iter().enumerate() {
+        write!(out, "{}{id}", if index == 0 { "" } else { ", " })?;
+    }
+    out.write_all(b"]\n")
+}
+
 fn print(
     out: &mut impl Write,
     tokenizer: &Tokenizer,
-    ids: &[u32],
+    tokens: &[u32],
     flags: &TokenizeFlags,
 ) -> io::Result<()> {
     if flags.ids {
-        out.write_all(b"[")?;
-        for (index, id) in ids.iter().enumerate() {
-            write!(out, "{}{id}", if index == 0 { "" } else { ", " })?;
-        }
-        out.write_all(b"]\n")?;
+        ids(out, tokens)?;
     } else {
         let mut piece = Vec::new();
-        for &id in ids {
+        for &id in tokens {
             piece.clear();
             tokenizer.piece(id, true, &mut piece);
             write!(out, "{id:6} -> '")?;
@@ -69,7 +99,7 @@ fn print(
         }
     }
     if flags.show_count {
-        writeln!(out, "Total number of tokens: {}", ids.len())?;
+        writeln!(out, "Total number of tokens: {}", tokens.len())?;
     }
     out.flush()
 }

@@ -1,11 +1,12 @@
-//! Byte-level byte-pair encoding, as GPT-2 defined it.
+//! Byte-pair encoding: words are cut by the pre-tokenizer, and neighbours in them are merged in the order
+//! of their rank.
 //!
-//! Every byte is written as one printable character (the alphabet below), words are cut by the
-//! pre-tokenizer, and neighbours are merged in the order of their rank.
+//! Most vocabularies write every byte as one printable character (the alphabet below), as GPT-2 defined
+//! it; those with the habit `raw` hold plain text, with U+2581 for a space.
 
 use super::chain::Chain;
 use super::pretokenize::PreTokenizer;
-use super::{Kind, TokenizerError, Vocabulary};
+use super::{Kind, SPACE, TokenizerError, Vocabulary, byte_of, byte_token};
 use crate::model::{ModelFile, Strings};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::cmp::Reverse;
@@ -28,6 +29,13 @@ impl Bpe {
 
     /// Appends the ids of a text without special tokens.
     pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+        if self.pre.habits.raw {
+            let text = text.replace(' ', SPACE);
+            for range in self.pre.split(&text) {
+                self.encode_word(&text[range], vocabulary, ids);
+            }
+            return;
+        }
         let mut word = String::new();
         for range in self.pre.split(text) {
             word.clear();
@@ -36,15 +44,15 @@ impl Bpe {
         }
     }
 
-    /// Whether texts begin with BOS where the file does not say.
-    pub(super) fn adds_bos(&self) -> bool {
-        self.pre.adds_bos
+    /// Whether texts begin with BOS, given what the file says.
+    pub(super) fn adds_bos(&self, said: Option<bool>) -> bool {
+        self.pre.habits.always_bos || said.unwrap_or(self.pre.habits.adds_bos)
     }
 
     fn encode_word(&self, word: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
-        if self.pre.whole_words
-            && let Some(id) = vocabulary.find(word.as_bytes())
-        {
+        let habits = self.pre.habits;
+        let whole = habits.whole_words || habits.whole_lines && word.bytes().all(|b| b == b'\n');
+        if whole && let Some(id) = vocabulary.find(word.as_bytes()) {
             ids.push(id);
             return;
         }
@@ -56,6 +64,9 @@ impl Bpe {
         for symbol in chain.texts() {
             match vocabulary.find(symbol.as_bytes()) {
                 Some(id) => ids.push(id),
+                None if habits.raw => {
+                    ids.extend(symbol.bytes().filter_map(|byte| byte_token(vocabulary, byte)));
+                }
                 // A merge whose result is no token: its characters one by one.
                 None => ids.extend(
                     symbol
@@ -65,26 +76,26 @@ impl Bpe {
             }
         }
     }
-}
 
-/// Appends the bytes that a token stands for.
-pub(super) fn piece(text: &[u8], kind: Kind, out: &mut Vec<u8>) {
-    let plain = std::str::from_utf8(text).ok().filter(|_| !is_verbatim(kind));
-    let Some(plain) = plain else {
-        out.extend(text);
-        return;
-    };
-    for c in plain.chars() {
-        match ALPHABET.byte(c) {
-            Some(byte) => out.push(byte),
-            None => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    /// Appends the bytes that a token stands for.
+    pub(super) fn piece(&self, text: &[u8], kind: Kind, out: &mut Vec<u8>) {
+        match kind {
+            // Added tokens stand in the file as they are.
+            Kind::Control | Kind::UserDefined | Kind::Unknown => out.extend(text),
+            Kind::Byte => out.extend(byte_of(text)),
+            Kind::Unused => {}
+            Kind::Normal if self.pre.habits.raw => super::plain_piece(text, out),
+            Kind::Normal => {
+                let Ok(text) = std::str::from_utf8(text) else { return out.extend(text) };
+                for c in text.chars() {
+                    match ALPHABET.byte(c) {
+                        Some(byte) => out.push(byte),
+                        None => out.extend(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                    }
+                }
+            }
         }
     }
-}
-
-/// Added tokens stand in the file as they are, not in the byte alphabet.
-fn is_verbatim(kind: Kind) -> bool {
-    matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown)
 }
 
 /// One printable character for each byte: printable Latin-1 stands for itself, the other 68 bytes

@@ -8,35 +8,46 @@
 
 mod bpe;
 mod chain;
+mod fragments;
+mod patterns;
+mod prefixes;
 mod pretokenize;
+mod special;
 mod spm;
+mod ugm;
 mod vocabulary;
+mod wpm;
 
 pub use vocabulary::{Kind, Vocabulary};
 
 use crate::model::{FileError, ModelFile};
 use bpe::Bpe;
+use fragments::{Fragment, Fragments};
+use special::{Special, Usual};
 use spm::Spm;
+use ugm::Ugm;
+use wpm::Wpm;
 
 /// A vocabulary with the algorithm that belongs to it.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     algorithm: Algorithm,
+    special: Special,
+    fragments: Fragments,
     add_bos: bool,
     add_eos: bool,
-    bos: Option<u32>,
-    eos: Option<u32>,
-    /// Tokens that end an answer, ascending.
-    ends: Vec<u32>,
-    /// Tokens that are matched in the text itself, longest first.
-    special: Vec<u32>,
     longest: usize,
 }
 
 enum Algorithm {
     Bpe(Bpe),
     Spm(Spm),
+    Ugm(Ugm),
+    Wpm(Wpm),
 }
+
+/// What a space is written as in many vocabularies.
+const SPACE: &str = "\u{2581}";
 
 /// A tokenizer that cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -70,41 +81,6 @@ pub enum TokenizerError {
     File(#[from] FileError),
 }
 
-/// Texts of tokens that end an answer whatever the metadata says, and are control tokens whatever their
-/// type says, as in the reference: many files name only one of the ends their template uses.
-const END_TEXTS: &[&str] = &[
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "</s>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<end_of_utterance>",
-    "<|END_OF_TURN_TOKEN|>",
-    "<｜end▁of▁sentence｜>",
-    "<|fim_pad|>",
-    "<fim-pad>",
-    "<fim_pad>",
-    "<PAD>",
-    "[PAD]",
-    "<|fim_repo|>",
-    "<|repo_name|>",
-    "<repo>",
-    "<REPO>",
-    "<reponame>",
-    "<|file_sep|>",
-];
-
 impl Tokenizer {
     /// The tokenizer of a model file.
     ///
@@ -120,53 +96,44 @@ impl Tokenizer {
     /// As [`Tokenizer::new`].
     pub fn with_pre(file: &ModelFile, pre: &str) -> Result<Self, TokenizerError> {
         let model = file.text("tokenizer.ggml.model").unwrap_or("(none)");
-        let mut vocabulary = Vocabulary::new(file)?;
-        vocabulary.make_control(END_TEXTS);
-        let algorithm = match model {
-            "gpt2" => Algorithm::Bpe(Bpe::new(file, pre)?),
-            "llama" => Algorithm::Spm(Spm::new(file, &vocabulary)?),
+        let usual = match model {
+            "gpt2" | "gemma4" => Usual::default(),
+            "llama" => Usual { bos: Some(1), eos: Some(2), unknown: Some(0), separator: None },
+            "bert" => Usual { bos: Some(101), separator: Some(102), unknown: Some(100), eos: None },
+            "t5" => Usual { eos: Some(1), unknown: Some(2), ..Usual::default() },
             other => {
                 return Err(TokenizerError::Unknown {
                     key: "tokenizer.ggml.model",
                     found: other.to_owned(),
-                    expected: "gpt2, llama".to_owned(),
+                    expected: "gpt2, gemma4, llama, bert, t5".to_owned(),
                 });
             }
         };
-        let flag = |key: &'static str, default| match file.get(key) {
-            None => Ok(default),
-            Some(value) => value.as_bool().ok_or_else(|| TokenizerError::Array {
-                key,
-                found: value.describe(),
-                expected: "true or false".to_owned(),
-            }),
+        let mut vocabulary = Vocabulary::new(file)?;
+        let special = Special::new(file, &mut vocabulary, &usual)?;
+        let algorithm = match model {
+            "gemma4" => Algorithm::Bpe(Bpe::new(file, "gemma4")?),
+            "llama" => Algorithm::Spm(Spm::new(file, &vocabulary, special.unknown)?),
+            "bert" => Algorithm::Wpm(Wpm::new(file, &vocabulary, special.unknown)?),
+            "t5" => Algorithm::Ugm(Ugm::new(file, &vocabulary, special.unknown)?),
+            _ => Algorithm::Bpe(Bpe::new(file, pre)?),
         };
-        let id = |key| token_id(file, &vocabulary, key);
-        // A SentencePiece model begins texts with BOS unless it says otherwise; few BPE models do.
-        let usual = match &algorithm {
-            Algorithm::Bpe(bpe) => bpe.adds_bos(),
-            Algorithm::Spm(_) => true,
+        let add_bos = flag(file, "tokenizer.ggml.add_bos_token")?;
+        let add_eos = flag(file, "tokenizer.ggml.add_eos_token")?;
+        let (add_bos, add_eos) = match &algorithm {
+            Algorithm::Bpe(bpe) => (bpe.adds_bos(add_bos), add_eos.unwrap_or(false)),
+            Algorithm::Spm(_) => (add_bos.unwrap_or(true), add_eos.unwrap_or(false)),
+            Algorithm::Ugm(_) => (add_bos.unwrap_or(false), add_eos.unwrap_or(true)),
+            // Whatever the file says, as in the reference.
+            Algorithm::Wpm(_) => (true, true),
         };
-        let add_bos = flag("tokenizer.ggml.add_bos_token", usual)?;
-        let add_eos = flag("tokenizer.ggml.add_eos_token", false)?;
-        let (bos, eos) = (id("tokenizer.ggml.bos_token_id")?, id("tokenizer.ggml.eos_token_id")?);
-        let mut ends: Vec<u32> =
-            [eos, id("tokenizer.ggml.eot_token_id")?, id("tokenizer.ggml.eom_token_id")?]
-                .into_iter()
-                .flatten()
-                .chain(END_TEXTS.iter().filter_map(|t| vocabulary.find(t.as_bytes())))
-                .collect();
-        // gpt-oss and Solar end each message of an answer with `<|end|>`, and the answer with other tokens.
-        let has = |text: &str| vocabulary.find(text.as_bytes()).is_some();
-        if has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>") {
-            let end = vocabulary.find(b"<|end|>");
-            ends.retain(|id| Some(*id) != end);
-        }
-        ends.sort_unstable();
-        ends.dedup();
-        let special = vocabulary.special();
-        let longest = vocabulary.longest();
-        Ok(Self { vocabulary, algorithm, add_bos, add_eos, bos, eos, ends, special, longest })
+        let fragments = Fragments::new(file, &vocabulary);
+        let longest = match algorithm {
+            Algorithm::Bpe(_) | Algorithm::Spm(_) => vocabulary.longest(),
+            // A word of any length may be one unknown token.
+            Algorithm::Ugm(_) | Algorithm::Wpm(_) => usize::MAX,
+        };
+        Ok(Self { vocabulary, algorithm, special, fragments, add_bos, add_eos, longest })
     }
 
     /// The ids of `text`. `add_special`: with the begin and end tokens the model asks for;
@@ -175,11 +142,11 @@ impl Tokenizer {
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if add_special && self.add_bos {
-            ids.extend(self.bos);
+            ids.extend(self.special.bos);
         }
         self.encode_fragments(text, true, parse_special, &mut ids);
         if add_special && self.add_eos {
-            ids.extend(self.eos);
+            ids.extend(self.end());
         }
         ids
     }
@@ -199,7 +166,7 @@ impl Tokenizer {
         parse_special: bool,
         ids: &mut Vec<u32>,
     ) {
-        for fragment in self.split_special(text, parse_special) {
+        for fragment in self.fragments.of(text, &self.vocabulary, parse_special) {
             match fragment {
                 Fragment::Token(id) => {
                     ids.push(id);
@@ -211,6 +178,8 @@ impl Tokenizer {
                         Algorithm::Spm(spm) => {
                             spm.encode(text, after_special, &self.vocabulary, ids);
                         }
+                        Algorithm::Ugm(ugm) => ugm.encode(text, &self.vocabulary, ids),
+                        Algorithm::Wpm(wpm) => wpm.encode(text, &self.vocabulary, ids),
                     }
                     after_special = false;
                 }
@@ -225,9 +194,15 @@ impl Tokenizer {
         if !special && matches!(kind, Kind::Control | Kind::Unknown) {
             return;
         }
+        let text = self.vocabulary.text(id);
         match &self.algorithm {
-            Algorithm::Bpe(_) => bpe::piece(self.vocabulary.text(id), kind, out),
-            Algorithm::Spm(_) => spm::piece(self.vocabulary.text(id), kind, out),
+            Algorithm::Bpe(bpe) => bpe.piece(text, kind, out),
+            Algorithm::Spm(_) | Algorithm::Ugm(_) | Algorithm::Wpm(_) => match kind {
+                Kind::Control | Kind::UserDefined | Kind::Unknown => out.extend(text),
+                Kind::Byte => out.extend(byte_of(text)),
+                Kind::Normal => plain_piece(text, out),
+                Kind::Unused => {}
+            },
         }
     }
 
@@ -248,31 +223,31 @@ impl Tokenizer {
     /// Whether a token ends an answer.
     #[must_use]
     pub fn is_end(&self, id: u32) -> bool {
-        self.ends.binary_search(&id).is_ok()
+        self.special.ends.binary_search(&id).is_ok()
     }
 
     /// Tokens that end an answer.
     #[must_use]
     pub fn ends(&self) -> &[u32] {
-        &self.ends
+        &self.special.ends
     }
 
     /// The text of the begin token, which templates print.
     #[must_use]
     pub fn bos_text(&self) -> String {
-        self.special_text(self.bos)
+        self.special_text(self.special.bos)
     }
 
     /// The text of the end token, which templates print.
     #[must_use]
     pub fn eos_text(&self) -> String {
-        self.special_text(self.eos)
+        self.special_text(self.special.eos)
     }
 
     /// The begin token, if texts begin with it.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
-        self.bos.filter(|_| self.add_bos)
+        self.special.bos.filter(|_| self.add_bos)
     }
 
     /// Whether texts begin with BOS.
@@ -311,99 +286,62 @@ impl Tokenizer {
         self.vocabulary.len() == 0
     }
 
+    /// The token that texts end with, where they do.
+    fn end(&self) -> Option<u32> {
+        match self.algorithm {
+            Algorithm::Wpm(_) => self.special.separator,
+            _ => self.special.eos,
+        }
+    }
+
     fn special_text(&self, id: Option<u32>) -> String {
         let bytes = id.map(|id| self.decode(&[id], true)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
-
-    /// Cuts the text at special tokens. The longest token is looked for first in all of the text, then
-    /// the next in what remains, as the reference does.
-    fn split_special<'t>(&self, text: &'t str, parse_special: bool) -> Vec<Fragment<'t>> {
-        let mut fragments = vec![Fragment::Text(text)];
-        if text.is_empty() {
-            return Vec::new();
-        }
-        let pairs = BytePairs::of(text.as_bytes());
-        for &id in &self.special {
-            let token = self.vocabulary.text(id);
-            let wanted = parse_special || self.vocabulary.kind(id) == Some(Kind::UserDefined);
-            if !wanted || token.is_empty() || !pairs.may_contain(token) {
-                continue;
-            }
-            let Ok(token) = std::str::from_utf8(token) else { continue };
-            if !text.contains(token) {
-                continue;
-            }
-            fragments = fragments
-                .into_iter()
-                .flat_map(|fragment| match fragment {
-                    Fragment::Token(id) => vec![Fragment::Token(id)],
-                    Fragment::Text(text) => cut(text, token, id),
-                })
-                .collect();
-        }
-        fragments
-    }
 }
 
-enum Fragment<'t> {
-    Text(&'t str),
-    Token(u32),
-}
-
-fn cut<'t>(text: &'t str, token: &str, id: u32) -> Vec<Fragment<'t>> {
-    let mut out = Vec::new();
-    for (index, part) in text.split(token).enumerate() {
-        if index > 0 {
-            out.push(Fragment::Token(id));
-        }
-        if !part.is_empty() {
-            out.push(Fragment::Text(part));
-        }
-    }
-    out
-}
-
-/// Which pairs of neighbouring bytes occur in a text: rules out most of the thousands of special
-/// tokens of a large vocabulary without searching for them.
-struct BytePairs(Vec<u64>);
-
-impl BytePairs {
-    fn of(text: &[u8]) -> Self {
-        let mut bits = vec![0_u64; (1 << 16) / 64];
-        for pair in text.windows(2) {
-            let at = usize::from(u16::from_le_bytes([pair[0], pair[1]]));
-            bits[at / 64] |= 1 << (at % 64);
-        }
-        Self(bits)
-    }
-
-    fn may_contain(&self, token: &[u8]) -> bool {
-        let &[a, b, ..] = token else { return true };
-        let at = usize::from(u16::from_le_bytes([a, b]));
-        self.0[at / 64] >> (at % 64) & 1 == 1
-    }
-}
-
-fn token_id(
-    file: &ModelFile,
-    vocabulary: &Vocabulary,
-    key: &'static str,
-) -> Result<Option<u32>, TokenizerError> {
+/// A truth value that may be missing.
+fn flag(file: &ModelFile, key: &'static str) -> Result<Option<bool>, TokenizerError> {
     let Some(value) = file.get(key) else { return Ok(None) };
-    if value.as_f64().is_none() {
-        let (found, expected) = (value.describe(), "a token id".to_owned());
-        return Err(TokenizerError::Array { key, found, expected });
+    value.as_bool().map(Some).ok_or_else(|| TokenizerError::Array {
+        key,
+        found: value.describe(),
+        expected: "true or false".to_owned(),
+    })
+}
+
+/// One score a token; zeros where the file has none.
+#[expect(clippy::cast_possible_truncation, reason = "scores are stored as f32")]
+fn scores(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Vec<f32>, TokenizerError> {
+    const KEY: &str = "tokenizer.ggml.scores";
+    let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![0.0; vocabulary.len()]) };
+    // Adding 0 makes −0 equal to 0, as it is where scores are compared as numbers.
+    let scores: Vec<f32> = array.numbers(bytes).map(|score| score as f32 + 0.0).collect();
+    if scores.len() == vocabulary.len() {
+        return Ok(scores);
     }
-    // −1 and 2³² − 1 stand for "none" in some files.
-    let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX);
-    match id {
-        Some(id) if (id as usize) < vocabulary.len() => Ok(Some(id)),
-        Some(id) => Err(TokenizerError::Array {
-            key,
-            found: id.to_string(),
-            expected: format!("a token below {}", vocabulary.len()),
-        }),
-        None => Ok(None),
+    Err(TokenizerError::Array {
+        key: KEY,
+        found: format!("{} scores", scores.len()),
+        expected: format!("{}, one a token", vocabulary.len()),
+    })
+}
+
+/// The token of one byte, `<0x0A>` and the like.
+fn byte_token(vocabulary: &Vocabulary, byte: u8) -> Option<u32> {
+    vocabulary.find(format!("<0x{byte:02X}>").as_bytes())
+}
+
+/// The byte of such a token.
+fn byte_of(text: &[u8]) -> Option<u8> {
+    let hex = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
+    u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
+}
+
+/// Appends plain text in which U+2581 stands for a space.
+fn plain_piece(text: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(text) {
+        Ok(text) => out.extend(text.replace(SPACE, " ").as_bytes()),
+        Err(_) => out.extend(text),
     }
 }

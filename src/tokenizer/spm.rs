@@ -4,11 +4,9 @@
 //! is no token in the end is written as byte tokens.
 
 use super::chain::Chain;
-use super::{Kind, TokenizerError, Vocabulary};
+use super::{SPACE, TokenizerError, Vocabulary, byte_token};
 use crate::model::ModelFile;
 use std::cmp::Ordering;
-
-const SPACE: &str = "\u{2581}";
 
 /// Scores and the options of a SentencePiece vocabulary.
 pub(super) struct Spm {
@@ -20,27 +18,21 @@ pub(super) struct Spm {
 }
 
 impl Spm {
-    #[expect(clippy::cast_possible_truncation, reason = "scores are stored as f32")]
-    pub(super) fn new(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
-        const KEY: &str = "tokenizer.ggml.scores";
-        let scores: Vec<f32> = match file.array(KEY) {
-            Some((array, bytes)) => array.numbers(bytes).map(|s| s as f32).collect(),
-            None => Vec::new(),
-        };
-        if scores.len() != vocabulary.len() {
-            return Err(TokenizerError::Array {
-                key: KEY,
-                found: format!("{} scores", scores.len()),
-                expected: format!("{}, one a token", vocabulary.len()),
-            });
-        }
+    /// `unknown`: what stands for bytes that have no token.
+    pub(super) fn new(
+        file: &ModelFile,
+        vocabulary: &Vocabulary,
+        unknown: Option<u32>,
+    ) -> Result<Self, TokenizerError> {
+        let scores = super::scores(file, vocabulary)?;
         let value = file.get("tokenizer.ggml.add_space_prefix");
-        let bytes = (0..=255_u8).map(|byte| byte_token(vocabulary, byte)).collect();
+        let token = |byte| byte_token(vocabulary, byte).or_else(|| vocabulary.find(&[byte]));
+        let bytes = (0..=255_u8).map(token).collect();
         Ok(Self {
             scores,
             space_prefix: value.and_then(tealight_bundle::gguf::Value::as_bool).unwrap_or(true),
             bytes,
-            unknown: super::token_id(file, vocabulary, "tokenizer.ggml.unknown_token_id")?,
+            unknown,
         })
     }
 
@@ -73,30 +65,6 @@ impl Spm {
             }
         }
     }
-}
-
-/// Appends the bytes that a token stands for.
-pub(super) fn piece(text: &[u8], kind: Kind, out: &mut Vec<u8>) {
-    match kind {
-        Kind::Byte => out.extend(byte_of(text)),
-        // The reference shows an unknown token as this block.
-        Kind::Unknown => out.extend("\u{2585}".as_bytes()),
-        Kind::Control | Kind::UserDefined => out.extend(text),
-        Kind::Normal | Kind::Unused => match std::str::from_utf8(text) {
-            Ok(text) => out.extend(text.replace(SPACE, " ").as_bytes()),
-            Err(_) => out.extend(text),
-        },
-    }
-}
-
-/// `<0x0A>` and the like.
-fn byte_of(text: &[u8]) -> Option<u8> {
-    let hex = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
-}
-
-fn byte_token(vocabulary: &Vocabulary, byte: u8) -> Option<u32> {
-    vocabulary.find(format!("<0x{byte:02X}>").as_bytes()).or_else(|| vocabulary.find(&[byte]))
 }
 
 /// A score in its total order.

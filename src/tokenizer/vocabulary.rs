@@ -77,15 +77,13 @@ impl Vocabulary {
         self.kinds.get(id as usize).copied()
     }
 
-    /// Makes the tokens of these texts control tokens.
-    pub(super) fn make_control(&mut self, texts: &[&str]) {
-        for text in texts {
-            if let Some(kind) =
-                self.find(text.as_bytes()).and_then(|id| self.kinds.get_mut(id as usize))
-            {
-                *kind = Kind::Control;
-            }
+    /// Gives the tokens of these texts another kind. Returns those that exist.
+    pub(super) fn set_kind(&mut self, texts: &[&str], kind: Kind) -> Vec<u32> {
+        let found: Vec<u32> = texts.iter().filter_map(|text| self.find(text.as_bytes())).collect();
+        for &id in &found {
+            self.kinds[id as usize] = kind;
         }
+        found
     }
 
     /// Number of tokens.
@@ -123,14 +121,14 @@ fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
             expected: format!("{tokens}, one a token"),
         });
     }
-    #[expect(clippy::cast_possible_truncation, reason = "other numbers are normal tokens")]
+    #[expect(clippy::cast_possible_truncation, reason = "what is no small number is no kind")]
     let kind = |n: f64| match n as i64 {
+        1 => Kind::Normal,
         2 => Kind::Unknown,
         3 => Kind::Control,
         4 => Kind::UserDefined,
-        5 => Kind::Unused,
         6 => Kind::Byte,
-        _ => Kind::Normal,
+        _ => Kind::Unused,
     };
     let kinds: Vec<Kind> = array.numbers(bytes).map(kind).collect();
     if kinds.len() != tokens {

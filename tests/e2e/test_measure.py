@@ -44,6 +44,14 @@ def test_each_token_is_shown_with_its_bytes(tmp_path):
     assert count == b"Total number of tokens: %d" % len(lines)
 
 
+def test_each_line_may_be_a_text_of_its_own():
+    texts = ["a\nb", "", "né\u2028e"]
+    done = run(RUNTIME, "tokenize", "-m", GEMMA, "--stdin", "--json-lines", input="".join(json.dumps(t) + "\n" for t in texts))
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [ids("-m", GEMMA, "-p", text) for text in texts]
+    done = run(RUNTIME, "tokenize", "-m", GEMMA, "--stdin", "--json-lines", input='"a"\n{}\n', ok=False)
+    assert done.returncode == 1 and "line 2" in done.stderr
+
+
 def test_a_vocabulary_without_weights_is_enough(tmp_path):
     data = SMOLLM2.read_bytes()[: 16 << 20]
     vocabulary = tmp_path / "vocab.gguf"

@@ -1,0 +1,221 @@
+//! Which tokens are more than text: where texts begin and end, what ends an answer, and what is found in
+//! a text before it is cut into words.
+//!
+//! Follows the reference, which corrects the file by the texts of its tokens: many files name only one
+//! of the ends their template uses, or mark control tokens as ordinary ones.
+
+use super::{Kind, TokenizerError, Vocabulary};
+use crate::model::ModelFile;
+
+/// The ids that are more than text.
+pub(super) struct Special {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) separator: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    /// Tokens that end an answer, ascending.
+    pub(super) ends: Vec<u32>,
+}
+
+/// The ids that an algorithm's first models had, taken where the file names none.
+#[derive(Default)]
+pub(super) struct Usual {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) separator: Option<u32>,
+    pub(super) unknown: Option<u32>,
+}
+
+/// A part that a token plays: the keys that name it, or else its usual texts, which are made control
+/// tokens; and whether it ends an answer.
+struct Part {
+    keys: &'static [&'static str],
+    texts: &'static [&'static str],
+    ends: bool,
+}
+
+const PARTS: &[Part] = &[
+    Part {
+        keys: &["tokenizer.ggml.eot_token_id"],
+        texts: &[
+            "<|eot_id|>",
+            "<|im_end|>",
+            "<|end|>",
+            "<end_of_turn>",
+            "<|endoftext|>",
+            "<|end_of_text|>",
+            "<EOT>",
+            "_<EOT>",
+            "[EOT]",
+            "<｜end▁of▁sentence｜>",
+            "<end_of_utterance>",
+        ],
+        ends: true,
+    },
+    Part { keys: &["tokenizer.ggml.eom_token_id"], texts: &["<|eom_id|>"], ends: true },
+    Part {
+        keys: &["tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"],
+        texts: &[
+            "<|fim_prefix|>",
+            "<fim-prefix>",
+            "<fim_prefix>",
+            "<｜fim▁begin｜>",
+            "<PRE>",
+            "▁<PRE>",
+            "<|code_prefix|>",
+            "<|prefix|>",
+        ],
+        ends: false,
+    },
+    Part {
+        keys: &["tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"],
+        texts: &[
+            "<|fim_suffix|>",
+            "<fim-suffix>",
+            "<fim_suffix>",
+            "<｜fim▁hole｜>",
+            "<SUF>",
+            "▁<SUF>",
+            "<|code_suffix|>",
+            "<|suffix|>",
+        ],
+        ends: false,
+    },
+    Part {
+        keys: &["tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"],
+        texts: &[
+            "<|fim_middle|>",
+            "<fim-middle>",
+            "<fim_middle>",
+            "<｜fim▁end｜>",
+            "<MID>",
+            "▁<MID>",
+            "<|code_middle|>",
+            "<|middle|>",
+        ],
+        ends: false,
+    },
+    Part {
+        keys: &["tokenizer.ggml.fim_pad_token_id"],
+        texts: &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
+        ends: true,
+    },
+    Part {
+        keys: &["tokenizer.ggml.fim_rep_token_id"],
+        texts: &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+        ends: true,
+    },
+    Part { keys: &["tokenizer.ggml.fim_sep_token_id"], texts: &["<|file_sep|>"], ends: true },
+];
+
+/// Texts of tokens that end an answer whatever the file says.
+const ENDS: &[&str] = &[
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
+/// Texts that are shown although they are control tokens elsewhere.
+const SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
+
+impl Special {
+    /// Reads the ids of `file`, and corrects the kinds in `vocabulary`.
+    pub(super) fn new(
+        file: &ModelFile,
+        vocabulary: &mut Vocabulary,
+        usual: &Usual,
+    ) -> Result<Self, TokenizerError> {
+        let known = vocabulary.len();
+        let named = |key, usual: Option<u32>| {
+            let usual = usual.filter(|&id| (id as usize) < known);
+            token_id(file, known, key).map(|id| id.or(usual))
+        };
+        let mut special = Self {
+            bos: named("tokenizer.ggml.bos_token_id", usual.bos)?,
+            eos: named("tokenizer.ggml.eos_token_id", usual.eos)?,
+            // Spelled so in the format.
+            separator: named("tokenizer.ggml.seperator_token_id", usual.separator)?,
+            unknown: named("tokenizer.ggml.unknown_token_id", usual.unknown)?,
+            ends: Vec::new(),
+        };
+        let mut ends: Vec<u32> = special.eos.into_iter().collect();
+        for part in PARTS {
+            let mut found = Vec::new();
+            for key in part.keys {
+                found.extend(token_id(file, known, key)?);
+            }
+            if found.is_empty() {
+                found = vocabulary.set_kind(part.texts, Kind::Control);
+            }
+            if part.ends {
+                ends.extend(found);
+            }
+        }
+        ends.extend(vocabulary.set_kind(ENDS, Kind::Control));
+        vocabulary.set_kind(SHOWN, Kind::UserDefined);
+        special.ends = without_false_ends(ends, vocabulary);
+        Ok(special)
+    }
+}
+
+/// Texts that are ends in some vocabularies and something else in others, told by what stands beside them.
+fn without_false_ends(mut ends: Vec<u32>, vocabulary: &mut Vocabulary) -> Vec<u32> {
+    ends.sort_unstable();
+    ends.dedup();
+    let has = |text: &str| vocabulary.find(text.as_bytes()).is_some_and(|id| ends.contains(&id));
+    let call = has("<|call|>") || has("<|calls|>");
+    // In these, a part of an answer ends so, not the answer.
+    let harmony = call && (has("<|return|>") || has("<|flush|>"));
+    let tools = has("<|tool_response>") || has("<|plamo:eos|>");
+    let false_ends = [(harmony, "<|end|>", Kind::UserDefined), (tools, "</s>", Kind::Normal)];
+    for (is_false, text, kind) in false_ends {
+        if is_false {
+            for id in vocabulary.set_kind(&[text], kind) {
+                ends.retain(|&end| end != id);
+            }
+        }
+    }
+    ends
+}
+
+/// A token id below `known`; −1 and 2³² − 1 stand for "none" in some files.
+fn token_id(
+    file: &ModelFile,
+    known: usize,
+    key: &'static str,
+) -> Result<Option<u32>, TokenizerError> {
+    let Some(value) = file.get(key) else { return Ok(None) };
+    if value.as_f64().is_none() {
+        let (found, expected) = (value.describe(), "a token id".to_owned());
+        return Err(TokenizerError::Array { key, found, expected });
+    }
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX);
+    match id {
+        Some(id) if (id as usize) < known => Ok(Some(id)),
+        Some(id) => Err(TokenizerError::Array {
+            key,
+            found: id.to_string(),
+            expected: format!("a token below {known}"),
+        }),
+        None => Ok(None),
+    }
+}

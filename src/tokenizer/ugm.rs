@@ -1,0 +1,203 @@
+//! SentencePiece's unigram model, as the reference does it for `t5` vocabularies: the text is normalized,
+//! and of all ways to cut it into tokens the one with the highest sum of scores is taken.
+
+use super::prefixes::Prefixes;
+use super::{Kind, SPACE, TokenizerError, Vocabulary, flag, scores};
+use crate::model::ModelFile;
+
+/// What an unknown character costs beyond the worst token.
+const UNKNOWN_PENALTY: f32 = 10.0;
+
+/// Scores and the options of a unigram vocabulary.
+pub(super) struct Ugm {
+    tokens: Prefixes,
+    /// Tokens that are never normalized.
+    verbatim: Prefixes,
+    scores: Vec<f32>,
+    unknown: Option<u32>,
+    unknown_score: f32,
+    replacements: Replacements,
+    space_prefix: bool,
+    merge_spaces: bool,
+}
+
+/// The best way to cut the text so far: its last token, where that begins, and the sum of the scores.
+#[derive(Clone, Copy)]
+struct Best {
+    token: Option<u32>,
+    start: usize,
+    score: f64,
+}
+
+impl Ugm {
+    pub(super) fn new(
+        file: &ModelFile,
+        vocabulary: &Vocabulary,
+        unknown: Option<u32>,
+    ) -> Result<Self, TokenizerError> {
+        let kind = |id| vocabulary.kind(id);
+        let usable = |id| matches!(kind(id), Some(Kind::Normal | Kind::UserDefined | Kind::Unused));
+        let mut scores = scores(file, vocabulary)?;
+        let mut lowest = f32::MAX;
+        for (id, score) in (0..).zip(&mut scores) {
+            match kind(id) {
+                Some(Kind::Normal) => lowest = lowest.min(*score),
+                // Scores are logarithms of probabilities: nothing is likelier than these.
+                Some(Kind::UserDefined) => *score = 0.0,
+                _ => {}
+            }
+        }
+        Ok(Self {
+            tokens: Prefixes::new(vocabulary, usable),
+            verbatim: Prefixes::new(vocabulary, |id| kind(id) == Some(Kind::UserDefined)),
+            scores,
+            unknown,
+            unknown_score: lowest - UNKNOWN_PENALTY,
+            replacements: Replacements::new(file),
+            space_prefix: flag(file, "tokenizer.ggml.add_space_prefix")?.unwrap_or(false),
+            merge_spaces: flag(file, "tokenizer.ggml.remove_extra_whitespaces")?.unwrap_or(false),
+        })
+    }
+
+    /// Appends the ids of a text without special tokens.
+    pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+        let text = self.normalize(text.as_bytes(), vocabulary);
+        let none = Best { token: None, start: 0, score: f64::MIN };
+        let mut best = vec![none; text.len() + 1];
+        best[0].score = 0.0;
+        let mut at = 0;
+        while at < text.len() {
+            let so_far = best[at].score;
+            let mut offer = |len: usize, token, score: f32| {
+                let place = &mut best[at + len];
+                let score = so_far + f64::from(score);
+                if score > place.score {
+                    *place = Best { token, start: at, score };
+                }
+            };
+            let character = character_len(text[at]).min(text.len() - at);
+            let mut known = false;
+            for (len, id) in self.tokens.of(&text[at..], vocabulary) {
+                known |= len == character;
+                offer(len, Some(id), self.scores[id as usize]);
+            }
+            if !known {
+                offer(character, self.unknown, self.unknown_score);
+            }
+            at += character;
+        }
+        let first = ids.len();
+        let mut end = text.len();
+        while end > 0 {
+            let Best { token, start, .. } = best[end];
+            // Unknown characters in a row are one token.
+            let again = token == self.unknown && ids.len() > first && ids.last().copied() == token;
+            if !again {
+                ids.extend(token);
+            }
+            end = start;
+        }
+        ids[first..].reverse();
+    }
+
+    /// Characters replaced as the file says, spaces as U+2581, and merged if so.
+    fn normalize(&self, text: &[u8], vocabulary: &Vocabulary) -> Vec<u8> {
+        let mut out = Vec::with_capacity(text.len() + text.len() / 4);
+        let (mut prefixed, mut in_word) = (false, false);
+        let mut rest = text;
+        while !rest.is_empty() {
+            let verbatim = self.verbatim.common(rest, vocabulary);
+            let (taken, bytes) = if verbatim > 0 {
+                (verbatim, &rest[..verbatim])
+            } else if let Some((taken, bytes)) = self.replacements.find(rest) {
+                (taken, bytes)
+            } else {
+                let taken = character_len(rest[0]).min(rest.len());
+                (taken, &rest[..taken])
+            };
+            for &byte in bytes {
+                if byte == b' ' {
+                    in_word = false;
+                    if !self.merge_spaces {
+                        out.extend(SPACE.as_bytes());
+                    }
+                    continue;
+                }
+                if !in_word {
+                    in_word = true;
+                    if self.merge_spaces || self.space_prefix && !prefixed {
+                        out.extend(SPACE.as_bytes());
+                        prefixed = true;
+                    }
+                }
+                out.push(byte);
+            }
+            rest = &rest[taken..];
+        }
+        out
+    }
+}
+
+/// Bytes of the UTF-8 character that begins so.
+fn character_len(byte: u8) -> usize {
+    match byte {
+        0xF0.. => 4,
+        0xE0.. => 3,
+        0xC0.. => 2,
+        _ => 1,
+    }
+}
+
+/// What is written for what: SentencePiece's "precompiled character map".
+///
+/// A compact double array (S. Kanda, 2018) of 32-bit nodes, whose number of bytes comes first, and then
+/// the texts, each ended by a zero. A node holds its label in bits 0 to 7, whether a text belongs to it
+/// in bit 8, and the offset of its children in bits 10 to 30, times 256 if bit 9 is set. The child of
+/// label 0 holds the place of the text.
+#[derive(Default)]
+struct Replacements {
+    nodes: Vec<u32>,
+    texts: Vec<u8>,
+}
+
+impl Replacements {
+    /// The map of a file; one that cannot be read replaces nothing.
+    fn new(file: &ModelFile) -> Self {
+        let Some((array, bytes)) = file.array("tokenizer.ggml.precompiled_charsmap") else {
+            return Self::default();
+        };
+        // Bytes, with or without a sign.
+        let map: Vec<u8> = array.numbers(bytes).map(|n| n as i64 as u8).collect();
+        let Some((size, rest)) = map.split_first_chunk::<4>() else { return Self::default() };
+        let size = u32::from_le_bytes(*size) as usize;
+        let Some((nodes, texts)) = rest.split_at_checked(size) else { return Self::default() };
+        let node = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        Self { nodes: nodes.chunks_exact(4).map(node).collect(), texts: texts.to_vec() }
+    }
+
+    /// The longest beginning of `text` that is replaced: its length, and what is written instead.
+    fn find(&self, text: &[u8]) -> Option<(usize, &[u8])> {
+        const CHILD_LABEL: u32 = 1 << 31 | 0xFF;
+        let node = |at: u32| self.nodes.get(at as usize).copied();
+        let children = |node: u32| (node >> 10) << ((node & 1 << 9) >> 6);
+        let mut at = children(node(0)?);
+        let mut found = None;
+        for (index, &byte) in text.iter().enumerate() {
+            if byte == 0 {
+                break;
+            }
+            at ^= u32::from(byte);
+            let Some(here) = node(at).filter(|here| here & CHILD_LABEL == u32::from(byte)) else {
+                break;
+            };
+            at ^= children(here);
+            if here >> 8 & 1 == 1 {
+                found = Some((index + 1, node(at)? & !(1 << 31)));
+            }
+        }
+        let (len, place) = found?;
+        let rest = self.texts.get(place as usize..)?;
+        let end = rest.iter().position(|&byte| byte == 0)?;
+        Some((len, &rest[..end]))
+    }
+}
