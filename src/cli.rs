@@ -128,6 +128,14 @@ pub struct ServerFlags {
     /// Serve everything below this path
     #[arg(long, value_name = "PATH")]
     pub api_prefix: Option<String>,
+    /// How embeddings of a text are made of those of its tokens: none, mean, cls or last (default: the
+    /// model's own, else mean)
+    #[arg(long, value_name = "HOW")]
+    pub pooling: Option<String>,
+    /// How embeddings are scaled: -1 not at all, 0 for 16-bit integers, 1 taxicab, 2 Euclidean, above by
+    /// that norm
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub embd_normalize: Option<i32>,
     /// Do not open the browser
     #[arg(long)]
     pub nobrowser: bool,
@@ -176,6 +184,8 @@ pub struct TextFlags {
 pub struct AcceptedFlags {
     #[arg(long = "server", hide = true)]
     pub server_mode: bool,
+    #[arg(long, alias = "embedding", hide = true)]
+    pub embeddings: bool,
     #[arg(long, hide = true)]
     pub cli: bool,
     #[arg(long, hide = true)]

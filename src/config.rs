@@ -8,6 +8,7 @@ use crate::chat::{ReasoningFormat, builtin};
 use crate::cli::Flags;
 use crate::constraint::Constraint;
 use crate::kernels::Isa;
+use crate::model::Pooling;
 use crate::sampler::Sampling;
 use candle_core::DType;
 use serde_json::{Map, Value};
@@ -88,6 +89,10 @@ pub struct Config {
     pub page: Option<PathBuf>,
     /// Path below which everything is served, without a slash at the end.
     pub prefix: String,
+    /// How embeddings are pooled, if not as the model says.
+    pub pooling: Option<Pooling>,
+    /// How embeddings are scaled.
+    pub embd_normalize: i32,
     /// Whether to open the browser.
     pub browser: bool,
     /// How tokens are chosen.
@@ -179,6 +184,15 @@ impl Config {
         let alias = r.optional("alias", |f| f.server.alias.clone(), Clone::clone);
         let page = r.optional("path", |f| f.server.path.clone(), |p| p.display().to_string());
         let prefix = r.value("api-prefix", |f| f.server.api_prefix.clone(), String::new())?;
+        let pooling = r.pooling()?;
+        let embd_normalize = r.value("embd-normalize", |f| f.server.embd_normalize, 2)?;
+        if !(-1..=1024).contains(&embd_normalize) {
+            let found = embd_normalize.to_string();
+            let origin =
+                r.find(|f| f.server.embd_normalize).map_or(Origin::BuiltIn, |(_, origin)| origin);
+            let expected = "-1 to 1024".to_owned();
+            return Err(ConfigError::Value { name: "embd-normalize", origin, found, expected });
+        }
         let nobrowser = r.value("nobrowser", |f| f.server.nobrowser.then_some(true), false)?;
         let sampling = r.sampling()?;
         let ignore_end = r.value("ignore-eos", |f| f.sampling.ignore_eos.then_some(true), false)?;
@@ -224,6 +238,8 @@ impl Config {
                 found: prefix.clone(),
                 expected: "a path of letters, digits and ._~-".to_owned(),
             })?,
+            pooling,
+            embd_normalize,
             browser: !nobrowser,
             sampling,
             ignore_end,
@@ -312,6 +328,26 @@ impl Resolver<'_> {
                 origin,
                 found,
                 expected: "f16, bf16 or f32".to_owned(),
+            }),
+        }
+    }
+
+    fn pooling(&mut self) -> Result<Option<Pooling>, ConfigError> {
+        let Some((found, origin)) = self.find(|f| f.server.pooling.clone()) else {
+            self.row("pooling", "(the model's)", &Origin::BuiltIn);
+            return Ok(None);
+        };
+        self.row("pooling", &found, &origin);
+        match found.as_str() {
+            "none" => Ok(Some(Pooling::None)),
+            "mean" => Ok(Some(Pooling::Mean)),
+            "cls" => Ok(Some(Pooling::Cls)),
+            "last" => Ok(Some(Pooling::Last)),
+            _ => Err(ConfigError::Value {
+                name: "pooling",
+                origin,
+                found,
+                expected: "none, mean, cls or last".to_owned(),
             }),
         }
     }

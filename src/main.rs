@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
 use tealight::constraint::Constraint;
-use tealight::engine::{Bare, Engine, LoadOptions};
+use tealight::engine::{Bare, Engine, LoadOptions, NO_TEXT};
 use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
 use tealight::server::{self, Model, Page, State};
@@ -110,6 +110,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if command == Command::Chat || config.prompt.is_some() || config.prompt_file.is_some() {
         let shards = weights()?.context(NO_WEIGHTS)?;
         let engine = Engine::load(shards, &load_options(&config))?;
+        anyhow::ensure!(engine.info.makes_text, NO_TEXT);
         if command == Command::Chat && !config.quiet {
             stand_in(&engine);
         }
@@ -304,6 +305,7 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let shards = named_weights(flags.model.as_deref())?;
     let context = flags.depth + flags.prompt.max(flags.generate) + 8;
     let engine = Engine::load(shards, &LoadOptions { context, ..load_options(&config) })?;
+    anyhow::ensure!(engine.info.makes_text, NO_TEXT);
     if !flags.json && std::io::stderr().is_terminal() {
         let isa: Isa = config.isa;
         say(format_args!("{}, {} threads, {isa}", engine.info.name, config.threads));

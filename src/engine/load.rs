@@ -6,7 +6,8 @@ use crate::chat::{Chat, Plan, TemplateError, builtin};
 use crate::constraint::{Compiler, Constraint, ConstraintError, Guide};
 use crate::kernels::{Compute, Isa};
 use crate::model::{
-    CacheShape, FamilyError, FileError, Model, ModelFile, Shard, Spec, Weights, WeightsError, spec,
+    CacheShape, FamilyError, FileError, Model, ModelFile, Pooling, Shard, Spec, Weights,
+    WeightsError, spec,
 };
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use candle_core::{DType, Device};
@@ -46,6 +47,9 @@ pub struct Engine {
     /// Who may use the session next.
     pub queue: Queue,
     constraints: Compiler,
+    pub(super) model: Arc<Model>,
+    pub(super) batch: usize,
+    pub(super) cache_types: (DType, DType),
     session: Mutex<Session>,
     new_session: Box<dyn Fn() -> candle_core::Result<Session> + Send + Sync>,
 }
@@ -69,6 +73,10 @@ pub struct ModelInfo {
     pub vocab: usize,
     /// Width of the model.
     pub embedding: usize,
+    /// How the file wants embeddings to be pooled, if it says.
+    pub pooling: Option<Pooling>,
+    /// Whether it can continue a text; the others make embeddings only.
+    pub makes_text: bool,
     /// The chat template in use where the file brings none and nobody chose one.
     pub stand_in: Option<&'static str>,
     /// Bytes of cache for one position.
@@ -167,15 +175,18 @@ impl Engine {
             context_train: spec.n_ctx_train,
             vocab: spec.n_vocab,
             embedding: spec.d_model,
+            pooling: spec.pooling,
+            makes_text: spec.causal,
             stand_in,
             cache_bytes_per_position: shape.bytes_per_position(),
         };
         let device = Device::Cpu;
         let model = Arc::new(model(&file, spec, options)?);
         let batch = options.batch;
+        let of_session = Arc::clone(&model);
         let new_session = move || {
             let cache = crate::model::KvCache::new(shape.clone(), &device)?;
-            let timeline = ModelTimeline::new(Arc::clone(&model), cache);
+            let timeline = ModelTimeline::new(Arc::clone(&of_session), cache);
             Ok(Session::new(Box::new(timeline), batch))
         };
         Ok(Self {
@@ -184,6 +195,9 @@ impl Engine {
             chat,
             info,
             queue: Queue::new(WAITING_MAX),
+            model,
+            batch,
+            cache_types: (options.key_type, options.value_type),
             session: Mutex::new(new_session()?),
             new_session: Box::new(new_session),
         })

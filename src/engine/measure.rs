@@ -3,6 +3,7 @@
 //! Enters: a model and token ids. Leaves: each position's logits as they are computed, and their
 //! negative log-likelihoods summed up. Knows nothing of text or files.
 
+use super::embed::NO_TEXT;
 use crate::model::{Model, Wanted};
 use candle_core::DType;
 use std::io;
@@ -69,6 +70,9 @@ pub enum MeasureError {
         /// Where the token stands.
         position: usize,
     },
+    /// There is nothing to predict with.
+    #[error("{NO_TEXT}")]
+    NoText,
     /// Nobody wants the result any more.
     #[error("interrupted")]
     Interrupted,
@@ -97,6 +101,9 @@ pub fn measure(
     let vocabulary = model.spec().n_vocab;
     if let Some(position) = tokens.iter().position(|&id| id as usize >= vocabulary) {
         return Err(MeasureError::Token { position, id: tokens[position], vocabulary });
+    }
+    if !model.spec().causal {
+        return Err(MeasureError::NoText);
     }
     let context = plan.context.clamp(1, tokens.len().max(1));
     let mut total = Perplexity::default();

@@ -4,12 +4,14 @@
 //! of HTTP or terminals. [`Engine`] is shared; [`Session`] is the one thing that changes, and is used in
 //! turns given out by [`Queue`].
 
+mod embed;
 mod generate;
 mod load;
 mod measure;
 mod queue;
 mod session;
 
+pub use embed::{EmbedError, NO_TEXT, embed, normalize};
 pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
 pub use load::{Bare, Engine, LoadError, LoadOptions, ModelInfo};
 pub use measure::{MeasureError, Perplexity, Plan, Row, measure};

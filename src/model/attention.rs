@@ -58,7 +58,9 @@ impl Attention {
             None => (Inputs::Direct(Direct::load(s, w, index)?), s.layers[index].heads.value_dim),
         };
         let sinks = format!("blk.{index}.attn_sinks.weight");
-        let sinks = w.has(&sinks).then(|| w.floats(&sinks, s.n_heads)).transpose()?;
+        // Where all positions see each other, no family has them: such a file has one tensor too many.
+        let has_sinks = s.causal && w.has(&sinks);
+        let sinks = has_sinks.then(|| w.floats(&sinks, s.n_heads)).transpose()?;
         let out = format!("blk.{index}.attn_output");
         Ok(Self {
             index,
@@ -96,18 +98,33 @@ impl Attention {
             Some((k, v)) => cache.append(self.index, k, v)?,
             None => cache.get(layer.shares.unwrap_or(self.index))?,
         };
+        let n = x.dim(0)?;
+        // A query that sees all positions is one at the last of them: those of all positions are taken
+        // for heads of that one.
+        let (q, heads, past) = if s.causal {
+            (q, s.n_heads, cache.len())
+        } else {
+            let q = q.transpose(0, 1)?.reshape((1, s.n_heads * n, layer.heads.key_dim))?;
+            (q, s.n_heads * n, cache.len() + n - 1)
+        };
         let shape = Heads {
-            heads: s.n_heads,
+            heads,
             kv_heads: layer.heads.count,
             key_dim: layer.heads.key_dim,
             value_dim: layer.heads.value_dim,
             capacity: cache.capacity(),
-            past: cache.len(),
+            past,
             window: layer.window,
             scale: s.attention_scale,
             softcap: s.attention_softcap,
         };
         let mixed = ops::attention(compute, shape, self.sinks.as_ref(), &q, k, v)?;
+        let mixed = if s.causal {
+            mixed
+        } else {
+            let dim = layer.heads.value_dim;
+            mixed.reshape((s.n_heads, n, dim))?.transpose(0, 1)?.reshape((n, s.n_heads * dim))?
+        };
         let mixed = match &self.inputs {
             Inputs::Direct(_) => mixed,
             Inputs::Latent(latent) => latent.values(s, mixed)?,

@@ -3,6 +3,7 @@
 
 use super::file::FileError;
 use super::spec::{Experts, Frequencies, LayerSpec, Spec};
+use crate::kernels::Window;
 use std::ops::RangeInclusive;
 
 /// Layers at most.
@@ -54,6 +55,14 @@ pub fn check(spec: &Spec) -> Result<(), FamilyError> {
     within("attention.head_count", spec.n_heads, 1..=HEAD_MAX)?;
     within("context_length", spec.n_ctx_train, 1..=1 << 30)?;
     within("rows of `token_embd.weight`", spec.n_vocab, 1..=1 << 24)?;
+    let windows = spec.layers.iter().filter(|layer| layer.window != Window::All).count();
+    if !spec.causal && windows > 0 {
+        return Err(FamilyError::Number {
+            what: "layers with a sliding window",
+            found: windows,
+            expected: "none where all positions see each other".to_owned(),
+        });
+    }
     if let Some(experts) = &spec.experts {
         check_experts(experts)?;
     }

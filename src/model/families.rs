@@ -22,6 +22,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("arcee", arcee),
     ("bailingmoe", |r| mixture(llama(r), r.experts_as_told(Gating::Softmax))),
     ("bailingmoe2", |r| mixture(neox(r), r.experts_as_told(Gating::Softmax))),
+    ("bert", bert),
     ("chatglm", llama),
     ("cohere2", cohere2),
     ("command-r", command_r),
@@ -54,6 +55,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("mistral3", mistral3),
     ("mistral4", deepseek2),
     ("nemotron", nemotron),
+    ("nomic-bert", nomic_bert),
     ("olmo2", olmo2),
     ("olmoe", |r| mixture(neox(r), r.experts(OF_ALL, false))),
     ("orion", stablelm),
@@ -144,6 +146,22 @@ fn mistral3(r: &Reader<'_>) -> Result<Spec, FileError> {
             layer.temperature = Some(Temperature { scale, length, offset: 0 });
         }
     }
+    Ok(spec)
+}
+
+/// BERT and what was made of it: all positions see each other, and positions are added, not turned.
+fn bert(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = nomic_bert(r)?;
+    spec.act = Act::GeluTanh;
+    spec.layers.iter_mut().for_each(|layer| layer.rope = None);
+    Ok(spec)
+}
+
+/// Nomic's BERT: with rotated positions and gates.
+fn nomic_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    r.layer_norm(&mut spec)?;
+    spec.causal = r.flag_or("attention.causal", false)?;
     Ok(spec)
 }
 

@@ -6,8 +6,8 @@
 use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    Experts, Frequencies, Gating, Groups, KvHeads, LayerSpec, NormKind, Pairs, QkNorm, Rope, Spec,
-    Yarn,
+    Experts, Frequencies, Gating, Groups, KvHeads, LayerSpec, NormKind, Pairs, Pooling, QkNorm,
+    Rope, Spec, Yarn,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -184,6 +184,19 @@ impl Reader<'_> {
         sections.is_some_and(|(array, bytes)| array.numbers(bytes).take(2).all(|n| n > 0.0))
     }
 
+    /// How the family's embeddings are pooled, if the file says. Numbers for what is no embedding, such
+    /// as a rank, say nothing.
+    fn pooling(&self) -> Result<Option<Pooling>, FileError> {
+        const NAME: &str = "pooling_type";
+        Ok(match if self.has(NAME) { self.number(NAME)? } else { usize::MAX } {
+            0 => Some(Pooling::None),
+            1 => Some(Pooling::Mean),
+            2 => Some(Pooling::Cls),
+            3 => Some(Pooling::Last),
+            _ => None,
+        })
+    }
+
     /// Layer norms instead of RMS norms.
     pub fn layer_norm(&self, spec: &mut Spec) -> Result<(), FileError> {
         spec.norm = NormKind::Layer;
@@ -222,6 +235,8 @@ impl Reader<'_> {
                 .tensor("token_embd.weight")
                 .map_or(0, |t| t.dims.get(1).copied().unwrap_or(0)),
             n_ctx_train,
+            causal: self.flag_or("attention.causal", true)?,
+            pooling: self.pooling()?,
             n_heads,
             latent: None,
             d_per_layer: 0,

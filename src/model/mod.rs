@@ -28,8 +28,8 @@ pub use checks::FamilyError;
 pub use families::{names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
 pub use spec::{
-    Experts, Frequencies, Gating, Groups, KvHeads, LatentSpec, LayerSpec, NormKind, Pairs, QkNorm,
-    Rope, Spec, Temperature, Yarn,
+    Experts, Frequencies, Gating, Groups, KvHeads, LatentSpec, LayerSpec, NormKind, Pairs, Pooling,
+    QkNorm, Rope, Spec, Temperature, Yarn,
 };
 pub use strings::Strings;
 pub use transformer::{Model, Wanted};

@@ -16,6 +16,11 @@ pub struct Spec {
     pub n_vocab: usize,
     /// Positions the model was trained on.
     pub n_ctx_train: usize,
+    /// Whether a position sees only those up to its own. Models where all see all make embeddings of a
+    /// text, and no text.
+    pub causal: bool,
+    /// How an embedding is made of those of the positions, if the file says.
+    pub pooling: Option<Pooling>,
     /// Query heads.
     pub n_heads: usize,
     /// If some: queries, keys and values come by way of a latent vector.
@@ -57,6 +62,19 @@ pub struct Spec {
     pub layers: Vec<LayerSpec>,
     /// Layers after those, which guess more than one token and are not computed.
     pub n_guessing: usize,
+}
+
+/// How the embedding of a text is made of those of its positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Not at all: each position has its own.
+    None,
+    /// Their mean.
+    Mean,
+    /// The first one's.
+    Cls,
+    /// The last one's.
+    Last,
 }
 
 /// Multi-head latent attention.

@@ -27,9 +27,13 @@ pub struct Model {
     /// Added to the embeddings, one row for each position.
     positions: Option<Matrix>,
     per_layer: Option<PerLayer>,
+    /// Added to all of them: the type of a token in a single text.
+    token_type: Option<Vec<f32>>,
+    embedding_norm: Option<Norm>,
     rope_factors: Factors,
     layers: Vec<Layer>,
-    norm: Norm,
+    /// Missing only where each layer ends in a norm.
+    norm: Option<Norm>,
     head: Linear,
 }
 
@@ -38,12 +42,15 @@ struct Layer {
     attention_norm: Option<Norm>,
     attention: Attention,
     post_attention_norm: Option<Norm>,
+    /// On the sum, not on what is added.
+    attention_sum_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
     ffn: Ffn,
     beside: Option<Beside>,
     post_ffn_norm: Option<Norm>,
     mix: Option<Mix>,
     scale: Option<f32>,
+    sum_norm: Option<Norm>,
 }
 
 /// Of which positions the logits are wanted: the head is a large part of a small model's work.
@@ -88,7 +95,21 @@ impl Model {
         for index in spec.layers.len()..spec.layers.len() + spec.n_guessing {
             weights.pass(&format!("blk.{index}."));
         }
-        let norm = Norm::load(&spec, &weights, "output_norm", d)?;
+        let types = "token_types.weight";
+        let token_type = match weights.elements(types) {
+            Some(elements) => {
+                let types = weights.matrix(types, elements / d, d)?;
+                let mut first = vec![0.0; d];
+                dequantize(types.dtype, types.row(0), &mut first);
+                Some(first)
+            }
+            None => None,
+        };
+        let embedding_norm = Norm::load_if(&spec, &weights, "token_embd_norm", d)?;
+        let norm = match layers.last() {
+            Some(last) if last.sum_norm.is_some() => None,
+            _ => Some(Norm::load(&spec, &weights, "output_norm", d)?),
+        };
         weights.finish(&spec.architecture)?;
         Ok(Self {
             compute: Arc::clone(compute),
@@ -96,6 +117,8 @@ impl Model {
             embedding,
             positions,
             per_layer,
+            token_type,
+            embedding_norm,
             rope_factors,
             layers,
             norm,
@@ -145,7 +168,8 @@ impl Model {
     }
 
     /// As [`Model::forward_while`], but stops before the head: the final norm's output at the wanted
-    /// positions, (positions, d_model).
+    /// positions, (positions, d_model). Where all positions see each other, `tokens` have to be all of
+    /// the text.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -181,7 +205,7 @@ impl Model {
             Wanted::Last => x.narrow(0, n - 1, 1)?,
             Wanted::All => x,
         };
-        self.norm.forward(&self.compute, &x).map(Some)
+        self.norm_if(self.norm.as_ref(), &x).map(Some)
     }
 
     /// The logits of what [`Model::hidden_while`] returned: (positions, n_vocab) row after row.
@@ -224,7 +248,13 @@ impl Model {
                 row.iter_mut().zip(&added).for_each(|(x, a)| *x += a);
             }
         }
-        Tensor::from_vec(rows, (tokens.len(), d), &self.device)
+        if let Some(added) = &self.token_type {
+            for row in rows.chunks_exact_mut(d) {
+                row.iter_mut().zip(added).for_each(|(x, a)| *x += a);
+            }
+        }
+        let x = Tensor::from_vec(rows, (tokens.len(), d), &self.device)?;
+        self.norm_if(self.embedding_norm.as_ref(), &x)
     }
 
     /// The angles of each layer's rotary embedding, if it has one; equal ones are shared.
@@ -265,6 +295,7 @@ impl Model {
         // Without a norm of its own where attention has one, the other half runs beside it.
         let parallel = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
         let after = ops::add(compute, x, &self.residual(mixed)?)?;
+        let after = self.norm_if(layer.attention_sum_norm.as_ref(), &after)?;
         let ffn_input = if parallel {
             normed
         } else {
@@ -277,6 +308,7 @@ impl Model {
         };
         let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
         let out = ops::add(compute, &after, &self.residual(out)?)?;
+        let out = self.norm_if(layer.sum_norm.as_ref(), &out)?;
         let out = match (&layer.mix, input) {
             (Some(mix), Some(input)) => mix.forward(compute, &out, input)?,
             _ => out,
@@ -307,12 +339,14 @@ impl Layer {
             } else {
                 norm(after_attention)?
             },
+            attention_sum_norm: norm("attn_output_norm")?,
             ffn_norm: norm(s.ffn_norm)?,
             ffn: Ffn::load(s, w, index)?,
             beside: Beside::load(s, w, index)?,
             post_ffn_norm: norm("post_ffw_norm")?,
             mix: Mix::load(s, w, index)?,
             scale: w.scalar_if(&format!("blk.{index}.layer_output_scale.weight"))?,
+            sum_norm: norm("layer_output_norm")?,
         })
     }
 }

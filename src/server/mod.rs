@@ -6,6 +6,7 @@
 
 mod constraint;
 mod conversation;
+mod embeddings;
 mod error;
 mod fields;
 mod guard;

@@ -45,6 +45,7 @@ pub fn props(state: &State, engine: &Engine) -> Response {
             "name": state.name,
             "system_prompt": state.config.system_prompt.as_deref().unwrap_or(""),
             "has_chat_template": info.stand_in.is_none(),
+            "makes_text": info.makes_text,
         },
     }))
 }
@@ -101,7 +102,12 @@ pub fn token_id(v: &Value, vocab: usize) -> Option<u32> {
 
 /// A JSON answer.
 pub fn ok(value: &Value) -> Response {
-    let mut response = Response::new(200, "application/json", value.to_string());
+    json_text(value.to_string())
+}
+
+/// A JSON answer that is written already.
+pub fn json_text(text: String) -> Response {
+    let mut response = Response::new(200, "application/json", text);
     response.headers.push(("Cache-Control", "no-store".to_owned()));
     response
 }

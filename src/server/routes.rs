@@ -3,8 +3,8 @@
 use super::error::ApiError;
 use super::guard::Refusal;
 use super::http::{Handler, Reply, Request, Response};
-use super::{Model, State, native, openai};
-use crate::engine::Engine;
+use super::{Model, State, embeddings, native, openai};
+use crate::engine::{Engine, NO_TEXT};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
@@ -76,7 +76,7 @@ fn route(
     let allowed = match bare {
         "/models" | "/props" => "GET",
         "/chat/completions" | "/completions" | "/apply-template" | "/tokenize" | "/detokenize"
-        | "/render" => "POST",
+        | "/render" | "/embeddings" | "/embedding" => "POST",
         _ => return Err(ApiError::not_found(path)),
     };
     if method != allowed {
@@ -89,16 +89,25 @@ fn route(
         return native::render(request).map(Some);
     }
     let engine = engine(state)?;
+    if !engine.info.makes_text && !WITHOUT_TEXT.contains(&bare) {
+        return Err(ApiError::new(501, "not_supported_error", NO_TEXT));
+    }
     match bare {
         "/models" => Ok(Some(openai::models(state, &engine))),
         "/props" => Ok(Some(native::props(state, &engine))),
         "/tokenize" => native::tokenize(&engine, request).map(Some),
         "/detokenize" => native::detokenize(&engine, request).map(Some),
         "/apply-template" => openai::apply_template(state, &engine, request).map(Some),
+        "/embeddings" => embeddings::openai(state, &engine, request, reply),
+        "/embedding" => embeddings::native(state, &engine, request, reply),
         "/chat/completions" => openai::chat(state, &engine, request, reply),
         _ => openai::completion(state, &engine, request, reply),
     }
 }
+
+/// What a model that makes no text answers all the same.
+const WITHOUT_TEXT: &[&str] =
+    &["/models", "/props", "/tokenize", "/detokenize", "/embeddings", "/embedding"];
 
 /// The engine, or why there is none.
 pub fn engine(state: &State) -> Result<Arc<Engine>, ApiError> {

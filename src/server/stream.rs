@@ -9,7 +9,7 @@ use super::reading::Reading;
 use crate::chat::{Answer, Part, Plan};
 use crate::engine::{
     Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
-    generate,
+    Turn, generate,
 };
 use crate::render::Streamer;
 use serde_json::{Value, json};
@@ -89,14 +89,7 @@ pub fn answer(
         return Err(session_error(&SessionError::Empty));
     }
     let sink = Sink::new(reply);
-    let turn = engine.queue.enter(&|| sink.is_wanted());
-    let _turn = match turn {
-        Ok(turn) => turn,
-        Err(QueueError::Cancelled) => return Ok(None),
-        Err(full @ QueueError::Full(_)) => {
-            return Err(ApiError::new(503, "overloaded_error", full.to_string()).retry_after(2));
-        }
-    };
+    let Some(_turn) = turn(engine, &sink)? else { return Ok(None) };
     if delivery.stream {
         streamed(engine, request, delivery, dialect, &sink);
         return Ok(None);
@@ -127,6 +120,20 @@ pub fn answer(
     }
     let timings = choices.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
     Ok(Some(ok(&dialect.whole(&choices, &timings.unwrap_or_default()))))
+}
+
+/// Waits for a turn; `None`: the client has gone meanwhile.
+///
+/// # Errors
+/// When too many wait already.
+pub fn turn<'e>(engine: &'e Engine, sink: &Sink<'_, '_>) -> Result<Option<Turn<'e>>, ApiError> {
+    match engine.queue.enter(&|| sink.is_wanted()) {
+        Ok(turn) => Ok(Some(turn)),
+        Err(QueueError::Cancelled) => Ok(None),
+        Err(full @ QueueError::Full(_)) => {
+            Err(ApiError::new(503, "overloaded_error", full.to_string()).retry_after(2))
+        }
+    }
 }
 
 /// Sends events until the generations end or the client goes.
@@ -262,7 +269,7 @@ impl Drawing {
 }
 
 /// The client's end: where events go, and whether it is still there.
-struct Sink<'r, 'c> {
+pub struct Sink<'r, 'c> {
     reply: RefCell<&'r mut Reply<'c>>,
     gone: Cell<bool>,
     looked: Cell<Instant>,
@@ -270,7 +277,8 @@ struct Sink<'r, 'c> {
 }
 
 impl<'r, 'c> Sink<'r, 'c> {
-    fn new(reply: &'r mut Reply<'c>) -> Self {
+    /// A client that is there.
+    pub fn new(reply: &'r mut Reply<'c>) -> Self {
         Self {
             reply: RefCell::new(reply),
             gone: Cell::new(false),
@@ -279,7 +287,8 @@ impl<'r, 'c> Sink<'r, 'c> {
         }
     }
 
-    fn is_wanted(&self) -> bool {
+    /// Whether it still is.
+    pub fn is_wanted(&self) -> bool {
         if self.looked.get().elapsed() >= LOOK {
             self.looked.set(Instant::now());
             self.gone.set(self.gone.get() || self.reply.borrow_mut().is_closed());

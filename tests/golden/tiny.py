@@ -198,13 +198,16 @@ class Tiny:
                 w.add_float32(key, value)
         if self.past:
             w.add_uint32("tiny.past", self.past)
-        w.add_string("tokenizer.ggml.model", "none")
+        self.vocabulary(w)
         for name, values in self.tensors.items():
             w.add_tensor(name, np.ascontiguousarray(values, dtype=np.float32))
         w.write_header_to_file()
         w.write_kv_data_to_file()
         w.write_tensors_to_file()
         w.close()
+
+    def vocabulary(self, w):
+        w.add_string("tokenizer.ggml.model", "none")
 
 
 RMS = {"attention__layer_norm_rms_epsilon": 1e-5}

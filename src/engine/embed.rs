@@ -1,0 +1,200 @@
+//! The embedding of a text: one vector that says what it is about.
+//!
+//! Enters: token ids. Leaves: the model's output at their positions, pooled, and scaled to a length.
+//! Keeps its own cache, so that a conversation's computed tokens stay.
+
+use super::Engine;
+use crate::model::{Model, Pooling, Wanted};
+use candle_core::DType;
+
+/// What is said where a text is asked of a model that makes none.
+pub const NO_TEXT: &str = "this model makes embeddings, and no text\nhint: POST /v1/embeddings embeds texts; a chat takes a model that was made for it";
+
+/// Why there is no embedding.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbedError {
+    /// There is nothing to embed.
+    #[error("the input is empty: nothing to embed\nhint: this model adds no begin token by itself")]
+    Empty,
+    /// The tokens do not fit.
+    #[error(
+        "the input has {tokens} tokens, but the context has room for {context}\nhint: cut the text into parts, or start with a larger --ctx-size where the model allows it"
+    )]
+    TooLong {
+        /// Tokens of the input.
+        tokens: usize,
+        /// Size of the context.
+        context: usize,
+    },
+    /// Nobody wants the result any more.
+    #[error("cancelled")]
+    Cancelled,
+    /// The model could not compute.
+    #[error("computing failed: {0}")]
+    Compute(#[from] candle_core::Error),
+    /// The model computed something that is no number.
+    #[error(
+        "the embedding is not finite\nhint: the weights are damaged, or their arithmetic does not fit 32 bits"
+    )]
+    NotFinite,
+}
+
+impl Engine {
+    /// How many tokens a text to be embedded may have.
+    #[must_use]
+    pub fn embedding_tokens_max(&self) -> usize {
+        // Models where all positions see each other know only those they were trained on.
+        let info = &self.info;
+        if info.makes_text { info.context } else { info.context.min(info.context_train) }
+    }
+
+    /// Embeds `tokens`: one row, or without pooling one for each token. Take a turn from
+    /// [`Engine::queue`] first.
+    ///
+    /// # Errors
+    /// When there are none or too many, it was cancelled, or could not be computed.
+    pub fn embed(
+        &self,
+        tokens: &[u32],
+        pooling: Pooling,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let context = self.embedding_tokens_max();
+        if tokens.is_empty() {
+            return Err(EmbedError::Empty);
+        }
+        if tokens.len() > context {
+            return Err(EmbedError::TooLong { tokens: tokens.len(), context });
+        }
+        let rows = embed(&self.model, tokens, pooling, self.batch, self.cache_types, wanted)?;
+        if rows.iter().flatten().all(|x| x.is_finite()) {
+            Ok(rows)
+        } else {
+            Err(EmbedError::NotFinite)
+        }
+    }
+}
+
+/// Computes `tokens`, `batch` at a time where a position sees only those before it, and pools.
+///
+/// # Errors
+/// When it was cancelled, or could not be computed.
+pub fn embed(
+    model: &Model,
+    tokens: &[u32],
+    pooling: Pooling,
+    batch: usize,
+    (key_type, value_type): (DType, DType),
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<Vec<f32>>, EmbedError> {
+    let batch = if model.spec().causal { batch.max(1) } else { tokens.len().max(1) };
+    let mut cache = model.cache(tokens.len(), key_type, value_type)?;
+    let mut pool = Pool::new(pooling, tokens.len(), model.spec().d_model);
+    for part in tokens.chunks(batch) {
+        let Some(hidden) = model.hidden_while(part, &mut cache, Wanted::All, wanted)? else {
+            return Err(EmbedError::Cancelled);
+        };
+        pool.add(&hidden.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(pool.finish())
+}
+
+/// Rows that come in order, and what is kept of them.
+struct Pool {
+    pooling: Pooling,
+    width: usize,
+    count: usize,
+    seen: usize,
+    rows: Vec<Vec<f32>>,
+    /// In f64: of thousands of rows, an f32 sum would lose digits.
+    sum: Vec<f64>,
+}
+
+impl Pool {
+    fn new(pooling: Pooling, count: usize, width: usize) -> Self {
+        Self { pooling, width, count, seen: 0, rows: Vec::new(), sum: vec![0.0; width] }
+    }
+
+    fn add(&mut self, values: &[f32]) {
+        for row in values.chunks_exact(self.width) {
+            let kept = match self.pooling {
+                Pooling::None => true,
+                Pooling::Mean => {
+                    self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+                    false
+                }
+                Pooling::Cls => self.seen == 0,
+                Pooling::Last => self.seen + 1 == self.count,
+            };
+            if kept {
+                self.rows.push(row.to_vec());
+            }
+            self.seen += 1;
+        }
+    }
+
+    fn finish(mut self) -> Vec<Vec<f32>> {
+        if self.pooling == Pooling::Mean {
+            let count = self.seen.max(1) as f64;
+            self.rows.push(self.sum.iter().map(|sum| (sum / count) as f32).collect());
+        }
+        self.rows
+    }
+}
+
+/// Scales a vector as llama.cpp's `--embd-normalize` numbers it: −1 not at all, 0 so that its largest
+/// element is 32,760, 1 to a sum of 1 (taxicab), 2 to a length of 1 (Euclidean), above 2 by that norm.
+pub fn normalize(vector: &mut [f32], norm: i32) {
+    let largest = vector.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
+    let size = match norm {
+        ..0 => 1.0,
+        0 => largest / 32_760.0,
+        _ if largest > 0.0 => {
+            // Relative to the largest, so that no power leaves the range of numbers.
+            let p = f64::from(norm);
+            let sum: f64 = vector.iter().map(|x| (f64::from(x.abs()) / largest).powf(p)).sum();
+            largest * sum.powf(1.0 / p)
+        }
+        _ => 0.0,
+    };
+    let factor = if size > 0.0 { 1.0 / size } else { 0.0 };
+    vector.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pooling_does_not_depend_on_the_batches() {
+        let rows: Vec<f32> = (0..15).map(|i| i as f32).collect();
+        for (pooling, expected) in [
+            (Pooling::Mean, vec![vec![6.0, 7.0, 8.0]]),
+            (Pooling::Cls, vec![vec![0.0, 1.0, 2.0]]),
+            (Pooling::Last, vec![vec![12.0, 13.0, 14.0]]),
+            (Pooling::None, rows.chunks(3).map(<[f32]>::to_vec).collect()),
+        ] {
+            for batch in [1, 2, 5] {
+                let mut pool = Pool::new(pooling, 5, 3);
+                rows.chunks(3 * batch).for_each(|part| pool.add(part));
+                assert_eq!(pool.finish(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_get_the_length_that_is_asked_for() {
+        let scaled = |norm: i32, from: &[f32]| {
+            let mut vector = from.to_vec();
+            normalize(&mut vector, norm);
+            vector
+        };
+        assert_eq!(scaled(-1, &[3.0, -4.0]), [3.0, -4.0]);
+        assert_eq!(scaled(0, &[3.0, -4.0]), [24_570.0, -32_760.0]);
+        assert_eq!(scaled(2, &[3.0, -4.0]), [0.6, -0.8]);
+        assert_eq!(scaled(1, &[1.0, -3.0]), [0.25, -0.75]);
+        assert_eq!(scaled(2, &[0.0, 0.0]), [0.0, 0.0]);
+        let large = scaled(40, &[1e30, -1e30]);
+        assert!(large.iter().all(|x| x.is_finite() && x.abs() > 0.9));
+    }
+}

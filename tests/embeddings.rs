@@ -1,0 +1,147 @@
+//! Embeddings against llama.cpp's: of tiny random models in F32, where nothing is rounded, and of the
+//! real SmolLM2.
+//!
+//! `tests/golden/embeddings.py` makes the models and the reference's values.
+
+use candle_core::{DType, Device};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tealight::engine::{Engine, LoadOptions, embed, normalize};
+use tealight::kernels::{Compute, Isa};
+use tealight::model::{Model, ModelFile, Pooling, Weights, spec};
+use tealight::source;
+
+/// Largest difference of an element; those of the tiny models have a deviation of about 1.
+const TOLERANCE: f32 = 1e-3;
+/// Both programs round SmolLM2's activations to 8 bits, each in an order of its own; a mean over
+/// positions evens that out.
+const COSINE_MEAN_MIN: f64 = 0.999;
+const COSINE_LAST_MIN: f64 = 0.99;
+const POSITIONS: usize = 40;
+const TINY: [&str; 4] = ["bert", "bert-cls", "nomic-bert", "qwen3-embedding"];
+
+#[test]
+fn tiny_models_agree_with_the_reference_however_they_are_pooled() {
+    for name in TINY {
+        let path = folder("tests/golden/embeddings").join(name);
+        let file = ModelFile::open(source::open(&path.with_extension("gguf")).unwrap()).unwrap();
+        let bytes = std::fs::read(path.with_extension("f32")).unwrap();
+        let values: Vec<f32> =
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let expected: Vec<&[f32]> = values.chunks(values.len() / (POSITIONS + 3)).collect();
+        for isa in Isa::available() {
+            let (compute, device) = (Arc::new(Compute::new(isa, 2)), Device::Cpu);
+            let weights = Weights::new(&file, &compute, &device);
+            let model = Model::load(spec(&file).unwrap(), weights, &compute, &device).unwrap();
+            let vocabulary = model.spec().n_vocab;
+            let tokens: Vec<u32> =
+                (0..POSITIONS).map(|i| ((7 * i + 3) % vocabulary) as u32).collect();
+            for (pooling, expected) in [
+                (Pooling::None, &expected[..POSITIONS]),
+                (Pooling::Mean, &expected[POSITIONS..=POSITIONS]),
+                (Pooling::Cls, &expected[POSITIONS + 1..POSITIONS + 2]),
+                (Pooling::Last, &expected[POSITIONS + 2..]),
+            ] {
+                for batch in [7, 512] {
+                    let types = (DType::F32, DType::F32);
+                    let ours = embed(&model, &tokens, pooling, batch, types, &|| true).unwrap();
+                    assert_eq!(ours.len(), expected.len());
+                    for (ours, expected) in ours.iter().zip(expected) {
+                        let worst = ours
+                            .iter()
+                            .zip(*expected)
+                            .map(|(a, b)| (a - b).abs())
+                            .fold(0.0, f32::max);
+                        assert!(worst <= TOLERANCE, "{name} on {isa}, {pooling:?}: {worst}");
+                        let cosine = cosine(ours, expected);
+                        assert!(cosine >= 0.9999, "{name} on {isa}, {pooling:?}: cosine {cosine}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn texts_have_the_embeddings_that_the_reference_gives_them() {
+    let golden = golden();
+    let all: Vec<&str> =
+        golden["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let words: Vec<&str> = all.iter().copied().filter(|text| !text.is_empty()).collect();
+    let smollm2 = "smollm2-135m-instruct-q4_1";
+    for (name, texts, pooling) in [
+        ("bert", &all, None),
+        ("bert-cls", &all, None),
+        ("nomic-bert", &all, None),
+        ("smollm2-135m-instruct-q4_1-mean", &words, Some(Pooling::Mean)),
+        ("smollm2-135m-instruct-q4_1-last", &words, Some(Pooling::Last)),
+    ] {
+        let path = match pooling {
+            Some(_) => folder("models").join(format!("{smollm2}.gguf")),
+            None => folder("tests/golden/embeddings").join(format!("{name}.gguf")),
+        };
+        assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
+        let engine = Engine::load(source::open(&path).unwrap(), &options()).unwrap();
+        assert_eq!(engine.info.makes_text, pooling.is_some());
+        let pooling = pooling.or(engine.info.pooling).unwrap();
+        let expected = golden[name].as_array().unwrap();
+        assert_eq!(expected.len(), texts.len());
+        for (text, expected) in texts.iter().zip(expected) {
+            let ids = engine.tokenizer.encode(text, true, true);
+            let mut rows = engine.embed(&ids, pooling, &|| true).unwrap();
+            normalize(&mut rows[0], 2);
+            let expected: Vec<f32> =
+                expected.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+            let cosine = cosine(&rows[0], &expected);
+            let min = match pooling {
+                _ if !name.starts_with(smollm2) => 0.9999,
+                Pooling::Mean => COSINE_MEAN_MIN,
+                _ => COSINE_LAST_MIN,
+            };
+            assert!(cosine >= min, "{name}, {text:?}: cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
+    let path = folder("tests/golden/embeddings/bert.gguf");
+    let engine = Engine::load(source::open(&path).unwrap(), &options()).unwrap();
+    let max = engine.embedding_tokens_max();
+    assert_eq!(max, 48);
+    let embed = |n: usize, wanted: bool| engine.embed(&vec![5; n], Pooling::Mean, &|| wanted);
+    assert!(embed(max, true).is_ok());
+    assert!(embed(max + 1, true).unwrap_err().to_string().contains("49 tokens"));
+    assert!(embed(0, true).unwrap_err().to_string().contains("empty"));
+    assert!(embed(3, false).unwrap_err().to_string().contains("cancelled"));
+}
+
+fn options() -> LoadOptions {
+    LoadOptions {
+        context: 512,
+        threads: 2,
+        batch: 128,
+        isa: Isa::detect(),
+        key_type: DType::F16,
+        value_type: DType::F16,
+        template: None,
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    assert_eq!(a.len(), b.len());
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn golden() -> Value {
+    let text = std::fs::read_to_string(folder("tests/golden/embeddings.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}

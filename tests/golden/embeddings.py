@@ -1,0 +1,139 @@
+"""Makes tiny random embedding models, and the reference's embeddings by them and by the real SmolLM2.
+
+    python3 -m venv v && v/bin/pip install llama-cpp-python numpy gguf
+    v/bin/python tests/golden/embeddings.py models tests/golden
+
+The tiny models are F32 (`tiny.py` says why), with WordPiece vocabularies where the family has them.
+`embeddings/NAME.f32` holds little-endian f32 rows for the tokens (7 i + 3) mod vocabulary: one for each of 40
+positions, then their mean, the first and the last, each as the reference pools them (`tests/embeddings.rs`).
+
+`embeddings.json` holds embeddings of texts, made to length 1: by the tiny models as their files pool, and by
+SmolLM2, whose file does not say how, as mean and last.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import numpy as np
+from tiny import LN, RMS, Tiny
+
+POSITIONS = 40
+NONE, MEAN, CLS, LAST = range(4)
+SPACE = "\u2581"
+REAL = "smollm2-135m-instruct-q4_1"
+TEXTS = ["A candle burns.", "¿Qué es una vela? Cera y mecha!", "", "wax " * 30, "unaffordable, naïve: 你好"]
+
+
+def wordpiece():
+    words = "a the an is candle wax wick light burn what que una vela cera y es mecha un ##s ##ing ##ed ##able ##afford ##ive".split()
+    signs = ".,:;!?¿¡'-"
+    texts = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    texts += [w.removeprefix("##") if w.startswith("##") else SPACE + w for w in words]
+    texts += [SPACE + c for c in signs + "你好"]
+    texts += [mark + c for c in "abcdefghijklmnopqrstuvwxyz" for mark in (SPACE, "")]
+    return list(dict.fromkeys(texts))
+
+
+class Bert(Tiny):
+    """Norms on the sums, types of tokens, and a vocabulary."""
+
+    def __init__(self, arch, name=None, **more):
+        super().__init__(arch, name, attention__causal=False, **LN, **more)
+        self.texts = wordpiece()
+
+    def build(self, *, gated, positions, bias, fused):
+        d = self.d
+        self.matrix("token_embd", len(self.texts), d)
+        self.matrix("token_types", 2, d)
+        self.norm("token_embd_norm", bias=True)
+        if positions:
+            self.matrix("position_embd", self.extra["context_length"], d)
+        for i in range(self.layers):
+            b = f"blk.{i}."
+            if fused:
+                self.matrix(b + "attn_qkv", 3 * d, d, bias)
+            else:
+                for part in "qkv":
+                    self.matrix(b + f"attn_{part}", d, d, bias)
+            self.matrix(b + "attn_output", d, d, bias)
+            self.norm(b + "attn_output_norm", bias=True)
+            self.matrix(b + "ffn_up", self.ffn, d, bias)
+            if gated:
+                self.matrix(b + "ffn_gate", self.ffn, d)
+            # Small, for GELU's sake.
+            self.matrix(b + "ffn_down", d, self.ffn, bias, scale=1.2 if gated else 0.25)
+            self.norm(b + "layer_output_norm", bias=True)
+        return self
+
+    def vocabulary(self, w):
+        w.add_tokenizer_model("bert")
+        w.add_token_list(self.texts)
+        w.add_token_types([gguf.TokenType.CONTROL if t.startswith("[") else gguf.TokenType.NORMAL for t in self.texts])
+        w.add_token_type_count(2)
+        for name, id in (("bos", 2), ("seperator", 3), ("unknown", 1), ("padding", 0)):
+            w.add_uint32(f"tokenizer.ggml.{name}_token_id", id)
+
+
+def models():
+    yield Bert("bert", heads=3, kv=3, layers=2, context_length=48, pooling_type=MEAN).build(
+        gated=False, positions=True, bias=True, fused=False)
+    yield Bert("bert", "bert-cls", heads=2, kv=2, layers=2, context_length=40, pooling_type=CLS).build(
+        gated=False, positions=True, bias=True, fused=True)
+    yield Bert("nomic-bert", heads=3, kv=3, layers=2, context_length=48, rope__freq_base=1000.0, pooling_type=MEAN).build(
+        gated=True, positions=False, bias=False, fused=True)
+    yield Tiny("qwen3", "qwen3-embedding", head=8, layers=2, **RMS, pooling_type=LAST).build(qk="head", tied=True)
+
+
+def ids(llm):
+    return [(7 * i + 3) % llm.n_vocab() for i in range(POSITIONS)]
+
+
+def load(path, pooling):
+    return llama_cpp.Llama(str(path), embedding=True, pooling_type=pooling, n_ctx=512, n_batch=512, n_ubatch=512, n_threads=2,
+                           n_threads_batch=2, type_k=0, type_v=0, flash_attn=False, verbose=False)
+
+
+def rows(path):
+    out = []
+    for pooling in (NONE, MEAN, CLS, LAST):
+        llm = load(path, pooling)
+        llm._batch.reset()
+        llm._batch.add_sequence(ids(llm), 0, True)
+        llm._ctx.kv_cache_clear()
+        llm._ctx.decode(llm._batch)
+        count = POSITIONS if pooling == NONE else 1
+        read = llama_cpp.llama_get_embeddings if pooling == NONE else lambda c: llama_cpp.llama_get_embeddings_seq(c, 0)
+        out.append(np.ctypeslib.as_array(read(llm._ctx.ctx), shape=(count, llm.n_embd())).copy())
+    return np.concatenate(out).astype("<f4")
+
+
+def texts(path, pooling):
+    llm = load(path, pooling)
+    return [[round(x, 7) for x in llm.embed(text, normalize=True, truncate=False)] for text in TEXTS if text or pooling in (MEAN, CLS)]
+
+
+def main(real, out):
+    folder = out / "embeddings"
+    folder.mkdir(exist_ok=True)
+    golden = {"reference": f"llama-cpp-python {llama_cpp.__version__}", "texts": TEXTS}
+    for model in models():
+        path = folder / f"{model.name}.gguf"
+        model.write(path)
+        values = rows(path)
+        assert np.isfinite(values).all()
+        path.with_suffix(".f32").write_bytes(values.tobytes())
+        print(model.name, path.stat().st_size, float(values.std()))
+        if isinstance(model, Bert):
+            golden[model.name] = texts(path, model.extra["pooling_type"])
+    words = [t for t in TEXTS if t]
+    for name, pooling in (("mean", MEAN), ("last", LAST)):
+        llm = load(real / f"{REAL}.gguf", pooling)
+        golden[f"{REAL}-{name}"] = [[round(x, 5) for x in llm.embed(t, normalize=True)] for t in words]
+    (out / "embeddings.json").write_text(json.dumps(golden, separators=(",", ":")).replace("]],", "]],\n") + "\n")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
