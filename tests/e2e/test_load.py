@@ -66,8 +66,8 @@ def test_a_closed_connection_stops_the_reading_of_a_long_prompt(server, endless)
     connection = server.connect()
     story = " ".join(f"On day {n} the candle was {n} mm shorter." for n in range(120))
     send(connection, endless | {"messages": [{"role": "user", "content": story}], "max_tokens": 1})
-    time.sleep(0.4)
-    assert server.busy(0.3) > 0.5, "it is reading"
+    time.sleep(0.1)  # a fast machine reads all of it in less than a second
+    assert server.busy(0.2) > 0.5, "it is reading"
     connection.close()
     assert_stops_at_once(server)
 
