@@ -2,9 +2,10 @@
 
 use super::abilities::{Abilities, Arguments};
 use super::answer::{Calls, Plan};
-use super::tools::describe;
+use super::tools::{describe, tool_grammar};
 use super::{
-    Conversation, Ending, Inputs, Known, Message, Prompt, ReasoningFormat, TemplateError, ToolCall,
+    Conversation, Ending, Format, Inputs, Known, Message, Prompt, ReasoningFormat, TemplateError,
+    ToolCall, ToolChoice,
 };
 use jiff::Zoned;
 use serde_json::{Value, json};
@@ -65,8 +66,17 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
         text.truncate(text.trim_end().len());
         text.push_str(&format!("\n\n{}\n\n", tags.close));
     }
+    let must = match asked.choice {
+        ToolChoice::Auto | ToolChoice::None => None,
+        ToolChoice::Required | ToolChoice::Named(_) => {
+            let format = if described { Format::generic() } else { known.format };
+            let grammar = tool_grammar(format, &asked.tools, &asked.choice, asked.parallel);
+            Some(grammar.ok_or(TemplateError::Unforced)?)
+        }
+    };
     // Some models name a recipient in every answer.
     let calls = !asked.tools.is_empty() || known.format.whole;
+    let bare = known.format.bare || described || must.is_some();
     let plan = Plan {
         tags: known.tags,
         thinking: thinking && !closed,
@@ -75,10 +85,10 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
             format: known.format,
             tools: asked.tools.clone().into(),
             parallel: asked.parallel,
-            bare: described || (known.format.bare && !asked.tools.is_empty()),
+            bare: bare && !asked.tools.is_empty(),
         }),
     };
-    Ok(Prompt { text, plan })
+    Ok(Prompt { text, plan, must })
 }
 
 /// Functions with a description and parameters, be they empty.
@@ -237,6 +247,7 @@ fn cut_after(prompt: &mut String, content: &str) -> Result<(), TemplateError> {
 mod tests {
     use super::super::{Chat, FunctionCall, Tool};
     use super::*;
+    use crate::constraint::Constraint;
 
     macro_rules! real {
         ($name:literal) => {
@@ -302,6 +313,27 @@ mod tests {
         let prompt = real!("deepseek-ai-DeepSeek-V3.1").prompt(&round(json!({}))).unwrap();
         assert!(prompt.text.contains("Be brief.\n\nYou can call these functions"));
         assert!(prompt.plan.calls.unwrap().bare);
+    }
+
+    #[test]
+    fn a_call_can_be_a_must_where_calls_are_json() {
+        let must = |chat: &Chat| {
+            chat.prompt(&Conversation { choice: ToolChoice::Required, ..round(json!({})) })
+        };
+        let form = |chat: &Chat| match must(chat).unwrap().must {
+            Some(Constraint::Calls(_, form)) => (form.start + &form.before, form.arguments),
+            other => panic!("{other:?}"),
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(form(&real!("Qwen-Qwen3-0.6B")), pair("<tool_call>\n", "arguments"));
+        assert_eq!(
+            form(&real!("mistralai-Mistral-Nemo-Instruct-2407")),
+            pair("[TOOL_CALLS][", "arguments")
+        );
+        assert_eq!(form(&real!("Qwen3-Coder")), pair("", "arguments"));
+        assert!(must(&real!("Qwen3-Coder")).unwrap().plan.calls.unwrap().bare);
+        assert!(matches!(must(&real!("openai-gpt-oss-120b")), Err(TemplateError::Unforced)));
+        assert!(real!("Qwen3-Coder").prompt(&round(json!({}))).unwrap().must.is_none());
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use reasoning::{ReasoningFormat, Tags};
 pub use template::{ChatTemplate, Inputs, TemplateError};
 pub use tools::{Format, Tool, ToolChoice, tool_grammar};
 
+use crate::constraint::Constraint;
 use serde_json::{Map, Value};
 use std::sync::OnceLock;
 
@@ -32,6 +33,8 @@ pub struct Conversation {
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
+    /// Whether it has to call one.
+    pub choice: ToolChoice,
     /// Whether it may call several in one answer.
     pub parallel: bool,
     /// Texts to answer from; `null` for none.
@@ -65,6 +68,8 @@ pub struct Prompt {
     pub text: String,
     /// What may be in the answer.
     pub plan: Plan,
+    /// What has to be in it, where a function has to be called.
+    pub must: Option<Constraint>,
 }
 
 /// The templates of a model.
@@ -122,7 +127,8 @@ impl Chat {
     /// The prompt for a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, fails, or does not come to an end.
+    /// When the template refuses the messages, fails, or does not come to an end; when a call is asked for that
+    /// can't be enforced.
     pub fn prompt(&self, conversation: &Conversation) -> Result<Prompt, TemplateError> {
         let known = match (&self.tool_use, &self.rag) {
             (Some(known), _) if !conversation.tools.is_empty() => known,

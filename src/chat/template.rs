@@ -78,6 +78,11 @@ pub enum TemplateError {
     /// It says itself that it does not take this conversation.
     #[error("the model's chat template does not accept these messages: {0}")]
     Refused(String),
+    /// A function has to be called, but answers of this model are written in channels.
+    #[error(
+        "no call can be enforced: this model's answers are messages with headers\nhint: `tool_choice`: \"auto\" leaves it to the model"
+    )]
+    Unforced,
     /// It failed while rendering.
     #[error("chat template failed: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Failed(String),

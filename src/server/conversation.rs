@@ -39,13 +39,9 @@ const RESERVED: &[&str] = &[
 pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     let messages = messages(f)?;
     let mut tools = tools(f)?;
-    match tool_choice(f, &tools)? {
-        ToolChoice::Auto => {}
-        ToolChoice::None => tools.clear(),
-        ToolChoice::Required | ToolChoice::Named(_) => {
-            let message = "`tool_choice`: only \"auto\" and \"none\" are supported yet; a call can't be enforced";
-            return Err(ApiError::bad(message).with_param("tool_choice"));
-        }
+    let choice = tool_choice(f, &tools)?;
+    if choice == ToolChoice::None {
+        tools.clear();
     }
     let parallel = f.bool("parallel_tool_calls")?.unwrap_or(true);
     let documents = f.typed("documents", "an array of objects", |v| {
@@ -69,6 +65,7 @@ pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     Ok(Conversation {
         messages,
         tools,
+        choice,
         parallel,
         documents: documents.unwrap_or_default(),
         variables,

@@ -9,7 +9,7 @@ use super::http::{Reply, Request, Response};
 use super::native::{ok, token_id};
 use super::sampling;
 use super::stream::{Choice, Delivery, Dialect, answer};
-use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt};
+use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt, TemplateError};
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -111,6 +111,15 @@ pub fn chat(
     fits(&prompt.text, engine)?;
     let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
     let mut generation = Generation { prompt: ids, visible, ..common.generation.clone() };
+    if let Some(must) = &prompt.must {
+        if generation.guide.is_some() {
+            let message = "`tool_choice`: the answer has a form already, and can't be a call";
+            return Err(ApiError::bad(message).with_param("tool_choice"));
+        }
+        let guide = engine.guide(must);
+        let guide = guide.map_err(|e| ApiError::bad(e.to_string()).with_param("tools"))?;
+        generation.guide = Some(guide);
+    }
     // The form is that of the answer, not of the thoughts before it.
     generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
     let dialect = Answer::new(state, engine, &common, Kind::Chat(prompt.plan));
@@ -133,8 +142,10 @@ pub fn apply_template(
 
 /// A conversation as the model sees it.
 fn rendered(engine: &Engine, conversation: &Conversation) -> Result<Prompt, ApiError> {
-    let prompt = engine.chat.prompt(conversation);
-    prompt.map_err(|e| ApiError::bad(e.to_string()).with_param("messages"))
+    engine.chat.prompt(conversation).map_err(|e| {
+        let field = if matches!(e, TemplateError::Unforced) { "tool_choice" } else { "messages" };
+        ApiError::bad(e.to_string()).with_param(field)
+    })
 }
 
 /// `POST /v1/completions`.

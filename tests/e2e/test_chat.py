@@ -242,10 +242,43 @@ def test_where_no_function_is_offered_a_call_is_text(caller):
     assert "get_weather" in message["content"]
 
 
-def test_a_call_that_has_to_be_made_is_refused_for_now(caller):
-    answer = caller.post("/v1/chat/completions", {"messages": ASKED, "tools": [WEATHER], "tool_choice": "required"})
-    assert answer.status == 400
-    assert answer.error["param"] == "tool_choice"
+NOON = {"type": "function", "function": {"name": "is_noon", "parameters": {"type": "object", "properties": {}}}}
+
+
+def test_a_call_can_be_made_a_must(caller):
+    hello = [{"role": "user", "content": "Say hello."}]
+    with client_of(caller) as client:
+        common = {"model": "any", "messages": hello, "tools": [WEATHER, NOON], "temperature": 0, "max_tokens": 80}
+
+        def call(choice, **more):
+            answer = client.chat.completions.create(**common, tool_choice=choice, **more).choices[0]
+            assert answer.finish_reason == "tool_calls" and answer.message.content is None
+            return [(one.function.name, json.loads(one.function.arguments)) for one in answer.message.tool_calls]
+
+        assert call("required", parallel_tool_calls=False)[0][0] in ("get_weather", "is_noon")
+        assert call({"type": "function", "function": {"name": "is_noon"}}, parallel_tool_calls=False) == [("is_noon", {})]
+        ((name, arguments),) = call({"type": "function", "function": {"name": "get_weather"}}, parallel_tool_calls=False)
+        assert name == "get_weather" and isinstance(arguments["city"], str)
+        assert arguments.get("unit", "celsius") in ("celsius", "fahrenheit"), "as its schema says"
+        chunks = client.chat.completions.create(**common, tool_choice="required", parallel_tool_calls=False, stream=True)
+        deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+        assert not any(delta.content for delta in deltas)
+        assert [call.function.name for delta in deltas for call in delta.tool_calls or [] if call.function.name]
+
+
+def test_a_model_that_knows_no_functions_can_be_made_to_call_one(server):
+    answer = server.chat("What is the weather in Paris?", tools=[WEATHER], tool_choice="required", max_tokens=60)
+    choice = answer["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert isinstance(json.loads(call["function"]["arguments"])["city"], str)
+
+
+def test_a_call_and_another_form_exclude_each_other(server):
+    body = {"messages": QUESTION, "tools": [WEATHER], "tool_choice": "required", "response_format": {"type": "json_object"}}
+    answer = server.post("/v1/chat/completions", body)
+    assert answer.status == 400 and answer.error["param"] == "tool_choice"
 
 
 def test_a_template_that_knows_no_functions_describes_them(server):

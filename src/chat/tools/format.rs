@@ -28,6 +28,43 @@ pub struct Format {
     pub(in super::super) whole: bool,
     /// Texts within calls that mark something.
     pub(super) inner: &'static [&'static str],
+    /// How calls are written that have to be made, if they are JSON between marks.
+    written: Option<Written>,
+}
+
+/// The texts around calls that are JSON.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// Before the first.
+    pub start: &'static str,
+    /// Before each.
+    pub before: &'static str,
+    /// After each.
+    pub after: &'static str,
+    /// Between two; `None`: there is one only.
+    pub between: Option<&'static str>,
+    /// After the last.
+    pub end: &'static str,
+    /// The key of the name.
+    pub name: &'static str,
+    /// The key of the arguments.
+    pub arguments: &'static str,
+}
+
+/// A JSON object and nothing else.
+const BARE: Written = Written {
+    start: "",
+    before: "",
+    after: "",
+    between: None,
+    end: "",
+    name: "name",
+    arguments: "arguments",
+};
+
+/// A list of JSON objects between marks.
+const fn list(start: &'static str, end: &'static str) -> Written {
+    Written { start, end, between: Some(", "), ..BARE }
 }
 
 /// How calls are written.
@@ -91,6 +128,7 @@ const NONE: Format = Format {
     bare: false,
     whole: false,
     inner: &[],
+    written: None,
 };
 
 /// Known forms. The first whose signs a template shows counts: the more telling come earlier.
@@ -225,6 +263,14 @@ const FORMATS: &[Format] = &[
         signs: &[&["<|START_ACTION|>"]],
         open: &["<|START_ACTION|>"],
         close: &["<|END_ACTION|>"],
+        written: Some(Written {
+            start: "<|START_ACTION|>[",
+            between: Some(", "),
+            end: "]<|END_ACTION|>",
+            name: "tool_name",
+            arguments: "parameters",
+            ..BARE
+        }),
         ..NONE
     },
     Format {
@@ -239,6 +285,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["[TOOL_CALLS]"]],
         open: &["[TOOL_CALLS]"],
         other: Some(Shape::Named { end: Some("[ARGS]"), id: Some("[CALL_ID]") }),
+        written: Some(list("[TOOL_CALLS][", "]")),
         ..NONE
     },
     Format {
@@ -246,6 +293,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<|tool_call|>"]],
         open: &["<|tool_call|>"],
         close: &["<|/tool_call|>"],
+        written: Some(list("<|tool_call|>[", "]")),
         ..NONE
     },
     Format {
@@ -253,6 +301,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<|tool|>"], &["functools["]],
         open: &["<|tool_call|>", "functools"],
         close: &["<|/tool_call|>"],
+        written: Some(list("<|tool_call|>[", "]<|/tool_call|>")),
         ..NONE
     },
     Format {
@@ -260,6 +309,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<TOOLCALL>"]],
         open: &["<TOOLCALL>"],
         close: &["</TOOLCALL>"],
+        written: Some(list("<TOOLCALL>[", "]</TOOLCALL>")),
         ..NONE
     },
     Format {
@@ -275,6 +325,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<tool_calls>["]],
         open: &["<tool_calls>"],
         close: &["</tool_calls>"],
+        written: Some(list("<tool_calls>[", "]</tool_calls>")),
         ..NONE
     },
     Format {
@@ -299,6 +350,12 @@ const FORMATS: &[Format] = &[
         open: &["<tool_call>"],
         close: &["</tool_call>"],
         bare: true,
+        written: Some(Written {
+            before: "<tool_call>\n",
+            after: "\n</tool_call>",
+            between: Some("\n"),
+            ..BARE
+        }),
         ..NONE
     },
     Format {
@@ -310,6 +367,7 @@ const FORMATS: &[Format] = &[
         open: &["<|python_tag|>"],
         other: Some(Shape::Python),
         bare: true,
+        written: Some(Written { arguments: "parameters", ..BARE }),
         ..NONE
     },
 ];
@@ -335,6 +393,12 @@ impl Format {
     #[must_use]
     pub fn is_generic(&self) -> bool {
         std::ptr::eq(self, &raw const GENERIC)
+    }
+
+    /// How calls are written that have to be made, if they can be enforced.
+    pub(super) fn written(&self) -> Option<Written> {
+        let all_marked = self.whole || matches!(self.shape, Shape::Channels);
+        if all_marked { None } else { Some(self.written.unwrap_or(BARE)) }
     }
 
     /// All texts that mark something in it.

@@ -16,6 +16,7 @@ pub use format::Format;
 pub(super) use format::Section;
 
 use super::json;
+use crate::constraint::{CallForm, Constraint};
 use serde_json::{Value, json};
 
 /// A function that may be called.
@@ -54,29 +55,38 @@ pub enum ToolChoice {
     Named(String),
 }
 
-/// What an answer has to match where a call is required: a JSON schema of the calls, for models that write
-/// them as bare JSON. `None`: the model's form of calls can't be enforced yet.
+/// What an answer has to be where a call is required: calls in the model's own form, if that is JSON between
+/// marks, else in bare JSON. `None`: the model's answers have a form of their own, and no call can be enforced.
 #[must_use]
-pub fn tool_grammar(format: &Format, tools: &[Tool], choice: &ToolChoice) -> Option<Value> {
+pub fn tool_grammar(
+    format: &Format,
+    tools: &[Tool],
+    choice: &ToolChoice,
+    parallel: bool,
+) -> Option<Constraint> {
+    let form = format.written()?;
+    let owned = ToOwned::to_owned;
+    let form = CallForm {
+        start: owned(form.start),
+        before: owned(form.before),
+        after: owned(form.after),
+        between: form.between.filter(|_| parallel).map(owned),
+        end: owned(form.end),
+        name: owned(form.name),
+        arguments: owned(form.arguments),
+    };
     let wanted = |tool: &&Tool| match choice {
         ToolChoice::Named(name) => tool.name == *name,
         _ => true,
     };
-    if !format.is_generic() || matches!(choice, ToolChoice::Auto | ToolChoice::None) {
-        return None;
-    }
-    let call = |tool: &Tool| {
-        let any = json!({ "type": "object" });
-        let parameters = if tool.parameters.is_object() { &tool.parameters } else { &any };
-        json!({
-            "type": "object",
-            "properties": { "name": { "const": tool.name }, "arguments": parameters },
-            "required": ["name", "arguments"],
-            "additionalProperties": false,
-        })
-    };
-    let calls: Vec<Value> = tools.iter().filter(wanted).map(call).collect();
-    Some(json!({ "anyOf": calls }))
+    let any = json!({ "type": "object" });
+    let described = |tool: &'_ Tool| tool.parameters.is_object();
+    let tools: Vec<(&str, &Value)> = tools
+        .iter()
+        .filter(wanted)
+        .map(|tool| (tool.name.as_str(), if described(tool) { &tool.parameters } else { &any }))
+        .collect();
+    Some(Constraint::calls(&tools, form))
 }
 
 /// What a model is told whose template knows nothing of functions.
