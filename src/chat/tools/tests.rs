@@ -357,3 +357,60 @@ fn a_call_may_follow_thoughts_and_thoughts_hold_none() {
     assert_eq!(found.calls, [(None, "get_weather".into(), "{}".into())]);
     assert_eq!(found.content, "");
 }
+
+#[test]
+fn broken_and_mixed_up_answers_read_the_same_however_they_are_cut() {
+    // A linear congruence (Knuth's constants), so that each run tries the same texts.
+    let mut state = 20_261_121_u64;
+    let mut next = |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let common = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\n",
+        " ",
+        "é",
+        "<",
+        "|",
+        "name",
+        "\"name\": \"get_time\"",
+        "\"arguments\": {\"city\": \"x\"}",
+        "{\"name\": \"get_weather\", \"arguments\": {}}",
+        "get_time",
+        "(a=1)",
+        "```json",
+        "```",
+        "text",
+        "all\n",
+        " to=functions.get_time",
+        "final",
+        "string=\"true\"",
+        "city",
+        "\"x\"",
+        ">",
+    ];
+    let templates: Vec<&str> =
+        cases().iter().map(|(template, ..)| *template).chain(["<think><tool_call>"]).collect();
+    for _ in 0..3000 {
+        let mut plan = plan(templates[next(templates.len())]);
+        plan.thinking = next(4) == 0;
+        plan.apart = next(4) > 0;
+        plan.calls.as_mut().unwrap().parallel = next(4) > 0;
+        let markers = plan.markers();
+        let mut text = String::new();
+        for _ in 0..=next(14) {
+            let marker = !markers.is_empty() && next(2) == 0;
+            text += if marker { markers[next(markers.len())] } else { common[next(common.len())] };
+        }
+        read(&plan, &text);
+    }
+}
