@@ -12,7 +12,7 @@ MODEL := models/smollm2-135m-instruct-q4_1.gguf
 BUNDLE := dist/smollm2
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build model test test-rust test-e2e bench check fmt clippy deny clean distclean \
+.PHONY: help run bundle build model test test-rust test-e2e fidelity bench check fmt clippy deny clean distclean \
 	need-build need-python need-test FORCE
 
 help: ## this list
@@ -46,11 +46,17 @@ test-rust:
 test-e2e:
 	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e $(E2E)
 
-# The reference is built for this machine once, in an environment of its own.
-bench: need-build need-python build ## our speed against llama.cpp's: docs/performance.md
+# ARGS="tiny tokenizers" passes arguments on.
+fidelity: build need-python ## compare every logit and token with llama.cpp's, and rewrite docs/fidelity.md
+	$(PYTHON) tools/models.py get tests
+	@sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
+	.venv-reference/bin/python tools/fidelity/compare.py --write $(ARGS)
+
+# The reference is built for this machine once, in an environment of its own. ARGS="smollm2 -r 3" passes arguments on.
+bench: build need-python ## compare our speed with llama.cpp's, and rewrite docs/performance.md
 	$(PYTHON) tools/models.py get all
-	@CMAKE_ARGS="-DGGML_NATIVE=ON" sh tools/venv.sh .venv/reference tools/bench-requirements.txt
-	.venv/reference/bin/python tools/bench.py --write $(ARGS)
+	@CMAKE_ARGS="-DGGML_NATIVE=ON" sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
+	.venv-reference/bin/python tools/bench.py --write $(ARGS)
 
 check: need-build need-python fmt deny clippy ## formatting, lints, licences of dependencies
 
@@ -69,7 +75,7 @@ clean: ## remove what was built (models and .venv stay)
 	$(CARGO) clean
 
 distclean: clean
-	rm -rf models .venv
+	rm -rf models .venv .venv-reference
 
 model: $(MODEL)
 

@@ -41,7 +41,7 @@ pub enum Command {
     version,
     about = "A language model in one file: runs on this computer, and nothing leaves it.",
     override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench|tokenize|perplexity [OPTIONS]",
-    after_help = "Commands:\n  (none)   serve the chat page and the API, and open the browser\n  chat     chat in the terminal\n  info     describe the program's model\n  verify   check every byte of the bundle\n  bench    measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.",
+    after_help = "Commands:\n  (none)      serve the chat page and the API, and open the browser\n  chat        chat in the terminal\n  info        describe the program's model\n  verify      check every byte of the bundle\n  bench       measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.",
     disable_help_subcommand = true,
     // The later of two settings counts, as in the programs these flags come from.
     args_override_self = true

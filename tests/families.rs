@@ -64,7 +64,9 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for family in family_names() {
-        assert!(seen.iter().any(|s| s == family), "{family} has no vector");
+        // Those that make no text have vectors of another kind: `tests/embeddings.rs`.
+        let embeds = folder().with_file_name(format!("embeddings/{family}.gguf")).is_file();
+        assert!(embeds || seen.iter().any(|s| s == family), "{family} has no vector");
     }
 }
 

@@ -51,7 +51,7 @@ def test_a_chat_model_embeds_too_and_its_conversation_stays_computed(server):
     for datum, expected in zip(made.data, GOLDEN["smollm2-135m-instruct-q4_1-mean"], strict=True):
         assert cosine(datum.embedding, expected) > 0.999
     usage = server.post("/v1/chat/completions", body).json()["usage"]
-    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+    assert usage["prompt_tokens_details"]["cached_tokens"] >= usage["prompt_tokens"] - 1
 
 
 def test_every_form_of_input_is_the_same_text(bert):

@@ -1,7 +1,7 @@
 """How near this program's numbers are to llama.cpp's, measured: prints the tables of docs/fidelity.md.
 
     make fidelity                              # everything; sets up the reference in .venv-reference first
-    .venv-reference/bin/python tools/fidelity/compare.py [models|tiny|tokenizers…] [--model NAME…] [--vocabularies FOLDER]
+    make fidelity ARGS="tokenizers --vocabularies FOLDER"
 
 `models`: the real models on the first 4,000 tokens of `text.txt`, in chunks of 1,024 that begin anew, both programs
 with their defaults (a cache in f16). Of each position both give the logits of the whole vocabulary. Beside the two
@@ -35,15 +35,18 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = Path(__file__).with_name("text.txt")
 RUNTIME = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "tealight"
 GOLDEN = ROOT / "tests" / "golden"
+PAGE = ROOT / "docs" / "fidelity.md"
 MODELS = ["smollm2-135m-instruct-q4_1", "qwen2.5-coder-0.5b-instruct-q4_k_m", "gemma-3-270m-q4_k_m"]
 TOKENS = 4000
 CHUNK = 1024
+TABLES: list[str] = []
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="models|tiny|tokenizers", help="which tables (default: all)")
+    parser.add_argument("--write", action="store_true", help="rewrite the tables of docs/fidelity.md")
     parser.add_argument("--model", action="append", metavar="NAME", help="only this model of models/")
     parser.add_argument("--vocabularies", type=Path, metavar="FOLDER", help="GGUF files to tokenize with as well")
     args = parser.parse_args()
@@ -54,10 +57,21 @@ def main() -> int:
         print(f"error: {RUNTIME} is missing\nhint: cargo build --release", file=sys.stderr)
         return 1
     silence()
-    print(f"Against llama-cpp-python {llama_cpp.__version__}, on {THREADS} threads.\n")
     for part in args.parts or known:
+        TABLES.clear()
         known[part]()
+        TABLES.append(f"Against llama-cpp-python {llama_cpp.__version__}.\n")
+        print("\n".join(TABLES), flush=True)
+        if args.write:
+            rewrite(part, "\n".join(TABLES))
     return 0
+
+
+def rewrite(part: str, tables: str) -> None:
+    begin, end = f"<!-- {part} -->\n", f"<!-- /{part} -->\n"
+    text = PAGE.read_text()
+    head, rest = text.split(begin)
+    PAGE.write_text(f"{head}{begin}\n{tables}\n{end}{rest.split(end)[1]}")
 
 
 # ---- real models
@@ -221,10 +235,13 @@ def tiny() -> None:
             positions = 64
             expected = np.fromfile(golden, "<f4").reshape(positions, -1)
             vocabulary = expected.shape[1]
-            ids = ",".join(str((7 * i + 3) % vocabulary) for i in range(positions))
+            field = gguf.GGUFReader(path).get_field("tiny.past")
+            past = int(field.contents()) if field else 0
+            ids = Path(folder) / "ids"
+            ids.write_text(",".join(str((7 * i + 3) % vocabulary) for i in range(past + positions)))
             out = Path(folder) / "logits.npy"
-            run("perplexity", "-m", path, "--token-ids", ids, "--logits-out", out, "-ctk", "f32", "-ctv", "f32")
-            off = np.abs(np.load(out) - expected)
+            run("perplexity", "-m", path, "--token-ids", f"@{ids}", "--logits-out", out, "-ctk", "f32", "-ctv", "f32")
+            off = np.abs(np.load(out)[past:] - expected)
             rows.append([path.stem, f"{expected.std():.2f}", f"{off.mean():.1e}", f"{off.max():.1e}"])
     table("model deviation~of~its~logits mean~Δlogit max~Δlogit", rows)
 
@@ -274,10 +291,9 @@ def run(*arguments) -> str:
 def table(head: str, rows: list[list]) -> None:
     """Markdown; `~` stands for a space in a heading."""
     names = [name.replace("~", " ") for name in head.split(" ")]
-    print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
-    for row in rows:
-        print("| " + " | ".join(map(str, row)) + " |")
-    print(flush=True)
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    TABLES.append("\n".join(lines) + "\n")
 
 
 def say(text: str) -> None:
