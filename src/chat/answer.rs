@@ -247,31 +247,47 @@ impl Reader {
             }
             self.held.drop_white = false;
         }
-        let Some(calls) = &self.plan.calls else {
-            let all = self.held.text.len();
-            let text = self.held.take(all);
-            self.out.content(&text);
-            return false;
-        };
-        if calls.bare && !self.begun {
-            match bare(&self.held.text) {
-                Bare::No => {}
-                Bare::Perhaps if self.held.ended => {}
-                Bare::Perhaps => return false,
-                Bare::Yes(fence) => {
-                    self.held.section = Some(String::new());
-                    self.held.take(fence.len());
-                    let section = calls.format.bare_section(calls);
-                    return self.enter(State::Calls(section));
+        let again = self.plan.tags.filter(|tags| tags.again);
+        let mut markers: Vec<&'static str> = again.map_or(Vec::new(), |t| vec![t.open, t.close]);
+        if let Some(calls) = &self.plan.calls {
+            if calls.bare && !self.begun {
+                match bare(&self.held.text) {
+                    Bare::No => {}
+                    Bare::Perhaps if self.held.ended => {}
+                    Bare::Perhaps => return false,
+                    Bare::Yes(fence) => {
+                        self.held.section = Some(String::new());
+                        self.held.take(fence.len());
+                        let section = calls.format.bare_section(calls);
+                        return self.enter(State::Calls(section));
+                    }
                 }
             }
+            markers.extend(calls.format.open);
         }
-        let found = self.held.until_trimmed(calls.format.open);
+        if markers.is_empty() {
+            let all = self.held.text.len();
+            let text = self.held.take(all);
+            self.begun |= !text.is_empty();
+            self.out.content(&text);
+            return false;
+        }
+        let found = self.held.until_trimmed(&markers);
         if !found.before.is_empty() {
             self.begun = true;
             self.out.content(&found.before);
         }
         let Some(marker) = found.marker else { return false };
+        if let Some(tags) = again.filter(|tags| marker == tags.open || marker == tags.close) {
+            if !self.plan.apart {
+                self.out.content(&(found.white + marker));
+            }
+            // A tag that closes nothing means nothing.
+            let opens = marker == tags.open;
+            self.begun &= !opens;
+            return self.enter(if opens { State::Thinking } else { State::Answer });
+        }
+        let Some(calls) = &self.plan.calls else { return false };
         self.held.section = Some(found.white + marker);
         self.held.opener = marker;
         let section = calls.format.section(calls, marker);

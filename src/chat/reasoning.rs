@@ -14,16 +14,19 @@ pub struct Tags {
     pub close: &'static str,
     /// Whether they are one channel of several, each with a header (gpt-oss).
     pub channels: bool,
+    /// Whether thoughts may come again within an answer: where tags are tokens that no text is made of.
+    pub again: bool,
 }
 
 const fn tags(open: &'static str, close: &'static str) -> Tags {
-    Tags { open, close, channels: false }
+    Tags { open, close, channels: false, again: false }
 }
 
 /// Known tags; of two in one template the earlier here counts.
 const TAGS: &[Tags] = &[
-    Tags { open: "<|channel|>analysis<|message|>", close: "<|end|>", channels: true },
-    tags("<|START_THINKING|>", "<|END_THINKING|>"),
+    Tags { channels: true, ..tags("<|channel|>analysis<|message|>", "<|end|>") },
+    Tags { again: true, ..tags("<|channel>thought", "<channel|>") },
+    Tags { again: true, ..tags("<|START_THINKING|>", "<|END_THINKING|>") },
     tags("<|inner_prefix|>", "<|inner_suffix|>"),
     tags("<seed:think>", "</seed:think>"),
     tags("<mm:think>", "</mm:think>"),
@@ -92,6 +95,7 @@ mod tests {
         assert_eq!(open("{% set content = content.split('</think>')[-1] %}"), Some("<think>"));
         assert_eq!(open("[THINK]{{ x }}[/THINK]"), Some("[THINK]"));
         assert_eq!(open("<|channel|>final<|message|>"), Some("<|channel|>analysis<|message|>"));
+        assert_eq!(open("{{ '<|channel>thought\n<channel|>' }}"), Some("<|channel>thought"));
         assert_eq!(open("{# think about it #}<|im_start|>"), None);
     }
 

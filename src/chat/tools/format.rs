@@ -2,10 +2,11 @@
 
 use super::super::answer::{Calls, Held, Out, Plan, Step};
 use super::channels::Channels;
+use super::complete::{Complete, Parse};
 use super::named::Named;
 use super::objects::Objects;
-use super::python::Python;
 use super::tagged::Tagged;
+use super::{gemma, python};
 
 /// One form of writing calls.
 #[derive(Debug)]
@@ -83,8 +84,8 @@ pub(super) enum Shape {
     },
     /// Tags around each argument.
     Tagged(TagStyle),
-    /// Function calls of Python.
-    Python,
+    /// Something that is read when it is complete.
+    Complete(Parse),
     /// Messages to other recipients than the user, each with a header.
     Channels,
 }
@@ -138,6 +139,15 @@ const FORMATS: &[Format] = &[
         signs: &[&["<|channel|>", "<|message|>"]],
         shape: Shape::Channels,
         inner: &["<|channel|>", "<|message|>", "<|constrain|>", "<|start|>", "<|end|>"],
+        ..NONE
+    },
+    Format {
+        name: "Gemma 4",
+        signs: &[&["<|tool_call>", "<tool_call|>"]],
+        open: &["<|tool_call>"],
+        close: &["<tool_call|>"],
+        shape: Shape::Complete(gemma::calls),
+        inner: &["<|\"|>"],
         ..NONE
     },
     Format {
@@ -333,7 +343,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<|tool_call_start|>"], &["<|tool_list_start|>"], &["List of tools: ["]],
         open: &["<|tool_call_start|>"],
         close: &["<|tool_call_end|>"],
-        shape: Shape::Python,
+        shape: Shape::Complete(python::calls),
         ..NONE
     },
     Format {
@@ -341,7 +351,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<function_calls>"]],
         open: &["<function_calls>"],
         close: &["</function_calls>"],
-        shape: Shape::Python,
+        shape: Shape::Complete(python::calls),
         ..NONE
     },
     Format {
@@ -365,7 +375,7 @@ const FORMATS: &[Format] = &[
             &["<|start_header_id|>", "\"parameters\": dictionary of argument name"],
         ],
         open: &["<|python_tag|>"],
-        other: Some(Shape::Python),
+        other: Some(Shape::Complete(python::calls_or_code)),
         bare: true,
         written: Some(Written { arguments: "parameters", ..BARE }),
         ..NONE
@@ -452,7 +462,7 @@ impl Format {
             Shape::KeyedObjects => Box::new(Objects::new(self, true, None)),
             Shape::Named { end, id } => Box::new(Named::new(self, end, id)),
             Shape::Tagged(style) => Box::new(Tagged::new(self, style, &calls.tools, marker)),
-            Shape::Python => Box::new(Python::new(self, &calls.tools)),
+            Shape::Complete(parse) => Box::new(Complete::new(self, parse, &calls.tools)),
             Shape::Channels => Box::new(Channels::new(true, false, true)),
         }
     }

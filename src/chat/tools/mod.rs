@@ -3,7 +3,9 @@
 //! `format` names the forms that models write calls in; each of the other modules reads one kind of them.
 
 mod channels;
+mod complete;
 mod format;
+mod gemma;
 mod named;
 mod objects;
 mod python;

@@ -1,68 +1,24 @@
 //! Calls in Python's syntax: `[f(x="1"), g()]`, or `f.call(x="1")`.
-//!
-//! They are read when they are complete.
 
-use super::super::answer::{Held, Out, Step};
-use super::format::Section;
-use super::{Format, Tool};
+use super::Tool;
 use serde_json::{Map, Number, Value, json};
-use std::sync::Arc;
 
-/// The longest text of calls.
-const TEXT_BYTES_MAX: usize = 1 << 20;
 /// How deep lists and dictionaries may lie in one another.
 const DEPTH_MAX: usize = 64;
 /// Names of functions that take code, where what is called is no function at all.
 const INTERPRETERS: &[&str] = &["python", "ipython", "code_interpreter"];
 
-/// Reads such calls.
-pub(super) struct Python {
-    format: &'static Format,
-    tools: Arc<[Tool]>,
-    text: String,
-    between: bool,
+/// The calls of a text.
+pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
+    Parser { rest: text, depth: 0 }.calls()
 }
 
-impl Python {
-    pub(super) fn new(format: &'static Format, tools: &Arc<[Tool]>) -> Self {
-        Self { format, tools: Arc::clone(tools), text: String::new(), between: true }
-    }
-
-    fn read(&self) -> Option<Vec<(String, Value)>> {
-        let text = self.text.trim();
-        let calls = Parser { rest: text, depth: 0 }.calls();
-        // Code without end marks is Llama's.
-        calls.or_else(|| {
-            let known = |tool: &&Tool| INTERPRETERS.contains(&tool.name.as_str());
-            let tool = self.tools.iter().find(known).filter(|_| self.format.close.is_empty())?;
-            Some(vec![(tool.name.clone(), json!({ "code": text }))])
-        })
-    }
-}
-
-impl Section for Python {
-    fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        self.between = false;
-        let found = held.until(self.format.close);
-        self.text.push_str(&found.before);
-        if self.text.len() > TEXT_BYTES_MAX {
-            return Step::Bad;
-        }
-        if found.marker.is_none() && !held.ended {
-            return Step::More;
-        }
-        let Some(calls) = self.read() else { return Step::Bad };
-        for (name, arguments) in calls {
-            out.call(&name, None);
-            out.arguments(&arguments.to_string());
-        }
-        self.between = true;
-        Step::Done
-    }
-
-    fn is_between(&self) -> bool {
-        self.between
-    }
+/// The calls of a text, or the text as code for an interpreter, if one is among the tools.
+pub(super) fn calls_or_code(text: &str, tools: &[Tool]) -> Option<Vec<(String, Value)>> {
+    calls(text, tools).or_else(|| {
+        let tool = tools.iter().find(|tool| INTERPRETERS.contains(&tool.name.as_str()))?;
+        Some(vec![(tool.name.clone(), json!({ "code": text }))])
+    })
 }
 
 struct Parser<'t> {

@@ -223,6 +223,13 @@ fn cases() -> Vec<Case> {
             "Done.",
             vec![("get_weather", None, r#"{"city":"x","days":2}"#), time],
         ),
+        // Gemma 4
+        (
+            "<|tool_call><tool_call|>",
+            "I look.<|tool_call>call:get_weather{city:<|\"|>x<|\"|>,days:2}<tool_call|><|tool_call>call:get_time{}<tool_call|>".into(),
+            "I look.",
+            vec![("get_weather", None, r#"{"city":"x","days":2}"#), time],
+        ),
         ("<function_calls>", "<function_calls>\nget_time()\n</function_calls>".into(), "", vec![time]),
         // Templates that know no functions
         ("", json_call.clone(), "", vec![weather]),
@@ -325,6 +332,15 @@ fn thoughts_are_told_apart() {
     assert_eq!(think("[THINK]", false, "[THINK]a[/THINK]b"), both("a", "b"));
     assert_eq!(think("<seed:think>", false, "<seed:think>a</seed:think>b"), both("a", "b"));
     assert_eq!(think("", false, "<think>a</think>b"), both("", "<think>a</think>b"));
+    assert_eq!(
+        think(
+            "<channel|>",
+            false,
+            "<|channel>thought\nHm.\n<channel|>Yes.<|channel>thought\n<channel|>"
+        ),
+        both("Hm.", "Yes.")
+    );
+    assert_eq!(think("<channel|>", false, "Yes, <channel|>no."), both("", "Yes,no."));
     let channels = "<|channel|><|message|>";
     assert_eq!(
         think(
