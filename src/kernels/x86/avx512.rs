@@ -23,6 +23,8 @@ use tealight_bundle::gguf::DType;
 const STEP: usize = 64;
 /// Rows whose sums are in one vector.
 const LANES: usize = 16;
+/// Groups that are fetched ahead of their use.
+const GROUPS_AHEAD: usize = 4;
 
 /// How a type's bytes become vectors.
 trait Decode {
@@ -88,16 +90,19 @@ fn rows_of<D: Decode>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
         for (i, row) in rows.iter_mut().enumerate() {
             *row = w[i.min(out.len() - 1) * row_bytes..][..row_bytes].as_ptr();
         }
-        // The next tile comes into the cache meanwhile, line by line: its rows are too many streams for
-        // the processor to foresee.
-        let mut ahead = w.as_ptr().wrapping_add(out.len() * row_bytes);
         let mut sums = _mm512_setzero_ps();
         for (index, at) in (0..row_bytes).step_by(group_bytes).enumerate() {
             let len = group_bytes.min(row_bytes - at);
             let steps = len / D::BYTES * D::COLUMNS / STEP;
+            // Sixteen rows are too many streams for the processor to foresee: what comes next of each,
+            // in this tile or the next one, is fetched ahead.
+            let mut ahead = at + GROUPS_AHEAD * group_bytes;
+            if ahead >= row_bytes {
+                ahead += (LANES - 1) * row_bytes;
+            }
             // SAFETY: at `at` of each row lie `len` bytes: a whole group, or an even number of blocks,
             // `steps` pairs; activations are padded to whole groups.
-            sums = unsafe { add_group::<D>(&rows, at, len, steps, x, index, sums, &mut ahead) };
+            sums = unsafe { add_group::<D>(&rows, at, len, steps, x, index, sums, ahead) };
         }
         put(sums, out);
     }
@@ -126,13 +131,12 @@ fn rows_of_any(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
                 *row = std::ptr::from_ref(group).cast();
             }
             let steps = columns.div_ceil(STEP);
-            let mut ahead = std::ptr::null();
             // SAFETY: `Unpacked` reads the whole groups that the pointers are of.
             sums = unsafe {
                 if sub_of(dtype) == 32 {
-                    add_group::<Unpacked<32>>(&rows, 0, 0, steps, x, index, sums, &mut ahead)
+                    add_group::<Unpacked<32>>(&rows, 0, 0, steps, x, index, sums, 0)
                 } else {
-                    add_group::<Unpacked<16>>(&rows, 0, 0, steps, x, index, sums, &mut ahead)
+                    add_group::<Unpacked<16>>(&rows, 0, 0, steps, x, index, sums, 0)
                 }
             };
         }
@@ -163,7 +167,7 @@ unsafe fn add_group<D: Decode>(
     x: Row<'_>,
     index: usize,
     mut sums: __m512,
-    ahead: &mut *const u8,
+    ahead: usize,
 ) -> __m512 {
     let mut scales = [_mm512_setzero_si512(); LANES];
     let mut minima = [_mm512_setzero_si512(); LANES];
@@ -184,10 +188,7 @@ unsafe fn add_group<D: Decode>(
             // SAFETY: said by the caller.
             let levels = unsafe { D::levels(rows[i].add(at), step) };
             products[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), levels, quants);
-            if i % 2 == 0 {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                *ahead = ahead.wrapping_add(64);
-            }
+            _mm_prefetch::<_MM_HINT_T0>(rows[i].wrapping_add(ahead + 64 * step).cast());
         }
         let integers = sum_quarters(products); // (sixteenths, rows)
         for block in 0..2 {
