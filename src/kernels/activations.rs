@@ -12,7 +12,6 @@ pub const BLOCK: usize = 32;
 const SUM: usize = 16;
 
 /// Rows of eight-bit activations, structure of arrays. Value = scale · quant.
-#[derive(Default)]
 pub struct Activations {
     /// Number of rows.
     pub rows: usize,
@@ -87,7 +86,6 @@ impl Activations {
 }
 
 /// Quantizes one row: the scale is largest magnitude / 127, values are rounded to nearest even.
-///
 pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
     // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum, rounded as the processor does.
     const MAGIC: f32 = 12_582_912.0;

@@ -75,6 +75,13 @@ pub fn rotate(heads: &mut [f32], position: usize, turn: &Turn<'_>) {
     }
 }
 
+/// Adds `bias` to each row of as many elements.
+pub fn add_bias(rows: &mut [f32], bias: &[f32]) {
+    for row in rows.chunks_exact_mut(bias.len().max(1)) {
+        row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+    }
+}
+
 /// RMS norm of one row.
 #[expect(clippy::cast_precision_loss, reason = "rows have thousands of elements")]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {

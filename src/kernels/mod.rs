@@ -23,7 +23,7 @@ mod x86;
 
 pub use attention::{BLOCK as CACHE_BLOCK, Cached, Heads, KEYS, Window, attend};
 pub use blocks::dequantize;
-pub use float::{gelu_tanh, silu, swiglu_oai};
+pub use float::{add_bias, gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
 pub use limits::Limits;
 pub use memory::keep_freed_memory;

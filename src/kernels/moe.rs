@@ -3,7 +3,7 @@
 //! Enters: rows, and for each row the chosen experts with their weights. Leaves: the weighted sums.
 //! Rows are gathered by expert, so that an expert's weights are read once for all its rows.
 
-use super::{Act, Compute, Matrix};
+use super::{Act, Compute, Matrix, add_bias};
 use std::ops::Range;
 
 /// The three layers of one expert.
@@ -102,9 +102,7 @@ impl Biased {
     fn matmul(&self, compute: &Compute, x: &[f32]) -> Vec<f32> {
         let mut out = compute.matmul(&self.matrix, x);
         if let Some(bias) = &self.bias {
-            for row in out.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
-            }
+            add_bias(&mut out, bias);
         }
         out
     }

@@ -105,18 +105,18 @@ impl Compute {
         levels
     }
 
-    /// Parts of about the same number of stored bytes, whole panels where panels are used.
+    /// Parts of about the same number of stored bytes, whole panels: kernels repeat rows of one that is not
+    /// full.
     fn tasks(&self, weights: &[&Matrix], rows: usize) -> Vec<Task> {
         let total: usize = weights.iter().map(|w| w.range.len()).sum();
         let threads = self.pool.threads();
         let most = if threads == 1 { weights.len() } else { threads * TASKS_A_THREAD };
         // More rows of activations are more work for each stored byte.
         let bytes = (total / most).max(TASK_BYTES_MIN / rows.max(1));
-        let whole = if rows < PANELS_FROM { 1 } else { PANEL_ROWS };
         let mut tasks = Vec::with_capacity(most + weights.len());
         for (matrix, w) in weights.iter().enumerate() {
             let size = (w.range.len() / w.rows).max(1);
-            let step = (bytes / size).max(1).next_multiple_of(whole);
+            let step = (bytes / size).max(1).next_multiple_of(PANEL_ROWS);
             let ranges = (0..w.rows).step_by(step).map(|at| at..(at + step).min(w.rows));
             tasks.extend(ranges.map(|rows| Task { matrix, rows }));
         }
@@ -124,8 +124,9 @@ impl Compute {
     }
 
     fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared) {
+        let few = x.rows < PANELS_FROM || self.isa.level() == Level::Scalar;
         match (&x.levels, kind(w.dtype)) {
-            (Some(levels), Some(Kind::Levels)) if x.rows < PANELS_FROM => {
+            (Some(levels), Some(Kind::Levels)) if few => {
                 for n in 0..x.rows {
                     let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
                     self.dot_rows(w.dtype, w.rows_bytes(rows.clone()), levels.row(n), out);
@@ -162,13 +163,6 @@ impl Compute {
         panel: &mut Panel,
         out: &Shared,
     ) {
-        if self.isa.level() == Level::Scalar {
-            for n in 0..x.rows {
-                let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
-                self.dot_rows(w.dtype, w.rows_bytes(rows.clone()), x.row(n), out);
-            }
-            return;
-        }
         for start in (0..w.columns).step_by(PANEL_COLUMNS) {
             let columns = start..(start + PANEL_COLUMNS).min(w.columns);
             let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();

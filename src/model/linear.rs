@@ -4,7 +4,7 @@
 //! [`crate::kernels`] over weights that stay in the mapped file; elsewhere candle's, over a copy.
 
 use super::ops::floats;
-use crate::kernels::{Compute, Matrix};
+use crate::kernels::{Compute, Matrix, add_bias};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Result, Storage, Tensor, bail};
 use std::borrow::Cow;
@@ -100,11 +100,7 @@ fn on_cpu(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Tenso
     let mut ys = Vec::with_capacity(layers.len());
     for ((mut out, layer), weight) in outs.into_iter().zip(layers).zip(weights) {
         if let Some(bias) = &layer.bias {
-            with_floats(bias, |bias| {
-                for row in out.chunks_exact_mut(bias.len().max(1)) {
-                    row.iter_mut().zip(bias).for_each(|(out, b)| *out += b);
-                }
-            })?;
+            with_floats(bias, |bias| add_bias(&mut out, bias))?;
         }
         ys.push(Tensor::from_vec(out, (n, weight.rows), &Device::Cpu)?);
     }
