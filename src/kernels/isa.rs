@@ -20,6 +20,8 @@ pub(super) enum Level {
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
 
@@ -52,12 +54,14 @@ impl Isa {
             if avx2 && is_x86_feature_detected!("avxvnni") {
                 found.push(Self(Level::AvxVnni));
             }
-            if avx2
-                && is_x86_feature_detected!("avx512vnni")
+            let avx512 = avx2
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-            {
+                && is_x86_feature_detected!("avx512dq");
+            if avx512 {
+                found.push(Self(Level::Avx512));
+            }
+            if avx512 && is_x86_feature_detected!("avx512vnni") {
                 found.push(Self(Level::Avx512Vnni));
             }
         }
@@ -75,7 +79,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::AvxVnni => 4,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => 6,
+            Level::Avx512 | Level::Avx512Vnni => 6,
         }
     }
 
@@ -88,6 +92,8 @@ impl Isa {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512vnni",
         }
@@ -128,9 +134,14 @@ macro_rules! by_isa {
                 unsafe { $crate::kernels::x86::avx2::avxvnni::$($call)+ }
             }
             #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx512 => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::avx512::plain::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Level::Avx512Vnni => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { $crate::kernels::x86::avx512::$($call)+ }
+                unsafe { $crate::kernels::x86::avx512::vnni::$($call)+ }
             }
         }
     };
