@@ -13,8 +13,8 @@ use super::decode::{
 };
 use super::dot::Dot;
 use super::vectors::{
-    bytes_of_rows, four_words, halves, halves_of_blocks, load_f32, look_up, low_bits, quarters,
-    store, sum_words, swap_quarters, transpose_quarters, with_bit,
+    bytes_of_rows, bytes_to_f32, four, four_words, halves, halves_of_blocks, load_f32, look_up,
+    low_bits, quarters, store, sum_words, swap_quarters, transpose_quarters, with_bit,
 };
 use crate::kernels::activations::Row;
 use crate::kernels::blocks::{
@@ -22,12 +22,15 @@ use crate::kernels::blocks::{
 };
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 use tealight_bundle::gguf::DType;
 
 /// Rows whose sums are in one vector.
 const LANES: usize = 16;
 /// Bytes of a processor's cache line.
 const LINE: usize = 64;
+/// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
+const AHEAD: usize = 1536;
 /// Vectors of terms that are kept aside: 16 KiB, so that they stay in the first cache.
 const TERMS: usize = 256;
 /// Most bytes of four small blocks.
@@ -78,91 +81,174 @@ pub unsafe fn rows<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) 
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 fn rows_of<D: Quad, P: Dot>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
     let row_bytes = w.len() / out.len().max(1);
-    let span_bytes = D::SPAN / D::COLUMNS * D::BYTES;
+    let span_bytes = InPlace::<D>::SPAN_BYTES;
     let whole = row_bytes / span_bytes;
-    let last = out.len().saturating_sub(1);
-    // What is left at a row's end, with zeros behind it.
-    let mut rest = [[0; SPAN_BYTES_MAX]; 4];
-    tiles::<D, P>(x, row_bytes.div_ceil(span_bytes), out, |row, span| {
-        // A tile that is not full repeats its last row; those results go nowhere.
-        let rows = [0, 1, 2, 3].map(|i| &w[(row + i).min(last) * row_bytes..][..row_bytes]);
-        let at = span * span_bytes;
-        if span == whole {
-            for (rest, row) in rest.iter_mut().zip(rows) {
-                rest[..row_bytes - at].copy_from_slice(&row[at..]);
-            }
-            return rest.each_ref().map(|rest| rest.as_ptr());
-        }
-        // SAFETY: a whole span lies there, by the count of whole ones.
-        let found = rows.map(|row| unsafe { row.as_ptr().add(at) });
-        for row in found {
-            // The same place of the next four rows, which are the next that are read.
-            for line in 0..span_bytes.div_ceil(LINE) {
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(4 * row_bytes + LINE * line).cast());
-            }
-        }
-        found
-    });
+    let source =
+        InPlace::<D> { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData };
+    tiles::<D, P>(source, x, row_bytes.div_ceil(span_bytes), out);
 }
 
 /// As [`rows_of`], of any type, through memory.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 fn rows_of_any<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
     let row_bytes = w.len() / out.len().max(1);
-    let size = group_bytes(dtype);
-    let last = out.len().saturating_sub(1);
-    let mut groups = [Group::ZERO; 4];
-    let spans = row_bytes.div_ceil(size);
-    let fetch = |row: usize, span: usize| {
-        for (i, group) in groups.iter_mut().enumerate() {
-            let row = &w[(row + i).min(last) * row_bytes..][..row_bytes];
-            unpack(dtype, &row[span * size..row_bytes.min((span + 1) * size)], group);
-        }
-        groups.each_ref().map(|group| std::ptr::from_ref(group).cast())
-    };
+    let spans = row_bytes.div_ceil(group_bytes(dtype));
+    let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
     if sub_of(dtype) == 32 {
-        tiles::<Unpacked<32>, P>(x, spans, out, fetch);
+        tiles::<Unpacked<32>, P>(source, x, spans, out);
     } else {
-        tiles::<Unpacked<16>, P>(x, spans, out, fetch);
+        tiles::<Unpacked<16>, P>(source, x, spans, out);
     }
 }
 
-/// All rows, sixteen at a time. `fetch` says where a span of four rows from a row on lies.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-fn tiles<D: Quad, P: Dot>(
-    x: Row<'_>,
-    spans: usize,
-    out: &mut [f32],
-    mut fetch: impl FnMut(usize, usize) -> [*const u8; 4],
-) {
-    let prepared = prepare::<D>(x, spans);
-    let unit_size = D::HALVES + 1;
-    let mut terms = [_mm512_setzero_ps(); TERMS]; // (units, quads)
-    let at_once = TERMS / (4 * D::UNITS);
-    for (tile, out) in out.chunks_mut(LANES).enumerate() {
-        let mut sums = _mm512_setzero_ps();
-        for first in (0..spans).step_by(at_once) {
-            let end = (first + at_once).min(spans);
-            for quad in 0..4 {
-                for span in first..end {
-                    let rows = fetch(LANES * tile + 4 * quad, span);
-                    let at = D::UNITS * unit_size * span;
-                    let x = &prepared[at..at + D::UNITS * unit_size];
-                    let out = &mut terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
-                    // SAFETY: `fetch` points to spans.
-                    unsafe { add_terms::<D, P>(rows, x, quad, out) };
-                }
-            }
-            for span in first..end {
-                let terms = &terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
-                sums = sum_terms::<D>(terms, &x.scales[span * D::SPAN / 32..], sums);
+/// Where rows come from.
+trait Source {
+    /// Where a span of four rows lies.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module.
+    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4];
+}
+
+/// Stored rows of a type that is decoded in registers.
+struct InPlace<'a, D> {
+    w: &'a [u8],
+    row_bytes: usize,
+    /// Spans that are whole.
+    whole: usize,
+    /// What is left at a row's end, with zeros behind it.
+    rest: [[u8; SPAN_BYTES_MAX]; 4],
+    decode: PhantomData<D>,
+}
+
+/// Stored rows of any type.
+struct InMemory<'a> {
+    w: &'a [u8],
+    row_bytes: usize,
+    dtype: DType,
+    groups: [Group; 4],
+}
+
+impl<D: Quad> InPlace<'_, D> {
+    const SPAN_BYTES: usize = D::SPAN / D::COLUMNS * D::BYTES;
+
+    /// The span that is cut off by the end of its rows.
+    #[inline(never)]
+    fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
+        let at = self.whole * Self::SPAN_BYTES;
+        for (rest, row) in self.rest.iter_mut().zip(rows) {
+            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
+            rest[..self.row_bytes - at].copy_from_slice(&row[at..]);
+        }
+        four!(|i| self.rest[i].as_ptr())
+    }
+}
+
+impl<D: Quad> Source for InPlace<'_, D> {
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
+        if span == self.whole {
+            return self.last_span(rows);
+        }
+        let begin = self.w.as_ptr().wrapping_add(span * Self::SPAN_BYTES);
+        let spans = four!(|i| begin.wrapping_add(rows[i] * self.row_bytes));
+        for span in spans {
+            for line in 0..Self::SPAN_BYTES.div_ceil(LINE) {
+                let ahead = span.wrapping_add(AHEAD + LINE * line);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
             }
         }
-        let mut all = [0.0; LANES];
-        store(&mut all, _mm512_castps_si512(sums));
-        out.copy_from_slice(&all[..out.len()]);
+        spans
     }
+}
+
+impl Source for InMemory<'_> {
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
+        let size = group_bytes(self.dtype);
+        let part = span * size..self.row_bytes.min((span + 1) * size);
+        for (group, row) in self.groups.iter_mut().zip(rows) {
+            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
+            unpack(self.dtype, &row[part.clone()], group);
+        }
+        four!(|i| std::ptr::from_ref(&self.groups[i]).cast())
+    }
+}
+
+/// All rows, sixteen at a time. Four streams run through as many parts of the rows, since memory answers several
+/// distant places sooner than one.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn tiles<D: Quad, P: Dot>(mut source: impl Source, x: Row<'_>, spans: usize, out: &mut [f32]) {
+    let prepared = prepare::<D>(x, spans);
+    let mut terms = [_mm512_setzero_ps(); TERMS]; // (units, quads)
+    let part = out.len() / LANES * 4;
+    for first in (0..part).step_by(4) {
+        let streams = four!(|i| part * i + first);
+        let last = out.len() - 1;
+        // SAFETY: the source points to spans.
+        let sums = unsafe {
+            tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
+        };
+        for (stream, sums) in streams.into_iter().zip(sums) {
+            out[stream..stream + 4].copy_from_slice(&sums);
+        }
+    }
+    let (rest, last) = (4 * part, out.len().saturating_sub(1));
+    if rest < out.len() {
+        // A tile that is not full repeats its last row; those results go nowhere.
+        let streams = four!(|i| (rest + 4 * i).min(last));
+        // SAFETY: as above.
+        let sums = unsafe {
+            tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
+        };
+        let count = out.len() - rest;
+        out[rest..].copy_from_slice(&sums.as_flattened()[..count]);
+    }
+}
+
+/// The dot products of four times four rows: those from each of `streams` on, none behind `last`.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`; the source points to spans.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn tile<D: Quad, P: Dot>(
+    source: &mut impl Source,
+    streams: [usize; 4],
+    last: usize,
+    spans: usize,
+    prepared: &[__m512i],
+    scales: &[f32],
+    terms: &mut [__m512; TERMS],
+) -> [[f32; 4]; 4] {
+    let unit_size = D::HALVES + 1;
+    let at_once = TERMS / (4 * D::UNITS);
+    let mut sums = _mm512_setzero_ps();
+    for first in (0..spans).step_by(at_once) {
+        let end = (first + at_once).min(spans);
+        for quad in 0..4 {
+            let rows = four!(|i| (streams[i] + quad).min(last));
+            for span in first..end {
+                let at = D::UNITS * unit_size * span;
+                let x = &prepared[at..at + D::UNITS * unit_size];
+                let out = &mut terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
+                // SAFETY: said by the caller.
+                unsafe { add_terms::<D, P>(source.span(rows, span), x, quad, out) };
+            }
+        }
+        for span in first..end {
+            let terms = &terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
+            sums = sum_terms::<D>(terms, &scales[span * D::SPAN / 32..], sums);
+        }
+    }
+    // From (quads, streams) to (streams, quads), which are consecutive rows.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let mut all = [0.0; LANES];
+    store(&mut all, _mm512_permutexvar_epi32(order, _mm512_castps_si512(sums)));
+    *all.as_chunks().0.first_chunk().expect("four fours")
 }
 
 /// Activations in the order of the units: levels, and sums that are the same for four rows.
@@ -172,13 +258,13 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m512i> {
     let sums = if D::SUB == 32 { x.sums32 } else { x.sums16 };
     for span in 0..spans {
         for unit in 0..D::UNITS {
-            let subs = [0, 1, 2, 3].map(|i| span * D::SPAN / D::SUB + D::sub(unit, i));
+            let subs = four!(|i| span * D::SPAN / D::SUB + D::sub(unit, i));
             for half in 0..D::HALVES {
-                let at = subs.map(|sub| x.quants[D::SUB * sub + 16 * half..][..16].as_ptr());
+                let at = four!(|i| x.quants[D::SUB * subs[i] + 16 * half..][..16].as_ptr().cast());
                 // SAFETY: sixteen bytes each, by the slices.
-                out.push(unsafe { quarters(at.map(<*const i8>::cast)) });
+                out.push(unsafe { quarters(at) });
             }
-            let sums = subs.map(|sub| [sums[sub]; 4]);
+            let sums = four!(|i| [sums[subs[i]]; 4]);
             out.push(_mm512_castps_si512(load_f32(sums.as_flattened().first_chunk().expect("16"))));
         }
     }
@@ -202,7 +288,7 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     for unit in 0..D::UNITS {
         let x = &x[unit * (D::HALVES + 1)..][..D::HALVES + 1];
         // SAFETY: said by the caller; the unit's activations are at `x`.
-        let integers = rows.map(|row| unsafe { D::integers::<P>(row, unit, x.as_ptr()) });
+        let integers = unsafe { four!(|i| D::integers::<P>(rows[i], unit, x.as_ptr())) };
         let integers = _mm512_cvtepi32_ps(sum_words(integers));
         let (scales, minima) = factors[unit];
         let minima = _mm512_mul_ps(minima, _mm512_castsi512_ps(x[D::HALVES]));
@@ -214,26 +300,14 @@ unsafe fn add_terms<D: Quad, P: Dot>(
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn sum_terms<D: Quad>(terms: &[__m512], scales: &[f32], mut sums: __m512) -> __m512 {
-    let unit = |unit: usize| {
-        swap_quarters([0, 1, 2, 3].map(|quad| terms[4 * unit + quad])) // (sub-blocks, rows)
-    };
-    let mut add = |sub: usize, term: __m512| {
+    let mut units = [[_mm512_setzero_ps(); 4]; 4]; // (sub-blocks, rows)
+    for unit in 0..D::UNITS {
+        units[unit] = swap_quarters(four!(|quad| terms[4 * unit + quad]));
+    }
+    for sub in 0..D::SPAN / D::SUB {
+        let (unit, quarter) = if D::ALTERNATING { (sub % 2, sub / 2) } else { (sub / 4, sub % 4) };
         let scale = _mm512_set1_ps(scales[sub * D::SUB / 32]);
-        sums = _mm512_fmadd_ps(term, scale, sums);
-    };
-    if D::ALTERNATING {
-        let (even, odd) = (unit(0), unit(1));
-        for i in 0..4 {
-            add(2 * i, even[i]);
-            add(2 * i + 1, odd[i]);
-        }
-    } else {
-        for index in 0..D::UNITS {
-            let all = unit(index);
-            for i in 0..4 {
-                add(4 * index + i, all[i]);
-            }
-        }
+        sums = _mm512_fmadd_ps(units[unit][quarter], scale, sums);
     }
     sums
 }
@@ -260,7 +334,7 @@ unsafe fn dot_two<P: Dot, const WIDE: bool>(levels: [__m512i; 2], x: *const __m5
 #[inline]
 unsafe fn nibbles(b: *const u8, stride: usize) -> [__m512i; 2] {
     // SAFETY: said by the caller.
-    halves_of_bytes(unsafe { quarters([0, 1, 2, 3].map(|i| b.add(stride * i))) })
+    halves_of_bytes(unsafe { quarters(four!(|i| b.add(stride * i))) })
 }
 
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
@@ -337,11 +411,9 @@ impl Quad for MXFP4 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        let word = |i: usize| {
-            // SAFETY: the first byte of a block of each row.
-            u32::from_le_bytes(unsafe { rows.map(|row| *row.add(17 * i)) })
-        };
-        let e = _mm512_cvtepu8_epi32(four_words([word(0), word(1), word(2), word(3)]));
+        // SAFETY: the first byte of a block of each row.
+        let words = unsafe { four!(|i| u32::from_le_bytes(four!(|r| *rows[r].add(17 * i)))) };
+        let e = _mm512_cvtepu8_epi32(four_words(words));
         let usual = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
         // The two smallest are subnormal in f32.
         let smallest = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), e);
@@ -370,10 +442,8 @@ impl Quad for Q4_1 {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // Words 0, 5, 10 and 15 of each row, at the places that their row has in each quarter.
-        let [a, b, c, d] = rows.map(|row| {
-            // SAFETY: said by the trait: four blocks of 20 bytes.
-            unsafe { _mm512_loadu_si512(row.cast()) }
-        });
+        // SAFETY: said by the trait: four blocks of 20 bytes.
+        let [a, b, c, d] = unsafe { four!(|i| _mm512_loadu_si512(rows[i].cast())) };
         let places = _mm512_setr_epi32(0, 16, 0, 16, 5, 21, 5, 21, 10, 26, 10, 26, 15, 31, 15, 31);
         let ab = _mm512_permutex2var_epi32(a, places, b);
         let cd = _mm512_permutex2var_epi32(c, places, d);
@@ -393,8 +463,8 @@ impl Quad for Q4_1 {
 unsafe fn fives(b: *const u8, stride: usize, bits: usize, bytes: usize) -> [__m512i; 2] {
     // SAFETY: said by the caller.
     let (four, words) = unsafe {
-        let word = |i: usize| u64::from(b.add(stride * i + bits).cast::<u32>().read_unaligned());
-        (nibbles(b.add(bytes), stride), [word(0), word(1), word(2), word(3)])
+        let words = four!(|i| b.add(stride * i + bits).cast::<u32>().read_unaligned());
+        (nibbles(b.add(bytes), stride), four!(|i| u64::from(words[i])))
     };
     let [p, q, r, s] = words;
     let low = (p & 0xffff) | (q & 0xffff) << 16 | (r & 0xffff) << 32 | s << 48;
@@ -444,13 +514,13 @@ impl Quad for Q8_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        let half = |at: usize| {
-            // SAFETY: said by the trait: four blocks of 34 bytes.
-            let signed = unsafe { quarters([0, 1, 2, 3].map(|i| b.add(34 * i + at))) };
-            _mm512_xor_si512(signed, _mm512_set1_epi8(-128))
-        };
-        // SAFETY: said by the trait.
-        unsafe { dot_two::<P, true>([half(2), half(18)], x) }
+        let sign = _mm512_set1_epi8(-128);
+        // SAFETY: said by the trait: four blocks of 34 bytes.
+        unsafe {
+            let first = quarters(four!(|i| b.add(34 * i + 2)));
+            let second = quarters(four!(|i| b.add(34 * i + 18)));
+            dot_two::<P, true>([_mm512_xor_si512(first, sign), _mm512_xor_si512(second, sign)], x)
+        }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
@@ -489,9 +559,11 @@ impl Quad for Unpacked<32> {
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
         // SAFETY: said by the trait: a group, whose levels come first.
-        let half = |at: usize| unsafe { quarters([0, 1, 2, 3].map(|i| b.add(32 * i + at))) };
-        // SAFETY: said by the trait.
-        unsafe { dot_two::<P, true>([half(128 * unit), half(128 * unit + 16)], x) }
+        unsafe {
+            let first = quarters(four!(|i| b.add(128 * unit + 32 * i)));
+            let second = quarters(four!(|i| b.add(128 * unit + 32 * i + 16)));
+            dot_two::<P, true>([first, second], x)
+        }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
@@ -516,10 +588,10 @@ impl Quad for Unpacked<16> {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        let both = rows.map(|row| unsafe { Self::scales(row, 0) });
-        let scales = transpose_quarters(both.map(|(scales, _)| scales));
-        let minima = transpose_quarters(both.map(|(_, minima)| minima));
-        [0, 1, 2, 3].map(|i| (scales[i], minima[i]))
+        let both = unsafe { four!(|i| Self::scales(rows[i], 0)) };
+        let scales = transpose_quarters(four!(|i| both[i].0));
+        let minima = transpose_quarters(four!(|i| both[i].1));
+        four!(|i| (scales[i], minima[i]))
     }
 }
 
@@ -531,7 +603,7 @@ impl Quad for Unpacked<16> {
 #[inline]
 unsafe fn factors_of_32<D: Decode>(rows: [*const u8; 4]) -> [Factors; 4] {
     // SAFETY: said by the caller.
-    let all = rows.map(|row| unsafe { D::scales(row, D::BYTES).0 });
+    let all = unsafe { four!(|i| D::scales(rows[i], D::BYTES).0) };
     let [first, second, first_minima, second_minima] = transpose_quarters(all);
     let (first, second) = ((first, first_minima), (second, second_minima));
     [first, second, first, second]
@@ -571,14 +643,14 @@ unsafe fn factors_of_k4(rows: [*const u8; 4], odd: f32) -> [Factors; 4] {
     let high = _mm512_srli_epi16::<2>(high);
     let low = _mm512_and_si512(low, six_or_four);
     let bytes = _mm512_ternarylogic_epi32::<0xf8>(low, high, _mm512_set1_epi8(0x30));
-    let float = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-    let [even, uneven, even_minima, odd_minima] = bytes_of_rows(bytes, float);
+    let bytes = bytes_of_rows(bytes);
+    let [even, uneven, even_minima, odd_minima] = four!(|i| bytes_to_f32(bytes[i]));
     // SAFETY: said by the caller.
     let (d, dmin) = unsafe { (halves(rows, 0), halves(rows, 2)) };
     let dmin = _mm512_sub_ps(_mm512_setzero_ps(), dmin);
-    let times = |a: __m512, b: __m512| _mm512_mul_ps(a, b);
-    let even = (times(even, d), times(even_minima, dmin));
-    let odd = (times(uneven, times(d, _mm512_set1_ps(odd))), times(odd_minima, dmin));
+    let even = (_mm512_mul_ps(even, d), _mm512_mul_ps(even_minima, dmin));
+    let d = _mm512_mul_ps(d, _mm512_set1_ps(odd));
+    let odd = (_mm512_mul_ps(uneven, d), _mm512_mul_ps(odd_minima, dmin));
     [even, odd, even, odd]
 }
 
@@ -591,12 +663,15 @@ impl Quad for Q4_K {
     unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
         // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
         let bytes = unsafe { alternating(b.add(16)) };
-        let levels = bytes.map(|bytes| match (unit, P::WIDE) {
-            (0, _) => low_bits(bytes),
-            // Sixteen times the level: `factors` takes that back, exactly.
-            (_, true) => _mm512_and_si512(bytes, _mm512_set1_epi8(0xf0_u8 as i8)),
-            (_, false) => low_bits(_mm512_srli_epi16::<4>(bytes)),
-        });
+        let mut levels = bytes;
+        for half in 0..2 {
+            levels[half] = match (unit, P::WIDE) {
+                (0, _) => low_bits(bytes[half]),
+                // Sixteen times the level: `factors` takes that back, exactly.
+                (_, true) => _mm512_and_si512(bytes[half], _mm512_set1_epi8(0xf0_u8 as i8)),
+                (_, false) => low_bits(_mm512_srli_epi16::<4>(bytes[half])),
+            };
+        }
         // SAFETY: said by the trait.
         unsafe { dot_two::<P, false>(levels, x) }
     }
@@ -665,9 +740,10 @@ impl Quad for Q6_K {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait: sixteen signed bytes, then d.
-        let (bytes, d) = unsafe { (quarters(rows.map(|row| row.add(192))), halves(rows, 208)) };
-        let float = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
-        bytes_of_rows(bytes, float).map(|scales| too_high(_mm512_mul_ps(scales, d), 32.0))
+        let (bytes, d) = unsafe { (quarters(four!(|i| rows[i].add(192))), halves(rows, 208)) };
+        let bytes = bytes_of_rows(bytes);
+        let scales = four!(|i| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes[i])));
+        four!(|i| too_high(_mm512_mul_ps(scales[i], d), 32.0))
     }
 }
 
@@ -679,19 +755,16 @@ impl Quad for Q3_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        let unpacked = rows.map(|row| {
-            // SAFETY: said by the trait: twelve bytes of scales.
-            k3_scales(unsafe { std::slice::from_raw_parts(row.add(96), 12) })
-        });
+        // SAFETY: said by the trait: twelve bytes of scales.
+        let scales =
+            unsafe { four!(|i| k3_scales(std::slice::from_raw_parts(rows[i].add(96), 12))) };
         // SAFETY: sixteen bytes each, by the type; then said by the trait.
-        let (bytes, d) = unsafe {
-            (quarters(unpacked.each_ref().map(|w| w.as_ptr().cast())), halves(rows, 108))
-        };
-        let float = |bytes: __m128i| {
-            let scales = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-            _mm512_sub_ps(scales, _mm512_set1_ps(32.0))
-        };
-        bytes_of_rows(bytes, float).map(|scales| too_high(_mm512_mul_ps(scales, d), 4.0))
+        let (bytes, d) =
+            unsafe { (quarters(four!(|i| scales[i].as_ptr().cast())), halves(rows, 108)) };
+        let bytes = bytes_of_rows(bytes);
+        let high = _mm512_set1_ps(32.0);
+        let scales = four!(|i| _mm512_sub_ps(bytes_to_f32(bytes[i]), high));
+        four!(|i| too_high(_mm512_mul_ps(scales[i], d), 4.0))
     }
 }
 
@@ -706,8 +779,10 @@ impl Quad for Q2_K {
         // SAFETY: said by the trait: scales and minima in the halves of sixteen bytes, then d and dmin.
         let (bytes, d, dmin) = unsafe { (quarters(rows), halves(rows, 80), halves(rows, 82)) };
         let dmin = _mm512_sub_ps(_mm512_setzero_ps(), dmin);
-        let float = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-        let [scales, minima] = halves_of_bytes(bytes).map(|bytes| bytes_of_rows(bytes, float));
-        [0, 1, 2, 3].map(|i| (_mm512_mul_ps(scales[i], d), _mm512_mul_ps(minima[i], dmin)))
+        let [scales, minima] = halves_of_bytes(bytes);
+        let (scales, minima) = (bytes_of_rows(scales), bytes_of_rows(minima));
+        let (scales, minima) =
+            (four!(|i| bytes_to_f32(scales[i])), four!(|i| bytes_to_f32(minima[i])));
+        four!(|i| (_mm512_mul_ps(scales[i], d), _mm512_mul_ps(minima[i], dmin)))
     }
 }

@@ -6,12 +6,38 @@ use crate::kernels::blocks::k4_scales;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
+/// Four values of an expression, written out: a closure would not be inlined into what calls it, which is compiled
+/// without these instructions.
+macro_rules! four {
+    (|$i:ident| $value:expr) => {
+        [
+            {
+                let $i = 0_usize;
+                $value
+            },
+            {
+                let $i = 1_usize;
+                $value
+            },
+            {
+                let $i = 2_usize;
+                $value
+            },
+            {
+                let $i = 3_usize;
+                $value
+            },
+        ]
+    };
+}
+pub(super) use four;
+
 /// Four vectors of 4 × 4 words, (vector, quarter, word), to (quarter, word, vector): in the vector of a quarter, the
 /// quarter of a word holds that word of each vector.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn transpose_quarters(v: [__m512; 4]) -> [__m512; 4] {
-    let [a, b, c, d] = v.map(|v| _mm512_castps_si512(v));
+    let [a, b, c, d] = four!(|i| _mm512_castps_si512(v[i]));
     let low = [_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d)];
     let high = [_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d)];
     let words = [
@@ -20,7 +46,7 @@ pub fn transpose_quarters(v: [__m512; 4]) -> [__m512; 4] {
         _mm512_unpacklo_epi64(high[0], high[1]),
         _mm512_unpackhi_epi64(high[0], high[1]),
     ];
-    swap_quarters(words.map(|v| _mm512_castsi512_ps(v)))
+    swap_quarters(four!(|i| _mm512_castsi512_ps(words[i])))
 }
 
 /// Four vectors of four quarters: quarter `j` of vector `i` becomes quarter `i` of vector `j`.
@@ -54,24 +80,24 @@ pub fn sum_words([a, b, c, d]: [__m512i; 4]) -> __m512i {
 #[inline]
 pub unsafe fn quarters(at: [*const u8; 4]) -> __m512i {
     // SAFETY: said by the caller.
-    let [a, b, c, d] = unsafe { at.map(|at| _mm_loadu_si128(at.cast())) };
+    let [a, b, c, d] = unsafe { four!(|i| _mm_loadu_si128(at[i].cast())) };
     let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
     _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, c), d)
 }
 
-/// Bytes (row, quarter, byte), a row in each quarter, to f32 (quarter; byte, row).
+/// Bytes (row, quarter, byte), a row in each quarter, to (quarter; byte, row).
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-pub fn bytes_of_rows(rows: __m512i, float: impl Fn(__m128i) -> __m512) -> [__m512; 4] {
+pub fn bytes_of_rows(rows: __m512i) -> [__m128i; 4] {
     let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let bytes = _mm512_broadcast_i32x4(bytes);
     let v = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, rows), bytes);
     [
-        float(_mm512_castsi512_si128(v)),
-        float(_mm512_extracti32x4_epi32::<1>(v)),
-        float(_mm512_extracti32x4_epi32::<2>(v)),
-        float(_mm512_extracti32x4_epi32::<3>(v)),
+        _mm512_castsi512_si128(v),
+        _mm512_extracti32x4_epi32::<1>(v),
+        _mm512_extracti32x4_epi32::<2>(v),
+        _mm512_extracti32x4_epi32::<3>(v),
     ]
 }
 
@@ -83,9 +109,21 @@ pub fn bytes_of_rows(rows: __m512i, float: impl Fn(__m128i) -> __m512) -> [__m51
 #[inline]
 pub unsafe fn halves(rows: [*const u8; 4], at: usize) -> __m512 {
     // SAFETY: said by the caller.
-    let bits = unsafe { rows.map(|row| u64::from(row.add(at).cast::<u16>().read_unaligned())) };
-    let four = bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48;
-    _mm512_broadcast_f32x4(_mm_cvtph_ps(_mm_cvtsi64_si128(four as i64)))
+    let four = unsafe { word(rows, at) };
+    _mm512_broadcast_f32x4(_mm_cvtph_ps(_mm_cvtsi64_si128(four)))
+}
+
+/// The two bytes at `at` of four rows.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+unsafe fn word(rows: [*const u8; 4], at: usize) -> i64 {
+    // SAFETY: said by the caller.
+    let [a, b, c, d] =
+        unsafe { four!(|i| u64::from(rows[i].add(at).cast::<u16>().read_unaligned())) };
+    (a | b << 16 | c << 32 | d << 48) as i64
 }
 
 /// The f16 at `at` of four consecutive blocks of four rows: (block, row).
@@ -95,15 +133,9 @@ pub unsafe fn halves(rows: [*const u8; 4], at: usize) -> __m512 {
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -> __m512 {
-    let block = |i: usize| {
-        // SAFETY: said by the caller.
-        let bits = unsafe {
-            rows.map(|row| u64::from(row.add(stride * i + at).cast::<u16>().read_unaligned()))
-        };
-        _mm_cvtsi64_si128((bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48) as i64)
-    };
-    let low = _mm_unpacklo_epi64(block(0), block(1));
-    let high = _mm_unpacklo_epi64(block(2), block(3));
+    // SAFETY: said by the caller.
+    let [a, b, c, d] = unsafe { four!(|i| _mm_cvtsi64_si128(word(rows, stride * i + at))) };
+    let (low, high) = (_mm_unpacklo_epi64(a, b), _mm_unpacklo_epi64(c, d));
     _mm512_cvtph_ps(_mm256_set_m128i(high, low))
 }
 
