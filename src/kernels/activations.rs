@@ -1,10 +1,11 @@
 //! Activations in the form in which weights want them: as they are, or in eight bits.
 //!
 //! Enters: rows of f32. Leaves: [`Activations`], blocks of 32 signed bytes with an f32 scale, and the
-//! sums that carry the minima of weights. Rows are padded to whole groups with zeros, so that kernels
-//! need no rest.
+//! sums that carry the minima of weights; for prompts [`Tiles`] of them, in the order in which panels take
+//! them. Rows are padded to whole groups with zeros, so that kernels need no rest.
 
 use super::blocks::GROUP;
+use std::ops::Range;
 
 /// Columns that share a scale.
 pub const BLOCK: usize = 32;
@@ -82,6 +83,116 @@ impl Activations {
             .zip(self.sums32.chunks_exact_mut(stride / BLOCK))
             .zip(self.sums16.chunks_exact_mut(stride / SUM))
             .map(|(((quants, scales), sums32), sums16)| RowMut { quants, scales, sums32, sums16 })
+    }
+}
+
+/// The rows of [`Activations`] by tiles of as many as are multiplied with a panel at a time: within a tile, what
+/// belongs to four columns (to a scale, to a sum) of one row is followed by that of the next row.
+pub struct Tiles {
+    stride: usize,
+    quants: Vec<i8>,
+    scales: Vec<f32>,
+    sums32: Vec<f32>,
+    sums16: Vec<f32>,
+}
+
+/// Some columns of a tile of `T` rows.
+#[derive(Clone, Copy)]
+pub struct Tile<'a, const T: usize> {
+    /// (columns / 4, T, 4)
+    pub quants: &'a [[[i8; 4]; T]],
+    /// (columns / 32, T)
+    pub scales: &'a [[f32; T]],
+    /// (columns / 32, T)
+    pub sums32: &'a [[f32; T]],
+    /// (columns / 16, T)
+    pub sums16: &'a [[f32; T]],
+}
+
+impl Tiles {
+    /// Room for the tiles of such activations.
+    pub fn of(x: &Activations) -> Self {
+        Self {
+            stride: x.stride,
+            quants: vec![0; x.quants.len()],
+            scales: vec![0.0; x.scales.len()],
+            sums32: vec![0.0; x.sums32.len()],
+            sums16: vec![0.0; x.sums16.len()],
+        }
+    }
+
+    /// The parts that belong to the tiles of `rows[i]..rows[i + 1]`, to be filled by [`TilePart::fill`].
+    pub fn parts_mut(&mut self, rows: &[usize]) -> Vec<TilePart<'_>> {
+        fn take<'a, V>(from: &mut &'a mut [V], n: usize) -> &'a mut [V] {
+            let (taken, rest) = std::mem::take(from).split_at_mut(n);
+            *from = rest;
+            taken
+        }
+        let (mut quants, mut scales) = (&mut self.quants[..], &mut self.scales[..]);
+        let (mut sums32, mut sums16) = (&mut self.sums32[..], &mut self.sums16[..]);
+        let part = |bounds: &[usize]| {
+            let n = (bounds[1] - bounds[0]) * self.stride;
+            TilePart {
+                first: bounds[0],
+                rows: bounds[1] - bounds[0],
+                quants: take(&mut quants, n),
+                scales: take(&mut scales, n / BLOCK),
+                sums32: take(&mut sums32, n / BLOCK),
+                sums16: take(&mut sums16, n / SUM),
+            }
+        };
+        rows.windows(2).map(part).collect()
+    }
+
+    /// `columns` (whole groups, or up to the end) of the tile of the `T` rows from `first` on.
+    #[inline]
+    pub fn tile<const T: usize>(&self, first: usize, columns: Range<usize>) -> Tile<'_, T> {
+        let at = |size: usize| {
+            let start = first * self.stride / size;
+            start + columns.start / size * T..start + columns.end.div_ceil(size) * T
+        };
+        Tile {
+            quants: self.quants[at(1)].as_chunks::<4>().0.as_chunks().0,
+            scales: self.scales[at(BLOCK)].as_chunks().0,
+            sums32: self.sums32[at(BLOCK)].as_chunks().0,
+            sums16: self.sums16[at(SUM)].as_chunks().0,
+        }
+    }
+}
+
+/// One tile, to be filled.
+pub struct TilePart<'a> {
+    first: usize,
+    rows: usize,
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    sums32: &'a mut [f32],
+    sums16: &'a mut [f32],
+}
+
+impl TilePart<'_> {
+    /// Takes over the rows.
+    pub fn fill(&mut self, x: &Activations) {
+        match self.rows {
+            6 => self.fill_of::<6>(x),
+            4 => self.fill_of::<4>(x),
+            2 => self.fill_of::<2>(x),
+            _ => self.fill_of::<1>(x),
+        }
+    }
+
+    fn fill_of<const T: usize>(&mut self, x: &Activations) {
+        fn weave<V: Copy, const T: usize>(out: &mut [[V; T]], rows: [&[V]; T]) {
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = std::array::from_fn(|t| rows[t][i]);
+            }
+        }
+        let rows: [Row<'_>; T] = std::array::from_fn(|t| x.row(self.first + t));
+        let quants = self.quants.as_chunks_mut::<4>().0.as_chunks_mut().0;
+        weave(quants, rows.map(|row| row.quants.as_chunks::<4>().0));
+        weave(self.scales.as_chunks_mut().0, rows.map(|row| row.scales));
+        weave(self.sums32.as_chunks_mut().0, rows.map(|row| row.sums32));
+        weave(self.sums16.as_chunks_mut().0, rows.map(|row| row.sums16));
     }
 }
 

@@ -7,13 +7,15 @@
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
-use super::activations::{self, Activations};
+use super::activations::{self, Activations, Tiles};
 use super::blocks::{Kind, kind, sub_of};
 use super::isa::{Level, by_isa};
+use super::memory::fetch;
 use super::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
 use super::{Compute, Matrix, Shared, scalar};
 use half::{bf16, f16};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use tealight_bundle::gguf::DType;
 
 #[cfg(target_arch = "x86_64")]
@@ -26,12 +28,23 @@ const TASK_BYTES_MIN: usize = 16 * 1024;
 /// Tasks a thread gets, so that an interrupted one does not hold up the rest.
 const TASKS_A_THREAD: usize = 4;
 
+/// Results of panels that are kept together until all columns are multiplied: a share of the second cache.
+const RESULTS_BYTES: usize = 512 * 1024;
+
 /// Rows of activations, prepared for the types of the matrices they meet.
 pub struct Input<'a> {
     rows: usize,
     columns: usize,
     floats: &'a [f32],
-    levels: Option<Activations>,
+    levels: Option<Levels>,
+}
+
+/// Eight-bit activations in the order in which they are taken.
+enum Levels {
+    /// Row by row.
+    Few(Activations),
+    /// For panels: tiles that begin at these rows, and the number of rows.
+    Many(Tiles, Vec<usize>),
 }
 
 /// Some rows of one of the matrices.
@@ -60,7 +73,7 @@ impl Compute {
         let columns = weights.first().map_or(1, |w| w.columns);
         assert!(x.len().is_multiple_of(columns), "{} elements in rows of {columns}", x.len());
         let quantized = weights.iter().any(|w| kind(w.dtype) == Some(Kind::Levels));
-        let levels = quantized.then(|| self.quantize(x, columns));
+        let levels = quantized.then(|| self.levels(x, columns));
         Input { rows: x.len() / columns, columns, floats: x, levels }
     }
 
@@ -82,6 +95,28 @@ impl Compute {
         out
     }
 
+    fn levels(&self, x: &[f32], columns: usize) -> Levels {
+        let levels = self.quantize(x, columns);
+        if levels.rows < PANELS_FROM || self.isa.level() == Level::Scalar {
+            return Levels::Few(levels);
+        }
+        let mut starts = vec![0];
+        while let Some(&at) = starts.last()
+            && at < levels.rows
+        {
+            let widest = self.isa.widest_tile();
+            let tile = [6, 4, 2, 1].into_iter().find(|&t| t <= widest && t <= levels.rows - at);
+            starts.push(at + tile.unwrap_or(1));
+        }
+        let mut tiles = Tiles::of(&levels);
+        let parts: Vec<_> = tiles.parts_mut(&starts).into_iter().map(Mutex::new).collect();
+        self.pool.run(parts.len(), &|part| {
+            parts[part].lock().unwrap_or_else(PoisonError::into_inner).fill(&levels);
+        });
+        drop(parts);
+        Levels::Many(tiles, starts)
+    }
+
     pub(super) fn quantize(&self, x: &[f32], columns: usize) -> Activations {
         let mut levels = Activations::zeros(x.len() / columns, columns);
         let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| match self.isa.level() {
@@ -95,10 +130,9 @@ impl Compute {
             rows.iter_mut().for_each(|(row, x)| quantize(x, row));
         } else {
             let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
-            let parts: Vec<_> = rows.chunks_mut(size).map(std::sync::Mutex::new).collect();
+            let parts: Vec<_> = rows.chunks_mut(size).map(Mutex::new).collect();
             self.pool.run(parts.len(), &|part| {
-                let mut rows =
-                    parts[part].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut rows = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
                 rows.iter_mut().for_each(|(row, x)| quantize(x, row));
             });
         }
@@ -124,20 +158,15 @@ impl Compute {
     }
 
     fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared) {
-        let few = x.rows < PANELS_FROM || self.isa.level() == Level::Scalar;
         match (&x.levels, kind(w.dtype)) {
-            (Some(levels), Some(Kind::Levels)) if few => {
+            (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
                 for n in 0..x.rows {
                     let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
                     self.dot_rows(w.dtype, w.rows_bytes(rows.clone()), levels.row(n), out);
                 }
             }
-            (Some(levels), Some(Kind::Levels)) => {
-                let mut panel = Panel::ZERO;
-                for first in rows.clone().step_by(PANEL_ROWS) {
-                    let rows = first..(first + PANEL_ROWS).min(rows.end);
-                    self.multiply_panel(w, rows, levels, &mut panel, out);
-                }
+            (Some(Levels::Many(tiles, starts)), Some(Kind::Levels)) => {
+                self.multiply_panels(w, rows, tiles, starts, out);
             }
             _ => rows.for_each(|row| self.dot_floats(w, row, x, out)),
         }
@@ -154,85 +183,83 @@ impl Compute {
         by_isa!(self.isa, scalar: one_by_one(out), rows(dtype, w, x, out));
     }
 
-    /// The products of up to [`PANEL_ROWS`] stored rows with all rows of activations.
-    fn multiply_panel(
+    /// The products of stored rows with all rows of activations. Of as many panels as leave their results in the second
+    /// cache, some columns after the other: the activations of those columns then stay there as well.
+    fn multiply_panels(
         &self,
         w: &Matrix,
         rows: Range<usize>,
-        x: &Activations,
-        panel: &mut Panel,
+        x: &Tiles,
+        starts: &[usize],
         out: &Shared,
     ) {
-        for start in (0..w.columns).step_by(PANEL_COLUMNS) {
-            let columns = start..(start + PANEL_COLUMNS).min(w.columns);
-            let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
-            let bytes = at(columns.start)..at(columns.end);
-            // A panel that is not full repeats its last row; those results go nowhere.
-            let row = |i: usize| &w.row((rows.start + i).min(rows.end - 1))[bytes.clone()];
-            self.unpack_panel(w.dtype, &row, panel);
-            let mut n = 0;
-            while n < x.rows {
-                n += match (x.rows - n, self.isa.widest_tile()) {
-                    (6.., 6) => self.tile::<6>(w, &rows, &columns, x, n, panel, out),
-                    (4.., _) => self.tile::<4>(w, &rows, &columns, x, n, panel, out),
-                    (2.., _) => self.tile::<2>(w, &rows, &columns, x, n, panel, out),
-                    _ => self.tile::<1>(w, &rows, &columns, x, n, panel, out),
-                };
+        let n = starts.last().copied().unwrap_or(0);
+        let panels = (RESULTS_BYTES / (size_of::<f32>() * PANEL_ROWS * n.max(1))).max(1);
+        let mut panel = Panel::ZERO;
+        let mut results = Vec::new(); // (panels, n, PANEL_ROWS)
+        for first in rows.clone().step_by(panels * PANEL_ROWS) {
+            let rows = first..(first + panels * PANEL_ROWS).min(rows.end);
+            results.clear();
+            results.resize(rows.len().div_ceil(PANEL_ROWS) * n, [0.0; PANEL_ROWS]);
+            for start in (0..w.columns).step_by(PANEL_COLUMNS) {
+                let columns = start..(start + PANEL_COLUMNS).min(w.columns);
+                let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
+                let bytes = at(columns.start)..at(columns.end);
+                for (index, results) in results.chunks_exact_mut(n).enumerate() {
+                    let first = rows.start + index * PANEL_ROWS;
+                    // A panel that is not full repeats its last row; those results go nowhere.
+                    let row = |i: usize| &w.row((first + i).min(rows.end - 1))[bytes.clone()];
+                    self.unpack_panel(w.dtype, &row, &mut panel);
+                    for (number, tile) in starts.windows(2).enumerate() {
+                        if number < PANEL_ROWS {
+                            // The next panel's rows come while this one is multiplied.
+                            fetch(row(PANEL_ROWS + number));
+                        }
+                        let (at, results) = (tile[0], &mut results[tile[0]..tile[1]]);
+                        let (dtype, columns) = (w.dtype, columns.clone());
+                        match results.len() {
+                            6 => self.multiply::<6>(dtype, &panel, columns, x, at, results),
+                            4 => self.multiply::<4>(dtype, &panel, columns, x, at, results),
+                            2 => self.multiply::<2>(dtype, &panel, columns, x, at, results),
+                            _ => self.multiply::<1>(dtype, &panel, columns, x, at, results),
+                        }
+                    }
+                }
+            }
+            for (index, results) in results.chunks_exact(n).enumerate() {
+                let first = rows.start + index * PANEL_ROWS;
+                let count = PANEL_ROWS.min(rows.end - first);
+                for (t, results) in results.iter().enumerate() {
+                    // No other task has these rows.
+                    let out = out.slice(t * w.rows + first..t * w.rows + first + count);
+                    out.copy_from_slice(&results[..count]);
+                }
             }
         }
-    }
-
-    /// The products of a panel with `T` rows of activations from row `n` on. Returns `T`.
-    #[expect(clippy::too_many_arguments, reason = "what one step of the loop above needs")]
-    fn tile<const T: usize>(
-        &self,
-        w: &Matrix,
-        rows: &Range<usize>,
-        columns: &Range<usize>,
-        x: &Activations,
-        n: usize,
-        panel: &Panel,
-        out: &Shared,
-    ) -> usize {
-        let xs = std::array::from_fn(|t| x.row(n + t));
-        let result = |t: usize| {
-            let start = (n + t) * w.rows + rows.start;
-            out.slice(start..start + rows.len())
-        };
-        if rows.len() == PANEL_ROWS {
-            let out = std::array::from_fn(|t| result(t).first_chunk_mut().expect("as long"));
-            self.multiply::<T>(w.dtype, panel, columns, xs, out);
-        } else {
-            let mut room = [[0.0; PANEL_ROWS]; T];
-            for (t, room) in room.iter_mut().enumerate() {
-                room[..rows.len()].copy_from_slice(result(t));
-            }
-            self.multiply::<T>(w.dtype, panel, columns, xs, room.each_mut());
-            for (t, room) in room.iter().enumerate() {
-                result(t).copy_from_slice(&room[..rows.len()]);
-            }
-        }
-        T
     }
 
     fn unpack_panel<'a>(&self, dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
         by_isa!(self.isa, scalar: panel.unpack(dtype, row), unpack_panel(dtype, row, panel));
     }
 
+    /// Adds the products of a panel with `T` rows of activations from row `at` on.
     fn multiply<const T: usize>(
         &self,
         dtype: DType,
         panel: &Panel,
-        columns: &Range<usize>,
-        x: [activations::Row<'_>; T],
-        out: [&mut [f32; PANEL_ROWS]; T],
+        columns: Range<usize>,
+        x: &Tiles,
+        at: usize,
+        out: &mut [[f32; PANEL_ROWS]],
     ) {
-        let (at, n) = (columns.start, columns.len());
+        let n = columns.len();
+        let x = x.tile::<T>(at, columns);
+        let out: &mut [_; T] = out.try_into().expect("as many as the tile has");
         let none = || unreachable!("the scalar level has no panels");
         if sub_of(dtype) == 32 {
-            by_isa!(self.isa, scalar: none(), multiply::<T, 32>(dtype, panel, n, x, at, out));
+            by_isa!(self.isa, scalar: none(), multiply::<T, 32>(dtype, panel, n, x, out));
         } else {
-            by_isa!(self.isa, scalar: none(), multiply::<T, 16>(dtype, panel, n, x, at, out));
+            by_isa!(self.isa, scalar: none(), multiply::<T, 16>(dtype, panel, n, x, out));
         }
     }
 

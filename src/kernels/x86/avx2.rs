@@ -8,9 +8,9 @@
 macro_rules! kernels {
     ($module:ident, $features:literal, wide levels: $wide:literal, |$acc:ident, $u:ident, $s:ident| $dot:expr) => {
         pub mod $module {
-            use crate::kernels::activations::{BLOCK, Row};
+            use crate::kernels::activations::{BLOCK, Row, Tile};
             use crate::kernels::blocks::{GROUP, Group, group_bytes, is_wide, sub_of, unpack};
-            use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
+            use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel, Place};
             use std::arch::x86_64::*;
             use tealight_bundle::gguf::DType;
 
@@ -128,8 +128,7 @@ macro_rules! kernels {
                 panel.unpack(dtype, row);
             }
 
-            /// Adds the products of a panel's `columns` with `T` rows of activations, from their column
-            /// `at` on: `out[t][row]`.
+            /// Adds the products of a panel's `columns` with `T` rows of activations: `out[t][row]`.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
@@ -138,18 +137,9 @@ macro_rules! kernels {
                 dtype: DType,
                 panel: &Panel,
                 columns: usize,
-                x: [Row<'_>; T],
-                at: usize,
-                out: [&mut [f32; PANEL_ROWS]; T],
+                x: Tile<'_, T>,
+                out: &mut [[f32; PANEL_ROWS]; T],
             ) {
-                for t in 0..T {
-                    assert!(
-                        x[t].quants.len() >= at + columns
-                            && x[t].sums16.len() >= (at + columns) / 16
-                    );
-                    assert!(x[t].scales.len() >= (at + columns) / BLOCK);
-                    assert!(x[t].sums32.len() >= (at + columns) / BLOCK);
-                }
                 let signed = is_wide(dtype) && !TAKES_WIDE;
                 for eight in 0..PANEL_ROWS / 8 {
                     let mut sums = [_mm256_setzero_ps(); T];
@@ -157,9 +147,9 @@ macro_rules! kernels {
                         sums[t] = load_f32(out[t][8 * eight..].first_chunk().expect("of 32"));
                     }
                     let sums = if signed {
-                        multiply_eight::<T, SUB, true>(panel, 8 * eight, columns, x, at, sums)
+                        multiply_eight::<T, SUB, true>(panel, 8 * eight, columns, x, sums)
                     } else {
-                        multiply_eight::<T, SUB, false>(panel, 8 * eight, columns, x, at, sums)
+                        multiply_eight::<T, SUB, false>(panel, 8 * eight, columns, x, sums)
                     };
                     for t in 0..T {
                         let out: &mut [f32; 8] =
@@ -176,40 +166,38 @@ macro_rules! kernels {
                 panel: &Panel,
                 row: usize,
                 columns: usize,
-                x: [Row<'_>; T],
-                at: usize,
+                x: Tile<'_, T>,
                 mut sums: [__m256; T],
             ) -> [__m256; T] {
                 let (sixteen, part) = (row / 16 * 16, row % 16);
+                let sums_of_x = if SUB == 32 { x.sums32 } else { x.sums16 };
+                assert!(columns <= PANEL_COLUMNS && sums_of_x.len() >= columns / SUB);
+                assert!(x.quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
                 for sub in 0..columns / SUB {
                     let mut integers = [_mm256_setzero_si256(); T];
-                    for four in 0..SUB / 4 {
-                        let column = sub * SUB + four * 4;
-                        let levels = &panel.levels(column / 4, sixteen)[4 * part..];
+                    for four in sub * SUB / 4..(sub + 1) * SUB / 4 {
+                        let levels = &panel.levels(four, sixteen)[4 * part..];
                         let levels = load(levels.first_chunk().expect("of 64"));
+                        // SAFETY: within the columns, by the assertion above.
+                        let x = unsafe { x.quants.get_unchecked(four) };
                         for t in 0..T {
-                            // SAFETY: within the row, by the caller's assertion.
-                            let four = unsafe {
-                                x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned()
-                            };
+                            let four = i32::from_le_bytes(x[t].map(i8::cast_unsigned));
                             integers[t] =
                                 product::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four));
                         }
                     }
+                    // SAFETY: within the columns, by the assertions above.
+                    let (sum, scale) = unsafe {
+                        (sums_of_x.get_unchecked(sub), x.scales.get_unchecked(sub * SUB / BLOCK))
+                    };
                     let place = Place { sub, row: sixteen };
                     let scales =
                         load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
                     let minima =
                         load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
                     for t in 0..T {
-                        let sum = if SUB == 32 {
-                            x[t].sums32[at / 32 + sub]
-                        } else {
-                            x[t].sums16[at / 16 + sub]
-                        };
-                        let term = term::<SIGNED>(integers[t], scales, minima, sum);
-                        let scale = _mm256_set1_ps(x[t].scales[at / BLOCK + sub * SUB / BLOCK]);
-                        sums[t] = _mm256_fmadd_ps(term, scale, sums[t]);
+                        let term = term::<SIGNED>(integers[t], scales, minima, sum[t]);
+                        sums[t] = _mm256_fmadd_ps(term, _mm256_set1_ps(scale[t]), sums[t]);
                     }
                 }
                 sums

@@ -19,7 +19,7 @@ macro_rules! level {
 
             use super::dot::$dot;
             use super::{panels, rows};
-            use crate::kernels::activations::Row;
+            use crate::kernels::activations::{Row, Tile};
             use crate::kernels::panel::{PANEL_ROWS, Panel};
             use tealight_bundle::gguf::DType;
 
@@ -53,12 +53,11 @@ macro_rules! level {
                 dtype: DType,
                 panel: &Panel,
                 columns: usize,
-                x: [Row<'_>; T],
-                at: usize,
-                out: [&mut [f32; PANEL_ROWS]; T],
+                x: Tile<'_, T>,
+                out: &mut [[f32; PANEL_ROWS]; T],
             ) {
                 // SAFETY: said by the caller.
-                unsafe { panels::multiply::<$dot, T, SUB>(dtype, panel, columns, x, at, out) }
+                unsafe { panels::multiply::<$dot, T, SUB>(dtype, panel, columns, x, out) }
             }
 
             /// See [`panels::multiply_registers`].

@@ -6,9 +6,9 @@
 use super::decode::{Decode, STEP, for_type};
 use super::dot::Dot;
 use super::vectors::{load, load_f32, store, transpose};
-use crate::kernels::activations::{BLOCK, Row};
+use crate::kernels::activations::{BLOCK, Tile};
 use crate::kernels::blocks::{GROUP, is_wide};
-use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
+use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel, Place};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use tealight_bundle::gguf::DType;
@@ -80,8 +80,8 @@ fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut P
     }
 }
 
-/// Adds the products of a panel's `columns` with `T` rows of activations, from their column `at` on, to
-/// `out[t][row]`, one sub-block after the other.
+/// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`, one sub-block after the
+/// other.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
@@ -90,14 +90,13 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
     dtype: DType,
     panel: &Panel,
     columns: usize,
-    x: [Row<'_>; T],
-    at: usize,
-    out: [&mut [f32; PANEL_ROWS]; T],
+    x: Tile<'_, T>,
+    out: &mut [[f32; PANEL_ROWS]; T],
 ) {
-    if is_wide(dtype) {
-        multiply_of::<P, T, SUB, true>(panel, columns, x, at, out);
+    if is_wide(dtype) && !P::WIDE {
+        multiply_of::<P, T, SUB, true>(panel, columns, x, out);
     } else {
-        multiply_of::<P, T, SUB, false>(panel, columns, x, at, out);
+        multiply_of::<P, T, SUB, false>(panel, columns, x, out);
     }
 }
 
@@ -105,50 +104,46 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
 fn multiply_of<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
     panel: &Panel,
     columns: usize,
-    x: [Row<'_>; T],
-    at: usize,
-    out: [&mut [f32; PANEL_ROWS]; T],
+    x: Tile<'_, T>,
+    out: &mut [[f32; PANEL_ROWS]; T],
 ) {
     let mut sums = [[_mm512_setzero_ps(); 2]; T];
     for t in 0..T {
         let old = out[t].as_chunks().0;
         sums[t] = [load_f32(&old[0]), load_f32(&old[1])];
     }
-    for t in 0..T {
-        assert!(x[t].quants.len() >= at + columns && x[t].sums16.len() >= (at + columns) / 16);
-        assert!(x[t].scales.len() >= (at + columns) / BLOCK);
-        assert!(x[t].sums32.len() >= (at + columns) / BLOCK);
-    }
-    for sub in 0..columns / SUB {
+    let subs = columns / SUB;
+    let sums_of_x = if SUB == 32 { x.sums32 } else { x.sums16 };
+    assert!(columns <= PANEL_COLUMNS && sums_of_x.len() >= subs);
+    assert!(x.quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
+    for sub in 0..subs {
         let mut integers = [[_mm512_setzero_si512(); 2]; T];
-        for four in 0..SUB / 4 {
-            let column = sub * SUB + four * 4;
-            let levels = [load(panel.levels(column / 4, 0)), load(panel.levels(column / 4, 16))];
+        for four in sub * SUB / 4..(sub + 1) * SUB / 4 {
+            let levels = [load(panel.levels(four, 0)), load(panel.levels(four, 16))];
+            // SAFETY: within the columns, by the assertion above.
+            let x = unsafe { x.quants.get_unchecked(four) };
             for t in 0..T {
-                // SAFETY: within the row, by the assertion above.
-                let four =
-                    unsafe { x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned() };
-                let four = _mm512_set1_epi32(four);
+                let four = _mm512_set1_epi32(i32::from_le_bytes(x[t].map(i8::cast_unsigned)));
                 for r in 0..2 {
                     // SAFETY: said by the caller.
                     integers[t][r] = unsafe { P::dot::<WIDE>(integers[t][r], levels[r], four) };
                 }
             }
         }
+        // SAFETY: within the columns, by the assertions above.
+        let (sum, scale) =
+            unsafe { (sums_of_x.get_unchecked(sub), x.scales.get_unchecked(sub * SUB / BLOCK)) };
         for r in 0..2 {
             let place = Place { sub, row: 16 * r };
             let (scales, minima) = (load_f32(panel.scales(place)), load_f32(panel.minima(place)));
             for t in 0..T {
-                let sum =
-                    if SUB == 32 { x[t].sums32[at / 32 + sub] } else { x[t].sums16[at / 16 + sub] };
-                let minima = _mm512_mul_ps(minima, _mm512_set1_ps(sum));
+                let minima = _mm512_mul_ps(minima, _mm512_set1_ps(sum[t]));
                 let term = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers[t][r]), scales, minima);
-                let scale = _mm512_set1_ps(x[t].scales[at / BLOCK + sub * SUB / BLOCK]);
-                sums[t][r] = _mm512_fmadd_ps(term, scale, sums[t][r]);
+                sums[t][r] = _mm512_fmadd_ps(term, _mm512_set1_ps(scale[t]), sums[t][r]);
             }
         }
     }
-    for (out, sums) in out.into_iter().zip(sums) {
+    for (out, sums) in out.iter_mut().zip(sums) {
         for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
             store(out, _mm512_castps_si512(sum));
         }
