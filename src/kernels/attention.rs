@@ -25,8 +25,8 @@ pub const ROWS: usize = 8;
 /// Positions that are softened together; spans are then added up in order, whoever computed them, so
 /// that neither the number of threads nor that of the queries changes a result.
 const SPAN: usize = 4 * BLOCK;
-/// Rows times positions below which another thread costs more than it brings.
-const WORK_MIN: usize = 512;
+/// Multiply-adds below which another thread costs more than it brings.
+const WORK_MIN: usize = 64 * 1024;
 
 /// Cached keys, (kv_heads, capacity / 16, key_dim, 16), or values, (kv_heads, capacity, value_dim), in the
 /// cache's element type.
@@ -150,7 +150,7 @@ pub fn attend(
             }
         }
     };
-    if items * slots * chunk * total < WORK_MIN {
+    if n * h.heads * total * (h.key_dim + h.value_dim) < WORK_MIN {
         (0..items * slots).for_each(run);
     } else {
         compute.pool.run(items * slots, &run);
