@@ -1,6 +1,67 @@
 //! Kernels for x86-64. Each file holds what one set of instructions computes faster than
 //! [`super::scalar`] defines it.
 
+/// What `by_isa!` calls, for one way to multiply bytes.
+macro_rules! level {
+    ($module:ident, $dot:ident) => {
+        pub mod $module {
+            #![expect(unsafe_code, reason = "passes on what its caller promises")]
+
+            use super::dot::$dot;
+            use super::{panels, rows};
+            use crate::kernels::activations::{Row, Tile};
+            use crate::kernels::panel::{PANEL_ROWS, Panel};
+            use tealight_bundle::gguf::DType;
+
+            /// See [`rows::rows`].
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+                // SAFETY: said by the caller.
+                unsafe { rows::rows::<$dot>(dtype, w, x, out) }
+            }
+
+            /// See [`panels::unpack_panel`].
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            pub unsafe fn unpack_panel<'a>(
+                dtype: DType,
+                row: &dyn Fn(usize) -> &'a [u8],
+                panel: &mut Panel,
+            ) {
+                // SAFETY: said by the caller.
+                unsafe { panels::unpack_panel(dtype, row, panel) }
+            }
+
+            /// See [`panels::multiply`].
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            pub unsafe fn multiply<const T: usize, const SUB: usize>(
+                dtype: DType,
+                panel: &Panel,
+                columns: usize,
+                x: Tile<'_, T>,
+                out: &mut [[f32; PANEL_ROWS]; T],
+            ) {
+                // SAFETY: said by the caller.
+                unsafe { panels::multiply::<$dot, T, SUB>(dtype, panel, columns, x, out) }
+            }
+
+            /// See [`panels::multiply_registers`].
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            pub unsafe fn multiply_registers(rounds: usize) -> usize {
+                // SAFETY: said by the caller.
+                unsafe { panels::multiply_registers::<$dot>(rounds) }
+            }
+        }
+    };
+}
+
 pub mod attention;
 pub mod avx2;
 pub mod avx512;

@@ -1,0 +1,112 @@
+//! Prompts: panels of unpacked rows, multiplied with many rows of activations.
+
+#![expect(unsafe_code, reason = "vector stores whose extent is argued beside them")]
+#![expect(clippy::needless_range_loop, reason = "registers are numbered")]
+
+use super::dot::Dot;
+use super::vectors::{load, load_f32, term};
+use crate::kernels::activations::{BLOCK, Tile};
+use crate::kernels::blocks::is_wide;
+use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel, Place};
+#[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
+use std::arch::x86_64::*;
+use tealight_bundle::gguf::DType;
+
+/// Unpacks some columns of the rows of a panel.
+///
+/// # Safety
+/// The processor has the instruction set of this module.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
+    panel.unpack(dtype, row);
+}
+
+/// Adds the products of a panel's `columns` with `T` rows of activations: `out[t][row]`.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
+    dtype: DType,
+    panel: &Panel,
+    columns: usize,
+    x: Tile<'_, T>,
+    out: &mut [[f32; PANEL_ROWS]; T],
+) {
+    let signed = is_wide(dtype) && !P::WIDE;
+    for eight in 0..PANEL_ROWS / 8 {
+        let mut sums = [_mm256_setzero_ps(); T];
+        for t in 0..T {
+            sums[t] = load_f32(out[t][8 * eight..].first_chunk().expect("of 32"));
+        }
+        let sums = if signed {
+            multiply_eight::<P, T, SUB, true>(panel, 8 * eight, columns, x, sums)
+        } else {
+            multiply_eight::<P, T, SUB, false>(panel, 8 * eight, columns, x, sums)
+        };
+        for t in 0..T {
+            let out: &mut [f32; 8] = out[t][8 * eight..].first_chunk_mut().expect("of 32");
+            // SAFETY: 8 floats, by the type; the store needs no alignment.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sums[t]) };
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn multiply_eight<P: Dot, const T: usize, const SUB: usize, const SIGNED: bool>(
+    panel: &Panel,
+    row: usize,
+    columns: usize,
+    x: Tile<'_, T>,
+    mut sums: [__m256; T],
+) -> [__m256; T] {
+    let (sixteen, part) = (row / 16 * 16, row % 16);
+    let sums_of_x = if SUB == 32 { x.sums32 } else { x.sums16 };
+    assert!(columns <= PANEL_COLUMNS && sums_of_x.len() >= columns / SUB);
+    assert!(x.quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
+    for sub in 0..columns / SUB {
+        let mut integers = [_mm256_setzero_si256(); T];
+        for four in sub * SUB / 4..(sub + 1) * SUB / 4 {
+            let levels = &panel.levels(four, sixteen)[4 * part..];
+            let levels = load(levels.first_chunk().expect("of 64"));
+            // SAFETY: within the columns, by the assertion above.
+            let x = unsafe { x.quants.get_unchecked(four) };
+            for t in 0..T {
+                let four = i32::from_le_bytes(x[t].map(i8::cast_unsigned));
+                // SAFETY: said by the caller.
+                integers[t] =
+                    unsafe { P::dot::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four)) };
+            }
+        }
+        // SAFETY: within the columns, by the assertions above.
+        let (sum, scale) =
+            unsafe { (sums_of_x.get_unchecked(sub), x.scales.get_unchecked(sub * SUB / BLOCK)) };
+        let place = Place { sub, row: sixteen };
+        let scales = load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
+        let minima = load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
+        for t in 0..T {
+            let term = term::<SIGNED>(integers[t], scales, minima, sum[t]);
+            sums[t] = _mm256_fmadd_ps(term, _mm256_set1_ps(scale[t]), sums[t]);
+        }
+    }
+    sums
+}
+
+/// See [`crate::kernels::Limits`].
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn multiply_registers<P: Dot>(rounds: usize) -> usize {
+    let x = std::hint::black_box(_mm256_set1_epi8(1));
+    let mut sums = [_mm256_setzero_si256(); 12];
+    for _ in 0..rounds {
+        for sum in &mut sums {
+            // SAFETY: said by the caller.
+            *sum = unsafe { P::dot::<false>(*sum, x, x) };
+        }
+    }
+    std::hint::black_box(sums);
+    rounds * sums.len() * 32
+}

@@ -1,0 +1,694 @@
+//! Stored rows multiplied where they lie, for a single token: a tile of eight rows at a time.
+//!
+//! As with 512 bits ([`super::super::avx512`]): four rows are decoded together, each stream of them is read from its
+//! beginning to its end, and what a sub-block adds to its row is kept aside until it is added up with a row in each
+//! lane.
+
+#![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
+#![expect(non_camel_case_types, reason = "types are named as the field writes them")]
+#![expect(clippy::needless_range_loop, reason = "registers are numbered")]
+
+use super::dot::Dot;
+use super::vectors::{
+    bytes_of_rows, half_of_rows, halves, halves_of_blocks, load_f32, look_up, mask_of_bits,
+    nibbles, sum_words,
+};
+use crate::kernels::activations::Row;
+use crate::kernels::blocks::{
+    E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, is_wide, k4_scales, sub_of, unpack,
+};
+#[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+use tealight_bundle::gguf::DType;
+
+/// Rows whose sums are in one vector.
+const LANES: usize = 8;
+/// Bytes of a processor's cache line.
+const LINE: usize = 64;
+/// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
+const AHEAD: usize = 1536;
+/// Vectors of terms that are kept aside: 8 KiB, so that they stay in the first cache.
+const TERMS: usize = 256;
+/// Most bytes of two small blocks.
+const SPAN_BYTES_MAX: usize = 2 * 34;
+
+/// Scales and minima of two sub-blocks of four rows, (sub-block, row).
+type Factors = (__m256, __m256);
+
+/// How four rows of a type become terms. A *unit* is two sub-blocks of each row: two halves of a vector.
+trait Quad {
+    /// Bytes of a span.
+    const BYTES: usize;
+    /// Columns that are decoded together: two blocks, or a super-block.
+    const SPAN: usize;
+    /// Columns that share a scale: 16 or 32.
+    const SUB: usize;
+    /// Whether the levels reach above 127.
+    const WIDE: bool = false;
+    /// Units of a span.
+    const UNITS: usize = Self::SPAN / (2 * Self::SUB);
+    /// Vectors of activations of a unit: columns of 16, and 16 more where a sub-block has 32.
+    const HALVES: usize = Self::SUB / 16;
+    /// Whether two units share four blocks, the first the even and the second the odd ones.
+    const ALTERNATING: bool = false;
+
+    /// The sub-block of the span that is half `half` of `unit`.
+    #[inline]
+    fn sub(unit: usize, half: usize) -> usize {
+        if Self::ALTERNATING { unit / 2 * 4 + unit % 2 + 2 * half } else { 2 * unit + half }
+    }
+
+    /// Products of a unit's levels with its activations, not yet added up within the halves.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module and of `P`; at `b` lies a span, at `x` the activations.
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i;
+
+    /// The factors of each unit of four rows.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module; at each pointer lies a span.
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8];
+}
+
+/// Dot products of consecutive stored rows with one row of activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn rows<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    match dtype {
+        DType::Q4_0 => rows_of::<Q4_0, P>(w, x, out),
+        DType::Q4_1 => rows_of::<Q4_1, P>(w, x, out),
+        DType::Q5_0 => rows_of::<Q5_0, P>(w, x, out),
+        DType::Q5_1 => rows_of::<Q5_1, P>(w, x, out),
+        DType::Q8_0 => rows_of::<Q8_0, P>(w, x, out),
+        DType::IQ4_NL => rows_of::<IQ4_NL, P>(w, x, out),
+        DType::MXFP4 => rows_of::<MXFP4, P>(w, x, out),
+        DType::Q4_K => rows_of::<Q4_K, P>(w, x, out),
+        DType::Q5_K => rows_of::<Q5_K, P>(w, x, out),
+        DType::Q6_K => rows_of::<Q6_K, P>(w, x, out),
+        _ => rows_of_any::<P>(dtype, w, x, out),
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn rows_of<D: Quad, P: Dot>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let row_bytes = w.len() / out.len().max(1);
+    assert_eq!(row_bytes * out.len(), w.len());
+    let rest = [[0; SPAN_BYTES_MAX]; 4];
+    let whole = row_bytes / D::BYTES;
+    let source = InPlace::<D> { w, row_bytes, whole, rest, decode: PhantomData };
+    tiles::<D, P>(source, x, row_bytes.div_ceil(D::BYTES), out);
+}
+
+/// As [`rows_of`], of any type, through memory.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn rows_of_any<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let row_bytes = w.len() / out.len().max(1);
+    let spans = row_bytes.div_ceil(group_bytes(dtype));
+    let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
+    match (sub_of(dtype), is_wide(dtype)) {
+        (32, true) => tiles::<Unpacked<32, true>, P>(source, x, spans, out),
+        (32, false) => tiles::<Unpacked<32, false>, P>(source, x, spans, out),
+        (_, true) => tiles::<Unpacked<16, true>, P>(source, x, spans, out),
+        (_, false) => tiles::<Unpacked<16, false>, P>(source, x, spans, out),
+    }
+}
+
+/// Where rows come from.
+trait Source {
+    /// Where a span of four rows lies.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module.
+    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4];
+}
+
+/// Stored rows of a type that is decoded in registers.
+struct InPlace<'a, D> {
+    w: &'a [u8],
+    row_bytes: usize,
+    /// Spans that are whole.
+    whole: usize,
+    /// What is left at a row's end, with zeros behind it.
+    rest: [[u8; SPAN_BYTES_MAX]; 4],
+    decode: PhantomData<D>,
+}
+
+/// Stored rows of any type.
+struct InMemory<'a> {
+    w: &'a [u8],
+    row_bytes: usize,
+    dtype: DType,
+    groups: [Group; 4],
+}
+
+impl<D: Quad> InPlace<'_, D> {
+    /// The span that is cut off by the end of its rows.
+    #[inline(never)]
+    fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
+        let at = self.whole * D::BYTES;
+        for (rest, row) in self.rest.iter_mut().zip(rows) {
+            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
+            rest[..self.row_bytes - at].copy_from_slice(&row[at..]);
+        }
+        self.rest.each_ref().map(|rest| rest.as_ptr())
+    }
+}
+
+impl<D: Quad> Source for InPlace<'_, D> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
+        if span == self.whole {
+            return self.last_span(rows);
+        }
+        let begin = self.w.as_ptr().wrapping_add(span * D::BYTES);
+        let mut spans = [begin; 4];
+        for i in 0..4 {
+            spans[i] = begin.wrapping_add(rows[i] * self.row_bytes);
+            for line in 0..D::BYTES.div_ceil(LINE) {
+                let ahead = spans[i].wrapping_add(AHEAD + LINE * line);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            }
+        }
+        spans
+    }
+}
+
+impl Source for InMemory<'_> {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
+        let size = group_bytes(self.dtype);
+        let part = span * size..self.row_bytes.min((span + 1) * size);
+        for (group, row) in self.groups.iter_mut().zip(rows) {
+            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
+            unpack(self.dtype, &row[part.clone()], group);
+        }
+        self.groups.each_ref().map(|group| std::ptr::from_ref(group).cast())
+    }
+}
+
+/// All rows, eight at a time. Four streams run through as many parts of the rows, since memory answers several distant
+/// places sooner than one.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn tiles<D: Quad, P: Dot>(mut source: impl Source, x: Row<'_>, spans: usize, out: &mut [f32]) {
+    let prepared = prepare::<D>(x, spans);
+    let mut terms = [_mm256_setzero_ps(); TERMS]; // (units, quads)
+    let part = out.len() / LANES * 2;
+    let last = out.len().saturating_sub(1);
+    let mut tile = |streams: [usize; 4]| {
+        // SAFETY: the source points to spans.
+        unsafe { tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms) }
+    };
+    for first in (0..part).step_by(2) {
+        let streams = [first, part + first, 2 * part + first, 3 * part + first];
+        for (stream, sums) in streams.into_iter().zip(tile(streams)) {
+            out[stream..stream + 2].copy_from_slice(&sums);
+        }
+    }
+    let rest = 4 * part;
+    if rest < out.len() {
+        // A tile that is not full repeats its last row; those results go nowhere.
+        let sums = tile([0, 2, 4, 6].map(|i| (rest + i).min(last)));
+        let count = out.len() - rest;
+        out[rest..].copy_from_slice(&sums.as_flattened()[..count]);
+    }
+}
+
+/// The dot products of four times two rows: those from each of `streams` on, none behind `last`.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`; the source points to spans.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn tile<D: Quad, P: Dot>(
+    source: &mut impl Source,
+    streams: [usize; 4],
+    last: usize,
+    spans: usize,
+    prepared: &[__m256i],
+    scales: &[f32],
+    terms: &mut [__m256; TERMS],
+) -> [[f32; 2]; 4] {
+    let unit_size = D::HALVES + 1;
+    let at_once = TERMS / (2 * D::UNITS);
+    let mut sums = _mm256_setzero_ps();
+    for first in (0..spans).step_by(at_once) {
+        let end = (first + at_once).min(spans);
+        for quad in 0..2 {
+            let mut rows = streams;
+            for row in &mut rows {
+                *row = (*row + quad).min(last);
+            }
+            for span in first..end {
+                let at = D::UNITS * unit_size * span;
+                let x = &prepared[at..at + D::UNITS * unit_size];
+                let out = &mut terms[2 * D::UNITS * (span - first)..][..2 * D::UNITS];
+                // SAFETY: said by the caller.
+                unsafe { add_terms::<D, P>(source.span(rows, span), x, quad, out) };
+            }
+        }
+        for span in first..end {
+            let terms = &terms[2 * D::UNITS * (span - first)..][..2 * D::UNITS];
+            sums = sum_terms::<D>(terms, &scales[span * D::SPAN / 32..], sums);
+        }
+    }
+    // From (quads, streams) to (streams, quads), which are consecutive rows.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    let mut all = [0.0; LANES];
+    // SAFETY: 8 floats, by the type; the store needs no alignment.
+    unsafe { _mm256_storeu_ps(all.as_mut_ptr(), _mm256_permutevar8x32_ps(sums, order)) };
+    *all.as_chunks().0.first_chunk().expect("four twos")
+}
+
+/// Activations in the order of the units: levels, and sums that are the same for four rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m256i> {
+    let mut out = Vec::with_capacity(spans * D::UNITS * (D::HALVES + 1));
+    let sums = if D::SUB == 32 { x.sums32 } else { x.sums16 };
+    for span in 0..spans {
+        for unit in 0..D::UNITS {
+            let sub = span * D::SPAN / D::SUB;
+            let subs = [sub + D::sub(unit, 0), sub + D::sub(unit, 1)];
+            for half in 0..D::HALVES {
+                let at = |i: usize| &x.quants[D::SUB * subs[i] + 16 * half..][..16];
+                // SAFETY: sixteen bytes each, by the slices.
+                out.push(unsafe { halves(at(0).as_ptr().cast(), at(1).as_ptr().cast()) });
+            }
+            let sums = [[sums[subs[0]]; 4], [sums[subs[1]]; 4]];
+            let sums = load_f32(sums.as_flattened().first_chunk().expect("two fours"));
+            out.push(_mm256_castps_si256(sums));
+        }
+    }
+    out
+}
+
+/// scale · integer + minimum · sum of activations, for each sub-block of a span of four rows.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`; a span lies at each pointer.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn add_terms<D: Quad, P: Dot>(
+    rows: [*const u8; 4],
+    x: &[__m256i],
+    quad: usize,
+    out: &mut [__m256],
+) {
+    // SAFETY: said by the caller.
+    let factors = unsafe { D::factors(rows) };
+    for unit in 0..D::UNITS {
+        let x = &x[unit * (D::HALVES + 1)..][..D::HALVES + 1];
+        let mut integers = [_mm256_setzero_si256(); 4];
+        for i in 0..4 {
+            // SAFETY: said by the caller; the unit's activations are at `x`.
+            integers[i] = unsafe { D::integers::<P>(rows[i], unit, x.as_ptr()) };
+        }
+        let integers = _mm256_cvtepi32_ps(sum_words(integers));
+        let (scales, minima) = factors[unit];
+        out[2 * unit + quad] = if D::WIDE && !P::WIDE {
+            _mm256_mul_ps(integers, scales)
+        } else {
+            let minima = _mm256_mul_ps(minima, _mm256_castsi256_ps(x[D::HALVES]));
+            _mm256_fmadd_ps(integers, scales, minima)
+        };
+    }
+}
+
+/// Adds the terms of a span to the sums of eight rows, one sub-block after the other.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn sum_terms<D: Quad>(terms: &[__m256], scales: &[f32], mut sums: __m256) -> __m256 {
+    for sub in 0..D::SPAN / D::SUB {
+        let (unit, half) =
+            if D::ALTERNATING { (sub / 4 * 2 + sub % 2, sub / 2 % 2) } else { (sub / 2, sub % 2) };
+        let quads = (terms[2 * unit], terms[2 * unit + 1]);
+        let term = if half == 0 {
+            _mm256_permute2f128_ps::<0x20>(quads.0, quads.1)
+        } else {
+            _mm256_permute2f128_ps::<0x31>(quads.0, quads.1)
+        };
+        let scale = _mm256_set1_ps(scales[sub * D::SUB / 32]);
+        sums = _mm256_fmadd_ps(term, scale, sums);
+    }
+    sums
+}
+
+/// Scales, and as minima what the levels are too high.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn too_high(scales: __m256, by: f32) -> [Factors; 8] {
+    [(scales, _mm256_mul_ps(scales, _mm256_set1_ps(-by))); 8]
+}
+
+/// Defines a type of blocks of 32 columns.
+macro_rules! small_blocks {
+    ($name:ident, bytes: $bytes:literal, wide: $wide:literal, dot: $dot:ident,
+        |$b:ident| $levels:expr, |$rows:ident| $factors:expr) => {
+        struct $name;
+
+        impl Quad for $name {
+            const BYTES: usize = 2 * $bytes;
+            const SPAN: usize = 64;
+            const SUB: usize = 32;
+            const WIDE: bool = $wide;
+
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn integers<P: Dot>($b: *const u8, _: usize, x: *const __m256i) -> __m256i {
+                // SAFETY: said by the trait: two blocks.
+                unsafe { $dot::<P>($levels, x) }
+            }
+
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn factors($rows: [*const u8; 4]) -> [Factors; 8] {
+                // SAFETY: said by the trait: two blocks.
+                unsafe { $factors }
+            }
+        }
+    };
+}
+
+/// # Safety
+/// As [`Dot::dot_small`].
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn small<P: Dot>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
+    // SAFETY: said by the caller.
+    unsafe { P::dot_small(levels, x) }
+}
+
+/// # Safety
+/// As [`Dot::dot`]; two vectors lie at `x`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn wide<P: Dot>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
+    // SAFETY: said by the caller.
+    unsafe { if P::WIDE { two::<P, false>(levels, x) } else { two::<P, true>(levels, x) } }
+}
+
+/// # Safety
+/// As [`wide`].
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn two<P: Dot, const SIGNED: bool>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
+    // SAFETY: said by the caller.
+    unsafe {
+        let sum = P::dot::<SIGNED>(_mm256_setzero_si256(), levels[0], *x);
+        P::dot::<SIGNED>(sum, levels[1], *x.add(1))
+    }
+}
+
+small_blocks!(Q4_0, bytes: 18, wide: false, dot: small,
+    |b| nibbles(halves(b.add(2), b.add(20))),
+    |rows| too_high(halves_of_blocks(rows, 18, 0), 8.0));
+
+small_blocks!(Q4_1, bytes: 20, wide: false, dot: small,
+    |b| nibbles(halves(b.add(4), b.add(24))),
+    |rows| [(halves_of_blocks(rows, 20, 0), halves_of_blocks(rows, 20, 2)); 8]);
+
+small_blocks!(Q5_0, bytes: 22, wide: false, dot: small,
+    |b| fives(b, 22, 2),
+    |rows| too_high(halves_of_blocks(rows, 22, 0), 16.0));
+
+small_blocks!(Q5_1, bytes: 24, wide: false, dot: small,
+    |b| fives(b, 24, 4),
+    |rows| [(halves_of_blocks(rows, 24, 0), halves_of_blocks(rows, 24, 2)); 8]);
+
+small_blocks!(Q8_0, bytes: 34, wide: true, dot: wide,
+    |b| {
+        let sign = _mm256_set1_epi8(-128);
+        let (first, second) = (halves(b.add(2), b.add(36)), halves(b.add(18), b.add(52)));
+        [_mm256_xor_si256(first, sign), _mm256_xor_si256(second, sign)]
+    },
+    |rows| too_high(halves_of_blocks(rows, 34, 0), 128.0));
+
+small_blocks!(IQ4_NL, bytes: 18, wide: true, dot: wide,
+    |b| {
+        let [low, high] = nibbles(halves(b.add(2), b.add(20)));
+        [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)]
+    },
+    |rows| too_high(halves_of_blocks(rows, 18, 0), 128.0));
+
+small_blocks!(MXFP4, bytes: 17, wide: false, dot: small,
+|b| {
+    let [low, high] = nibbles(halves(b.add(1), b.add(18)));
+    [look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)]
+},
+|rows| {
+    let mut exponents = [0; 8];
+    for i in 0..8 {
+        exponents[i] = *rows[i % 4].add(17 * (i / 4));
+    }
+    let e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(exponents)));
+    let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
+    // The two smallest are subnormal in f32.
+    let smallest = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), e);
+    let small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
+    too_high(_mm256_castsi256_ps(_mm256_blendv_epi8(usual, smallest, small)), 12.0)
+});
+
+/// Levels of 5 bits of two blocks: the fifth ones lie in the four bytes at `bits`, the others behind them.
+///
+/// # Safety
+/// The blocks can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn fives(b: *const u8, stride: usize, bits: usize) -> [__m256i; 2] {
+    // SAFETY: said by the caller.
+    let (four, first, second) = unsafe {
+        (
+            nibbles(halves(b.add(bits + 4), b.add(stride + bits + 4))),
+            b.add(bits).cast::<u32>().read_unaligned(),
+            b.add(stride + bits).cast::<u32>().read_unaligned(),
+        )
+    };
+    let bit = _mm256_set1_epi8(16);
+    let low = mask_of_bits(first & 0xffff | second << 16);
+    let high = mask_of_bits(first >> 16 | second & 0xffff_0000);
+    [
+        _mm256_or_si256(four[0], _mm256_and_si256(low, bit)),
+        _mm256_or_si256(four[1], _mm256_and_si256(high, bit)),
+    ]
+}
+
+/// A [`Group`] as a type of its own.
+struct Unpacked<const SUB: usize, const WIDE: bool>;
+
+impl<const SUB: usize, const WIDE: bool> Quad for Unpacked<SUB, WIDE> {
+    const BYTES: usize = size_of::<Group>();
+    const SPAN: usize = GROUP;
+    const SUB: usize = SUB;
+    const WIDE: bool = WIDE;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
+        // SAFETY: said by the trait: a group, whose levels come first.
+        unsafe {
+            let b = b.add(2 * SUB * unit);
+            if SUB == 32 {
+                let levels = [halves(b, b.add(32)), halves(b.add(16), b.add(48))];
+                return if WIDE { wide::<P>(levels, x) } else { two::<P, false>(levels, x) };
+            }
+            let levels = halves(b, b.add(16));
+            let zero = _mm256_setzero_si256();
+            if WIDE && !P::WIDE {
+                P::dot::<true>(zero, levels, *x)
+            } else {
+                P::dot::<false>(zero, levels, *x)
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        let mut all = [(_mm256_setzero_ps(), _mm256_setzero_ps()); 8];
+        for unit in 0..Self::UNITS {
+            let (mut scales, mut minima) = ([0.0; 8], [0.0; 8]);
+            for i in 0..8 {
+                // SAFETY: the pointer is a group's.
+                #[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
+                let group = unsafe { &*rows[i % 4].cast::<Group>() };
+                let sub = (2 * unit + i / 4) * SUB / 16;
+                (scales[i], minima[i]) = (group.scales[sub], group.mins[sub]);
+            }
+            all[unit] = (load_f32(&scales), load_f32(&minima));
+        }
+        all
+    }
+}
+
+/// The first and the second sixteen columns of four blocks of 32 whose bytes lie one after the other: two vectors of
+/// bytes whose low halves are the even blocks and whose high halves are the odd ones.
+///
+/// # Safety
+/// 64 bytes can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn alternating(b: *const u8) -> [__m256i; 2] {
+    // SAFETY: said by the caller.
+    unsafe { [halves(b, b.add(32)), halves(b.add(16), b.add(48))] }
+}
+
+/// Scales and minima of units that alternate.
+///
+/// # Safety
+/// 16 bytes can be read at each.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
+    let mut bytes = [_mm_setzero_si128(); 4];
+    for i in 0..4 {
+        // SAFETY: said by the caller.
+        let words = k4_scales(unsafe { std::slice::from_raw_parts(rows[i].add(4), 12) });
+        let pair = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32) as i64;
+        bytes[i] = _mm_set_epi64x(pair(words[2], words[3]), pair(words[0], words[1]));
+    }
+    // SAFETY: said by the caller.
+    let (d, dmin) = unsafe { (half_of_rows(rows, 0), half_of_rows(rows, 2)) };
+    let dmin = _mm256_sub_ps(_mm256_setzero_ps(), dmin);
+    let fours = bytes_of_rows(bytes); // scales 0 to 3, 4 to 7, minima likewise
+    let mut all = [(d, dmin); 8];
+    for i in 0..2 {
+        // Even ones, then odd ones.
+        let scales = _mm_shuffle_epi32::<0b11_01_10_00>(fours[i]);
+        let minima = _mm_shuffle_epi32::<0b11_01_10_00>(fours[2 + i]);
+        let float = |v: __m128i| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v));
+        let high = |v: __m128i| _mm_unpackhi_epi64(v, v);
+        all[2 * i] = (_mm256_mul_ps(float(scales), d), _mm256_mul_ps(float(minima), dmin));
+        all[2 * i + 1] =
+            (_mm256_mul_ps(float(high(scales)), d), _mm256_mul_ps(float(high(minima)), dmin));
+    }
+    all
+}
+
+struct Q4_K;
+
+impl Quad for Q4_K {
+    const BYTES: usize = 144;
+    const SPAN: usize = 256;
+    const SUB: usize = 32;
+    const ALTERNATING: bool = true;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
+        // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
+        unsafe {
+            let [first, second] = alternating(b.add(16 + 64 * (unit / 2)));
+            let (first, second) = (nibbles(first), nibbles(second));
+            P::dot_small([first[unit % 2], second[unit % 2]], x)
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        // SAFETY: said by the trait.
+        unsafe { factors_of_k4(rows) }
+    }
+}
+
+struct Q5_K;
+
+impl Quad for Q5_K {
+    const BYTES: usize = 176;
+    const SPAN: usize = 256;
+    const SUB: usize = 32;
+    const ALTERNATING: bool = true;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
+        // The bits of the two blocks of this unit in the bytes of fifth bits.
+        let block = unit / 2 * 4 + unit % 2;
+        let bits = _mm256_set_m128i(
+            _mm_set1_epi8((4_u8 << block) as i8),
+            _mm_set1_epi8((1_u8 << block) as i8),
+        );
+        let five = _mm256_set1_epi8(16);
+        let mut levels = [bits; 2];
+        for half in 0..2 {
+            // SAFETY: said by the trait: 32 bytes of fifth bits, 128 of nibbles.
+            let (bytes, fifths) = unsafe {
+                let fifths = _mm_loadu_si128(b.add(16 + 16 * half).cast());
+                (
+                    alternating(b.add(48 + 64 * (unit / 2)))[half],
+                    _mm256_broadcastsi128_si256(fifths),
+                )
+            };
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(fifths, bits), bits);
+            levels[half] = _mm256_or_si256(nibbles(bytes)[unit % 2], _mm256_and_si256(set, five));
+        }
+        // SAFETY: said by the trait.
+        unsafe { P::dot_small(levels, x) }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        // SAFETY: said by the trait.
+        unsafe { factors_of_k4(rows) }
+    }
+}
+
+struct Q6_K;
+
+impl Quad for Q6_K {
+    const BYTES: usize = 210;
+    const SPAN: usize = 256;
+    const SUB: usize = 16;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
+        let (half, part) = (unit / 4, unit % 4);
+        // SAFETY: said by the trait: 64 bytes of low bits and 32 of high ones for each 128 columns.
+        let (low, high) = unsafe {
+            (
+                _mm256_loadu_si256(b.add(64 * half + 32 * (part % 2)).cast()),
+                _mm256_loadu_si256(b.add(128 + 32 * half).cast()),
+            )
+        };
+        // The pair of bits of this part becomes bits 4 and 5.
+        let high = match part {
+            0 => _mm256_slli_epi16::<4>(high),
+            1 => _mm256_slli_epi16::<2>(high),
+            2 => high,
+            _ => _mm256_srli_epi16::<2>(high),
+        };
+        let high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
+        let levels = _mm256_or_si256(nibbles(low)[part / 2], high);
+        // SAFETY: said by the trait.
+        unsafe { P::dot::<false>(_mm256_setzero_si256(), levels, *x) }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        let mut bytes = [_mm_setzero_si128(); 4];
+        for i in 0..4 {
+            // SAFETY: said by the trait: sixteen signed bytes, then d.
+            bytes[i] = unsafe { _mm_loadu_si128(rows[i].add(192).cast()) };
+        }
+        // SAFETY: said by the trait.
+        let d = unsafe { half_of_rows(rows, 208) };
+        let fours = bytes_of_rows(bytes);
+        let mut all = [(d, d); 8];
+        for unit in 0..8 {
+            let four = fours[unit / 2];
+            let two = if unit % 2 == 0 { four } else { _mm_unpackhi_epi64(four, four) };
+            let scales = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(two)), d);
+            all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-32.0)));
+        }
+        all
+    }
+}

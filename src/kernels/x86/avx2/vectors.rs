@@ -1,0 +1,135 @@
+//! Small operations on 256-bit vectors.
+
+#![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
+
+#[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
+use std::arch::x86_64::*;
+
+/// scale · integer + minimum · sum of activations; `SIGNED` levels have no minima.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn term<const SIGNED: bool>(
+    integers: __m256i,
+    scales: __m256,
+    minima: __m256,
+    sum: f32,
+) -> __m256 {
+    let integers = _mm256_cvtepi32_ps(integers);
+    if SIGNED {
+        return _mm256_mul_ps(integers, scales);
+    }
+    let minima = _mm256_mul_ps(minima, _mm256_set1_ps(sum));
+    _mm256_fmadd_ps(integers, scales, minima)
+}
+
+/// The sums of the four words of each half of four vectors: (half, vector).
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn sum_words([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+}
+
+/// The 16 bytes at two places as halves of a vector.
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub unsafe fn halves(first: *const u8, second: *const u8) -> __m256i {
+    // SAFETY: said by the caller.
+    unsafe { _mm256_set_m128i(_mm_loadu_si128(second.cast()), _mm_loadu_si128(first.cast())) }
+}
+
+/// Low and high halves of bytes.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn nibbles(v: __m256i) -> [__m256i; 2] {
+    let low = _mm256_set1_epi8(15);
+    [_mm256_and_si256(v, low), _mm256_and_si256(_mm256_srli_epi16::<4>(v), low)]
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn look_up(table: &[u8; 16], nibbles: __m256i) -> __m256i {
+    // SAFETY: 16 bytes, by the type.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles)
+}
+
+/// Sixteen bytes of four rows to four vectors (byte, row): of bytes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn bytes_of_rows([a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
+    let (low, high) = (_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b));
+    let (low_cd, high_cd) = (_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d));
+    [
+        _mm_unpacklo_epi16(low, low_cd),
+        _mm_unpackhi_epi16(low, low_cd),
+        _mm_unpacklo_epi16(high, high_cd),
+        _mm_unpackhi_epi16(high, high_cd),
+    ]
+}
+
+/// The f16 at `at` of four rows: the same in both halves.
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub unsafe fn half_of_rows(rows: [*const u8; 4], at: usize) -> __m256 {
+    // SAFETY: said by the caller.
+    let four = unsafe { words(rows, at) };
+    _mm256_cvtph_ps(_mm_set1_epi64x(four))
+}
+
+/// The f16 at `at` of two consecutive blocks of four rows: (block, row).
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -> __m256 {
+    // SAFETY: said by the caller.
+    unsafe { _mm256_cvtph_ps(_mm_set_epi64x(words(rows, stride + at), words(rows, at))) }
+}
+
+/// The two bytes at `at` of four rows.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+unsafe fn words(rows: [*const u8; 4], at: usize) -> i64 {
+    // SAFETY: said by the caller.
+    let word = |i: usize| u64::from(unsafe { rows[i].add(at).cast::<u16>().read_unaligned() });
+    (word(0) | word(1) << 16 | word(2) << 32 | word(3) << 48) as i64
+}
+
+/// Bit `i` of 32 bits as byte `i`: all ones or zero.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn mask_of_bits(bits: u32) -> __m256i {
+    let spread = _mm256_setr_epi8(
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3,
+        3, 3,
+    );
+    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(bits as i32), spread);
+    let each = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    _mm256_cmpeq_epi8(_mm256_and_si256(bytes, each), each)
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn load(bytes: &[u8; 32]) -> __m256i {
+    // SAFETY: 32 bytes, by the type; the load needs no alignment.
+    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn load_f32(x: &[f32; 8]) -> __m256 {
+    // SAFETY: 8 floats, by the type; the load needs no alignment.
+    unsafe { _mm256_loadu_ps(x.as_ptr()) }
+}
