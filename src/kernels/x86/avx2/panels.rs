@@ -33,17 +33,18 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
     x: Tile<'_, T>,
     out: &mut [[f32; PANEL_ROWS]; T],
 ) {
-    let signed = is_wide(dtype) && !P::WIDE;
+    let multiply = match (is_wide(dtype) && !P::WIDE, if P::WIDE { 1 } else { run_of(dtype) }) {
+        (true, _) => multiply_eight::<P, T, SUB, 1, true>,
+        (_, 1) => multiply_eight::<P, T, SUB, 1, false>,
+        (_, 2) => multiply_eight::<P, T, SUB, 2, false>,
+        _ => multiply_eight::<P, T, SUB, 4, false>,
+    };
     for eight in 0..PANEL_ROWS / 8 {
         let mut sums = [_mm256_setzero_ps(); T];
         for t in 0..T {
             sums[t] = load_f32(out[t][8 * eight..].first_chunk().expect("of 32"));
         }
-        let sums = if signed {
-            multiply_eight::<P, T, SUB, true>(panel, 8 * eight, columns, x, sums)
-        } else {
-            multiply_eight::<P, T, SUB, false>(panel, 8 * eight, columns, x, sums)
-        };
+        let sums = multiply(panel, 8 * eight, columns, x, sums);
         for t in 0..T {
             let out: &mut [f32; 8] = out[t][8 * eight..].first_chunk_mut().expect("of 32");
             // SAFETY: 8 floats, by the type; the store needs no alignment.
@@ -52,9 +53,33 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
     }
 }
 
+/// How many times four products of levels of the type fit 16 bits together: levels of 5 bits at most, of 6, others.
+fn run_of(dtype: DType) -> usize {
+    use DType as T;
+    match dtype {
+        T::Q4_0
+        | T::Q4_1
+        | T::Q5_0
+        | T::Q5_1
+        | T::MXFP4
+        | T::Q2_K
+        | T::Q3_K
+        | T::Q4_K
+        | T::Q5_K => 4,
+        T::Q6_K => 2,
+        _ => 1,
+    }
+}
+
+/// Eight rows of the panel; `RUN` fours of columns are added up in 16 bits first.
 #[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn multiply_eight<P: Dot, const T: usize, const SUB: usize, const SIGNED: bool>(
+fn multiply_eight<
+    P: Dot,
+    const T: usize,
+    const SUB: usize,
+    const RUN: usize,
+    const SIGNED: bool,
+>(
     panel: &Panel,
     row: usize,
     columns: usize,
@@ -67,16 +92,30 @@ fn multiply_eight<P: Dot, const T: usize, const SUB: usize, const SIGNED: bool>(
     assert!(x.quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
     for sub in 0..columns / SUB {
         let mut integers = [_mm256_setzero_si256(); T];
-        for four in sub * SUB / 4..(sub + 1) * SUB / 4 {
-            let levels = &panel.levels(four, sixteen)[4 * part..];
-            let levels = load(levels.first_chunk().expect("of 64"));
-            // SAFETY: within the columns, by the assertion above.
-            let x = unsafe { x.quants.get_unchecked(four) };
-            for t in 0..T {
-                let four = i32::from_le_bytes(x[t].map(i8::cast_unsigned));
-                // SAFETY: said by the caller.
-                integers[t] =
-                    unsafe { P::dot::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four)) };
+        for run in 0..SUB / 4 / RUN {
+            let mut pairs = [_mm256_setzero_si256(); T];
+            for four in sub * SUB / 4 + run * RUN..sub * SUB / 4 + (run + 1) * RUN {
+                let levels = &panel.levels(four, sixteen)[4 * part..];
+                let levels = load(levels.first_chunk().expect("of 64"));
+                // SAFETY: within the columns, by the assertion above.
+                let x = unsafe { x.quants.get_unchecked(four) };
+                for t in 0..T {
+                    let four = i32::from_le_bytes(x[t].map(i8::cast_unsigned));
+                    let four = _mm256_set1_epi32(four);
+                    if RUN == 1 {
+                        // SAFETY: said by the caller.
+                        integers[t] = unsafe { P::dot::<SIGNED>(integers[t], levels, four) };
+                    } else {
+                        let products = _mm256_maddubs_epi16(levels, four);
+                        pairs[t] = _mm256_add_epi16(pairs[t], products);
+                    }
+                }
+            }
+            if RUN > 1 {
+                for t in 0..T {
+                    let fours = _mm256_madd_epi16(pairs[t], _mm256_set1_epi16(1));
+                    integers[t] = _mm256_add_epi32(integers[t], fours);
+                }
             }
         }
         // SAFETY: within the columns, by the assertions above.
