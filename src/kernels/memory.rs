@@ -19,15 +19,15 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Asks for bytes that will be read soon.
+/// Asks for elements that will be read soon.
 #[inline]
-pub fn fetch(bytes: &[u8]) {
+pub fn fetch<T>(soon: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in bytes.chunks(64) {
+    for line in soon.chunks((64 / size_of::<T>()).max(1)) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a hint that every x86-64 processor has; it changes nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = bytes;
+    let _ = soon;
 }
