@@ -392,6 +392,60 @@ fn a_bundler_without_a_runtime_beside_it_says_so() {
 }
 
 #[test]
+fn a_target_names_its_runtime_in_the_dist_folder() {
+    let folder = workshop();
+    let at = folder.path();
+    common::dist(&at.join("built"));
+    let new = ["-w", "w.gguf", "-o", "chat", "--force", "--target"];
+    let made = |target, more: &[&str]| run_ok(at, &[&new[..], &[target], more].concat());
+    assert_eq!(made("windows-x86_64", &["--dist", "built"]), "chat.exe\n");
+    let exe = fs::read(at.join("built/tealight-windows-x86_64.exe")).unwrap();
+    assert!(fs::read(at.join("chat.exe")).unwrap().starts_with(&exe));
+    // Without --dist: the folder of the bundler (which has none here), then ./dist.
+    let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
+    assert!(text.contains("no `tealight-linux-aarch64` in") && text.contains("hint: --dist"));
+    fs::rename(at.join("built"), at.join("dist")).unwrap();
+    made("linux-aarch64", &[]);
+    let arm = fs::read(at.join("dist/tealight-linux-aarch64")).unwrap();
+    assert!(fs::read(at.join("chat")).unwrap().starts_with(&arm));
+    // A folder alone: the runtime for this system.
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        run_ok(at, &["-w", "w.gguf", "-o", "here", "--dist", "dist"]);
+        let own = fs::read(at.join("dist/tealight-linux-x86_64")).unwrap();
+        assert!(fs::read(at.join("here")).unwrap().starts_with(&own));
+    }
+    // A mistake in the folder is noticed, one on the command line named.
+    fs::write(at.join("dist/tealight-linux-aarch64"), elf(1000)).unwrap();
+    let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
+    assert!(text.contains("for linux-aarch64 was expected, this is one for another"), "{text}");
+    assert_eq!(run(at, &[&new[..], &["macos"]].concat()).status.code(), Some(2));
+    let both = ["--runtime", "rt", "--target", "linux-aarch64", "-w", "w.gguf", "-o", "x"];
+    assert_eq!(run(at, &both).status.code(), Some(2));
+}
+
+/// In a dist folder the programs' names say what they are for.
+#[test]
+fn a_bundler_in_a_dist_folder_finds_the_runtime_for_its_system() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let folder = workshop();
+    let at = folder.path();
+    common::dist(&at.join("dist"));
+    let bundler = at.join("dist/tealight-bundle-linux-x86_64");
+    fs::copy(env!("CARGO_BIN_EXE_tealight-bundle"), &bundler).unwrap();
+    let own = fs::read(at.join("dist/tealight-linux-x86_64")).unwrap();
+    for more in [&[][..], &["--force", "--target", "linux-x86_64"]] {
+        // Not in `at`, where ./dist would be found.
+        let mut command = Command::new(&bundler);
+        command.current_dir(at.join("page")).args(["-w", "../w.gguf", "-o", "chat"]).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(fs::read(at.join("page/chat")).unwrap().starts_with(&own));
+    }
+}
+
+#[test]
 fn a_mac_executable_is_left_untouched_beside_its_weights() {
     let folder = workshop();
     let at = folder.path();

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::target::Target;
+
 /// Make one executable file that chats: a runtime, weights and a chat page.
 #[derive(Debug, Parser)]
 #[command(
@@ -42,9 +44,8 @@ pub struct New {
     /// The bundle to write (`.exe` is added for Windows).
     #[arg(short, long, value_name = "FILE", required = true)]
     pub output: Option<PathBuf>,
-    /// The executable in front [default: `tealight` beside this program].
-    #[arg(long, value_name = "FILE")]
-    pub runtime: Option<PathBuf>,
+    #[command(flatten)]
+    pub runtime: Runtime,
     #[command(flatten)]
     pub settings: Settings,
     /// Leave the weights in a file beside the executable.
@@ -53,6 +54,19 @@ pub struct New {
     /// Replace files that exist.
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct Runtime {
+    /// The executable in front [default: `tealight` beside this program].
+    #[arg(long, value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+    /// The system to make it for, on any system.
+    #[arg(long, value_name = "NAME", conflicts_with = "runtime")]
+    pub target: Option<Target>,
+    /// The folder with a runtime for each target [default: where this program is, then `dist`].
+    #[arg(long, value_name = "DIR", conflicts_with = "runtime")]
+    pub dist: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Args)]

@@ -1,6 +1,7 @@
 //! The program. Enters: the command line. Leaves: files, an answer on stdout, notes and errors on stderr, an exit code.
 //!
-//! `cli` says what was typed; one module for each command does it; `runtime`, `weights` and `settings` are what goes in, `output` is what comes out.
+//! `cli` says what was typed; one module for each command does it; `runtime` (for a `target`), `weights` and `settings`
+//! are what goes in, `output` is what comes out.
 
 mod cli;
 mod copy;
@@ -12,6 +13,7 @@ mod progress;
 mod runtime;
 mod set;
 mod settings;
+mod target;
 mod verify;
 mod weights;
 

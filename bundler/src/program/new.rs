@@ -24,7 +24,7 @@ pub fn run(args: &cli::New) -> Result<()> {
         bail!("--weights and --output are needed");
     };
     let shards = weights::find(weights)?;
-    let runtime = runtime::find(args.runtime.as_deref())?;
+    let runtime = runtime::find(&args.runtime)?;
     let change = Change::of(&args.settings)?;
     let untouched = runtime.kind == Kind::MachO;
     ensure!(
@@ -225,7 +225,7 @@ fn with_exe(target: &Path, kind: Kind) -> PathBuf {
         return target.to_owned();
     }
     let mut name = target.as_os_str().to_owned();
-    name.push(".exe");
+    name.push(kind.ending());
     name.into()
 }
 

@@ -3,10 +3,11 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tealight_bundle::{Mapped, tail};
 
-use super::{human, note};
+use super::target::Target;
+use super::{cli, human, note};
 
 /// Windows does not start an `.exe` longer than this.
 pub const PE_BYTES_MAX: u64 = u32::MAX as u64;
@@ -40,6 +41,11 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// What the names of its executables end in.
+    pub fn ending(self) -> &'static str {
+        if self == Kind::Pe { ".exe" } else { "" }
+    }
 }
 
 /// An executable to put in front.
@@ -52,12 +58,49 @@ pub struct Runtime {
     pub sha256: Option<[u8; 32]>,
 }
 
-/// Finds the runtime: the one named, else `tealight` beside this program.
-pub fn find(named: Option<&Path>) -> Result<Runtime> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => beside_program()?,
+/// Finds the runtime: the one named, the one for a target, else the one beside this program.
+pub fn find(options: &cli::Runtime) -> Result<Runtime> {
+    match (&options.runtime, options.target) {
+        (Some(path), _) => open(path),
+        (None, Some(target)) => for_target(target, options.dist.as_deref()),
+        // A folder is asked for by somebody who has no `tealight` beside this program.
+        (None, None) => match (&options.dist, Target::host()) {
+            (Some(dist), Some(host)) => for_target(host, Some(dist)),
+            _ => open(&beside_program()?),
+        },
+    }
+}
+
+/// Finds the runtime for a target in the folder `dist`; without one beside this program, then in `./dist`.
+pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
+    let name = target.runtime_name();
+    let folders = match dist {
+        Some(dist) => vec![dist.to_owned()],
+        None => vec![folder_of_program()?, PathBuf::from("dist")],
     };
+    let Some(path) = folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file())
+    else {
+        let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        bail!(
+            "no runtime for {target}: there is no `{name}` in {}\n\
+             hint: --dist names the folder that `make dist` made, --runtime a program `tealight`",
+            folders.join(" or ")
+        );
+    };
+    let runtime = open(&path)?;
+    let mapped = Mapped::open(&path)?;
+    ensure!(
+        Target::of(mapped.bytes()) == Some(target),
+        "{}: an executable for {target} was expected, this is one for {}\nhint: make it again: make dist",
+        path.display(),
+        Target::of(mapped.bytes()).map_or("another system", Target::name)
+    );
+    Ok(runtime)
+}
+
+/// Looks at a runtime.
+fn open(path: &Path) -> Result<Runtime> {
+    let path = path.to_owned();
     let mapped = Mapped::open(&path).with_context(|| "the runtime")?;
     let bytes = mapped.bytes();
     let Some(kind) = Kind::of(bytes) else {
@@ -87,18 +130,27 @@ pub fn find(named: Option<&Path>) -> Result<Runtime> {
     }
 }
 
+/// `tealight`; in a `dist` folder, where programs for other systems lie too, the one for this system.
 fn beside_program() -> Result<PathBuf> {
-    let program = env::current_exe().context("cannot find out where this program is")?;
+    let folder = folder_of_program()?;
+    let host = Target::host().map(Target::runtime_name);
     ["tealight", "tealight.exe"]
-        .iter()
-        .map(|name| program.with_file_name(name))
+        .into_iter()
+        .chain(host.as_deref())
+        .map(|name| folder.join(name))
         .find(|path| path.is_file())
         .with_context(|| {
             format!(
-                "no runtime: there is no `tealight` beside {}\nhint: name one with --runtime FILE",
-                program.display()
+                "no runtime: there is no `tealight` in {}\n\
+                 hint: name one with --runtime FILE, or a system with --target NAME --dist DIR",
+                folder.display()
             )
         })
+}
+
+fn folder_of_program() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find out where this program is")?;
+    Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
 }
 
 #[cfg(test)]

@@ -39,6 +39,25 @@ pub fn mach_o() -> Vec<u8> {
     bytes
 }
 
+/// A folder such as `make dist` makes, with what stands in for each runtime.
+pub fn dist(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for (name, machine) in [("linux-x86_64", 62), ("linux-aarch64", 183)] {
+        let mut bytes = elf(1000);
+        bytes[4..6].copy_from_slice(&[2, 1]);
+        bytes[18..20].copy_from_slice(&[machine, 0]);
+        std::fs::write(folder.join(format!("tealight-{name}")), bytes).unwrap();
+    }
+    let mut bytes = pe();
+    bytes[0x84..0x86].copy_from_slice(&0x8664_u16.to_le_bytes());
+    std::fs::write(folder.join("tealight-windows-x86_64.exe"), bytes).unwrap();
+    for (name, processor) in [("macos-x86_64", 0x0100_0007_u32), ("macos-arm64", 0x0100_000c)] {
+        let mut bytes = mach_o();
+        bytes[4..8].copy_from_slice(&processor.to_le_bytes());
+        std::fs::write(folder.join(format!("tealight-{name}")), bytes).unwrap();
+    }
+}
+
 /// The start of a GGUF file with one tensor of that many 32-bit floats; the tensor's bytes follow.
 pub fn gguf_header(floats: u64) -> Vec<u8> {
     let mut bytes = b"GGUF".to_vec();
