@@ -15,6 +15,7 @@ use super::output::{self, Output, same_file};
 use super::progress::Progress;
 use super::runtime::{self, Kind, PE_BYTES_MAX, Runtime};
 use super::settings::{self, Change};
+use super::universal;
 use super::weights::{self, Shard, shard_name};
 use super::{answer, cli, human, note};
 
@@ -24,7 +25,11 @@ pub fn run(args: &cli::New) -> Result<()> {
         bail!("--weights and --output are needed");
     };
     let shards = weights::find(weights)?;
-    let runtime = runtime::find(&args.runtime)?;
+    let runtime = if args.universal {
+        universal::front(args.runtime.dist.as_deref())?
+    } else {
+        runtime::find(&args.runtime)?
+    };
     let change = Change::of(&args.settings)?;
     let untouched = runtime.kind == Kind::MachO;
     ensure!(
@@ -35,13 +40,21 @@ pub fn run(args: &cli::New) -> Result<()> {
     let mut settings = settings::defaults();
     change.apply(&mut settings);
 
-    let target = with_exe(target, runtime.kind);
-    let mut inputs: Vec<&Path> = shards.iter().map(|shard| shard.path.as_path()).collect();
-    inputs.push(&runtime.path);
-    refuse_inputs(&target, &inputs)?;
+    let plan = Plan::new(runtime.bytes, parts(&runtime, &shards)?)?;
+    let single_bytes = plan.file_bytes(&settings)?;
+    let beyond_windows = args.universal && !args.pair && single_bytes > PE_BYTES_MAX;
+    let target = if beyond_windows { target.clone() } else { with_exe(target, runtime.kind) };
+    refuse_inputs(&target, &inputs(&runtime, &shards))?;
+    if beyond_windows {
+        note(format_args!(
+            "warning: {} will have {}, and Windows does not start a program above 4 GiB: this one is for Linux and \
+             macOS only\nhint: --pair leaves the weights in a file beside it; then it starts on Windows, too",
+            target.display(),
+            human(single_bytes)
+        ));
+    }
 
-    let plan = Plan::new(runtime.bytes, parts(&shards)?)?;
-    let Some(reason) = pair_reason(args.pair, &runtime, plan.file_bytes(&settings)?) else {
+    let Some(reason) = pair_reason(args.pair, &runtime, single_bytes) else {
         return single(&target, args.force, &runtime, &shards, &plan, &settings);
     };
     if !args.pair {
@@ -56,7 +69,7 @@ pub fn run(args: &cli::New) -> Result<()> {
 fn pair_reason(asked: bool, runtime: &Runtime, single_bytes: u64) -> Option<String> {
     match runtime.kind {
         Kind::MachO => Some("data behind an executable for macOS breaks its signature".to_owned()),
-        Kind::Pe if single_bytes > PE_BYTES_MAX => Some(format!(
+        Kind::Pe if single_bytes > PE_BYTES_MAX && runtime.programs.is_empty() => Some(format!(
             "Windows does not start an .exe above 4 GiB, and this one would have {}",
             human(single_bytes)
         )),
@@ -97,10 +110,8 @@ fn pair(
     let in_place = |name: &str, shard: &Shard| same_file(&target.with_file_name(name), &shard.path);
     for (name, shard) in names.iter().zip(shards) {
         if !in_place(name, shard) {
-            let mut inputs: Vec<&Path> = shards.iter().map(|shard| shard.path.as_path()).collect();
-            inputs.push(&runtime.path);
             let beside = target.with_file_name(name);
-            refuse_inputs(&beside, &inputs)?;
+            refuse_inputs(&beside, &inputs(runtime, shards))?;
             output::check_target(&beside, force)?;
         }
     }
@@ -138,7 +149,7 @@ fn pair(
     if runtime.kind == Kind::MachO {
         copy_runtime(&mut executable, runtime, &mut progress)?;
     } else {
-        let plan = Plan::new(runtime.bytes, Vec::new())?;
+        let plan = Plan::new(runtime.bytes, parts(runtime, &[])?)?;
         write_bundle(&mut executable, runtime, &[], &plan, &settings, &mut progress)?;
     }
     drop(progress);
@@ -160,16 +171,23 @@ fn write_bundle(
     write_at(output, plan.head_offset(), &head)?;
     let mut end = plan.head_offset() + head.len() as u64;
     let mut sums = Vec::new();
-    for (placed, shard) in plan.parts().iter().zip(shards) {
+    let programs = runtime.programs.iter().map(|it| (&it.path, it.bytes, Some(it.sha256)));
+    let weights = shards.iter().map(|shard| (&shard.path, shard.bytes, None));
+    for (placed, (from, bytes, sha256)) in plan.parts().iter().zip(programs.chain(weights)) {
         pad(output, end, placed.data_offset)?;
         let path = output.target().to_owned();
         let sink = Sink { file: &mut output.file, path: &path };
         let tick = &mut |bytes| progress.add(bytes);
-        let sum = copy(&mut open(&shard.path)?, &shard.path, shard.bytes, Some(sink), tick)?;
+        let sum = copy(&mut open(from)?, from, bytes, Some(sink), tick)?;
+        ensure!(
+            sha256.is_none_or(|sha256| sha256 == sum.sha256),
+            "{}: the file changed while it was read\nhint: try again",
+            from.display()
+        );
         // The header holds the data's CRC-32, so it is written after it.
         write_at(output, placed.header_offset, &plan.part_header(placed, sum.crc32))?;
         sums.push(sum);
-        end = placed.data_offset + shard.bytes;
+        end = placed.data_offset + bytes;
     }
     let fixed = Fixed { runtime_sha256, parts: sums };
     let tail_bytes = plan.tail(&fixed, settings, plan.tail_start())?;
@@ -187,7 +205,10 @@ fn copy_runtime(output: &mut Output, runtime: &Runtime, progress: &mut Progress)
     let path = output.target().to_owned();
     let sink = Sink { file: &mut output.file, path: &path };
     let tick = &mut |bytes| progress.add(bytes);
-    let sums = copy(&mut open(&runtime.path)?, &runtime.path, runtime.bytes, Some(sink), tick)?;
+    let sums = match &runtime.changed {
+        Some(front) => copy(&mut front.as_slice(), &runtime.path, runtime.bytes, Some(sink), tick)?,
+        None => copy(&mut open(&runtime.path)?, &runtime.path, runtime.bytes, Some(sink), tick)?,
+    };
     if let Some(expected) = runtime.sha256.filter(|expected| *expected != sums.sha256) {
         bail!(
             "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
@@ -212,11 +233,22 @@ fn finish(outputs: &[&Output]) -> Result<()> {
     answer(&made)
 }
 
-fn parts(shards: &[Shard]) -> Result<Vec<Part>> {
+fn parts(runtime: &Runtime, shards: &[Shard]) -> Result<Vec<Part>> {
     let part = |shard: &Shard| {
         Ok(Part { name: shard.entry_name()?, role: Role::Model, bytes: shard.bytes })
     };
-    shards.iter().map(part).collect()
+    runtime
+        .programs
+        .iter()
+        .map(|program| Ok(program.part()))
+        .chain(shards.iter().map(part))
+        .collect()
+}
+
+fn inputs<'a>(runtime: &'a Runtime, shards: &'a [Shard]) -> Vec<&'a Path> {
+    let programs = runtime.programs.iter().map(|program| program.path.as_path());
+    let shards = shards.iter().map(|shard| shard.path.as_path());
+    programs.chain(shards).chain([runtime.path.as_path()]).collect()
 }
 
 fn with_exe(target: &Path, kind: Kind) -> PathBuf {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tealight_bundle::{Mapped, tail};
 
 use super::target::Target;
+use super::universal::Program;
 use super::{cli, human, note};
 
 /// Windows does not start an `.exe` longer than this.
@@ -56,6 +57,10 @@ pub struct Runtime {
     pub bytes: u64,
     /// What its SHA-256 must be, if that is known.
     pub sha256: Option<[u8; 32]>,
+    /// What goes in front in place of the file's bytes.
+    pub changed: Option<Vec<u8>>,
+    /// The programs for other systems that go behind it.
+    pub programs: Vec<Program>,
 }
 
 /// Finds the runtime: the one named, the one for a target, else the one beside this program.
@@ -112,13 +117,22 @@ fn open(path: &Path) -> Result<Runtime> {
     };
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
-        None => Ok(Runtime { kind, bytes: bytes.len() as u64, sha256: None, path }),
+        None => Ok(Runtime {
+            kind,
+            bytes: bytes.len() as u64,
+            sha256: None,
+            path,
+            changed: None,
+            programs: Vec::new(),
+        }),
         Some(tail) => {
             let runtime = Runtime {
                 kind,
                 bytes: tail.runtime_end(),
                 sha256: Some(tail.manifest().runtime.sha256.0),
                 path,
+                changed: None,
+                programs: Vec::new(),
             };
             note(format_args!(
                 "note: the runtime {} is itself a bundle; only its first {} are used",

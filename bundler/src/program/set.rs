@@ -44,8 +44,9 @@ pub fn run(args: &cli::Set) -> Result<()> {
         note(format_args!("{shown}: nothing to change"));
         return answer(&format!("{shown}\n"));
     }
+    let is_universal = old.with_role(Role::Runtime).next().is_some();
     ensure!(
-        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX,
+        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX || is_universal,
         "{shown} would have {}, and Windows does not start an .exe above 4 GiB; nothing was changed\n\
          hint: make a pair instead, with --pair",
         human(new_bytes)
