@@ -69,7 +69,7 @@ tl_put() {
 	trap 'rm -f "$tl_new"; exit 1' HUP INT TERM
 	tl_write
 	tl_result=$?
-	[ $tl_result = 0 ] || rm -f "$tl_new"
+	[ $tl_result = 0 ] || { rm -f "$tl_new" && rmdir "$tl_folder" "$1/$2" 2>/dev/null; }
 	trap - HUP INT TERM
 	return $tl_result
 }
@@ -145,12 +145,13 @@ if [ "$tl_system" = Linux ]; then
 	if command -v perl >/dev/null; then
 		exec perl -e '
 			my ($sorry, $call, $offset, $bytes, @command) = @ARGV;
-			if (open(my $in, "<:raw", $command[2]) && seek($in, $offset, 0)
-				&& read($in, my $program, $bytes) == $bytes) {
-				my $fd = syscall($call, my $name = "tealight", 0);
-				if ($fd >= 0 && open(my $out, ">&=:raw", $fd) && (print $out $program) && $out->flush()) {
-					exec { "/proc/self/fd/$fd" } @command;
-				}
+			my ($file, $program, $memory, $fd, $name) = (undef, "", undef, -1, "tealight");
+			if (open($file, "<:raw", $command[2]) && seek($file, $offset, 0)) {
+				read($file, $program, $bytes);
+				$fd = syscall($call, $name, 0) if length($program) == $bytes;
+			}
+			if ($fd >= 0 && open($memory, ">&=", $fd) && binmode($memory)) {
+				exec { "/proc/self/fd/$fd" } @command if (print $memory $program) && $memory->flush();
 			}
 			print STDERR "$sorry\n";
 			exit 1;
