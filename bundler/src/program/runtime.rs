@@ -57,7 +57,7 @@ pub struct Runtime {
     /// What its SHA-256 must be, if that is known.
     pub sha256: Option<[u8; 32]>,
     /// Whether something was put into it, so that it is no longer what its sum says.
-    pub changed: bool,
+    pub in_segment: bool,
 }
 
 impl Runtime {
@@ -69,7 +69,7 @@ impl Runtime {
             kind,
             bytes: runtime.bytes,
             sha256: Some(runtime.sha256.0),
-            changed: tail.in_segment(),
+            in_segment: tail.in_segment(),
         }
     }
 }
@@ -130,7 +130,7 @@ fn open(path: &Path) -> Result<Runtime> {
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
         None => {
             let bytes = bytes.len() as u64;
-            Ok(Runtime { kind, bytes, sha256: None, changed: false, path })
+            Ok(Runtime { kind, bytes, sha256: None, in_segment: false, path })
         }
         Some(tail) => {
             note(format_args!(

@@ -128,7 +128,7 @@ pub fn copy_runtime(
     progress: &mut Progress,
 ) -> Result<[u8; 32]> {
     ensure!(
-        !runtime.changed,
+        !runtime.in_segment,
         "the runtime {} is a bundle for macOS, from which it cannot be taken as it was\n\
          hint: name the runtime that it was made of, or leave out --pair",
         runtime.path.display()
