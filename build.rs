@@ -1,11 +1,17 @@
 //! Collects the chat page in `web/` into a table of files, for `include!`. Both packages use this one script: the
 //! runtime serves the page, the bundler puts a copy of it into bundles. Without that folder the table is empty.
+//!
+//! For macOS it asks the linker for room behind the load commands: a bundle needs one more (`bundler/src/macho/`).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "macos") {
+        println!("cargo:rustc-link-arg-bins=-Wl,-headerpad,0x1000");
+    }
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     let web = [package.join("web"), package.join("../web")];

@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{
-    elf, gguf, have, mach_o, names, pattern, pe, program, run, run_fails, run_ok, sparse_gguf,
-    stderr, workshop,
+    elf, gguf, have, names, pattern, pe, program, run, run_fails, run_ok, sparse_gguf, stderr,
+    workshop,
 };
 use tealight_bundle::{Mapped, Tail, tail, verify};
 
@@ -443,21 +443,6 @@ fn a_bundler_in_a_dist_folder_finds_the_runtime_for_its_system() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert!(fs::read(at.join("page/chat")).unwrap().starts_with(&own));
     }
-}
-
-#[test]
-fn a_mac_executable_is_left_untouched_beside_its_weights() {
-    let folder = workshop();
-    let at = folder.path();
-    fs::write(at.join("rt"), mach_o()).unwrap();
-    let output = run(at, &NEW);
-    assert!(stderr(&output).contains("breaks its signature"), "{}", stderr(&output));
-    assert_eq!(fs::read(at.join("chat")).unwrap(), mach_o());
-    assert_eq!(fs::read(at.join("chat.gguf")).unwrap(), gguf(1000));
-    assert!(
-        run_fails(at, &with(&["--force", "--system-prompt", "x"]))
-            .contains("hint: leave these options out")
-    );
 }
 
 #[test]

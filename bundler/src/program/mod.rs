@@ -1,7 +1,7 @@
 //! The program. Enters: the command line. Leaves: files, an answer on stdout, notes and errors on stderr, an exit code.
 //!
 //! `cli` says what was typed; one module for each command does it; `runtime` (for a `target`), `weights` and `settings`
-//! are what goes in, `output` is what comes out.
+//! are what goes in, `write` and `output` are what comes out.
 
 mod cli;
 mod copy;
@@ -17,6 +17,7 @@ mod target;
 mod universal;
 mod verify;
 mod weights;
+mod write;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use tealight_bundle::{Mapped, tail};
+use tealight_bundle::{Mapped, Tail, tail};
 
 use super::target::Target;
 use super::universal::Program;
@@ -53,14 +53,32 @@ impl Kind {
 pub struct Runtime {
     pub path: PathBuf,
     pub kind: Kind,
-    /// How much of the file is the executable.
+    /// How long the executable is (of a bundle's: was, before anything was added).
     pub bytes: u64,
     /// What its SHA-256 must be, if that is known.
     pub sha256: Option<[u8; 32]>,
+    /// Whether something was put into it, so that it is no longer what its sum says.
+    pub in_segment: bool,
     /// What goes in front in place of the file's bytes.
     pub changed: Option<Vec<u8>>,
     /// The programs for other systems that go behind it.
     pub programs: Vec<Program>,
+}
+
+impl Runtime {
+    /// The executable of a bundle.
+    pub fn of_bundle(path: &Path, kind: Kind, tail: &Tail) -> Runtime {
+        let runtime = &tail.manifest().runtime;
+        Runtime {
+            path: path.to_owned(),
+            kind,
+            bytes: runtime.bytes,
+            sha256: Some(runtime.sha256.0),
+            in_segment: tail.in_segment(),
+            changed: None,
+            programs: Vec::new(),
+        }
+    }
 }
 
 /// Finds the runtime: the one named, the one for a target, else the one beside this program.
@@ -117,29 +135,18 @@ fn open(path: &Path) -> Result<Runtime> {
     };
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
-        None => Ok(Runtime {
-            kind,
-            bytes: bytes.len() as u64,
-            sha256: None,
-            path,
-            changed: None,
-            programs: Vec::new(),
-        }),
+        None => {
+            let bytes = bytes.len() as u64;
+            let (changed, programs) = (None, Vec::new());
+            Ok(Runtime { kind, bytes, sha256: None, in_segment: false, path, changed, programs })
+        }
         Some(tail) => {
-            let runtime = Runtime {
-                kind,
-                bytes: tail.runtime_end(),
-                sha256: Some(tail.manifest().runtime.sha256.0),
-                path,
-                changed: None,
-                programs: Vec::new(),
-            };
             note(format_args!(
-                "note: the runtime {} is itself a bundle; only its first {} are used",
-                runtime.path.display(),
-                human(runtime.bytes)
+                "note: the runtime {} is itself a bundle; only the {} of its own executable are used",
+                path.display(),
+                human(tail.manifest().runtime.bytes)
             ));
-            Ok(runtime)
+            Ok(Runtime::of_bundle(&path, kind, &tail))
         }
     }
 }

@@ -9,7 +9,6 @@ use super::runtime::Kind;
 
 /// A system and its processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum Target {
     #[value(name = "linux-x86_64")]
     LinuxX86_64,

@@ -11,6 +11,8 @@ use tealight_bundle::Mapped;
 use tealight_bundle::gguf::{Gguf, Value};
 use tealight_bundle::tail::layout::WEIGHTS_FOLDER;
 
+use super::write::Source;
+
 /// Parts of one model; real ones have a few dozen at most.
 const PARTS_MAX: usize = 10_000;
 
@@ -28,6 +30,11 @@ impl Shard {
         // Ollama keeps GGUF files under names without an ending.
         let ending = if name.to_ascii_lowercase().ends_with(".gguf") { "" } else { ".gguf" };
         Ok(format!("{WEIGHTS_FOLDER}{name}{ending}"))
+    }
+
+    /// All of it.
+    pub fn source(&self) -> Source<'_> {
+        Source { path: &self.path, offset: 0, bytes: self.bytes }
     }
 }
 

@@ -10,16 +10,17 @@ mod pe;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tealight_bundle::Mapped;
 use tealight_bundle::manifest::Sha256Sum;
 use tealight_bundle::tail::Role;
 use tealight_bundle::tail::layout::RUNTIME_FOLDER;
-use tealight_bundle::tail::write::{Part, Placed, Plan};
+use tealight_bundle::tail::write::{Fixed, Part, Placed, Plan};
 
 use super::runtime::{self, Runtime};
 use super::target::Target;
+use super::write::Source;
 
 /// What a shell reads before it has found the file. It begins by closing the quotes that [`pe`] opens.
 const STUB: &str = include_str!("stub.sh");
@@ -30,10 +31,10 @@ const BLOCK: u64 = 65536;
 
 /// A program for another system than that of the one in front.
 pub struct Program {
-    pub target: Target,
+    target: Target,
     pub path: PathBuf,
     pub bytes: u64,
-    pub sha256: [u8; 32],
+    sha256: [u8; 32],
     /// As `cksum` prints it, which every system has.
     sum: u32,
 }
@@ -45,8 +46,18 @@ impl Program {
         Part { name, role: Role::Runtime, bytes: self.bytes }
     }
 
+    pub fn source(&self) -> Source<'_> {
+        Source { path: &self.path, offset: 0, bytes: self.bytes }
+    }
+
     fn of(target: Target, dist: Option<&Path>) -> Result<Program> {
-        let Runtime { path, bytes, .. } = runtime::for_target(target, dist)?;
+        let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
+        ensure!(
+            !in_segment,
+            "{}: this is a bundle, from which the program for macOS cannot be taken as it was\n\
+             hint: make it again: make dist",
+            path.display()
+        );
         let mapped = Mapped::open(&path)?;
         let content = mapped.bytes().get(..usize::try_from(bytes)?).unwrap_or_default();
         let sha256 = Sha256::digest(content).into();
@@ -79,6 +90,17 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     let script = table(&front.programs, plan.parts()) + SCRIPT;
     front.changed = Some(pe::with_script(pe, STUB, &script).with_context(cannot)?);
     Ok(front)
+}
+
+/// The programs that were copied are those that the script knows.
+pub fn check(runtime: &Runtime, written: &Fixed) -> Result<()> {
+    match runtime.programs.iter().zip(&written.parts).find(|(it, sums)| it.sha256 != sums.sha256) {
+        Some((program, _)) => bail!(
+            "{}: the file changed while it was read\nhint: wait until its build or copy has finished",
+            program.path.display()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// What the script knows of the file: for each program where it begins, how long it is, its sum, and a name that no other

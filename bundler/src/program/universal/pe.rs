@@ -59,7 +59,7 @@ pub fn with_script(pe: &[u8], stub: &str, script: &str) -> Result<Vec<u8>> {
     put(new_at + old.header_bytes_field, headers_end)?;
     // No sum is a right one, too; the old one is not.
     put(new_at + old.check_sum_field, 0)?;
-    for (field, value) in old.places_in_headers {
+    for (field, value) in old.places {
         put(new_at + field, value + shift)?;
     }
     for (field, value) in old.places_in_sections {
@@ -76,7 +76,7 @@ struct Headers<'a> {
     header_bytes_field: usize,
     check_sum_field: usize,
     /// Fields that hold places in the file, with their values.
-    places_in_headers: Vec<(usize, usize)>,
+    places: Vec<(usize, usize)>,
     /// The same in the sections' data; these fields count from the start of the file.
     places_in_sections: Vec<(usize, usize)>,
     /// Where in the file the sections begin.
@@ -112,7 +112,7 @@ impl Headers<'_> {
         let is_signed = directory(CERTIFICATES)? != (0, 0);
         let is_bound = directory(BOUND_IMPORTS)? != (0, 0);
 
-        let mut places_in_headers = Vec::new();
+        let mut places = Vec::new();
         let mut first_section = pe.len();
         let mut first_address = usize::MAX;
         let mut found = Vec::new();
@@ -122,14 +122,14 @@ impl Headers<'_> {
             first_address = first_address.min(address);
             if place > 0 {
                 pe.get(place..place + len)?;
-                places_in_headers.push((section + 20, place));
+                places.push((section + 20, place));
                 first_section = first_section.min(place);
                 found.push((address, len, place));
             }
         }
         let symbols = u32_at(bytes, 12)?;
         if symbols > 0 {
-            places_in_headers.push((12, symbols));
+            places.push((12, symbols));
         }
         let mut places_in_sections = Vec::new();
         let (debug, debug_len) = directory(DEBUG)?;
@@ -167,7 +167,7 @@ impl Headers<'_> {
             file_alignment,
             header_bytes_field: OPTIONAL + 60,
             check_sum_field: OPTIONAL + 64,
-            places_in_headers,
+            places,
             places_in_sections,
             first_section,
             first_address,
