@@ -195,7 +195,7 @@ mod tests {
     const STUB: &str = "'\nexit 3\n";
 
     fn why(pe: &[u8]) -> String {
-        format!("{:#}", with_script(pe, STUB, "# script\n").err().expect("an error"))
+        format!("{:#}", with_script(pe, STUB, "# script\n").map(drop).unwrap_err())
     }
 
     #[test]
