@@ -48,6 +48,9 @@ pub struct New {
     pub runtime: Runtime,
     #[command(flatten)]
     pub settings: Settings,
+    /// Make one file that starts on Windows, Linux and macOS.
+    #[arg(long, conflicts_with_all = ["runtime", "target"])]
+    pub universal: bool,
     /// Leave the weights in a file beside the executable.
     #[arg(long)]
     pub pair: bool,

@@ -65,7 +65,7 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
         name: entry.name.clone(),
         data: bytes.get(entry.range.clone()).unwrap_or_default(),
         sha256: entry.sha256,
-        executable: false,
+        executable: entry.role == Role::Runtime,
     };
     let mut pieces = Vec::new();
     if args.runtime {

@@ -14,6 +14,7 @@ mod runtime;
 mod set;
 mod settings;
 mod target;
+mod universal;
 mod verify;
 mod weights;
 mod write;

@@ -10,8 +10,9 @@ use tealight_bundle::tail::write::{Part, Settings};
 use super::copy::{Sink, copy, write_failed};
 use super::output::{self, Output, same_file};
 use super::progress::Progress;
-use super::runtime::{self, Kind, Runtime};
+use super::runtime::{self, Kind, PE_BYTES_MAX, Runtime};
 use super::settings::{self, Change};
+use super::universal;
 use super::weights::{self, Shard, shard_name};
 use super::write::{self, Layout};
 use super::{answer, cli, human, note};
@@ -22,23 +23,37 @@ pub fn run(args: &cli::New) -> Result<()> {
         bail!("--weights and --output are needed");
     };
     let shards = weights::find(weights)?;
-    let runtime = runtime::find(&args.runtime)?;
+    let runtime = if args.universal {
+        universal::front(args.runtime.dist.as_deref())?
+    } else {
+        runtime::find(&args.runtime)?
+    };
     let change = Change::of(&args.settings)?;
     let mut settings = settings::defaults();
     let plain = change.is_empty();
     change.apply(&mut settings);
 
-    let target = with_exe(target, runtime.kind);
-    let mut inputs: Vec<&Path> = shards.iter().map(|shard| shard.path.as_path()).collect();
-    inputs.push(&runtime.path);
-    refuse_inputs(&target, &inputs)?;
-
     // A signature of somebody's own stays valid only on an executable that is left as it is.
     let untouched = runtime.kind == Kind::MachO && plain;
+    let exe = with_exe(target, runtime.kind);
     if args.pair && untouched {
-        return pair(&target, args.force, &runtime, &shards, None);
+        refuse_inputs(&exe, &inputs(&runtime, &shards))?;
+        return pair(&exe, args.force, &runtime, &shards, None);
     }
     let layout = Layout::new(&runtime, parts(&shards)?)?;
+    let single_bytes = layout.tail_end(&settings)?;
+    let beyond_windows = args.universal && !args.pair && single_bytes > PE_BYTES_MAX;
+    let target = if beyond_windows { target.clone() } else { exe };
+    refuse_inputs(&target, &inputs(&runtime, &shards))?;
+    if beyond_windows {
+        note(format_args!(
+            "warning: {} will have {}, and Windows does not start a program above 4 GiB: this one is for Linux and \
+             macOS only\nhint: --pair leaves the weights in a file beside it; then it starts on Windows, too",
+            target.display(),
+            human(single_bytes)
+        ));
+    }
+
     if let Some(reason) = layout.too_long(&runtime, &settings)? {
         note(format_args!(
             "note: {reason}; so the weights go into a file beside it (keep the two together)"
@@ -85,10 +100,8 @@ fn pair(
     let in_place = |name: &str, shard: &Shard| same_file(&target.with_file_name(name), &shard.path);
     for (name, shard) in names.iter().zip(shards) {
         if !in_place(name, shard) {
-            let mut inputs: Vec<&Path> = shards.iter().map(|shard| shard.path.as_path()).collect();
-            inputs.push(&runtime.path);
             let beside = target.with_file_name(name);
-            refuse_inputs(&beside, &inputs)?;
+            refuse_inputs(&beside, &inputs(runtime, shards))?;
             output::check_target(&beside, force)?;
         }
     }
@@ -154,6 +167,12 @@ fn parts(shards: &[Shard]) -> Result<Vec<Part>> {
         Ok(Part { name: shard.entry_name()?, role: Role::Model, bytes: shard.bytes })
     };
     shards.iter().map(part).collect()
+}
+
+fn inputs<'a>(runtime: &'a Runtime, shards: &'a [Shard]) -> Vec<&'a Path> {
+    let programs = runtime.programs.iter().map(|program| program.path.as_path());
+    let shards = shards.iter().map(|shard| shard.path.as_path());
+    programs.chain(shards).chain([runtime.path.as_path()]).collect()
 }
 
 fn with_exe(target: &Path, kind: Kind) -> PathBuf {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tealight_bundle::{Mapped, Tail, tail};
 
 use super::target::Target;
+use super::universal::Program;
 use super::{cli, human, note};
 
 /// Windows does not start an `.exe` longer than this.
@@ -58,6 +59,10 @@ pub struct Runtime {
     pub sha256: Option<[u8; 32]>,
     /// Whether something was put into it, so that it is no longer what its sum says.
     pub in_segment: bool,
+    /// What goes in front in place of the file's bytes.
+    pub changed: Option<Vec<u8>>,
+    /// The programs for other systems that go behind it.
+    pub programs: Vec<Program>,
 }
 
 impl Runtime {
@@ -70,6 +75,8 @@ impl Runtime {
             bytes: runtime.bytes,
             sha256: Some(runtime.sha256.0),
             in_segment: tail.in_segment(),
+            changed: None,
+            programs: Vec::new(),
         }
     }
 }
@@ -128,10 +135,15 @@ fn open(path: &Path) -> Result<Runtime> {
     };
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
-        None => {
-            let bytes = bytes.len() as u64;
-            Ok(Runtime { kind, bytes, sha256: None, in_segment: false, path })
-        }
+        None => Ok(Runtime {
+            kind,
+            bytes: bytes.len() as u64,
+            sha256: None,
+            path,
+            in_segment: false,
+            changed: None,
+            programs: Vec::new(),
+        }),
         Some(tail) => {
             note(format_args!(
                 "note: the runtime {} is itself a bundle; only the {} of its own executable are used",

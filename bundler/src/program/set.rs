@@ -54,8 +54,9 @@ pub fn run(args: &cli::Set) -> Result<()> {
     if old.in_segment() {
         return remake(&args.bundle, file, mapped, &old, &settings);
     }
+    let is_universal = old.with_role(Role::Runtime).next().is_some();
     ensure!(
-        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX,
+        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX || is_universal,
         "{shown} would have {}, and Windows does not start an .exe above 4 GiB; nothing was changed\n\
          hint: make a pair instead, with --pair",
         human(new_bytes)
@@ -105,7 +106,7 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
     });
     let sources: Vec<_> = weights
         .iter()
-        .map(|entry| Source { path, offset: entry.range.start as u64, bytes: entry.bytes() })
+        .map(|entry| Source::part_of(path, entry.range.start as u64..entry.range.end as u64))
         .collect();
     let runtime = Runtime::of_bundle(path, Kind::MachO, old);
     let layout = Layout::new(&runtime, parts.collect())?;

@@ -34,7 +34,7 @@ impl Shard {
 
     /// All of it.
     pub fn source(&self) -> Source<'_> {
-        Source { path: &self.path, offset: 0, bytes: self.bytes }
+        Source::part_of(&self.path, 0..self.bytes)
     }
 }
 
