@@ -85,6 +85,13 @@ impl<'a> Split<'a> {
     }
 }
 
+/// What the names of the weights' files have in common.
+pub fn stem(path: &Path) -> Result<&str> {
+    let name = utf8_name(path)?;
+    let whole = name.strip_suffix(".gguf").or(name.strip_suffix(".GGUF")).unwrap_or(name);
+    Ok(Split::of(name).map_or(whole, |split| split.stem))
+}
+
 /// How part `number` (from 1) of `count` is called; a single one has no number.
 pub fn shard_name(stem: &str, number: usize, count: usize) -> String {
     if count == 1 {
