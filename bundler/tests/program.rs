@@ -457,22 +457,10 @@ fn a_windows_executable_gets_its_ending_and_one_file_below_four_gib() {
     assert_eq!(fs::read(at.join("tealight.exe")).unwrap(), pe());
 }
 
-/// Whether this build is fast enough for a test that sums up gigabytes.
-fn hashes_fast() -> bool {
-    let data = pattern(16 << 20);
-    let started = Instant::now();
-    std::hint::black_box(tealight_bundle::tail::write::Sums::of(&data));
-    let fast = started.elapsed() < Duration::from_millis(60);
-    if !fast {
-        eprintln!("skipped: 4 GiB would take too long in this build; try --release");
-    }
-    fast
-}
-
 #[test]
 #[cfg(unix)]
 fn a_windows_executable_that_would_pass_four_gib_becomes_a_pair() {
-    if !hashes_fast() {
+    if !common::hashes_fast() {
         return;
     }
     let folder = workshop();

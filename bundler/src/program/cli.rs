@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::target::Target;
+use super::usb::FileSystem;
 
 /// Make one executable file that chats: a runtime, weights and a chat page.
 #[derive(Debug, Parser)]
@@ -25,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Make a bundle (what is done when no command is named).
     New(New),
+    /// Fill a USB stick: a program for each system, and one copy of the weights for all.
+    Usb(Usb),
     /// Change what lies behind the weights, without copying the weights.
     Set(Set),
     /// Show what is in a bundle.
@@ -92,6 +95,29 @@ pub struct Settings {
     /// A licence text to carry along; may be given more than once.
     #[arg(long, value_name = "FILE")]
     pub license: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Usb {
+    /// The folder to fill: the stick, or a folder to copy to it.
+    pub folder: PathBuf,
+    /// The weights: a GGUF file; of a split one any part.
+    #[arg(short, long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// The folder with a runtime for each system [default: where this program is, then `dist`].
+    #[arg(long, value_name = "DIR")]
+    pub dist: Option<PathBuf>,
+    /// What the stick is formatted with [default: what the folder is on, else fat32].
+    #[arg(long, value_name = "NAME")]
+    pub filesystem: Option<FileSystem>,
+    /// The longest file to write; for tests.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub part_bytes: Option<u64>,
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Replace files that exist.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod set;
 mod settings;
 mod target;
 mod universal;
+mod usb;
 mod verify;
 mod weights;
 mod write;
@@ -50,6 +51,7 @@ fn run(cli: cli::Cli) -> Result<()> {
     match cli.command {
         None => new::run(&cli.new),
         Some(cli::Command::New(args)) => new::run(&args),
+        Some(cli::Command::Usb(args)) => usb::run(&args),
         Some(cli::Command::Set(args)) => set::run(&args),
         Some(cli::Command::List(args)) => list::run(&args),
         Some(cli::Command::Extract(args)) => extract::run(&args),

@@ -12,9 +12,9 @@ use super::output::{self, Output, same_file};
 use super::progress::Progress;
 use super::runtime::{self, Kind, PE_BYTES_MAX, Runtime};
 use super::settings::{self, Change};
-use super::universal::{self, Program};
+use super::universal;
 use super::weights::{self, Shard, shard_name};
-use super::write::{self, Layout, Source};
+use super::write::{self, Layout};
 use super::{answer, cli, human, note};
 
 /// `tealight-bundle new`.
@@ -33,25 +33,35 @@ pub fn run(args: &cli::New) -> Result<()> {
     let plain = change.is_empty();
     change.apply(&mut settings);
 
-    let exe = with_exe(target, runtime.kind);
-    refuse_inputs(&exe, &inputs(&runtime, &shards))?;
-
     // A signature of somebody's own stays valid only on an executable that is left as it is.
     let untouched = runtime.kind == Kind::MachO && plain;
+    let exe = with_exe(target, runtime.kind);
     if args.pair && untouched {
+        refuse_inputs(&exe, &inputs(&runtime, &shards))?;
         return pair(&exe, args.force, &runtime, &shards, None);
     }
-    let layout = Layout::new(&runtime, parts(&runtime, &shards)?)?;
+    let layout = Layout::new(&runtime, parts(&shards)?)?;
+    let single_bytes = layout.tail_end(&settings)?;
+    let beyond_windows = args.universal && !args.pair && single_bytes > PE_BYTES_MAX;
+    let target = if beyond_windows { target.clone() } else { exe };
+    refuse_inputs(&target, &inputs(&runtime, &shards))?;
+    if beyond_windows {
+        note(format_args!(
+            "warning: {} will have {}, and Windows does not start a program above 4 GiB: this one is for Linux and \
+             macOS only\nhint: --pair leaves the weights in a file beside it; then it starts on Windows, too",
+            target.display(),
+            human(single_bytes)
+        ));
+    }
+
     if let Some(reason) = layout.too_long(&runtime, &settings)? {
         note(format_args!(
             "note: {reason}; so the weights go into a file beside it (keep the two together)"
         ));
     } else if !args.pair {
-        let target = universal_name(target, exe, &runtime, layout.file_bytes(&settings)?);
-        refuse_inputs(&target, &inputs(&runtime, &shards))?;
         return single(&target, args.force, &runtime, &shards, &layout, &settings);
     }
-    pair(&exe, args.force, &runtime, &shards, (!untouched).then_some(settings))
+    pair(&target, args.force, &runtime, &shards, (!untouched).then_some(settings))
 }
 
 /// Writes all into one file.
@@ -67,9 +77,8 @@ fn single(
     let weights_bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
     let passes = if runtime.kind == Kind::MachO { 2 } else { 1 };
     let mut progress = Progress::new("bundling", passes * (weights_bytes + runtime.bytes));
-    let sources: Vec<_> = sources(runtime).chain(shards.iter().map(Shard::source)).collect();
-    let written = layout.write(&mut output, runtime, &sources, settings, &mut progress)?;
-    universal::check(runtime, &written)?;
+    let sources: Vec<_> = shards.iter().map(Shard::source).collect();
+    layout.write(&mut output, runtime, &sources, settings, &mut progress)?;
     drop(progress);
     finish(&[&output])
 }
@@ -131,11 +140,8 @@ fn pair(
     match settings {
         Some(settings) => {
             let settings = Settings { external, ..settings };
-            let layout = Layout::new(runtime, parts(runtime, &[])?)?;
-            let sources: Vec<_> = sources(runtime).collect();
-            let written =
-                layout.write(&mut executable, runtime, &sources, &settings, &mut progress)?;
-            universal::check(runtime, &written)?;
+            let layout = Layout::new(runtime, Vec::new())?;
+            layout.write(&mut executable, runtime, &[], &settings, &mut progress)?;
         }
         None => drop(write::copy_runtime(&mut executable, runtime, &mut progress)?),
     }
@@ -156,36 +162,17 @@ fn finish(outputs: &[&Output]) -> Result<()> {
     answer(&made)
 }
 
-fn parts(runtime: &Runtime, shards: &[Shard]) -> Result<Vec<Part>> {
+fn parts(shards: &[Shard]) -> Result<Vec<Part>> {
     let part = |shard: &Shard| {
         Ok(Part { name: shard.entry_name()?, role: Role::Model, bytes: shard.bytes })
     };
-    let programs = runtime.programs.iter().map(|program| Ok(program.part()));
-    programs.chain(shards.iter().map(part)).collect()
-}
-
-fn sources(runtime: &Runtime) -> impl Iterator<Item = Source<'_>> {
-    runtime.programs.iter().map(Program::source)
+    shards.iter().map(part).collect()
 }
 
 fn inputs<'a>(runtime: &'a Runtime, shards: &'a [Shard]) -> Vec<&'a Path> {
     let programs = runtime.programs.iter().map(|program| program.path.as_path());
     let shards = shards.iter().map(|shard| shard.path.as_path());
     programs.chain(shards).chain([runtime.path.as_path()]).collect()
-}
-
-/// A file for every system that is too long for Windows is not called `.exe`.
-fn universal_name(typed: &Path, exe: PathBuf, runtime: &Runtime, bytes: u64) -> PathBuf {
-    if runtime.programs.is_empty() || bytes <= PE_BYTES_MAX {
-        return exe;
-    }
-    note(format_args!(
-        "warning: {} will have {}, and Windows does not start a program above 4 GiB: this one is for Linux and macOS \
-         only\nhint: --pair leaves the weights in a file beside it; then it starts on Windows, too",
-        typed.display(),
-        human(bytes)
-    ));
-    typed.to_owned()
 }
 
 fn with_exe(target: &Path, kind: Kind) -> PathBuf {

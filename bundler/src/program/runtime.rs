@@ -97,17 +97,13 @@ pub fn find(options: &cli::Runtime) -> Result<Runtime> {
 /// Finds the runtime for a target in the folder `dist`; without one beside this program, then in `./dist`.
 pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
     let name = target.runtime_name();
-    let folders = match dist {
-        Some(dist) => vec![dist.to_owned()],
-        None => vec![folder_of_program()?, PathBuf::from("dist")],
-    };
+    let folders = folders(dist)?;
     let Some(path) = folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file())
     else {
-        let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
         bail!(
             "no runtime for {target}: there is no `{name}` in {}\n\
              hint: --dist names the folder that `make dist` made, --runtime a program `tealight`",
-            folders.join(" or ")
+            listed(&folders)
         );
     };
     let runtime = open(&path)?;
@@ -119,6 +115,38 @@ pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
         Target::of(mapped.bytes()).map_or("another system", Target::name)
     );
     Ok(runtime)
+}
+
+/// The runtimes for all targets of which there is one, in the same folders.
+pub fn all(dist: Option<&Path>) -> Result<Vec<(Target, Runtime)>> {
+    let folders = folders(dist)?;
+    let there =
+        |target: &Target| folders.iter().any(|folder| folder.join(target.runtime_name()).is_file());
+    let found: Vec<_> = Target::ALL
+        .into_iter()
+        .filter(there)
+        .map(|target| Ok((target, for_target(target, dist)?)))
+        .collect::<Result<_>>()?;
+    ensure!(
+        !found.is_empty(),
+        "no runtimes: there is no `tealight-linux-x86_64`, `tealight-windows-x86_64.exe` or the like in {}\n\
+         hint: --dist names the folder that `make dist` made",
+        listed(&folders)
+    );
+    Ok(found)
+}
+
+/// Where runtimes are looked for.
+fn folders(dist: Option<&Path>) -> Result<Vec<PathBuf>> {
+    match dist {
+        Some(dist) => Ok(vec![dist.to_owned()]),
+        None => Ok(vec![folder_of_program()?, PathBuf::from("dist")]),
+    }
+}
+
+fn listed(folders: &[PathBuf]) -> String {
+    let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    names.join(" or ")
 }
 
 /// Looks at a runtime.
@@ -135,11 +163,15 @@ fn open(path: &Path) -> Result<Runtime> {
     };
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
-        None => {
-            let bytes = bytes.len() as u64;
-            let (changed, programs) = (None, Vec::new());
-            Ok(Runtime { kind, bytes, sha256: None, in_segment: false, path, changed, programs })
-        }
+        None => Ok(Runtime {
+            kind,
+            bytes: bytes.len() as u64,
+            sha256: None,
+            path,
+            in_segment: false,
+            changed: None,
+            programs: Vec::new(),
+        }),
         Some(tail) => {
             note(format_args!(
                 "note: the runtime {} is itself a bundle; only the {} of its own executable are used",

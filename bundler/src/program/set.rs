@@ -106,7 +106,7 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
     });
     let sources: Vec<_> = weights
         .iter()
-        .map(|entry| Source { path, offset: entry.range.start as u64, bytes: entry.bytes() })
+        .map(|entry| Source::part_of(path, entry.range.start as u64..entry.range.end as u64))
         .collect();
     let runtime = Runtime::of_bundle(path, Kind::MachO, old);
     let layout = Layout::new(&runtime, parts.collect())?;

@@ -34,7 +34,7 @@ impl Shard {
 
     /// All of it.
     pub fn source(&self) -> Source<'_> {
-        Source { path: &self.path, offset: 0, bytes: self.bytes }
+        Source::part_of(&self.path, 0..self.bytes)
     }
 }
 
@@ -83,6 +83,13 @@ impl<'a> Split<'a> {
     fn name(&self, number: usize) -> String {
         shard_name(self.stem, number, self.count)
     }
+}
+
+/// What the names of the weights' files have in common.
+pub fn stem(path: &Path) -> Result<&str> {
+    let name = utf8_name(path)?;
+    let whole = name.strip_suffix(".gguf").or(name.strip_suffix(".GGUF")).unwrap_or(name);
+    Ok(Split::of(name).map_or(whole, |split| split.stem))
 }
 
 /// How part `number` (from 1) of `count` is called; a single one has no number.

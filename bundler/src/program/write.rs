@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,12 +19,22 @@ use super::human;
 use super::output::Output;
 use super::progress::Progress;
 use super::runtime::{Kind, PE_BYTES_MAX, Runtime};
+use super::universal::Program;
 
 /// Something that goes into the bundle as it is.
 pub struct Source<'a> {
     pub path: &'a Path,
     pub offset: u64,
     pub bytes: u64,
+    /// What its SHA-256 must be, if that is known.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl<'a> Source<'a> {
+    /// A part of a file, whatever is in it.
+    pub fn part_of(path: &'a Path, range: Range<u64>) -> Source<'a> {
+        Source { path, offset: range.start, bytes: range.end - range.start, sha256: None }
+    }
 }
 
 /// Where everything goes.
@@ -34,8 +45,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out a bundle of that runtime and these parts.
+    /// Lays out a bundle of that runtime, with what goes with it, and these parts.
     pub fn new(runtime: &Runtime, parts: Vec<Part>) -> Result<Layout> {
+        let parts = runtime.programs.iter().map(Program::part).chain(parts).collect();
         if runtime.kind != Kind::MachO {
             return Ok(Layout { plan: Plan::new(runtime.bytes, parts)?, image: None });
         }
@@ -46,15 +58,15 @@ impl Layout {
         Ok(Layout { plan, image: Some(image) })
     }
 
-    /// How long the file will be.
-    pub fn file_bytes(&self, settings: &Settings) -> Result<u64> {
+    /// Where the tail ends; so does the file, but for macOS.
+    pub fn tail_end(&self, settings: &Settings) -> Result<u64> {
         Ok(self.plan.file_bytes(settings)?)
     }
 
-    /// Why the system would not start such a file, if so. A file for several systems may be too long for one.
+    /// Why no system would start such a file, if so.
     pub fn too_long(&self, runtime: &Runtime, settings: &Settings) -> Result<Option<String>> {
-        let tail_end = self.plan.file_bytes(settings)?;
-        if runtime.kind == Kind::Pe && runtime.programs.is_empty() && tail_end > PE_BYTES_MAX {
+        let tail_end = self.tail_end(settings)?;
+        if runtime.kind == Kind::Pe && tail_end > PE_BYTES_MAX && runtime.programs.is_empty() {
             return Ok(Some(format!(
                 "Windows does not start an .exe above 4 GiB, and this one would have {}",
                 human(tail_end)
@@ -72,7 +84,7 @@ impl Layout {
         }
     }
 
-    /// Writes the bundle. `sources` are the layout's parts. The sums of what went in.
+    /// Writes the bundle. `sources` are the parts that it was laid out with. The sums of all that went in.
     pub fn write(
         &self,
         output: &mut Output,
@@ -98,9 +110,15 @@ impl Layout {
         write_at(output, plan.head_offset(), &head)?;
         let mut end = plan.head_offset() + head.len() as u64;
         let mut sums = Vec::new();
-        for (part, source) in plan.parts().iter().zip(sources) {
+        let programs: Vec<_> = runtime.programs.iter().map(Program::source).collect();
+        for (part, source) in plan.parts().iter().zip(programs.iter().chain(sources)) {
             pad(output, end, part.data_offset)?;
             let sum = put(output, source, progress)?;
+            ensure!(
+                source.sha256.is_none_or(|sha256| sha256 == sum.sha256),
+                "{}: the file changed while it was read\nhint: try again",
+                source.path.display()
+            );
             // The header holds the data's CRC-32, so it is written after it.
             write_at(output, part.header_offset, &plan.part_header(part, sum.crc32))?;
             sums.push(sum);
@@ -139,14 +157,13 @@ pub fn copy_runtime(
         runtime.path.display()
     );
     let sums = match &runtime.changed {
-        None => {
-            let source = Source { path: &runtime.path, offset: 0, bytes: runtime.bytes };
-            put(output, &source, progress)?
+        Some(front) => {
+            let path = output.target().to_owned();
+            let sink = Sink { file: &mut output.file, path: &path };
+            let tick = &mut |bytes| progress.add(bytes);
+            copy(&mut front.as_slice(), &runtime.path, runtime.bytes, Some(sink), tick)?
         }
-        Some(changed) => {
-            write_at(output, 0, changed)?;
-            Sums::of(changed)
-        }
+        None => put(output, &Source::part_of(&runtime.path, 0..runtime.bytes), progress)?,
     };
     if let Some(expected) = runtime.sha256.filter(|expected| *expected != sums.sha256) {
         bail!(
@@ -169,7 +186,7 @@ fn put_front(
     placed: &Placed,
     progress: &mut Progress,
 ) -> Result<()> {
-    let front = Source { path: &runtime.path, offset: 0, bytes: image.front_end() };
+    let front = Source::part_of(&runtime.path, 0..image.front_end());
     put(output, &front, progress)?;
     write_at(output, 0, &placed.header)?;
     seek(output, image.front_end())
@@ -187,8 +204,7 @@ fn put_rest(
     let moved = image.moved();
     let moved_bytes = moved.end - moved.start;
     pad(output, tail_end, placed.linkedit)?;
-    let source = Source { path: &runtime.path, offset: moved.start, bytes: moved_bytes };
-    put(output, &source, progress)?;
+    put(output, &Source::part_of(&runtime.path, moved), progress)?;
     pad(output, placed.linkedit + moved_bytes, placed.signature)?;
     seek(output, 0)?;
     let path = output.target().to_owned();

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use tealight_bundle::macho::signature;
 use tealight_bundle::tail::Role;
@@ -364,4 +365,31 @@ pub fn have(program: &str) -> bool {
         eprintln!("skipped: no `{program}` on this machine");
     }
     found
+}
+
+/// Whether this build is fast enough for a test that sums up gigabytes.
+pub fn hashes_fast() -> bool {
+    let data = pattern(16 << 20);
+    let started = Instant::now();
+    std::hint::black_box(tealight_bundle::tail::write::Sums::of(&data));
+    let fast = started.elapsed() < Duration::from_millis(60);
+    if !fast {
+        eprintln!("skipped: 4 GiB would take too long in this build; try --release");
+    }
+    fast
+}
+
+/// Whether the file system of the temporary folder keeps holes; a test that needs them says so and passes.
+pub fn has_holes() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 << 20).unwrap();
+        if file.metadata().unwrap().blocks() * 512 < 1 << 20 {
+            return true;
+        }
+    }
+    eprintln!("skipped: the file system of the temporary folder keeps no holes");
+    false
 }

@@ -10,13 +10,13 @@ mod pe;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use tealight_bundle::Mapped;
 use tealight_bundle::manifest::Sha256Sum;
 use tealight_bundle::tail::Role;
 use tealight_bundle::tail::layout::RUNTIME_FOLDER;
-use tealight_bundle::tail::write::{Fixed, Part, Placed, Plan};
+use tealight_bundle::tail::write::{Part, Placed, Plan};
 
 use super::runtime::{self, Runtime};
 use super::target::Target;
@@ -31,10 +31,10 @@ const BLOCK: u64 = 65536;
 
 /// A program for another system than that of the one in front.
 pub struct Program {
-    target: Target,
+    pub target: Target,
     pub path: PathBuf,
     pub bytes: u64,
-    sha256: [u8; 32],
+    pub sha256: [u8; 32],
     /// As `cksum` prints it, which every system has.
     sum: u32,
 }
@@ -46,8 +46,10 @@ impl Program {
         Part { name, role: Role::Runtime, bytes: self.bytes }
     }
 
+    /// Its bytes.
     pub fn source(&self) -> Source<'_> {
-        Source { path: &self.path, offset: 0, bytes: self.bytes }
+        let sha256 = Some(self.sha256);
+        Source { sha256, ..Source::part_of(&self.path, 0..self.bytes) }
     }
 
     fn of(target: Target, dist: Option<&Path>) -> Result<Program> {
@@ -90,17 +92,6 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     let script = table(&front.programs, plan.parts()) + SCRIPT;
     front.changed = Some(pe::with_script(pe, STUB, &script).with_context(cannot)?);
     Ok(front)
-}
-
-/// The programs that were copied are those that the script knows.
-pub fn check(runtime: &Runtime, written: &Fixed) -> Result<()> {
-    match runtime.programs.iter().zip(&written.parts).find(|(it, sums)| it.sha256 != sums.sha256) {
-        Some((program, _)) => bail!(
-            "{}: the file changed while it was read\nhint: wait until its build or copy has finished",
-            program.path.display()
-        ),
-        None => Ok(()),
-    }
 }
 
 /// What the script knows of the file: for each program where it begins, how long it is, its sum, and a name that no other
