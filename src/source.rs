@@ -94,6 +94,9 @@ impl Program {
             };
         }
         let path = std::env::current_exe().map_err(SourceError::Program)?;
+        // The other systems follow a link to the program by themselves.
+        let path =
+            if cfg!(target_os = "macos") { path.canonicalize().unwrap_or(path) } else { path };
         // Linux keeps the running file reachable here even when its name is gone or taken by another.
         let own = Path::new("/proc/self/exe");
         if cfg!(target_os = "linux") && own.exists() {

@@ -329,3 +329,32 @@ fn random_damage_to_the_load_commands_never_panics() {
         let _ = signature::verify(&bytes, &mut |_| {});
     }
 }
+
+/// Every offset in a Mach-O file that is signed has 32 bits.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn above_four_gib_it_becomes_a_pair() {
+    if !common::hashes_fast() || !common::has_holes() {
+        return;
+    }
+    let folder = mac(&mach_o());
+    let at = folder.path();
+    common::sparse_gguf(&at.join("w.gguf"), (4 << 30) / 4);
+    let output = run(at, &with(&["--name", "Tea"]));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot be longer than 4 GiB"), "{}", stderr(&output));
+    let (mapped, tail) = open(&at.join("chat"));
+    check_signature(mapped.bytes());
+    assert_eq!(tail.manifest().entries.last().unwrap().name, "chat.gguf");
+    assert!(fs::metadata(at.join("chat.gguf")).unwrap().len() > 4 << 30);
+
+    // The limit is where the offsets end: the same image, without writing anything.
+    let image = Image::parse(&mach_o()).unwrap();
+    let longest = (0..64).rev().fold(0_u64, |end, bit| {
+        let more = end | 1 << bit;
+        if image.place(more).is_ok() { more } else { end }
+    });
+    let placed = image.place(longest).unwrap();
+    assert!(placed.file_bytes <= u32::MAX.into() && placed.file_bytes > (4 << 30) - (64 << 10));
+    assert!(image.place(longest + 1).is_err());
+}
