@@ -12,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.uname().machine !=
 
 PROMPT = "Once upon a time, in a café by the sea,"
 ASK = ("-p", PROMPT, "-n", "8", "--temp", "0", "-c", "512")
+QUESTION = "What is the capital of France?"
 ODD = "it's a \"folder\" $HOME `id` \\n ñandú 蝋燭"
 NOTE = "note: the program for linux-x86_64 is now in "
 BEHIND = ("macos-arm64", "macos-x86_64", "linux-x86_64", "linux-aarch64")
@@ -87,6 +89,13 @@ def copy(universal, tmp_path):
 def expected() -> str:
     """What the program for this system says, without any bundle."""
     return run(RUNTIME, "--weights", SMOLLM2, *ASK).stdout
+
+
+@pytest.fixture(scope="session")
+def answer(tmp_path_factory) -> list:
+    """What it answers to a question over HTTP."""
+    with Server(RUNTIME, "--weights", SMOLLM2, "-c", 512, folder=tmp_path_factory.mktemp("answer")) as server:
+        return server.chat(QUESTION)["choices"]
 
 
 @pytest.fixture(scope="session")
@@ -238,9 +247,9 @@ def test_no_variable_of_the_users_changes(universal, warm):
     assert not [name for name in have if name.lower().startswith(("tl_", "mz"))]
 
 
-def test_the_process_is_the_programs_own_and_maps_the_model_from_the_file(universal, warm, tmp_path):
+def test_the_process_is_the_programs_own_and_maps_the_model_from_the_file(universal, answer, warm, tmp_path):
     with Server(universal, "-c", 512, prefix=["sh"], env=warm, folder=tmp_path) as server:
-        assert "Paris" in server.chat("What is the capital of France?")["choices"][0]["message"]["content"]
+        assert server.chat(QUESTION)["choices"] == answer
         assert Path(os.readlink(f"/proc/{server.pid}/exe")) == kept(warm)[0]
         assert str(universal) in Path(f"/proc/{server.pid}/maps").read_text()
         assert server.status("RssAnon") < SMOLLM2.stat().st_size / 2
@@ -362,23 +371,33 @@ def test_a_folder_in_one_that_anybody_may_change_is_not_used(universal, fresh, t
 
 
 @pytest.mark.parametrize("home", [None, "", "/nonexistent/home", "relative"])
-def test_without_a_home_it_goes_to_the_temporary_folder(universal, expected, fresh, tmp_path, home):
-    env = {name: value for name, value in fresh.items() if name != "HOME"} | {"TMPDIR": str(tmp_path / "tmp")}
-    (tmp_path / "tmp").mkdir()
+def test_without_a_home_it_goes_to_the_temporary_folder(public, expected, fresh, home):
+    program, temporary = public
+    env = {name: value for name, value in fresh.items() if name != "HOME"} | {"TMPDIR": str(temporary)}
     if home is not None:
         env["HOME"] = home
-    # Not as root, who could make /nonexistent.
-    done = run(*not_root(), "sh", universal, *ASK, env=env, cwd=tmp_path)
+    done = run(*not_root(), "sh", program, *ASK, env=env, cwd=temporary)
     assert done.stdout == expected
-    assert NOTE in done.stderr and not (tmp_path / "relative").exists()
-    shutil.rmtree(f"/tmp/tealight-{NOBODY}", ignore_errors=True)
+    assert NOTE + str(temporary) in done.stderr
+    assert [path.name[:9] for path in temporary.iterdir()] == ["tealight-"]
 
 
 NOBODY = 65534
 
 
+@pytest.fixture
+def public(universal):
+    """The file where anybody may read it, and a folder for temporary files, where anybody may write."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        temporary.chmod(0o1777)
+        yield link(universal, Path(folder) / "chat.exe"), temporary
+
+
 def not_root() -> list[str]:
-    """For root, a command that gives up being root."""
+    """For root, who may write anywhere, a command that gives up being root."""
     if os.getuid() != 0:
         return []
     needs("setpriv")
@@ -423,15 +442,16 @@ def test_where_programs_may_be_started_nowhere_memory_is_left(universal, expecte
         assert place in done.stderr, done.stderr
 
 
-def test_a_read_only_home_is_no_hindrance(universal, expected, fresh, tmp_path):
-    home = Path(fresh["HOME"])
+def test_a_read_only_home_is_no_hindrance(public, expected, fresh):
+    program, temporary = public
+    home = temporary / "home"
+    home.mkdir()
+    if os.getuid() == 0:
+        os.chown(home, NOBODY, NOBODY)
     home.chmod(0o555)
-    (tmp_path / "tmp").mkdir(mode=0o777)
-    (tmp_path / "tmp").chmod(0o1777)
-    done = run(*not_root(), "sh", universal, *ASK, env=fresh | {"TMPDIR": str(tmp_path / "tmp")}, cwd="/")
-    assert done.stdout == expected and NOTE in done.stderr
+    done = run(*not_root(), "sh", program, *ASK, env=fresh | {"HOME": str(home), "TMPDIR": str(temporary)}, cwd="/")
+    assert done.stdout == expected and NOTE + str(temporary) in done.stderr
     assert list(home.iterdir()) == []
-    shutil.rmtree(f"/tmp/tealight-{NOBODY}", ignore_errors=True)
 
 
 # ---- damage
@@ -506,17 +526,17 @@ def test_a_library_that_is_missing_is_explained(universal, fresh, tmp_path):
     assert kept(fresh) == []
 
 
-def test_windows_starts_it_as_it_is(windows, universal, expected, tmp_path):  # noqa: F811
+def test_windows_starts_it_as_it_is(windows, universal, expected, answer, tmp_path):  # noqa: F811
     folder = tmp_path / "mi carpeta ñandú 蝋燭"
     folder.mkdir()
     program = link(universal, folder / "la vela.exe")
     assert windows.run(program, *ASK).stdout == expected
     assert windows.run(program, "verify").returncode == 0
     with windows.serve(program, folder=tmp_path / "server") as server:
-        assert "Paris" in server.chat("What is the capital of France?", max_tokens=8)["choices"][0]["message"]["content"]
+        assert server.chat(QUESTION)["choices"] == answer
 
 
-def test_on_arm_the_program_takes_the_model_from_the_file(arm, universal, expected, fresh, tmp_path):  # noqa: F811
+def test_on_arm_the_program_takes_the_model_from_the_file(arm, universal, expected, answer, fresh, tmp_path):  # noqa: F811
     folder = commands(tmp_path / "bin", uname='case $1 in -s) echo Linux ;; -m) echo aarch64 ;; esac', rm=":")
     run("sh", universal, *ASK, env=fresh | {"PATH": f"{folder}:{fresh['PATH']}"}, ok=False)
     (program,) = kept(fresh)
@@ -524,4 +544,4 @@ def test_on_arm_the_program_takes_the_model_from_the_file(arm, universal, expect
     assert arm.run(program, "--bundle", universal, *ASK).stdout == expected
     emulated = [*arm.command, program, "--bundle"]
     with Server(universal, "-c", 512, prefix=emulated, within=120, folder=tmp_path / "server") as server:
-        assert "Paris" in server.chat("What is the capital of France?", max_tokens=8)["choices"][0]["message"]["content"]
+        assert server.chat(QUESTION)["choices"] == answer
