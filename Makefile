@@ -12,7 +12,7 @@ MODEL := models/smollm2-135m-instruct-q4_1.gguf
 BUNDLE := dist/smollm2
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build model test test-rust test-e2e fidelity bench check fmt clippy deny clean distclean \
+.PHONY: help run bundle build dist model test test-rust test-e2e fidelity bench check fmt clippy deny clean distclean \
 	need-build need-python need-test FORCE
 
 help: ## this list
@@ -22,6 +22,7 @@ help: ## this list
 		printf '  make %-10s %s\n' "$$name" "$$about"; done
 	@echo
 	@echo 'NOBROWSER=1 make run   only prints the address;   make run ARGS="--port 9000"   passes arguments on'
+	@echo 'make dist TARGETS="windows-x86_64 macos-arm64"   builds these only'
 	@echo 'CHROME=/path make test   names the browser to test the page with'
 
 run: bundle ## build, get the default model, make dist/smollm2 and start it
@@ -31,6 +32,10 @@ bundle: $(BUNDLE) ## build, get the default model and make dist/smollm2
 
 build: need-build ## the two programs, optimized
 	$(CARGO) build --release --workspace
+
+# Fetches what Rust and the linkers need for each, or says what is missing.
+dist: need-build need-python ## both programs for Linux, Windows and macOS, checked, with checksums, in dist/
+	@sh tools/dist/dist.sh $(TARGETS)
 
 test: need-build need-python need-test ## set up all that is needed and run every test, on real models too
 	$(PYTHON) tools/models.py get tests

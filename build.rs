@@ -1,11 +1,18 @@
 //! Collects the chat page in `web/` into a table of files, for `include!`. Both packages use this one script: the
 //! runtime serves the page, the bundler puts a copy of it into bundles. Without that folder the table is empty.
+//! For Windows it also gives the programs their version, icon and manifest; for macOS it asks the linker for room behind
+//! the load commands, because a bundle needs one more (`bundler/src/macho/`).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "macos") {
+        println!("cargo:rustc-link-arg-bins=-Wl,-headerpad,0x1000");
+    }
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
     let web = [package.join("web"), package.join("../web")];
@@ -23,7 +30,11 @@ fn main() -> io::Result<()> {
         row.map_err(io::Error::other)?;
     }
     table.push_str("]\n");
-    fs::write(out.join("page.rs"), table)
+    fs::write(out.join("page.rs"), table)?;
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "windows") {
+        resources(&package, &out)?;
+    }
+    Ok(())
 }
 
 fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
@@ -41,5 +52,92 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> i
             files.push((name, path));
         }
     }
+    Ok(())
+}
+
+/// Of Windows: paths above 260 characters, text in UTF-8, pixels as they are, no question for more rights.
+const MANIFEST: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
+<assembly xmlns="urn:schemas-microsoft-com:asm.v1" manifestVersion="1.0">
+  <trustInfo xmlns="urn:schemas-microsoft-com:asm.v3"><security><requestedPrivileges>
+    <requestedExecutionLevel level="asInvoker" uiAccess="false"/>
+  </requestedPrivileges></security></trustInfo>
+  <compatibility xmlns="urn:schemas-microsoft-com:compatibility.v1"><application>
+    <supportedOS Id="{8e0f7a12-bfb3-4fe8-b9a5-48fd50a15a9a}"/>
+  </application></compatibility>
+  <application xmlns="urn:schemas-microsoft-com:asm.v3"><windowsSettings>
+    <longPathAware xmlns="http://schemas.microsoft.com/SMI/2016/WindowsSettings">true</longPathAware>
+    <activeCodePage xmlns="http://schemas.microsoft.com/SMI/2019/WindowsSettings">UTF-8</activeCodePage>
+  </windowsSettings></application>
+</assembly>
+"#;
+
+/// Has the resource compiler of the target's tools make what Windows shows of a program, and links it into the programs.
+/// Without that compiler they work as well, so its absence is a warning.
+fn resources(package: &Path, out: &Path) -> io::Result<()> {
+    let icon = [package.join("src/tealight.ico"), package.join("../src/tealight.ico")];
+    let icon = icon.iter().find(|file| file.is_file());
+    let variable = |name| env::var(name).map_err(io::Error::other);
+    let (name, version) = (variable("CARGO_PKG_NAME")?, variable("CARGO_PKG_VERSION")?);
+    let about = match name.as_str() {
+        "tealight" => "tealight: a language model in one file",
+        _ => "tealight-bundle: puts a language model into one file",
+    };
+    // Four numbers, without what may follow them (`-beta.1`).
+    let mut numbers: Vec<&str> =
+        version.split(['-', '+']).next().unwrap_or("").split('.').collect();
+    numbers.resize(4, "0");
+    let numbers = numbers.join(",");
+    let mut script = String::from("#pragma code_page(65001)\n1 24 \"tealight.manifest\"\n");
+    if let Some(icon) = icon {
+        println!("cargo:rerun-if-changed={}", icon.display());
+        fs::copy(icon, out.join("tealight.ico"))?;
+        script.push_str("1 ICON \"tealight.ico\"\n");
+    }
+    script.push_str(&format!(
+        r#"1 VERSIONINFO
+FILEVERSION {numbers}
+PRODUCTVERSION {numbers}
+FILEOS 0x40004
+FILETYPE 1
+BEGIN
+  BLOCK "StringFileInfo" BEGIN BLOCK "040904B0" BEGIN
+    VALUE "FileDescription", "{about}"
+    VALUE "FileVersion", "{version}"
+    VALUE "InternalName", "{name}"
+    VALUE "LegalCopyright", "Apache-2.0"
+    VALUE "OriginalFilename", "{name}.exe"
+    VALUE "ProductName", "tealight"
+    VALUE "ProductVersion", "{version}"
+  END END
+  BLOCK "VarFileInfo" BEGIN VALUE "Translation", 0x409, 1200 END
+END
+"#
+    ));
+    fs::write(out.join("tealight.manifest"), MANIFEST)?;
+    fs::write(out.join("tealight.rc"), script)?;
+    // In the folder of the files, by plain names: older tools break at spaces in a path.
+    let gnu = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu");
+    let (object, tools, arguments): (_, _, &[&str]) = if gnu {
+        let arguments = &["-i", "tealight.rc", "-O", "coff", "-o", "tealight.res.o"];
+        ("tealight.res.o", ["x86_64-w64-mingw32-windres", "windres"], arguments)
+    } else {
+        ("tealight.res", ["rc", "llvm-rc"], &["/fo", "tealight.res", "tealight.rc"])
+    };
+    let mut said = String::new();
+    for program in tools {
+        match Command::new(program).args(arguments).current_dir(out).output() {
+            Ok(done) if done.status.success() => {
+                println!("cargo:rustc-link-arg-bins={}", out.join(object).display());
+                return Ok(());
+            }
+            Ok(done) => {
+                write!(said, "; {program}: {}", String::from_utf8_lossy(&done.stderr).trim())
+            }
+            Err(error) => write!(said, "; {program}: {error}"),
+        }
+        .map_err(io::Error::other)?;
+    }
+    let said = said.replace('\n', " ");
+    println!("cargo:warning=no icon and no version information in {name}.exe{said}");
     Ok(())
 }

@@ -25,7 +25,9 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // The program's name, and a bundle that was handed over.
+    let own = if source::handed_over().is_some() { 3 } else { 1 };
+    let arguments: Vec<OsString> = std::env::args_os().skip(own).collect();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {

@@ -44,9 +44,28 @@ pub enum SourceError {
         /// What it is.
         found: String,
     },
+    /// The file that was handed over has no tail.
+    #[error(
+        "{path}: expected a bundle after --bundle, found another file\nhint: the download or copy may be incomplete; fetch it again"
+    )]
+    NoBundle {
+        /// The file.
+        path: String,
+    },
     /// The program's own path is not known.
     #[error("finding the program's own file: {0}")]
     Program(std::io::Error),
+}
+
+/// The argument that hands over a bundle, if it is the first one: what follows is the file to take for the program's
+/// own. The script in a file for every system starts a runtime with it (see `docs/bundle-format.md`).
+pub const BUNDLE_FLAG: &str = "--bundle";
+
+/// The file that this process was told to take for its own.
+#[must_use]
+pub fn handed_over() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip(1);
+    (arguments.next()? == BUNDLE_FLAG).then(|| arguments.next().unwrap_or_default().into())
 }
 
 /// What the page and the terminal say when there are no weights.
@@ -65,7 +84,19 @@ impl Program {
     /// # Errors
     /// When it cannot be found or mapped, or its tail is damaged.
     pub fn open() -> Result<Self, SourceError> {
+        if let Some(path) = handed_over() {
+            // As the system would name a program: links followed, so that files beside it are found.
+            let path = path.canonicalize().unwrap_or(path);
+            let program = Self::at(&path)?;
+            return match program.tail {
+                Some(_) => Ok(program),
+                None => Err(SourceError::NoBundle { path: path.display().to_string() }),
+            };
+        }
         let path = std::env::current_exe().map_err(SourceError::Program)?;
+        // The other systems follow a link to the program by themselves.
+        let path =
+            if cfg!(target_os = "macos") { path.canonicalize().unwrap_or(path) } else { path };
         // Linux keeps the running file reachable here even when its name is gone or taken by another.
         let own = Path::new("/proc/self/exe");
         if cfg!(target_os = "linux") && own.exists() {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Says in one line what is missing to build (`build`), to set up the tests (`python`) or to run them (`test`), and how
-# to get it. On Debian, as root, `test` installs the two programs that only the tests want. Silent when all is there.
+# to get it. On Debian, as root, `test` installs the programs that only the tests want; `debian PACKAGE...` installs
+# packages, and fails elsewhere. Silent when all is there.
 set -eu
 
 fail() {
@@ -28,12 +29,12 @@ need_python() {
 		fail "$PYTHON has no module venv" 'on Debian: apt-get install python3-venv'
 }
 
-# debian PACKAGE: installs it where that is possible without asking anyone.
+# debian PACKAGE...: installs them where that is possible without asking anyone.
 debian() {
 	[ "$(id -u)" = 0 ] && have apt-get || return 1
-	echo "installing $1 (apt-get)" >&2
+	echo "installing $* (apt-get)" >&2
 	log=$(mktemp)
-	if { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$1"; } >"$log" 2>&1; then
+	if { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; } >"$log" 2>&1; then
 		rm -f "$log"
 	else
 		tail -n 3 "$log" >&2
@@ -52,14 +53,30 @@ need_test() {
 	fi
 	have unzip || debian unzip ||
 		fail 'unzip not found; the bundle is tested with it' 'install it (on Debian: apt-get install unzip)'
+	need_emulators
+}
+
+# The systems that are not this one. Without them their tests are skipped, by name.
+need_emulators() {
+	[ "$(uname -sm)" = 'Linux x86_64' ] || return 0
+	set --
+	have wine && [ -e /usr/lib/wine/wine64 ] || set -- "$@" wine wine64
+	have x86_64-w64-mingw32-gcc || set -- "$@" gcc-mingw-w64-x86-64-posix
+	have qemu-aarch64 || set -- "$@" qemu-user
+	[ -d /usr/aarch64-linux-gnu/lib ] || set -- "$@" libc6-arm64-cross
+	[ $# = 0 ] || debian "$@" || echo "note: not found: $*; what needs them is not tested" >&2
 }
 
 case "${1:-}" in
 build) need_build ;;
 python) need_python ;;
 test) need_test ;;
+debian)
+	shift
+	debian "$@"
+	;;
 *)
-	echo "usage: $0 build|python|test" >&2
+	echo "usage: $0 build|python|test|debian PACKAGE..." >&2
 	exit 2
 	;;
 esac

@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod gguf;
+pub mod macho;
 pub mod manifest;
 pub mod mapped;
 pub mod tail;

@@ -15,6 +15,8 @@ use crate::tail::layout::FORMAT;
 pub enum Role {
     /// The first entry: where the parts of the file end.
     Head,
+    /// The executable for another system than that of the one in front.
+    Runtime,
     /// A GGUF to answer with; the shards of a split one in their order.
     Model,
     /// A small GGUF for speculative decoding.
@@ -44,7 +46,7 @@ impl Role {
     /// Whether entries of this role lie before the rewritable part, aligned, and are not read when a bundle is opened.
     #[must_use]
     pub fn is_big(self) -> bool {
-        matches!(self, Role::Model | Role::Draft | Role::Projector | Role::Corpus)
+        matches!(self, Role::Runtime | Role::Model | Role::Draft | Role::Projector | Role::Corpus)
     }
 }
 
@@ -52,6 +54,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Role::Head => "head",
+            Role::Runtime => "runtime",
             Role::Model => "model",
             Role::Draft => "draft",
             Role::Projector => "projector",

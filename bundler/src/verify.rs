@@ -6,6 +6,7 @@
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::macho::signature::{self, SignatureError};
 use crate::manifest::Sha256Sum;
 use crate::tail::{Entry, Tail, TailError, recheck};
 
@@ -24,7 +25,11 @@ pub fn verify(
 ) -> Result<(), VerifyError> {
     recheck(bytes, tail)?;
     let runtime = part(bytes, 0, tail.runtime_end());
-    let total = tail.entries().iter().map(Entry::bytes).sum::<u64>() + tail.runtime_end();
+    let entries_bytes = tail.entries().iter().map(Entry::bytes).sum::<u64>();
+    // In a signed executable the signature vouches for the runtime, and for all else once more.
+    let signed = tail.in_segment();
+    let runtime_bytes = if signed { bytes.len() as u64 } else { tail.runtime_end() };
+    let total = entries_bytes + runtime_bytes;
     let mut done = 0;
     let mut advance = |n: u64| {
         done += n;
@@ -32,8 +37,10 @@ pub fn verify(
     };
     advance(0);
 
-    let found = sums(runtime, &mut advance);
-    compare_sha256("the runtime", tail.manifest().runtime.sha256.0, found.0)?;
+    if !signed {
+        let found = sums(runtime, &mut advance);
+        compare_sha256("the runtime", tail.manifest().runtime.sha256.0, found.0)?;
+    }
     let mut end = tail.runtime_end();
     for entry in tail.entries() {
         let member = entry.member();
@@ -62,6 +69,10 @@ pub fn verify(
         }
         end = entry.range.end as u64;
     }
+    // Last: it can only name a place, where the checks above name the entry.
+    if signed {
+        signature::verify(bytes, &mut advance)?;
+    }
     Ok(())
 }
 
@@ -71,6 +82,9 @@ pub enum VerifyError {
     /// The structure: head, directory, small entries, manifest.
     #[error(transparent)]
     Tail(#[from] TailError),
+    /// The signature of an executable for macOS.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// A byte that the layout determines.
     #[error(
         "{place}: at byte {offset} of the file, {expected:#04x} expected, {found:#04x} found\n{CHANGED}"

@@ -9,8 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use common::{
-    elf, gguf, have, mach_o, names, pattern, pe, program, run, run_fails, run_ok, sparse_gguf,
-    stderr, workshop,
+    elf, gguf, have, names, pattern, pe, program, run, run_fails, run_ok, sparse_gguf, stderr,
+    workshop,
 };
 use tealight_bundle::{Mapped, Tail, tail, verify};
 
@@ -392,18 +392,57 @@ fn a_bundler_without_a_runtime_beside_it_says_so() {
 }
 
 #[test]
-fn a_mac_executable_is_left_untouched_beside_its_weights() {
+fn a_target_names_its_runtime_in_the_dist_folder() {
     let folder = workshop();
     let at = folder.path();
-    fs::write(at.join("rt"), mach_o()).unwrap();
-    let output = run(at, &NEW);
-    assert!(stderr(&output).contains("breaks its signature"), "{}", stderr(&output));
-    assert_eq!(fs::read(at.join("chat")).unwrap(), mach_o());
-    assert_eq!(fs::read(at.join("chat.gguf")).unwrap(), gguf(1000));
-    assert!(
-        run_fails(at, &with(&["--force", "--system-prompt", "x"]))
-            .contains("hint: leave these options out")
-    );
+    common::dist(&at.join("built"));
+    let new = ["-w", "w.gguf", "-o", "chat", "--force", "--target"];
+    let made = |target, more: &[&str]| run_ok(at, &[&new[..], &[target], more].concat());
+    assert_eq!(made("windows-x86_64", &["--dist", "built"]), "chat.exe\n");
+    let exe = fs::read(at.join("built/tealight-windows-x86_64.exe")).unwrap();
+    assert!(fs::read(at.join("chat.exe")).unwrap().starts_with(&exe));
+    // Without --dist: the folder of the bundler (which has none here), then ./dist.
+    let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
+    assert!(text.contains("no `tealight-linux-aarch64` in") && text.contains("hint: --dist"));
+    fs::rename(at.join("built"), at.join("dist")).unwrap();
+    made("linux-aarch64", &[]);
+    let arm = fs::read(at.join("dist/tealight-linux-aarch64")).unwrap();
+    assert!(fs::read(at.join("chat")).unwrap().starts_with(&arm));
+    // A folder alone: the runtime for this system.
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        run_ok(at, &["-w", "w.gguf", "-o", "here", "--dist", "dist"]);
+        let own = fs::read(at.join("dist/tealight-linux-x86_64")).unwrap();
+        assert!(fs::read(at.join("here")).unwrap().starts_with(&own));
+    }
+    // A mistake in the folder is noticed, one on the command line named.
+    fs::write(at.join("dist/tealight-linux-aarch64"), elf(1000)).unwrap();
+    let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
+    assert!(text.contains("for linux-aarch64 was expected, this is one for another"), "{text}");
+    assert_eq!(run(at, &[&new[..], &["macos"]].concat()).status.code(), Some(2));
+    let both = ["--runtime", "rt", "--target", "linux-aarch64", "-w", "w.gguf", "-o", "x"];
+    assert_eq!(run(at, &both).status.code(), Some(2));
+}
+
+/// In a dist folder the programs' names say what they are for.
+#[test]
+fn a_bundler_in_a_dist_folder_finds_the_runtime_for_its_system() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let folder = workshop();
+    let at = folder.path();
+    common::dist(&at.join("dist"));
+    let bundler = at.join("dist/tealight-bundle-linux-x86_64");
+    fs::copy(env!("CARGO_BIN_EXE_tealight-bundle"), &bundler).unwrap();
+    let own = fs::read(at.join("dist/tealight-linux-x86_64")).unwrap();
+    for more in [&[][..], &["--force", "--target", "linux-x86_64"]] {
+        // Not in `at`, where ./dist would be found.
+        let mut command = Command::new(&bundler);
+        command.current_dir(at.join("page")).args(["-w", "../w.gguf", "-o", "chat"]).args(more);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(fs::read(at.join("page/chat")).unwrap().starts_with(&own));
+    }
 }
 
 #[test]
@@ -418,22 +457,10 @@ fn a_windows_executable_gets_its_ending_and_one_file_below_four_gib() {
     assert_eq!(fs::read(at.join("tealight.exe")).unwrap(), pe());
 }
 
-/// Whether this build is fast enough for a test that sums up gigabytes.
-fn hashes_fast() -> bool {
-    let data = pattern(16 << 20);
-    let started = Instant::now();
-    std::hint::black_box(tealight_bundle::tail::write::Sums::of(&data));
-    let fast = started.elapsed() < Duration::from_millis(60);
-    if !fast {
-        eprintln!("skipped: 4 GiB would take too long in this build; try --release");
-    }
-    fast
-}
-
 #[test]
 #[cfg(unix)]
 fn a_windows_executable_that_would_pass_four_gib_becomes_a_pair() {
-    if !hashes_fast() {
+    if !common::hashes_fast() {
         return;
     }
     let folder = workshop();

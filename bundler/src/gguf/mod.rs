@@ -10,6 +10,7 @@
 
 mod cursor;
 mod dtype;
+pub mod split;
 mod value;
 
 pub use dtype::DType;
@@ -38,6 +39,9 @@ const ALIGNMENT_DEFAULT: u64 = 32;
 pub struct Gguf {
     version: u32,
     metadata: Vec<(String, Value)>,
+    /// Where each key and its value stand in the file.
+    metadata_ranges: Vec<Range<usize>>,
+    alignment: u64,
     tensors: Vec<TensorInfo>,
 }
 
@@ -168,7 +172,7 @@ impl Gguf {
         let tensor_count = bounded(&mut cursor, "tensor count", TENSORS_MAX)?;
         let metadata_count = bounded(&mut cursor, "metadata count", METADATA_MAX)?;
 
-        let metadata = read_metadata(&mut cursor, metadata_count)?;
+        let (metadata, metadata_ranges) = read_metadata(&mut cursor, metadata_count)?;
         let alignment = alignment(&metadata)?;
         let raw = read_directory(&mut cursor, tensor_count)?;
 
@@ -177,7 +181,7 @@ impl Gguf {
             .checked_next_multiple_of(alignment)
             .unwrap_or(u64::MAX);
         let tensors = place(raw, data_start, alignment, bytes.len())?;
-        Ok(Self { version, metadata, tensors })
+        Ok(Self { version, metadata, metadata_ranges, alignment, tensors })
     }
 
     /// The format version, 2 or 3.
@@ -243,18 +247,24 @@ fn bounded(cursor: &mut Cursor<'_>, what: &str, max: u64) -> Result<u64, GgufErr
     Ok(found)
 }
 
-fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<(String, Value)>, GgufError> {
+/// Keys and values, and where each pair stands.
+type Metadata = (Vec<(String, Value)>, Vec<Range<usize>>);
+
+fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata, GgufError> {
     let mut metadata = Vec::new();
+    let mut ranges = Vec::new();
     let mut seen = HashSet::new();
     for index in 0..count {
+        let start = cursor.offset();
         let key = cursor.name(&format!("metadata key {index}"), NAME_BYTES_MAX)?;
         if !seen.insert(key.clone()) {
             return Err(GgufError::Duplicate { what: "metadata key", name: key });
         }
         let value = value::read(cursor, &key, STRING_BYTES_MAX)?;
         metadata.push((key, value));
+        ranges.push(start..cursor.offset());
     }
-    Ok(metadata)
+    Ok((metadata, ranges))
 }
 
 fn alignment(metadata: &[(String, Value)]) -> Result<u64, GgufError> {

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::target::Target;
+use super::usb::FileSystem;
+
 /// Make one executable file that chats: a runtime, weights and a chat page.
 #[derive(Debug, Parser)]
 #[command(
@@ -23,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Make a bundle (what is done when no command is named).
     New(New),
+    /// Fill a USB stick: a program for each system, and one copy of the weights for all.
+    Usb(Usb),
     /// Change what lies behind the weights, without copying the weights.
     Set(Set),
     /// Show what is in a bundle.
@@ -42,17 +47,32 @@ pub struct New {
     /// The bundle to write (`.exe` is added for Windows).
     #[arg(short, long, value_name = "FILE", required = true)]
     pub output: Option<PathBuf>,
-    /// The executable in front [default: `tealight` beside this program].
-    #[arg(long, value_name = "FILE")]
-    pub runtime: Option<PathBuf>,
+    #[command(flatten)]
+    pub runtime: Runtime,
     #[command(flatten)]
     pub settings: Settings,
+    /// Make one file that starts on Windows, Linux and macOS.
+    #[arg(long, conflicts_with_all = ["runtime", "target"])]
+    pub universal: bool,
     /// Leave the weights in a file beside the executable.
     #[arg(long)]
     pub pair: bool,
     /// Replace files that exist.
     #[arg(long)]
     pub force: bool,
+}
+
+#[derive(Debug, Default, Args)]
+pub struct Runtime {
+    /// The executable in front [default: `tealight` beside this program].
+    #[arg(long, value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+    /// The system to make it for, on any system.
+    #[arg(long, value_name = "NAME", conflicts_with = "runtime")]
+    pub target: Option<Target>,
+    /// The folder with a runtime for each target [default: where this program is, then `dist`].
+    #[arg(long, value_name = "DIR", conflicts_with = "runtime")]
+    pub dist: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Args)]
@@ -75,6 +95,29 @@ pub struct Settings {
     /// A licence text to carry along; may be given more than once.
     #[arg(long, value_name = "FILE")]
     pub license: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Usb {
+    /// The folder to fill: the stick, or a folder to copy to it.
+    pub folder: PathBuf,
+    /// The weights: a GGUF file; of a split one any part.
+    #[arg(short, long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// The folder with a runtime for each system [default: where this program is, then `dist`].
+    #[arg(long, value_name = "DIR")]
+    pub dist: Option<PathBuf>,
+    /// What the stick is formatted with [default: what the folder is on, else fat32].
+    #[arg(long, value_name = "NAME")]
+    pub filesystem: Option<FileSystem>,
+    /// The longest file to write; for tests.
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub part_bytes: Option<u64>,
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Replace files that exist.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -65,10 +65,17 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
         name: entry.name.clone(),
         data: bytes.get(entry.range.clone()).unwrap_or_default(),
         sha256: entry.sha256,
-        executable: false,
+        executable: entry.role == Role::Runtime,
     };
     let mut pieces = Vec::new();
     if args.runtime {
+        ensure!(
+            !tail.in_segment(),
+            "{}: an executable for macOS is changed and signed anew when it becomes a bundle, and cannot be taken out as \
+             it was\nhint: it is the runtime with the SHA-256 {}",
+            args.bundle.display(),
+            tail.manifest().runtime.sha256
+        );
         let data = bytes.get(..usize::try_from(tail.runtime_end())?).unwrap_or_default();
         let name = if Kind::of(data) == Some(Kind::Pe) { "tealight.exe" } else { "tealight" };
         let sha256 = tail.manifest().runtime.sha256.0;

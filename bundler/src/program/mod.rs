@@ -1,6 +1,7 @@
 //! The program. Enters: the command line. Leaves: files, an answer on stdout, notes and errors on stderr, an exit code.
 //!
-//! `cli` says what was typed; one module for each command does it; `runtime`, `weights` and `settings` are what goes in, `output` is what comes out.
+//! `cli` says what was typed; one module for each command does it; `runtime` (for a `target`), `weights` and `settings`
+//! are what goes in, `write` and `output` are what comes out.
 
 mod cli;
 mod copy;
@@ -12,8 +13,12 @@ mod progress;
 mod runtime;
 mod set;
 mod settings;
+mod target;
+mod universal;
+mod usb;
 mod verify;
 mod weights;
+mod write;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -46,6 +51,7 @@ fn run(cli: cli::Cli) -> Result<()> {
     match cli.command {
         None => new::run(&cli.new),
         Some(cli::Command::New(args)) => new::run(&args),
+        Some(cli::Command::Usb(args)) => usb::run(&args),
         Some(cli::Command::Set(args)) => set::run(&args),
         Some(cli::Command::List(args)) => list::run(&args),
         Some(cli::Command::Extract(args)) => extract::run(&args),

@@ -1,21 +1,20 @@
 //! Makes a bundle: one file, or a pair of executable and weights.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use tealight_bundle::Mapped;
+use anyhow::{Result, bail};
 use tealight_bundle::manifest::{ManifestEntry, Sha256Sum};
-use tealight_bundle::tail::write::{Fixed, Part, Plan, Settings, Sums};
-use tealight_bundle::tail::{self, Role};
+use tealight_bundle::tail::Role;
+use tealight_bundle::tail::write::{Part, Settings};
 
 use super::copy::{Sink, copy, write_failed};
 use super::output::{self, Output, same_file};
 use super::progress::Progress;
 use super::runtime::{self, Kind, PE_BYTES_MAX, Runtime};
 use super::settings::{self, Change};
+use super::universal;
 use super::weights::{self, Shard, shard_name};
+use super::write::{self, Layout};
 use super::{answer, cli, human, note};
 
 /// `tealight-bundle new`.
@@ -24,70 +23,74 @@ pub fn run(args: &cli::New) -> Result<()> {
         bail!("--weights and --output are needed");
     };
     let shards = weights::find(weights)?;
-    let runtime = runtime::find(args.runtime.as_deref())?;
+    let runtime = if args.universal {
+        universal::front(args.runtime.dist.as_deref())?
+    } else {
+        runtime::find(&args.runtime)?
+    };
     let change = Change::of(&args.settings)?;
-    let untouched = runtime.kind == Kind::MachO;
-    ensure!(
-        !untouched || change.is_empty(),
-        "an executable for macOS cannot carry a page, prompt, arguments, template, licence or name: data behind it would \
-         break its signature\nhint: leave these options out, and give them when the program is started"
-    );
     let mut settings = settings::defaults();
+    let plain = change.is_empty();
     change.apply(&mut settings);
 
-    let target = with_exe(target, runtime.kind);
-    let mut inputs: Vec<&Path> = shards.iter().map(|shard| shard.path.as_path()).collect();
-    inputs.push(&runtime.path);
-    refuse_inputs(&target, &inputs)?;
+    // A signature of somebody's own stays valid only on an executable that is left as it is.
+    let untouched = runtime.kind == Kind::MachO && plain;
+    let exe = with_exe(target, runtime.kind);
+    if args.pair && untouched {
+        refuse_inputs(&exe, &inputs(&runtime, &shards))?;
+        return pair(&exe, args.force, &runtime, &shards, None);
+    }
+    let layout = Layout::new(&runtime, parts(&shards)?)?;
+    let single_bytes = layout.tail_end(&settings)?;
+    let beyond_windows = args.universal && !args.pair && single_bytes > PE_BYTES_MAX;
+    let target = if beyond_windows { target.clone() } else { exe };
+    refuse_inputs(&target, &inputs(&runtime, &shards))?;
+    if beyond_windows {
+        note(format_args!(
+            "warning: {} will have {}, and Windows does not start a program above 4 GiB: this one is for Linux and \
+             macOS only\nhint: --pair leaves the weights in a file beside it; then it starts on Windows, too",
+            target.display(),
+            human(single_bytes)
+        ));
+    }
 
-    let plan = Plan::new(runtime.bytes, parts(&shards)?)?;
-    let Some(reason) = pair_reason(args.pair, &runtime, plan.file_bytes(&settings)?) else {
-        return single(&target, args.force, &runtime, &shards, &plan, &settings);
-    };
-    if !args.pair {
+    if let Some(reason) = layout.too_long(&runtime, &settings)? {
         note(format_args!(
             "note: {reason}; so the weights go into a file beside it (keep the two together)"
         ));
+    } else if !args.pair {
+        return single(&target, args.force, &runtime, &shards, &layout, &settings);
     }
-    pair(&target, args.force, &runtime, &shards, settings)
+    pair(&target, args.force, &runtime, &shards, (!untouched).then_some(settings))
 }
 
-/// Why the weights may not be in the executable, if so.
-fn pair_reason(asked: bool, runtime: &Runtime, single_bytes: u64) -> Option<String> {
-    match runtime.kind {
-        Kind::MachO => Some("data behind an executable for macOS breaks its signature".to_owned()),
-        Kind::Pe if single_bytes > PE_BYTES_MAX => Some(format!(
-            "Windows does not start an .exe above 4 GiB, and this one would have {}",
-            human(single_bytes)
-        )),
-        _ => asked.then(|| "a pair was asked for".to_owned()),
-    }
-}
-
-/// Writes `[runtime][head][weights][small entries]` into one file.
+/// Writes all into one file.
 fn single(
     target: &Path,
     force: bool,
     runtime: &Runtime,
     shards: &[Shard],
-    plan: &Plan,
+    layout: &Layout,
     settings: &Settings,
 ) -> Result<()> {
     let mut output = Output::create(target, force, true)?;
     let weights_bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
-    let mut progress = Progress::new("bundling", weights_bytes + runtime.bytes);
-    write_bundle(&mut output, runtime, shards, plan, settings, &mut progress)?;
+    let passes = if runtime.kind == Kind::MachO { 2 } else { 1 };
+    let mut progress = Progress::new("bundling", passes * (weights_bytes + runtime.bytes));
+    let sources: Vec<_> = shards.iter().map(Shard::source).collect();
+    layout.write(&mut output, runtime, &sources, settings, &mut progress)?;
     drop(progress);
     finish(&[&output])
 }
 
-/// Writes the executable, with everything but the weights behind it, and the weights beside it.
+/// Writes the executable, with everything but the weights behind it, and the weights beside it. Without settings the
+/// executable is left as it is, and finds the weights by its own name.
 fn pair(
     target: &Path,
     force: bool,
     runtime: &Runtime,
     shards: &[Shard],
-    mut settings: Settings,
+    settings: Option<Settings>,
 ) -> Result<()> {
     let stem = weights::utf8_name(target)?;
     let stem = stem.strip_suffix(".exe").unwrap_or(stem);
@@ -97,10 +100,8 @@ fn pair(
     let in_place = |name: &str, shard: &Shard| same_file(&target.with_file_name(name), &shard.path);
     for (name, shard) in names.iter().zip(shards) {
         if !in_place(name, shard) {
-            let mut inputs: Vec<&Path> = shards.iter().map(|shard| shard.path.as_path()).collect();
-            inputs.push(&runtime.path);
             let beside = target.with_file_name(name);
-            refuse_inputs(&beside, &inputs)?;
+            refuse_inputs(&beside, &inputs(runtime, shards))?;
             output::check_target(&beside, force)?;
         }
     }
@@ -108,8 +109,9 @@ fn pair(
     let weights_bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
     let mut progress = Progress::new("writing the pair", weights_bytes + runtime.bytes);
     let mut outputs = Vec::new();
+    let mut external = Vec::new();
     for (name, shard) in names.iter().zip(shards) {
-        let mut input = open(&shard.path)?;
+        let mut input = write::open(&shard.path)?;
         let mut tick = |bytes| progress.add(bytes);
         let sums = if in_place(name, shard) {
             note(format_args!(
@@ -127,7 +129,7 @@ fn pair(
             outputs.push(output);
             sums
         };
-        settings.external.push(ManifestEntry {
+        external.push(ManifestEntry {
             name: name.clone(),
             role: Role::Model,
             bytes: shard.bytes,
@@ -135,69 +137,17 @@ fn pair(
             external: true,
         });
     }
-    if runtime.kind == Kind::MachO {
-        copy_runtime(&mut executable, runtime, &mut progress)?;
-    } else {
-        let plan = Plan::new(runtime.bytes, Vec::new())?;
-        write_bundle(&mut executable, runtime, &[], &plan, &settings, &mut progress)?;
+    match settings {
+        Some(settings) => {
+            let settings = Settings { external, ..settings };
+            let layout = Layout::new(runtime, Vec::new())?;
+            layout.write(&mut executable, runtime, &[], &settings, &mut progress)?;
+        }
+        None => drop(write::copy_runtime(&mut executable, runtime, &mut progress)?),
     }
     drop(progress);
     // The weights first: an executable without them would be the half of something.
     finish(&outputs.iter().chain([&executable]).collect::<Vec<_>>())
-}
-
-fn write_bundle(
-    output: &mut Output,
-    runtime: &Runtime,
-    shards: &[Shard],
-    plan: &Plan,
-    settings: &Settings,
-    progress: &mut Progress,
-) -> Result<()> {
-    let runtime_sha256 = copy_runtime(output, runtime, progress)?.sha256;
-    let head = plan.head_entry();
-    pad(output, runtime.bytes, plan.head_offset())?;
-    write_at(output, plan.head_offset(), &head)?;
-    let mut end = plan.head_offset() + head.len() as u64;
-    let mut sums = Vec::new();
-    for (placed, shard) in plan.parts().iter().zip(shards) {
-        pad(output, end, placed.data_offset)?;
-        let path = output.target().to_owned();
-        let sink = Sink { file: &mut output.file, path: &path };
-        let tick = &mut |bytes| progress.add(bytes);
-        let sum = copy(&mut open(&shard.path)?, &shard.path, shard.bytes, Some(sink), tick)?;
-        // The header holds the data's CRC-32, so it is written after it.
-        write_at(output, placed.header_offset, &plan.part_header(placed, sum.crc32))?;
-        sums.push(sum);
-        end = placed.data_offset + shard.bytes;
-    }
-    let fixed = Fixed { runtime_sha256, parts: sums };
-    let tail_bytes = plan.tail(&fixed, settings, plan.tail_start())?;
-    pad(output, end, plan.tail_start())?;
-    write_at(output, plan.tail_start(), &tail_bytes)?;
-
-    let mapped = Mapped::of(&output.file, output.unfinished())?;
-    let found = tail::read(mapped.bytes())
-        .context("the new bundle does not read back; this is a fault of this program")?;
-    ensure!(found.is_some(), "the new bundle does not read back; this is a fault of this program");
-    Ok(())
-}
-
-fn copy_runtime(output: &mut Output, runtime: &Runtime, progress: &mut Progress) -> Result<Sums> {
-    let path = output.target().to_owned();
-    let sink = Sink { file: &mut output.file, path: &path };
-    let tick = &mut |bytes| progress.add(bytes);
-    let sums = copy(&mut open(&runtime.path)?, &runtime.path, runtime.bytes, Some(sink), tick)?;
-    if let Some(expected) = runtime.sha256.filter(|expected| *expected != sums.sha256) {
-        bail!(
-            "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
-            runtime.path.display(),
-            Sha256Sum(expected),
-            Sha256Sum(sums.sha256)
-        );
-    }
-    output.file.set_len(runtime.bytes).map_err(|error| write_failed(&path, &error))?;
-    Ok(sums)
 }
 
 fn finish(outputs: &[&Output]) -> Result<()> {
@@ -219,13 +169,19 @@ fn parts(shards: &[Shard]) -> Result<Vec<Part>> {
     shards.iter().map(part).collect()
 }
 
+fn inputs<'a>(runtime: &'a Runtime, shards: &'a [Shard]) -> Vec<&'a Path> {
+    let programs = runtime.programs.iter().map(|program| program.path.as_path());
+    let shards = shards.iter().map(|shard| shard.path.as_path());
+    programs.chain(shards).chain([runtime.path.as_path()]).collect()
+}
+
 fn with_exe(target: &Path, kind: Kind) -> PathBuf {
     let has_exe = target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("exe"));
     if kind != Kind::Pe || has_exe {
         return target.to_owned();
     }
     let mut name = target.as_os_str().to_owned();
-    name.push(".exe");
+    name.push(kind.ending());
     name.into()
 }
 
@@ -237,29 +193,4 @@ fn refuse_inputs(target: &Path, inputs: &[&Path]) -> Result<()> {
         ),
         None => Ok(()),
     }
-}
-
-fn open(path: &Path) -> Result<File> {
-    File::open(path).with_context(|| format!("cannot open {}", path.display()))
-}
-
-fn seek(output: &mut Output, offset: u64) -> Result<()> {
-    output
-        .file
-        .seek(SeekFrom::Start(offset))
-        .map(drop)
-        .map_err(|error| write_failed(output.target(), &error))
-}
-
-/// Fills a gap with zeros, really written: reading a hole through a mapping needs room on some file systems (tmpfs), and
-/// ends the program where there is none.
-fn pad(output: &mut Output, start: u64, end: u64) -> Result<()> {
-    let zeros = vec![0; usize::try_from(end.saturating_sub(start))?];
-    write_at(output, start, &zeros)?;
-    seek(output, end)
-}
-
-fn write_at(output: &mut Output, offset: u64, bytes: &[u8]) -> Result<()> {
-    seek(output, offset)?;
-    output.file.write_all(bytes).map_err(|error| write_failed(output.target(), &error))
 }

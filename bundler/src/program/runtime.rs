@@ -3,10 +3,12 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use tealight_bundle::{Mapped, tail};
+use anyhow::{Context, Result, bail, ensure};
+use tealight_bundle::{Mapped, Tail, tail};
 
-use super::{human, note};
+use super::target::Target;
+use super::universal::Program;
+use super::{cli, human, note};
 
 /// Windows does not start an `.exe` longer than this.
 pub const PE_BYTES_MAX: u64 = u32::MAX as u64;
@@ -40,24 +42,116 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// What the names of its executables end in.
+    pub fn ending(self) -> &'static str {
+        if self == Kind::Pe { ".exe" } else { "" }
+    }
 }
 
 /// An executable to put in front.
 pub struct Runtime {
     pub path: PathBuf,
     pub kind: Kind,
-    /// How much of the file is the executable.
+    /// How long the executable is (of a bundle's: was, before anything was added).
     pub bytes: u64,
     /// What its SHA-256 must be, if that is known.
     pub sha256: Option<[u8; 32]>,
+    /// Whether something was put into it, so that it is no longer what its sum says.
+    pub in_segment: bool,
+    /// What goes in front in place of the file's bytes.
+    pub changed: Option<Vec<u8>>,
+    /// The programs for other systems that go behind it.
+    pub programs: Vec<Program>,
 }
 
-/// Finds the runtime: the one named, else `tealight` beside this program.
-pub fn find(named: Option<&Path>) -> Result<Runtime> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => beside_program()?,
+impl Runtime {
+    /// The executable of a bundle.
+    pub fn of_bundle(path: &Path, kind: Kind, tail: &Tail) -> Runtime {
+        let runtime = &tail.manifest().runtime;
+        Runtime {
+            path: path.to_owned(),
+            kind,
+            bytes: runtime.bytes,
+            sha256: Some(runtime.sha256.0),
+            in_segment: tail.in_segment(),
+            changed: None,
+            programs: Vec::new(),
+        }
+    }
+}
+
+/// Finds the runtime: the one named, the one for a target, else the one beside this program.
+pub fn find(options: &cli::Runtime) -> Result<Runtime> {
+    match (&options.runtime, options.target) {
+        (Some(path), _) => open(path),
+        (None, Some(target)) => for_target(target, options.dist.as_deref()),
+        // A folder is asked for by somebody who has no `tealight` beside this program.
+        (None, None) => match (&options.dist, Target::host()) {
+            (Some(dist), Some(host)) => for_target(host, Some(dist)),
+            _ => open(&beside_program()?),
+        },
+    }
+}
+
+/// Finds the runtime for a target in the folder `dist`; without one beside this program, then in `./dist`.
+pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
+    let name = target.runtime_name();
+    let folders = folders(dist)?;
+    let Some(path) = folders.iter().map(|folder| folder.join(&name)).find(|path| path.is_file())
+    else {
+        bail!(
+            "no runtime for {target}: there is no `{name}` in {}\n\
+             hint: --dist names the folder that `make dist` made, --runtime a program `tealight`",
+            listed(&folders)
+        );
     };
+    let runtime = open(&path)?;
+    let mapped = Mapped::open(&path)?;
+    ensure!(
+        Target::of(mapped.bytes()) == Some(target),
+        "{}: an executable for {target} was expected, this is one for {}\nhint: make it again: make dist",
+        path.display(),
+        Target::of(mapped.bytes()).map_or("another system", Target::name)
+    );
+    Ok(runtime)
+}
+
+/// The runtimes for all targets of which there is one, in the same folders.
+pub fn all(dist: Option<&Path>) -> Result<Vec<(Target, Runtime)>> {
+    let folders = folders(dist)?;
+    let there =
+        |target: &Target| folders.iter().any(|folder| folder.join(target.runtime_name()).is_file());
+    let found: Vec<_> = Target::ALL
+        .into_iter()
+        .filter(there)
+        .map(|target| Ok((target, for_target(target, dist)?)))
+        .collect::<Result<_>>()?;
+    ensure!(
+        !found.is_empty(),
+        "no runtimes: there is no `tealight-linux-x86_64`, `tealight-windows-x86_64.exe` or the like in {}\n\
+         hint: --dist names the folder that `make dist` made",
+        listed(&folders)
+    );
+    Ok(found)
+}
+
+/// Where runtimes are looked for.
+fn folders(dist: Option<&Path>) -> Result<Vec<PathBuf>> {
+    match dist {
+        Some(dist) => Ok(vec![dist.to_owned()]),
+        None => Ok(vec![folder_of_program()?, PathBuf::from("dist")]),
+    }
+}
+
+fn listed(folders: &[PathBuf]) -> String {
+    let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    names.join(" or ")
+}
+
+/// Looks at a runtime.
+fn open(path: &Path) -> Result<Runtime> {
+    let path = path.to_owned();
     let mapped = Mapped::open(&path).with_context(|| "the runtime")?;
     let bytes = mapped.bytes();
     let Some(kind) = Kind::of(bytes) else {
@@ -69,36 +163,47 @@ pub fn find(named: Option<&Path>) -> Result<Runtime> {
     };
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
-        None => Ok(Runtime { kind, bytes: bytes.len() as u64, sha256: None, path }),
+        None => Ok(Runtime {
+            kind,
+            bytes: bytes.len() as u64,
+            sha256: None,
+            path,
+            in_segment: false,
+            changed: None,
+            programs: Vec::new(),
+        }),
         Some(tail) => {
-            let runtime = Runtime {
-                kind,
-                bytes: tail.runtime_end(),
-                sha256: Some(tail.manifest().runtime.sha256.0),
-                path,
-            };
             note(format_args!(
-                "note: the runtime {} is itself a bundle; only its first {} are used",
-                runtime.path.display(),
-                human(runtime.bytes)
+                "note: the runtime {} is itself a bundle; only the {} of its own executable are used",
+                path.display(),
+                human(tail.manifest().runtime.bytes)
             ));
-            Ok(runtime)
+            Ok(Runtime::of_bundle(&path, kind, &tail))
         }
     }
 }
 
+/// `tealight`; in a `dist` folder, where programs for other systems lie too, the one for this system.
 fn beside_program() -> Result<PathBuf> {
-    let program = env::current_exe().context("cannot find out where this program is")?;
+    let folder = folder_of_program()?;
+    let host = Target::host().map(Target::runtime_name);
     ["tealight", "tealight.exe"]
-        .iter()
-        .map(|name| program.with_file_name(name))
+        .into_iter()
+        .chain(host.as_deref())
+        .map(|name| folder.join(name))
         .find(|path| path.is_file())
         .with_context(|| {
             format!(
-                "no runtime: there is no `tealight` beside {}\nhint: name one with --runtime FILE",
-                program.display()
+                "no runtime: there is no `tealight` in {}\n\
+                 hint: name one with --runtime FILE, or a system with --target NAME --dist DIR",
+                folder.display()
             )
         })
+}
+
+fn folder_of_program() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find out where this program is")?;
+    Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
 }
 
 #[cfg(test)]

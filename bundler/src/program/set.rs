@@ -1,16 +1,21 @@
 //! Changes what lies behind the weights, in place. A crash at any moment leaves the old bundle or the new one.
 
-use std::fs::{OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use tealight_bundle::macho::signature;
 use tealight_bundle::tail::rewrite::{RewriteError, passing_place, rewrite};
-use tealight_bundle::tail::write::{Plan, Settings, Small};
+use tealight_bundle::tail::write::{Part, Plan, Settings, Small};
 use tealight_bundle::tail::{self, Role};
 use tealight_bundle::{Mapped, Tail};
 
-use super::runtime::{Kind, PE_BYTES_MAX};
+use super::output::{self, Output};
+use super::progress::Progress;
+use super::runtime::{Kind, PE_BYTES_MAX, Runtime};
 use super::settings::Change;
+use super::write::{Layout, Source};
 use super::{answer, cli, human, note, read_tail};
 
 /// `tealight-bundle set`.
@@ -40,12 +45,18 @@ pub fn run(args: &cli::Set) -> Result<()> {
     let (start, valid) = (old.tail_start(), old.small_part());
     let new = plan.tail(&fixed, &settings, start)?;
     let new_bytes = start + new.len() as u64;
-    if mapped.bytes().get(usize::try_from(start)?..) == Some(&new) {
+    // What an interruption left counts as something to change.
+    let end = if old.in_segment() { valid.end } else { mapped.bytes().len() as u64 };
+    if mapped.bytes().get(usize::try_from(start)?..usize::try_from(end)?) == Some(&new) {
         note(format_args!("{shown}: nothing to change"));
         return answer(&format!("{shown}\n"));
     }
+    if old.in_segment() {
+        return remake(&args.bundle, file, mapped, &old, &settings);
+    }
+    let is_universal = old.with_role(Role::Runtime).next().is_some();
     ensure!(
-        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX,
+        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX || is_universal,
         "{shown} would have {}, and Windows does not start an .exe above 4 GiB; nothing was changed\n\
          hint: make a pair instead, with --pair",
         human(new_bytes)
@@ -67,6 +78,67 @@ pub fn run(args: &cli::Set) -> Result<()> {
     ensure!(found.is_some(), "{shown} does not read back");
     note(format_args!("changed {shown}"));
     answer(&format!("{shown}\n"))
+}
+
+/// Writes a bundle for macOS anew, beside the old one and in its place: its tail lies in the middle of it, and every
+/// page is signed.
+fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settings) -> Result<()> {
+    let shown = path.display();
+    // What is damaged must not become valid by a new signature.
+    let mut progress = Progress::new("verifying", mapped.bytes().len() as u64);
+    signature::verify(mapped.bytes(), &mut |bytes| progress.add(bytes))
+        .with_context(|| shown.to_string())?;
+    drop(progress);
+    let old_bytes = mapped.bytes().len() as u64;
+    // Windows does not replace a file that is open.
+    drop((mapped, file));
+    let (_, fixed) = Plan::of(old)?;
+    let weights: Vec<_> = old
+        .entries()
+        .iter()
+        .skip(1)
+        .filter(|entry| (entry.range.end as u64) <= old.weights_end())
+        .collect();
+    let parts = weights.iter().map(|entry| Part {
+        name: entry.name.clone(),
+        role: entry.role,
+        bytes: entry.bytes(),
+    });
+    let sources: Vec<_> = weights
+        .iter()
+        .map(|entry| Source::part_of(path, entry.range.start as u64..entry.range.end as u64))
+        .collect();
+    let runtime = Runtime::of_bundle(path, Kind::MachO, old);
+    let layout = Layout::new(&runtime, parts.collect())?;
+    if let Some(reason) = layout.too_long(&runtime, settings)? {
+        bail!("{shown}: {reason}; nothing was changed\nhint: make a pair instead, with --pair");
+    }
+
+    // A link stays a link.
+    let target = path.canonicalize().with_context(|| format!("cannot find {shown}"))?;
+    let mut output = Output::create(&target, true, true)?;
+    let permissions = permissions_of(path)?;
+    let mut progress = Progress::new("changing", 2 * old_bytes);
+    let written = layout.write(&mut output, &runtime, &sources, settings, &mut progress)?;
+    drop(progress);
+    ensure!(
+        written == fixed,
+        "{shown}: its weights are not what its manifest says; nothing was changed\n\
+         hint: `tealight-bundle verify` names the difference"
+    );
+    output
+        .file
+        .set_permissions(permissions)
+        .with_context(|| format!("cannot set the permissions of {shown}"))?;
+    output::commit(&[&output])?;
+    note(format_args!("changed {shown}, and signed it anew (ad hoc)"));
+    answer(&format!("{shown}\n"))
+}
+
+fn permissions_of(path: &Path) -> Result<Permissions> {
+    let metadata =
+        fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    Ok(metadata.permissions())
 }
 
 fn change(args: &cli::Set) -> Result<Change> {

@@ -11,6 +11,8 @@ use tealight_bundle::Mapped;
 use tealight_bundle::gguf::{Gguf, Value};
 use tealight_bundle::tail::layout::WEIGHTS_FOLDER;
 
+use super::write::Source;
+
 /// Parts of one model; real ones have a few dozen at most.
 const PARTS_MAX: usize = 10_000;
 
@@ -28,6 +30,11 @@ impl Shard {
         // Ollama keeps GGUF files under names without an ending.
         let ending = if name.to_ascii_lowercase().ends_with(".gguf") { "" } else { ".gguf" };
         Ok(format!("{WEIGHTS_FOLDER}{name}{ending}"))
+    }
+
+    /// All of it.
+    pub fn source(&self) -> Source<'_> {
+        Source::part_of(&self.path, 0..self.bytes)
     }
 }
 
@@ -76,6 +83,13 @@ impl<'a> Split<'a> {
     fn name(&self, number: usize) -> String {
         shard_name(self.stem, number, self.count)
     }
+}
+
+/// What the names of the weights' files have in common.
+pub fn stem(path: &Path) -> Result<&str> {
+    let name = utf8_name(path)?;
+    let whole = name.strip_suffix(".gguf").or(name.strip_suffix(".GGUF")).unwrap_or(name);
+    Ok(Split::of(name).map_or(whole, |split| split.stem))
 }
 
 /// How part `number` (from 1) of `count` is called; a single one has no number.

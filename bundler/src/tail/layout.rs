@@ -24,6 +24,8 @@ pub const SECTOR: u64 = 4096;
 pub const HEAD_NAME: &str = "head.tealight";
 /// The last entry.
 pub const MANIFEST_NAME: &str = "manifest.json";
+/// The folder of the executables for other systems inside the zip.
+pub const RUNTIME_FOLDER: &str = "runtime/";
 /// The folder of the weights inside the zip.
 pub const WEIGHTS_FOLDER: &str = "weights/";
 /// The folder of the chat page inside the zip.

@@ -25,6 +25,7 @@ pub struct Tail {
     entries: Vec<Entry>,
     head: layout::HeadFacts,
     head_offset: u64,
+    in_segment: bool,
     /// Where the small entries begin; `head.tail_start` unless a rewrite was interrupted.
     start: u64,
     /// Behind the end record.
@@ -63,7 +64,13 @@ impl Tail {
         before.saturating_add(self.file_bytes.saturating_sub(self.end))
     }
 
-    /// Where the executable in front ends; it begins at 0.
+    /// Whether the tail stands within an executable for macOS, which goes on behind it.
+    #[must_use]
+    pub fn in_segment(&self) -> bool {
+        self.in_segment
+    }
+
+    /// Where the executable in front ends (or what of it is in front); it begins at 0.
     #[must_use]
     pub fn runtime_end(&self) -> u64 {
         self.head.runtime_end

@@ -4,6 +4,9 @@
 //! or the word that this is an ordinary file, or what is wrong and where. Weights are not looked at: only the head, the
 //! directory and the small entries are read.
 //!
+//! In an executable for macOS ([`crate::macho`]) all this happens within the segment of the tail, and "the file" ends where
+//! that tail does.
+//!
 //! The order of work: the head entry (by the directory, else by probing) says that this is a bundle at all; then the
 //! end record at the end of the file; then, if that one does not check out whole, the last one before it that does. An
 //! interrupted rewrite (see [`super::rewrite`]) needs the latter.
@@ -18,6 +21,7 @@ use thiserror::Error;
 
 use super::layout::{self, ENDS_LEN, Ends, HEAD_NAME, HeadFacts, MANIFEST_NAME, Member};
 use super::{Entry, Role, Tail};
+use crate::macho;
 use crate::manifest::{Manifest, ManifestError};
 
 /// How many end records are checked whole. An interrupted rewrite leaves two at most; the rest is somebody's game.
@@ -29,10 +33,12 @@ const CANDIDATES_MAX: usize = 16;
 ///
 /// It is a bundle, but truncated, damaged, hostile, or of another format version.
 pub fn read(bytes: &[u8]) -> Result<Option<Tail>, TailError> {
+    let Extent { bytes, front_end } = Extent::of(bytes)?;
     let at_end = RawTail::at(bytes, len64(bytes));
-    let Some(head) = find_head(bytes, at_end.as_ref().ok())? else {
+    let Some(mut head) = find_head(bytes, at_end.as_ref().ok())? else {
         return Ok(None);
     };
+    head.must_follow(front_end)?;
     let at_end_error = match at_end.and_then(|raw| raw.check(bytes, &head)) {
         Ok(tail) => return Ok(Some(tail)),
         Err(error) => error,
@@ -52,7 +58,9 @@ pub fn read(bytes: &[u8]) -> Result<Option<Tail>, TailError> {
 
 /// Checks again that `tail` is what stands in the file.
 pub(crate) fn recheck(bytes: &[u8], tail: &Tail) -> Result<(), TailError> {
-    let head = Head::at(bytes, tail.head_offset)?;
+    let Extent { bytes, front_end } = Extent::of(bytes)?;
+    let mut head = Head::at(bytes, tail.head_offset)?;
+    head.must_follow(front_end)?;
     let again = RawTail::at(bytes, tail.end)?.check(bytes, &head)?;
     if again == *tail { Ok(()) } else { Err(TailError::Changed) }
 }
@@ -81,6 +89,17 @@ pub enum TailError {
         file_bytes: u64,
         /// Where the head begins.
         offset: u64,
+    },
+    /// An executable for macOS ends before the end that it names.
+    #[error(
+        "the bundle is truncated: the file has {file_bytes} bytes, its last part ends at byte {expected}\n\
+         hint: the download or copy may be incomplete; fetch it again"
+    )]
+    TruncatedExecutable {
+        /// The file's length.
+        file_bytes: u64,
+        /// What its load commands say.
+        expected: u64,
     },
     /// The head is not as it was written.
     #[error(
@@ -246,12 +265,40 @@ pub enum TailError {
     Changed,
 }
 
+/// How much of a file to look at.
+struct Extent<'a> {
+    /// Up to the end of the tail, or of the file.
+    bytes: &'a [u8],
+    /// In an executable for macOS that holds its tail in a segment: where that segment begins.
+    front_end: Option<u64>,
+}
+
+impl<'a> Extent<'a> {
+    fn of(bytes: &'a [u8]) -> Result<Extent<'a>, TailError> {
+        let Some(place) = macho::tail_place(bytes) else {
+            return Ok(Extent { bytes, front_end: None });
+        };
+        let end = usize::try_from(place.range.end).ok();
+        match end.and_then(|end| bytes.get(..end)) {
+            Some(upto) if place.file_end <= len64(bytes) => {
+                Ok(Extent { bytes: upto, front_end: Some(place.range.start) })
+            }
+            _ => Err(TailError::TruncatedExecutable {
+                file_bytes: len64(bytes),
+                expected: place.file_end.max(place.range.end),
+            }),
+        }
+    }
+}
+
 /// A head entry whose every byte has been checked.
 #[derive(Debug, Clone, Copy)]
 struct Head {
     offset: u64,
     crc32: u32,
     facts: HeadFacts,
+    /// Whether a part of the executable stands behind the tail.
+    in_segment: bool,
 }
 
 impl Head {
@@ -284,7 +331,17 @@ impl Head {
         {
             return Err(damaged("its offsets contradict each other"));
         }
-        Ok(Head { offset, crc32, facts })
+        Ok(Head { offset, crc32, facts, in_segment: false })
+    }
+
+    /// Where a segment holds the tail, the runtime ends where the segment begins.
+    fn must_follow(&mut self, front_end: Option<u64>) -> Result<(), TailError> {
+        self.in_segment = front_end.is_some();
+        if front_end.is_some_and(|front_end| front_end != self.facts.runtime_end) {
+            let what = "it does not belong to the segment that it stands in";
+            return Err(TailError::Head { offset: self.offset, what });
+        }
+        Ok(())
     }
 
     fn end(&self) -> u64 {
@@ -423,6 +480,7 @@ impl RawTail {
             entries,
             head: head.facts,
             head_offset: head.offset,
+            in_segment: head.in_segment,
             start,
             end: self.end,
             file_bytes,
@@ -731,7 +789,13 @@ fn agree(
             });
         }
     }
-    if manifest.runtime.bytes != head.facts.runtime_end {
+    // Of an executable around its tail, the part behind it counts too.
+    let fits = if head.in_segment {
+        manifest.runtime.bytes >= head.facts.runtime_end
+    } else {
+        manifest.runtime.bytes == head.facts.runtime_end
+    };
+    if !fits {
         return Err(TailError::Directory {
             offset: head.offset,
             what: "the end of the runtime by the head and by the manifest",

@@ -76,6 +76,8 @@ pub struct Settings {
 /// The places in a bundle, which follow from the lengths alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    /// The length of the whole executable, as the manifest has it.
+    runtime_bytes: u64,
     facts: HeadFacts,
     head_offset: u64,
     parts: Vec<Placed>,
@@ -88,11 +90,24 @@ impl Plan {
     ///
     /// A name or role is not allowed there, or the runtime is too long.
     pub fn new(runtime_bytes: u64, parts: Vec<Part>) -> Result<Plan, WriteError> {
-        if runtime_bytes > layout::RUNTIME_BYTES_MAX {
-            return Err(WriteError::RuntimeTooLong { found: runtime_bytes });
+        Plan::within(runtime_bytes, runtime_bytes, parts)
+    }
+
+    /// As [`Plan::new`], for an executable of which only `front_end` bytes stand before the tail ([`crate::macho`]).
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::new`].
+    pub fn within(
+        front_end: u64,
+        runtime_bytes: u64,
+        parts: Vec<Part>,
+    ) -> Result<Plan, WriteError> {
+        if front_end > layout::RUNTIME_BYTES_MAX {
+            return Err(WriteError::RuntimeTooLong { found: front_end });
         }
         let too_long = || WriteError::FileTooLong;
-        let head_offset = layout::align_up(runtime_bytes, layout::BOUNDARY).ok_or_else(too_long)?;
+        let head_offset = layout::align_up(front_end, layout::BOUNDARY).ok_or_else(too_long)?;
         let head_len = layout::local_len(HEAD_NAME, layout::HEAD_DATA_LEN) + layout::HEAD_DATA_LEN;
         let mut end = head_offset.checked_add(head_len).ok_or_else(too_long)?;
         let mut placed = Vec::with_capacity(parts.len());
@@ -111,8 +126,8 @@ impl Plan {
             placed.push(Placed { part, header_offset: data_offset - header_len, data_offset });
         }
         let tail_start = layout::align_up(end, layout::SECTOR).ok_or_else(too_long)?;
-        let facts = HeadFacts { runtime_end: runtime_bytes, weights_end: end, tail_start };
-        Ok(Plan { facts, head_offset, parts: placed })
+        let facts = HeadFacts { runtime_end: front_end, weights_end: end, tail_start };
+        Ok(Plan { runtime_bytes, facts, head_offset, parts: placed })
     }
 
     /// The layout of a bundle that exists, with the sums of its runtime and parts.
@@ -128,7 +143,8 @@ impl Plan {
             role: entry.role,
             bytes: entry.bytes(),
         };
-        let plan = Plan::new(tail.runtime_end(), big.iter().map(part).collect())?;
+        let parts = big.iter().map(part).collect();
+        let plan = Plan::within(tail.runtime_end(), tail.manifest().runtime.bytes, parts)?;
         let sums =
             big.iter().map(|entry| Sums { sha256: entry.sha256, crc32: entry.crc32 }).collect();
         Ok((plan, Fixed { runtime_sha256: tail.manifest().runtime.sha256.0, parts: sums }))
@@ -203,7 +219,7 @@ impl Plan {
             name: settings.name.clone(),
             created_by: concat!("tealight-bundle ", env!("CARGO_PKG_VERSION")).to_owned(),
             runtime: RuntimeInfo {
-                bytes: self.facts.runtime_end,
+                bytes: self.runtime_bytes,
                 sha256: Sha256Sum(fixed.runtime_sha256),
             },
             entries: listed,
@@ -252,7 +268,7 @@ impl Plan {
 /// The sums of what lies before the small entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
-    /// Of the runtime.
+    /// Of the runtime, as it was before anything was added to it.
     pub runtime_sha256: [u8; 32],
     /// Of each part, in the plan's order.
     pub parts: Vec<Sums>,

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
+use tealight_bundle::macho::signature;
 use tealight_bundle::tail::Role;
 use tealight_bundle::tail::write::{Fixed, Part, Plan, Settings, Small, Sums};
 
@@ -32,11 +34,180 @@ pub fn pe() -> Vec<u8> {
     bytes
 }
 
-/// What macOS would take for an executable.
+/// A processor, as executables for macOS name it.
+pub const ARM64: u32 = 0x0100_000c;
+/// The other one.
+pub const X86_64: u32 = 0x0100_0007;
+
+/// What macOS would take for an executable: four segments, every table that a linker makes, a signature.
 pub fn mach_o() -> Vec<u8> {
-    let mut bytes = pattern(0x400);
-    bytes[..4].copy_from_slice(&0xfeed_facf_u32.to_le_bytes());
+    MachO::default().bytes()
+}
+
+/// An executable for macOS, with some choice.
+pub struct MachO {
+    pub processor: u32,
+    pub signed: bool,
+    /// Where the code begins: what follows the load commands up to there is free.
+    pub room: u32,
+    /// One more load command.
+    pub more: Vec<u8>,
+}
+
+impl Default for MachO {
+    fn default() -> MachO {
+        MachO { processor: ARM64, signed: true, room: 0x800, more: Vec::new() }
+    }
+}
+
+impl MachO {
+    pub fn bytes(&self) -> Vec<u8> {
+        const BASE: u64 = 1 << 32;
+        const LINKEDIT: u32 = 0x8000;
+        // What the tables hold; nothing here reads it, and after a move it has to be the same.
+        let tables: [&[u8]; 7] = [
+            &[0x11; 56], // chained fixups
+            &[0x22; 24], // exports trie
+            &[0x33; 8],  // function starts
+            &[],         // data in code
+            &symbol(),
+            &[0, 0, 0, 0, 0, 0, 0, 0], // indirect symbols
+            b" \0_main\0",
+        ];
+        let mut linkedit = Vec::new();
+        let at = tables.map(|table| {
+            let offset = LINKEDIT + u32::try_from(linkedit.len()).unwrap();
+            linkedit.extend_from_slice(table);
+            (offset, u32::try_from(table.len()).unwrap())
+        });
+        let signature = (LINKEDIT + linkedit.len() as u32).next_multiple_of(16);
+        let signature_len = if self.signed { signature::len(signature.into()) as u32 } else { 0 };
+        let end = if self.signed { signature + signature_len } else { at[6].0 + at[6].1 };
+
+        let mut commands = vec![
+            segment("__PAGEZERO", [0, BASE, 0, 0], 0, &[]),
+            segment(
+                "__TEXT",
+                [BASE, 0x4000, 0, 0x4000],
+                5,
+                &[("__text", BASE + u64::from(self.room), 0x1000, self.room)],
+            ),
+            segment(
+                "__DATA",
+                [BASE + 0x4000, 0x4000, 0x4000, 0x4000],
+                3,
+                &[("__data", BASE + 0x4000, 16, 0x4000)],
+            ),
+            segment(
+                "__LINKEDIT",
+                [BASE + 0x8000, 0x4000, LINKEDIT.into(), (end - LINKEDIT).into()],
+                1,
+                &[],
+            ),
+            command(0x8000_0034, &[at[0].0, at[0].1]),
+            command(0x8000_0033, &[at[1].0, at[1].1]),
+            command(0x2, &[at[4].0, 1, at[6].0, at[6].1]),
+            command(0xb, &[0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, at[5].0, 2, 0, 0, 0, 0]),
+            text_command(0xe, &[12], "/usr/lib/dyld"),
+            command(0x1b, &[1, 2, 3, 4]),
+            command(0x32, &[1, 0x000b_0000, 0x000b_0000, 0]),
+            command(0x2a, &[0, 0]),
+            command(0x8000_0028, &[self.room, 0, 0, 0]),
+            text_command(0xc, &[24, 2, 0x10000, 0x10000], "/usr/lib/libSystem.B.dylib"),
+            command(0x26, &[at[2].0, at[2].1]),
+            command(0x29, &[at[3].0, at[3].1]),
+        ];
+        if !self.more.is_empty() {
+            commands.push(self.more.clone());
+        }
+        if self.signed {
+            commands.push(command(0x1d, &[signature, signature_len]));
+        }
+        let len: usize = commands.iter().map(Vec::len).sum();
+        let mut bytes = Vec::new();
+        let count = u32::try_from(commands.len()).unwrap();
+        for field in [0xfeed_facf, self.processor, 0, 2, count, len as u32, 0x0020_0085, 0] {
+            bytes.extend(field.to_le_bytes());
+        }
+        bytes.extend(commands.concat());
+        bytes.resize(self.room as usize, 0);
+        bytes.extend(pattern(LINKEDIT as usize - self.room as usize));
+        bytes.extend(linkedit);
+        if self.signed {
+            bytes.resize(signature as usize, 0);
+            let pages =
+                signature::hash_pages(&mut &bytes[..], signature.into(), &mut |_| {}).unwrap();
+            bytes.extend(signature::make(signature.into(), 0x4000, &pages));
+        }
+        bytes
+    }
+}
+
+/// One symbol: `_main`, external, in section 1.
+fn symbol() -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0, 0xf, 1, 0, 0];
+    bytes.extend(((1_u64 << 32) + 0x800).to_le_bytes());
     bytes
+}
+
+fn command(id: u32, fields: &[u32]) -> Vec<u8> {
+    let len = 8 + 4 * fields.len() as u32;
+    [id, len].iter().chain(fields).flat_map(|field| field.to_le_bytes()).collect()
+}
+
+fn text_command(id: u32, fields: &[u32], text: &str) -> Vec<u8> {
+    let mut bytes = command(id, fields);
+    bytes.extend(text.bytes());
+    bytes.resize((bytes.len() + 1).next_multiple_of(8), 0);
+    let len = (bytes.len() as u32).to_le_bytes();
+    bytes[4..8].copy_from_slice(&len);
+    bytes
+}
+
+/// A segment's command: address, bytes in memory, offset, bytes in the file; protection; (name, address, bytes, offset)
+/// of its sections.
+fn segment(
+    name: &str,
+    place: [u64; 4],
+    protection: u32,
+    sections: &[(&str, u64, u64, u32)],
+) -> Vec<u8> {
+    let name16 = |name: &str| {
+        let mut field = name.as_bytes().to_vec();
+        field.resize(16, 0);
+        field
+    };
+    let words = |fields: &[u32]| fields.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+    let mut bytes = words(&[0x19, 72 + 80 * sections.len() as u32]);
+    bytes.extend(name16(name));
+    bytes.extend(place.iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend(words(&[protection, protection, sections.len() as u32, 0]));
+    for (section, address, len, offset) in sections {
+        bytes.extend(name16(section));
+        bytes.extend(name16(name));
+        bytes.extend(address.to_le_bytes());
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(words(&[*offset, 2, 0, 0, 0, 0, 0, 0]));
+    }
+    bytes
+}
+
+/// A folder such as `make dist` makes, with what stands in for each runtime.
+pub fn dist(folder: &Path) {
+    std::fs::create_dir(folder).unwrap();
+    for (name, machine) in [("linux-x86_64", 62), ("linux-aarch64", 183)] {
+        let mut bytes = elf(1000);
+        bytes[4..6].copy_from_slice(&[2, 1]);
+        bytes[18..20].copy_from_slice(&[machine, 0]);
+        std::fs::write(folder.join(format!("tealight-{name}")), bytes).unwrap();
+    }
+    let mut bytes = pe();
+    bytes[0x84..0x86].copy_from_slice(&0x8664_u16.to_le_bytes());
+    std::fs::write(folder.join("tealight-windows-x86_64.exe"), bytes).unwrap();
+    for (name, processor) in [("macos-x86_64", X86_64), ("macos-arm64", ARM64)] {
+        let bytes = MachO { processor, ..MachO::default() }.bytes();
+        std::fs::write(folder.join(format!("tealight-{name}")), bytes).unwrap();
+    }
 }
 
 /// The start of a GGUF file with one tensor of that many 32-bit floats; the tensor's bytes follow.
@@ -194,4 +365,31 @@ pub fn have(program: &str) -> bool {
         eprintln!("skipped: no `{program}` on this machine");
     }
     found
+}
+
+/// Whether this build is fast enough for a test that sums up gigabytes.
+pub fn hashes_fast() -> bool {
+    let data = pattern(16 << 20);
+    let started = Instant::now();
+    std::hint::black_box(tealight_bundle::tail::write::Sums::of(&data));
+    let fast = started.elapsed() < Duration::from_millis(60);
+    if !fast {
+        eprintln!("skipped: 4 GiB would take too long in this build; try --release");
+    }
+    fast
+}
+
+/// Whether the file system of the temporary folder keeps holes; a test that needs them says so and passes.
+pub fn has_holes() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(64 << 20).unwrap();
+        if file.metadata().unwrap().blocks() * 512 < 1 << 20 {
+            return true;
+        }
+    }
+    eprintln!("skipped: the file system of the temporary folder keeps no holes");
+    false
 }

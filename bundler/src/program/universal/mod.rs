@@ -1,0 +1,174 @@
+//! One file for every system: a program for Windows that is also a shell script, which starts one of the programs for
+//! the other systems that the file holds as well.
+//!
+//! Enters: a folder with a runtime for each target. Leaves: the runtime that goes in front, changed (see [`pe`]), with
+//! the others that go behind it, before the weights, so that `set` never moves what the script counts on. The script is
+//! `stub.sh` and `universal.sh`; what they need to know of one file, [`table`] tells them.
+
+mod pe;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use tealight_bundle::Mapped;
+use tealight_bundle::manifest::Sha256Sum;
+use tealight_bundle::tail::Role;
+use tealight_bundle::tail::layout::RUNTIME_FOLDER;
+use tealight_bundle::tail::write::{Part, Placed, Plan};
+
+use super::runtime::{self, Runtime};
+use super::target::Target;
+use super::write::Source;
+
+/// What a shell reads before it has found the file. It begins by closing the quotes that [`pe`] opens.
+const STUB: &str = include_str!("stub.sh");
+/// The rest.
+const SCRIPT: &str = include_str!("universal.sh");
+/// What `dd` counts in, in `universal.sh`.
+const BLOCK: u64 = 65536;
+
+/// A program for another system than that of the one in front.
+pub struct Program {
+    pub target: Target,
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub sha256: [u8; 32],
+    /// As `cksum` prints it, which every system has.
+    sum: u32,
+}
+
+impl Program {
+    /// Its place among the parts of a bundle.
+    pub fn part(&self) -> Part {
+        let name = format!("{RUNTIME_FOLDER}{}", self.target.runtime_name());
+        Part { name, role: Role::Runtime, bytes: self.bytes }
+    }
+
+    /// Its bytes.
+    pub fn source(&self) -> Source<'_> {
+        let sha256 = Some(self.sha256);
+        Source { sha256, ..Source::part_of(&self.path, 0..self.bytes) }
+    }
+
+    fn of(target: Target, dist: Option<&Path>) -> Result<Program> {
+        let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
+        ensure!(
+            !in_segment,
+            "{}: this is a bundle, from which the program for macOS cannot be taken as it was\n\
+             hint: make it again: make dist",
+            path.display()
+        );
+        let mapped = Mapped::open(&path)?;
+        let content = mapped.bytes().get(..usize::try_from(bytes)?).unwrap_or_default();
+        let sha256 = Sha256::digest(content).into();
+        Ok(Program { target, sum: cksum(content), path, bytes, sha256 })
+    }
+}
+
+/// The runtime in front of a file for every system. Without `dist`, the folders are those of [`runtime::for_target`].
+pub fn front(dist: Option<&Path>) -> Result<Runtime> {
+    let mut front = runtime::for_target(Target::WindowsX86_64, dist)?;
+    let behind = Target::ALL.into_iter().filter(|target| *target != Target::WindowsX86_64);
+    front.programs = behind.map(|target| Program::of(target, dist)).collect::<Result<_>>()?;
+
+    let mapped = Mapped::open(&front.path)?;
+    let pe = mapped.bytes().get(..usize::try_from(front.bytes)?).unwrap_or_default();
+    if let Some(expected) = front.sha256.take() {
+        let found: [u8; 32] = Sha256::digest(pe).into();
+        ensure!(
+            found == expected,
+            "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
+            front.path.display(),
+            Sha256Sum(expected),
+            Sha256Sum(found)
+        );
+    }
+    let cannot = || format!("{}: no script can be put into this program", front.path.display());
+    // Where the programs will lie depends on the length of the front only, and that not on what the script says.
+    front.bytes = pe::with_script(pe, STUB, "").with_context(cannot)?.len() as u64;
+    let plan = Plan::new(front.bytes, front.programs.iter().map(Program::part).collect())?;
+    let script = table(&front.programs, plan.parts()) + SCRIPT;
+    front.changed = Some(pe::with_script(pe, STUB, &script).with_context(cannot)?);
+    Ok(front)
+}
+
+/// What the script knows of the file: for each program where it begins, how long it is, its sum, and a name that no other
+/// program has.
+fn table(programs: &[Program], places: &[Placed]) -> String {
+    let names: Vec<_> = programs.iter().map(|program| program.target.name()).collect();
+    let mut table =
+        format!("# tealight {}\ntl_targets='{}'\n", env!("CARGO_PKG_VERSION"), names.join(" "));
+    table.push_str("tl_program() {\n\tcase $1 in\n");
+    for (Program { target, bytes, sha256, sum, .. }, place) in programs.iter().zip(places) {
+        let block = place.data_offset / BLOCK;
+        let name: String = Sha256Sum(*sha256).to_string().chars().take(32).collect();
+        let _ = writeln!(
+            table,
+            "\t{target}) tl_block={block} tl_bytes={bytes} tl_sum={sum} tl_name={name} ;;"
+        );
+    }
+    table.push_str("\t*) return 1 ;;\n\tesac\n}\n\n");
+    table
+}
+
+/// The sum that POSIX defines for `cksum`: CRC-32 with the highest bit first, over the content and then the bytes of its
+/// length, the lowest first.
+fn cksum(content: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut index = 0;
+        while index < 256 {
+            let mut value = (index as u32) << 24;
+            let mut bit = 0;
+            while bit < 8 {
+                value = if value >> 31 == 1 { value << 1 ^ 0x04c1_1db7 } else { value << 1 };
+                bit += 1;
+            }
+            table[index] = value;
+            index += 1;
+        }
+        table
+    };
+    let step = |sum: u32, byte: u8| sum << 8 ^ TABLE[usize::from((sum >> 24) as u8 ^ byte)];
+    let len = content.len().to_le_bytes();
+    let len_bytes = len.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    !content.iter().chain(&len[..len_bytes]).fold(0, |sum, &byte| step(sum, byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_those_of_the_command() {
+        // As `printf … | cksum` prints them.
+        assert_eq!(cksum(b""), 4_294_967_295);
+        assert_eq!(cksum(b"123456789"), 930_766_865);
+        assert_eq!(cksum(&[b'a'; 300]), 1_664_553_091);
+    }
+
+    #[test]
+    fn the_script_fits_whatever_the_numbers_are() {
+        let program = |target| Program {
+            target,
+            path: PathBuf::new(),
+            bytes: u64::MAX,
+            sha256: [0xff; 32],
+            sum: u32::MAX,
+        };
+        let programs: Vec<_> = Target::ALL.into_iter().map(program).collect();
+        let part = programs[0].part();
+        let place = Placed { part, header_offset: 0, data_offset: u64::MAX };
+        let script = table(&programs, &vec![place; programs.len()]) + SCRIPT;
+        let room = pe::SCRIPT_END - pe::SCRIPT_AT;
+        assert!(script.len() <= room, "{} bytes, room for {room}", script.len());
+        assert!(script.starts_with("# tealight "), "as stub.sh wants it");
+        assert!(STUB.starts_with("'\n"));
+        assert!(!script.contains('\0') && !STUB.contains('\0'));
+        let reads = format!("bs={} skip=1 count={}", pe::SCRIPT_AT, room / pe::SCRIPT_AT);
+        assert!(STUB.contains(&reads), "{reads}");
+        assert!(SCRIPT.contains(&format!("bs={BLOCK} ")));
+    }
+}

@@ -1,0 +1,264 @@
+//! Writes one bundle: `[runtime][head][weights][small entries]`, and for macOS the rest of the runtime and a signature.
+//!
+//! Enters: a runtime, where the weights are, settings. Leaves: a file that reads back as a bundle.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use tealight_bundle::Mapped;
+use tealight_bundle::macho::{Image, MachError, Placed, signature};
+use tealight_bundle::manifest::Sha256Sum;
+use tealight_bundle::tail;
+use tealight_bundle::tail::write::{Fixed, Part, Plan, Settings, Sums};
+
+use super::copy::{Sink, copy, write_failed};
+use super::human;
+use super::output::Output;
+use super::progress::Progress;
+use super::runtime::{Kind, PE_BYTES_MAX, Runtime};
+use super::universal::Program;
+
+/// Something that goes into the bundle as it is.
+pub struct Source<'a> {
+    pub path: &'a Path,
+    pub offset: u64,
+    pub bytes: u64,
+    /// What its SHA-256 must be, if that is known.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl<'a> Source<'a> {
+    /// A part of a file, whatever is in it.
+    pub fn part_of(path: &'a Path, range: Range<u64>) -> Source<'a> {
+        Source { path, offset: range.start, bytes: range.end - range.start, sha256: None }
+    }
+}
+
+/// Where everything goes.
+pub struct Layout {
+    plan: Plan,
+    /// For macOS: the executable around the tail.
+    image: Option<Image>,
+}
+
+impl Layout {
+    /// Lays out a bundle of that runtime, with what goes with it, and these parts.
+    pub fn new(runtime: &Runtime, parts: Vec<Part>) -> Result<Layout> {
+        let parts = runtime.programs.iter().map(Program::part).chain(parts).collect();
+        if runtime.kind != Kind::MachO {
+            return Ok(Layout { plan: Plan::new(runtime.bytes, parts)?, image: None });
+        }
+        let mapped = Mapped::open(&runtime.path)?;
+        let image = Image::parse(mapped.bytes())
+            .with_context(|| format!("the runtime {}", runtime.path.display()))?;
+        let plan = Plan::within(image.front_end(), runtime.bytes, parts)?;
+        Ok(Layout { plan, image: Some(image) })
+    }
+
+    /// Where the tail ends; so does the file, but for macOS.
+    pub fn tail_end(&self, settings: &Settings) -> Result<u64> {
+        Ok(self.plan.file_bytes(settings)?)
+    }
+
+    /// Why no system would start such a file, if so.
+    pub fn too_long(&self, runtime: &Runtime, settings: &Settings) -> Result<Option<String>> {
+        let tail_end = self.tail_end(settings)?;
+        if runtime.kind == Kind::Pe && tail_end > PE_BYTES_MAX && runtime.programs.is_empty() {
+            return Ok(Some(format!(
+                "Windows does not start an .exe above 4 GiB, and this one would have {}",
+                human(tail_end)
+            )));
+        }
+        match self.image.as_ref().map(|image| image.place(tail_end)) {
+            Some(Err(MachError::TooLong { .. })) => Ok(Some(format!(
+                "a signed executable for macOS cannot be longer than 4 GiB, and this one would have {}",
+                human(tail_end)
+            ))),
+            Some(Err(error)) => {
+                Err(error).with_context(|| format!("the runtime {}", runtime.path.display()))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes the bundle. `sources` are the parts that it was laid out with. The sums of all that went in.
+    pub fn write(
+        &self,
+        output: &mut Output,
+        runtime: &Runtime,
+        sources: &[Source<'_>],
+        settings: &Settings,
+        progress: &mut Progress,
+    ) -> Result<Fixed> {
+        let plan = &self.plan;
+        let placed = match &self.image {
+            None => None,
+            Some(image) => Some((image, image.place(plan.file_bytes(settings)?)?)),
+        };
+        let (runtime_sha256, front_end) = match &placed {
+            None => (copy_runtime(output, runtime, progress)?, runtime.bytes),
+            Some((image, placed)) => {
+                put_front(output, runtime, image, placed, progress)?;
+                (sum_of_runtime(runtime)?, image.front_end())
+            }
+        };
+        let head = plan.head_entry();
+        pad(output, front_end, plan.head_offset())?;
+        write_at(output, plan.head_offset(), &head)?;
+        let mut end = plan.head_offset() + head.len() as u64;
+        let mut sums = Vec::new();
+        let programs: Vec<_> = runtime.programs.iter().map(Program::source).collect();
+        for (part, source) in plan.parts().iter().zip(programs.iter().chain(sources)) {
+            pad(output, end, part.data_offset)?;
+            let sum = put(output, source, progress)?;
+            ensure!(
+                source.sha256.is_none_or(|sha256| sha256 == sum.sha256),
+                "{}: the file changed while it was read\nhint: try again",
+                source.path.display()
+            );
+            // The header holds the data's CRC-32, so it is written after it.
+            write_at(output, part.header_offset, &plan.part_header(part, sum.crc32))?;
+            sums.push(sum);
+            end = part.data_offset + source.bytes;
+        }
+        let fixed = Fixed { runtime_sha256, parts: sums };
+        let tail_bytes = plan.tail(&fixed, settings, plan.tail_start())?;
+        pad(output, end, plan.tail_start())?;
+        write_at(output, plan.tail_start(), &tail_bytes)?;
+        if let Some((image, placed)) = &placed {
+            let tail_end = plan.tail_start() + tail_bytes.len() as u64;
+            put_rest(output, runtime, image, placed, tail_end, progress)?;
+        }
+
+        let mapped = Mapped::of(&output.file, output.unfinished())?;
+        let found = tail::read(mapped.bytes())
+            .context("the new bundle does not read back; this is a fault of this program")?;
+        ensure!(
+            found.is_some(),
+            "the new bundle does not read back; this is a fault of this program"
+        );
+        Ok(fixed)
+    }
+}
+
+/// Copies an executable as it is; its SHA-256.
+pub fn copy_runtime(
+    output: &mut Output,
+    runtime: &Runtime,
+    progress: &mut Progress,
+) -> Result<[u8; 32]> {
+    ensure!(
+        !runtime.in_segment,
+        "the runtime {} is a bundle for macOS, from which it cannot be taken as it was\n\
+         hint: name the runtime that it was made of, or leave out --pair",
+        runtime.path.display()
+    );
+    let sums = match &runtime.changed {
+        Some(front) => {
+            let path = output.target().to_owned();
+            let sink = Sink { file: &mut output.file, path: &path };
+            let tick = &mut |bytes| progress.add(bytes);
+            copy(&mut front.as_slice(), &runtime.path, runtime.bytes, Some(sink), tick)?
+        }
+        None => put(output, &Source::part_of(&runtime.path, 0..runtime.bytes), progress)?,
+    };
+    if let Some(expected) = runtime.sha256.filter(|expected| *expected != sums.sha256) {
+        bail!(
+            "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
+            runtime.path.display(),
+            Sha256Sum(expected),
+            Sha256Sum(sums.sha256)
+        );
+    }
+    let path = output.target().to_owned();
+    output.file.set_len(runtime.bytes).map_err(|error| write_failed(&path, &error))?;
+    Ok(sums.sha256)
+}
+
+/// The part of an executable for macOS before the tail, with its new header.
+fn put_front(
+    output: &mut Output,
+    runtime: &Runtime,
+    image: &Image,
+    placed: &Placed,
+    progress: &mut Progress,
+) -> Result<()> {
+    let front = Source::part_of(&runtime.path, 0..image.front_end());
+    put(output, &front, progress)?;
+    write_at(output, 0, &placed.header)?;
+    seek(output, image.front_end())
+}
+
+/// The part behind the tail, and the signature of everything.
+fn put_rest(
+    output: &mut Output,
+    runtime: &Runtime,
+    image: &Image,
+    placed: &Placed,
+    tail_end: u64,
+    progress: &mut Progress,
+) -> Result<()> {
+    let moved = image.moved();
+    let moved_bytes = moved.end - moved.start;
+    pad(output, tail_end, placed.linkedit)?;
+    put(output, &Source::part_of(&runtime.path, moved), progress)?;
+    pad(output, placed.linkedit + moved_bytes, placed.signature)?;
+    seek(output, 0)?;
+    let path = output.target().to_owned();
+    let pages = signature::hash_pages(&mut output.file, placed.signature, &mut |bytes| {
+        progress.add(bytes);
+    })
+    .with_context(|| format!("cannot read back {}", path.display()))?;
+    let signature = signature::make(placed.signature, image.text_bytes(), &pages);
+    write_at(output, placed.signature, &signature)?;
+    output.file.set_len(placed.file_bytes).map_err(|error| write_failed(&path, &error))
+}
+
+/// What the runtime's SHA-256 was before it was changed.
+fn sum_of_runtime(runtime: &Runtime) -> Result<[u8; 32]> {
+    if let Some(sha256) = runtime.sha256 {
+        return Ok(sha256);
+    }
+    let mut file = open(&runtime.path)?;
+    Ok(copy(&mut file, &runtime.path, runtime.bytes, None, &mut |_| {})?.sha256)
+}
+
+/// Copies a source to where the output stands.
+fn put(output: &mut Output, source: &Source<'_>, progress: &mut Progress) -> Result<Sums> {
+    let path = output.target().to_owned();
+    let sink = Sink { file: &mut output.file, path: &path };
+    let tick = &mut |bytes| progress.add(bytes);
+    let mut input = open(source.path)?;
+    input
+        .seek(SeekFrom::Start(source.offset))
+        .with_context(|| format!("cannot read {}", source.path.display()))?;
+    copy(&mut input, source.path, source.bytes, Some(sink), tick)
+}
+
+pub fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("cannot open {}", path.display()))
+}
+
+fn seek(output: &mut Output, offset: u64) -> Result<()> {
+    output
+        .file
+        .seek(SeekFrom::Start(offset))
+        .map(drop)
+        .map_err(|error| write_failed(output.target(), &error))
+}
+
+/// Fills a gap with zeros, really written: reading a hole through a mapping needs room on some file systems (tmpfs), and
+/// ends the program where there is none.
+fn pad(output: &mut Output, start: u64, end: u64) -> Result<()> {
+    let zeros = vec![0; usize::try_from(end.saturating_sub(start))?];
+    write_at(output, start, &zeros)?;
+    seek(output, end)
+}
+
+fn write_at(output: &mut Output, offset: u64, bytes: &[u8]) -> Result<()> {
+    seek(output, offset)?;
+    output.file.write_all(bytes).map_err(|error| write_failed(output.target(), &error))
+}
