@@ -53,7 +53,13 @@ impl Program {
     }
 
     fn of(target: Target, dist: Option<&Path>) -> Result<Program> {
-        let Runtime { path, bytes, .. } = runtime::for_target(target, dist)?;
+        let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
+        ensure!(
+            !in_segment,
+            "{}: this is a bundle, from which the program for macOS cannot be taken as it was\n\
+             hint: make it again: make dist",
+            path.display()
+        );
         let mapped = Mapped::open(&path)?;
         let content = mapped.bytes().get(..usize::try_from(bytes)?).unwrap_or_default();
         let sha256 = Sha256::digest(content).into();

@@ -59,7 +59,7 @@ pub fn with_script(pe: &[u8], stub: &str, script: &str) -> Result<Vec<u8>> {
     put(new_at + old.header_bytes_field, headers_end)?;
     // No sum is a right one, too; the old one is not.
     put(new_at + old.check_sum_field, 0)?;
-    for (field, value) in old.places_in_headers {
+    for (field, value) in old.places {
         put(new_at + field, value + shift)?;
     }
     for (field, value) in old.places_in_sections {
@@ -76,7 +76,7 @@ struct Headers<'a> {
     header_bytes_field: usize,
     check_sum_field: usize,
     /// Fields that hold places in the file, with their values.
-    places_in_headers: Vec<(usize, usize)>,
+    places: Vec<(usize, usize)>,
     /// The same in the sections' data; these fields count from the start of the file.
     places_in_sections: Vec<(usize, usize)>,
     /// Where in the file the sections begin.
@@ -112,7 +112,7 @@ impl Headers<'_> {
         let is_signed = directory(CERTIFICATES)? != (0, 0);
         let is_bound = directory(BOUND_IMPORTS)? != (0, 0);
 
-        let mut places_in_headers = Vec::new();
+        let mut places = Vec::new();
         let mut first_section = pe.len();
         let mut first_address = usize::MAX;
         let mut found = Vec::new();
@@ -122,14 +122,14 @@ impl Headers<'_> {
             first_address = first_address.min(address);
             if place > 0 {
                 pe.get(place..place + len)?;
-                places_in_headers.push((section + 20, place));
+                places.push((section + 20, place));
                 first_section = first_section.min(place);
                 found.push((address, len, place));
             }
         }
         let symbols = u32_at(bytes, 12)?;
         if symbols > 0 {
-            places_in_headers.push((12, symbols));
+            places.push((12, symbols));
         }
         let mut places_in_sections = Vec::new();
         let (debug, debug_len) = directory(DEBUG)?;
@@ -167,7 +167,7 @@ impl Headers<'_> {
             file_alignment,
             header_bytes_field: OPTIONAL + 60,
             check_sum_field: OPTIONAL + 64,
-            places_in_headers,
+            places,
             places_in_sections,
             first_section,
             first_address,
@@ -181,4 +181,101 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?)).ok()
+}
+
+#[cfg(test)]
+#[path = "../../../tests/common/windows.rs"]
+mod windows;
+
+#[cfg(test)]
+mod tests {
+    use super::windows::{DEBUG_RECORD, FIRST_SECTION, HEADERS, executable};
+    use super::*;
+
+    const STUB: &str = "'\nexit 3\n";
+
+    fn why(pe: &[u8]) -> String {
+        format!("{:#}", with_script(pe, STUB, "# script\n").map(drop).unwrap_err())
+    }
+
+    #[test]
+    fn everything_is_where_the_headers_say() {
+        let old = executable();
+        let new = with_script(&old, STUB, "# script\n").unwrap();
+        let at = u32_at(&new, 0x3c).unwrap();
+        assert!(new.starts_with(b"MZtealight='\n"));
+        assert_eq!(&new[0x40..0x40 + STUB.len()], STUB.as_bytes());
+        assert!(at >= 0x40 + STUB.len() && at.is_multiple_of(8));
+        assert!(new[SCRIPT_AT..].starts_with(b"# script\n\n"));
+        assert!(!new[SCRIPT_AT..SCRIPT_END].contains(&0));
+        assert_eq!(new[SCRIPT_END..][..0x200], old[FIRST_SECTION..0x600]);
+
+        // All that differs in the headers are these fields.
+        let shift = SCRIPT_END - FIRST_SECTION;
+        let table = OPTIONAL + 240;
+        let mut expected = old[HEADERS..HEADERS + table + 3 * SECTION_LEN].to_vec();
+        let headers_end = (at + expected.len()).next_multiple_of(0x200);
+        for (field, value) in [
+            (12, 0x900 + shift),
+            (OPTIONAL + 60, headers_end),
+            (OPTIONAL + 64, 0),
+            (table + 20, 0x400 + shift),
+            (table + 60, 0x600 + shift),
+        ] {
+            expected[field..field + 4]
+                .copy_from_slice(&u32::try_from(value).unwrap().to_le_bytes());
+        }
+        assert_eq!(new[at..at + expected.len()], expected);
+        assert!(new[at + expected.len()..SCRIPT_AT].iter().all(|&byte| byte == 0));
+
+        // And in the sections one: where the file holds what the debug record is about.
+        let mut sections = old[FIRST_SECTION..].to_vec();
+        let field = DEBUG_RECORD + 24 - FIRST_SECTION;
+        let place = u32::try_from(0x700 + shift).unwrap();
+        sections[field..field + 4].copy_from_slice(&place.to_le_bytes());
+        assert_eq!(new[SCRIPT_END..], sections);
+    }
+
+    #[test]
+    fn it_can_be_done_again_with_another_script() {
+        let once = with_script(&executable(), STUB, "# one\n").unwrap();
+        let twice = with_script(&once, STUB, "# two\n").unwrap();
+        assert_eq!(twice, with_script(&executable(), STUB, "# two\n").unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_moved_is_refused() {
+        let with = |field: usize, value: u32| {
+            let mut pe = executable();
+            pe[HEADERS + field..HEADERS + field + 4].copy_from_slice(&value.to_le_bytes());
+            pe
+        };
+        assert!(why(&with(DIRECTORIES + 8 * CERTIFICATES, 0xa00)).contains("signed"));
+        assert!(why(&with(DIRECTORIES + 8 * BOUND_IMPORTS, 0x200)).contains("bound"));
+        assert!(why(&with(4, 0x0003_014c)).contains("64-bit Windows"), "32 bits");
+        assert!(why(&with(OPTIONAL + 36, 0)).contains("no room"), "no alignment");
+        assert!(
+            why(&with(OPTIONAL + 240 + 12, 0x100)).contains("too long"),
+            "in the headers' page"
+        );
+        assert!(why(&with(OPTIONAL + 240 + 20, 0x100)).contains("no room"), "in the headers");
+        let long = "#".repeat(SCRIPT_END - SCRIPT_AT + 1);
+        assert!(with_script(&executable(), STUB, &long).is_err());
+        assert!(with_script(&executable(), &"#".repeat(SCRIPT_AT), "").is_err());
+    }
+
+    #[test]
+    fn no_damage_makes_it_panic() {
+        let pe = executable();
+        for len in 0..pe.len() {
+            let _ = with_script(&pe[..len], STUB, "");
+        }
+        for at in 0..FIRST_SECTION {
+            for value in [0x01, 0x7f, 0x80, 0xff] {
+                let mut damaged = pe.clone();
+                damaged[at] ^= value;
+                let _ = with_script(&damaged, STUB, "");
+            }
+        }
+    }
 }
