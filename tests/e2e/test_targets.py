@@ -267,8 +267,9 @@ class Console:
 
     @property
     def text(self) -> str:
-        """What is to be seen, without what moves the cursor."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r", "", self.bytes.decode(errors="replace"))
+        """What is to be seen, without what moves the cursor. A console's spaces may be moves to the right."""
+        text = re.sub(r"\x1b\[(\d*)C", lambda found: " " * int(found[1] or 1), self.bytes.decode(errors="replace"))
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\r", "", text)
 
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
