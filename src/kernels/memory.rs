@@ -1,6 +1,9 @@
 //! How the system's allocator treats what operations free.
 
-#![expect(unsafe_code, reason = "two settings of the C library's allocator")]
+#![cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "two settings of the C library's allocator")
+)]
 
 /// Bytes of freed memory that are kept for the next operation, and the size from which on an allocation
 /// would get pages of its own.

@@ -116,12 +116,18 @@ pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
     loop {
         match TcpListener::bind(SocketAddr::new(address, port)) {
             Ok(listener) => return Ok(listener),
-            Err(error) if port >= last || error.kind() != io::ErrorKind::AddrInUse => {
+            Err(error) if port >= last || !is_taken(&error) => {
                 return Err(BindError::Port { host: config.host.clone(), port, error });
             }
             Err(_) => port += 1,
         }
     }
+}
+
+/// Whether somebody else has the port. Windows says "permission denied" of ports that Hyper-V keeps, 8080 at times.
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+        || cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied
 }
 
 impl State {
