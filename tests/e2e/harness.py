@@ -91,12 +91,13 @@ class Answer:
 class Server:
     """A running tealight."""
 
-    def __init__(self, program: Path, *arguments, folder: Path, env=None, port=None, ready=200) -> None:
+    def __init__(self, program: Path, *arguments, folder: Path, env=None, port=None, ready=200, before=()) -> None:
+        """`before` is a command that starts the program."""
         self.port = port or free_port()
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / f"server-{self.port}.log"
-        command = [program, "--nobrowser", "--port", self.port, *arguments]
+        command = [*before, program, "--nobrowser", "--port", self.port, *arguments]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(part) for part in command],
