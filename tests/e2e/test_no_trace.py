@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Server, bundle_of, run
+from harness import Server, bundle_of, nowhere_to_write, run
 
 TRACED = "%file,%network,%process,ftruncate,fallocate,fchmod,fchown,mmap,memfd_create,io_uring_setup,bpf"
 # Calls that change something on a disk, whatever they are asked to change.
@@ -122,20 +122,6 @@ def assert_answers(program: Path, folder: Path, before: list) -> None:
     with Server(program, "-c", "512", folder=folder, before=before) as server:
         said = server.chat("What is the capital of France?")
         assert said["choices"][0]["message"]["content"]
-
-
-def nowhere_to_write() -> list[str]:
-    """A command in front of another one that then finds its whole system read-only."""
-    everything = (
-        "mount --make-rprivate / && cut -d' ' -f2 /proc/self/mounts | sort -u | while read -r place; do"
-        ' case "$place" in /proc*|/sys*|/dev|/dev/pts) ;; *) mount -o remount,bind,ro "$place" || exit 1 ;; esac; done'
-        ' && exec "$@"'
-    )
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    command = ["unshare", *user, "--mount", "sh", "-c", everything, "sh"]
-    if not shutil.which("unshare") or run(*command, "true", ok=False).returncode:
-        pytest.skip("this system makes no read-only view of itself for us (unshare --mount)")
-    return command
 
 
 def test_it_serves_from_a_read_only_medium_with_no_home_and_no_place_for_temporary_files(bundle, tmp_path):
