@@ -112,8 +112,8 @@ pub fn fit(need: &Need, asked: usize, room: Option<&Room>) -> Result<Fit, TooLar
     let mut notes = Vec::new();
     if context < wanted {
         notes.push(format!(
-            "note: the context is {context} tokens instead of {wanted}: {} more is free beside the weights ({}), a token takes {}\nhint: --ctx-size N asks for more all the same",
-            size(memory.available.saturating_sub(need.weights)),
+            "note: the context is {context} tokens instead of {wanted}: {} of memory is free, the weights take {}, a token of context {}\nhint: --ctx-size N asks for more all the same",
+            size(memory.available),
             size(need.weights),
             size(need.per_position)
         ));

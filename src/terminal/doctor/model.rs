@@ -48,45 +48,38 @@ pub fn weights_and_memory(
 fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
     let asked = options.context;
     let room = options.room;
-    let context = match fit(need, asked, room.as_ref()) {
+    let fit = match fit(need, asked, room.as_ref()) {
         Err(error) => return Check::of_error("memory", &error.to_string()).facts(have(room)),
         Ok(fit) => fit,
     };
-    let private = need.private(context.context);
+    let private = need.private(fit.context);
     let needs = format!(
         "needs {} (mapped weights, shared) and up to {} with a full context of {}",
         size(need.weights),
         size(private),
-        context.context
+        fit.context
     );
     let facts = json!({
         "weights_bytes": need.weights,
         "private_bytes": private,
         "cache_bytes_per_position": need.per_position,
-        "context": context.context,
+        "context": fit.context,
         "context_train": need.trained,
     });
-    let check = match (room, context.notes.first()) {
-        (None, _) => Check::new(
-            "memory",
-            State::Note,
-            format!("this system does not say how much is free; the model {needs}"),
-        ),
-        (Some(room), None) => {
-            Check::ok("memory", format!("{}; the model {needs}", free(&room.memory)))
-        }
-        (Some(room), Some(note)) => {
-            let (note, hint) = split_hint(note);
-            let note = note.split_once(": ").map_or(note.as_str(), |(_, text)| text).to_owned();
-            let mut check = Check::new(
-                "memory",
-                State::Note,
-                format!("{}; the model {needs}; {note}", free(&room.memory)),
-            );
-            check.hint = hint;
-            check
-        }
+    let Some(Room { memory, .. }) = room else {
+        let text = format!("this system does not say how much is free; the model {needs}");
+        return Check::new("memory", State::Note, text).facts(facts);
     };
+    let mut check = Check::ok("memory", format!("{}; the model {needs}", free(&memory)));
+    for note in &fit.notes {
+        let (note, hint) = split_hint(note);
+        check.state = State::Note;
+        check.text.push_str("; ");
+        // Without `note:` or `warning:`, which the state says.
+        check.text.push_str(note.split_once(": ").map_or(note.as_str(), |(_, text)| text));
+        // Of several the last is the gravest.
+        check.hint = hint.or(check.hint);
+    }
     check.facts(facts).facts(have(room))
 }
 
