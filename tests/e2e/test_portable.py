@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import pytest
-from harness import Server, bundle_of, nowhere_to_write
+from harness import link, nowhere_to_write
 from playwright.sync_api import expect
 from test_page import ANSWER_MS, answered, ask, chrome, last_answer, open_page  # noqa: F401
 
@@ -15,13 +14,11 @@ ONE = {"id": "aaaaaaaa", "title": "one", "created": 1, "updated": 2, "settings":
 
 
 @pytest.fixture
-def stick(tmp_path):
+def stick(bundle, tmp_path):
     """A folder with a program of its own."""
     folder = tmp_path / "stick"
     folder.mkdir()
-    program = bundle_of(folder, "chat-linux-x86_64")
-    yield program
-    shutil.rmtree(folder)
+    return link(bundle, folder / "chat-linux-x86_64")
 
 
 def chats_of(program) -> list[dict]:
