@@ -268,7 +268,7 @@ fn serve(
 /// has the key.
 fn chats(config: &Config, program: Option<&Program>) -> Option<Chats> {
     let in_browser = "conversations stay in the browser";
-    let Some(chats) = program.map(|program| Chats::beside(&program.path)) else {
+    let Some(chats) = program.map(Chats::beside) else {
         say(format_args!("warning: --portable: the program's own file is unknown; {in_browser}"));
         return None;
     };

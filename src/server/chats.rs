@@ -8,10 +8,12 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Request, Response};
 use super::native::json_text;
+use crate::source::Program;
 use serde_json::{Map, Value, json};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use tealight_bundle::tail::Role;
 
 /// Bytes of the file at most; what the page takes as an import.
 const BYTES_MAX: usize = 64_000_000;
@@ -29,12 +31,17 @@ pub struct Chats {
 }
 
 impl Chats {
-    /// The file that belongs to the program at `program`: `chat.chats.json` for `chat` and `chat.exe`, and
-    /// for `chat-linux-x86_64` beside `chat-windows-x86_64.exe` too.
+    /// The file that belongs to a program: `chat.chats.json` for `chat` and `chat.exe`. Programs whose weights
+    /// lie beside them share one, named after the weights: on a stick there is a program for each system.
     #[must_use]
-    pub fn beside(program: &Path) -> Self {
-        let name = program.file_name().unwrap_or_default().to_string_lossy();
-        let path = program.with_file_name(format!("{}.chats.json", stem(&name)));
+    pub fn beside(program: &Program) -> Self {
+        let entries = program.tail.iter().flat_map(|tail| &tail.manifest().entries);
+        let mut outside = entries.filter(|entry| entry.role == Role::Model && entry.external);
+        let weights = outside.next().map(|entry| entry.name.as_str());
+        Self::at(program.path.with_file_name(name(&program.path, weights)))
+    }
+
+    fn at(path: PathBuf) -> Self {
         Self { path, bytes_max: BYTES_MAX, changing: Mutex::new(()) }
     }
 
@@ -166,17 +173,26 @@ fn id(conversation: &Value) -> Option<String> {
     ((8..=64).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
 }
 
-/// A program's name without what differs between the systems on one stick.
-fn stem(name: &str) -> &str {
-    let name = name.strip_suffix(".exe").or(name.strip_suffix(".EXE")).unwrap_or(name);
-    let systems =
-        ["-linux-x86_64", "-linux-aarch64", "-windows-x86_64", "-macos-arm64", "-macos-x86_64"];
-    systems.iter().find_map(|s| name.strip_suffix(s)).filter(|s| !s.is_empty()).unwrap_or(name)
+/// The name of the file for a program, and for the weights beside it if there are any.
+fn name(program: &Path, weights: Option<&str>) -> String {
+    let own = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (name, ends) = match weights {
+        Some(weights) => (own(Path::new(weights)), [".gguf", ".GGUF"]),
+        None => (own(program), [".exe", ".EXE"]),
+    };
+    let name = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    // Of weights in several files, the first is `…-00001-of-00003.gguf`.
+    let first = weights.and_then(|_| name.split_once("-00001-of-"));
+    format!("{}.chats.json", first.map_or(name, |(stem, _)| stem))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn here(folder: &tempfile::TempDir) -> Chats {
+        Chats::at(folder.path().join("chat.chats.json"))
+    }
 
     fn request(body: &str) -> Request {
         Request::of_body(body.as_bytes().to_vec())
@@ -197,8 +213,7 @@ mod tests {
     #[test]
     fn what_is_put_is_there_for_the_next_run_and_what_is_removed_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("chat");
-        let chats = Chats::beside(&program);
+        let chats = here(&folder);
         assert!(kept(&chats).is_empty() && !chats.path().exists(), "asking makes no file");
         change(
             &chats,
@@ -210,7 +225,7 @@ mod tests {
             r#"{"put":[{"id":"aaaaaaaa","title":"One"}],"remove":["bbbbbbbb","zzzzzzzz"]}"#,
         )
         .unwrap();
-        assert_eq!(kept(&Chats::beside(&program)), ["One"]);
+        assert_eq!(kept(&here(&folder)), ["One"]);
         let names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["chat.chats.json"], "nothing else is left");
@@ -218,19 +233,20 @@ mod tests {
 
     #[test]
     fn programs_for_several_systems_on_one_stick_share_a_file() {
-        let name = |program: &str| Chats::beside(Path::new(program)).path().to_owned();
-        for program in
-            ["/s/chat", "/s/chat.exe", "/s/chat-linux-x86_64", "/s/chat-windows-x86_64.exe"]
-        {
-            assert_eq!(name(program), Path::new("/s/chat.chats.json"), "{program}");
+        for program in ["/s/chat", "/s/chat.exe", "/s/chat.EXE"] {
+            assert_eq!(name(Path::new(program), None), "chat.chats.json", "{program}");
         }
-        assert_eq!(name("/s/-linux-x86_64"), Path::new("/s/-linux-x86_64.chats.json"));
+        for program in ["/s/tealight-linux-x86_64", "/s/Start chat (Windows).exe"] {
+            for weights in ["tea.gguf", "tea-00001-of-00003.gguf", "../x/tea.gguf"] {
+                assert_eq!(name(Path::new(program), Some(weights)), "tea.chats.json", "{weights}");
+            }
+        }
     }
 
     #[test]
     fn malformed_changes_change_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let chats = Chats::beside(&folder.path().join("chat"));
+        let chats = here(&folder);
         for body in [
             "",
             "[]",
@@ -251,7 +267,7 @@ mod tests {
     #[test]
     fn a_file_of_somebody_else_is_not_written_over() {
         let folder = tempfile::tempdir().unwrap();
-        let chats = Chats::beside(&folder.path().join("chat"));
+        let chats = here(&folder);
         for text in
             ["precious", "{}", r#"{"format":"tealight-chats","version":2,"conversations":[]}"#]
         {
@@ -264,7 +280,7 @@ mod tests {
     #[test]
     fn the_file_does_not_grow_beyond_its_limit() {
         let folder = tempfile::tempdir().unwrap();
-        let chats = Chats { bytes_max: 300, ..Chats::beside(&folder.path().join("chat")) };
+        let chats = Chats { bytes_max: 300, ..here(&folder) };
         change(&chats, r#"{"put":[{"id":"aaaaaaaa","title":"one"}]}"#).unwrap();
         let long = format!(r#"{{"put":[{{"id":"bbbbbbbb","title":"{}"}}]}}"#, "x".repeat(300));
         assert_eq!(change(&chats, &long), Err(413));
@@ -277,7 +293,7 @@ mod tests {
     #[test]
     fn a_link_that_was_put_in_the_way_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let chats = Chats::beside(&folder.path().join("chat"));
+        let chats = here(&folder);
         let other = folder.path().join("other");
         std::fs::write(&other, "precious").unwrap();
         std::os::unix::fs::symlink(&other, folder.path().join("chat.chats.json.new")).unwrap();

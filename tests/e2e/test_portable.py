@@ -18,7 +18,7 @@ def stick(bundle, tmp_path):
     """A folder with a program of its own."""
     folder = tmp_path / "stick"
     folder.mkdir()
-    return link(bundle, folder / "chat-linux-x86_64")
+    return link(bundle, folder / "chat")
 
 
 def chats_of(program) -> list[dict]:
@@ -37,7 +37,7 @@ def test_a_conversation_is_there_for_another_browser_and_another_run(chrome, sti
     (kept,) = chats_of(stick)
     assert [m["role"] for m in kept["messages"]] == ["user", "assistant"]
     text = last_answer(page).locator(".body").inner_text()
-    assert sorted(os.listdir(stick.parent)) == ["chat-linux-x86_64", "chat.chats.json"]
+    assert sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"]
     page.context.close()
     server.stop()
     assert watch.foreign == [] and watch.complaints == []
@@ -87,7 +87,7 @@ def test_others_are_refused_and_malformed_changes_change_nothing(stick, start):
         assert server.get(path).status == 404, path
     assert server.ask("DELETE", "/chats").status == 405
     assert chats_of(stick) == [ONE]
-    assert sorted(os.listdir(stick.parent)) == ["chat-linux-x86_64", "chat.chats.json"]
+    assert sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"]
 
 
 def test_a_file_of_somebody_else_is_left_alone(chrome, stick, start):
