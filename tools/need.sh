@@ -1,6 +1,6 @@
 #!/bin/sh
 # Says in one line what is missing to build (`build`), to set up the tests (`python`) or to run them (`test`), and how
-# to get it. On Debian, as root, `test` installs the programs that only the tests want. Silent when all is there.
+# to get it. On Debian, as root, `test` installs the two programs that only the tests want. Silent when all is there.
 set -eu
 
 fail() {
@@ -44,6 +44,8 @@ debian() {
 
 need_test() {
 	here=$(dirname "$0")
+	# Only wanted: without it the test of every system call of a run is skipped, and says so.
+	have strace || debian strace || true
 	if [ -n "${CHROME:-}" ]; then
 		sh "$here/browser.sh" >/dev/null || fail "CHROME=$CHROME cannot be run" 'name the Chromium or Chrome program itself'
 	elif ! sh "$here/browser.sh" >/dev/null; then
@@ -52,8 +54,6 @@ need_test() {
 	fi
 	have unzip || debian unzip ||
 		fail 'unzip not found; the bundle is tested with it' 'install it (on Debian: apt-get install unzip)'
-	# Only wanted: without it the test of every system call of a run is skipped, and says so.
-	have strace || debian strace || true
 }
 
 case "${1:-}" in

@@ -35,13 +35,17 @@ fn name() -> Option<String> {
         .map(|version| format!("macOS {version}"))
 }
 
-/// `ver` prints `Microsoft Windows [Version 10.0.22631.1]`.
 #[cfg(windows)]
 fn name() -> Option<String> {
     let text = super::output("cmd", &["/d", "/c", "ver"])?;
-    let (_, rest) = text.split_once('[')?;
-    let version = rest.split(']').next()?.rsplit(' ').next()?;
-    Some(format!("Windows {version}"))
+    Some(format!("Windows {}", numbers(&text)?))
+}
+
+/// The version in what `ver` prints: `Microsoft Windows [Version 10.0.22631.1]`, words in any language.
+#[cfg(any(windows, test))]
+fn numbers(text: &str) -> Option<&str> {
+    let mut words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+    words.find(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos", windows)))]
@@ -58,6 +62,9 @@ mod tests {
         let text = "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
         assert_eq!(pretty_name(text).as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
         assert_eq!(pretty_name("PRETTY_NAME=\n"), None);
+        assert_eq!(numbers("Microsoft Windows [Version 10.0.22631.1]"), Some("10.0.22631.1"));
+        assert_eq!(numbers("Microsoft Windows 6.1.7601\r\n"), Some("6.1.7601"));
+        assert_eq!(numbers("Microsoft."), None);
         assert!(version().ends_with(std::env::consts::ARCH));
     }
 }

@@ -89,15 +89,14 @@ class Answer:
 
 
 class Server:
-    """A running tealight."""
+    """A running tealight; in an emulator, if that is its `prefix`."""
 
-    def __init__(self, program: Path, *arguments, folder: Path, env=None, port=None, ready=200, before=()) -> None:
-        """`before` is a command that starts the program."""
+    def __init__(self, program: Path, *arguments, folder: Path, env=None, port=None, ready=200, prefix=(), within=30) -> None:
         self.port = port or free_port()
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / f"server-{self.port}.log"
-        command = [*before, program, "--nobrowser", "--port", self.port, *arguments]
+        command = [*prefix, program, "--nobrowser", "--port", self.port, *arguments]
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(part) for part in command],
@@ -110,7 +109,7 @@ class Server:
         self.started = time.monotonic()
         self.ready_after = 0.0
         if ready:
-            self.wait(ready)
+            self.wait(ready, within)
 
     @property
     def pid(self) -> int:
@@ -235,9 +234,9 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def bundle_of(folder: Path, name: str = "smollm2", *arguments, weights: Path = SMOLLM2) -> Path:
+def bundle_of(folder: Path, name: str = "smollm2", *arguments, weights: Path = SMOLLM2, runtime: Path = RUNTIME) -> Path:
     path = folder / name
-    run(BUNDLER, "--weights", weights, "-o", path, "--runtime", RUNTIME, *arguments)
+    run(BUNDLER, "--weights", weights, "-o", path, "--runtime", runtime, *arguments)
     return path
 
 

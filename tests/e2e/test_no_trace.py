@@ -83,8 +83,8 @@ def test_the_test_itself_sees_what_is_written_and_asked(tmp_path):
 
 def test_a_serving_run_creates_writes_and_deletes_no_file_and_speaks_to_this_computer_only(bundle, tmp_path):
     log = tmp_path / "calls"
-    before = (tracer(), "-f", "-s", "256", "-e", f"trace={TRACED}", "-o", log)
-    server = Server(bundle, "-c", "512", folder=tmp_path / "cwd", before=before)
+    prefix = (tracer(), "-f", "-s", "256", "-e", f"trace={TRACED}", "-o", log)
+    server = Server(bundle, "-c", "512", folder=tmp_path / "cwd", prefix=prefix)
     assert server.chat("What is the capital of France?")["choices"]
     assert len(list(server.events("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4}))) > 2
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -118,8 +118,8 @@ def test_no_other_run_leaves_anything_either(bundle, tmp_path, arguments):
 BARE = ("env", "-i", "HOME=/nonexistent", "TMPDIR=/nonexistent")
 
 
-def assert_answers(program: Path, folder: Path, before: list) -> None:
-    with Server(program, "-c", "512", folder=folder, before=before) as server:
+def assert_answers(program: Path, folder: Path, prefix: list) -> None:
+    with Server(program, "-c", "512", folder=folder, prefix=prefix) as server:
         said = server.chat("What is the capital of France?")
         assert said["choices"][0]["message"]["content"]
 

@@ -102,7 +102,7 @@ def test_a_file_of_somebody_else_is_left_alone(chrome, stick, start):
 
 
 def test_where_nothing_can_be_written_this_is_said_and_the_browser_keeps_them(chrome, stick, start):
-    server = start(stick, "-c", "256", "--portable", before=nowhere_to_write())
+    server = start(stick, "-c", "256", "--portable", prefix=nowhere_to_write())
     assert "warning: --portable" in server.log and "cannot be written" in server.log
     assert server.get("/chats").status == 204
     page, watch = open_page(chrome, server)
