@@ -32,6 +32,8 @@ pub enum Command {
     Tokenize,
     /// Measure how well a text is predicted.
     Perplexity,
+    /// Say whether the program would run here, and what is in the way.
+    Doctor,
 }
 
 /// The arguments of one layer of the configuration.
@@ -40,8 +42,8 @@ pub enum Command {
     name = "tealight",
     version,
     about = "A language model in one file: runs on this computer, and nothing leaves it.",
-    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|verify|bench|tokenize|perplexity [OPTIONS]",
-    after_help = "Commands:\n  (none)      serve the chat page and the API, and open the browser\n  chat        chat in the terminal\n  info        describe the program's model\n  verify      check every byte of the bundle\n  bench       measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.",
+    override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|doctor|verify|bench|tokenize|perplexity [OPTIONS]",
+    after_help = "Commands:\n  (none)      serve the chat page and the API, and open the browser\n  chat        chat in the terminal\n  info        describe the program's model\n  doctor      say whether it runs here, and what is in the way [--json]\n  verify      check every byte of the bundle\n  bench       measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.\n\nExit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.",
     disable_help_subcommand = true,
     // The later of two settings counts, as in the programs these flags come from.
     args_override_self = true
@@ -50,7 +52,7 @@ pub struct Flags {
     /// Weights: a GGUF file, the first part of a split one, or another bundle
     #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Size of the context in tokens (0: what the model was trained on)
+    /// Size of the context in tokens (0: what the model was trained on, as far as memory goes)
     #[arg(short = 'c', long, alias = "contextsize", value_name = "N")]
     pub ctx_size: Option<usize>,
     /// Tokens to generate at most (-1: until the model ends)
@@ -139,6 +141,9 @@ pub struct ServerFlags {
     /// Do not open the browser
     #[arg(long)]
     pub nobrowser: bool,
+    /// Keep the page's conversations in a file beside the program, not in the browser
+    #[arg(long)]
+    pub portable: bool,
 }
 
 /// Prompts and templates.
@@ -291,6 +296,7 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
         Some("bench") => Command::Bench,
         Some("tokenize") => Command::Tokenize,
         Some("perplexity") => Command::Perplexity,
+        Some("doctor") => Command::Doctor,
         _ => return (Command::Serve, arguments),
     };
     (command, rest)
@@ -303,6 +309,16 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
 pub fn parse(arguments: &[OsString]) -> Result<Flags, clap::Error> {
     let command = Flags::command().no_binary_name(true);
     Flags::from_arg_matches(&command.try_get_matches_from(spelled_out(arguments))?)
+}
+
+/// Parses what `doctor` takes: the flags of a serving run, and whether to print JSON.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_doctor(arguments: &[OsString]) -> Result<(Flags, bool), clap::Error> {
+    let (json, flags): (Vec<_>, Vec<_>) =
+        arguments.iter().cloned().partition(|argument| argument == "--json");
+    Ok((parse(&flags)?, !json.is_empty()))
 }
 
 /// The arguments with those of [`SHORT`] in their long form.

@@ -7,6 +7,7 @@ mod sampling;
 use crate::chat::{ReasoningFormat, builtin};
 use crate::cli::Flags;
 use crate::constraint::Constraint;
+use crate::engine::{LoadOptions, Room};
 use crate::kernels::Isa;
 use crate::model::Pooling;
 use crate::sampler::Sampling;
@@ -63,6 +64,8 @@ pub struct Config {
     pub model: Option<PathBuf>,
     /// Size of the context; 0: the model's.
     pub context: usize,
+    /// Whether a user named it, not a bundle.
+    pub context_named: bool,
     /// Tokens to generate at most.
     pub predict: Option<usize>,
     /// Threads that compute.
@@ -95,6 +98,8 @@ pub struct Config {
     pub embd_normalize: i32,
     /// Whether to open the browser.
     pub browser: bool,
+    /// Whether conversations are kept beside the program.
+    pub portable: bool,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Whether to go on where the model would end.
@@ -163,6 +168,8 @@ impl Config {
         let mut r = Resolver { layers, listing: String::new() };
         let model = r.optional("model", |f| f.model.clone(), |p| p.display().to_string());
         let context = r.value("ctx-size", |f| f.ctx_size, 0)?;
+        let context_named =
+            r.find(|f| f.ctx_size).is_some_and(|(_, origin)| origin != Origin::Bundle);
         let predict = r.value("predict", |f| f.predict, -1)?;
         let threads = r.value("threads", |f| f.threads, default_threads())?;
         let batch = r.value("batch-size", |f| f.batch_size, BATCH_DEFAULT)?;
@@ -185,15 +192,9 @@ impl Config {
         let page = r.optional("path", |f| f.server.path.clone(), |p| p.display().to_string());
         let prefix = r.value("api-prefix", |f| f.server.api_prefix.clone(), String::new())?;
         let pooling = r.pooling()?;
-        let embd_normalize = r.value("embd-normalize", |f| f.server.embd_normalize, 2)?;
-        if !(-1..=1024).contains(&embd_normalize) {
-            let found = embd_normalize.to_string();
-            let origin =
-                r.find(|f| f.server.embd_normalize).map_or(Origin::BuiltIn, |(_, origin)| origin);
-            let expected = "-1 to 1024".to_owned();
-            return Err(ConfigError::Value { name: "embd-normalize", origin, found, expected });
-        }
+        let embd_normalize = r.embd_normalize()?;
         let nobrowser = r.value("nobrowser", |f| f.server.nobrowser.then_some(true), false)?;
+        let portable = r.value("portable", |f| f.server.portable.then_some(true), false)?;
         let sampling = r.sampling()?;
         let ignore_end = r.value("ignore-eos", |f| f.sampling.ignore_eos.then_some(true), false)?;
         let constraint = r.constraint()?;
@@ -220,6 +221,7 @@ impl Config {
         Ok(Self {
             model,
             context,
+            context_named,
             predict: usize::try_from(predict).ok(),
             threads,
             batch,
@@ -241,6 +243,7 @@ impl Config {
             pooling,
             embd_normalize,
             browser: !nobrowser,
+            portable,
             sampling,
             ignore_end,
             constraint,
@@ -257,6 +260,23 @@ impl Config {
             warnings: warnings(layers),
             listing: r.listing,
         })
+    }
+}
+
+impl Config {
+    /// How the model is loaded: into the memory there is now.
+    #[must_use]
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            context: self.context,
+            room: Room::now(self.context_named),
+            threads: self.threads,
+            batch: self.batch,
+            isa: self.isa,
+            key_type: self.key_type,
+            value_type: self.value_type,
+            template: self.template.clone(),
+        }
     }
 }
 
@@ -350,6 +370,18 @@ impl Resolver<'_> {
                 expected: "none, mean, cls or last".to_owned(),
             }),
         }
+    }
+
+    fn embd_normalize(&mut self) -> Result<i32, ConfigError> {
+        let name = "embd-normalize";
+        let found = self.find(|f| f.server.embd_normalize);
+        let (norm, origin) = found.unwrap_or((2, Origin::BuiltIn));
+        self.row(name, &norm.to_string(), &origin);
+        if !(-1..=1024).contains(&norm) {
+            let (found, expected) = (norm.to_string(), "-1 to 1024".to_owned());
+            return Err(ConfigError::Value { name, origin, found, expected });
+        }
+        Ok(norm)
     }
 
     fn in_range(

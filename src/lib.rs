@@ -3,7 +3,8 @@
 //! The flow is one way: a mapped file ([`source`]) → weights and metadata ([`model`], [`tokenizer`]) →
 //! an [`engine`] that turns prompts into text → the [`server`] and its page, or the [`terminal`].
 //! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens among those that a
-//! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for.
+//! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for,
+//! [`system`] what the computer is.
 //! The container lives in the crate `tealight_bundle`. See `docs/architecture.md`.
 
 pub mod chat;
@@ -17,6 +18,7 @@ pub mod render;
 pub mod sampler;
 pub mod server;
 pub mod source;
+pub mod system;
 pub mod terminal;
 pub mod text;
 pub mod tokenizer;

@@ -11,17 +11,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
 use tealight::constraint::Constraint;
-use tealight::engine::{Bare, Engine, LoadOptions, NO_TEXT};
+use tealight::engine::{Bare, Engine, LoadOptions, NO_TEXT, Room};
 use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
-use tealight::server::{self, Model, Page, State};
-use tealight::source::{self, NO_WEIGHTS, Program};
-use tealight::terminal::{self, Interrupt};
+use tealight::server::{self, Chats, Model, Page, State};
+use tealight::source::{self, NO_WEIGHTS, Program, SourceError};
+use tealight::system::{self, Browser};
+use tealight::terminal::{self, Interrupt, Patient};
 use tealight_bundle::args::Args;
 use tealight_bundle::tail::Role;
 
-/// Exit code of a wrong command line, as clap has it.
+/// Exit code of a wrong command line, as clap has it. The others: 0, 1 where something failed.
 const USAGE: u8 = 2;
+/// Exit code after a second Ctrl-C, as shells have it.
+const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     keep_freed_memory();
@@ -33,10 +36,16 @@ fn main() -> ExitCode {
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(usage) => {
                 let _ = usage.print();
+                if usage.use_stderr() {
+                    last_words(&arguments, &usage.to_string());
+                }
                 ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(USAGE))
             }
+            Err(error) if error.is::<Unfit>() => ExitCode::FAILURE,
             Err(error) => {
-                say(format_args!("error: {error:#}"));
+                let text = format!("error: {error:#}");
+                say(format_args!("{text}"));
+                last_words(&arguments, &text);
                 let wrong = matches!(error.downcast_ref(), Some(ConfigError::Value { .. }));
                 let usage = wrong || error.is::<UsageError>();
                 if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
@@ -44,6 +53,38 @@ fn main() -> ExitCode {
         },
     }
 }
+
+/// Sees to it that an error is seen after a double click: by keeping the window, or where there is none, in
+/// the browser.
+fn last_words(arguments: &[OsString], error: &str) {
+    if system::is_unseen() && system::has_display() && is_for_a_browser(arguments) {
+        server::trouble(error, Browser::open);
+    }
+    system::hold();
+}
+
+/// Whether a run with these arguments, which failed, would have opened the browser.
+fn is_for_a_browser(arguments: &[OsString]) -> bool {
+    let (command, rest) = cli::command(arguments);
+    let user = cli::parse(rest).unwrap_or_default();
+    let no = |flags: &Flags| {
+        let text = flags.text.prompt.is_some() || flags.text.file.is_some();
+        flags.server.nobrowser || flags.print_config || text
+    };
+    // A flag that is wrong must not make one that is right be passed over.
+    let forbidden = rest.iter().any(|argument| argument == "--nobrowser");
+    let program = Program::open().ok();
+    let silent = match layers(program.as_ref(), user) {
+        Ok(layers) => layers.iter().any(|layer| no(&layer.flags)),
+        Err(_) => std::env::var_os("NOBROWSER").is_some_and(|v| !v.is_empty() && v != "0"),
+    };
+    command == Command::Serve && !forbidden && !silent
+}
+
+/// The doctor found what stops the program, and has said so.
+#[derive(Debug, thiserror::Error)]
+#[error("something stops the program")]
+struct Unfit;
 
 /// A setting of the environment or the bundle that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +113,9 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if command == Command::Perplexity {
         return perplexity(rest);
     }
+    if command == Command::Doctor {
+        return doctor(rest);
+    }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
         let program = match &user.model {
@@ -98,23 +142,20 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if print_config {
         return print(&config.listing);
     }
-    let weights = || -> anyhow::Result<Option<Vec<Shard>>> {
-        match (&config.model, &program) {
-            (Some(path), _) => Ok(Some(source::open(path)?)),
-            (None, Some(program)) => Ok(program.weights()?),
-            (None, None) => Ok(None),
-        }
-    };
     if command == Command::Info {
         let program = program.as_ref().context("the program's own file cannot be read")?;
-        return print(&terminal::info(program, weights()?)?);
+        let shards = weights(&config, Some(program))?;
+        return print(&terminal::info(program, shards)?);
     }
     if command == Command::Chat || config.prompt.is_some() || config.prompt_file.is_some() {
-        let shards = weights()?.context(NO_WEIGHTS)?;
-        let engine = Engine::load(shards, &load_options(&config))?;
+        let shards = weights(&config, program.as_ref())?.context(NO_WEIGHTS)?;
+        let engine = Engine::load(shards, &config.load_options())?;
         anyhow::ensure!(engine.info.makes_text, NO_TEXT);
-        if command == Command::Chat && !config.quiet {
-            stand_in(&engine);
+        if !config.quiet {
+            engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
+            if command == Command::Chat {
+                stand_in(&engine);
+            }
         }
         let interrupt = interrupt();
         return match command {
@@ -122,8 +163,27 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
             _ => terminal::complete(&engine, &config, &interrupt),
         };
     }
-    let shards = weights()?;
+    let shards = weights(&config, program.as_ref())?;
     serve(config, program.as_ref(), shards)
+}
+
+/// The weights that were named, or else the program's own.
+fn weights(config: &Config, program: Option<&Program>) -> Result<Option<Vec<Shard>>, SourceError> {
+    match (&config.model, program) {
+        (Some(path), _) => source::open(path).map(Some),
+        (None, Some(program)) => program.weights(),
+        (None, None) => Ok(None),
+    }
+}
+
+fn doctor(arguments: &[OsString]) -> anyhow::Result<()> {
+    let (user, json) = cli::parse_doctor(arguments)?;
+    let program = Program::open();
+    let config = Config::resolve(&layers(program.as_ref().ok(), user)?)?;
+    let shards = weights(&config, program.as_ref().ok());
+    let report = terminal::doctor(Patient { config: &config, program: &program, shards });
+    print(&if json { report.json() } else { report.text() })?;
+    if report.is_fit() { Ok(()) } else { Err(Unfit.into()) }
 }
 
 /// The layers of the configuration, the strongest last.
@@ -152,18 +212,6 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
     Ok(layers)
 }
 
-fn load_options(config: &Config) -> LoadOptions {
-    LoadOptions {
-        context: config.context,
-        threads: config.threads,
-        batch: config.batch,
-        isa: config.isa,
-        key_type: config.key_type,
-        value_type: config.value_type,
-        template: config.template.clone(),
-    }
-}
-
 /// Serves the page at once, and the model as soon as it is loaded.
 fn serve(
     config: Config,
@@ -172,11 +220,12 @@ fn serve(
 ) -> anyhow::Result<()> {
     let page = Page::new(config.page.as_deref(), program).context("--path")?;
     let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
+    let chats = if config.portable { chats(&config, program) } else { None };
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
     let (quiet, browser, wanted) = (config.quiet, config.browser, config.port);
-    let (options, constraint) = (load_options(&config), config.constraint.clone());
-    let state = Arc::new(State::new(config, page, name, &listener));
+    let (options, constraint) = (config.load_options(), config.constraint.clone());
+    let state = Arc::new(State::new(config, page, name, chats, &listener));
     let stop = Arc::new(AtomicBool::new(false));
     end_on_interrupt(&listener, &stop)?;
     let accepting = {
@@ -190,7 +239,7 @@ fn serve(
     // A closed stdout is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "{url}");
     let _ = std::io::stdout().flush();
-    if browser && has_display() && webbrowser::open(&url).is_err() && !quiet {
+    if browser && system::has_display() && !Browser::open(&url) && !quiet {
         say(format_args!("no browser could be opened; open the address above in one"));
     }
     match shards {
@@ -202,6 +251,7 @@ fn serve(
             Ok(engine) => {
                 if !quiet {
                     say(format_args!("{}", greeting(&engine, &options)));
+                    engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
                     stand_in(&engine);
                 }
                 state.set_model(Model::Ready(Arc::new(engine)));
@@ -214,6 +264,32 @@ fn serve(
     }
     let _ = accepting.join();
     Ok(())
+}
+
+/// Where conversations are kept beside the program, if they can be, and only for this computer or for who
+/// has the key.
+fn chats(config: &Config, program: Option<&Program>) -> Option<Chats> {
+    let in_browser = "conversations stay in the browser";
+    let Some(chats) = program.map(Chats::beside) else {
+        say(format_args!("warning: --portable: the program's own file is unknown; {in_browser}"));
+        return None;
+    };
+    let own = ["127.0.0.1", "localhost", "::1", "[::1]"].contains(&config.host.as_str());
+    if !own && config.api_keys.is_empty() {
+        say(format_args!(
+            "warning: --portable: --host {} lets others ask, and there is no --api-key; {in_browser}",
+            config.host
+        ));
+        return None;
+    }
+    if !chats.path().parent().is_some_and(system::is_writable) {
+        say(format_args!(
+            "warning: --portable: {} cannot be written; {in_browser}",
+            chats.path().display()
+        ));
+        return None;
+    }
+    Some(chats)
 }
 
 /// An engine that can follow the constraint it is started with.
@@ -268,7 +344,7 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
     let address = listener.local_addr()?;
     ctrlc::set_handler(move || {
         if stop.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         }
         // The accepting thread sees the flag at its next connection: this one.
         let loopback = match address.ip() {
@@ -279,16 +355,6 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
         let _ = std::net::TcpStream::connect((loopback, address.port()));
     })
     .context("setting the handler of Ctrl-C")
-}
-
-/// Whether there is anything to show a browser on. Without a display a text browser would take over
-/// the terminal.
-fn has_display() -> bool {
-    let unix = cfg!(all(unix, not(target_os = "macos")));
-    !unix
-        || ["DISPLAY", "WAYLAND_DISPLAY"]
-            .iter()
-            .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
@@ -306,7 +372,10 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     let shards = named_weights(flags.model.as_deref())?;
     let context = flags.depth + flags.prompt.max(flags.generate) + 8;
-    let engine = Engine::load(shards, &LoadOptions { context, ..load_options(&config) })?;
+    let engine = Engine::load(
+        shards,
+        &LoadOptions { context, room: Room::now(true), ..config.load_options() },
+    )?;
     anyhow::ensure!(engine.info.makes_text, NO_TEXT);
     if !flags.json && std::io::stderr().is_terminal() {
         let isa: Isa = config.isa;
@@ -318,7 +387,7 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
 fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_perplexity(arguments)?;
     let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: flags.shared() }])?;
-    let bare = Bare::load(named_weights(flags.model.as_deref())?, &load_options(&config))?;
+    let bare = Bare::load(named_weights(flags.model.as_deref())?, &config.load_options())?;
     print(&terminal::perplexity(bare, &flags, &config, &interrupt())?)
 }
 
@@ -328,7 +397,7 @@ fn interrupt() -> Arc<Interrupt> {
     let raised = Arc::clone(&interrupt);
     let _ = ctrlc::set_handler(move || {
         if raised.raise() {
-            std::process::exit(130);
+            std::process::exit(INTERRUPTED);
         }
     });
     interrupt

@@ -335,6 +335,7 @@ fn engine() -> (Engine, MutexGuard<'static, ()>) {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let options = LoadOptions {
         context: 512,
+        room: None,
         threads: 2,
         batch: 128,
         isa: Isa::detect(),

@@ -120,6 +120,7 @@ fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
 fn options() -> LoadOptions {
     LoadOptions {
         context: 512,
+        room: None,
         threads: 2,
         batch: 128,
         isa: Isa::detect(),

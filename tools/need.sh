@@ -45,6 +45,8 @@ debian() {
 
 need_test() {
 	here=$(dirname "$0")
+	# Only wanted: without it the test of every system call of a run is skipped, and says so.
+	have strace || debian strace || true
 	if [ -n "${CHROME:-}" ]; then
 		sh "$here/browser.sh" >/dev/null || fail "CHROME=$CHROME cannot be run" 'name the Chromium or Chrome program itself'
 	elif ! sh "$here/browser.sh" >/dev/null; then

@@ -53,6 +53,9 @@ async function request(path, { body, signal, quiet = false } = {}) {
 export const health = async () => { await request('health', { quiet: true, signal: AbortSignal.timeout(8000) }); };
 export const props = async (quiet) => (await request('props', { quiet })).json();
 
+/** The conversations that the program keeps, as text; '' where the browser is to. */
+export const chats = async (body) => (await request('chats', { body })).text();
+
 export async function render(text) {
 	const { blocks } = await (await request('render', { body: { text }, quiet: true })).json();
 	if (!Array.isArray(blocks)) throw new ApiError(200, { message: 'render: no blocks' });

@@ -6,12 +6,11 @@ import { setLanguage, preferredLanguage, t } from './i18n.js';
 import { FIELDS, inRange, requestBody, contextSize } from './options.js';
 import { createThread } from './thread.js';
 import { announcer } from './announce.js';
-import { ask, open as openDialog, toast, saveFile } from './dialogs.js';
+import { $, ask, open as openDialog, toast, saveFile } from './dialogs.js';
 import { setUp as setUpSettings, openSettings } from './settings.js';
 import { exportText, importText, ImportError, MAX_MB } from './transfer.js';
 import * as view from './frame.js';
 
-const $ = (id) => document.getElementById(id);
 const composer = $('composer');
 const on = (id, type, act) => $(id).addEventListener(type, act);
 
@@ -162,16 +161,9 @@ async function remove(id) {
 	else $('new-chat').focus();
 }
 
-const today = () => new Date().toISOString().slice(0, 10);
-
-async function exportOne(id) {
-	const chat = await take(id);
-	saveFile(`tealight-chat-${today()}.json`, exportText([chat]));
-}
-
-async function exportAll() {
-	const all = (await Promise.all(state.heads.map(({ id }) => take(id)))).filter(Boolean);
-	saveFile(`tealight-chats-${today()}.json`, exportText(all));
+async function exportChats(...ids) {
+	const all = (await Promise.all(ids.map(take))).filter(Boolean);
+	saveFile(`tealight-chats-${new Date().toISOString().slice(0, 10)}.json`, exportText(all));
 }
 
 async function importFile(file) {
@@ -241,7 +233,7 @@ async function generate(chat) {
 	save(chat);
 	let saved = 0;
 	const saver = setInterval(() => {
-		if (answer.count === saved) return;
+		if (answer.count === saved || store.slow) return;
 		saved = answer.count;
 		save(chat, false);
 	}, 1000);
@@ -411,8 +403,8 @@ function wire() {
 		submit();
 	});
 	on('search', 'input', () => view.list(state));
-	view.onList((action, id) => ({ open: openConversation, rename, delete: remove, export: exportOne })[action](id));
-	on('export-all', 'click', exportAll);
+	view.onList((action, id) => ({ open: openConversation, rename, delete: remove, export: exportChats })[action](id));
+	on('export-all', 'click', () => exportChats(...state.heads.map(({ id }) => id)));
 	on('import', 'click', () => $('import-file').click());
 	on('import-file', 'change', async ({ target }) => {
 		const [file] = target.files;
@@ -452,7 +444,7 @@ async function start() {
 	wire();
 	draw();
 	poll();
-	store = await openStore();
+	store = await openStore(api.chats);
 	if (!store.persistent) view.storageNotice(t('memoryOnly'));
 	await refreshList();
 	if (!(location.hash.startsWith('#c=') && await openConversation(location.hash.slice(3)))) show(state.chat, !matchMedia('(pointer: coarse)').matches);

@@ -2,7 +2,7 @@
 // Does not know: what it is about.
 import { t } from './i18n.js';
 
-const $ = (id) => document.getElementById(id);
+export const $ = (id) => document.getElementById(id);
 
 /** Opens a <dialog>; resolves to true if it was submitted and `check` (if given) did not say no. */
 export function open(dialog, check = () => true) {

@@ -2,8 +2,8 @@
 // notice. Does not know: the store, the server.
 import { t, number, translate } from './i18n.js';
 import { contextSize } from './options.js';
+import { $ } from './dialogs.js';
 
-const $ = (id) => document.getElementById(id);
 const narrow = matchMedia('(max-width: 800px)');
 const show = (el, text) => { el.hidden = !text; if (el.textContent !== text) el.textContent = text; };
 

@@ -8,7 +8,7 @@ skip|Skip to the message box|Ir al cuadro de mensaje
 conversations|Conversations|Conversaciones
 newChat|New chat|Nueva conversación
 search|Search titles|Buscar títulos
-noConversations|Conversations are listed here. They stay in this browser.|Aquí verás tus conversaciones. Se quedan en este navegador.
+noConversations|Conversations are listed here. They stay with you.|Aquí verás tus conversaciones. Se quedan contigo.
 import|Import|Importar
 export|Export|Exportar
 exportAll|Export all|Exportar todo
@@ -25,8 +25,8 @@ locked|This tealight asks for a key.|Este tealight pide una clave.
 enterKey|Enter the key|Introducir la clave
 waitReady|The model is not ready yet.|El modelo aún no está listo.
 waitBusy|An answer is still being written.|Todavía se está escribiendo una respuesta.
-memoryOnly|This browser stores nothing here (private mode?): conversations last until you close this tab.|Este navegador no guarda nada aquí (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
-saveFailed|Not saved: is the browser’s storage full? Export this conversation to keep it.|No se guardó: ¿no queda espacio en el navegador? Exporta esta conversación para conservarla.
+memoryOnly|Nothing can be stored here (private mode?): conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
+saveFailed|Not saved: is there no room left? Export this conversation to keep it.|No se guardó: ¿no queda espacio? Exporta esta conversación para conservarla.
 noWeightsTitle|There is no model to answer with|No hay un modelo que responda
 privacy|Runs on this computer. Nothing you type leaves it.|Funciona en este ordenador. Nada de lo que escribes sale de él.
 samples|Examples|Ejemplos
@@ -124,7 +124,7 @@ f_frequency_penalty|Frequency penalty|Penalización por frecuencia
 h_frequency_penalty|Above 0 makes a word less likely each time it appears.|Por encima de 0, una palabra es menos probable cada vez que aparece.
 f_seed|Seed|Semilla
 h_seed|The same number gives the same choices again. -1 picks one at random.|El mismo número repite las mismas elecciones. -1 toma uno al azar.
-helpAbout|Conversations stay in this browser: export them to keep a copy or to move them.|Las conversaciones se quedan en este navegador: expórtalas para guardar una copia o moverlas.
+helpAbout|Conversations stay with you: export them to keep a copy or to move them.|Las conversaciones se quedan contigo: expórtalas para guardar una copia o moverlas.
 shortcuts|Keyboard|Teclado
 keySend|Send the message|Enviar el mensaje
 keyLine|New line|Línea nueva

@@ -24,7 +24,7 @@ export function bundleDefaults(props) {
 	const out = { system: String(props?.tealight?.system_prompt ?? '') };
 	for (const field of FIELDS) {
 		const value = field.key === 'max_tokens' ? params.max_tokens ?? params.n_predict : params[field.key];
-		out[field.key] = typeof value === 'number' && inRange(field, value) ? Number(value.toFixed(4)) : FALLBACK[field.key];
+		out[field.key] = inRange(field, value) ? Number(value.toFixed(4)) : FALLBACK[field.key];
 	}
 	return out;
 }

@@ -2,9 +2,8 @@
 // or theme at once. Does not know: conversations, the store.
 import { FIELDS, bundleDefaults, differing, effective, inRange } from './options.js';
 import { t, translate, language } from './i18n.js';
-import { open } from './dialogs.js';
+import { $, open } from './dialogs.js';
 
-const $ = (id) => document.getElementById(id);
 const fields = new Map(FIELDS.map((field) => {
 	const box = $('t-field').content.cloneNode(true).firstElementChild;
 	const [label, input, hint, bad] = box.children;
@@ -44,8 +43,7 @@ function read() {
 		values[field.key] = value;
 	}
 	if (!wrong) return values;
-	const details = wrong.closest('details');
-	if (details) details.open = true;
+	wrong.closest('details')?.setAttribute('open', '');
 	wrong.focus();
 	return null;
 }

@@ -1,6 +1,7 @@
-// Enters and leaves: conversations {id, title, created, updated, settings, messages}, in IndexedDB, or in
-// memory where that is off. Messages lie apart from titles, so that the list loads fast. HTML is never
-// stored. Does not know: the server, elements.
+// Enters and leaves: conversations {id, title, created, updated, settings, messages}, in IndexedDB, beside the
+// program where it keeps them, or in memory where neither can be. In IndexedDB messages lie apart from titles,
+// so that the list loads fast. HTML is never stored. Does not know: elements.
+import { importText, plain } from './transfer.js';
 
 const head = ({ id, title, created, updated, settings }) => ({ id, title, created, updated, settings });
 const newestFirst = (heads) => heads.sort((a, b) => b.updated - a.updated);
@@ -12,12 +13,11 @@ const done = (request) => new Promise((resolve, reject) => {
 function open() {
 	return new Promise((resolve, reject) => {
 		const request = indexedDB.open('tealight', 1);
+		done(request).then(resolve, reject);
 		request.onupgradeneeded = () => {
 			request.result.createObjectStore('heads', { keyPath: 'id' });
 			request.result.createObjectStore('bodies', { keyPath: 'id' });
 		};
-		request.onsuccess = () => resolve(request.result);
-		request.onerror = () => reject(request.error);
 		request.onblocked = () => reject(new Error('blocked'));
 		setTimeout(() => reject(new Error('timeout')), 4000);
 	});
@@ -52,13 +52,35 @@ function inMemory() {
 		persistent: false,
 		list: async () => newestFirst([...kept.values()].map(head)),
 		get: async (id) => structuredClone(kept.get(id)),
-		put: async (...all) => { for (const one of all) kept.set(one.id, structuredClone({ ...head(one), messages: one.messages })); },
+		put: async (...all) => { for (const one of all) kept.set(one.id, structuredClone(plain(one))); },
 		remove: async (id) => { kept.delete(id); },
 	};
 }
 
-export async function openStore() {
-	try { return onDisk(await open()); } catch { return inMemory(); }
+/** `chats` gives all as text, or takes what to `put` and to `remove`. Not for every word: sticks are slow. */
+function besideProgram(chats) {
+	let kept;
+	return {
+		persistent: true, slow: true,
+		async list() {
+			const all = importText(await chats(), [], newId);
+			kept = inMemory();
+			await kept.put(...all);
+			return kept.list();
+		},
+		get: (id) => kept.get(id),
+		put: (...all) => chats({ put: all.map(plain) }),
+		remove: (id) => chats({ remove: [id] }),
+	};
+}
+
+export async function openStore(chats) {
+	try {
+		if (!(await chats())) return onDisk(await open());
+		const kept = besideProgram(chats);
+		await kept.list();
+		return kept;
+	} catch { return inMemory(); }
 }
 
 export function newId() {

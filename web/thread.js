@@ -54,6 +54,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 	let pinned = true;
 	let lastTop = 0;
 	const toEnd = () => { scroller.scrollTop = scroller.scrollHeight; };
+	const pin = () => { pinned = true; jump.hidden = true; toEnd(); };
 	const follow = () => { if (pinned) toEnd(); };
 	scroller.addEventListener('scroll', () => {
 		const top = scroller.scrollTop;
@@ -66,7 +67,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 	const sizes = new ResizeObserver(follow);
 	sizes.observe(root);
 	sizes.observe(scroller);
-	jump.addEventListener('click', () => { pinned = true; jump.hidden = true; toEnd(); root.focus({ preventScroll: true }); });
+	jump.addEventListener('click', () => { pin(); root.focus({ preventScroll: true }); });
 
 	// Stored answers are shown as text first, and drawn when they come near the screen.
 	const near = new IntersectionObserver((entries) => {
@@ -229,10 +230,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 			near.disconnect();
 			rows = [];
 			root.replaceChildren();
-			for (const message of chat.messages) addRow(message, answer?.message === message ? answer : null);
-			pinned = true;
-			jump.hidden = true;
-			toEnd();
+			this.sync(chat.messages, answer);
 		},
 		/** Makes the rows those of `messages`: keeps what is the same, drops the rest, adds what is new. */
 		sync(messages, answer) {
@@ -240,9 +238,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 			while (same < rows.length && rows[same].message === messages[same]) same += 1;
 			for (const row of rows.splice(same)) { near.unobserve(row.el); row.el.remove(); }
 			for (const message of messages.slice(same)) addRow(message, answer?.message === message ? answer : null);
-			pinned = true;
-			jump.hidden = true;
-			toEnd();
+			pin();
 		},
 		stream,
 		/** The answer is over. `exact`: its last blocks are final, else they are drawn again from the text. */

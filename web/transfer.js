@@ -14,23 +14,17 @@ export class ImportError extends Error {
 const META_TEXT = ['finish', 'model', 'error', 'error_message'];
 const META_NUMBER = ['thought_seconds', 'prompt_tokens', 'completion_tokens', 'prompt_per_second', 'predicted_per_second', 'n_ctx'];
 
-export function exportText(conversations) {
-	const plain = conversations.map(({ id, title, created, updated, settings, messages }) => ({ id, title, created, updated, settings, messages }));
-	return JSON.stringify({ format: FORMAT, version: 1, conversations: plain }, null, 1);
-}
+export const plain = ({ id, title, created, updated, settings, messages }) => ({ id, title, created, updated, settings, messages });
+export const exportText = (all) => JSON.stringify({ format: FORMAT, version: 1, conversations: all.map(plain) }, null, 1);
 
 const bad = (path, what, values) => { throw new ImportError('type', { path, what, values }); };
 const object = (value, path) => (value !== null && typeof value === 'object' && !Array.isArray(value) ? value : bad(path, 'object'));
-function list(value, path, most) {
-	if (!Array.isArray(value)) bad(path, 'list');
+function short(value, path, most) {
 	if (value.length > most) throw new ImportError('long', { path, n: most });
 	return value;
 }
-function text(value, path, most) {
-	if (typeof value !== 'string') bad(path, 'text');
-	if (value.length > most) throw new ImportError('long', { path, n: most });
-	return value;
-}
+const list = (value, path, most) => (Array.isArray(value) ? short(value, path, most) : bad(path, 'list'));
+const text = (value, path, most) => (typeof value === 'string' ? short(value, path, most) : bad(path, 'text'));
 function time(value, path, otherwise) {
 	if (value === undefined) return otherwise;
 	return typeof value === 'number' && value >= 0 && value <= 8.64e15 ? value : bad(path, 'number');
@@ -44,7 +38,7 @@ function settings(value, path) {
 	for (const field of FIELDS) {
 		const given = value[field.key];
 		if (given === undefined) continue;
-		if (typeof given !== 'number' || !inRange(field, given)) bad(`${path}.${field.key}`, 'range', { min: field.min, max: field.max });
+		if (!inRange(field, given)) bad(`${path}.${field.key}`, 'range', { min: field.min, max: field.max });
 		out[field.key] = given;
 	}
 	return out;
@@ -77,7 +71,7 @@ function message(value, path, now) {
 export function importText(source, taken, freshId) {
 	let file;
 	try { file = JSON.parse(source.replace(/^\uFEFF/, '')); } catch (error) { throw new ImportError('json', { message: error.message.slice(0, 120) }); }
-	if (file === null || typeof file !== 'object' || file.format !== FORMAT || file.version !== 1) throw new ImportError('format');
+	if (file?.format !== FORMAT || file.version !== 1) throw new ImportError('format');
 	const used = new Set(taken);
 	const now = Date.now();
 	return list(file.conversations, 'conversations', MAX.conversations).map((value, i) => {

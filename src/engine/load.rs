@@ -1,5 +1,6 @@
 //! From a model file to something that answers.
 
+use super::fit::{Need, Room, TooLarge, fit};
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
 use crate::chat::{Chat, Plan, TemplateError, builtin};
@@ -22,6 +23,8 @@ const WAITING_MAX: usize = 16;
 pub struct LoadOptions {
     /// Size of the context; 0: what the model was trained on.
     pub context: usize,
+    /// The memory it has to fit into, if that is to be looked at.
+    pub room: Option<Room>,
     /// Threads that compute.
     pub threads: usize,
     /// Prompt tokens computed at a time.
@@ -81,6 +84,8 @@ pub struct ModelInfo {
     pub stand_in: Option<&'static str>,
     /// Bytes of cache for one position.
     pub cache_bytes_per_position: usize,
+    /// What to tell the user of memory.
+    pub notes: Vec<String>,
 }
 
 /// A model that could not be loaded.
@@ -122,6 +127,8 @@ enum Problem {
         "the vocabulary has {tokens} tokens, but `token_embd.weight` has {rows} rows\nhint: the file is damaged, or was made by a faulty program; get it again"
     )]
     Vocabulary { tokens: usize, rows: usize },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     #[error("making room for the context: {0}")]
     Cache(#[from] candle_core::Error),
 }
@@ -164,7 +171,9 @@ impl Engine {
         let spec = spec(&file)?;
         let tokenizer = Arc::new(fitting_tokenizer(&file, &spec)?);
         let (chat, stand_in) = chat(&file, &tokenizer, &spec.architecture, options)?;
-        let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
+        let need = Need::of(&file, &spec, options);
+        let fit = fit(&need, options.context, options.room.as_ref())?;
+        let context = fit.context;
         let shape = CacheShape::new(&spec, options.key_type, options.value_type, context);
         let info = ModelInfo {
             name: file.text("general.name").unwrap_or("model").to_owned(),
@@ -179,6 +188,7 @@ impl Engine {
             makes_text: spec.causal,
             stand_in,
             cache_bytes_per_position: shape.bytes_per_position(),
+            notes: fit.notes,
         };
         let device = Device::Cpu;
         let model = Arc::new(model(&file, spec, options)?);

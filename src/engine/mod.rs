@@ -5,6 +5,7 @@
 //! turns given out by [`Queue`].
 
 mod embed;
+mod fit;
 mod generate;
 mod load;
 mod measure;
@@ -12,6 +13,7 @@ mod queue;
 mod session;
 
 pub use embed::{EmbedError, NO_TEXT, embed, normalize};
+pub use fit::{Fit, Need, Room, TooLarge, fit};
 pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
 pub use load::{Bare, Engine, LoadError, LoadOptions, ModelInfo};
 pub use measure::{MeasureError, Perplexity, Plan, Row, measure};

@@ -51,6 +51,15 @@ impl Request {
     }
 }
 
+#[cfg(test)]
+impl Request {
+    /// A request of which only the body counts.
+    pub fn of_body(body: Vec<u8>) -> Self {
+        let (method, path) = ("POST".to_owned(), "/".to_owned());
+        Self { method, path, headers: Vec::new(), body }
+    }
+}
+
 /// Where the answer to one request goes.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Reply<'c> {
@@ -590,6 +599,7 @@ impl WriteAllTo for TcpStream {
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",

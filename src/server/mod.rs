@@ -4,6 +4,7 @@
 //! connections into requests, `guard` decides who may ask, `routes` who answers, `openai` and `native`
 //! answer. The server is up before the model is: until then it serves the page and says so.
 
+mod chats;
 mod constraint;
 mod conversation;
 mod embeddings;
@@ -18,8 +19,11 @@ mod reading;
 mod routes;
 mod sampling;
 mod stream;
+mod trouble;
 
+pub use chats::Chats;
 pub use page::Page;
+pub use trouble::trouble;
 
 use crate::config::{Config, PORT_DEFAULT};
 use crate::engine::Engine;
@@ -64,6 +68,8 @@ pub struct State {
     guard: Guard,
     /// Name given to the bundle.
     name: Option<String>,
+    /// Where conversations are kept, if not in the browser.
+    chats: Option<Chats>,
     model: RwLock<Model>,
     started: u64,
 }
@@ -133,7 +139,13 @@ fn is_taken(error: &io::Error) -> bool {
 impl State {
     /// A server whose model is not loaded yet. `name`: the bundle's.
     #[must_use]
-    pub fn new(config: Config, page: Page, name: Option<String>, listener: &TcpListener) -> Self {
+    pub fn new(
+        config: Config,
+        page: Page,
+        name: Option<String>,
+        chats: Option<Chats>,
+        listener: &TcpListener,
+    ) -> Self {
         let loopback = listener.local_addr().is_ok_and(|a| a.ip().is_loopback());
         let guard = Guard::new(&config.host, loopback, config.api_keys.clone());
         Self {
@@ -141,6 +153,7 @@ impl State {
             page,
             guard,
             name,
+            chats,
             model: RwLock::new(Model::Loading),
             started: openai::unix_time(),
         }

@@ -26,7 +26,9 @@ fn check(state: &State, request: &Request) -> Result<(), ApiError> {
     state.guard.check_source(request).map_err(refused)?;
     let path = request.path.strip_prefix(state.config.prefix.as_str()).unwrap_or(&request.path);
     let open = matches!(request.method.as_str(), "GET" | "HEAD")
-        && (path == "/health" || path == "/v1/health" || state.page.get(path).is_some());
+        && (path == "/health" || path == "/v1/health" || state.page.get(path).is_some()
+            // That nothing is kept here is no secret, and asking for a key for it would only trouble.
+            || (path == "/chats" && state.chats.is_none()));
     if open { Ok(()) } else { state.guard.check_key(request).map_err(refused) }
 }
 
@@ -74,7 +76,8 @@ fn route(
         }
     }
     let allowed = match bare {
-        "/models" | "/props" => "GET",
+        "/chats" if method == "POST" && state.chats.is_some() => "POST",
+        "/chats" | "/models" | "/props" => "GET",
         "/chat/completions" | "/completions" | "/apply-template" | "/tokenize" | "/detokenize"
         | "/render" | "/embeddings" | "/embedding" => "POST",
         _ => return Err(ApiError::not_found(path)),
@@ -84,6 +87,14 @@ fn route(
         let mut response = ApiError::new(405, "invalid_request_error", message).response();
         response.headers.push(("Allow", allowed.to_owned()));
         return Ok(Some(response));
+    }
+    if bare == "/chats" {
+        return match (&state.chats, method) {
+            // Asked by every page: that they are kept in the browser is no error.
+            (None, _) => Ok(Some(Response::new(204, "application/json", ""))),
+            (Some(chats), "GET") => chats.answer().map(Some),
+            (Some(chats), _) => chats.change(request).map(Some),
+        };
     }
     if bare == "/render" {
         return native::render(request).map(Some);

@@ -2,6 +2,7 @@
 
 use crate::model::{ModelFile, Shard};
 use crate::source::Program;
+use crate::system::size;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -71,16 +72,4 @@ fn describe_model(out: &mut String, shards: Vec<Shard>) -> anyhow::Result<()> {
         let _ = writeln!(out, "  {} = {}", key.escape_debug(), value.describe());
     }
     Ok(())
-}
-
-/// Bytes in the unit that suits them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

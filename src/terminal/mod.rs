@@ -5,6 +5,7 @@
 mod bench;
 mod chat;
 mod complete;
+mod doctor;
 mod info;
 mod input;
 mod npy;
@@ -15,6 +16,7 @@ mod verify;
 pub use bench::{bench, limits};
 pub use chat::chat;
 pub use complete::complete;
+pub use doctor::{Patient, Report, doctor};
 pub use info::info;
 pub use perplexity::perplexity;
 pub use tokenize::tokenize;

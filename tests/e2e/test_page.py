@@ -426,7 +426,7 @@ def test_the_page_loads_nothing_but_itself(chrome, server):
     answered(page)
     paths = {request.url.removeprefix(server.url) for request in watch.requests}
     assert watch.foreign == [] and watch.complaints == []
-    assert all(re.fullmatch(r"/|/[\w-]+\.(js|css|svg)|/health|/props", path) for path in paths), paths
+    assert all(re.fullmatch(r"/|/[\w-]+\.(js|css|svg)|/health|/props|/chats", path) for path in paths), paths
     assert sum(len(server.get(path).body) for path in paths if "." in path or path == "/") < 102_400
     page.context.close()
 

@@ -1,0 +1,251 @@
+//! Whether a model fits the memory there is, before any of it is needed.
+//!
+//! Enters: what a model needs, the context that was asked for, the memory. Leaves: the context to use and
+//! what to tell the user, or why it can't be. Weights are mapped: more of them than memory are slow, not
+//! impossible. What is private (the cache, room to compute) has to be had.
+
+use super::load::LoadOptions;
+use crate::model::{CacheShape, ModelFile, Spec};
+use crate::system::{Memory, size};
+
+/// Positions that a context keeps even where memory is short.
+const CONTEXT_FLOOR: usize = 2048;
+/// A context that is cut is a multiple of this.
+const STEP: usize = 256;
+/// Private memory whatever the model: the program, its page, answers being written.
+const BASE_BYTES: u64 = 8 << 20;
+/// Tables for one word of the vocabulary.
+const WORD_BYTES: u64 = 24;
+
+/// What a model needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// Bytes of the weights: mapped, shared with other programs that use them, and read again when other
+    /// things need the memory.
+    pub weights: u64,
+    /// Private bytes of one position of the context.
+    pub per_position: u64,
+    /// Private bytes of everything else, about.
+    pub working: u64,
+    /// Positions the model was trained on.
+    pub trained: usize,
+}
+
+impl Need {
+    /// What the model in `file` needs when it is loaded so.
+    #[must_use]
+    pub fn of(file: &ModelFile, spec: &Spec, options: &LoadOptions) -> Self {
+        let shape = CacheShape::new(spec, options.key_type, options.value_type, spec.n_ctx_train);
+        let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
+        // A row's activations in f32: eight of the model's width and three of a layer's inside live at
+        // once, as measured.
+        let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
+        Self {
+            weights: file.weight_bytes(),
+            per_position: shape.bytes_per_position() as u64,
+            working: BASE_BYTES
+                + WORD_BYTES * spec.n_vocab as u64
+                + row.saturating_mul(options.batch as u64),
+            trained: spec.n_ctx_train,
+        }
+    }
+
+    /// Private bytes with a context that is full.
+    #[must_use]
+    pub fn private(&self, context: usize) -> u64 {
+        self.per_position.saturating_mul(context as u64).saturating_add(self.working)
+    }
+}
+
+/// The memory there is, and how much the context means.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// What there is.
+    pub memory: Memory,
+    /// Whether the user named the size of the context, so that it is not to be cut.
+    pub named: bool,
+}
+
+impl Room {
+    /// What there is now, `None` where the system does not say.
+    #[must_use]
+    pub fn now(named: bool) -> Option<Self> {
+        Some(Self { memory: Memory::now()?, named })
+    }
+}
+
+/// How a model fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// Size of the context to use.
+    pub context: usize,
+    /// What to tell the user.
+    pub notes: Vec<String>,
+}
+
+/// A model, or a context, that cannot be had.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "a context of {context} tokens needs {needed} of memory, {found} is all there is\nhint: {hint}"
+)]
+pub struct TooLarge {
+    context: usize,
+    needed: String,
+    found: String,
+    hint: String,
+}
+
+/// Fits a model with a context of `asked` positions (0: what it was trained on) into the room.
+///
+/// # Errors
+/// When it cannot be had, even slowly.
+pub fn fit(need: &Need, asked: usize, room: Option<&Room>) -> Result<Fit, TooLarge> {
+    let wanted = if asked == 0 { need.trained } else { asked };
+    let Some(Room { memory, named }) = room else {
+        return Ok(Fit { context: wanted, notes: Vec::new() });
+    };
+    let context = if *named && asked > 0 { wanted } else { fitting(need, wanted, memory) };
+    let all = memory.total.saturating_add(memory.swap);
+    if need.private(context) > all {
+        return Err(too_large(need, context, memory));
+    }
+    let mut notes = Vec::new();
+    if context < wanted {
+        notes.push(format!(
+            "note: the context is {context} tokens instead of {wanted}: {} of memory is free, the weights take {}, a token of context {}\nhint: --ctx-size N asks for more all the same",
+            size(memory.available),
+            size(need.weights),
+            size(need.per_position)
+        ));
+    }
+    notes.extend(slow(need, context, memory));
+    Ok(Fit { context, notes })
+}
+
+/// The largest context up to `wanted` that leaves the weights in memory, if that is possible.
+fn fitting(need: &Need, wanted: usize, memory: &Memory) -> usize {
+    // Weights that are larger than what is free are read again and again anyway.
+    let left = memory.available.saturating_sub(need.weights).max(memory.available / 4);
+    let positions = left.saturating_sub(need.working) / need.per_position.max(1);
+    let positions = usize::try_from(positions).unwrap_or(usize::MAX);
+    if positions >= wanted {
+        return wanted;
+    }
+    (positions / STEP * STEP).max(CONTEXT_FLOOR).min(wanted)
+}
+
+fn too_large(need: &Need, context: usize, memory: &Memory) -> TooLarge {
+    let all = memory.total.saturating_add(memory.swap);
+    let most = fitting(need, context, memory);
+    let hint = if most < context && need.private(most) <= all {
+        format!("--ctx-size {most} takes {}", size(need.private(most)))
+    } else {
+        "use a smaller model; a smaller --ctx-size is not enough".to_owned()
+    };
+    let swap = if memory.swap > 0 {
+        format!(" with {} of swap", size(memory.swap))
+    } else {
+        String::new()
+    };
+    let whose = if memory.limited { "this container" } else { "this computer" };
+    TooLarge {
+        context,
+        needed: size(need.private(context)),
+        found: format!("{whose}'s {}{swap}", size(memory.total)),
+        hint,
+    }
+}
+
+/// What will be slow, and what to do.
+fn slow(need: &Need, context: usize, memory: &Memory) -> Option<String> {
+    let private = need.private(context);
+    if need.weights.saturating_add(need.working) > memory.total {
+        return Some(format!(
+            "warning: the weights take {}, there is {} of memory: they are read from the disk again for every token, which is slow\nhint: use a smaller quantization (Q4 and less), or a smaller model",
+            size(need.weights),
+            size(memory.total)
+        ));
+    }
+    let most = need.weights.saturating_add(private);
+    (most > memory.available).then(|| {
+        format!(
+            "warning: with a full context this takes {} ({} of it weights), {} is free: the computer may become slow\nhint: close other programs, or use a smaller --ctx-size or a smaller quantization",
+            size(most),
+            size(need.weights),
+            size(memory.available)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+    /// An 8B model in Q4: 128 KiB a position.
+    const NEED: Need =
+        Need { weights: 5 * GIB, per_position: 128 << 10, working: 64 << 20, trained: 131_072 };
+
+    fn room(total: u64, available: u64, swap: u64, named: bool) -> Room {
+        let memory = Memory {
+            total: total * GIB,
+            available: available * GIB,
+            swap: swap * GIB,
+            limited: false,
+        };
+        Room { memory, named }
+    }
+
+    #[test]
+    fn what_fits_is_left_alone() {
+        let fits = |asked: usize, context: usize| {
+            let found = fit(&NEED, asked, Some(&room(64, 60, 0, false))).unwrap();
+            assert_eq!(found, Fit { context, notes: Vec::new() });
+        };
+        fits(0, 131_072);
+        fits(4096, 4096);
+        assert_eq!(fit(&NEED, 0, None).unwrap().context, 131_072, "nothing is known of the memory");
+    }
+
+    #[test]
+    fn a_context_that_nobody_named_is_cut_to_what_is_free_beside_the_weights() {
+        let Fit { context, notes } = fit(&NEED, 0, Some(&room(16, 8, 0, true))).unwrap();
+        assert_eq!(context, (3 * GIB - (64 << 20)) as usize / (128 << 10) / STEP * STEP);
+        assert!(NEED.weights + NEED.private(context) <= 8 * GIB);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].starts_with("note: ") && notes[0].contains("131072"), "{notes:?}");
+        let bundled = fit(&NEED, 100_000, Some(&room(16, 8, 0, false))).unwrap();
+        assert_eq!(bundled.context, context, "what a bundle names is no user's wish");
+    }
+
+    #[test]
+    fn a_context_that_was_named_is_kept_while_it_can_be_had_at_all() {
+        let found = fit(&NEED, 65_536, Some(&room(8, 4, 4, true))).unwrap();
+        assert_eq!(found.context, 65_536);
+        assert!(found.notes[0].starts_with("warning: "), "{found:?}");
+        let error = fit(&NEED, 131_072, Some(&room(8, 7, 0, true))).unwrap_err().to_string();
+        for part in ["131072 tokens", "16.1 GiB", "8.0 GiB", "hint: --ctx-size "] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let hinted: usize =
+            error.split("--ctx-size ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(fit(&NEED, hinted, Some(&room(8, 7, 0, true))).unwrap().context, hinted);
+    }
+
+    #[test]
+    fn weights_beyond_memory_are_slow_and_no_error() {
+        let found = fit(&NEED, 0, Some(&room(4, 3, 0, false))).unwrap();
+        assert!(found.context >= CONTEXT_FLOOR);
+        assert!(found.notes.iter().any(|n| n.contains("read from the disk again")), "{found:?}");
+        let huge = Need { per_position: 0, weights: u64::MAX, ..NEED };
+        assert!(fit(&huge, 0, Some(&room(4, 3, 0, false))).is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_had_at_all_is_an_error_whoever_asked() {
+        let huge = Need { per_position: u64::MAX, ..NEED };
+        assert!(fit(&huge, 0, Some(&room(4, 3, 0, false))).is_err());
+        let error = fit(&Need { working: u64::MAX, ..NEED }, 1, Some(&room(4, 3, 0, true)));
+        assert!(error.unwrap_err().to_string().contains("smaller model"));
+    }
+}

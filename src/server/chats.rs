@@ -1,0 +1,304 @@
+//! Conversations kept in a file beside the program (`--portable`), for a stick that is carried about.
+//!
+//! Enters: changes as the page sends them. Leaves: the file, whole or as it was: a change is written beside
+//! it and then takes its place. Its form is the page's export, so either can be read where the other is. No
+//! request names a file. Knows nothing of what conversations hold but their ids.
+
+use super::error::ApiError;
+use super::fields::Fields;
+use super::http::{Request, Response};
+use super::native::json_text;
+use crate::source::Program;
+use serde_json::{Map, Value, json};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use tealight_bundle::tail::Role;
+
+/// Bytes of the file at most; what the page takes as an import.
+const BYTES_MAX: usize = 64_000_000;
+/// Conversations at most, as for the page.
+const CHATS_MAX: usize = 10_000;
+/// What the file calls its form.
+const FORMAT: &str = "tealight-chats";
+
+/// The file of conversations.
+pub struct Chats {
+    path: PathBuf,
+    bytes_max: usize,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl Chats {
+    /// The file that belongs to a program: `chat.chats.json` for `chat` and `chat.exe`. Programs whose weights
+    /// lie beside them share one, named after the weights: on a stick there is a program for each system.
+    #[must_use]
+    pub fn beside(program: &Program) -> Self {
+        let entries = program.tail.iter().flat_map(|tail| &tail.manifest().entries);
+        let mut outside = entries.filter(|entry| entry.role == Role::Model && entry.external);
+        let weights = outside.next().map(|entry| entry.name.as_str());
+        Self::at(program.path.with_file_name(name(&program.path, weights)))
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self { path, bytes_max: BYTES_MAX, changing: Mutex::new(()) }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `GET /chats`: the whole file.
+    pub(super) fn answer(&self) -> Result<Response, ApiError> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read().map(|file| json_text(text(file)))
+    }
+
+    /// `POST /chats`: `{"put": [conversation, …], "remove": [id, …]}`.
+    pub(super) fn change(&self, request: &Request) -> Result<Response, ApiError> {
+        let mut fields = Fields::parse(&request.body)?;
+        let conversations =
+            |v: &Value| Some(v.as_array()?.iter().map(|c| Some((id(c)?, c.clone()))).collect());
+        let put: Option<Option<Vec<(String, Value)>>> =
+            fields.typed("put", "an array of conversations", conversations)?;
+        let put = put.unwrap_or_else(|| Some(Vec::new())).ok_or_else(|| {
+            ApiError::parameter(
+                "put",
+                "a conversation without one",
+                "`id`: 8 to 64 letters, digits, - and _",
+            )
+        })?;
+        let remove = fields.strings("remove", CHATS_MAX)?.unwrap_or_default();
+        fields.finish(&["put", "remove"])?;
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read anew each time: another program may have changed it meanwhile.
+        let mut all = self.read()?;
+        for name in &remove {
+            all.shift_remove(name);
+        }
+        all.extend(put);
+        if all.len() > CHATS_MAX {
+            return Err(too_large(&format!("more than {CHATS_MAX} conversations")));
+        }
+        let text = text(all);
+        if text.len() > self.bytes_max {
+            return Err(too_large(&format!("more than {} bytes", self.bytes_max)));
+        }
+        self.write(text.as_bytes()).map_err(|error| self.failed(&error))?;
+        Ok(json_text("{}".to_owned()))
+    }
+
+    /// The conversations by id.
+    fn read(&self) -> Result<Map<String, Value>, ApiError> {
+        let mut text = Vec::new();
+        match std::fs::File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
+            Err(error) => return Err(self.failed(&error)),
+            Ok(file) => {
+                let limit = self.bytes_max as u64 + 1;
+                file.take(limit).read_to_end(&mut text).map_err(|error| self.failed(&error))?;
+            }
+        }
+        if text.len() > self.bytes_max {
+            return Err(too_large(&format!(
+                "{}: more than {} bytes",
+                self.path.display(),
+                self.bytes_max
+            )));
+        }
+        // What is not ours is never written over.
+        parse(&text).ok_or_else(|| {
+            let message = format!(
+                "{}: no file of conversations, expected `format`: \"{FORMAT}\"; move it away, and a new one is made",
+                self.path.display()
+            );
+            ApiError::new(500, "storage_error", message)
+        })
+    }
+
+    fn write(&self, text: &[u8]) -> io::Result<()> {
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        let new = PathBuf::from(new);
+        // One that an interrupted run left; a link there is not followed.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = std::fs::File::create_new(&new)?;
+        let written = file.write_all(text).and_then(|()| file.sync_all());
+        drop(file);
+        let placed = written.and_then(|()| std::fs::rename(&new, &self.path));
+        if placed.is_err() {
+            let _ = std::fs::remove_file(&new);
+        }
+        placed
+    }
+
+    fn failed(&self, error: &io::Error) -> ApiError {
+        let message = format!("{}: {error}", self.path.display());
+        ApiError::new(500, "storage_error", message)
+    }
+}
+
+fn too_large(what: &str) -> ApiError {
+    ApiError::new(
+        413,
+        "storage_error",
+        format!("{what}; export some conversations and delete them"),
+    )
+}
+
+fn text(all: Map<String, Value>) -> String {
+    let conversations: Vec<Value> = all.into_iter().map(|(_, conversation)| conversation).collect();
+    json!({ "format": FORMAT, "version": 1, "conversations": conversations }).to_string()
+}
+
+fn parse(text: &[u8]) -> Option<Map<String, Value>> {
+    let mut file: Value = serde_json::from_slice(text).ok()?;
+    if file["format"] != FORMAT || file["version"] != 1 {
+        return None;
+    }
+    let Value::Array(all) = file["conversations"].take() else { return None };
+    all.into_iter().map(|conversation| Some((id(&conversation)?, conversation))).collect()
+}
+
+/// The id of a conversation, of the form that the page takes.
+fn id(conversation: &Value) -> Option<String> {
+    let id = conversation.get("id")?.as_str()?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    ((8..=64).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
+}
+
+/// The name of the file for a program, and for the weights beside it if there are any.
+fn name(program: &Path, weights: Option<&str>) -> String {
+    let own = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (name, ends) = match weights {
+        Some(weights) => (own(Path::new(weights)), [".gguf", ".GGUF"]),
+        None => (own(program), [".exe", ".EXE"]),
+    };
+    let name = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    // Of weights in several files, the first is `…-00001-of-00003.gguf`.
+    let first = weights.and_then(|_| name.split_once("-00001-of-"));
+    format!("{}.chats.json", first.map_or(name, |(stem, _)| stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn here(folder: &tempfile::TempDir) -> Chats {
+        Chats::at(folder.path().join("chat.chats.json"))
+    }
+
+    fn request(body: &str) -> Request {
+        Request::of_body(body.as_bytes().to_vec())
+    }
+
+    fn change(chats: &Chats, body: &str) -> Result<(), u64> {
+        let refused = |error: ApiError| error.json()["error"]["code"].as_u64().unwrap();
+        chats.change(&request(body)).map(|_| ()).map_err(refused)
+    }
+
+    fn kept(chats: &Chats) -> Vec<String> {
+        let body = chats.answer().ok().unwrap().body;
+        let all: Value = serde_json::from_slice(&body).unwrap();
+        let title = |c: &Value| c["title"].as_str().unwrap_or("").to_owned();
+        all["conversations"].as_array().unwrap().iter().map(title).collect()
+    }
+
+    #[test]
+    fn what_is_put_is_there_for_the_next_run_and_what_is_removed_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let chats = here(&folder);
+        assert!(kept(&chats).is_empty() && !chats.path().exists(), "asking makes no file");
+        change(
+            &chats,
+            r#"{"put":[{"id":"aaaaaaaa","title":"one"},{"id":"bbbbbbbb","title":"two"}]}"#,
+        )
+        .unwrap();
+        change(
+            &chats,
+            r#"{"put":[{"id":"aaaaaaaa","title":"One"}],"remove":["bbbbbbbb","zzzzzzzz"]}"#,
+        )
+        .unwrap();
+        assert_eq!(kept(&here(&folder)), ["One"]);
+        let names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["chat.chats.json"], "nothing else is left");
+    }
+
+    #[test]
+    fn programs_for_several_systems_on_one_stick_share_a_file() {
+        for program in ["/s/chat", "/s/chat.exe", "/s/chat.EXE"] {
+            assert_eq!(name(Path::new(program), None), "chat.chats.json", "{program}");
+        }
+        for program in ["/s/tealight-linux-x86_64", "/s/Start chat (Windows).exe"] {
+            for weights in ["tea.gguf", "tea-00001-of-00003.gguf", "../x/tea.gguf"] {
+                assert_eq!(name(Path::new(program), Some(weights)), "tea.chats.json", "{weights}");
+            }
+        }
+    }
+
+    #[test]
+    fn malformed_changes_change_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let chats = here(&folder);
+        for body in [
+            "",
+            "[]",
+            "{",
+            r#"{"put":{}}"#,
+            r#"{"put":[1]}"#,
+            r#"{"put":[{"title":"no id"}]}"#,
+            r#"{"put":[{"id":"../../../etc/passwd"}]}"#,
+            r#"{"put":[{"id":"short"}]}"#,
+            r#"{"remove":[1]}"#,
+            r#"{"path":"/etc/passwd"}"#,
+        ] {
+            assert_eq!(change(&chats, body), Err(400), "{body}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let chats = here(&folder);
+        for text in
+            ["precious", "{}", r#"{"format":"tealight-chats","version":2,"conversations":[]}"#]
+        {
+            std::fs::write(chats.path(), text).unwrap();
+            assert_eq!(change(&chats, r#"{"put":[{"id":"aaaaaaaa"}]}"#), Err(500));
+            assert_eq!(std::fs::read_to_string(chats.path()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn the_file_does_not_grow_beyond_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let chats = Chats { bytes_max: 300, ..here(&folder) };
+        change(&chats, r#"{"put":[{"id":"aaaaaaaa","title":"one"}]}"#).unwrap();
+        let long = format!(r#"{{"put":[{{"id":"bbbbbbbb","title":"{}"}}]}}"#, "x".repeat(300));
+        assert_eq!(change(&chats, &long), Err(413));
+        assert_eq!(kept(&chats), ["one"]);
+        std::fs::write(chats.path(), " ".repeat(400)).unwrap();
+        assert_eq!(change(&chats, r#"{"remove":["aaaaaaaa"]}"#), Err(413));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_was_put_in_the_way_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let chats = here(&folder);
+        let other = folder.path().join("other");
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join("chat.chats.json.new")).unwrap();
+        change(&chats, r#"{"put":[{"id":"aaaaaaaa","title":"one"}]}"#).unwrap();
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        assert_eq!(kept(&chats), ["one"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! What this computer is and allows: memory, processor, graphics, medium, window, browser.
+//!
+//! Enters: questions. Leaves: facts, as far as the system tells them without a library of its maker and
+//! without anything being written; what it does not tell is `None`. Knows nothing of models.
+
+mod browser;
+mod cores;
+mod graphics;
+mod medium;
+mod memory;
+mod version;
+mod window;
+
+pub use browser::{Browser, has_display};
+pub use cores::Cores;
+pub use graphics::graphics;
+pub use medium::{Medium, is_writable, quarantine};
+pub use memory::{Memory, size};
+pub use version::version;
+pub use window::{hold, is_unseen};
+
+/// What a program of the system prints, or `None` where there is none. Only for what has no other way.
+#[cfg(any(windows, target_os = "macos"))]
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(program);
+    let done = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+    (done.status.success() && !text.is_empty()).then_some(text)
+}

@@ -1,0 +1,107 @@
+//! The weights, and the memory they need.
+
+use super::{Check, State, split_hint};
+use crate::config::Config;
+use crate::engine::{Need, Room, fit};
+use crate::model::{ModelFile, Shard, spec};
+use crate::source::{NO_WEIGHTS, SourceError};
+use crate::system::{Memory, size};
+use serde_json::json;
+
+/// What there is of weights, and whether the memory is enough for them.
+pub fn weights_and_memory(
+    config: &Config,
+    shards: Result<Option<Vec<Shard>>, SourceError>,
+) -> (Check, Check) {
+    let alone = |weights: Check| (weights, memory_alone());
+    let shards = match shards {
+        Err(error) => return alone(Check::of_error("weights", &error.to_string())),
+        Ok(None) => {
+            let text = NO_WEIGHTS.lines().next().unwrap_or_default();
+            let check = Check::new("weights", State::Problem, text);
+            return alone(check.hint(
+                "tealight --weights model.gguf, or a file NAME.gguf beside the program NAME",
+            ));
+        }
+        Ok(Some(shards)) => shards,
+    };
+    let name = shards.first().map(|shard| shard.name.clone()).unwrap_or_default();
+    let parts = shards.len();
+    let of_error =
+        |error: &dyn std::fmt::Display| Check::of_error("weights", &format!("{name}: {error}"));
+    let file = match ModelFile::open(shards) {
+        Err(error) => return alone(of_error(&error)),
+        Ok(file) => file,
+    };
+    let spec = match spec(&file) {
+        Err(error) => return alone(of_error(&error)),
+        Ok(spec) => spec,
+    };
+    let options = config.load_options();
+    let need = Need::of(&file, &spec, &options);
+    let split = if parts > 1 { format!(", {parts} parts") } else { String::new() };
+    let text = format!("{name}: {}, {}{split}", spec.architecture, size(need.weights));
+    let facts = json!({ "architecture": spec.architecture, "bytes": need.weights, "parts": parts });
+    (Check::ok("weights", text).facts(facts), memory(&need, &options))
+}
+
+fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
+    let asked = options.context;
+    let room = options.room;
+    let fit = match fit(need, asked, room.as_ref()) {
+        Err(error) => return Check::of_error("memory", &error.to_string()).facts(have(room)),
+        Ok(fit) => fit,
+    };
+    let private = need.private(fit.context);
+    let needs = format!(
+        "needs {} (mapped weights, shared) and up to {} with a full context of {}",
+        size(need.weights),
+        size(private),
+        fit.context
+    );
+    let facts = json!({
+        "weights_bytes": need.weights,
+        "private_bytes": private,
+        "cache_bytes_per_position": need.per_position,
+        "context": fit.context,
+        "context_train": need.trained,
+    });
+    let Some(Room { memory, .. }) = room else {
+        let text = format!("this system does not say how much is free; the model {needs}");
+        return Check::new("memory", State::Note, text).facts(facts);
+    };
+    let mut check = Check::ok("memory", format!("{}; the model {needs}", free(&memory)));
+    for note in &fit.notes {
+        let (note, hint) = split_hint(note);
+        check.state = State::Note;
+        check.text.push_str("; ");
+        // Without `note:` or `warning:`, which the state says.
+        check.text.push_str(note.split_once(": ").map_or(note.as_str(), |(_, text)| text));
+        // Of several the last is the gravest.
+        check.hint = hint.or(check.hint);
+    }
+    check.facts(facts).facts(have(room))
+}
+
+fn memory_alone() -> Check {
+    match Room::now(false) {
+        Some(room) => Check::ok("memory", free(&room.memory)).facts(have(Some(room))),
+        None => Check::new("memory", State::Note, "this system does not say how much there is"),
+    }
+}
+
+fn free(memory: &Memory) -> String {
+    let whose = if memory.limited { " that this container may use" } else { "" };
+    format!("{} free of {}{whose}", size(memory.available), size(memory.total))
+}
+
+fn have(room: Option<Room>) -> serde_json::Value {
+    room.map_or(json!({}), |Room { memory, .. }| {
+        json!({
+            "total_bytes": memory.total,
+            "available_bytes": memory.available,
+            "swap_free_bytes": memory.swap,
+            "limited": memory.limited,
+        })
+    })
+}

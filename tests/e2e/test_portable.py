@@ -1,0 +1,121 @@
+"""Conversations kept beside the program: only when asked for, whole, and by nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from harness import link, nowhere_to_write
+from playwright.sync_api import expect
+from test_page import ANSWER_MS, answered, ask, chrome, last_answer, open_page  # noqa: F401
+
+ONE = {"id": "aaaaaaaa", "title": "one", "created": 1, "updated": 2, "settings": {}, "messages": []}
+
+
+@pytest.fixture
+def stick(bundle, tmp_path):
+    """A folder with a program of its own."""
+    folder = tmp_path / "stick"
+    folder.mkdir()
+    return link(bundle, folder / "chat")
+
+
+def chats_of(program) -> list[dict]:
+    file = json.loads((program.parent / "chat.chats.json").read_text())
+    assert (file["format"], file["version"]) == ("tealight-chats", 1)
+    return file["conversations"]
+
+
+def test_a_conversation_is_there_for_another_browser_and_another_run(chrome, stick, start):
+    server = start(stick, "-c", "1024", "--temp", "0", "-n", "30", "--portable")
+    page, watch = open_page(chrome, server)
+    answered(page)
+    assert os.listdir(stick.parent) == [stick.name], "nothing is written before there is something to keep"
+    ask(page, "What is the capital of France?")
+    expect(page.locator("#conversations li")).to_have_count(1)
+    (kept,) = chats_of(stick)
+    assert [m["role"] for m in kept["messages"]] == ["user", "assistant"]
+    text = last_answer(page).locator(".body").inner_text()
+    assert sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"]
+    page.context.close()
+    server.stop()
+    assert watch.foreign == [] and watch.complaints == []
+
+    other = start(stick, "-c", "1024", "--portable")
+    page, watch = open_page(chrome, other)
+    answered(page)
+    page.locator("#conversations .open").click()
+    expect(last_answer(page).locator(".body")).to_have_text(text, use_inner_text=True)
+    second = page.context.new_page()
+    second.goto(other.url)
+    second.locator("#conversations .open").click()
+    page.locator("#conversations .current").hover()
+    page.locator("#conversations .current [data-action=rename]").click()
+    page.locator("#ask-input").fill("Capitals")
+    page.locator("#ask-ok").click()
+    expect(page.locator("#conversations .open")).to_have_text("Capitals")
+    expect(second.locator("#conversations .open")).to_have_text("Capitals")
+    assert chats_of(stick)[0]["title"] == "Capitals"
+    page.locator("#conversations .current [data-action=delete]").click()
+    page.locator("#ask-ok").click()
+    expect(page.locator("#conversations li")).to_have_count(0)
+    assert chats_of(stick) == []
+    page.context.close()
+    assert watch.foreign == [] and watch.complaints == []
+
+
+def test_without_the_flag_nothing_is_kept_here(stick, start):
+    server = start(stick, "-c", "256")
+    answer = server.get("/chats")
+    assert (answer.status, answer.body) == (204, b"")
+    assert server.post("/chats", {"put": [ONE]}).status == 405
+    assert os.listdir(stick.parent) == [stick.name]
+
+
+def test_others_are_refused_and_malformed_changes_change_nothing(stick, start):
+    server = start(stick, "-c", "256", "--portable")
+    assert server.post("/chats", {"put": [ONE]}).status == 200
+    evil = {"Origin": "http://evil.example"}
+    assert server.ask("GET", "/chats", None, evil).status == 403
+    assert server.ask("POST", "/chats", {"remove": ["aaaaaaaa"]}, evil).status == 403
+    assert server.ask("GET", "/chats", None, {"Host": "evil.example"}).status == 403
+    for body in (b"", b"{", b"[]", b"[" * 100_000, b'{"put":' + b"[" * 5000, b'{"put":[{"id":"../../x/y"}]}', b'{"file":"/etc/passwd"}', b'{"remove":7}'):
+        assert server.post("/chats", body).status == 400, body[:40]
+    assert server.post("/chats", {"put": [{"id": f"{n:08}"} for n in range(10_001)]}).status == 413
+    for path in ("/chats/../../etc/passwd", "/chats/aaaaaaaa", "/chats.json", "/chat.chats.json"):
+        assert server.get(path).status == 404, path
+    assert server.ask("DELETE", "/chats").status == 405
+    assert chats_of(stick) == [ONE]
+    assert sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"]
+
+
+def test_a_file_of_somebody_else_is_left_alone(chrome, stick, start):
+    other = stick.parent / "chat.chats.json"
+    other.write_text("precious")
+    server = start(stick, "-c", "256", "--portable")
+    assert "no file of conversations" in server.post("/chats", {"put": [ONE]}).error["message"]
+    page, _ = open_page(chrome, server)
+    expect(page.locator("#storage-notice")).to_contain_text("Nothing can be stored")
+    page.context.close()
+    assert other.read_text() == "precious"
+
+
+def test_where_nothing_can_be_written_this_is_said_and_the_browser_keeps_them(chrome, stick, start):
+    server = start(stick, "-c", "256", "--portable", prefix=nowhere_to_write())
+    assert "warning: --portable" in server.log and "cannot be written" in server.log
+    assert server.get("/chats").status == 204
+    page, watch = open_page(chrome, server)
+    expect(page.locator("body[data-state=ready]")).to_be_visible(timeout=ANSWER_MS)
+    expect(page.locator("#storage-notice")).to_be_hidden()
+    page.context.close()
+    assert watch.foreign == [] and watch.complaints == []
+
+
+def test_the_network_sees_conversations_only_with_a_key(stick, start):
+    server = start(stick, "-c", "256", "--portable", "--host", "0.0.0.0")
+    assert "warning: --portable" in server.log and server.get("/chats").status == 204
+    server = start(stick, "-c", "256", "--portable", "--host", "0.0.0.0", "--api-key", "sesame")
+    assert server.get("/chats").status == 401
+    assert server.post("/chats", {"put": [ONE]}).status == 401
+    assert server.get("/chats", X_Api_Key="sesame").status == 200
