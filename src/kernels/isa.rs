@@ -16,11 +16,19 @@ pub struct Isa(Level);
 pub(super) enum Level {
     Scalar,
     #[cfg(target_arch = "x86_64")]
+    Sse,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    DotProd,
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
 impl Isa {
@@ -37,12 +45,16 @@ impl Isa {
     #[must_use]
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
-            not(target_arch = "x86_64"),
-            expect(unused_mut, reason = "only x86-64 adds any")
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut, reason = "no other processor adds any")
         )]
         let mut found = vec![Self::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
+            let sse = is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
+            if sse {
+                found.push(Self(Level::Sse));
+            }
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
@@ -61,6 +73,18 @@ impl Isa {
                 found.push(Self(Level::Avx512Vnni));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected;
+            found.push(Self(Level::Neon));
+            let dotprod = is_aarch64_feature_detected!("dotprod");
+            if dotprod {
+                found.push(Self(Level::DotProd));
+            }
+            if dotprod && is_aarch64_feature_detected!("i8mm") {
+                found.push(Self(Level::I8mm));
+            }
+        }
         found
     }
 
@@ -73,9 +97,11 @@ impl Isa {
         match self.0 {
             Level::Scalar => 1,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni => 4,
+            Level::Sse | Level::Avx2 | Level::AvxVnni => 4,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => 6,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon | Level::DotProd | Level::I8mm => 4,
         }
     }
 
@@ -85,11 +111,19 @@ impl Isa {
         match self.0 {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
+            Level::Sse => "sse",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::AvxVnni => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::DotProd => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Level::I8mm => "i8mm",
         }
     }
 }
@@ -118,6 +152,11 @@ macro_rules! by_isa {
         match $isa.level() {
             $crate::kernels::isa::Level::Scalar => $scalar,
             #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Sse => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::sse::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Level::Avx2 => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { $crate::kernels::x86::avx2::avx2::$($call)+ }
@@ -132,8 +171,51 @@ macro_rules! by_isa {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { $crate::kernels::x86::avx512::$($call)+ }
             }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::Neon => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::neon::$($call)+ }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::DotProd => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::dotprod::$($call)+ }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::I8mm => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::i8mm::$($call)+ }
+            }
         }
     };
 }
 
-pub(super) use by_isa;
+/// As [`by_isa`], for what products of bytes do not change: the kernels on floats.
+macro_rules! by_floats {
+    ($isa:expr, scalar: $scalar:expr, $($call:tt)+) => {
+        match $isa.level() {
+            $crate::kernels::isa::Level::Scalar => $scalar,
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Sse => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::sse::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx2
+            | $crate::kernels::isa::Level::AvxVnni
+            | $crate::kernels::isa::Level::Avx512Vnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::float::$($call)+ }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::Neon
+            | $crate::kernels::isa::Level::DotProd
+            | $crate::kernels::isa::Level::I8mm => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::neon::$($call)+ }
+            }
+        }
+    };
+}
+
+pub(super) use {by_floats, by_isa};
