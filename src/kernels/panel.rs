@@ -45,12 +45,14 @@ impl Panel {
 
     /// Levels of four columns of sixteen rows.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     pub fn levels(&self, four: usize, row: usize) -> &[u8; 4 * LANES] {
         self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk().expect("within the panel")
     }
 
     /// As [`Panel::levels`], to be written.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     pub fn levels_mut(&mut self, four: usize, row: usize) -> &mut [u8; 4 * LANES] {
         self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk_mut().expect("within the panel")
     }

@@ -9,7 +9,8 @@ use crate::kernels::vectors;
 vectors::tiles!("neon,dotprod", quads: 2);
 vectors::levels!("neon,dotprod");
 
-pub use levels::{multiply, multiply_registers, rows, unpack_panel};
+pub use levels::{multiply, rows, unpack_panel};
+pub use tiles::multiply_registers;
 
 /// What this instruction set does with vectors.
 pub mod operations {

@@ -1,5 +1,5 @@
 //! Kernels for ARM processors with products of matrices of bytes (`smmla`, since the Neoverse V1 and
-//! Apple's M2). What is not a prompt's product is as in [`super::dotprod`].
+//! Apple's M2), for prompts; a single token has no rows for a second dimension.
 
 #![expect(unsafe_code, reason = "an instruction without a stable intrinsic")]
 
@@ -9,8 +9,8 @@ use crate::kernels::vectors;
 
 vectors::levels!("neon,dotprod,i8mm");
 
-pub use super::dotprod::rows;
-pub use levels::{multiply, multiply_registers, unpack_panel};
+pub use levels::{multiply, rows, unpack_panel};
+pub use tiles::multiply_registers;
 
 /// In which order a panel holds its levels, and how they are multiplied.
 mod tiles {
@@ -106,5 +106,22 @@ mod tiles {
             }
         }
         out
+    }
+
+    /// See [`crate::kernels::Limits`].
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module.
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    pub unsafe fn multiply_registers(rounds: usize) -> usize {
+        let x = std::hint::black_box(vdupq_n_u8(1));
+        let mut sums = [no_integers(); 8];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = multiply_two(*sum, x, x);
+            }
+        }
+        std::hint::black_box(sums);
+        rounds * sums.len() * 32
     }
 }

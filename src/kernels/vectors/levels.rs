@@ -352,23 +352,6 @@ macro_rules! levels {
                     }
                 }
             }
-
-            /// See [`crate::kernels::Limits`].
-            ///
-            /// # Safety
-            /// The processor has the instruction set of this module.
-            #[target_feature(enable = $features)]
-            pub unsafe fn multiply_registers(rounds: usize) -> usize {
-                let x = std::hint::black_box(splat_bytes(1));
-                let mut sums = [no_integers(); 8];
-                for _ in 0..rounds {
-                    for sum in &mut sums {
-                        *sum = dot(*sum, x, x, false);
-                    }
-                }
-                std::hint::black_box(sums);
-                rounds * sums.len() * 16
-            }
         }
     };
 }

@@ -12,7 +12,8 @@ vectors::attention!("ssse3,sse4.1", rows: [2 1]);
 
 pub use attention::{mix, scores};
 pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize};
-pub use levels::{multiply, multiply_registers, rows, unpack_panel};
+pub use levels::{multiply, rows, unpack_panel};
+pub use tiles::multiply_registers;
 
 /// What this instruction set does with vectors.
 mod operations {
