@@ -21,9 +21,9 @@ pub struct Activations {
     pub quants: Vec<i8>,
     /// One scale for each 32, (rows, stride / 32).
     pub scales: Vec<f32>,
-    /// Scale × sum of each 32, (rows, stride / 32).
+    /// Sum of the quantized values of each 32, (rows, stride / 32).
     pub sums32: Vec<f32>,
-    /// Scale × sum of each 16, (rows, stride / 16).
+    /// Sum of the quantized values of each 16, (rows, stride / 16).
     pub sums16: Vec<f32>,
 }
 
@@ -105,9 +105,9 @@ pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
             *sum = quants.iter().map(|&q| i32::from(q)).sum();
         }
         row.scales[block] = scale;
-        row.sums32[block] = scale * (sums[0] + sums[1]) as f32;
-        row.sums16[2 * block] = scale * sums[0] as f32;
-        row.sums16[2 * block + 1] = scale * sums[1] as f32;
+        row.sums32[block] = (sums[0] + sums[1]) as f32;
+        row.sums16[2 * block] = sums[0] as f32;
+        row.sums16[2 * block + 1] = sums[1] as f32;
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_round_to_even_and_keep_the_scaled_sums() {
+    fn blocks_round_to_even_and_keep_their_sums() {
         let mut x = [0_f32; 64];
         (x[0], x[1], x[2], x[16]) = (127.0, 2.5, 3.5, -0.5);
         x[33] = -3.0;
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(&row.quants[..4], &[127, 2, 4, 0]);
         assert_eq!((row.quants[33], row.quants[40]), (-127, 0));
         assert_eq!(&row.scales[..3], &[1.0, 3.0 / 127.0, 0.0]);
-        assert_eq!(&row.sums16[..3], &[133.0, 0.0, -3.0]);
-        assert_eq!(&row.sums32[..2], &[133.0, -3.0]);
+        assert_eq!(&row.sums16[..3], &[133.0, 0.0, -127.0]);
+        assert_eq!(&row.sums32[..2], &[133.0, -127.0]);
     }
 }

@@ -271,9 +271,11 @@ impl Compute {
             (Level::Scalar, Cached::F16(k)) => portable(q, k, block, out),
             (Level::Scalar, Cached::Bf16(k)) => portable(q, k, block, out),
             (Level::Scalar, Cached::F32(k)) => portable(q, k, block, out),
-            // SAFETY: an `Isa` of this level exists only where the processor has it.
+            // SAFETY: both levels exist only where the processor has AVX-512.
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, k) => unsafe { x86::avx512::scores(q, k, block, out) },
+            (Level::Avx512 | Level::Avx512Vnni, k) => unsafe {
+                x86::avx512::scores(q, k, block, out)
+            },
             // SAFETY: both levels include AVX2.
             #[cfg(target_arch = "x86_64")]
             (Level::AvxVnni | Level::Avx2, k) => unsafe { x86::avx2::scores(q, k, block, out) },
@@ -352,7 +354,7 @@ impl Compute {
             (Level::Scalar, Cached::Bf16(v)) => portable(weights, factors, v, positions, mixed),
             (Level::Scalar, Cached::F32(v)) => portable(weights, factors, v, positions, mixed),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, v) => {
+            (Level::Avx512 | Level::Avx512Vnni, v) => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { x86::avx512::mix(weights, factors, v, positions, mixed) };
             }

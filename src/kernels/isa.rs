@@ -22,6 +22,8 @@ pub(super) enum Level {
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -64,12 +66,14 @@ impl Isa {
             if avx2 && is_x86_feature_detected!("avxvnni") {
                 found.push(Self(Level::AvxVnni));
             }
-            if avx2
-                && is_x86_feature_detected!("avx512vnni")
+            let avx512 = avx2
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-            {
+                && is_x86_feature_detected!("avx512dq");
+            if avx512 {
+                found.push(Self(Level::Avx512));
+            }
+            if avx512 && is_x86_feature_detected!("avx512vnni") {
                 found.push(Self(Level::Avx512Vnni));
             }
         }
@@ -99,7 +103,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Sse | Level::Avx2 | Level::AvxVnni => 4,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Vnni => 6,
+            Level::Avx512 | Level::Avx512Vnni => 6,
             #[cfg(target_arch = "aarch64")]
             Level::Neon | Level::DotProd | Level::I8mm => 4,
         }
@@ -116,6 +120,8 @@ impl Isa {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512vnni",
             #[cfg(target_arch = "aarch64")]
@@ -167,9 +173,14 @@ macro_rules! by_isa {
                 unsafe { $crate::kernels::x86::avx2::avxvnni::$($call)+ }
             }
             #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx512 => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::avx512::plain::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Level::Avx512Vnni => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { $crate::kernels::x86::avx512::$($call)+ }
+                unsafe { $crate::kernels::x86::avx512::vnni::$($call)+ }
             }
             #[cfg(target_arch = "aarch64")]
             $crate::kernels::isa::Level::Neon => {
@@ -203,6 +214,7 @@ macro_rules! by_floats {
             #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Level::Avx2
             | $crate::kernels::isa::Level::AvxVnni
+            | $crate::kernels::isa::Level::Avx512
             | $crate::kernels::isa::Level::Avx512Vnni => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { $crate::kernels::x86::float::$($call)+ }

@@ -11,6 +11,7 @@ mod activations;
 mod arm;
 mod attention;
 mod blocks;
+mod cores;
 mod float;
 mod isa;
 mod limits;
@@ -27,6 +28,7 @@ mod x86;
 
 pub use attention::{BLOCK as CACHE_BLOCK, Cached, Heads, KEYS, Window, attend};
 pub use blocks::dequantize;
+pub use cores::default_threads;
 pub use float::{add_bias, gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
 pub use limits::Limits;

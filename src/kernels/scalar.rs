@@ -22,8 +22,8 @@ pub fn dot(dtype: DType, weights: &[u8], x: Row<'_>) -> f32 {
                 .zip(&x.quants[at..][..SUB])
                 .map(|(&w, &x)| i32::from(w) * i32::from(x))
                 .sum();
-            sum += group.scales[sub] * x.scales[at / BLOCK] * integer as f32;
-            sum += group.mins[sub] * x.sums16[at / SUB];
+            let value = group.scales[sub] * integer as f32 + group.mins[sub] * x.sums16[at / SUB];
+            sum += value * x.scales[at / BLOCK];
         }
     }
     sum

@@ -144,7 +144,8 @@ macro_rules! levels {
                 sums
             }
 
-            /// Adds to the sums of four rows what a block of 32 columns gives: the one order of additions.
+            /// Adds to the sums of four rows what a block of 32 columns gives. Its sub-blocks, one after the
+            /// other: sum += (scale · integer + minimum · sum of activations) · scale of activations.
             #[target_feature(enable = $features)]
             #[inline]
             fn add_block<const SUB: usize>(
@@ -156,19 +157,21 @@ macro_rules! levels {
                 x_block: usize,
                 signed: bool,
             ) -> Floats {
-                let scaled = if SUB == 32 {
-                    if !signed {
-                        sums = add_product(sums, minima[0], splat(x.sums32[x_block]));
-                    }
-                    times(to_floats(integers[0]), scales[0])
-                } else {
-                    for half in 0..2 {
-                        sums = add_product(sums, minima[half], splat(x.sums16[2 * x_block + half]));
-                    }
-                    let first = times(to_floats(integers[0]), scales[0]);
-                    add_product(first, to_floats(integers[1]), scales[1])
-                };
-                add_product(sums, scaled, splat(x.scales[x_block]))
+                for part in 0..BLOCK / SUB {
+                    let integers = to_floats(integers[part]);
+                    let term = if signed {
+                        times(integers, scales[part])
+                    } else {
+                        let of = if SUB == 32 {
+                            x.sums32[x_block]
+                        } else {
+                            x.sums16[2 * x_block + part]
+                        };
+                        add_product(times(minima[part], splat(of)), integers, scales[part])
+                    };
+                    sums = add_product(sums, term, splat(x.scales[x_block]));
+                }
+                sums
             }
 
             /// Unpacks some columns of the rows of a panel, rows `row(0)` to `row(PANEL_ROWS - 1)`.

@@ -72,31 +72,22 @@ macro_rules! kernels {
                             products[i] = product::<SIGNED>(products[i], levels, quants);
                         }
                         let parts = sum_halves(products); // (halves, rows)
-                        let mut scaled = _mm256_setzero_ps();
                         for half in 0..BLOCK / SUB {
                             let (mut scales, mut minima) = ([0.0; LANES], [0.0; LANES]);
                             for i in 0..LANES {
                                 scales[i] = groups[i].scales[2 * block + half];
                                 minima[i] = groups[i].mins[2 * block + half];
                             }
-                            let integer = if SUB == 32 {
-                                _mm256_add_epi32(parts[0], parts[1])
+                            let (integers, sum) = if SUB == 32 {
+                                (_mm256_add_epi32(parts[0], parts[1]), x.sums32[x_block])
                             } else {
-                                parts[half]
+                                (parts[half], x.sums16[2 * x_block + half])
                             };
-                            if !SIGNED {
-                                let sum = if SUB == 32 {
-                                    x.sums32[x_block]
-                                } else {
-                                    x.sums16[2 * x_block + half]
-                                };
-                                sums =
-                                    _mm256_fmadd_ps(load_f32(&minima), _mm256_set1_ps(sum), sums);
-                            }
-                            let integer = _mm256_cvtepi32_ps(integer);
-                            scaled = _mm256_fmadd_ps(integer, load_f32(&scales), scaled);
+                            let (scales, minima) = (load_f32(&scales), load_f32(&minima));
+                            let term = term::<SIGNED>(integers, scales, minima, sum);
+                            let scale = _mm256_set1_ps(x.scales[x_block]);
+                            sums = _mm256_fmadd_ps(term, scale, sums);
                         }
-                        sums = _mm256_fmadd_ps(scaled, _mm256_set1_ps(x.scales[x_block]), sums);
                     }
                 }
                 sums
@@ -190,49 +181,35 @@ macro_rules! kernels {
                 mut sums: [__m256; T],
             ) -> [__m256; T] {
                 let (sixteen, part) = (row / 16 * 16, row % 16);
-                for block in 0..columns / BLOCK {
-                    let x_block = at / BLOCK + block;
-                    let mut scaled = [_mm256_setzero_ps(); T];
-                    for half in 0..BLOCK / SUB {
-                        let mut integers = [_mm256_setzero_si256(); T];
-                        for four in 0..SUB / 4 {
-                            let column = block * BLOCK + half * SUB + four * 4;
-                            let levels = &panel.levels(column / 4, sixteen)[4 * part..];
-                            let levels = load(levels.first_chunk().expect("of 64"));
-                            for t in 0..T {
-                                // SAFETY: within the row, by the caller's assertion.
-                                let four = unsafe {
-                                    x[t].quants
-                                        .as_ptr()
-                                        .add(at + column)
-                                        .cast::<i32>()
-                                        .read_unaligned()
-                                };
-                                integers[t] =
-                                    product::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four));
-                            }
-                        }
-                        let place = Place { sub: block * BLOCK / SUB + half, row: sixteen };
-                        let scales =
-                            load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
-                        let minima =
-                            load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
+                for sub in 0..columns / SUB {
+                    let mut integers = [_mm256_setzero_si256(); T];
+                    for four in 0..SUB / 4 {
+                        let column = sub * SUB + four * 4;
+                        let levels = &panel.levels(column / 4, sixteen)[4 * part..];
+                        let levels = load(levels.first_chunk().expect("of 64"));
                         for t in 0..T {
-                            if !SIGNED {
-                                let sum = if SUB == 32 {
-                                    x[t].sums32[x_block]
-                                } else {
-                                    x[t].sums16[2 * x_block + half]
-                                };
-                                sums[t] = _mm256_fmadd_ps(minima, _mm256_set1_ps(sum), sums[t]);
-                            }
-                            scaled[t] =
-                                _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers[t]), scales, scaled[t]);
+                            // SAFETY: within the row, by the caller's assertion.
+                            let four = unsafe {
+                                x[t].quants.as_ptr().add(at + column).cast::<i32>().read_unaligned()
+                            };
+                            integers[t] =
+                                product::<SIGNED>(integers[t], levels, _mm256_set1_epi32(four));
                         }
                     }
+                    let place = Place { sub, row: sixteen };
+                    let scales =
+                        load_f32(panel.scales(place)[part..].first_chunk().expect("of 16"));
+                    let minima =
+                        load_f32(panel.minima(place)[part..].first_chunk().expect("of 16"));
                     for t in 0..T {
-                        let scale = _mm256_set1_ps(x[t].scales[x_block]);
-                        sums[t] = _mm256_fmadd_ps(scaled[t], scale, sums[t]);
+                        let sum = if SUB == 32 {
+                            x[t].sums32[at / 32 + sub]
+                        } else {
+                            x[t].sums16[at / 16 + sub]
+                        };
+                        let term = term::<SIGNED>(integers[t], scales, minima, sum);
+                        let scale = _mm256_set1_ps(x[t].scales[at / BLOCK + sub * SUB / BLOCK]);
+                        sums[t] = _mm256_fmadd_ps(term, scale, sums[t]);
                     }
                 }
                 sums
@@ -253,6 +230,23 @@ macro_rules! kernels {
                 }
                 std::hint::black_box(sums);
                 rounds * sums.len() * 32
+            }
+
+            /// scale · integer + minimum · sum of activations; `SIGNED` levels have no minima.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn term<const SIGNED: bool>(
+                integers: __m256i,
+                scales: __m256,
+                minima: __m256,
+                sum: f32,
+            ) -> __m256 {
+                let integers = _mm256_cvtepi32_ps(integers);
+                if SIGNED {
+                    return _mm256_mul_ps(integers, scales);
+                }
+                let minima = _mm256_mul_ps(minima, _mm256_set1_ps(sum));
+                _mm256_fmadd_ps(integers, scales, minima)
             }
 
             /// Adds four products of levels and signed bytes to each lane. `SIGNED`: levels reach above

@@ -74,9 +74,9 @@ pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
         };
         let sums = [sum(low), sum(high)];
         row.scales[block] = scale;
-        row.sums32[block] = scale * (sums[0] + sums[1]) as f32;
-        row.sums16[2 * block] = scale * sums[0] as f32;
-        row.sums16[2 * block + 1] = scale * sums[1] as f32;
+        row.sums32[block] = (sums[0] + sums[1]) as f32;
+        row.sums16[2 * block] = sums[0] as f32;
+        row.sums16[2 * block + 1] = sums[1] as f32;
     }
 }
 

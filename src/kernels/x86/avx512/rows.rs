@@ -1,0 +1,713 @@
+//! Stored rows multiplied where they lie, for a single token: a tile of sixteen rows at a time.
+//!
+//! Four rows are decoded together, so that their scales fill vectors; each is read from its beginning to its end, as
+//! memory likes it. What a sub-block adds to its row is kept aside and then added up with a row in each lane, in the
+//! order of [`super::panels::multiply`].
+
+#![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
+#![expect(clippy::needless_range_loop, reason = "registers are numbered")]
+
+use super::decode::{
+    Decode, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    Unpacked, for_type,
+};
+use super::dot::Dot;
+use super::vectors::{
+    bytes_of_rows, four_words, halves, halves_of_blocks, load_f32, look_up, low_bits, quarters,
+    store, sum_words, swap_quarters, transpose_quarters, with_bit,
+};
+use crate::kernels::activations::Row;
+use crate::kernels::blocks::{
+    E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, k3_scales, sub_of, unpack,
+};
+#[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
+use std::arch::x86_64::*;
+use tealight_bundle::gguf::DType;
+
+/// Rows whose sums are in one vector.
+const LANES: usize = 16;
+/// Bytes of a processor's cache line.
+const LINE: usize = 64;
+/// Vectors of terms that are kept aside: 16 KiB, so that they stay in the first cache.
+const TERMS: usize = 256;
+/// Most bytes of four small blocks.
+const SPAN_BYTES_MAX: usize = 4 * Q8_0::BYTES;
+
+/// Scales and minima of four sub-blocks of four rows, (sub-block, row).
+type Factors = (__m512, __m512);
+
+/// How four rows of a type become terms. A *unit* is four sub-blocks of each row: four quarters of a vector.
+trait Quad: Decode {
+    /// Columns that are decoded together: four blocks, or a super-block.
+    const SPAN: usize;
+    /// Units of a span.
+    const UNITS: usize = Self::SPAN / (4 * Self::SUB);
+    /// Vectors of activations of a unit: columns of 16, and 16 more where a sub-block has 32.
+    const HALVES: usize = Self::SUB / 16;
+    /// Whether the first unit has the even blocks of a super-block and the second the odd ones.
+    const ALTERNATING: bool = false;
+
+    /// The sub-block of the span that is quarter `quarter` of `unit`.
+    #[inline]
+    fn sub(unit: usize, quarter: usize) -> usize {
+        if Self::ALTERNATING { 2 * quarter + unit } else { 4 * unit + quarter }
+    }
+
+    /// Products of a unit's levels with its activations, not yet added up within the quarters.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module and of `P`; at `b` lies a span, at `x` the activations.
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i;
+
+    /// The factors of each unit of four rows. Those of the integers of `P`, which may be multiples.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module; at each pointer lies a span.
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4];
+}
+
+/// Dot products of consecutive stored rows with one row of activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+pub unsafe fn rows<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    for_type!(dtype, D => rows_of::<D, P>(w, x, out), rows_of_any::<P>(dtype, w, x, out));
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+fn rows_of<D: Quad, P: Dot>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let row_bytes = w.len() / out.len().max(1);
+    let span_bytes = D::SPAN / D::COLUMNS * D::BYTES;
+    let whole = row_bytes / span_bytes;
+    let last = out.len().saturating_sub(1);
+    // What is left at a row's end, with zeros behind it.
+    let mut rest = [[0; SPAN_BYTES_MAX]; 4];
+    tiles::<D, P>(x, row_bytes.div_ceil(span_bytes), out, |row, span| {
+        // A tile that is not full repeats its last row; those results go nowhere.
+        let rows = [0, 1, 2, 3].map(|i| &w[(row + i).min(last) * row_bytes..][..row_bytes]);
+        let at = span * span_bytes;
+        if span == whole {
+            for (rest, row) in rest.iter_mut().zip(rows) {
+                rest[..row_bytes - at].copy_from_slice(&row[at..]);
+            }
+            return rest.each_ref().map(|rest| rest.as_ptr());
+        }
+        // SAFETY: a whole span lies there, by the count of whole ones.
+        let found = rows.map(|row| unsafe { row.as_ptr().add(at) });
+        for row in found {
+            // The same place of the next four rows, which are the next that are read.
+            for line in 0..span_bytes.div_ceil(LINE) {
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(4 * row_bytes + LINE * line).cast());
+            }
+        }
+        found
+    });
+}
+
+/// As [`rows_of`], of any type, through memory.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+fn rows_of_any<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+    let row_bytes = w.len() / out.len().max(1);
+    let size = group_bytes(dtype);
+    let last = out.len().saturating_sub(1);
+    let mut groups = [Group::ZERO; 4];
+    let spans = row_bytes.div_ceil(size);
+    let fetch = |row: usize, span: usize| {
+        for (i, group) in groups.iter_mut().enumerate() {
+            let row = &w[(row + i).min(last) * row_bytes..][..row_bytes];
+            unpack(dtype, &row[span * size..row_bytes.min((span + 1) * size)], group);
+        }
+        groups.each_ref().map(|group| std::ptr::from_ref(group).cast())
+    };
+    if sub_of(dtype) == 32 {
+        tiles::<Unpacked<32>, P>(x, spans, out, fetch);
+    } else {
+        tiles::<Unpacked<16>, P>(x, spans, out, fetch);
+    }
+}
+
+/// All rows, sixteen at a time. `fetch` says where a span of four rows from a row on lies.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn tiles<D: Quad, P: Dot>(
+    x: Row<'_>,
+    spans: usize,
+    out: &mut [f32],
+    mut fetch: impl FnMut(usize, usize) -> [*const u8; 4],
+) {
+    let prepared = prepare::<D>(x, spans);
+    let unit_size = D::HALVES + 1;
+    let mut terms = [_mm512_setzero_ps(); TERMS]; // (units, quads)
+    let at_once = TERMS / (4 * D::UNITS);
+    for (tile, out) in out.chunks_mut(LANES).enumerate() {
+        let mut sums = _mm512_setzero_ps();
+        for first in (0..spans).step_by(at_once) {
+            let end = (first + at_once).min(spans);
+            for quad in 0..4 {
+                for span in first..end {
+                    let rows = fetch(LANES * tile + 4 * quad, span);
+                    let at = D::UNITS * unit_size * span;
+                    let x = &prepared[at..at + D::UNITS * unit_size];
+                    let out = &mut terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
+                    // SAFETY: `fetch` points to spans.
+                    unsafe { add_terms::<D, P>(rows, x, quad, out) };
+                }
+            }
+            for span in first..end {
+                let terms = &terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
+                sums = sum_terms::<D>(terms, &x.scales[span * D::SPAN / 32..], sums);
+            }
+        }
+        let mut all = [0.0; LANES];
+        store(&mut all, _mm512_castps_si512(sums));
+        out.copy_from_slice(&all[..out.len()]);
+    }
+}
+
+/// Activations in the order of the units: levels, and sums that are the same for four rows.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m512i> {
+    let mut out = Vec::with_capacity(spans * D::UNITS * (D::HALVES + 1));
+    let sums = if D::SUB == 32 { x.sums32 } else { x.sums16 };
+    for span in 0..spans {
+        for unit in 0..D::UNITS {
+            let subs = [0, 1, 2, 3].map(|i| span * D::SPAN / D::SUB + D::sub(unit, i));
+            for half in 0..D::HALVES {
+                let at = subs.map(|sub| x.quants[D::SUB * sub + 16 * half..][..16].as_ptr());
+                // SAFETY: sixteen bytes each, by the slices.
+                out.push(unsafe { quarters(at.map(<*const i8>::cast)) });
+            }
+            let sums = subs.map(|sub| [sums[sub]; 4]);
+            out.push(_mm512_castps_si512(load_f32(sums.as_flattened().first_chunk().expect("16"))));
+        }
+    }
+    out
+}
+
+/// scale · integer + minimum · sum of activations, for each sub-block of a span of four rows.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`; a span lies at each pointer.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn add_terms<D: Quad, P: Dot>(
+    rows: [*const u8; 4],
+    x: &[__m512i],
+    quad: usize,
+    out: &mut [__m512],
+) {
+    // SAFETY: said by the caller.
+    let factors = unsafe { D::factors::<P>(rows) };
+    for unit in 0..D::UNITS {
+        let x = &x[unit * (D::HALVES + 1)..][..D::HALVES + 1];
+        // SAFETY: said by the caller; the unit's activations are at `x`.
+        let integers = rows.map(|row| unsafe { D::integers::<P>(row, unit, x.as_ptr()) });
+        let integers = _mm512_cvtepi32_ps(sum_words(integers));
+        let (scales, minima) = factors[unit];
+        let minima = _mm512_mul_ps(minima, _mm512_castsi512_ps(x[D::HALVES]));
+        out[4 * unit + quad] = _mm512_fmadd_ps(integers, scales, minima);
+    }
+}
+
+/// Adds the terms of a span to the sums of sixteen rows, one sub-block after the other.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn sum_terms<D: Quad>(terms: &[__m512], scales: &[f32], mut sums: __m512) -> __m512 {
+    let unit = |unit: usize| {
+        swap_quarters([0, 1, 2, 3].map(|quad| terms[4 * unit + quad])) // (sub-blocks, rows)
+    };
+    let mut add = |sub: usize, term: __m512| {
+        let scale = _mm512_set1_ps(scales[sub * D::SUB / 32]);
+        sums = _mm512_fmadd_ps(term, scale, sums);
+    };
+    if D::ALTERNATING {
+        let (even, odd) = (unit(0), unit(1));
+        for i in 0..4 {
+            add(2 * i, even[i]);
+            add(2 * i + 1, odd[i]);
+        }
+    } else {
+        for index in 0..D::UNITS {
+            let all = unit(index);
+            for i in 0..4 {
+                add(4 * index + i, all[i]);
+            }
+        }
+    }
+    sums
+}
+
+/// The products of two vectors of levels with a unit's activations.
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`; two vectors lie at `x`.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn dot_two<P: Dot, const WIDE: bool>(levels: [__m512i; 2], x: *const __m512i) -> __m512i {
+    // SAFETY: said by the caller.
+    unsafe {
+        let sum = P::dot::<WIDE>(_mm512_setzero_si512(), levels[0], *x);
+        P::dot::<WIDE>(sum, levels[1], *x.add(1))
+    }
+}
+
+/// Low and high halves of sixteen bytes at four places: a block of 32 in each quarter of both.
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn nibbles(b: *const u8, stride: usize) -> [__m512i; 2] {
+    // SAFETY: said by the caller.
+    halves_of_bytes(unsafe { quarters([0, 1, 2, 3].map(|i| b.add(stride * i))) })
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn halves_of_bytes(v: __m512i) -> [__m512i; 2] {
+    [low_bits(v), low_bits(_mm512_srli_epi16::<4>(v))]
+}
+
+/// Scales, and as minima what the levels are too high.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn too_high(scales: __m512, by: f32) -> Factors {
+    (scales, _mm512_mul_ps(scales, _mm512_set1_ps(-by)))
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn one(factors: Factors) -> [Factors; 4] {
+    [factors; 4]
+}
+
+impl Quad for Q4_0 {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, false>(nibbles(b.add(2), 18), x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        one(too_high(unsafe { halves_of_blocks(rows, 18, 0) }, 8.0))
+    }
+}
+
+impl Quad for IQ4_NL {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait.
+        unsafe {
+            let [low, high] = nibbles(b.add(2), 18);
+            dot_two::<P, true>([look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)], x)
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        one(too_high(unsafe { halves_of_blocks(rows, 18, 0) }, 128.0))
+    }
+}
+
+impl Quad for MXFP4 {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait.
+        unsafe {
+            let [low, high] = nibbles(b.add(1), 17);
+            dot_two::<P, false>([look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)], x)
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        let word = |i: usize| {
+            // SAFETY: the first byte of a block of each row.
+            u32::from_le_bytes(unsafe { rows.map(|row| *row.add(17 * i)) })
+        };
+        let e = _mm512_cvtepu8_epi32(four_words([word(0), word(1), word(2), word(3)]));
+        let usual = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
+        // The two smallest are subnormal in f32.
+        let smallest = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), e);
+        let small = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+        one(too_high(_mm512_castsi512_ps(_mm512_mask_mov_epi32(usual, small, smallest)), 12.0))
+    }
+}
+
+impl Quad for Q4_1 {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        // Words of the 64 bytes from the beginning, and (from 16 on) of those up to the end.
+        let places = _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16 + 12, 29, 30, 31);
+        // SAFETY: said by the trait: four blocks of 20 bytes.
+        unsafe {
+            let (begin, end) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(16).cast()));
+            let bytes = _mm512_permutex2var_epi32(begin, places, end);
+            dot_two::<P, false>(halves_of_bytes(bytes), x)
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // Words 0, 5, 10 and 15 of each row, at the places that their row has in each quarter.
+        let [a, b, c, d] = rows.map(|row| {
+            // SAFETY: said by the trait: four blocks of 20 bytes.
+            unsafe { _mm512_loadu_si512(row.cast()) }
+        });
+        let places = _mm512_setr_epi32(0, 16, 0, 16, 5, 21, 5, 21, 10, 26, 10, 26, 15, 31, 15, 31);
+        let ab = _mm512_permutex2var_epi32(a, places, b);
+        let cd = _mm512_permutex2var_epi32(c, places, d);
+        let words = _mm512_mask_mov_epi32(ab, 0xcccc, cd);
+        let scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+        let minima = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words)));
+        one((scales, minima))
+    }
+}
+
+/// Levels of 5 bits: the fifth of 32 columns of four blocks lie in the four bytes at `bits`.
+///
+/// # Safety
+/// The blocks can be read.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn fives(b: *const u8, stride: usize, bits: usize, bytes: usize) -> [__m512i; 2] {
+    // SAFETY: said by the caller.
+    let (four, words) = unsafe {
+        let word = |i: usize| u64::from(b.add(stride * i + bits).cast::<u32>().read_unaligned());
+        (nibbles(b.add(bytes), stride), [word(0), word(1), word(2), word(3)])
+    };
+    let [p, q, r, s] = words;
+    let low = (p & 0xffff) | (q & 0xffff) << 16 | (r & 0xffff) << 32 | s << 48;
+    let high = p >> 16 | (q >> 16) << 16 | (r >> 16) << 32 | (s >> 16) << 48;
+    [with_bit(four[0], low, 16), with_bit(four[1], high, 16)]
+}
+
+impl Quad for Q5_0 {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, false>(fives(b, 22, 2, 6), x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        one(too_high(unsafe { halves_of_blocks(rows, 22, 0) }, 16.0))
+    }
+}
+
+impl Quad for Q5_1 {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, false>(fives(b, 24, 4, 8), x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        one(unsafe { (halves_of_blocks(rows, 24, 0), halves_of_blocks(rows, 24, 2)) })
+    }
+}
+
+impl Quad for Q8_0 {
+    const SPAN: usize = 128;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
+        let half = |at: usize| {
+            // SAFETY: said by the trait: four blocks of 34 bytes.
+            let signed = unsafe { quarters([0, 1, 2, 3].map(|i| b.add(34 * i + at))) };
+            _mm512_xor_si512(signed, _mm512_set1_epi8(-128))
+        };
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, true>([half(2), half(18)], x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        one(too_high(unsafe { halves_of_blocks(rows, 34, 0) }, 128.0))
+    }
+}
+
+impl Quad for IQ4_XS {
+    const SPAN: usize = 256;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait: 16 bytes for each block of 32.
+        unsafe {
+            let [low, high] = halves_of_bytes(_mm512_loadu_si512(b.add(8 + 64 * unit).cast()));
+            dot_two::<P, true>([look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)], x)
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        unsafe { factors_of_32::<Self>(rows) }
+    }
+}
+
+impl Quad for Unpacked<32> {
+    const SPAN: usize = GROUP;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait: a group, whose levels come first.
+        let half = |at: usize| unsafe { quarters([0, 1, 2, 3].map(|i| b.add(32 * i + at))) };
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, true>([half(128 * unit), half(128 * unit + 16)], x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        unsafe { factors_of_32::<Self>(rows) }
+    }
+}
+
+impl Quad for Unpacked<16> {
+    const SPAN: usize = GROUP;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait.
+        unsafe { P::dot::<true>(_mm512_setzero_si512(), Self::levels(b, unit), *x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        let both = rows.map(|row| unsafe { Self::scales(row, 0) });
+        let scales = transpose_quarters(both.map(|(scales, _)| scales));
+        let minima = transpose_quarters(both.map(|(_, minima)| minima));
+        [0, 1, 2, 3].map(|i| (scales[i], minima[i]))
+    }
+}
+
+/// From eight scales and eight minima of each row.
+///
+/// # Safety
+/// As [`Decode::scales`] says.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn factors_of_32<D: Decode>(rows: [*const u8; 4]) -> [Factors; 4] {
+    // SAFETY: said by the caller.
+    let all = rows.map(|row| unsafe { D::scales(row, D::BYTES).0 });
+    let [first, second, first_minima, second_minima] = transpose_quarters(all);
+    let (first, second) = ((first, first_minima), (second, second_minima));
+    [first, second, first, second]
+}
+
+/// The first and the second sixteen columns of blocks of 32 whose bytes lie one after the other: two vectors of bytes
+/// whose low halves are the even blocks and whose high halves are the odd ones.
+///
+/// # Safety
+/// 128 bytes can be read.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn alternating(b: *const u8) -> [__m512i; 2] {
+    // SAFETY: said by the caller.
+    let (a, b) = unsafe { (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast())) };
+    [_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b)]
+}
+
+/// Scales and minima of even and odd blocks; `odd` is a factor of the odd blocks' scales.
+///
+/// # Safety
+/// 16 bytes can be read at each.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn factors_of_k4(rows: [*const u8; 4], odd: f32) -> [Factors; 4] {
+    // d, dmin, then twelve bytes s: scales 0 to 3 and minima 0 to 3 are the low six bits of s0 to s7, the others four
+    // bits of s8 to s11 and the upper two bits of s0 to s7.
+    let low = _mm_setr_epi8(4, 6, 12, 14, 5, 7, 13, 15, 8, 10, 12, 14, 9, 11, 13, 15);
+    let high = _mm_setr_epi8(-1, -1, 4, 6, -1, -1, 5, 7, -1, -1, 8, 10, -1, -1, 9, 11);
+    let shifts = _mm_setr_epi16(0, 0, 0, 0, 0, 4, 0, 4);
+    let six_or_four = _mm512_set1_epi32(0x0f0f_3f3f);
+    // SAFETY: said by the caller.
+    let head = unsafe { quarters(rows) };
+    let low = _mm512_shuffle_epi8(head, _mm512_broadcast_i32x4(low));
+    let low = _mm512_srlv_epi16(low, _mm512_broadcast_i32x4(shifts));
+    let high = _mm512_shuffle_epi8(head, _mm512_broadcast_i32x4(high));
+    let high = _mm512_srli_epi16::<2>(high);
+    let low = _mm512_and_si512(low, six_or_four);
+    let bytes = _mm512_ternarylogic_epi32::<0xf8>(low, high, _mm512_set1_epi8(0x30));
+    let float = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+    let [even, uneven, even_minima, odd_minima] = bytes_of_rows(bytes, float);
+    // SAFETY: said by the caller.
+    let (d, dmin) = unsafe { (halves(rows, 0), halves(rows, 2)) };
+    let dmin = _mm512_sub_ps(_mm512_setzero_ps(), dmin);
+    let times = |a: __m512, b: __m512| _mm512_mul_ps(a, b);
+    let even = (times(even, d), times(even_minima, dmin));
+    let odd = (times(uneven, times(d, _mm512_set1_ps(odd))), times(odd_minima, dmin));
+    [even, odd, even, odd]
+}
+
+impl Quad for Q4_K {
+    const SPAN: usize = 256;
+    const ALTERNATING: bool = true;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+        // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
+        let bytes = unsafe { alternating(b.add(16)) };
+        let levels = bytes.map(|bytes| match (unit, P::WIDE) {
+            (0, _) => low_bits(bytes),
+            // Sixteen times the level: `factors` takes that back, exactly.
+            (_, true) => _mm512_and_si512(bytes, _mm512_set1_epi8(0xf0_u8 as i8)),
+            (_, false) => low_bits(_mm512_srli_epi16::<4>(bytes)),
+        });
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, false>(levels, x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        unsafe { factors_of_k4(rows, if P::WIDE { 1.0 / 16.0 } else { 1.0 }) }
+    }
+}
+
+impl Quad for Q5_K {
+    const SPAN: usize = 256;
+    const ALTERNATING: bool = true;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+        let bit = 1 << unit;
+        let bits = _mm512_broadcast_i32x4(_mm_set1_epi8(bit));
+        let bits = _mm512_sllv_epi32(
+            bits,
+            _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6),
+        );
+        let mut levels = [bits; 2];
+        for half in 0..2 {
+            // SAFETY: said by the trait: 32 bytes of fifth bits, 128 of nibbles.
+            let (bytes, fifths) = unsafe {
+                (alternating(b.add(48))[half], _mm_loadu_si128(b.add(16 + 16 * half).cast()))
+            };
+            let four = if unit == 0 { bytes } else { _mm512_srli_epi16::<4>(bytes) };
+            let mask = _mm512_test_epi8_mask(_mm512_broadcast_i32x4(fifths), bits);
+            levels[half] = with_bit(low_bits(four), mask, 16);
+        }
+        // SAFETY: said by the trait.
+        unsafe { dot_two::<P, false>(levels, x) }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait.
+        unsafe { factors_of_k4(rows, 1.0) }
+    }
+}
+
+/// The products of a unit of 64 columns, of a type with sub-blocks of 16.
+macro_rules! integers_of_levels {
+    () => {
+        #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+        #[inline]
+        unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+            // SAFETY: said by the trait.
+            unsafe { P::dot::<false>(_mm512_setzero_si512(), Self::levels(b, unit), *x) }
+        }
+    };
+}
+
+impl Quad for Q6_K {
+    const SPAN: usize = 256;
+
+    integers_of_levels!();
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait: sixteen signed bytes, then d.
+        let (bytes, d) = unsafe { (quarters(rows.map(|row| row.add(192))), halves(rows, 208)) };
+        let float = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+        bytes_of_rows(bytes, float).map(|scales| too_high(_mm512_mul_ps(scales, d), 32.0))
+    }
+}
+
+impl Quad for Q3_K {
+    const SPAN: usize = 256;
+
+    integers_of_levels!();
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        let unpacked = rows.map(|row| {
+            // SAFETY: said by the trait: twelve bytes of scales.
+            k3_scales(unsafe { std::slice::from_raw_parts(row.add(96), 12) })
+        });
+        // SAFETY: sixteen bytes each, by the type; then said by the trait.
+        let (bytes, d) = unsafe {
+            (quarters(unpacked.each_ref().map(|w| w.as_ptr().cast())), halves(rows, 108))
+        };
+        let float = |bytes: __m128i| {
+            let scales = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+            _mm512_sub_ps(scales, _mm512_set1_ps(32.0))
+        };
+        bytes_of_rows(bytes, float).map(|scales| too_high(_mm512_mul_ps(scales, d), 4.0))
+    }
+}
+
+impl Quad for Q2_K {
+    const SPAN: usize = 256;
+
+    integers_of_levels!();
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+        // SAFETY: said by the trait: scales and minima in the halves of sixteen bytes, then d and dmin.
+        let (bytes, d, dmin) = unsafe { (quarters(rows), halves(rows, 80), halves(rows, 82)) };
+        let dmin = _mm512_sub_ps(_mm512_setzero_ps(), dmin);
+        let float = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+        let [scales, minima] = halves_of_bytes(bytes).map(|bytes| bytes_of_rows(bytes, float));
+        [0, 1, 2, 3].map(|i| (_mm512_mul_ps(scales[i], d), _mm512_mul_ps(minima[i], dmin)))
+    }
+}
