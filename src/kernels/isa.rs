@@ -231,3 +231,25 @@ macro_rules! by_floats {
 }
 
 pub(super) use {by_floats, by_isa};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_listed_slowest_first_and_found_by_their_names() {
+        let all = Isa::available();
+        assert_eq!(all[0], Isa::SCALAR);
+        assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+        assert_eq!(all.last(), Some(&Isa::detect()));
+        for isa in &all {
+            assert_eq!(isa.name().parse(), Ok(*isa));
+        }
+        let error = "sparc".parse::<Isa>().unwrap_err();
+        assert!(error.contains("`sparc`") && error.contains("scalar"), "{error}");
+        // Every processor of these architectures that tests run on has more than portable code.
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+            assert!(all.len() > 1, "{all:?}");
+        }
+    }
+}
