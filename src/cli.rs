@@ -64,7 +64,7 @@ pub struct Flags {
         allow_negative_numbers = true
     )]
     pub predict: Option<i64>,
-    /// Threads that compute (default: the physical cores)
+    /// Threads that compute (default: the fast physical cores)
     #[arg(short = 't', long, value_name = "N")]
     pub threads: Option<usize>,
     /// Tokens of a prompt computed at a time

@@ -8,7 +8,7 @@ use crate::chat::{ReasoningFormat, builtin};
 use crate::cli::Flags;
 use crate::constraint::Constraint;
 use crate::engine::{LoadOptions, Room};
-use crate::kernels::Isa;
+use crate::kernels::{Isa, default_threads};
 use crate::model::Pooling;
 use crate::sampler::Sampling;
 use candle_core::DType;
@@ -566,12 +566,6 @@ fn warnings(layers: &[Layer]) -> Vec<String> {
         );
     }
     out
-}
-
-/// The physical cores: a second thread on a core only competes for its vector units.
-fn default_threads() -> usize {
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    num_cpus::get_physical().clamp(1, allowed)
 }
 
 /// `@FILE` is the text of that file.

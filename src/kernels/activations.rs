@@ -87,9 +87,11 @@ impl Activations {
 }
 
 /// The rows of [`Activations`] by tiles of as many as are multiplied with a panel at a time: within a tile, what
-/// belongs to four columns (to a scale, to a sum) of one row is followed by that of the next row.
+/// belongs to some columns (to a scale, to a sum) of one row is followed by that of the next row.
 pub struct Tiles {
     stride: usize,
+    /// Columns of a row that lie together, 4 or [`BLOCK`].
+    together: usize,
     quants: Vec<i8>,
     scales: Vec<f32>,
     sums32: Vec<f32>,
@@ -99,8 +101,7 @@ pub struct Tiles {
 /// Some columns of a tile of `T` rows.
 #[derive(Clone, Copy)]
 pub struct Tile<'a, const T: usize> {
-    /// (columns / 4, T, 4)
-    pub quants: &'a [[[i8; 4]; T]],
+    quants: &'a [i8],
     /// (columns / 32, T)
     pub scales: &'a [[f32; T]],
     /// (columns / 32, T)
@@ -109,11 +110,20 @@ pub struct Tile<'a, const T: usize> {
     pub sums16: &'a [[f32; T]],
 }
 
+impl<const T: usize> Tile<'_, T> {
+    /// The quantized values, (columns / N, T, N); `N` is what the tiles were made with.
+    #[inline]
+    pub fn woven<const N: usize>(&self) -> &[[[i8; N]; T]] {
+        self.quants.as_chunks().0.as_chunks().0
+    }
+}
+
 impl Tiles {
-    /// Room for the tiles of such activations.
-    pub fn of(x: &Activations) -> Self {
+    /// Room for the tiles of such activations, of which `together` columns of a row lie together: 4 or [`BLOCK`].
+    pub fn of(x: &Activations, together: usize) -> Self {
         Self {
             stride: x.stride,
+            together,
             quants: vec![0; x.quants.len()],
             scales: vec![0.0; x.scales.len()],
             sums32: vec![0.0; x.sums32.len()],
@@ -135,6 +145,7 @@ impl Tiles {
             TilePart {
                 first: bounds[0],
                 rows: bounds[1] - bounds[0],
+                together: self.together,
                 quants: take(&mut quants, n),
                 scales: take(&mut scales, n / BLOCK),
                 sums32: take(&mut sums32, n / BLOCK),
@@ -152,7 +163,7 @@ impl Tiles {
             start + columns.start / size * T..start + columns.end.div_ceil(size) * T
         };
         Tile {
-            quants: self.quants[at(1)].as_chunks::<4>().0.as_chunks().0,
+            quants: &self.quants[at(1)],
             scales: self.scales[at(BLOCK)].as_chunks().0,
             sums32: self.sums32[at(BLOCK)].as_chunks().0,
             sums16: self.sums16[at(SUM)].as_chunks().0,
@@ -164,6 +175,7 @@ impl Tiles {
 pub struct TilePart<'a> {
     first: usize,
     rows: usize,
+    together: usize,
     quants: &'a mut [i8],
     scales: &'a mut [f32],
     sums32: &'a mut [f32],
@@ -188,8 +200,13 @@ impl TilePart<'_> {
             }
         }
         let rows: [Row<'_>; T] = std::array::from_fn(|t| x.row(self.first + t));
-        let quants = self.quants.as_chunks_mut::<4>().0.as_chunks_mut().0;
-        weave(quants, rows.map(|row| row.quants.as_chunks::<4>().0));
+        if self.together == BLOCK {
+            let quants = self.quants.as_chunks_mut::<BLOCK>().0.as_chunks_mut().0;
+            weave(quants, rows.map(|row| row.quants.as_chunks().0));
+        } else {
+            let quants = self.quants.as_chunks_mut::<4>().0.as_chunks_mut().0;
+            weave(quants, rows.map(|row| row.quants.as_chunks().0));
+        }
         weave(self.scales.as_chunks_mut().0, rows.map(|row| row.scales));
         weave(self.sums32.as_chunks_mut().0, rows.map(|row| row.sums32));
         weave(self.sums16.as_chunks_mut().0, rows.map(|row| row.sums16));

@@ -8,13 +8,15 @@
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
 use super::float::ToF32;
-use super::isa::Level;
+use super::isa::{Level, by_floats};
 use super::{Compute, Shared, scalar};
 use half::{bf16, f16};
 use std::ops::Range;
 
+#[cfg(target_arch = "aarch64")]
+use super::arm;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{attention as x86, float as x86_float};
+use super::x86::{attention as x86, sse};
 
 /// Positions whose keys lie together: element by element, so that a vector holds one element of each.
 pub const KEYS: usize = 16;
@@ -269,12 +271,22 @@ impl Compute {
             (Level::Scalar, Cached::F16(k)) => portable(q, k, block, out),
             (Level::Scalar, Cached::Bf16(k)) => portable(q, k, block, out),
             (Level::Scalar, Cached::F32(k)) => portable(q, k, block, out),
+            // SAFETY: both levels exist only where the processor has AVX-512.
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512 | Level::Avx512Vnni, k) => unsafe {
+                x86::avx512::scores(q, k, block, out)
+            },
+            // SAFETY: both levels include AVX2.
+            #[cfg(target_arch = "x86_64")]
+            (Level::AvxVnni | Level::Avx2, k) => unsafe { x86::avx2::scores(q, k, block, out) },
             // SAFETY: an `Isa` of this level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, k) => unsafe { x86::avx512::scores(q, k, block, out) },
-            // SAFETY: every other level includes AVX2.
-            #[cfg(target_arch = "x86_64")]
-            (_, k) => unsafe { x86::avx2::scores(q, k, block, out) },
+            (Level::Sse, k) => unsafe { sse::scores(q, k, block, out) },
+            // SAFETY: every processor of this architecture has NEON.
+            #[cfg(target_arch = "aarch64")]
+            (Level::Neon | Level::DotProd | Level::I8mm, k) => unsafe {
+                arm::neon::scores(q, k, block, out);
+            },
         }
     }
 
@@ -306,12 +318,7 @@ impl Compute {
         }
         let old = if state.is_empty() { f32::NEG_INFINITY } else { *state.max };
         let max = lanes.into_iter().fold(old, f32::max);
-        let sum = match self.isa.level() {
-            Level::Scalar => scalar::exp_sum(scores, max),
-            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            _ => unsafe { x86_float::exp_sum(scores, max) },
-        };
+        let sum = by_floats!(self.isa, scalar: scalar::exp_sum(scores, max), exp_sum(scores, max));
         let factor = (old - max).exp();
         *state.sum = *state.sum * factor + sum;
         *state.max = max;
@@ -347,14 +354,24 @@ impl Compute {
             (Level::Scalar, Cached::Bf16(v)) => portable(weights, factors, v, positions, mixed),
             (Level::Scalar, Cached::F32(v)) => portable(weights, factors, v, positions, mixed),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512Vnni, v) => {
+            (Level::Avx512 | Level::Avx512Vnni, v) => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { x86::avx512::mix(weights, factors, v, positions, mixed) };
             }
             #[cfg(target_arch = "x86_64")]
-            (_, v) => {
-                // SAFETY: every other level includes AVX2.
+            (Level::AvxVnni | Level::Avx2, v) => {
+                // SAFETY: both levels include AVX2.
                 unsafe { x86::avx2::mix(weights, factors, v, positions, mixed) };
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Level::Sse, v) => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { sse::mix(weights, factors, v, positions, mixed) };
+            }
+            #[cfg(target_arch = "aarch64")]
+            (Level::Neon | Level::DotProd | Level::I8mm, v) => {
+                // SAFETY: every processor of this architecture has NEON.
+                unsafe { arm::neon::mix(weights, factors, v, positions, mixed) };
             }
         }
     }

@@ -3,6 +3,7 @@
 //! One executable has to run on a 2012 laptop and use the dot-product instructions of a new server,
 //! so the build is for the baseline of its target and the choice is made here at run time.
 
+use super::activations::BLOCK;
 use std::fmt;
 use std::str::FromStr;
 
@@ -16,6 +17,8 @@ pub struct Isa(Level);
 pub(super) enum Level {
     Scalar,
     #[cfg(target_arch = "x86_64")]
+    Sse,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
@@ -23,6 +26,12 @@ pub(super) enum Level {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    DotProd,
+    #[cfg(target_arch = "aarch64")]
+    I8mm,
 }
 
 impl Isa {
@@ -39,12 +48,16 @@ impl Isa {
     #[must_use]
     pub fn available() -> Vec<Self> {
         #[cfg_attr(
-            not(target_arch = "x86_64"),
-            expect(unused_mut, reason = "only x86-64 adds any")
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut, reason = "no other processor adds any")
         )]
         let mut found = vec![Self::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
+            let sse = is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
+            if sse {
+                found.push(Self(Level::Sse));
+            }
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
@@ -65,6 +78,18 @@ impl Isa {
                 found.push(Self(Level::Avx512Vnni));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected;
+            found.push(Self(Level::Neon));
+            let dotprod = is_aarch64_feature_detected!("dotprod");
+            if dotprod {
+                found.push(Self(Level::DotProd));
+            }
+            if dotprod && is_aarch64_feature_detected!("i8mm") {
+                found.push(Self(Level::I8mm));
+            }
+        }
         found
     }
 
@@ -77,9 +102,21 @@ impl Isa {
         match self.0 {
             Level::Scalar => 1,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni => 4,
+            Level::Sse | Level::Avx2 | Level::AvxVnni => 4,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 | Level::Avx512Vnni => 6,
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon | Level::DotProd | Level::I8mm => 4,
+        }
+    }
+
+    /// Columns of a row of activations that lie together in a tile: four for kernels that hold one row of
+    /// weights in each lane, a block for those that load whole vectors of a row.
+    pub(super) fn columns_together(self) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => 4,
+            _ => BLOCK,
         }
     }
 
@@ -89,6 +126,8 @@ impl Isa {
         match self.0 {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
+            Level::Sse => "sse",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::AvxVnni => "avxvnni",
@@ -96,6 +135,12 @@ impl Isa {
             Level::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::DotProd => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Level::I8mm => "i8mm",
         }
     }
 }
@@ -124,6 +169,11 @@ macro_rules! by_isa {
         match $isa.level() {
             $crate::kernels::isa::Level::Scalar => $scalar,
             #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Sse => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::sse::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
             $crate::kernels::isa::Level::Avx2 => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { $crate::kernels::x86::avx2::avx2::$($call)+ }
@@ -143,8 +193,74 @@ macro_rules! by_isa {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { $crate::kernels::x86::avx512::vnni::$($call)+ }
             }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::Neon => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::neon::$($call)+ }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::DotProd => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::dotprod::$($call)+ }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::I8mm => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::i8mm::$($call)+ }
+            }
         }
     };
 }
 
-pub(super) use by_isa;
+/// As [`by_isa`], for what products of bytes do not change: the kernels on floats.
+macro_rules! by_floats {
+    ($isa:expr, scalar: $scalar:expr, $($call:tt)+) => {
+        match $isa.level() {
+            $crate::kernels::isa::Level::Scalar => $scalar,
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Sse => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::sse::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx2
+            | $crate::kernels::isa::Level::AvxVnni
+            | $crate::kernels::isa::Level::Avx512
+            | $crate::kernels::isa::Level::Avx512Vnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::float::$($call)+ }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::kernels::isa::Level::Neon
+            | $crate::kernels::isa::Level::DotProd
+            | $crate::kernels::isa::Level::I8mm => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::arm::neon::$($call)+ }
+            }
+        }
+    };
+}
+
+pub(super) use {by_floats, by_isa};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_listed_slowest_first_and_found_by_their_names() {
+        let all = Isa::available();
+        assert_eq!(all[0], Isa::SCALAR);
+        assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+        assert_eq!(all.last(), Some(&Isa::detect()));
+        for isa in &all {
+            assert_eq!(isa.name().parse(), Ok(*isa));
+        }
+        let error = "sparc".parse::<Isa>().unwrap_err();
+        assert!(error.contains("`sparc`") && error.contains("scalar"), "{error}");
+        // Every processor of these architectures that tests run on has more than portable code.
+        if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+            assert!(all.len() > 1, "{all:?}");
+        }
+    }
+}

@@ -7,8 +7,11 @@
 //! chosen once ([`Isa`]) and travels with the thread pool in [`Compute`].
 
 mod activations;
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod attention;
 mod blocks;
+mod cores;
 mod float;
 mod isa;
 mod limits;
@@ -18,11 +21,14 @@ mod panel;
 mod pool;
 mod product;
 mod scalar;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use attention::{BLOCK as CACHE_BLOCK, Cached, Heads, KEYS, Window, attend};
 pub use blocks::dequantize;
+pub use cores::default_threads;
 pub use float::{add_bias, gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
 pub use limits::Limits;
@@ -31,7 +37,7 @@ pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
 pub use product::Input;
 
-use isa::Level;
+use isa::by_floats;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -239,16 +245,12 @@ impl Compute {
         up: &[f32],
         out: &mut [f32],
     ) {
-        match self.isa.level() {
-            Level::Scalar => {
-                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = act(gate, up);
-                }
+        let one_by_one = |out: &mut [f32]| {
+            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+                *out = act(gate, up);
             }
-            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            _ => unsafe { x86::float::gate_up(act, gate, up, out) },
-        }
+        };
+        by_floats!(self.isa, scalar: one_by_one(out), gate_up(act, gate, up, out));
     }
 }
 

@@ -45,14 +45,30 @@ impl Panel {
 
     /// Levels of four columns of sixteen rows.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     pub fn levels(&self, four: usize, row: usize) -> &[u8; 4 * LANES] {
         self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk().expect("within the panel")
     }
 
     /// As [`Panel::levels`], to be written.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     pub fn levels_mut(&mut self, four: usize, row: usize) -> &mut [u8; 4 * LANES] {
         self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk_mut().expect("within the panel")
+    }
+
+    /// Sixteen levels, in whatever order the instruction set keeps them.
+    #[inline]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub fn sixteen(&self, index: usize) -> &[u8; 16] {
+        &self.levels.as_chunks().0[index]
+    }
+
+    /// As [`Panel::sixteen`], to be written.
+    #[inline]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    pub fn sixteen_mut(&mut self, index: usize) -> &mut [u8; 16] {
+        &mut self.levels.as_chunks_mut().0[index]
     }
 
     /// Scales of sixteen rows.

@@ -9,7 +9,7 @@
 
 use super::activations::{self, Activations, Tiles};
 use super::blocks::{Kind, kind, sub_of};
-use super::isa::{Level, by_isa};
+use super::isa::{Level, by_floats, by_isa};
 use super::memory::fetch;
 use super::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
 use super::{Compute, Matrix, Shared, scalar};
@@ -17,9 +17,6 @@ use half::{bf16, f16};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use tealight_bundle::gguf::DType;
-
-#[cfg(target_arch = "x86_64")]
-use super::x86::float as x86_float;
 
 /// Rows of activations from which on unpacking panels pays.
 const PANELS_FROM: usize = 3;
@@ -108,7 +105,7 @@ impl Compute {
             let tile = [6, 4, 2, 1].into_iter().find(|&t| t <= widest && t <= levels.rows - at);
             starts.push(at + tile.unwrap_or(1));
         }
-        let mut tiles = Tiles::of(&levels);
+        let mut tiles = Tiles::of(&levels, self.isa.columns_together());
         let parts: Vec<_> = tiles.parts_mut(&starts).into_iter().map(Mutex::new).collect();
         self.pool.run(parts.len(), &|part| {
             parts[part].lock().unwrap_or_else(PoisonError::into_inner).fill(&levels);
@@ -119,11 +116,8 @@ impl Compute {
 
     pub(super) fn quantize(&self, x: &[f32], columns: usize) -> Activations {
         let mut levels = Activations::zeros(x.len() / columns, columns);
-        let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| match self.isa.level() {
-            Level::Scalar => activations::quantize(x, row),
-            // SAFETY: every other level includes AVX2, and exists only where the processor has it.
-            #[cfg(target_arch = "x86_64")]
-            _ => unsafe { x86_float::quantize(x, row) },
+        let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| {
+            by_floats!(self.isa, scalar: activations::quantize(x, row), quantize(x, row));
         };
         let mut rows: Vec<_> = levels.rows_mut().zip(x.chunks_exact(columns)).collect();
         if rows.len() < 2 * self.pool.threads() {
@@ -282,23 +276,20 @@ impl Compute {
     }
 
     fn dot_float<const M: usize>(&self, dtype: DType, w: &[u8], x: [&[f32]; M]) -> [f32; M] {
-        if self.isa.level() == Level::Scalar {
-            return x.map(|x| match dtype {
-                DType::F16 => scalar::dot_float(w, x, |b| f16::from_le_bytes(b).to_f32()),
-                DType::BF16 => scalar::dot_float(w, x, |b| bf16::from_le_bytes(b).to_f32()),
-                _ => scalar::dot_float(w, x, f32::from_le_bytes),
-            });
-        }
-        // SAFETY: every other level includes AVX2, and exists only where the processor has it.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            match dtype {
-                DType::F16 => x86_float::dot_f16(w, x),
-                DType::BF16 => x86_float::dot_bf16(w, x),
-                _ => x86_float::dot_f32(w, x),
+        let isa = self.isa;
+        match dtype {
+            DType::F16 => {
+                let value = |b| f16::from_le_bytes(b).to_f32();
+                by_floats!(isa, scalar: x.map(|x| scalar::dot_float(w, x, value)), dot_f16(w, x))
+            }
+            DType::BF16 => {
+                let value = |b| bf16::from_le_bytes(b).to_f32();
+                by_floats!(isa, scalar: x.map(|x| scalar::dot_float(w, x, value)), dot_bf16(w, x))
+            }
+            _ => {
+                let value = f32::from_le_bytes;
+                by_floats!(isa, scalar: x.map(|x| scalar::dot_float(w, x, value)), dot_f32(w, x))
             }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("only x86-64 has other levels")
     }
 }

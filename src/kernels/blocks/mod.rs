@@ -15,6 +15,7 @@ use half::{bf16, f16};
 use tealight_bundle::gguf::DType;
 
 pub use k::{k3_scales, k4_scales};
+pub use plain::half_power_of_two;
 
 /// Columns in a group: the super-block of the K and I types, eight blocks of the older ones.
 pub const GROUP: usize = 256;

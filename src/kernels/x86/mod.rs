@@ -66,3 +66,4 @@ pub mod attention;
 pub mod avx2;
 pub mod avx512;
 pub mod float;
+pub mod sse;

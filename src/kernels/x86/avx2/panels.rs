@@ -89,7 +89,8 @@ fn multiply_eight<
     let (sixteen, part) = (row / 16 * 16, row % 16);
     let sums_of_x = if SUB == 32 { x.sums32 } else { x.sums16 };
     assert!(columns <= PANEL_COLUMNS && sums_of_x.len() >= columns / SUB);
-    assert!(x.quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
+    let quants = x.woven::<4>();
+    assert!(quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
     for sub in 0..columns / SUB {
         let mut integers = [_mm256_setzero_si256(); T];
         for run in 0..SUB / 4 / RUN {
@@ -98,7 +99,7 @@ fn multiply_eight<
                 let levels = &panel.levels(four, sixteen)[4 * part..];
                 let levels = load(levels.first_chunk().expect("of 64"));
                 // SAFETY: within the columns, by the assertion above.
-                let x = unsafe { x.quants.get_unchecked(four) };
+                let x = unsafe { quants.get_unchecked(four) };
                 for t in 0..T {
                     let four = i32::from_le_bytes(x[t].map(i8::cast_unsigned));
                     let four = _mm256_set1_epi32(four);

@@ -115,13 +115,14 @@ fn multiply_of<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
     let subs = columns / SUB;
     let sums_of_x = if SUB == 32 { x.sums32 } else { x.sums16 };
     assert!(columns <= PANEL_COLUMNS && sums_of_x.len() >= subs);
-    assert!(x.quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
+    let quants = x.woven::<4>();
+    assert!(quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
     for sub in 0..subs {
         let mut integers = [[_mm512_setzero_si512(); 2]; T];
         for four in sub * SUB / 4..(sub + 1) * SUB / 4 {
             let levels = [load(panel.levels(four, 0)), load(panel.levels(four, 16))];
             // SAFETY: within the columns, by the assertion above.
-            let x = unsafe { x.quants.get_unchecked(four) };
+            let x = unsafe { quants.get_unchecked(four) };
             for t in 0..T {
                 let four = _mm512_set1_epi32(i32::from_le_bytes(x[t].map(i8::cast_unsigned)));
                 for r in 0..2 {

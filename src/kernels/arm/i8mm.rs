@@ -1,0 +1,127 @@
+//! Kernels for ARM processors with products of matrices of bytes (`smmla`, since the Neoverse V1 and
+//! Apple's M2), for prompts; a single token has no rows for a second dimension.
+
+#![expect(unsafe_code, reason = "an instruction without a stable intrinsic")]
+
+use super::dotprod::operations;
+use super::neon::decode;
+use crate::kernels::vectors;
+
+vectors::levels!("neon,dotprod,i8mm");
+
+pub use levels::{multiply, rows, unpack_panel};
+pub use tiles::multiply_registers;
+
+/// In which order a panel holds its levels, and how they are multiplied.
+mod tiles {
+    use super::operations::{Bytes, Integers, load, no_integers};
+    use crate::kernels::activations::BLOCK;
+    use crate::kernels::panel::{PANEL_ROWS, Panel};
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+
+    /// Times four rows whose products are computed together.
+    pub const QUADS: usize = 2;
+    /// Rows of activations that are multiplied at once at most, two by two.
+    const ROWS_MAX: usize = 6;
+
+    crate::kernels::vectors::operations! { "neon,dotprod,i8mm"
+        /// Sixteen columns of each of four rows, in the order of a panel: eight columns of two rows in each.
+        fn arrange(rows: [Bytes; 4]) -> [Bytes; 4] {
+            let [a, b, c, d] = rows.map(|row| vreinterpretq_u64_u8(row));
+            [vzip1q_u64(a, b), vzip1q_u64(c, d), vzip2q_u64(a, b), vzip2q_u64(c, d)]
+                .map(|x| vreinterpretq_u8_u64(x))
+        }
+
+        /// Adds the products of two rows of levels with two rows of activations, eight columns of each:
+        /// (rows of levels, rows of activations).
+        fn multiply_two(sums: Integers, levels: Bytes, x: Bytes) -> Integers {
+            let mut sums = sums;
+            // SAFETY: one instruction on registers, which this function's instruction set has.
+            unsafe {
+                asm!(
+                    "smmla {sums:v}.4s, {levels:v}.16b, {x:v}.16b",
+                    sums = inlateout(vreg) sums,
+                    levels = in(vreg) levels,
+                    x = in(vreg) x,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sums
+        }
+
+        /// Eight columns of two rows of activations.
+        fn two_rows(first: &[i8; 8], second: &[i8; 8]) -> Bytes {
+            // SAFETY: eight bytes each, by the type; the loads need no alignment.
+            unsafe { vcombine_u8(vld1_u8(first.as_ptr().cast()), vld1_u8(second.as_ptr().cast())) }
+        }
+    }
+
+    /// Where in a panel the vector `k` of [`arrange`] lies, for columns from `column` on.
+    #[inline]
+    pub fn position(column: usize, quad: usize, k: usize) -> usize {
+        (column / 8 + k / 2) * (PANEL_ROWS / 2) + 2 * quad + k % 2
+    }
+
+    /// Products of columns from `column` on of rows `4 · quad ..` with `T` rows of activations: the
+    /// first and the second sixteen columns, or both in the first with scales of 32.
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    #[inline]
+    pub fn integers<const T: usize, const SUB: usize, const SIGNED: bool>(
+        panel: &Panel,
+        column: usize,
+        quad: usize,
+        x: [&[i8; BLOCK]; T],
+    ) -> [[[Integers; 2]; QUADS]; T] {
+        const { assert!(T <= ROWS_MAX) };
+        // (halves of the block, pairs of rows of activations, pairs of rows of levels)
+        let mut sums = [[[no_integers(); 2 * QUADS]; ROWS_MAX / 2]; 2];
+        for half in 0..2 {
+            let sums = &mut sums[half * 16 / SUB];
+            for eight in 0..2 {
+                let x = x.map(|x| &x.as_chunks::<8>().0[2 * half + eight]);
+                let mut levels = [vdupq_n_u8(0); 2 * QUADS];
+                for (pair, levels) in levels.iter_mut().enumerate() {
+                    let column = column + 16 * half;
+                    let at = position(column, quad + pair / 2, 2 * eight + pair % 2);
+                    *levels = load(panel.sixteen(at));
+                }
+                for t in 0..T.div_ceil(2) {
+                    // A row without a partner is multiplied twice.
+                    let x = two_rows(x[2 * t], x[(2 * t + 1).min(T - 1)]);
+                    for pair in 0..2 * QUADS {
+                        sums[t][pair] = multiply_two(sums[t][pair], levels[pair], x);
+                    }
+                }
+            }
+        }
+        let mut out = [[[no_integers(); 2]; QUADS]; T];
+        for t in 0..T {
+            for r in 0..QUADS {
+                for half in 0..BLOCK / SUB {
+                    let (low, high) = (sums[half][t / 2][2 * r], sums[half][t / 2][2 * r + 1]);
+                    out[t][r][half] =
+                        if t % 2 == 0 { vuzp1q_s32(low, high) } else { vuzp2q_s32(low, high) };
+                }
+            }
+        }
+        out
+    }
+
+    /// See [`crate::kernels::Limits`].
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module.
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    pub unsafe fn multiply_registers(rounds: usize) -> usize {
+        let x = std::hint::black_box(vdupq_n_u8(1));
+        let mut sums = [no_integers(); 8];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = multiply_two(*sum, x, x);
+            }
+        }
+        std::hint::black_box(sums);
+        rounds * sums.len() * 32
+    }
+}

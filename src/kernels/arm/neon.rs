@@ -1,0 +1,242 @@
+//! Kernels for every 64-bit ARM processor.
+
+#![expect(
+    unsafe_code,
+    reason = "vector loads of arrays whose length the type says; one conversion"
+)]
+
+use crate::kernels::vectors;
+
+vectors::decode!("neon");
+vectors::tiles!("neon", quads: 2);
+vectors::levels!("neon");
+vectors::floats!("neon");
+vectors::attention!("neon", rows: [4 3 2 1]);
+
+pub use attention::{mix, scores};
+pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize};
+pub use levels::{multiply, rows, unpack_panel};
+pub use tiles::multiply_registers;
+
+/// What this instruction set does with vectors.
+pub mod operations {
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+
+    /// Sixteen bytes.
+    pub type Bytes = uint8x16_t;
+    /// Four integers.
+    pub type Integers = int32x4_t;
+    /// Four floats.
+    pub type Floats = float32x4_t;
+
+    crate::kernels::vectors::operations! { "neon"
+        fn load(from: &[u8; 16]) -> Bytes {
+            // SAFETY: 16 bytes, by the type; the load needs no alignment.
+            unsafe { vld1q_u8(from.as_ptr()) }
+        }
+
+        fn load_signed(from: &[i8; 16]) -> Bytes {
+            // SAFETY: 16 bytes, by the type; the load needs no alignment.
+            unsafe { vld1q_u8(from.as_ptr().cast()) }
+        }
+
+        fn store_bytes(to: &mut [u8; 16], x: Bytes) {
+            // SAFETY: 16 bytes, by the type; the store needs no alignment.
+            unsafe { vst1q_u8(to.as_mut_ptr(), x) }
+        }
+
+        fn store_signed(to: &mut [i8; 16], x: Bytes) {
+            // SAFETY: 16 bytes, by the type; the store needs no alignment.
+            unsafe { vst1q_u8(to.as_mut_ptr().cast(), x) }
+        }
+
+        fn splat_bytes(x: u8) -> Bytes {
+            vdupq_n_u8(x)
+        }
+
+        fn words(x: [u32; 4]) -> Bytes {
+            // SAFETY: four words, by the type.
+            vreinterpretq_u8_u32(unsafe { vld1q_u32(x.as_ptr()) })
+        }
+
+        fn and(a: Bytes, b: Bytes) -> Bytes {
+            vandq_u8(a, b)
+        }
+
+        fn or(a: Bytes, b: Bytes) -> Bytes {
+            vorrq_u8(a, b)
+        }
+
+        /// `x >> by & mask`, byte by byte.
+        fn bits(x: Bytes, by: usize, mask: u8) -> Bytes {
+            vandq_u8(vshlq_u8(x, vdupq_n_s8(-(by as i8))), vdupq_n_u8(mask))
+        }
+
+        /// Moves bits up that stay within their byte.
+        fn shift_left<const BY: i32>(x: Bytes) -> Bytes {
+            vshlq_n_u8::<BY>(x)
+        }
+
+        fn look_up(table: &[u8; 16], index: Bytes) -> Bytes {
+            vqtbl1q_u8(load(table), index)
+        }
+
+        /// 255 for each bit that is set, lowest first, else 0.
+        fn spread(bits: u16) -> Bytes {
+            let [low, high] = bits.to_le_bytes();
+            let bytes = vcombine_u8(vdup_n_u8(low), vdup_n_u8(high));
+            vtstq_u8(bytes, vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201)))
+        }
+
+        /// 4 × 4 words of 32 bits, rows to columns.
+        fn transpose_words(rows: [Bytes; 4]) -> [Bytes; 4] {
+            let [a, b, c, d] = rows.map(|row| vreinterpretq_u32_u8(row));
+            let (ab, cd) = (vtrn1q_u32(a, b), vtrn1q_u32(c, d));
+            let (odd_ab, odd_cd) = (vtrn2q_u32(a, b), vtrn2q_u32(c, d));
+            let [ab, cd, odd_ab, odd_cd] =
+                [ab, cd, odd_ab, odd_cd].map(|x| vreinterpretq_u64_u32(x));
+            [
+                vtrn1q_u64(ab, cd),
+                vtrn1q_u64(odd_ab, odd_cd),
+                vtrn2q_u64(ab, cd),
+                vtrn2q_u64(odd_ab, odd_cd),
+            ]
+            .map(|x| vreinterpretq_u8_u64(x))
+        }
+
+        /// Adds four products of levels and signed bytes to each lane; levels of either sign are within ±128.
+        fn dot(sum: Integers, levels: Bytes, x: Bytes, _signed: bool) -> Integers {
+            let (levels, x) = (vreinterpretq_s8_u8(levels), vreinterpretq_s8_u8(x));
+            let low = vmull_s8(vget_low_s8(levels), vget_low_s8(x));
+            let high = vmull_high_s8(levels, x);
+            // Pairs of products fit 16 bits: magnitudes are at most 128 × 127, twice.
+            vpadalq_s16(sum, vpaddq_s16(low, high))
+        }
+
+        /// As [`dot`], with four bytes for every lane.
+        fn dot_lane<const LANE: i32>(sum: Integers, levels: Bytes, x: Bytes, signed: bool) -> Integers {
+            let x = vdupq_laneq_u32::<LANE>(vreinterpretq_u32_u8(x));
+            dot(sum, levels, vreinterpretq_u8_u32(x), signed)
+        }
+
+        fn no_integers() -> Integers {
+            vdupq_n_s32(0)
+        }
+
+        /// The sum of each, in a lane.
+        fn sum_each(x: [Integers; 4]) -> Integers {
+            vpaddq_s32(vpaddq_s32(x[0], x[1]), vpaddq_s32(x[2], x[3]))
+        }
+
+        fn to_floats(x: Integers) -> Floats {
+            vcvtq_f32_s32(x)
+        }
+
+        /// Sixteen unsigned bytes.
+        fn unsigned(x: Bytes) -> [Floats; 4] {
+            let (low, high) = (vmovl_u8(vget_low_u8(x)), vmovl_high_u8(x));
+            [
+                vmovl_u16(vget_low_u16(low)),
+                vmovl_high_u16(low),
+                vmovl_u16(vget_low_u16(high)),
+                vmovl_high_u16(high),
+            ]
+            .map(|x| vcvtq_f32_u32(x))
+        }
+
+        /// Sixteen signed bytes.
+        fn signed(x: Bytes) -> [Floats; 4] {
+            let x = vreinterpretq_s8_u8(x);
+            let (low, high) = (vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
+            [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_high_s16(low),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_high_s16(high),
+            ]
+            .map(|x| vcvtq_f32_s32(x))
+        }
+
+        /// Four f16.
+        fn halves(x: [u16; 4]) -> Floats {
+            let floats: Floats;
+            // SAFETY: four halves, by the type; then one instruction of every ARMv8 processor on registers,
+            // whose intrinsic wants a newer compiler than the rest.
+            unsafe {
+                let halves = vld1_u16(x.as_ptr());
+                asm!(
+                    "fcvtl {floats:v}.4s, {halves:v}.4h",
+                    floats = lateout(vreg) floats,
+                    halves = in(vreg) halves,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            floats
+        }
+
+        /// Four bf16.
+        fn upper_halves(x: [u16; 4]) -> Floats {
+            // SAFETY: four halves, by the type.
+            let halves = unsafe { vld1_u16(x.as_ptr()) };
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(halves))
+        }
+
+        fn zero() -> Floats {
+            vdupq_n_f32(0.0)
+        }
+
+        fn splat(x: f32) -> Floats {
+            vdupq_n_f32(x)
+        }
+
+        fn load_floats(from: &[f32; 4]) -> Floats {
+            // SAFETY: four floats, by the type; the load needs no alignment.
+            unsafe { vld1q_f32(from.as_ptr()) }
+        }
+
+        fn store(to: &mut [f32; 4], x: Floats) {
+            // SAFETY: four floats, by the type; the store needs no alignment.
+            unsafe { vst1q_f32(to.as_mut_ptr(), x) }
+        }
+
+        fn plus(a: Floats, b: Floats) -> Floats {
+            vaddq_f32(a, b)
+        }
+
+        fn times(a: Floats, b: Floats) -> Floats {
+            vmulq_f32(a, b)
+        }
+
+        fn add_product(sum: Floats, a: Floats, b: Floats) -> Floats {
+            vfmaq_f32(sum, a, b)
+        }
+
+        /// 4 × 4 floats, rows to columns.
+        fn transpose_floats(rows: [Floats; 4]) -> [Floats; 4] {
+            transpose_words(rows.map(|row| vreinterpretq_u8_f32(row)))
+                .map(|row| vreinterpretq_f32_u8(row))
+        }
+
+        /// The largest magnitude of 32 floats, by the order of their bits.
+        fn largest_magnitude(x: [Floats; 8]) -> f32 {
+            let magnitudes = x.map(|x| vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fff_ffff)));
+            let max = magnitudes.into_iter().fold(vdupq_n_u32(0), |max, x| vmaxq_u32(max, x));
+            f32::from_bits(vmaxvq_u32(max))
+        }
+
+        /// Rounds sixteen floats to signed bytes, as `quantize` of the activations does.
+        fn rounded(x: [Floats; 4]) -> Bytes {
+            // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum.
+            let [a, b, c, d] =
+                x.map(|x| vreinterpretq_u16_f32(vaddq_f32(x, vdupq_n_f32(12_582_912.0))));
+            let (low, high) = (vuzp1q_u16(a, b), vuzp1q_u16(c, d));
+            vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high))
+        }
+
+        /// The sum of sixteen signed bytes.
+        fn sum_signed(x: Bytes) -> i32 {
+            i32::from(vaddlvq_s8(vreinterpretq_s8_u8(x)))
+        }
+    }
+}

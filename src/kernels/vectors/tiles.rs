@@ -1,0 +1,79 @@
+//! Products of four columns at a time with levels of which each lane holds those of one row.
+
+/// The module `tiles` of an instruction set without an instruction for whole tiles, `quads` times four rows
+/// at once: in which order a panel holds its levels, and how they are multiplied.
+macro_rules! tiles {
+    ($features:literal, quads: $quads:literal) => {
+        /// In which order a panel holds its levels, and how they are multiplied.
+        pub mod tiles {
+            use super::operations::*;
+            use crate::kernels::activations::BLOCK;
+            use crate::kernels::panel::{PANEL_ROWS, Panel};
+
+            /// Times four rows whose products are computed together.
+            pub const QUADS: usize = $quads;
+
+            /// Sixteen columns of each of four rows, in the order of a panel.
+            #[target_feature(enable = $features)]
+            #[inline]
+            pub fn arrange(rows: [Bytes; 4]) -> [Bytes; 4] {
+                transpose_words(rows)
+            }
+
+            /// Where in a panel the vector `k` of [`arrange`] lies, for columns from `column` on.
+            #[inline]
+            pub fn position(column: usize, quad: usize, k: usize) -> usize {
+                (column / 4 + k) * (PANEL_ROWS / 4) + quad
+            }
+
+            /// Products of columns from `column` on of rows `4 · quad ..` with `T` rows of activations: the
+            /// first and the second sixteen columns, or both in the first with scales of 32.
+            #[target_feature(enable = $features)]
+            #[inline]
+            pub fn integers<const T: usize, const SUB: usize, const SIGNED: bool>(
+                panel: &Panel,
+                column: usize,
+                quad: usize,
+                x: [&[i8; BLOCK]; T],
+            ) -> [[[Integers; 2]; QUADS]; T] {
+                let mut sums = [[[no_integers(); 2]; QUADS]; T];
+                for half in 0..2 {
+                    let to = half * 16 / SUB;
+                    let x = x.map(|x| load_signed(&x.as_chunks().0[half]));
+                    for r in 0..QUADS {
+                        let levels =
+                            |k| load(panel.sixteen(position(column + 16 * half, quad + r, k)));
+                        let four = [levels(0), levels(1), levels(2), levels(3)];
+                        for t in 0..T {
+                            let sum = sums[t][r][to];
+                            let sum = dot_lane::<0>(sum, four[0], x[t], SIGNED);
+                            let sum = dot_lane::<1>(sum, four[1], x[t], SIGNED);
+                            let sum = dot_lane::<2>(sum, four[2], x[t], SIGNED);
+                            sums[t][r][to] = dot_lane::<3>(sum, four[3], x[t], SIGNED);
+                        }
+                    }
+                }
+                sums
+            }
+
+            /// See [`crate::kernels::Limits`].
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module.
+            #[target_feature(enable = $features)]
+            pub unsafe fn multiply_registers(rounds: usize) -> usize {
+                let x = std::hint::black_box(splat_bytes(1));
+                let mut sums = [no_integers(); 8];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = dot(*sum, x, x, false);
+                    }
+                }
+                std::hint::black_box(sums);
+                rounds * sums.len() * 16
+            }
+        }
+    };
+}
+
+pub(in crate::kernels) use tiles;

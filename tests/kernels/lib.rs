@@ -1,0 +1,5 @@
+//! The kernels alone: see `Cargo.toml`.
+#![allow(missing_docs, reason = "said in the program")]
+
+#[path = "../../src/kernels/mod.rs"]
+pub mod kernels;
