@@ -58,7 +58,7 @@ fn check(bundle: &Path, dist: &Path) {
         let (block, bytes, sum) = known(mapped.bytes(), target);
         assert_eq!(mapped.bytes()[block * 65_536..][..bytes], content, "{name}");
         assert_eq!(mapped.bytes()[entry.range.clone()], content, "{name}");
-        let expected: String = entry.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = tealight_bundle::manifest::Sha256Sum(entry.sha256).to_string();
         assert!(sum.len() == 32 && expected.starts_with(&sum), "{sum}");
     }
 }

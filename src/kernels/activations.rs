@@ -133,23 +133,19 @@ impl Tiles {
 
     /// The parts that belong to the tiles of `rows[i]..rows[i + 1]`, to be filled by [`TilePart::fill`].
     pub fn parts_mut(&mut self, rows: &[usize]) -> Vec<TilePart<'_>> {
-        fn take<'a, V>(from: &mut &'a mut [V], n: usize) -> &'a mut [V] {
-            let (taken, rest) = std::mem::take(from).split_at_mut(n);
-            *from = rest;
-            taken
-        }
         let (mut quants, mut scales) = (&mut self.quants[..], &mut self.scales[..]);
         let (mut sums32, mut sums16) = (&mut self.sums32[..], &mut self.sums16[..]);
         let part = |bounds: &[usize]| {
-            let n = (bounds[1] - bounds[0]) * self.stride;
+            let rows = bounds[1] - bounds[0];
+            let n = rows * self.stride;
             TilePart {
                 first: bounds[0],
-                rows: bounds[1] - bounds[0],
+                rows,
                 together: self.together,
-                quants: take(&mut quants, n),
-                scales: take(&mut scales, n / BLOCK),
-                sums32: take(&mut sums32, n / BLOCK),
-                sums16: take(&mut sums16, n / SUM),
+                quants: quants.split_off_mut(..n).unwrap_or_default(),
+                scales: scales.split_off_mut(..n / BLOCK).unwrap_or_default(),
+                sums32: sums32.split_off_mut(..n / BLOCK).unwrap_or_default(),
+                sums16: sums16.split_off_mut(..n / SUM).unwrap_or_default(),
             }
         };
         rows.windows(2).map(part).collect()

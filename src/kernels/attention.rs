@@ -274,7 +274,7 @@ impl Compute {
             // SAFETY: both levels exist only where the processor has AVX-512.
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512 | Level::Avx512Vnni, k) => unsafe {
-                x86::avx512::scores(q, k, block, out)
+                x86::avx512::scores(q, k, block, out);
             },
             // SAFETY: both levels include AVX2.
             #[cfg(target_arch = "x86_64")]

@@ -39,9 +39,9 @@ macro_rules! levels {
                     for (index, at) in (0..row_bytes).step_by(size).enumerate() {
                         let blocks = size.min(row_bytes - at) / D::BYTES * D::COLUMNS / BLOCK;
                         let rows = rows.map(|row| row[at..].as_ptr());
+                        let f = &mut factors;
                         // SAFETY: blocks of so many columns lie at `at` of each row.
-                        sums =
-                            unsafe { add_group::<D>(rows, blocks, x, index, &mut factors, sums) };
+                        sums = unsafe { add_group::<D>(rows, blocks, x, index, f, sums) };
                     }
                     put(sums, out);
                 }

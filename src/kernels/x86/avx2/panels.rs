@@ -1,7 +1,6 @@
 //! Prompts: panels of unpacked rows, multiplied with many rows of activations.
 
 #![expect(unsafe_code, reason = "vector stores whose extent is argued beside them")]
-#![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
 use super::dot::Dot;
 use super::vectors::{load, load_f32, term};

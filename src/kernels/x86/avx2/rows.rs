@@ -303,7 +303,7 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     // SAFETY: said by the caller.
     let factors = unsafe { D::factors(rows) };
     for unit in 0..D::UNITS {
-        let x = &x[unit * (D::HALVES + 1)..][..D::HALVES + 1];
+        let x = &x[unit * (D::HALVES + 1)..][..=D::HALVES];
         let mut integers = [_mm256_setzero_si256(); 4];
         for i in 0..4 {
             // SAFETY: said by the caller; the unit's activations are at `x`.

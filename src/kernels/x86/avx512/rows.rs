@@ -286,7 +286,7 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     // SAFETY: said by the caller.
     let factors = unsafe { D::factors::<P>(rows) };
     for unit in 0..D::UNITS {
-        let x = &x[unit * (D::HALVES + 1)..][..D::HALVES + 1];
+        let x = &x[unit * (D::HALVES + 1)..][..=D::HALVES];
         // SAFETY: said by the caller; the unit's activations are at `x`.
         let integers = unsafe { four!(|i| D::integers::<P>(rows[i], unit, x.as_ptr())) };
         let integers = _mm512_cvtepi32_ps(sum_words(integers));

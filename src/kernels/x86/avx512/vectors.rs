@@ -142,6 +142,7 @@ pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -
 /// 16 × 16 words of 32 bits, rows to columns.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
+#[expect(clippy::large_types_passed_by_value, reason = "sixteen registers, inlined")]
 pub fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
     let mut pairs = rows;
     for i in (0..16).step_by(2) {
