@@ -48,7 +48,7 @@ pub struct New {
     #[arg(short, long, value_name = "FILE", required = true)]
     pub output: Option<PathBuf>,
     #[command(flatten)]
-    pub runtime: Runtime,
+    pub runtime: Executable,
     #[command(flatten)]
     pub settings: Settings,
     /// Make one file that starts on Windows, Linux and macOS.
@@ -63,7 +63,7 @@ pub struct New {
 }
 
 #[derive(Debug, Default, Args)]
-pub struct Runtime {
+pub struct Executable {
     /// The executable in front [default: `tealight` beside this program].
     #[arg(long, value_name = "FILE")]
     pub runtime: Option<PathBuf>,

@@ -82,7 +82,7 @@ impl Runtime {
 }
 
 /// Finds the runtime: the one named, the one for a target, else the one beside this program.
-pub fn find(options: &cli::Runtime) -> Result<Runtime> {
+pub fn find(options: &cli::Executable) -> Result<Runtime> {
     match (&options.runtime, options.target) {
         (Some(path), _) => open(path),
         (None, Some(target)) => for_target(target, options.dist.as_deref()),

@@ -62,15 +62,12 @@ fn unescape(text: &str) -> String {
     let mut out = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let digits = piece.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match digits.filter(u8::is_ascii) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                out.push_str(piece.get(3..).unwrap_or_default());
-            }
-            None => {
-                out.push('\\');
-                out.push_str(piece);
-            }
+        if let Some(byte) = digits.filter(u8::is_ascii) {
+            out.push(char::from(byte));
+            out.push_str(piece.get(3..).unwrap_or_default());
+        } else {
+            out.push('\\');
+            out.push_str(piece);
         }
     }
     out
