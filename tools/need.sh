@@ -66,6 +66,10 @@ need_emulators() {
 	have x86_64-w64-mingw32-gcc || set -- "$@" gcc-mingw-w64-x86-64-posix
 	have qemu-aarch64 || set -- "$@" qemu-user
 	[ -d /usr/aarch64-linux-gnu/lib ] || set -- "$@" libc6-arm64-cross
+	# Shells that start a file for every system, and what reads its script.
+	for tool in zsh busybox shellcheck; do
+		have "$tool" || set -- "$@" "$tool"
+	done
 	[ $# = 0 ] || debian "$@" || echo "note: not found: $*; what needs them is not tested" >&2
 }
 

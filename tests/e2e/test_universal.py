@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from harness import BUNDLER, CLEAN, RUNTIME, SMOLLM2, Server, link, run
+from harness import BUNDLER, CLEAN, ROOT, RUNTIME, SMOLLM2, Server, link, run
 from test_targets import arm, windows  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="tried on Linux x86-64 only")
@@ -210,6 +210,14 @@ def test_it_starts_through_links_and_from_path(universal, expected, warm, tmp_pa
         assert run(*command, *ASK, env=path, cwd=tmp_path).stdout == expected
     # The model is told by the file that the links lead to, as with any program.
     assert str(universal) in run("env", "chat", "info", env=path).stdout
+
+
+def test_the_script_is_one_for_every_shell():
+    needs("shellcheck")
+    folder = ROOT / "bundler/src/program/universal"
+    run("shellcheck", "-s", "sh", folder / "universal.sh")
+    whole = "MZtealight='\n" + (folder / "stub.sh").read_text() + 'echo "$MZtealight"\n'
+    run("shellcheck", "-s", "sh", "-e", "SC2317", "-", input=whole)
 
 
 def test_a_script_that_cannot_find_its_file_says_so(universal, warm):
