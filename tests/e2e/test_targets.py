@@ -50,7 +50,7 @@ class System:
 
 
 def built(name: str) -> Path:
-    """The folder with the programs for a system. They are built before, by `make test`; here they are only found."""
+    """The folder with the programs for a system, built if need be: minutes the first time, a second from then on."""
     command = ["sh", ROOT / "tools/dist/build.sh", "quick", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 3:
