@@ -12,8 +12,8 @@ MODEL := models/smollm2-135m-instruct-q4_1.gguf
 BUNDLE := dist/smollm2
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-rust test-e2e fidelity bench check fmt clippy deny clean distclean \
-	need-build need-python need-test FORCE
+.PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench check fmt clippy deny clean \
+	distclean need-build need-python need-test FORCE
 
 help: ## this list
 	@echo 'tealight: one file that holds a language model, its engine and a chat page'
@@ -50,6 +50,9 @@ test-rust:
 # E2E="-k page -x" passes arguments on to pytest.
 test-e2e:
 	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e $(E2E)
+
+test-arm: need-build ## the kernels for 64-bit ARM, in an emulator
+	@sh tools/test-kernels.sh
 
 # ARGS="tiny tokenizers" passes arguments on.
 fidelity: build need-python ## compare every logit and token with llama.cpp's, and rewrite docs/fidelity.md
