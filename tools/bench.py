@@ -132,12 +132,16 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
 
 
-def multiply_adds(model: Path) -> int:
-    """Of one token of a prompt: the elements of all matrices but the table of words."""
+def work(model: Path) -> tuple[int, int]:
+    """Multiply-adds of one token of a prompt: the elements of all matrices but the table of words. Bytes that one
+    generated token reads: all tensors, but the table of words only where it is the head as well."""
     from gguf import GGUFReader
 
-    tensors = [t for t in GGUFReader(model).tensors if len(t.shape) > 1]
-    return sum(int(t.n_elements) for t in tensors if t.name not in ("token_embd.weight", "output.weight"))
+    tensors = GGUFReader(model).tensors
+    ends = ("token_embd.weight", "output.weight")
+    elements = sum(int(t.n_elements) for t in tensors if len(t.shape) > 1 and t.name not in ends)
+    has_head = any(t.name == "output.weight" for t in tensors)
+    return elements, sum(int(t.n_bytes) for t in tensors if not (has_head and t.name == "token_embd.weight"))
 
 
 def measure(args) -> list[str]:
@@ -171,7 +175,8 @@ def measure(args) -> list[str]:
             private = (max(private[0], own["private"]), max(private[1], result[2]))
             print(f"{name} {number}: {mine[-1][0]:.0f} {theirs[-1][0]:.0f}   {mine[-1][1]:.1f} {theirs[-1][1]:.1f}", file=sys.stderr)
         other.close()
-        bounds = limits["multiply_adds_per_second"] / multiply_adds(model), limits["read_bytes_per_second"] / model.stat().st_size
+        elements, size = work(model)
+        bounds = limits["multiply_adds_per_second"] / elements, limits["read_bytes_per_second"] / size
         for i, (phase, bound) in enumerate(zip(("prompt", "generation"), bounds)):
             a, b = [m[i] for m in mine], [t[i] for t in theirs]
             if not any(a):
