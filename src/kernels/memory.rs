@@ -23,6 +23,7 @@ pub fn keep_freed_memory() {
 }
 
 /// Asks for elements that will be read soon.
+#[cfg_attr(target_arch = "x86_64", allow(unsafe_code, reason = "a hint to the processor"))]
 #[inline]
 pub fn fetch<T>(soon: &[T]) {
     #[cfg(target_arch = "x86_64")]
