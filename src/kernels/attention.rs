@@ -164,7 +164,7 @@ pub fn attend(
         for slot in rest.chunks_exact_mut(n * h.heads * record) {
             whole.absorb(&Partial::new(&mut slot[row * record..(row + 1) * record]));
         }
-        let sink = sinks.map_or(0.0, |sinks| (sinks[row % h.heads] - *whole.max).exp());
+        let sink = sinks.map_or(0.0, |sinks| libm::expf(sinks[row % h.heads] - *whole.max));
         let factor = 1.0 / (*whole.sum + sink);
         out.extend(whole.mixed.iter().map(|mixed| mixed * factor));
     }
@@ -194,7 +194,7 @@ impl<'a> Partial<'a> {
             return;
         }
         let max = self.max.max(*next.max);
-        let (old, new) = ((*self.max - max).exp(), (*next.max - max).exp());
+        let (old, new) = (libm::expf(*self.max - max), libm::expf(*next.max - max));
         for (mixed, next) in self.mixed.iter_mut().zip(&*next.mixed) {
             *mixed = *mixed * old + next * new;
         }
@@ -307,7 +307,7 @@ impl Compute {
         for score in &mut scores[visible] {
             *score *= h.scale;
             if let Some(cap) = h.softcap {
-                *score = cap * (*score / cap).tanh();
+                *score = cap * libm::tanhf(*score / cap);
             }
         }
         let mut lanes = [f32::NEG_INFINITY; KEYS];
@@ -319,7 +319,7 @@ impl Compute {
         let old = if state.is_empty() { f32::NEG_INFINITY } else { *state.max };
         let max = lanes.into_iter().fold(old, f32::max);
         let sum = by_floats!(self.isa, scalar: scalar::exp_sum(scores, max), exp_sum(scores, max));
-        let factor = (old - max).exp();
+        let factor = libm::expf(old - max);
         *state.sum = *state.sum * factor + sum;
         *state.max = max;
         factor

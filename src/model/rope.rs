@@ -45,15 +45,15 @@ impl Rotation {
             None => vec![0.0; half],
         };
         let factors = factors.filter(|_| divided);
-        let step = base.powf(-2.0 / dims as f32);
+        let step = libm::powf(base, -2.0 / dims as f32);
         let (mut cos, mut sin) = (Vec::with_capacity(n * half), Vec::with_capacity(n * half));
         for position in start..start + n {
             let mut theta = position as f32;
             for (i, kept) in kept.iter().enumerate() {
                 let full = theta / factors.and_then(|f| f.get(i)).copied().unwrap_or(1.0);
                 let angle = full * scale * (1.0 - kept) + full * kept;
-                cos.push(angle.cos() * magnitude);
-                sin.push(angle.sin() * magnitude);
+                cos.push(libm::cosf(angle) * magnitude);
+                sin.push(libm::sinf(angle) * magnitude);
                 theta *= step;
             }
         }
