@@ -9,12 +9,16 @@ use std::process::Command;
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
-    println!("cargo:rerun-if-changed=build.rs");
     if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "macos") {
         println!("cargo:rustc-link-arg-bins=-Wl,-headerpad,0x1000");
     }
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
+    // This script lies with the runtime; a path that is not there would be out of date each time.
+    let script = [package.join("build.rs"), package.join("../build.rs")];
+    if let Some(script) = script.iter().find(|script| script.is_file()) {
+        println!("cargo:rerun-if-changed={}", script.display());
+    }
     let web = [package.join("web"), package.join("../web")];
     let web = web.iter().find(|folder| folder.is_dir());
     let mut files = Vec::new();
