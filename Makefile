@@ -41,6 +41,7 @@ test: need-build need-python need-test ## set up all that is needed and run ever
 	$(PYTHON) tools/models.py get tests
 	@sh tools/venv.sh .venv tests/requirements.txt
 	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-arm
 	@$(MAKE) --no-print-directory test-e2e
 
 # Builds the two programs on the way: the tests in tests/ and bundler/tests/ want them.
