@@ -1,7 +1,5 @@
 //! The browser that shows the page.
 
-use webbrowser::{Browser as Known, BrowserOptions, open_browser_with_options};
-
 /// What would be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Browser {
@@ -22,18 +20,17 @@ impl Browser {
         if !has_display() {
             return Self::NoScreen;
         }
-        let options = BrowserOptions::new().with_dry_run(true).clone();
-        if open_browser_with_options(Known::Default, "http://127.0.0.1/", &options).is_err() {
+        if !usual::is_there() {
             return Self::Missing;
         }
-        let named = std::env::var("BROWSER").ok().filter(|b| cfg!(unix) && !b.is_empty());
+        let named = std::env::var("BROWSER").ok().filter(|b| usual::IS_NAMED && !b.is_empty());
         named.map_or(Self::Usual, Self::Named)
     }
 
     /// Shows an address in it. `false`: there is none, or it did not start.
     #[must_use]
     pub fn open(url: &str) -> bool {
-        has_display() && webbrowser::open(url).is_ok()
+        has_display() && usual::open(url)
     }
 }
 
@@ -46,4 +43,43 @@ pub fn has_display() -> bool {
         || ["DISPLAY", "WAYLAND_DISPLAY"]
             .iter()
             .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
+}
+
+/// The browser that the system opens addresses in.
+#[cfg(not(target_os = "macos"))]
+mod usual {
+    use webbrowser::{Browser, BrowserOptions, open_browser_with_options};
+
+    /// Whether the variable BROWSER names it.
+    pub const IS_NAMED: bool = cfg!(unix);
+
+    pub fn is_there() -> bool {
+        let options = BrowserOptions::new().with_dry_run(true).clone();
+        open_browser_with_options(Browser::Default, "http://127.0.0.1/", &options).is_ok()
+    }
+
+    pub fn open(url: &str) -> bool {
+        webbrowser::open(url).is_ok()
+    }
+}
+
+/// The browser that the system opens addresses in: a command that comes with it does that.
+#[cfg(target_os = "macos")]
+mod usual {
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    const OPEN: &str = "/usr/bin/open";
+    /// Whether the variable BROWSER names it.
+    pub const IS_NAMED: bool = false;
+
+    pub fn is_there() -> bool {
+        Path::new(OPEN).exists()
+    }
+
+    pub fn open(url: &str) -> bool {
+        let mut command = Command::new(OPEN);
+        command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    }
 }
