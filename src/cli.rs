@@ -73,10 +73,10 @@ pub struct Flags {
     /// Layers on the GPU: a number, auto or all (this build computes on the CPU)
     #[arg(long, alias = "gpu-layers", alias = "gpulayers", value_name = "N")]
     pub n_gpu_layers: Option<String>,
-    /// Element type of the cached keys: f16, bf16 or f32
+    /// Element type of the cached keys: f16, bf16, f32 or q8_0
     #[arg(long, value_name = "TYPE")]
     pub cache_type_k: Option<String>,
-    /// Element type of the cached values: f16, bf16 or f32
+    /// Element type of the cached values: f16, bf16, f32 or q8_0
     #[arg(long, value_name = "TYPE")]
     pub cache_type_v: Option<String>,
     #[command(flatten)]
@@ -250,6 +250,12 @@ pub struct BenchFlags {
     /// Threads that compute
     #[arg(short = 't', long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Element type of the cached keys: f16, bf16, f32 or q8_0 (also -ctk)
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type_k: Option<String>,
+    /// Element type of the cached values: f16, bf16, f32 or q8_0 (also -ctv)
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type_v: Option<String>,
     /// How often each is measured
     #[arg(short = 'r', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repetitions: u32,
@@ -262,6 +268,20 @@ pub struct BenchFlags {
     /// Instruction set of the kernels
     #[arg(long, hide = true, value_name = "NAME")]
     pub isa: Option<String>,
+}
+
+impl BenchFlags {
+    /// The settings that all commands share.
+    #[must_use]
+    pub fn shared(&self) -> Flags {
+        Flags {
+            threads: self.threads,
+            cache_type_k: self.cache_type_k.clone(),
+            cache_type_v: self.cache_type_v.clone(),
+            isa: self.isa.clone(),
+            ..Flags::default()
+        }
+    }
 }
 
 /// A number of tokens that a benchmark can be about.
@@ -335,7 +355,7 @@ fn spelled_out(arguments: &[OsString]) -> impl Iterator<Item = OsString> {
 /// As [`parse`].
 pub fn parse_bench(arguments: &[OsString]) -> Result<BenchFlags, clap::Error> {
     let command = BenchFlags::command().no_binary_name(true);
-    BenchFlags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    BenchFlags::from_arg_matches(&command.try_get_matches_from(spelled_out(arguments))?)
 }
 
 /// The environment variables that set something, as arguments of the same meaning.

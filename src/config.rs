@@ -8,10 +8,9 @@ use crate::chat::{ReasoningFormat, builtin};
 use crate::cli::Flags;
 use crate::constraint::Constraint;
 use crate::engine::{LoadOptions, Room};
-use crate::kernels::{Isa, default_threads};
+use crate::kernels::{CacheType, Isa, default_threads};
 use crate::model::Pooling;
 use crate::sampler::Sampling;
-use candle_core::DType;
 use serde_json::{Map, Value};
 use std::fmt::{Display, Write as _};
 use std::io::Read as _;
@@ -73,9 +72,9 @@ pub struct Config {
     /// Prompt tokens computed at a time.
     pub batch: usize,
     /// Element type of the cached keys.
-    pub key_type: DType,
+    pub key_type: CacheType,
     /// Element type of the cached values.
-    pub value_type: DType,
+    pub value_type: CacheType,
     /// Instruction set of the kernels.
     pub isa: Isa,
     /// Address to listen on.
@@ -336,19 +335,15 @@ impl Resolver<'_> {
         &mut self,
         name: &'static str,
         get: impl Fn(&Flags) -> Option<String>,
-    ) -> Result<DType, ConfigError> {
+    ) -> Result<CacheType, ConfigError> {
         let (found, origin) = self.find(get).unwrap_or(("f16".to_owned(), Origin::BuiltIn));
         self.row(name, &found, &origin);
-        match found.as_str() {
-            "f16" => Ok(DType::F16),
-            "bf16" => Ok(DType::BF16),
-            "f32" => Ok(DType::F32),
-            _ => Err(ConfigError::Value {
-                name,
-                origin,
-                found,
-                expected: "f16, bf16 or f32".to_owned(),
-            }),
+        match found.parse() {
+            Ok(cache_type) => Ok(cache_type),
+            Err(expected) => {
+                let expected = expected.to_owned();
+                Err(ConfigError::Value { name, origin, found, expected })
+            }
         }
     }
 

@@ -359,14 +359,7 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_bench(arguments)?;
-    let mut named = Vec::new();
-    if let Some(threads) = flags.threads {
-        named.extend(["--threads".into(), threads.to_string().into()]);
-    }
-    if let Some(isa) = &flags.isa {
-        named.extend(["--isa".into(), isa.into()]);
-    }
-    let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: cli::parse(&named)? }])?;
+    let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: flags.shared() }])?;
     if flags.limits {
         return print(&terminal::limits(&Compute::new(config.isa, config.threads), flags.json));
     }

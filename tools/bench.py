@@ -45,6 +45,7 @@ def ours(model: Path, args) -> dict:
     command = [PROGRAM, "bench", "-m", model, "--json", "-r", "1"]
     command += ["-t", args.threads, "-p", args.prompt, "-n", args.generate, "-d", args.depth]
     command += ["--isa", args.isa] if args.isa else []
+    command += ["-ctk", args.cache, "-ctv", args.cache]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:
@@ -60,7 +61,7 @@ class Reference:
 
     def __init__(self, model: Path, args) -> None:
         command = [sys.executable, __file__, "--reference", model, "-t", args.threads, "--depth", args.depth]
-        command += ["-p", args.prompt, "-n", args.generate]
+        command += ["-p", args.prompt, "-n", args.generate, "--cache", args.cache]
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, prompt: list[int], generation: list[int]) -> tuple[float, float, int]:
@@ -89,6 +90,7 @@ def reference(model: str, args) -> None:
     context = ll.llama_context_default_params()
     context.n_ctx = args.depth + args.prompt + args.generate + 64
     context.n_batch = context.n_ubatch = 512
+    context.type_k = context.type_v = {"f16": ll.GGML_TYPE_F16, "q8_0": ll.GGML_TYPE_Q8_0}[args.cache]
     context.n_threads = context.n_threads_batch = args.threads
     state = ll.llama_init_from_model(loaded, context)
     memory = ll.llama_get_memory(state)
@@ -195,6 +197,7 @@ def main() -> None:
     parser.add_argument("-n", "--generate", type=int, default=64)
     parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("-d", "--depth", type=int, default=0)
+    parser.add_argument("--cache", choices=["f16", "q8_0"], default="f16", help="element type of the KV cache, of both")
     parser.add_argument("--isa", help="an instruction set of ours, to compare with a reference built without more")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--reference", help=argparse.SUPPRESS)

@@ -47,10 +47,10 @@ pub struct PerplexityFlags {
     /// Tokens computed at a time
     #[arg(short = 'b', long, value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Element type of the cached keys: f16, bf16 or f32 (also -ctk)
+    /// Element type of the cached keys: f16, bf16, f32 or q8_0 (also -ctk)
     #[arg(long, value_name = "TYPE")]
     pub cache_type_k: Option<String>,
-    /// Element type of the cached values: f16, bf16 or f32 (also -ctv)
+    /// Element type of the cached values: f16, bf16, f32 or q8_0 (also -ctv)
     #[arg(long, value_name = "TYPE")]
     pub cache_type_v: Option<String>,
     /// Print JSON

@@ -4,8 +4,8 @@
 //! Keeps its own cache, so that a conversation's computed tokens stay.
 
 use super::Engine;
+use crate::kernels::CacheType;
 use crate::model::{Model, Pooling, Wanted};
-use candle_core::DType;
 
 /// What is said where a text is asked of a model that makes none.
 pub const NO_TEXT: &str = "this model makes embeddings, and no text\nhint: POST /v1/embeddings embeds texts; a chat takes a model that was made for it";
@@ -84,7 +84,7 @@ pub fn embed(
     tokens: &[u32],
     pooling: Pooling,
     batch: usize,
-    (key_type, value_type): (DType, DType),
+    (key_type, value_type): (CacheType, CacheType),
     wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<Vec<f32>>, EmbedError> {
     let batch = if model.spec().causal { batch.max(1) } else { tokens.len().max(1) };

@@ -5,13 +5,13 @@ use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
 use crate::chat::{Chat, Plan, TemplateError, builtin};
 use crate::constraint::{Compiler, Constraint, ConstraintError, Guide};
-use crate::kernels::{Compute, Isa};
+use crate::kernels::{CacheType, Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Pooling, Shard, Spec, Weights,
     WeightsError, spec,
 };
 use crate::tokenizer::{Tokenizer, TokenizerError};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,9 +32,9 @@ pub struct LoadOptions {
     /// Instruction set of the kernels.
     pub isa: Isa,
     /// Element type of the cached keys.
-    pub key_type: DType,
+    pub key_type: CacheType,
     /// Element type of the cached values.
-    pub value_type: DType,
+    pub value_type: CacheType,
     /// A chat template instead of the file's own.
     pub template: Option<String>,
 }
@@ -52,7 +52,7 @@ pub struct Engine {
     constraints: Compiler,
     pub(super) model: Arc<Model>,
     pub(super) batch: usize,
-    pub(super) cache_types: (DType, DType),
+    pub(super) cache_types: (CacheType, CacheType),
     session: Mutex<Session>,
     new_session: Box<dyn Fn() -> candle_core::Result<Session> + Send + Sync>,
 }

@@ -4,8 +4,8 @@
 //! negative log-likelihoods summed up. Knows nothing of text or files.
 
 use super::embed::NO_TEXT;
+use crate::kernels::CacheType;
 use crate::model::{Model, Wanted};
-use candle_core::DType;
 use std::io;
 
 /// Positions whose logits are held at a time: of 262,144 tokens, 16 MB.
@@ -21,9 +21,9 @@ pub struct Plan {
     /// Put in the place of each chunk's first token, if the model wants texts to begin with it.
     pub bos: Option<u32>,
     /// Element type of the cached keys.
-    pub key_type: DType,
+    pub key_type: CacheType,
     /// Element type of the cached values.
-    pub value_type: DType,
+    pub value_type: CacheType,
     /// Whether the logits of every position are wanted, not only of those that count.
     pub every_row: bool,
 }

@@ -22,16 +22,61 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Bytes of a processor's cache line.
+const LINE: usize = 64;
+
+/// What will be read soon, by address.
+#[derive(Clone, Copy, Default)]
+pub struct Soon {
+    at: usize,
+    end: usize,
+}
+
+impl Soon {
+    /// These elements.
+    pub fn of<T>(elements: &[T]) -> Self {
+        let range = elements.as_ptr_range();
+        Self { at: range.start.addr(), end: range.end.addr() }
+    }
+
+    /// Asks for the next line, if one is left, for the second cache.
+    #[inline]
+    pub fn fetch_line(&mut self) {
+        if self.at < self.end {
+            fetch_address(self.at);
+            self.at += LINE;
+        }
+    }
+}
+
 /// Asks for elements that will be read soon.
-#[cfg_attr(target_arch = "x86_64", allow(unsafe_code, reason = "a hint to the processor"))]
 #[inline]
 pub fn fetch<T>(soon: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in soon.chunks((64 / size_of::<T>()).max(1)) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint that every x86-64 processor has; it changes nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    for line in soon.chunks((LINE / size_of::<T>()).max(1)) {
+        fetch_address(line.as_ptr().addr());
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = soon;
+}
+
+/// Asks for what lies at an address, for the second cache. Nothing happens where nothing lies.
+#[cfg_attr(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    allow(unsafe_code, reason = "a hint to the processor")
+)]
+#[inline]
+fn fetch_address(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint that every x86-64 processor has; it changes nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint that every processor of this architecture has; it changes nothing, whatever the address.
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl2keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
 }

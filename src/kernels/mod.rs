@@ -26,7 +26,9 @@ mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use attention::{BLOCK as CACHE_BLOCK, Cached, Heads, KEYS, Window, attend};
+pub use attention::{
+    BLOCK as CACHE_BLOCK, CacheType, Cached, Element, Heads, KEYS, Window, attend,
+};
 pub use blocks::dequantize;
 pub use cores::default_threads;
 pub use float::{add_bias, gelu_tanh, silu, swiglu_oai};

@@ -3,9 +3,10 @@
 //! Integer sums within 16 columns are exact; they are scaled and added in f32 from first to last.
 
 use super::activations::{BLOCK, Row};
-use super::attention::KEYS;
+use super::attention::{Element, ROWS, Weights};
 use super::blocks::{GROUP, Group, SUB, group_bytes, unpack};
-use super::float::{ToF32, exp};
+use super::float::exp;
+use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
 /// The dot product of a stored row of levels and a row of activations.
@@ -38,17 +39,33 @@ pub fn dot_float<const SIZE: usize>(
     weights.as_chunks().0.iter().zip(x).map(|(w, x)| value(*w) * x).sum()
 }
 
-/// Dot products of a query with [`KEYS`] cached keys, (key_dim, 16).
-pub fn dot_keys<T: ToF32>(q: &[f32], keys: &[T], out: &mut [f32; KEYS]) {
-    out.fill(0.0);
-    for (q, keys) in q.iter().zip(keys.as_chunks::<KEYS>().0) {
-        out.iter_mut().zip(keys).for_each(|(out, k)| *out += q * k.to_f32());
+/// Scores of the positions from `block` on for some rows of queries, without factor.
+pub fn scores<T: Element>(q: &[&[f32]], k: &[T], block: usize, out: &mut Weights) {
+    for (q, out) in q.iter().zip(out) {
+        for (out, position) in out.iter_mut().zip(block..) {
+            let key = |d| T::key(k, position, q.len(), d);
+            *out = q.iter().enumerate().map(|(d, q)| q * key(d)).sum();
+        }
     }
 }
 
-/// `out += weight · v` for a cached value.
-pub fn add_cached<T: ToF32>(out: &mut [f32], weight: f32, v: &[T]) {
-    out.iter_mut().zip(v).for_each(|(o, v)| *o += weight * v.to_f32());
+/// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]` over the positions of a block.
+pub fn mix<T: Element>(
+    weights: &Weights,
+    factors: &[f32; ROWS],
+    v: &[T],
+    positions: Range<usize>,
+    mixed: &mut [&mut [f32]],
+) {
+    for ((weights, factor), mixed) in weights.iter().zip(factors).zip(mixed) {
+        let dim = mixed.len();
+        mixed.iter_mut().for_each(|m| *m *= factor);
+        for (&weight, position) in weights.iter().zip(positions.clone()) {
+            for (d, mixed) in mixed.iter_mut().enumerate() {
+                *mixed += weight * T::value(v, position, dim, d);
+            }
+        }
+    }
 }
 
 /// Replaces `x` by `exp(x - max)` and returns the sum.

@@ -205,20 +205,19 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
     let h = Heads {
         heads: 4,
         kv_heads: 2,
-        key_dim: 24,
-        value_dim: 20,
+        key_dim: 72,
+        value_dim: 84,
         capacity: 640,
         past: 600,
         window: Window::All,
         scale: 0.2,
         softcap: None,
     };
-    // More than one block of positions, one that divides the work of a head, and value elements that
-    // fill no vector.
+    // More than one block of positions, one that divides the work of a head, heads that fill no block of
+    // q8_0 and value elements that fill no vector.
     let q = inputs(3 * h.heads * h.key_dim);
     let k = inputs(h.kv_heads * h.capacity * h.key_dim);
     let v = inputs(h.kv_heads * h.capacity * h.value_dim);
-    let halves = |x: &[f32]| x.iter().map(|&x| half::f16::from_f32(x)).collect::<Vec<_>>();
     let sinks: &[f32] = &[0.5, 9.0, -9.0, 2.0];
     for (window, softcap, sinks) in [
         (Window::All, None, None),
@@ -226,30 +225,50 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
         (Window::Chunk(16), Some(3.0), None),
     ] {
         let h = Heads { window, softcap, ..h };
-        let expected = plain_attention(&h, sinks, &q, &k, &v);
         for isa in Isa::available() {
             let c = Compute::new(isa, 2);
-            let (kh, vh) = (halves(&k), halves(&v));
-            let (ki, khi) = (interleaved(&k, h.key_dim), interleaved(&kh, h.key_dim));
-            let f32s = attend(&c, h, sinks, &q, Cached::F32(&ki), Cached::F32(&v));
-            let f16s = attend(&c, h, sinks, &q, Cached::F16(&khi), Cached::F16(&vh));
-            for (i, e) in expected.iter().enumerate() {
-                assert!((f64::from(f32s[i]) - e).abs() < 1e-5, "{isa} {window:?} {i}");
-                assert!((f64::from(f16s[i]) - e).abs() < 2e-3, "{isa} {window:?} {i}");
-            }
+            agrees::<f32>(&c, &h, sinks, [&q, &k, &v], |x| Cached::F32(x));
+            agrees::<half::f16>(&c, &h, sinks, [&q, &k, &v], |x| Cached::F16(x));
+            agrees::<half::bf16>(&c, &h, sinks, [&q, &k, &v], |x| Cached::Bf16(x));
+            agrees::<u8>(&c, &h, sinks, [&q, &k, &v], |x| Cached::Q8_0(x));
         }
     }
 }
 
-/// Keys (…, 16, key_dim) as the cache keeps them, (…, key_dim, 16).
-fn interleaved<T: Copy>(keys: &[T], dim: usize) -> Vec<T> {
-    let block = |block: &[T]| -> Vec<T> {
-        (0..dim)
-            .flat_map(|d| (0..KEYS).map(move |p| (p, d)))
-            .map(|(p, d)| block[p * dim + d])
+/// Attention over keys and values in one type, against that over what the type made of them.
+fn agrees<T: Element>(
+    c: &Compute,
+    h: &Heads,
+    sinks: Option<&[f32]>,
+    [q, k, v]: [&[f32]; 3],
+    cached: fn(&[T]) -> Cached<'_>,
+) {
+    let (keys, values) = stored::<T>(h, k, v);
+    let got = attend(c, *h, sinks, q, cached(&keys), cached(&values));
+    let found = |cache: &[T], dim: usize, one: fn(&[T], usize, usize, usize) -> f32| -> Vec<f32> {
+        let heads = cache.chunks_exact(h.capacity * T::units(dim));
+        heads
+            .flat_map(|head| (0..h.capacity * dim).map(move |i| one(head, i / dim, dim, i % dim)))
             .collect()
     };
-    keys.chunks_exact(KEYS * dim).flat_map(block).collect()
+    let (k, v) = (found(&keys, h.key_dim, T::key), found(&values, h.value_dim, T::value));
+    for (i, (got, expected)) in got.iter().zip(plain_attention(h, sinks, q, &k, &v)).enumerate() {
+        let off = (f64::from(*got) - expected).abs();
+        assert!(off < 1e-5, "{} {} {:?} {i}: {off}", c.isa, cached(&keys).cache_type(), h.window);
+    }
+}
+
+/// Keys and values, (kv_heads, capacity, dim), as the cache keeps them.
+fn stored<T: Element>(h: &Heads, k: &[f32], v: &[f32]) -> (Vec<T>, Vec<T>) {
+    let put = |x: &[f32], dim: usize, put: fn(&mut [T], usize, &[f32])| {
+        let mut cache = vec![T::default(); h.kv_heads * h.capacity * T::units(dim)];
+        let heads = cache.chunks_exact_mut(h.capacity * T::units(dim));
+        for (head, x) in heads.zip(x.chunks_exact(h.capacity * dim)) {
+            x.chunks_exact(dim).enumerate().for_each(|(position, x)| put(head, position, x));
+        }
+        cache
+    };
+    (put(k, h.key_dim, T::put_key), put(v, h.value_dim, T::put_value))
 }
 
 fn plain_attention(h: &Heads, sinks: Option<&[f32]>, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f64> {
@@ -321,16 +340,23 @@ fn attention_gives_the_same_for_any_number_of_threads_and_queries() {
     let q = inputs(n * h.heads * h.key_dim);
     let k = inputs(h.kv_heads * h.capacity * h.key_dim);
     let v = inputs(h.kv_heads * h.capacity * h.value_dim);
+    let (k8, v8) = stored::<u8>(&h, &k, &v);
     for isa in Isa::available() {
-        let run = |threads: usize, h: Heads, q: &[f32]| {
-            attend(&Compute::new(isa, threads), h, None, q, Cached::F32(&k), Cached::F32(&v))
-        };
-        let all = run(1, h, &q);
-        assert_eq!(all, run(4, h, &q), "{isa}");
-        let (size, out) = (h.heads * h.key_dim, h.heads * h.value_dim);
-        for i in [0, 1, 17, 39] {
-            let one = run(2, Heads { past: h.past + i, ..h }, &q[i * size..(i + 1) * size]);
-            assert_eq!(one, all[i * out..(i + 1) * out], "{isa} query {i}");
+        for (k, v) in [
+            (Cached::F32(&k), Cached::F32(&v)),
+            (Cached::Q8_0(&k8), Cached::Q8_0(&v8)),
+            (Cached::Q8_0(&k8), Cached::F32(&v)),
+        ] {
+            let run = |threads: usize, h: Heads, q: &[f32]| {
+                attend(&Compute::new(isa, threads), h, None, q, k, v)
+            };
+            let all = run(1, h, &q);
+            assert_eq!(all, run(4, h, &q), "{isa}");
+            let (size, out) = (h.heads * h.key_dim, h.heads * h.value_dim);
+            for i in [0, 1, 17, 39] {
+                let one = run(2, Heads { past: h.past + i, ..h }, &q[i * size..(i + 1) * size]);
+                assert_eq!(one, all[i * out..(i + 1) * out], "{isa} query {i}");
+            }
         }
     }
 }

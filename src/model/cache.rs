@@ -4,10 +4,8 @@
 //! the keys of 16 positions lie together element by element, as its attention wants them.
 
 use super::spec::{KvHeads, LayerSpec, Spec};
-use crate::kernels::{CACHE_BLOCK, KEYS};
+use crate::kernels::{CACHE_BLOCK, CacheType, Element, KEYS};
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, bail};
-use half::slice::HalfFloatSliceExt as _;
-use half::{bf16, f16};
 
 /// Positions a new cache has room for.
 const CAPACITY_FIRST: usize = 256;
@@ -26,9 +24,9 @@ pub struct CacheShape {
     /// The heads of each layer, `None` where a layer uses those of another.
     pub layers: Vec<Option<KvHeads>>,
     /// Element type of the keys.
-    pub key_type: DType,
+    pub key_type: CacheType,
     /// Element type of the values.
-    pub value_type: DType,
+    pub value_type: CacheType,
     /// Positions at most.
     pub max: usize,
 }
@@ -36,7 +34,7 @@ pub struct CacheShape {
 impl CacheShape {
     /// The cache of a model for at most `max` positions.
     #[must_use]
-    pub fn new(spec: &Spec, key_type: DType, value_type: DType, max: usize) -> Self {
+    pub fn new(spec: &Spec, key_type: CacheType, value_type: CacheType, max: usize) -> Self {
         let own = |layer: &LayerSpec| layer.shares.is_none().then_some(layer.heads);
         Self { layers: spec.layers.iter().map(own).collect(), key_type, value_type, max }
     }
@@ -45,16 +43,15 @@ impl CacheShape {
     #[must_use]
     pub fn bytes_per_position(&self) -> usize {
         let bytes = |heads: &KvHeads| {
-            let key = heads.key_dim * self.key_type.size_in_bytes();
-            let value = heads.value_dim * self.value_type.size_in_bytes();
-            heads.count * (key + value)
+            let (key, value) = (self.key_type, self.value_type);
+            heads.count * (key.bytes(heads.key_dim) + value.bytes(heads.value_dim))
         };
         self.layers.iter().flatten().map(bytes).sum()
     }
 }
 
-/// Keys (kv_heads, capacity, key_dim), on the CPU (kv_heads, capacity / 16, key_dim, 16), and values
-/// (kv_heads, capacity, value_dim) of one layer.
+/// Keys (kv_heads, capacity, key_dim), on the CPU (kv_heads, capacity / 16, units, 16), and values
+/// (kv_heads, capacity, value_dim or units) of one layer, in units of [`CacheType`].
 struct Layer {
     k: Tensor,
     v: Tensor,
@@ -145,8 +142,8 @@ impl KvCache {
             return Ok((&layer.k, &layer.v));
         }
         let rows = |x: &Tensor, dtype| x.transpose(0, 1)?.to_dtype(dtype)?.contiguous();
-        layer.k.slice_set(&rows(k, self.shape.key_type)?, 1, self.len)?;
-        layer.v.slice_set(&rows(v, self.shape.value_type)?, 1, self.len)?;
+        layer.k.slice_set(&rows(k, layer.k.dtype())?, 1, self.len)?;
+        layer.v.slice_set(&rows(v, layer.v.dtype())?, 1, self.len)?;
         Ok((&layer.k, &layer.v))
     }
 
@@ -190,89 +187,72 @@ impl InplaceOp2 for Append {
         new: &CpuStorage,
         new_layout: &Layout,
     ) -> Result<()> {
-        let (n, heads, dim) = new_layout.shape().dims3()?;
+        let (_, heads, dim) = new_layout.shape().dims3()?;
         let Some((start, end)) = new_layout.contiguous_offsets() else {
             bail!("a contiguous tensor was expected, found {new_layout:?}")
         };
         let new = &new.as_slice::<f32>()?[start..end];
-        let room = cache_layout.shape().elem_count();
-        let capacity = room / heads.max(1) / dim.max(1);
-        if cache_layout.start_offset() != 0
-            || room != heads * capacity * dim
-            || self.at + n > capacity
-        {
-            bail!("{n} positions at {} of {:?}", self.at, cache_layout.shape())
+        if cache_layout.start_offset() != 0 {
+            bail!("a cache that begins at {}", cache_layout.start_offset())
         }
         match cache {
-            CpuStorage::F16(x) => self.write(x, new, (heads, dim, capacity)),
-            CpuStorage::BF16(x) => self.write(x, new, (heads, dim, capacity)),
-            CpuStorage::F32(x) => self.write(x, new, (heads, dim, capacity)),
-            _ => bail!("a cache of another element type than f16, bf16 or f32"),
+            CpuStorage::F16(x) => self.write(x, new, heads, dim)?,
+            CpuStorage::BF16(x) => self.write(x, new, heads, dim)?,
+            CpuStorage::F32(x) => self.write(x, new, heads, dim)?,
+            CpuStorage::U8(x) => self.write(x, new, heads, dim)?,
+            _ => bail!("a cache of another element type than f16, bf16, f32 or q8_0"),
         }
         Ok(())
     }
 }
 
 impl Append {
-    fn write<T: Stored>(
+    fn write<T: Element>(
         &self,
         cache: &mut [T],
         new: &[f32],
-        (heads, dim, capacity): (usize, usize, usize),
-    ) {
-        let mut row = vec![T::default(); dim];
+        heads: usize,
+        dim: usize,
+    ) -> Result<()> {
+        let room = cache.len() / heads.max(1);
+        if self.at + new.len() / heads.max(1) / dim.max(1) > room / T::units(dim).max(1) {
+            bail!("{} new elements at {} of {room} units", new.len(), self.at)
+        }
         for (i, new) in new.chunks_exact(dim).enumerate() {
             let (position, head) = (self.at + i / heads, i % heads);
-            let cache = &mut cache[head * capacity * dim..(head + 1) * capacity * dim];
+            let cache = &mut cache[head * room..(head + 1) * room];
             if self.keys {
-                T::convert(new, &mut row);
-                let block = &mut cache[position / KEYS * KEYS * dim..][..KEYS * dim];
-                let places = block.iter_mut().skip(position % KEYS).step_by(KEYS);
-                places.zip(&row).for_each(|(place, &key)| *place = key);
+                T::put_key(cache, position, new);
             } else {
-                T::convert(new, &mut cache[position * dim..][..dim]);
+                T::put_value(cache, position, new);
             }
         }
-    }
-}
-
-/// An element type of the cache.
-trait Stored: Copy + Default {
-    fn convert(from: &[f32], to: &mut [Self]);
-}
-
-impl Stored for f32 {
-    fn convert(from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
-    }
-}
-
-impl Stored for f16 {
-    fn convert(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
-    }
-}
-
-impl Stored for bf16 {
-    fn convert(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
+        Ok(())
     }
 }
 
 impl Layer {
     fn new(shape: &CacheShape, heads: KvHeads, capacity: usize, device: &Device) -> Result<Self> {
-        let room = |dim: usize, dtype: DType| {
+        let room = |dim: usize, of: CacheType| {
+            let dtype = match of {
+                CacheType::F16 => DType::F16,
+                CacheType::Bf16 => DType::BF16,
+                CacheType::F32 => DType::F32,
+                CacheType::Q8_0 if device.is_cpu() => DType::U8,
+                CacheType::Q8_0 => bail!("a cache of type q8_0 is for the CPU only"),
+            };
             // Asking first: a failed allocation inside the tensor would end the process.
-            let bytes = heads.count * capacity * dim * dtype.size_in_bytes();
+            let bytes = heads.count * capacity * of.bytes(dim);
             let mut probe: Vec<u8> = Vec::new();
             if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {
                 bail!("no memory for a context of {capacity} positions; use a smaller --ctx-size")
             }
             drop(probe);
-            Tensor::zeros((heads.count, capacity, dim), dtype, device)
+            Tensor::zeros((heads.count, capacity, of.units(dim)), dtype, device)
         };
         let k = room(heads.key_dim, shape.key_type)?;
-        let interleaved = (heads.count, capacity / KEYS, heads.key_dim, KEYS);
+        let units = k.dim(2)?;
+        let interleaved = (heads.count, capacity / KEYS, units, KEYS);
         Ok(Self {
             k: if device.is_cpu() { k.reshape(interleaved)? } else { k },
             v: room(heads.value_dim, shape.value_type)?,

@@ -346,17 +346,20 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let h = self.heads;
         let (n, heads, key_dim) = q_layout.shape().dims3()?;
+        let (k, v) = (cached(k, k_layout)?, cached(v, v_layout)?);
+        let (k_units, v_units) =
+            (k.cache_type().units(h.key_dim), v.cache_type().units(h.value_dim));
         let fits = (heads, key_dim) == (h.heads, h.key_dim)
             && h.past + n <= h.capacity
             && h.capacity.is_multiple_of(CACHE_BLOCK)
-            && k_layout.shape().dims() == [h.kv_heads, h.capacity / KEYS, h.key_dim, KEYS]
-            && v_layout.shape().dims() == [h.kv_heads, h.capacity, h.value_dim];
+            && k_layout.shape().dims() == [h.kv_heads, h.capacity / KEYS, k_units, KEYS]
+            && v_layout.shape().dims() == [h.kv_heads, h.capacity, v_units];
         if !fits {
             bail!("attention {h:?} on {:?} {:?}", q_layout.shape(), k_layout.shape())
         }
         let q = floats(q, q_layout)?;
         let sinks = self.sinks.as_ref().map(|sinks| sinks.as_slice());
-        let out = attend(&self.compute, h, sinks, q, cached(k, k_layout)?, cached(v, v_layout)?);
+        let out = attend(&self.compute, h, sinks, q, k, v);
         Ok((CpuStorage::F32(out), (n, h.heads * h.value_dim).into()))
     }
 }
@@ -373,7 +376,8 @@ fn cached<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cached<'a>> {
         CpuStorage::F16(x) => Cached::F16(&x[start..end]),
         CpuStorage::BF16(x) => Cached::Bf16(&x[start..end]),
         CpuStorage::F32(x) => Cached::F32(&x[start..end]),
-        _ => bail!("a cache of another element type than f16, bf16 or f32"),
+        CpuStorage::U8(x) => Cached::Q8_0(&x[start..end]),
+        _ => bail!("a cache of another element type than f16, bf16, f32 or q8_0"),
     })
 }
 

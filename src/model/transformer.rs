@@ -14,7 +14,7 @@ use super::per_layer::{Mix, PerLayer};
 use super::rope::{Factors, Rotation};
 use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};
-use crate::kernels::{Compute, Matrix, dequantize};
+use crate::kernels::{CacheType, Compute, Matrix, dequantize};
 use candle_core::{DType, Device, Result, Tensor};
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Model {
     ///
     /// # Errors
     /// When there is no room for it.
-    pub fn cache(&self, max: usize, key_type: DType, value_type: DType) -> Result<KvCache> {
+    pub fn cache(&self, max: usize, key_type: CacheType, value_type: CacheType) -> Result<KvCache> {
         let shape = CacheShape::new(&self.spec, key_type, value_type, max);
         KvCache::new(shape, &self.device)
     }

@@ -127,6 +127,17 @@ def test_the_logits_are_the_references(tmp_path):
     assert max(abs(a - b) for a, b in zip(ours, expected, strict=True)) <= 1e-3
 
 
+@pytest.mark.parametrize("keys", ["f16", "bf16", "q8_0"])
+@pytest.mark.parametrize("values", ["f32", "q8_0"])
+def test_a_smaller_cache_loses_little(keys, values):
+    """More than two steps of growth; the reference's own q8_0 changes perplexity by as little."""
+    tokens = ids("-m", SMOLLM2, "-f", ROOT / "README.md", "--no-parse-special")[:600]
+    exact = perplexity("-ctk", "f32", "-ctv", "f32", model=SMOLLM2, ids=tokens)
+    found = perplexity("-ctk", keys, "-ctv", values, model=SMOLLM2, ids=tokens)
+    assert found["perplexity"] == pytest.approx(exact["perplexity"], rel=0.02)
+    assert found["perplexity"] != exact["perplexity"]
+
+
 @pytest.mark.parametrize("batch", ["7", "128"])
 def test_one_chunk_counts_every_token_but_the_first(tmp_path, batch):
     out = tmp_path / "logits.npy"

@@ -73,8 +73,26 @@ linker() {
 	*)
 		sh tools/venv.sh .venv/zig tools/dist/requirements.txt || missing 'no zig' 'it links for glibc 2.17 and macOS'
 		PATH=$root/.venv/zig/bin:$PATH
-		build=zigbuild
-		[ "${name#linux}" = "$name" ] || suffix=.2.17
+		case $name in
+		linux-*) build=zigbuild suffix=.2.17 ;;
+		# Not by way of zigbuild, which has no way to name the oldest macOS that is to run it.
+		macos-arm64) zig=aarch64-macos.11.0-none variable=CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER ;;
+		macos-x86_64) zig=x86_64-macos.10.12-none variable=CARGO_TARGET_X86_64_APPLE_DARWIN_LINKER ;;
+		esac
+		if [ "$build" = build ]; then
+			mkdir -p "$target"
+			# libiconv is named by a crate and used by none; zig does not bring it.
+			cat >"$target/link-$name" <<-LINK
+				#!/bin/sh
+				for word; do
+					shift
+					[ "\$word" = -liconv ] || set -- "\$@" "\$word"
+				done
+				exec python3 -m ziglang cc -target $zig "\$@"
+			LINK
+			chmod +x "$target/link-$name"
+			export "$variable=$target/link-$name"
+		fi
 		;;
 	esac
 }

@@ -33,8 +33,8 @@ const LINE: usize = 64;
 const AHEAD: usize = 1536;
 /// Vectors of terms that are kept aside: 16 KiB, so that they stay in the first cache.
 const TERMS: usize = 256;
-/// Most bytes of four small blocks.
-const SPAN_BYTES_MAX: usize = 4 * Q8_0::BYTES;
+/// Most bytes of four small blocks, in whole lines.
+const SPAN_BYTES_MAX: usize = (4 * Q8_0::BYTES).next_multiple_of(LINE);
 
 /// Scales and minima of four sub-blocks of four rows, (sub-block, row).
 type Factors = (__m512, __m512);
@@ -132,13 +132,28 @@ struct InMemory<'a> {
 impl<D: Quad> InPlace<'_, D> {
     const SPAN_BYTES: usize = D::SPAN / D::COLUMNS * D::BYTES;
 
-    /// The span that is cut off by the end of its rows.
+    /// The span that is cut off by the end of its rows. Copied in whole vectors, so that what is loaded from the copy
+    /// need not wait for it to reach the cache.
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline(never)]
     fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
         let at = self.whole * Self::SPAN_BYTES;
+        let size = self.row_bytes - at;
         for (rest, row) in self.rest.iter_mut().zip(rows) {
             let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            rest[..self.row_bytes - at].copy_from_slice(&row[at..]);
+            for (line, rest) in rest.as_chunks_mut::<LINE>().0.iter_mut().enumerate() {
+                let left = size.saturating_sub(LINE * line);
+                if left == 0 {
+                    break;
+                }
+                let mask = if left < LINE { (1 << left) - 1 } else { u64::MAX };
+                let from = row.as_ptr().wrapping_add(at + LINE * line);
+                // SAFETY: the mask has as many bits as bytes are left in the row; `rest` is a whole vector.
+                unsafe {
+                    let bytes = _mm512_maskz_loadu_epi8(mask, from.cast());
+                    _mm512_storeu_si512(rest.as_mut_ptr().cast(), bytes);
+                }
+            }
         }
         four!(|i| self.rest[i].as_ptr())
     }

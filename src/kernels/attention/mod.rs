@@ -7,10 +7,15 @@
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
-use super::float::ToF32;
+mod lanes;
+mod stored;
+
+pub use stored::{CacheType, Cached, Element};
+pub(super) use {lanes::lanes, stored::by_element};
+
 use super::isa::{Level, by_floats};
+use super::memory::Soon;
 use super::{Compute, Shared, scalar};
-use half::{bf16, f16};
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
@@ -29,16 +34,6 @@ pub const ROWS: usize = 8;
 const SPAN: usize = 4 * BLOCK;
 /// Multiply-adds below which another thread costs more than it brings.
 const WORK_MIN: usize = 64 * 1024;
-
-/// Cached keys, (kv_heads, capacity / 16, key_dim, 16), or values, (kv_heads, capacity, value_dim), in the
-/// cache's element type.
-#[derive(Clone, Copy)]
-#[expect(missing_docs, reason = "the variants are the element types")]
-pub enum Cached<'a> {
-    F16(&'a [f16]),
-    Bf16(&'a [bf16]),
-    F32(&'a [f32]),
-}
 
 /// The numbers that shape one attention.
 #[derive(Debug, Clone, Copy)]
@@ -136,18 +131,29 @@ pub fn attend(
             .flat_map(|position| heads.clone().map(move |head| Row { position, head }))
             .collect();
         let (k, v) = (k.head(h.kv_heads, kv_head), v.head(h.kv_heads, kv_head));
+        let place = |row: &Row| ((slot * n + row.position) * h.heads + row.head) * record;
+        if divided {
+            for rows in rows.chunks(ROWS) {
+                let part = slot * SPAN..((slot + 1) * SPAN).min(total);
+                // Each row has a record of its own in each slot.
+                let record =
+                    |row: &Row| Partial::new(shared.slice(place(row)..place(row) + record));
+                let mut parts: Vec<Partial<'_>> = rows.iter().map(record).collect();
+                compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
+            }
+            return;
+        }
         let mut scratch = vec![0.0; ROWS * record];
         for rows in rows.chunks(ROWS) {
-            for span in if divided { slot..slot + 1 } else { 0..spans } {
+            for span in 0..spans {
                 let part = span * SPAN..((span + 1) * SPAN).min(total);
                 scratch.fill(0.0);
                 let mut parts: Vec<Partial<'_>> =
                     scratch.chunks_exact_mut(record).take(rows.len()).map(Partial::new).collect();
                 compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
                 for (row, part) in rows.iter().zip(&parts) {
-                    let at = (slot * n + row.position) * h.heads + row.head;
-                    // Each row has a record of its own in each slot.
-                    Partial::new(shared.slice(at * record..(at + 1) * record)).absorb(part);
+                    // Each row has a record of its own.
+                    Partial::new(shared.slice(place(row)..place(row) + record)).absorb(part);
                 }
             }
         }
@@ -203,21 +209,6 @@ impl<'a> Partial<'a> {
     }
 }
 
-impl Cached<'_> {
-    /// What belongs to one of `heads` heads.
-    fn head(self, heads: usize, index: usize) -> Self {
-        fn part<T>(all: &[T], heads: usize, index: usize) -> &[T] {
-            let size = all.len() / heads;
-            &all[index * size..(index + 1) * size]
-        }
-        match self {
-            Self::F16(x) => Self::F16(part(x, heads, index)),
-            Self::Bf16(x) => Self::Bf16(part(x, heads, index)),
-            Self::F32(x) => Self::F32(part(x, heads, index)),
-        }
-    }
-}
-
 impl Compute {
     /// Attention of up to [`ROWS`] rows over the positions `part`, one block after the other; the weights so
     /// far are made smaller whenever a larger score appears.
@@ -232,60 +223,61 @@ impl Compute {
         part: Range<usize>,
         states: &mut [Partial<'_>],
     ) {
-        let query = |row: &Row| &q[(row.position * h.heads + row.head) * h.key_dim..][..h.key_dim];
-        let queries: Vec<&[f32]> = rows.iter().map(query).collect();
-        let seen = |row: &Row| {
-            let position = h.past + row.position;
+        let count = rows.len();
+        let queries: [&[f32]; ROWS] = std::array::from_fn(|i| {
+            let row = rows[i.min(count - 1)];
+            &q[(row.position * h.heads + row.head) * h.key_dim..][..h.key_dim]
+        });
+        let seen: [Range<usize>; ROWS] = std::array::from_fn(|i| {
+            let position = h.past + rows[i.min(count - 1)].position;
             h.window.start(position).max(part.start)..(position + 1).min(part.end)
-        };
-        let seen: Vec<Range<usize>> = rows.iter().map(seen).collect();
+        });
         let start = seen.iter().map(|r| r.start).min().unwrap_or(0) / BLOCK * BLOCK;
         let end = seen.iter().map(|r| r.end).max().unwrap_or(0);
         let mut weights = [[0_f32; BLOCK]; ROWS];
+        let weights = &mut weights[..count];
         for block in (start..end).step_by(BLOCK) {
-            let weights = &mut weights[..rows.len()];
-            let count = (end - block).min(BLOCK);
-            self.scores(&queries, k, block, weights);
+            let positions = block..(block + BLOCK).min(end);
+            let next = block + BLOCK..block + 2 * BLOCK;
+            // Memory answers two places sooner than one.
+            let soon = v.soon(&positions, h.value_dim);
+            self.scores(&queries[..count], k, block, weights, soon);
             let mut factors = [1.0; ROWS];
             for (i, (scores, state)) in weights.iter_mut().zip(states.iter_mut()).enumerate() {
-                let visible = seen[i].start.saturating_sub(block).min(count)
-                    ..seen[i].end.saturating_sub(block).min(count);
+                let visible = seen[i].start.saturating_sub(block).min(positions.len())
+                    ..seen[i].end.saturating_sub(block).min(positions.len());
                 factors[i] = self.soften(h, scores, visible, state);
             }
-            let mut mixed: Vec<&mut [f32]> = states.iter_mut().map(|s| &mut *s.mixed).collect();
-            self.mix(weights, &factors, v, block..block + count, &mut mixed);
+            let mut states = states.iter_mut();
+            let mut mixed: [&mut [f32]; ROWS] = std::array::from_fn(|_| {
+                states.next().map_or(&mut [][..], |state| &mut *state.mixed)
+            });
+            let soon = k.soon(&next, h.key_dim);
+            self.mix(weights, &factors, v, positions, &mut mixed[..count], soon);
         }
     }
 
     /// Scores of a block for some rows, without factor.
-    fn scores(&self, q: &[&[f32]], k: Cached<'_>, block: usize, out: &mut Weights) {
-        fn portable<T: ToF32>(q: &[&[f32]], k: &[T], block: usize, out: &mut Weights) {
-            for (q, out) in q.iter().zip(out) {
-                for (i, out) in out.as_chunks_mut::<KEYS>().0.iter_mut().enumerate() {
-                    let keys = &k[(block / KEYS + i) * q.len() * KEYS..][..q.len() * KEYS];
-                    scalar::dot_keys(q, keys, out);
-                }
-            }
-        }
+    fn scores(&self, q: &[&[f32]], k: Cached<'_>, block: usize, out: &mut Weights, soon: Soon) {
         match (self.isa.level(), k) {
-            (Level::Scalar, Cached::F16(k)) => portable(q, k, block, out),
-            (Level::Scalar, Cached::Bf16(k)) => portable(q, k, block, out),
-            (Level::Scalar, Cached::F32(k)) => portable(q, k, block, out),
+            (Level::Scalar, k) => by_element!(k, |k| scalar::scores(q, k, block, out)),
             // SAFETY: both levels exist only where the processor has AVX-512.
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512 | Level::Avx512Vnni, k) => unsafe {
-                x86::avx512::scores(q, k, block, out);
+                x86::avx512::scores(q, k, block, out, soon);
             },
             // SAFETY: both levels include AVX2.
             #[cfg(target_arch = "x86_64")]
-            (Level::AvxVnni | Level::Avx2, k) => unsafe { x86::avx2::scores(q, k, block, out) },
+            (Level::AvxVnni | Level::Avx2, k) => unsafe {
+                x86::avx2::scores(q, k, block, out, soon)
+            },
             // SAFETY: an `Isa` of this level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            (Level::Sse, k) => unsafe { sse::scores(q, k, block, out) },
+            (Level::Sse, k) => unsafe { sse::scores(q, k, block, out, soon) },
             // SAFETY: every processor of this architecture has NEON.
             #[cfg(target_arch = "aarch64")]
             (Level::Neon | Level::DotProd | Level::I8mm, k) => unsafe {
-                arm::neon::scores(q, k, block, out);
+                arm::neon::scores(q, k, block, out, soon);
             },
         }
     }
@@ -325,6 +317,7 @@ impl Compute {
         factor
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the operands of mixing")]
     /// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]` over the positions of a block.
     fn mix(
         &self,
@@ -333,45 +326,31 @@ impl Compute {
         v: Cached<'_>,
         positions: Range<usize>,
         mixed: &mut [&mut [f32]],
+        soon: Soon,
     ) {
-        fn portable<T: ToF32>(
-            weights: &Weights,
-            factors: &[f32; ROWS],
-            v: &[T],
-            positions: Range<usize>,
-            mixed: &mut [&mut [f32]],
-        ) {
-            for ((weights, factor), mixed) in weights.iter().zip(factors).zip(mixed) {
-                mixed.iter_mut().for_each(|m| *m *= factor);
-                for (&weight, position) in weights.iter().zip(positions.clone()) {
-                    let dim = mixed.len();
-                    scalar::add_cached(mixed, weight, &v[position * dim..][..dim]);
-                }
-            }
-        }
         match (self.isa.level(), v) {
-            (Level::Scalar, Cached::F16(v)) => portable(weights, factors, v, positions, mixed),
-            (Level::Scalar, Cached::Bf16(v)) => portable(weights, factors, v, positions, mixed),
-            (Level::Scalar, Cached::F32(v)) => portable(weights, factors, v, positions, mixed),
+            (Level::Scalar, v) => {
+                by_element!(v, |v| scalar::mix(weights, factors, v, positions, mixed));
+            }
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512 | Level::Avx512Vnni, v) => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { x86::avx512::mix(weights, factors, v, positions, mixed) };
+                unsafe { x86::avx512::mix(weights, factors, v, positions, mixed, soon) };
             }
             #[cfg(target_arch = "x86_64")]
             (Level::AvxVnni | Level::Avx2, v) => {
                 // SAFETY: both levels include AVX2.
-                unsafe { x86::avx2::mix(weights, factors, v, positions, mixed) };
+                unsafe { x86::avx2::mix(weights, factors, v, positions, mixed, soon) };
             }
             #[cfg(target_arch = "x86_64")]
             (Level::Sse, v) => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
-                unsafe { sse::mix(weights, factors, v, positions, mixed) };
+                unsafe { sse::mix(weights, factors, v, positions, mixed, soon) };
             }
             #[cfg(target_arch = "aarch64")]
             (Level::Neon | Level::DotProd | Level::I8mm, v) => {
                 // SAFETY: every processor of this architecture has NEON.
-                unsafe { arm::neon::mix(weights, factors, v, positions, mixed) };
+                unsafe { arm::neon::mix(weights, factors, v, positions, mixed, soon) };
             }
         }
     }

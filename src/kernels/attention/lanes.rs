@@ -1,0 +1,259 @@
+//! The two inner loops of attention, scores and mixing, written once for all widths of vectors.
+//!
+//! Sixteen positions are scored at once, one in each lane, so that nothing has to be summed across lanes.
+
+/// The functions `scores` and `mix` of an instruction set, made of a module of operations: a type
+/// `Lanes` of sixteen floats and what is done with them. `at_once` is how many of them, one or two, are
+/// worked on together, and `rows` how many rows of queries, largest first: as many as the registers hold.
+macro_rules! lanes {
+    ($features:literal, $operations:path, at_once: $at_once:literal, rows: [$($rows:literal)*]) => {
+        use $operations::*;
+        use crate::kernels::attention::{BLOCK, Cached, Element, KEYS, ROWS, Weights, by_element};
+        use crate::kernels::memory::Soon;
+        use half::{bf16, f16};
+        use std::ops::Range;
+
+        /// Vectors of positions, or of value elements, that are worked on together.
+        const AT_ONCE: usize = $at_once;
+
+        /// Scores of the positions from `block` on for some rows, without factor. Fetches what is read soon
+        /// on the way.
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn scores(
+            q: &[&[f32]],
+            k: Cached<'_>,
+            block: usize,
+            out: &mut Weights,
+            mut soon: Soon,
+        ) {
+            let mut at = 0;
+            while at < q.len() {
+                let left = q.len() - at;
+                at += $(if left >= $rows {
+                    let q: [&[f32]; $rows] = std::array::from_fn(|i| q[at + i]);
+                    let out = out[at..].first_chunk_mut().expect("as many rows");
+                    by_element!(k, |k| scores_of::<_, $rows>(q, k, block, out, soon));
+                    soon = Soon::default();
+                    $rows
+                } else)* {
+                    unreachable!("one row is always left")
+                };
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn scores_of<T: Load, const R: usize>(
+            q: [&[f32]; R],
+            k: &[T],
+            block: usize,
+            out: &mut [[f32; BLOCK]; R],
+            mut soon: Soon,
+        ) {
+            let dim = q[0].len();
+            assert!(q.iter().all(|q| q.len() == dim));
+            assert!(k.len() >= (block + BLOCK) * T::units(dim) && block % KEYS == 0);
+            for first in (0..BLOCK).step_by(KEYS * AT_ONCE) {
+                let mut sums = [[zero(); AT_ONCE]; R];
+                let mut start = 0;
+                while start < dim {
+                    let end = dim.min(start.saturating_add(T::GROUP));
+                    let mut group = [[zero(); AT_ONCE]; R];
+                    for d in start..end {
+                        soon.fetch_line();
+                        let mut keys = [zero(); AT_ONCE];
+                        for i in 0..AT_ONCE {
+                            let at = T::key_at(block + first + KEYS * i, dim, start) + (d - start) * KEYS;
+                            // SAFETY: sixteen elements of the block's keys, by the assertion.
+                            keys[i] = unsafe { T::load(k.as_ptr().add(at)) };
+                        }
+                        for r in 0..R {
+                            // SAFETY: d < dim, the length of each.
+                            let q = splat(unsafe { *q[r].get_unchecked(d) });
+                            for i in 0..AT_ONCE {
+                                group[r][i] = add_product(group[r][i], q, keys[i]);
+                            }
+                        }
+                    }
+                    if T::SCALED {
+                        for i in 0..AT_ONCE {
+                            let at = T::key_scales_at(block + first + KEYS * i, dim, start);
+                            // SAFETY: the scales of the block's keys, by the assertion.
+                            let scales = unsafe { T::load_scales(k.as_ptr().add(at)) };
+                            for r in 0..R {
+                                sums[r][i] = add_product(sums[r][i], group[r][i], scales);
+                            }
+                        }
+                    } else {
+                        // There is but this group.
+                        sums = group;
+                    }
+                    start = end;
+                }
+                for r in 0..R {
+                    for i in 0..AT_ONCE {
+                        let out = out[r][first + KEYS * i..].first_chunk_mut();
+                        store(out.expect("within the block"), sums[r][i]);
+                    }
+                }
+            }
+        }
+
+        /// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]`. Fetches what is read soon on the way.
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn mix(
+            weights: &Weights,
+            factors: &[f32; ROWS],
+            v: Cached<'_>,
+            positions: Range<usize>,
+            mixed: &mut [&mut [f32]],
+            mut soon: Soon,
+        ) {
+            let mut at = 0;
+            while at < mixed.len() {
+                let left = mixed.len() - at;
+                at += $(if left >= $rows {
+                    let weights = weights[at..].first_chunk().expect("as many rows");
+                    let factors = factors[at..].first_chunk().expect("as many rows");
+                    let mixed = mixed[at..].first_chunk_mut().expect("as many rows");
+                    let positions = positions.clone();
+                    by_element!(v, |v| mix_of::<_, $rows>(weights, factors, v, positions, mixed, soon));
+                    soon = Soon::default();
+                    $rows
+                } else)* {
+                    unreachable!("one row is always left")
+                };
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn mix_of<T: Load, const R: usize>(
+            weights: &[[f32; BLOCK]; R],
+            factors: &[f32; R],
+            v: &[T],
+            positions: Range<usize>,
+            mixed: &mut [&mut [f32]; R],
+            mut soon: Soon,
+        ) {
+            // What is worked on together has one scale.
+            const { assert!(T::GROUP % (16 * AT_ONCE) == 0 || !T::SCALED) };
+            let dim = mixed[0].len();
+            assert!(mixed.iter().all(|m| m.len() == dim));
+            assert!(v.len() >= positions.end * T::units(dim) && positions.len() <= BLOCK);
+            let wide = dim - dim % (16 * AT_ONCE);
+            for first in (0..wide).step_by(16 * AT_ONCE) {
+                let mut sums = [[zero(); AT_ONCE]; R];
+                for r in 0..R {
+                    for i in 0..AT_ONCE {
+                        let old = mixed[r][first + 16 * i..].first_chunk().expect("of `wide`");
+                        sums[r][i] = product(load(old), splat(factors[r]));
+                    }
+                }
+                for (p, position) in positions.clone().enumerate() {
+                    soon.fetch_line();
+                    let mut values = [zero(); AT_ONCE];
+                    let at = T::value_at(position, dim, first);
+                    for i in 0..AT_ONCE {
+                        // SAFETY: sixteen elements of the position's values, by the assertion.
+                        values[i] = unsafe { T::load(v.as_ptr().add(at + 16 * i)) };
+                        if T::SCALED {
+                            values[i] = product(values[i], splat(T::value_scale(v, position, dim, first)));
+                        }
+                    }
+                    for r in 0..R {
+                        // SAFETY: p is below BLOCK, by the assertion.
+                        let weight = splat(unsafe { *weights[r].get_unchecked(p) });
+                        for i in 0..AT_ONCE {
+                            sums[r][i] = add_product(sums[r][i], weight, values[i]);
+                        }
+                    }
+                }
+                for r in 0..R {
+                    for i in 0..AT_ONCE {
+                        let out = mixed[r][first + 16 * i..].first_chunk_mut().expect("of `wide`");
+                        store(out, sums[r][i]);
+                    }
+                }
+            }
+            for d in wide..dim {
+                for r in 0..R {
+                    let sum: f32 = positions
+                        .clone()
+                        .zip(&weights[r])
+                        .map(|(position, weight)| weight * T::value(v, position, dim, d))
+                        .sum();
+                    mixed[r][d] = factors[r] * mixed[r][d] + sum;
+                }
+            }
+        }
+
+        /// Loads units of the cache.
+        trait Load: Element {
+            /// Sixteen elements as floats, without their scale.
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module; sixteen units can be read.
+            unsafe fn load(from: *const Self) -> Lanes;
+
+            /// Sixteen scales, of a type that has them.
+            ///
+            /// # Safety
+            /// The processor has the instruction set of this module; the scales can be read.
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn load_scales(_: *const Self) -> Lanes {
+                splat(1.0)
+            }
+        }
+
+        impl Load for f32 {
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn load(from: *const Self) -> Lanes {
+                // SAFETY: said by the caller.
+                load(unsafe { &*from.cast() })
+            }
+        }
+
+        impl Load for f16 {
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn load(from: *const Self) -> Lanes {
+                // SAFETY: said by the caller.
+                from_f16(unsafe { &*from.cast() })
+            }
+        }
+
+        impl Load for bf16 {
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn load(from: *const Self) -> Lanes {
+                // SAFETY: said by the caller.
+                from_bf16(unsafe { &*from.cast() })
+            }
+        }
+
+        impl Load for u8 {
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn load(from: *const Self) -> Lanes {
+                // SAFETY: said by the caller.
+                from_i8(unsafe { &*from.cast() })
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn load_scales(from: *const Self) -> Lanes {
+                // SAFETY: said by the caller.
+                from_f16(unsafe { &*from.cast() })
+            }
+        }
+    };
+}
+
+pub(in crate::kernels) use lanes;
