@@ -2,13 +2,14 @@
 //!
 //! Enters: a number of parts and a function of the part's index. Leaves: when every part was done.
 //! A token is some two hundred such calls, so workers spin for a moment between calls before they
-//! sleep, and a call never waits for a worker that is still asleep: whoever is awake takes the next
-//! part, and a worker that comes late finds the door closed.
+//! sleep, and a call never waits for a worker that is still asleep: each thread has a share of the parts,
+//! whoever is done with its own takes of the others', and a worker that comes late finds the door closed.
 
 #![expect(unsafe_code, reason = "a borrowed closure is handed to threads that outlive the call")]
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,12 +40,21 @@ type Job<'a> = &'a (dyn Fn(usize) + Sync);
 struct Shared {
     /// Generation of the call (high half), the open flag and the number of workers inside.
     state: AtomicU64,
-    next_part: AtomicUsize,
-    /// The current job and its number of parts; written only while the door is closed and empty.
-    job: UnsafeCell<Option<(Job<'static>, usize)>>,
+    /// One for each thread.
+    shares: Box<[Share]>,
+    /// The current job; written only while the door is closed and empty.
+    job: UnsafeCell<Option<Job<'static>>>,
     asleep: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What is left of a thread's parts. In a cache line of its own, with the one that processors fetch beside it.
+#[repr(align(128))]
+#[derive(Default)]
+struct Share {
+    next: AtomicUsize,
+    end: AtomicUsize,
 }
 
 // SAFETY: `job` is written by the caller of `run` only while no worker is inside (closed door, count
@@ -60,7 +70,7 @@ impl Pool {
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
-            next_part: AtomicUsize::new(0),
+            shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
             job: UnsafeCell::new(None),
             asleep: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -71,7 +81,7 @@ impl Pool {
                 let shared = Arc::clone(&shared);
                 std::thread::Builder::new()
                     .name(format!("compute-{index}"))
-                    .spawn(move || work(&shared))
+                    .spawn(move || work(&shared, index))
                     .ok()
             })
             .collect();
@@ -88,25 +98,41 @@ impl Pool {
     /// Calls `job(0)`, …, `job(parts - 1)`, each once, on any of the threads, and returns when all
     /// are done. A panic in a part is passed on to the caller.
     pub fn run(&self, parts: usize, job: Job<'_>) {
-        if self.workers.is_empty() || parts <= 1 {
+        let threads = self.threads();
+        if threads == 1 || parts <= 1 {
             (0..parts).for_each(job);
+            return;
+        }
+        self.run_shares(&|thread| thread * parts / threads..(thread + 1) * parts / threads, job);
+    }
+
+    /// As [`Pool::run`], of the parts in the ranges that `share` gives each thread. A thread begins with its
+    /// own, in their order.
+    pub fn run_shares(&self, share: &dyn Fn(usize) -> Range<usize>, job: Job<'_>) {
+        if self.workers.is_empty() {
+            share(0).for_each(job);
             return;
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
-        shared.next_part.store(0, Ordering::Relaxed);
+        for (thread, left) in shared.shares.iter().enumerate() {
+            // Where a worker could not be started, the others take its parts.
+            let range = share(thread);
+            left.next.store(range.start, Ordering::Relaxed);
+            left.end.store(range.end, Ordering::Relaxed);
+        }
         // SAFETY: the lifetime is lengthened only for the time of this call: before it returns, the
         // door is closed and everyone who saw the job has left. No worker is inside now, because the
         // last call waited for that, so nobody reads the cell while it is written.
         unsafe {
-            *shared.job.get() = Some((std::mem::transmute::<Job<'_>, Job<'static>>(job), parts));
+            *shared.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job));
         }
         let generation = (shared.state.load(Ordering::Relaxed) & !INSIDE & !OPEN) + GENERATION_ONE;
         shared.state.store(generation | OPEN, Ordering::SeqCst);
         if shared.asleep.load(Ordering::SeqCst) > 0 {
             self.sleepers.iter().for_each(Thread::unpark);
         }
-        shared.take_parts(job, parts);
+        shared.take_parts(0, job);
         shared.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0;
         while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
@@ -135,19 +161,26 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn take_parts(&self, job: Job<'_>, parts: usize) {
+    /// Works on the share of `thread`, then on what is left of the others'.
+    fn take_parts(&self, thread: usize, job: Job<'_>) {
+        let (before, own) = self.shares.split_at(thread);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let part = self.next_part.fetch_add(1, Ordering::Relaxed);
-                if part >= parts {
-                    break;
+            for share in own.iter().chain(before) {
+                let end = share.end.load(Ordering::Relaxed);
+                loop {
+                    let part = share.next.fetch_add(1, Ordering::Relaxed);
+                    if part >= end {
+                        break;
+                    }
+                    job(part);
                 }
-                job(part);
             }
         }));
         if let Err(panic) = result {
             // The others find no part left, so the call ends soon and reports this.
-            self.next_part.store(parts, Ordering::Relaxed);
+            self.shares
+                .iter()
+                .for_each(|s| s.next.store(s.end.load(Ordering::Relaxed), Ordering::Relaxed));
             *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
         }
     }
@@ -166,7 +199,7 @@ impl Shared {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, thread: usize) {
     let mut seen = 0;
     let mut spins = 0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -175,8 +208,8 @@ fn work(shared: &Shared) {
             spins = 0;
             // SAFETY: this worker was counted in while the door was open, so the caller waits for it
             // and does not write the cell.
-            if let Some((job, parts)) = unsafe { *shared.job.get() } {
-                shared.take_parts(job, parts);
+            if let Some(job) = unsafe { *shared.job.get() } {
+                shared.take_parts(thread, job);
             }
             shared.state.fetch_sub(1, Ordering::Release);
             continue;

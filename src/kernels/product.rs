@@ -22,6 +22,12 @@ use tealight_bundle::gguf::DType;
 const PANELS_FROM: usize = 3;
 /// Stored bytes below which another thread costs more than it brings.
 const TASK_BYTES_MIN: usize = 16 * 1024;
+/// Rows that are multiplied together, in all runs.
+const TILE_ROWS: usize = 16;
+/// Parts of a thread's share for single tokens: what is left of a share is divided when others are done.
+const PARTS_A_SHARE: usize = 8;
+/// Stored bytes of such a part at least.
+const PART_BYTES_MIN: usize = 8 * 1024;
 /// Tasks a thread gets, so that an interrupted one does not hold up the rest.
 const TASKS_A_THREAD: usize = 4;
 
@@ -48,6 +54,34 @@ enum Levels {
 struct Task {
     matrix: usize,
     rows: Range<usize>,
+}
+
+/// Some rows at four distant places of one of the matrices.
+struct Places {
+    matrix: usize,
+    rows: [Range<usize>; 4],
+}
+
+/// Rows of a matrix at four distant places: memory answers several sooner than one, and each goes on where
+/// the last part of a thread ended, so that what is fetched ahead is never in vain.
+#[derive(Clone, Copy)]
+pub struct Runs<'a> {
+    /// All rows of the matrix.
+    pub w: &'a [u8],
+    /// Bytes of a row.
+    pub row_bytes: usize,
+    /// The first row of each run. Rows behind the last of the matrix stand for that one.
+    pub first: [usize; 4],
+}
+
+impl<'a> Runs<'a> {
+    /// The rows of one run of so many.
+    pub fn run(&self, index: usize, rows: usize) -> &'a [u8] {
+        if rows == 0 {
+            return &[];
+        }
+        &self.w[self.first[index] * self.row_bytes..][..rows * self.row_bytes]
+    }
 }
 
 impl Compute {
@@ -83,6 +117,15 @@ impl Compute {
         assert!(weights.iter().all(|w| w.columns == x.columns), "{weights:?} on {}", x.columns);
         let mut out: Vec<_> = weights.iter().map(|w| vec![0.0; x.rows * w.rows]).collect();
         let shared: Vec<_> = out.iter_mut().map(|out| Shared::new(out)).collect();
+        if x.rows < PANELS_FROM {
+            let (places, shares) = self.places(weights);
+            self.pool.run_shares(&|thread| shares[thread]..shares[thread + 1], &|index| {
+                let Places { matrix, rows } = &places[index];
+                // As below.
+                self.product_few(weights[*matrix], rows, x, &shared[*matrix]);
+            });
+            return out;
+        }
         let tasks = self.tasks(weights, x.rows);
         self.pool.run(tasks.len(), &|index| {
             let task = &tasks[index];
@@ -90,6 +133,67 @@ impl Compute {
             self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
         });
         out
+    }
+
+    /// The rows of some matrices in parts for single tokens, and where those of each thread begin and end. A
+    /// thread's rows lie together, in four runs, which its parts go along.
+    fn places(&self, weights: &[&Matrix]) -> (Vec<Places>, Vec<usize>) {
+        let total: usize = weights.iter().map(|w| w.range.len()).sum();
+        let threads = self.pool.threads();
+        let busy = threads.min(total / TASK_BYTES_MIN).max(1);
+        let part_bytes = (total / busy / PARTS_A_SHARE).max(PART_BYTES_MIN);
+        let mut places = Vec::with_capacity(2 * threads * PARTS_A_SHARE);
+        let mut shares = vec![0];
+        for thread in 0..threads {
+            let mut before = 0;
+            for (matrix, w) in weights.iter().enumerate() {
+                let row_bytes = (w.range.len() / w.rows).max(1);
+                // Where the first bytes of a thread's share lie, in whole tiles of rows.
+                let cut = |thread: usize| {
+                    let bytes = (total * thread.min(busy) / busy).saturating_sub(before);
+                    let end = thread >= busy || bytes >= w.range.len();
+                    if end { w.rows } else { bytes / row_bytes / TILE_ROWS * TILE_ROWS }
+                };
+                let rows = cut(thread)..cut(thread + 1);
+                let run = rows.len() / TILE_ROWS * (TILE_ROWS / 4);
+                let least = (part_bytes / row_bytes / TILE_ROWS).max(1) * (TILE_ROWS / 4);
+                let mut at = 0;
+                while at < run {
+                    // Half of what is left, so that the last parts, which others may take, are small.
+                    let half = ((run - at) / 2).next_multiple_of(TILE_ROWS / 4);
+                    let end = (at + half.max(least)).min(run);
+                    let part = |i: usize| rows.start + i * run + at..rows.start + i * run + end;
+                    places.push(Places { matrix, rows: [part(0), part(1), part(2), part(3)] });
+                    at = end;
+                }
+                let rest = rows.start + 4 * run;
+                if rest < rows.end {
+                    let quarter = |i: usize| (rest + i * TILE_ROWS / 4).min(rows.end);
+                    places.push(Places {
+                        matrix,
+                        rows: [0, 1, 2, 3].map(|i| quarter(i)..quarter(i + 1)),
+                    });
+                }
+                before += w.range.len();
+            }
+            shares.push(places.len());
+        }
+        (places, shares)
+    }
+
+    fn product_few(&self, w: &Matrix, rows: &[Range<usize>; 4], x: &Input<'_>, out: &Shared) {
+        match (&x.levels, kind(w.dtype)) {
+            (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
+                let first = rows.each_ref().map(|rows| rows.start.min(w.rows - 1));
+                let runs = Runs { w: w.bytes(), row_bytes: w.range.len() / w.rows, first };
+                for n in 0..x.rows {
+                    let at = |rows: &Range<usize>| n * w.rows + rows.start..n * w.rows + rows.end;
+                    let mut out = rows.each_ref().map(|rows| out.slice(at(rows)));
+                    self.dot_rows(w.dtype, runs, levels.row(n), &mut out);
+                }
+            }
+            _ => rows.iter().flat_map(Range::clone).for_each(|row| self.dot_floats(w, row, x, out)),
+        }
     }
 
     fn levels(&self, x: &[f32], columns: usize) -> Levels {
@@ -153,10 +257,18 @@ impl Compute {
 
     fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared) {
         match (&x.levels, kind(w.dtype)) {
+            // The scalar level has no panels.
             (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
+                let row_bytes = w.range.len() / w.rows;
+                let runs = Runs { w: w.bytes(), row_bytes, first: [rows.start; 4] };
                 for n in 0..x.rows {
                     let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
-                    self.dot_rows(w.dtype, w.rows_bytes(rows.clone()), levels.row(n), out);
+                    self.dot_rows(
+                        w.dtype,
+                        runs,
+                        levels.row(n),
+                        &mut [out, &mut [], &mut [], &mut []],
+                    );
                 }
             }
             (Some(Levels::Many(tiles, starts)), Some(Kind::Levels)) => {
@@ -166,15 +278,23 @@ impl Compute {
         }
     }
 
-    /// Dot products of some stored rows with one row of activations.
-    fn dot_rows(&self, dtype: DType, w: &[u8], x: activations::Row<'_>, out: &mut [f32]) {
-        let one_by_one = |out: &mut [f32]| {
-            let size = w.len() / out.len().max(1);
-            for (w, out) in w.chunks_exact(size.max(1)).zip(out) {
-                *out = scalar::dot(dtype, w, x);
+    /// Dot products of some stored rows with one row of activations: as many of each run as `out` has room for.
+    fn dot_rows(
+        &self,
+        dtype: DType,
+        runs: Runs<'_>,
+        x: activations::Row<'_>,
+        out: &mut [&mut [f32]; 4],
+    ) {
+        let one_by_one = |out: &mut [&mut [f32]; 4]| {
+            for (i, out) in out.iter_mut().enumerate() {
+                let rows = runs.run(i, out.len());
+                for (w, out) in rows.chunks_exact(runs.row_bytes).zip(out.iter_mut()) {
+                    *out = scalar::dot(dtype, w, x);
+                }
             }
         };
-        by_isa!(self.isa, scalar: one_by_one(out), rows(dtype, w, x, out));
+        by_isa!(self.isa, scalar: one_by_one(out), rows(dtype, runs, x, out));
     }
 
     /// The products of stored rows with all rows of activations. Of as many panels as leave their results in the second

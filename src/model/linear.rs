@@ -76,6 +76,21 @@ impl Linear {
         ys.try_into().or_else(|ys: Vec<_>| bail!("{} results of {N} layers", ys.len()))
     }
 
+    /// Applies the layer and gives the elements, (n, out), row after row: what is not calculated with further
+    /// need not become a tensor.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn elements(&self, x: &Tensor) -> Result<Vec<f32>> {
+        match &self.weight {
+            Weight::Mapped(compute, _) => {
+                let outs = products(compute, &[self], x)?;
+                outs.into_iter().next().map_or_else(|| bail!("no result of a layer"), Ok)
+            }
+            Weight::Device(_) => self.forward_on_device(x)?.flatten_all()?.to_vec1(),
+        }
+    }
+
     fn forward_on_device(&self, x: &Tensor) -> Result<Tensor> {
         let Weight::Device(weight) = &self.weight else { bail!("layers on different devices") };
         let y = weight.forward(x)?;
@@ -87,7 +102,14 @@ impl Linear {
 }
 
 fn on_cpu(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>> {
-    let (n, columns) = x.dims2()?;
+    let n = x.dim(0)?;
+    let outs = products(compute, layers, x)?.into_iter().zip(layers);
+    outs.map(|(out, layer)| Tensor::from_vec(out, (n, layer.outputs), &Device::Cpu)).collect()
+}
+
+/// The elements that layers of mapped weights give, (n, out) each.
+fn products(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let (_, columns) = x.dims2()?;
     let mut weights = Vec::with_capacity(layers.len());
     for layer in layers {
         match &layer.weight {
@@ -96,15 +118,13 @@ fn on_cpu(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Tenso
             Weight::Device(_) => bail!("layers on different devices"),
         }
     }
-    let outs = with_floats(x, |x| compute.products(&weights, &compute.input(x, &weights)))?;
-    let mut ys = Vec::with_capacity(layers.len());
-    for ((mut out, layer), weight) in outs.into_iter().zip(layers).zip(weights) {
+    let mut outs = with_floats(x, |x| compute.products(&weights, &compute.input(x, &weights)))?;
+    for (out, layer) in outs.iter_mut().zip(layers) {
         if let Some(bias) = &layer.bias {
-            with_floats(bias, |bias| add_bias(&mut out, bias))?;
+            with_floats(bias, |bias| add_bias(out, bias))?;
         }
-        ys.push(Tensor::from_vec(out, (n, weight.rows), &Device::Cpu)?);
     }
-    Ok(ys)
+    Ok(outs)
 }
 
 /// Hands the elements of a contiguous tensor on the CPU to `f`.

@@ -216,8 +216,7 @@ impl Model {
         if hidden.elem_count() == 0 {
             return Ok(Vec::new());
         }
-        let logits = self.head.forward(hidden)?; // (positions, n_vocab)
-        let mut logits = logits.flatten_all()?.to_vec1::<f32>()?;
+        let mut logits = self.head.elements(hidden)?; // (positions, n_vocab)
         if (self.spec.logit_scale - 1.0).abs() > f32::EPSILON {
             logits.iter_mut().for_each(|l| *l *= self.spec.logit_scale);
         }

@@ -11,17 +11,26 @@ macro_rules! levels {
             use crate::kernels::activations::{BLOCK, Row, Tile};
             use crate::kernels::blocks::{GROUP, Group, group_bytes, is_wide, sub_of, unpack};
             use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
+            use crate::kernels::product::Runs;
             use crate::kernels::vectors::for_type;
             use tealight_bundle::gguf::DType;
 
-            /// Dot products of consecutive stored rows with one row of activations, added up in the order
-            /// of [`multiply`], so that a token gets the same result alone and in a prompt.
+            /// Dot products of stored rows with one row of activations, added up in the order of
+            /// [`multiply`], so that a token gets the same result alone and in a prompt.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
             #[target_feature(enable = $features)]
-            pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
-                for_type!(dtype, rows_of(w, x, out), rows_of_any(dtype, w, x, out));
+            pub unsafe fn rows(
+                dtype: DType,
+                runs: Runs<'_>,
+                x: Row<'_>,
+                out: &mut [&mut [f32]; 4],
+            ) {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let w = runs.run(i, out.len());
+                    for_type!(dtype, rows_of(w, x, out), rows_of_any(dtype, w, x, out));
+                }
             }
 
             #[target_feature(enable = $features)]

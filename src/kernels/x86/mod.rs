@@ -11,13 +11,14 @@ macro_rules! level {
             use super::{panels, rows};
             use crate::kernels::activations::{Row, Tile};
             use crate::kernels::panel::{PANEL_ROWS, Panel};
+            use crate::kernels::product::Runs;
             use tealight_bundle::gguf::DType;
 
             /// See [`rows::rows`].
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
-            pub unsafe fn rows(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+            pub unsafe fn rows(dtype: DType, w: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
                 // SAFETY: said by the caller.
                 unsafe { rows::rows::<$dot>(dtype, w, x, out) }
             }

@@ -17,6 +17,7 @@ use crate::kernels::activations::Row;
 use crate::kernels::blocks::{
     E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, is_wide, k4_scales, sub_of, unpack,
 };
+use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -72,48 +73,47 @@ trait Quad {
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8];
 }
 
-/// Dot products of consecutive stored rows with one row of activations.
+/// Dot products of stored rows with one row of activations: as many of each run as `out` has room for.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn rows<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
+pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     match dtype {
-        DType::Q4_0 => rows_of::<Q4_0, P>(w, x, out),
-        DType::Q4_1 => rows_of::<Q4_1, P>(w, x, out),
-        DType::Q5_0 => rows_of::<Q5_0, P>(w, x, out),
-        DType::Q5_1 => rows_of::<Q5_1, P>(w, x, out),
-        DType::Q8_0 => rows_of::<Q8_0, P>(w, x, out),
-        DType::IQ4_NL => rows_of::<IQ4_NL, P>(w, x, out),
-        DType::MXFP4 => rows_of::<MXFP4, P>(w, x, out),
-        DType::Q4_K => rows_of::<Q4_K, P>(w, x, out),
-        DType::Q5_K => rows_of::<Q5_K, P>(w, x, out),
-        DType::Q6_K => rows_of::<Q6_K, P>(w, x, out),
-        _ => rows_of_any::<P>(dtype, w, x, out),
+        DType::Q4_0 => rows_of::<Q4_0, P>(runs, x, out),
+        DType::Q4_1 => rows_of::<Q4_1, P>(runs, x, out),
+        DType::Q5_0 => rows_of::<Q5_0, P>(runs, x, out),
+        DType::Q5_1 => rows_of::<Q5_1, P>(runs, x, out),
+        DType::Q8_0 => rows_of::<Q8_0, P>(runs, x, out),
+        DType::IQ4_NL => rows_of::<IQ4_NL, P>(runs, x, out),
+        DType::MXFP4 => rows_of::<MXFP4, P>(runs, x, out),
+        DType::Q4_K => rows_of::<Q4_K, P>(runs, x, out),
+        DType::Q5_K => rows_of::<Q5_K, P>(runs, x, out),
+        DType::Q6_K => rows_of::<Q6_K, P>(runs, x, out),
+        _ => rows_of_any::<P>(dtype, runs, x, out),
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn rows_of<D: Quad, P: Dot>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
-    let row_bytes = w.len() / out.len().max(1);
-    assert_eq!(row_bytes * out.len(), w.len());
+fn rows_of<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    let Runs { w, row_bytes, .. } = runs;
     let rest = [[0; SPAN_BYTES_MAX]; 4];
     let whole = row_bytes / D::BYTES;
     let source = InPlace::<D> { w, row_bytes, whole, rest, decode: PhantomData };
-    tiles::<D, P>(source, x, row_bytes.div_ceil(D::BYTES), out);
+    tiles::<D, P>(source, runs, x, row_bytes.div_ceil(D::BYTES), out);
 }
 
 /// As [`rows_of`], of any type, through memory.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn rows_of_any<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
-    let row_bytes = w.len() / out.len().max(1);
+fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    let Runs { w, row_bytes, .. } = runs;
     let spans = row_bytes.div_ceil(group_bytes(dtype));
     let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
     match (sub_of(dtype), is_wide(dtype)) {
-        (32, true) => tiles::<Unpacked<32, true>, P>(source, x, spans, out),
-        (32, false) => tiles::<Unpacked<32, false>, P>(source, x, spans, out),
-        (_, true) => tiles::<Unpacked<16, true>, P>(source, x, spans, out),
-        (_, false) => tiles::<Unpacked<16, false>, P>(source, x, spans, out),
+        (32, true) => tiles::<Unpacked<32, true>, P>(source, runs, x, spans, out),
+        (32, false) => tiles::<Unpacked<32, false>, P>(source, runs, x, spans, out),
+        (_, true) => tiles::<Unpacked<16, true>, P>(source, runs, x, spans, out),
+        (_, false) => tiles::<Unpacked<16, false>, P>(source, runs, x, spans, out),
     }
 }
 
@@ -192,31 +192,33 @@ impl Source for InMemory<'_> {
     }
 }
 
-/// All rows, eight at a time. Four streams run through as many parts of the rows, since memory answers several distant
-/// places sooner than one.
+/// All rows, some of each run at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn tiles<D: Quad, P: Dot>(mut source: impl Source, x: Row<'_>, spans: usize, out: &mut [f32]) {
+fn tiles<D: Quad, P: Dot>(
+    mut source: impl Source,
+    runs: Runs<'_>,
+    x: Row<'_>,
+    spans: usize,
+    out: &mut [&mut [f32]; 4],
+) {
     let prepared = prepare::<D>(x, spans);
-    let mut terms = [_mm256_setzero_ps(); TERMS]; // (units, quads)
-    let part = out.len() / LANES * 2;
-    let last = out.len().saturating_sub(1);
-    let mut tile = |streams: [usize; 4]| {
+    // As few as a row needs: clearing all would take as long as some rows.
+    let mut terms = vec![_mm256_setzero_ps(); TERMS.min(2 * D::UNITS * spans)]; // (units, quads)
+    let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
+    let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
+    for at in (0..count).step_by(2) {
+        // What a run has no row for is computed of another; those results go nowhere.
+        let streams = runs.first.map(|first| (first + at).min(last));
         // SAFETY: the source points to spans.
-        unsafe { tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms) }
-    };
-    for first in (0..part).step_by(2) {
-        let streams = [first, part + first, 2 * part + first, 3 * part + first];
-        for (stream, sums) in streams.into_iter().zip(tile(streams)) {
-            out[stream..stream + 2].copy_from_slice(&sums);
+        let sums = unsafe {
+            tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
+        };
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.iter_mut().skip(at).zip(sums) {
+                *out = sum;
+            }
         }
-    }
-    let rest = 4 * part;
-    if rest < out.len() {
-        // A tile that is not full repeats its last row; those results go nowhere.
-        let sums = tile([0, 2, 4, 6].map(|i| (rest + i).min(last)));
-        let count = out.len() - rest;
-        out[rest..].copy_from_slice(&sums.as_flattened()[..count]);
     }
 }
 
@@ -233,7 +235,7 @@ unsafe fn tile<D: Quad, P: Dot>(
     spans: usize,
     prepared: &[__m256i],
     scales: &[f32],
-    terms: &mut [__m256; TERMS],
+    terms: &mut [__m256],
 ) -> [[f32; 2]; 4] {
     let unit_size = D::HALVES + 1;
     let at_once = TERMS / (2 * D::UNITS);

@@ -20,6 +20,7 @@ use crate::kernels::activations::Row;
 use crate::kernels::blocks::{
     E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, k3_scales, sub_of, unpack,
 };
+use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -69,35 +70,35 @@ trait Quad: Decode {
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4];
 }
 
-/// Dot products of consecutive stored rows with one row of activations.
+/// Dot products of stored rows with one row of activations: as many of each run as `out` has room for.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-pub unsafe fn rows<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
-    for_type!(dtype, D => rows_of::<D, P>(w, x, out), rows_of_any::<P>(dtype, w, x, out));
+pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    for_type!(dtype, D => rows_of::<D, P>(runs, x, out), rows_of_any::<P>(dtype, runs, x, out));
 }
 
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn rows_of<D: Quad, P: Dot>(w: &[u8], x: Row<'_>, out: &mut [f32]) {
-    let row_bytes = w.len() / out.len().max(1);
+fn rows_of<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    let Runs { w, row_bytes, .. } = runs;
     let span_bytes = InPlace::<D>::SPAN_BYTES;
     let whole = row_bytes / span_bytes;
     let source =
         InPlace::<D> { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData };
-    tiles::<D, P>(source, x, row_bytes.div_ceil(span_bytes), out);
+    tiles::<D, P>(source, runs, x, row_bytes.div_ceil(span_bytes), out);
 }
 
 /// As [`rows_of`], of any type, through memory.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn rows_of_any<P: Dot>(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
-    let row_bytes = w.len() / out.len().max(1);
+fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    let Runs { w, row_bytes, .. } = runs;
     let spans = row_bytes.div_ceil(group_bytes(dtype));
     let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
     if sub_of(dtype) == 32 {
-        tiles::<Unpacked<32>, P>(source, x, spans, out);
+        tiles::<Unpacked<32>, P>(source, runs, x, spans, out);
     } else {
-        tiles::<Unpacked<16>, P>(source, x, spans, out);
+        tiles::<Unpacked<16>, P>(source, runs, x, spans, out);
     }
 }
 
@@ -192,35 +193,33 @@ impl Source for InMemory<'_> {
     }
 }
 
-/// All rows, sixteen at a time. Four streams run through as many parts of the rows, since memory answers several
-/// distant places sooner than one.
+/// All rows, some of each run at a time.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn tiles<D: Quad, P: Dot>(mut source: impl Source, x: Row<'_>, spans: usize, out: &mut [f32]) {
+fn tiles<D: Quad, P: Dot>(
+    mut source: impl Source,
+    runs: Runs<'_>,
+    x: Row<'_>,
+    spans: usize,
+    out: &mut [&mut [f32]; 4],
+) {
     let prepared = prepare::<D>(x, spans);
-    let mut terms = [_mm512_setzero_ps(); TERMS]; // (units, quads)
-    let part = out.len() / LANES * 4;
-    for first in (0..part).step_by(4) {
-        let streams = four!(|i| part * i + first);
-        let last = out.len() - 1;
+    // As few as a row needs: clearing all would take as long as some rows.
+    let mut terms = vec![_mm512_setzero_ps(); TERMS.min(4 * D::UNITS * spans)]; // (units, quads)
+    let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
+    let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
+    for at in (0..count).step_by(4) {
+        // What a run has no row for is computed of another; those results go nowhere.
+        let streams = runs.first.map(|first| (first + at).min(last));
         // SAFETY: the source points to spans.
         let sums = unsafe {
             tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
         };
-        for (stream, sums) in streams.into_iter().zip(sums) {
-            out[stream..stream + 4].copy_from_slice(&sums);
+        for (out, sums) in out.iter_mut().zip(sums) {
+            for (out, sum) in out.iter_mut().skip(at).zip(sums) {
+                *out = sum;
+            }
         }
-    }
-    let (rest, last) = (4 * part, out.len().saturating_sub(1));
-    if rest < out.len() {
-        // A tile that is not full repeats its last row; those results go nowhere.
-        let streams = four!(|i| (rest + 4 * i).min(last));
-        // SAFETY: as above.
-        let sums = unsafe {
-            tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
-        };
-        let count = out.len() - rest;
-        out[rest..].copy_from_slice(&sums.as_flattened()[..count]);
     }
 }
 
@@ -237,7 +236,7 @@ unsafe fn tile<D: Quad, P: Dot>(
     spans: usize,
     prepared: &[__m512i],
     scales: &[f32],
-    terms: &mut [__m512; TERMS],
+    terms: &mut [__m512],
 ) -> [[f32; 4]; 4] {
     let unit_size = D::HALVES + 1;
     let at_once = TERMS / (4 * D::UNITS);
