@@ -3,21 +3,58 @@
 #![expect(unsafe_code, reason = "vector stores whose extent is argued beside them")]
 
 use super::dot::Dot;
-use super::vectors::{load, load_f32, term};
+use super::vectors::{load, load_f32, term, transpose_words};
 use crate::kernels::activations::{BLOCK, Tile};
-use crate::kernels::blocks::is_wide;
+use crate::kernels::blocks::{GROUP, Group, SUB, group_bytes, is_wide, sub_of, unpack};
 use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel, Place};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use tealight_bundle::gguf::DType;
 
-/// Unpacks some columns of the rows of a panel.
+/// Rows in a vector of scales.
+const LANES: usize = 8;
+
+/// Unpacks some columns of the rows of a panel: eight rows each become a [`Group`], and eight times eight fours of
+/// levels of those are turned from rows to columns.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
-    panel.unpack(dtype, row);
+    let step = sub_of(dtype) / SUB;
+    let mut groups = [Group::ZERO; LANES];
+    for first in (0..PANEL_ROWS).step_by(LANES) {
+        let rows: [&[u8]; LANES] = std::array::from_fn(|i| row(first + i));
+        let (sixteen, part) = (first / 16 * 16, first % 16);
+        for number in 0..rows[0].len().div_ceil(group_bytes(dtype)) {
+            let at = number * group_bytes(dtype);
+            let bytes = at..rows[0].len().min(at + group_bytes(dtype));
+            let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
+            for i in 0..LANES {
+                unpack(dtype, &rows[i][bytes.clone()], &mut groups[i]);
+            }
+            for eight in 0..columns / 32 {
+                let mut fours = [_mm256_setzero_si256(); LANES];
+                for i in 0..LANES {
+                    fours[i] = load(groups[i].levels[32 * eight..].first_chunk().expect("of 256"));
+                }
+                fours = transpose_words(fours);
+                for i in 0..LANES {
+                    let levels = panel.levels_mut(number * GROUP / 4 + 8 * eight + i, sixteen);
+                    let out: &mut [u8; 32] = levels[4 * part..].first_chunk_mut().expect("of 64");
+                    // SAFETY: 32 bytes, by the type; the store needs no alignment.
+                    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), fours[i]) };
+                }
+            }
+            for sub in 0..columns / SUB / step {
+                let place = Place { sub: number * GROUP / SUB / step + sub, row: sixteen };
+                let scales = &mut panel.scales_mut(place)[part..part + LANES];
+                scales.iter_mut().zip(&groups).for_each(|(s, group)| *s = group.scales[sub * step]);
+                let minima = &mut panel.minima_mut(place)[part..part + LANES];
+                minima.iter_mut().zip(&groups).for_each(|(m, group)| *m = group.mins[sub * step]);
+            }
+        }
+    }
 }
 
 /// Adds the products of a panel's `columns` with `T` rows of activations: `out[t][row]`.
@@ -36,6 +73,7 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
         (true, _) => multiply_eight::<P, T, SUB, 1, true>,
         (_, 1) => multiply_eight::<P, T, SUB, 1, false>,
         (_, 2) => multiply_eight::<P, T, SUB, 2, false>,
+        (_, 8) if SUB == 32 => multiply_eight::<P, T, SUB, 8, false>,
         _ => multiply_eight::<P, T, SUB, 4, false>,
     };
     for eight in 0..PANEL_ROWS / 8 {
@@ -52,19 +90,12 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
     }
 }
 
-/// How many times four products of levels of the type fit 16 bits together: levels of 5 bits at most, of 6, others.
+/// How many times four products of levels of the type fit 16 bits together: levels of 4 bits at most, of 5, of 6, others.
 fn run_of(dtype: DType) -> usize {
     use DType as T;
     match dtype {
-        T::Q4_0
-        | T::Q4_1
-        | T::Q5_0
-        | T::Q5_1
-        | T::MXFP4
-        | T::Q2_K
-        | T::Q3_K
-        | T::Q4_K
-        | T::Q5_K => 4,
+        T::Q4_0 | T::Q4_1 | T::Q4_K => 8,
+        T::Q5_0 | T::Q5_1 | T::MXFP4 | T::Q2_K | T::Q3_K | T::Q5_K => 4,
         T::Q6_K => 2,
         _ => 1,
     }

@@ -60,11 +60,15 @@ trait Quad {
         if Self::ALTERNATING { unit / 2 * 4 + unit % 2 + 2 * half } else { 2 * unit + half }
     }
 
-    /// Products of a unit's levels with its activations, not yet added up within the halves.
+    /// Products of a unit's levels with its activations, not yet added up within the halves; where a span has several
+    /// units, those of the next one as well: the two share bytes.
     ///
     /// # Safety
     /// The processor has the instruction set of this module and of `P`; at `b` lies a span, at `x` the activations.
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i;
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2];
+
+    /// Vectors of a unit's activations, with that of their sums.
+    const UNIT_VECTORS: usize = Self::HALVES + 1;
 
     /// The factors of each unit of four rows.
     ///
@@ -304,21 +308,26 @@ unsafe fn add_terms<D: Quad, P: Dot>(
 ) {
     // SAFETY: said by the caller.
     let factors = unsafe { D::factors(rows) };
-    for unit in 0..D::UNITS {
-        let x = &x[unit * (D::HALVES + 1)..][..=D::HALVES];
-        let mut integers = [_mm256_setzero_si256(); 4];
+    for pair in (0..D::UNITS).step_by(2) {
+        let units = pair..D::UNITS.min(pair + 2);
+        let x = &x[pair * D::UNIT_VECTORS..][..units.len() * D::UNIT_VECTORS];
+        let mut integers = [[_mm256_setzero_si256(); 4]; 2];
         for i in 0..4 {
-            // SAFETY: said by the caller; the unit's activations are at `x`.
-            integers[i] = unsafe { D::integers::<P>(rows[i], unit, x.as_ptr()) };
+            // SAFETY: said by the caller; the units' activations are at `x`.
+            [integers[0][i], integers[1][i]] =
+                unsafe { D::integers::<P>(rows[i], pair, x.as_ptr()) };
         }
-        let integers = _mm256_cvtepi32_ps(sum_words(integers));
-        let (scales, minima) = factors[unit];
-        out[2 * unit + quad] = if D::WIDE && !P::WIDE {
-            _mm256_mul_ps(integers, scales)
-        } else {
-            let minima = _mm256_mul_ps(minima, _mm256_castsi256_ps(x[D::HALVES]));
-            _mm256_fmadd_ps(integers, scales, minima)
-        };
+        for unit in units {
+            let integers = _mm256_cvtepi32_ps(sum_words(integers[unit - pair]));
+            let (scales, minima) = factors[unit];
+            out[2 * unit + quad] = if D::WIDE && !P::WIDE {
+                _mm256_mul_ps(integers, scales)
+            } else {
+                let sums = x[(unit - pair) * D::UNIT_VECTORS + D::HALVES];
+                let minima = _mm256_mul_ps(minima, _mm256_castsi256_ps(sums));
+                _mm256_fmadd_ps(integers, scales, minima)
+            };
+        }
     }
 }
 
@@ -362,9 +371,9 @@ macro_rules! small_blocks {
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn integers<P: Dot>($b: *const u8, _: usize, x: *const __m256i) -> __m256i {
+            unsafe fn integers<P: Dot>($b: *const u8, _: usize, x: *const __m256i) -> [__m256i; 2] {
                 // SAFETY: said by the trait: two blocks.
-                unsafe { $dot::<P>($levels, x) }
+                unsafe { [$dot::<P>($levels, x), _mm256_setzero_si256()] }
             }
 
             #[target_feature(enable = "avx2,fma,f16c")]
@@ -491,22 +500,24 @@ impl<const SUB: usize, const WIDE: bool> Quad for Unpacked<SUB, WIDE> {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
-        // SAFETY: said by the trait: a group, whose levels come first.
-        unsafe {
-            let b = b.add(2 * SUB * unit);
-            if SUB == 32 {
-                let levels = [halves(b, b.add(32)), halves(b.add(16), b.add(48))];
-                return if WIDE { wide::<P>(levels, x) } else { two::<P, false>(levels, x) };
-            }
-            let levels = halves(b, b.add(16));
-            let zero = _mm256_setzero_si256();
-            if WIDE && !P::WIDE {
-                P::dot::<true>(zero, levels, *x)
-            } else {
-                P::dot::<false>(zero, levels, *x)
-            }
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+        let mut integers = [_mm256_setzero_si256(); 2];
+        for next in 0..2 {
+            // SAFETY: said by the trait: a group, whose levels come first.
+            integers[next] = unsafe {
+                let b = b.add(2 * SUB * (unit + next));
+                let x = x.add(next * Self::UNIT_VECTORS);
+                if SUB == 32 {
+                    let levels = [halves(b, b.add(32)), halves(b.add(16), b.add(48))];
+                    if WIDE { wide::<P>(levels, x) } else { two::<P, false>(levels, x) }
+                } else if WIDE && !P::WIDE {
+                    P::dot::<true>(integers[next], halves(b, b.add(16)), *x)
+                } else {
+                    P::dot::<false>(integers[next], halves(b, b.add(16)), *x)
+                }
+            };
         }
+        integers
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -582,12 +593,13 @@ impl Quad for Q4_K {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
         // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
         unsafe {
-            let [first, second] = alternating(b.add(16 + 64 * (unit / 2)));
+            let [first, second] = alternating(b.add(16 + 32 * unit));
             let (first, second) = (nibbles(first), nibbles(second));
-            P::dot_small([first[unit % 2], second[unit % 2]], x)
+            let next = x.add(Self::UNIT_VECTORS);
+            [P::dot_small([first[0], second[0]], x), P::dot_small([first[1], second[1]], next)]
         }
     }
 
@@ -609,29 +621,29 @@ impl Quad for Q5_K {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
-        // The bits of the two blocks of this unit in the bytes of fifth bits.
-        let block = unit / 2 * 4 + unit % 2;
-        let bits = _mm256_set_m128i(
-            _mm_set1_epi8((4_u8 << block) as i8),
-            _mm_set1_epi8((1_u8 << block) as i8),
-        );
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
         let five = _mm256_set1_epi8(16);
-        let mut levels = [bits; 2];
+        // SAFETY: said by the trait: 128 bytes of nibbles behind those of fifth bits.
+        let bytes = unsafe { alternating(b.add(48 + 32 * unit)) };
+        let mut levels = [bytes; 2]; // (units, halves)
         for half in 0..2 {
-            // SAFETY: said by the trait: 32 bytes of fifth bits, 128 of nibbles.
-            let (bytes, fifths) = unsafe {
-                let fifths = _mm_loadu_si128(b.add(16 + 16 * half).cast());
-                (
-                    alternating(b.add(48 + 64 * (unit / 2)))[half],
-                    _mm256_broadcastsi128_si256(fifths),
-                )
-            };
-            let set = _mm256_cmpeq_epi8(_mm256_and_si256(fifths, bits), bits);
-            levels[half] = _mm256_or_si256(nibbles(bytes)[unit % 2], _mm256_and_si256(set, five));
+            // SAFETY: said by the trait: 32 bytes of fifth bits.
+            let fifths = unsafe { _mm_loadu_si128(b.add(16 + 16 * half).cast()) };
+            let fifths = _mm256_broadcastsi128_si256(fifths);
+            let nibbles = nibbles(bytes[half]);
+            for next in 0..2 {
+                // The bits of the two blocks of the unit.
+                let block = unit * 2 + next;
+                let bits = _mm256_set_m128i(
+                    _mm_set1_epi8((4_u8 << block) as i8),
+                    _mm_set1_epi8((1_u8 << block) as i8),
+                );
+                let set = _mm256_cmpeq_epi8(_mm256_and_si256(fifths, bits), bits);
+                levels[next][half] = _mm256_or_si256(nibbles[next], _mm256_and_si256(set, five));
+            }
         }
         // SAFETY: said by the trait.
-        unsafe { P::dot_small(levels, x) }
+        unsafe { [P::dot_small(levels[0], x), P::dot_small(levels[1], x.add(Self::UNIT_VECTORS))] }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -651,26 +663,34 @@ impl Quad for Q6_K {
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> __m256i {
-        let (half, part) = (unit / 4, unit % 4);
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+        let half = unit / 4;
         // SAFETY: said by the trait: 64 bytes of low bits and 32 of high ones for each 128 columns.
-        let (low, high) = unsafe {
+        let (low, bits) = unsafe {
+            let low = b.add(64 * half);
             (
-                _mm256_loadu_si256(b.add(64 * half + 32 * (part % 2)).cast()),
+                [_mm256_loadu_si256(low.cast()), _mm256_loadu_si256(low.add(32).cast())],
                 _mm256_loadu_si256(b.add(128 + 32 * half).cast()),
             )
         };
-        // The pair of bits of this part becomes bits 4 and 5.
-        let high = match part {
-            0 => _mm256_slli_epi16::<4>(high),
-            1 => _mm256_slli_epi16::<2>(high),
-            2 => high,
-            _ => _mm256_srli_epi16::<2>(high),
-        };
-        let high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
-        let levels = _mm256_or_si256(nibbles(low)[part / 2], high);
-        // SAFETY: said by the trait.
-        unsafe { P::dot::<false>(_mm256_setzero_si256(), levels, *x) }
+        let mut integers = [_mm256_setzero_si256(); 2];
+        for next in 0..2 {
+            let part = unit % 4 + next;
+            // The pair of bits of this part becomes bits 4 and 5.
+            let high = match part {
+                0 => _mm256_slli_epi16::<4>(bits),
+                1 => _mm256_slli_epi16::<2>(bits),
+                2 => bits,
+                _ => _mm256_srli_epi16::<2>(bits),
+            };
+            let high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
+            let levels = _mm256_or_si256(nibbles(low[next])[part / 2], high);
+            // SAFETY: said by the trait.
+            integers[next] = unsafe {
+                P::dot::<false>(integers[next], levels, *x.add(next * Self::UNIT_VECTORS))
+            };
+        }
+        integers
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]

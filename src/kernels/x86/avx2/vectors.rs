@@ -133,3 +133,29 @@ pub fn load_f32(x: &[f32; 8]) -> __m256 {
     // SAFETY: 8 floats, by the type; the load needs no alignment.
     unsafe { _mm256_loadu_ps(x.as_ptr()) }
 }
+
+/// 8 × 8 words of 32 bits, rows to columns.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn transpose_words(rows: [__m256i; 8]) -> [__m256i; 8] {
+    let mut twos = rows;
+    for i in 0..4 {
+        twos[2 * i] = _mm256_unpacklo_epi32(rows[2 * i], rows[2 * i + 1]);
+        twos[2 * i + 1] = _mm256_unpackhi_epi32(rows[2 * i], rows[2 * i + 1]);
+    }
+    // Columns 0, 1, 2, 3 (and 4, 5, 6, 7 in the upper halves) of rows 0 to 3, then of rows 4 to 7.
+    let mut fours = twos;
+    for i in 0..2 {
+        let [a, b, c, d] = [twos[4 * i], twos[4 * i + 1], twos[4 * i + 2], twos[4 * i + 3]];
+        fours[4 * i] = _mm256_unpacklo_epi64(a, c);
+        fours[4 * i + 1] = _mm256_unpackhi_epi64(a, c);
+        fours[4 * i + 2] = _mm256_unpacklo_epi64(b, d);
+        fours[4 * i + 3] = _mm256_unpackhi_epi64(b, d);
+    }
+    let mut columns = fours;
+    for i in 0..4 {
+        columns[i] = _mm256_permute2x128_si256::<0x20>(fours[i], fours[4 + i]);
+        columns[4 + i] = _mm256_permute2x128_si256::<0x31>(fours[i], fours[4 + i]);
+    }
+    columns
+}
