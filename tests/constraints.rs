@@ -339,8 +339,8 @@ fn engine() -> (Engine, MutexGuard<'static, ()>) {
         threads: 2,
         batch: 128,
         isa: Isa::detect(),
-        key_type: candle_core::DType::F16,
-        value_type: candle_core::DType::F16,
+        key_type: tealight::kernels::CacheType::F16,
+        value_type: tealight::kernels::CacheType::F16,
         template: None,
     };
     (Engine::load(source::open(&model(SMOLLM2)).unwrap(), &options).unwrap(), alone)

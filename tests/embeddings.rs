@@ -3,12 +3,12 @@
 //!
 //! `tests/golden/embeddings.py` makes the models and the reference's values.
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight::engine::{Engine, LoadOptions, embed, normalize};
-use tealight::kernels::{Compute, Isa};
+use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{Model, ModelFile, Pooling, Weights, spec};
 use tealight::source;
 
@@ -44,7 +44,7 @@ fn tiny_models_agree_with_the_reference_however_they_are_pooled() {
                 (Pooling::Last, &expected[POSITIONS + 2..]),
             ] {
                 for batch in [7, 512] {
-                    let types = (DType::F32, DType::F32);
+                    let types = (CacheType::F32, CacheType::F32);
                     let ours = embed(&model, &tokens, pooling, batch, types, &|| true).unwrap();
                     assert_eq!(ours.len(), expected.len());
                     for (ours, expected) in ours.iter().zip(expected) {
@@ -124,8 +124,8 @@ fn options() -> LoadOptions {
         threads: 2,
         batch: 128,
         isa: Isa::detect(),
-        key_type: DType::F16,
-        value_type: DType::F16,
+        key_type: CacheType::F16,
+        value_type: CacheType::F16,
         template: None,
     }
 }

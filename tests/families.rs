@@ -2,10 +2,10 @@
 //!
 //! `tests/golden/tiny.py` makes the models and the reference's logits.
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tealight::kernels::{Compute, Isa};
+use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{Model, ModelFile, Spec, Wanted, Weights, WeightsError, family_names, spec};
 use tealight::source;
 
@@ -47,7 +47,7 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
                 }
             };
             seen.push(model.spec().architecture.clone());
-            let mut cache = model.cache(past + POSITIONS, DType::F32, DType::F32).unwrap();
+            let mut cache = model.cache(past + POSITIONS, CacheType::F32, CacheType::F32).unwrap();
             model.forward(before, &mut cache, Wanted::None).unwrap();
             let whole = model.forward(tokens, &mut cache, Wanted::All).unwrap();
             close("in one batch", &whole, &expected);

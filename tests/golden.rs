@@ -2,11 +2,11 @@
 //!
 //! `tests/golden/make.py` makes the vectors and says how; `make test` fetches the models.
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tealight::kernels::{Compute, Isa};
+use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{Model, ModelFile, Wanted, Weights, spec};
 use tealight::source;
 use tealight::tokenizer::Tokenizer;
@@ -86,7 +86,7 @@ impl Loaded {
 
     /// The logits after the last of several batches.
     fn logits(&self, batches: &[&[u32]]) -> Vec<f32> {
-        let mut cache = self.model.cache(2048, DType::F16, DType::F16).unwrap();
+        let mut cache = self.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();
         let mut logits = Vec::new();
         for batch in batches {
             logits = self.model.forward(batch, &mut cache, Wanted::Last).unwrap();
@@ -122,7 +122,7 @@ fn check_greedy(loaded: &Loaded, case: &Value) {
     let prompt = ids(&case["prompt_ids"]);
     let text = case["prompt"].as_str().unwrap();
     assert_eq!(loaded.tokenizer.encode(text, true, true), prompt, "{text:?}");
-    let mut cache = loaded.model.cache(2048, DType::F16, DType::F16).unwrap();
+    let mut cache = loaded.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();
     let mut next = prompt;
     let steps = case["top2"].as_array().unwrap();
     assert!(steps.len() >= 64);
@@ -141,7 +141,7 @@ fn check_greedy(loaded: &Loaded, case: &Value) {
 /// Fed the reference's tokens, ours leads where the reference's choice is clear.
 fn check_natural(loaded: &Loaded, case: &Value) {
     let text = case["prompt"].as_str().unwrap();
-    let mut cache = loaded.model.cache(2048, DType::F16, DType::F16).unwrap();
+    let mut cache = loaded.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();
     let mut next = ids(&case["prompt_ids"]);
     let (mut difference, mut count) = (0.0, 0.0);
     for (step, top) in case["top2"].as_array().unwrap().iter().enumerate() {

@@ -269,7 +269,7 @@ impl Compute {
             // SAFETY: both levels include AVX2.
             #[cfg(target_arch = "x86_64")]
             (Level::AvxVnni | Level::Avx2, k) => unsafe {
-                x86::avx2::scores(q, k, block, out, soon)
+                x86::avx2::scores(q, k, block, out, soon);
             },
             // SAFETY: an `Isa` of this level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
@@ -317,7 +317,6 @@ impl Compute {
         factor
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the operands of mixing")]
     /// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]` over the positions of a block.
     fn mix(
         &self,

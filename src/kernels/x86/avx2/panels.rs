@@ -35,15 +35,15 @@ pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], pa
             }
             for eight in 0..columns / 32 {
                 let mut fours = [_mm256_setzero_si256(); LANES];
-                for i in 0..LANES {
-                    fours[i] = load(groups[i].levels[32 * eight..].first_chunk().expect("of 256"));
+                for (four, group) in fours.iter_mut().zip(&groups) {
+                    *four = load(group.levels[32 * eight..].first_chunk().expect("of 256"));
                 }
                 fours = transpose_words(fours);
-                for i in 0..LANES {
+                for (i, fours) in fours.into_iter().enumerate() {
                     let levels = panel.levels_mut(number * GROUP / 4 + 8 * eight + i, sixteen);
                     let out: &mut [u8; 32] = levels[4 * part..].first_chunk_mut().expect("of 64");
                     // SAFETY: 32 bytes, by the type; the store needs no alignment.
-                    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), fours[i]) };
+                    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), fours) };
                 }
             }
             for sub in 0..columns / SUB / step {
