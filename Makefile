@@ -12,7 +12,7 @@ MODEL := models/smollm2-135m-instruct-q4_1.gguf
 BUNDLE := dist/smollm2
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench check fmt clippy deny clean \
+.PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench bench-avx2 check fmt clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -64,8 +64,16 @@ fidelity: build need-python ## compare every logit and token with llama.cpp's, a
 # The reference is built for this machine once, in an environment of its own. ARGS="smollm2 -r 3" passes arguments on.
 bench: build need-python ## compare our speed with llama.cpp's, and rewrite docs/performance.md
 	$(PYTHON) tools/models.py get all
-	@CMAKE_ARGS="-DGGML_NATIVE=ON" sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
+	@CMAKE_ARGS="-DGGML_NATIVE=ON" PIP_NO_CACHE_DIR=1 sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
 	.venv-reference/bin/python tools/bench.py --write $(ARGS)
+
+# The reference is built once more: what pip built for this machine would serve it as well, so nothing is taken from
+# its cache.
+bench-avx2: build need-python ## the same, without AVX-512 on either side
+	$(PYTHON) tools/models.py get all
+	@PIP_NO_CACHE_DIR=1 CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON" \
+		sh tools/venv.sh .venv-reference-avx2 tools/fidelity/requirements.txt
+	.venv-reference-avx2/bin/python tools/bench.py --isa avx2 $(ARGS)
 
 check: need-build need-python fmt deny clippy ## formatting, lints, licences of dependencies
 
@@ -84,7 +92,7 @@ clean: ## remove what was built (models and .venv stay)
 	$(CARGO) clean
 
 distclean: clean
-	rm -rf models .venv .venv-reference
+	rm -rf models .venv .venv-reference .venv-reference-avx2
 
 model: $(MODEL)
 
