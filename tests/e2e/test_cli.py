@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import CLEAN, RUNTIME, SMOLLM2, Server, bundle_of, free_port, run, wait_for
+from harness import CLEAN, RUNTIME, SMOLLM2, Server, bundle_of, free_port, proc, run, wait_for
 
 ONCE = ("-p", "The capital of France is", "-n", "8", "--temp", "0")
 
@@ -180,7 +180,7 @@ def test_help_and_version(bundle):
 def listeners(pid: int) -> list[tuple[str, int]]:
     """What a process listens on, and that it has no other socket."""
     sockets = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+    for descriptor in proc(pid, "fd").iterdir():
         try:
             target = os.readlink(descriptor)
         except FileNotFoundError:
@@ -189,7 +189,7 @@ def listeners(pid: int) -> list[tuple[str, int]]:
             sockets.add(target[8:-1])
     found = []
     for family in ("tcp", "tcp6", "udp", "udp6", "unix", "raw", "raw6", "packet", "netlink"):
-        table = Path(f"/proc/net/{family}")
+        table = proc("net", family)
         for line in table.read_text().splitlines()[1:] if table.exists() else []:
             fields = line.split()
             inode = {"unix": 6, "packet": -1, "netlink": -1}.get(family, 9)
@@ -205,7 +205,7 @@ def listeners(pid: int) -> list[tuple[str, int]]:
 
 def test_it_listens_on_loopback_only_and_has_no_other_socket(server):
     server.chat("Hi", max_tokens=1)
-    assert wait_for(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) < 20, 5)
+    assert wait_for(lambda: len(os.listdir(proc(server.pid, "fd"))) < 20, 5)
     loopback = {"0100007F": "127.0.0.1", "00000000000000000000000001000000": "::1"}
 
     def only_listeners():
@@ -299,9 +299,9 @@ def test_nothing_is_written_to_disk(bundle, tmp_path):
     before = tree(cwd)
     server.chat("Hello there, candle.")
     server.get("/")
-    for descriptor in Path(f"/proc/{server.pid}/fd").iterdir():
+    for descriptor in proc(server.pid, "fd").iterdir():
         try:
-            flags = int(re.search(r"flags:\s+(\d+)", Path(f"/proc/{server.pid}/fdinfo/{descriptor.name}").read_text())[1], 8)
+            flags = int(re.search(r"flags:\s+(\d+)", proc(server.pid, "fdinfo", descriptor.name).read_text())[1], 8)
             target = os.readlink(descriptor)
         except FileNotFoundError:
             continue  # a connection that was closed meanwhile

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import CLEAN, RUNTIME, SMOLLM2, free_port, run, wait_for
+from harness import CLEAN, RUNTIME, SMOLLM2, free_port, proc, run, wait_for
 
 # A browser that asks for the page as browsers do, and keeps what it got.
 BROWSER = """#!{python}
@@ -131,7 +131,7 @@ def test_every_exit_code_that_is_documented_is_what_happens(bundle, tmp_path):
     assert run(bundle, "--nonsense", ok=False).returncode == 2
     assert run(bundle, "-p", "Hi", ok=False, env=CLEAN | {"LLAMA_ARG_CTX_SIZE": "huge"}).returncode == 2
     chat = subprocess.Popen([str(RUNTIME), "chat", "-m", str(SMOLLM2), "-c", "256"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=CLEAN)
-    caught = lambda: int(re.search(r"^SigCgt:\s+(\w+)", Path(f"/proc/{chat.pid}/status").read_text(), re.M)[1], 16)  # noqa: E731
+    caught = lambda: int(re.search(r"^SigCgt:\s+(\w+)", proc(chat.pid, "status").read_text(), re.M)[1], 16)  # noqa: E731
     assert wait_for(lambda: caught() & 1 << (signal.SIGINT - 1), 20)
     for _ in range(2):
         chat.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Server, bundle_of, nowhere_to_write, run
+from harness import Server, bundle_of, nowhere_to_write, proc, run
 
 TRACED = "%file,%network,%process,ftruncate,fallocate,fchmod,fchown,mmap,memfd_create,io_uring_setup,bpf"
 # Calls that change something on a disk, whatever they are asked to change.
@@ -95,7 +95,7 @@ def test_a_serving_run_creates_writes_and_deletes_no_file_and_speaks_to_this_com
     for path in ("/", "/chat.js", "/props", "/v1/models", "/nothing"):
         server.get(path)
     # The tracer does not listen to Ctrl-C.
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    children = proc(server.pid, "task", server.pid, "children").read_text().split()
     os.kill(int(children[0]), signal.SIGINT)
     server.stop()
     traced = calls(log)

@@ -321,3 +321,17 @@ def test_the_windows_program_has_a_version_an_icon_and_a_manifest(windows):
         assert f"{program}.exe" in about and "a language model" in about
         assert struct.unpack_from("<HHH", found[14]) == (0, 1, 5), "a group of five pictures"
         assert b"longPathAware" in found[24] and b"UTF-8" in found[24]
+
+
+# ---- macOS, which nothing here runs
+
+
+def test_what_macos_links_with_needs_nothing_of_apples_kit():
+    """zig brings the symbols of libSystem and no others: with a crate that wants a framework, `make dist` fails here."""
+    for target in ("aarch64-apple-darwin", "x86_64-apple-darwin"):
+        command = [os.environ.get("CARGO", "cargo"), "tree", "--locked", "--workspace", "--edges", "normal", "--prefix", "none"]
+        done = run(*command, "--target", target, cwd=ROOT, env=dict(os.environ), timeout=300)
+        crates = {line.split()[0] for line in done.stdout.splitlines() if line}
+        assert "candle-core" in crates
+        wanting = re.compile("objc2?|block2|dispatch2?|core-(foundation|graphics).*|security-framework.*|.*-(foundation|app-kit)|metal")
+        assert not [name for name in crates if wanting.fullmatch(name)]

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from harness import BUNDLER, CLEAN, ROOT, RUNTIME, SMOLLM2, Server, link, run
+from harness import BUNDLER, CLEAN, ROOT, RUNTIME, SMOLLM2, Server, link, proc, run
 from test_targets import arm, windows  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="tried on Linux x86-64 only")
@@ -250,7 +250,7 @@ def test_no_variable_of_the_users_changes(universal, warm):
     given = warm | {name: f"mine: {name}" for name in names}
     server = Server(universal, "-c", 256, prefix=["sh"], env=given, folder=universal.parent / "variables")
     with server:
-        have = dict(part.split("=", 1) for part in Path(f"/proc/{server.pid}/environ").read_text().split("\0") if "=" in part)
+        have = dict(part.split("=", 1) for part in proc(server.pid, "environ").read_text().split("\0") if "=" in part)
     assert {name: have.get(name) for name in names[:-1]} == {name: given[name] for name in names[:-1]}
     assert not [name for name in have if name.lower().startswith(("tl_", "mz"))]
 
@@ -258,8 +258,8 @@ def test_no_variable_of_the_users_changes(universal, warm):
 def test_the_process_is_the_programs_own_and_maps_the_model_from_the_file(universal, answer, warm, tmp_path):
     with Server(universal, "-c", 512, prefix=["sh"], env=warm, folder=tmp_path) as server:
         assert server.chat(QUESTION)["choices"] == answer
-        assert Path(os.readlink(f"/proc/{server.pid}/exe")) == kept(warm)[0]
-        assert str(universal) in Path(f"/proc/{server.pid}/maps").read_text()
+        assert Path(os.readlink(proc(server.pid, "exe"))) == kept(warm)[0]
+        assert str(universal) in proc(server.pid, "maps").read_text()
         assert server.status("RssAnon") < SMOLLM2.stat().st_size / 2
         page = server.get("/")
         assert page.status == 200 and b"<!doctype html>" in page.body.lower()

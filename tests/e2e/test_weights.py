@@ -6,7 +6,7 @@ import shutil
 import struct
 
 import pytest
-from harness import BUNDLER, CONTEXT, MODELS, RUNTIME, SMOLLM2, bundle_of, link, run, wait_for
+from harness import BUNDLER, CONTEXT, MODELS, RUNTIME, SMOLLM2, bundle_of, link, proc, run, wait_for
 from split_gguf import split
 
 PROMPT = ("-p", "The three primary colours are", "-n", "24", "--temp", "0", "-c", "256")
@@ -130,9 +130,7 @@ def test_the_weights_are_mapped_and_not_copied(bundle, start):
     assert server.status("RssAnon") < 64 * MIB + cache
     server.chat("Tell me about candles.", max_tokens=32)
     assert server.status("RssAnon") < 64 * MIB + cache
-    maps = (f"/proc/{server.pid}/maps", str(bundle))
-    with open(maps[0]) as lines:
-        assert any(maps[1] in line for line in lines)
+    assert str(bundle) in proc(server.pid, "maps").read_text()
 
 
 def test_the_page_answers_before_the_weights_are_read(bundle, start):
