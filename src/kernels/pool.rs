@@ -116,8 +116,8 @@ impl Pool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         for (thread, left) in shared.shares.iter().enumerate() {
-            // Where a worker could not be started, the others take its parts.
-            let range = share(thread);
+            // A thread that could not be started has none.
+            let range = if thread < self.threads() { share(thread) } else { 0..0 };
             left.next.store(range.start, Ordering::Relaxed);
             left.end.store(range.end, Ordering::Relaxed);
         }
