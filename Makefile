@@ -61,11 +61,12 @@ fidelity: build need-python ## compare every logit and token with llama.cpp's, a
 	@sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
 	.venv-reference/bin/python tools/fidelity/compare.py --write $(ARGS)
 
-# The reference is built for this machine once, in an environment of its own. ARGS="smollm2 -r 3" passes arguments on.
+# The reference is built for this machine once, in an environment of its own. ARGS="smollm2 -r 3" passes arguments on;
+# the page keeps its table then, which is of all models.
 bench: build need-python ## compare our speed with llama.cpp's, and rewrite docs/performance.md
 	$(PYTHON) tools/models.py get all
 	@CMAKE_ARGS="-DGGML_NATIVE=ON" PIP_NO_CACHE_DIR=1 sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
-	.venv-reference/bin/python tools/bench.py --write $(ARGS)
+	.venv-reference/bin/python tools/bench.py $(or $(ARGS),--write)
 
 # The reference is built once more: what pip built for this machine would serve it as well, so nothing is taken from
 # its cache.

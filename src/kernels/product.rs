@@ -24,7 +24,7 @@ const PANELS_FROM: usize = 3;
 const TASK_BYTES_MIN: usize = 16 * 1024;
 /// Rows that are multiplied together, in all runs.
 const TILE_ROWS: usize = 16;
-/// Parts of a thread's share for single tokens: what is left of a share is divided when others are done.
+/// The smallest parts of a thread's share for single tokens are so many of a share: others take them when they are done.
 const PARTS_A_SHARE: usize = 8;
 /// Stored bytes of such a part at least.
 const PART_BYTES_MIN: usize = 8 * 1024;
