@@ -19,13 +19,33 @@ pub static IQ3_S: [[u8; 4]; 512] = fours(2048, [1, 3, 5, 7, 9, 11, 13, 15]);
 /// `IQ1_S` and `IQ1_M`: eight values of -1, 0 and 1, one too high.
 pub static IQ1: [[u8; 8]; 2048] = eights(2560, [0, 1, 2]);
 
-/// The signs of eight magnitudes, a bit each (set: negative), of the seven bits that are stored: their
-/// number is even.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "part of `unpack`")]
-pub fn signs(seven: u32) -> u8 {
-    let seven = seven & 127;
-    (seven | (seven.count_ones() & 1) << 7) as u8
+/// What turns `m` into `63 - m` in the bytes of eight magnitudes whose bit is set.
+pub static NEGATIVE: [u64; 256] = negative();
+/// The same for seven bits that are stored; the eighth makes their number even.
+pub static NEGATIVE_EVEN: [u64; 128] = negative_even();
+
+const fn negative() -> [u64; 256] {
+    let mut out = [0; 256];
+    let mut signs = 0;
+    while signs < 256 {
+        let mut i = 0;
+        while i < 8 {
+            out[signs] |= ((signs as u64 >> i & 1) * 0x3f) << (8 * i);
+            i += 1;
+        }
+        signs += 1;
+    }
+    out
+}
+
+const fn negative_even() -> [u64; 128] {
+    let mut out = [0; 128];
+    let mut seven = 0;
+    while seven < 128 {
+        out[seven] = NEGATIVE[seven | (seven.count_ones() as usize & 1) << 7];
+        seven += 1;
+    }
+    out
 }
 
 const fn eights<const N: usize>(first: usize, values: [u8; 3]) -> [[u8; 8]; N] {

@@ -1,14 +1,16 @@
 //! Types with codebooks (IQ1 to IQ3) and ternary ones (TQ), in super-blocks of 256 columns.
 //!
-//! Magnitudes with signs become levels 64 too high.
+//! Magnitudes with signs become levels 64 too high. Eight levels are made at a time, as the bytes of one word.
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
-use super::grids::{self, signs};
+use super::grids::{self, NEGATIVE, NEGATIVE_EVEN};
 use super::{Group, half_at, u32_at, whole};
 
 /// What makes a signed magnitude a level.
 const SHIFT: u8 = 64;
+/// Ones in the bytes of a word.
+const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// d, then for each 32 columns four indices of eight bits, four times seven bits of signs, a scale.
 #[inline(always)]
@@ -20,7 +22,7 @@ pub fn iq2_xxs(bytes: &[u8], group: &mut Group) {
         let packed = u32_at(block, at + 4);
         for i in 0..4 {
             let grid = grids::IQ2_XXS[usize::from(block[at + i])];
-            signed(group, 32 * part + 8 * i, grid, signs(packed >> (7 * i)));
+            signed(group, 4 * part + i, u64::from_le_bytes(grid), even(packed >> (7 * i)));
         }
         let scale = d * (0.5 + (packed >> 28) as f32) * 0.25;
         group.scale32(part, scale, -f32::from(SHIFT) * scale);
@@ -34,7 +36,7 @@ pub fn iq2_xs(bytes: &[u8], group: &mut Group) {
     for eight in 0..32 {
         let word = u16::from_le_bytes([block[2 + 2 * eight], block[3 + 2 * eight]]);
         let grid = grids::IQ2_XS[usize::from(word & 511)];
-        signed(group, 8 * eight, grid, signs(u32::from(word >> 9)));
+        signed(group, eight, u64::from_le_bytes(grid), even(u32::from(word >> 9)));
     }
     scales_of_four_bits(half_at(block, 0), &block[66..], group);
 }
@@ -46,7 +48,8 @@ pub fn iq2_s(bytes: &[u8], group: &mut Group) {
     for eight in 0..32 {
         let high = usize::from(block[66 + eight / 4]) >> (2 * (eight % 4)) & 3;
         let grid = grids::IQ2_S[usize::from(block[2 + eight]) | high << 8];
-        signed(group, 8 * eight, grid, block[34 + eight]);
+        let negative = NEGATIVE[usize::from(block[34 + eight])];
+        signed(group, eight, u64::from_le_bytes(grid), negative);
     }
     scales_of_four_bits(half_at(block, 0), &block[74..], group);
 }
@@ -61,7 +64,7 @@ pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
         for i in 0..4 {
             let at = 2 + 8 * part + 2 * i;
             let pair = [block[at], block[at + 1]].map(|i| grids::IQ3_XXS[usize::from(i)]);
-            signed(group, 32 * part + 8 * i, eight(pair), signs(packed >> (7 * i)));
+            signed(group, 4 * part + i, eight(pair), even(packed >> (7 * i)));
         }
         let scale = d * (0.5 + (packed >> 28) as f32) * 0.5;
         group.scale32(part, scale, -f32::from(SHIFT) * scale);
@@ -77,9 +80,13 @@ pub fn iq3_s(bytes: &[u8], group: &mut Group) {
         let high = usize::from(block[66 + part]);
         for i in 0..4 {
             let at = 2 + 8 * part + 2 * i;
-            let index = |k: usize| usize::from(block[at + k]) | (high >> (2 * i + k) & 1) << 8;
-            let pair = [grids::IQ3_S[index(0)], grids::IQ3_S[index(1)]];
-            signed(group, 32 * part + 8 * i, eight(pair), block[74 + 4 * part + i]);
+            let ninth = high >> (2 * i);
+            let pair = [
+                grids::IQ3_S[usize::from(block[at]) | (ninth & 1) << 8],
+                grids::IQ3_S[usize::from(block[at + 1]) | (ninth & 2) << 7],
+            ];
+            let negative = NEGATIVE[usize::from(block[74 + 4 * part + i])];
+            signed(group, 4 * part + i, eight(pair), negative);
         }
         let scale = block[106 + part / 2] >> (4 * (part % 2)) & 15;
         let scale = d * (1.0 + 2.0 * f32::from(scale));
@@ -114,12 +121,14 @@ pub fn iq1_m(bytes: &[u8], group: &mut Group) {
     let word = |i: usize| u16::from_le_bytes([block[48 + 2 * i], block[49 + 2 * i]]);
     let d = word(0) >> 12 | word(1) >> 8 & 0x00f0 | word(2) >> 4 & 0x0f00 | word(3) & 0xf000;
     let d = half_at(&d.to_le_bytes(), 0);
-    for eight in 0..32 {
-        let high = block[32 + eight / 2] >> (4 * (eight % 2));
-        let grid = grids::IQ1[usize::from(block[eight]) | usize::from(high & 7) << 8];
-        let added = if high & 8 == 0 { 9 } else { 7 };
-        let out = &mut group.levels[8 * eight..][..8];
-        out.iter_mut().zip(grid).for_each(|(out, value)| *out = 8 * value + added);
+    for two in 0..16 {
+        let both = block[32 + two];
+        for (next, high) in [both & 15, both >> 4].into_iter().enumerate() {
+            let eight = 2 * two + next;
+            let grid = grids::IQ1[usize::from(block[eight]) | usize::from(high & 7) << 8];
+            let added = 9 - u64::from(high >> 2 & 2);
+            put(group, eight, 8 * u64::from_le_bytes(grid) + added * ONES);
+        }
     }
     for sub in 0..16 {
         let scale = word(sub / 4) >> (3 * (sub % 4)) & 7;
@@ -170,18 +179,27 @@ fn scales_of_four_bits(d: f32, packed: &[u8], group: &mut Group) {
     }
 }
 
-/// Eight magnitudes, those with a set bit negative, as levels.
+/// Eight magnitudes, at most 63, as levels: those that `negative` is for negative.
 #[inline(always)]
-fn signed(group: &mut Group, column: usize, magnitudes: [u8; 8], signs: u8) {
-    let out: &mut [u8; 8] = group.levels[column..].first_chunk_mut().expect("within the group");
-    for i in 0..8 {
-        let negative = 0_u8.wrapping_sub(signs >> i & 1);
-        out[i] = SHIFT.wrapping_add((magnitudes[i] ^ negative).wrapping_sub(negative));
-    }
+fn signed(group: &mut Group, eight: usize, magnitudes: u64, negative: u64) {
+    // 64 more, or (63 - m) + 1: no byte reaches into the next.
+    put(group, eight, (magnitudes ^ negative) + (u64::from(SHIFT) * ONES - negative));
+}
+
+/// For the signs of seven stored bits, the lowest ones of a word.
+#[inline(always)]
+fn even(word: u32) -> u64 {
+    NEGATIVE_EVEN[word as usize & 127]
+}
+
+/// Levels `8 · eight ..` of a group.
+#[inline(always)]
+fn put(group: &mut Group, eight: usize, levels: u64) {
+    group.levels.as_chunks_mut().0[eight] = levels.to_le_bytes();
 }
 
 #[inline(always)]
-fn eight(pair: [[u8; 4]; 2]) -> [u8; 8] {
-    let [[a, b, c, d], [e, f, g, h]] = pair;
-    [a, b, c, d, e, f, g, h]
+fn eight(pair: [[u8; 4]; 2]) -> u64 {
+    let [low, high] = pair.map(|four| u64::from(u32::from_le_bytes(four)));
+    low | high << 32
 }

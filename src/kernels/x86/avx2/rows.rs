@@ -11,15 +11,17 @@
 use super::dot::Dot;
 use super::vectors::{
     bytes_of_rows, half_of_rows, halves, halves_of_blocks, load_f32, look_up, mask_of_bits,
-    nibbles, sum_words,
+    nibbles, sixteen, sum_words, transpose_fours,
 };
 use crate::kernels::activations::Row;
 use crate::kernels::blocks::{
-    E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, is_wide, k4_scales, sub_of, unpack,
+    E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, is_wide, k3_scales, k4_scales, sub_of,
+    unpack,
 };
 use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use tealight_bundle::gguf::DType;
 
@@ -29,8 +31,9 @@ const LANES: usize = 8;
 const LINE: usize = 64;
 /// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
 const AHEAD: usize = 1536;
-/// Vectors of terms that are kept aside: 8 KiB, so that they stay in the first cache.
-const TERMS: usize = 256;
+/// Vectors of terms that are kept aside: 18 KiB, so that they stay near, and all of a row of 9,216 columns, so that
+/// memory is asked for whole rows.
+const TERMS: usize = 576;
 /// Most bytes of two small blocks.
 const SPAN_BYTES_MAX: usize = 2 * 34;
 
@@ -91,6 +94,9 @@ pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [
         DType::Q8_0 => rows_of::<Q8_0, P>(runs, x, out),
         DType::IQ4_NL => rows_of::<IQ4_NL, P>(runs, x, out),
         DType::MXFP4 => rows_of::<MXFP4, P>(runs, x, out),
+        DType::IQ4_XS => rows_of::<IQ4_XS, P>(runs, x, out),
+        DType::Q2_K => rows_of::<Q2_K, P>(runs, x, out),
+        DType::Q3_K => rows_of::<Q3_K, P>(runs, x, out),
         DType::Q4_K => rows_of::<Q4_K, P>(runs, x, out),
         DType::Q5_K => rows_of::<Q5_K, P>(runs, x, out),
         DType::Q6_K => rows_of::<Q6_K, P>(runs, x, out),
@@ -104,21 +110,34 @@ fn rows_of<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4
     let rest = [[0; SPAN_BYTES_MAX]; 4];
     let whole = row_bytes / D::BYTES;
     let source = InPlace::<D> { w, row_bytes, whole, rest, decode: PhantomData };
-    tiles::<D, P>(source, runs, x, row_bytes.div_ceil(D::BYTES), out);
+    tiles::<D, P>(source, runs, x, row_bytes * D::SPAN / D::BYTES, out);
 }
 
 /// As [`rows_of`], of any type, through memory.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     let Runs { w, row_bytes, .. } = runs;
-    let spans = row_bytes.div_ceil(group_bytes(dtype));
+    let columns = row_bytes / dtype.block_bytes() * dtype.block_elements();
     let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
     match (sub_of(dtype), is_wide(dtype)) {
-        (32, true) => tiles::<Unpacked<32, true>, P>(source, runs, x, spans, out),
-        (32, false) => tiles::<Unpacked<32, false>, P>(source, runs, x, spans, out),
-        (_, true) => tiles::<Unpacked<16, true>, P>(source, runs, x, spans, out),
-        (_, false) => tiles::<Unpacked<16, false>, P>(source, runs, x, spans, out),
+        (32, true) => tiles::<Unpacked<32, true>, P>(source, runs, x, columns, out),
+        (32, false) => tiles::<Unpacked<32, false>, P>(source, runs, x, columns, out),
+        (_, true) => tiles::<Unpacked<16, true>, P>(source, runs, x, columns, out),
+        (_, false) => tiles::<Unpacked<16, false>, P>(source, runs, x, columns, out),
     }
+}
+
+/// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
+#[derive(Default)]
+struct Scratch {
+    /// See [`prepare`].
+    prepared: Vec<__m256i>,
+    /// What sub-blocks add to their rows, (units, quads).
+    terms: Vec<__m256>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 /// Where rows come from.
@@ -136,7 +155,7 @@ struct InPlace<'a, D> {
     row_bytes: usize,
     /// Spans that are whole.
     whole: usize,
-    /// What is left at a row's end, with zeros behind it.
+    /// What is left at the end of the matrix, with zeros behind it.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
 }
@@ -150,13 +169,14 @@ struct InMemory<'a> {
 }
 
 impl<D: Quad> InPlace<'_, D> {
-    /// The span that is cut off by the end of its rows.
-    #[inline(never)]
+    /// The span that is cut off by the end of its rows. Behind them lie the next ones, from which nothing is added up;
+    /// those that end with the matrix are copied.
+    #[cold]
     fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
-        let at = self.whole * D::BYTES;
         for (rest, row) in self.rest.iter_mut().zip(rows) {
             let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            rest[..self.row_bytes - at].copy_from_slice(&row[at..]);
+            let row = &row[self.whole * D::BYTES..];
+            rest[..row.len()].copy_from_slice(row);
         }
         self.rest.each_ref().map(|rest| rest.as_ptr())
     }
@@ -167,7 +187,10 @@ impl<D: Quad> Source for InPlace<'_, D> {
     #[inline]
     unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
         if span == self.whole {
-            return self.last_span(rows);
+            let end = rows.into_iter().max().unwrap_or(0) * self.row_bytes + (span + 1) * D::BYTES;
+            if end > self.w.len() {
+                return self.last_span(rows);
+            }
         }
         let begin = self.w.as_ptr().wrapping_add(span * D::BYTES);
         let mut spans = [begin; 4];
@@ -203,12 +226,16 @@ fn tiles<D: Quad, P: Dot>(
     mut source: impl Source,
     runs: Runs<'_>,
     x: Row<'_>,
-    spans: usize,
+    columns: usize,
     out: &mut [&mut [f32]; 4],
 ) {
-    let prepared = prepare::<D>(x, spans);
-    // As few as a row needs: clearing all would take as long as some rows.
-    let mut terms = vec![_mm256_setzero_ps(); TERMS.min(2 * D::UNITS * spans)]; // (units, quads)
+    let spans = columns.div_ceil(D::SPAN);
+    let Scratch { mut prepared, mut terms } = SCRATCH.take();
+    prepare::<D>(x, spans, &mut prepared);
+    let size = TERMS.min(2 * D::UNITS * spans);
+    if terms.len() < size {
+        terms.resize(size, _mm256_setzero_ps());
+    }
     let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
     let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
     for at in (0..count).step_by(2) {
@@ -216,7 +243,7 @@ fn tiles<D: Quad, P: Dot>(
         let streams = runs.first.map(|first| (first + at).min(last));
         // SAFETY: the source points to spans.
         let sums = unsafe {
-            tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
+            tile::<D, P>(&mut source, streams, last, columns, &prepared, x.scales, &mut terms)
         };
         for (out, sums) in out.iter_mut().zip(sums) {
             for (out, sum) in out.iter_mut().skip(at).zip(sums) {
@@ -224,6 +251,7 @@ fn tiles<D: Quad, P: Dot>(
             }
         }
     }
+    SCRATCH.set(Scratch { prepared, terms });
 }
 
 /// The dot products of four times two rows: those from each of `streams` on, none behind `last`.
@@ -236,12 +264,13 @@ unsafe fn tile<D: Quad, P: Dot>(
     source: &mut impl Source,
     streams: [usize; 4],
     last: usize,
-    spans: usize,
+    columns: usize,
     prepared: &[__m256i],
     scales: &[f32],
     terms: &mut [__m256],
 ) -> [[f32; 2]; 4] {
     let unit_size = D::HALVES + 1;
+    let (spans, whole) = (columns.div_ceil(D::SPAN), columns / D::SPAN);
     let at_once = TERMS / (2 * D::UNITS);
     let mut sums = _mm256_setzero_ps();
     for first in (0..spans).step_by(at_once) {
@@ -259,9 +288,14 @@ unsafe fn tile<D: Quad, P: Dot>(
                 unsafe { add_terms::<D, P>(source.span(rows, span), x, quad, out) };
             }
         }
-        for span in first..end {
+        for span in first..end.min(whole) {
             let terms = &terms[2 * D::UNITS * (span - first)..][..2 * D::UNITS];
-            sums = sum_terms::<D>(terms, &scales[span * D::SPAN / 32..], sums);
+            sums = sum_terms::<D>(terms, &scales[span * D::SPAN / 32..], D::SPAN / D::SUB, sums);
+        }
+        if end > whole {
+            let terms = &terms[2 * D::UNITS * (whole - first)..][..2 * D::UNITS];
+            let subs = columns % D::SPAN / D::SUB;
+            sums = sum_terms::<D>(terms, &scales[whole * D::SPAN / 32..], subs, sums);
         }
     }
     // From (quads, streams) to (streams, quads), which are consecutive rows.
@@ -274,8 +308,9 @@ unsafe fn tile<D: Quad, P: Dot>(
 
 /// Activations in the order of the units: levels, and sums that are the same for four rows.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m256i> {
-    let mut out = Vec::with_capacity(spans * D::UNITS * (D::HALVES + 1));
+fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m256i>) {
+    out.clear();
+    out.reserve(spans * D::UNITS * (D::HALVES + 1));
     let sums = if D::SUB == 32 { x.sums32 } else { x.sums16 };
     for span in 0..spans {
         for unit in 0..D::UNITS {
@@ -291,7 +326,6 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m256i> {
             out.push(_mm256_castps_si256(sums));
         }
     }
-    out
 }
 
 /// scale · integer + minimum · sum of activations, for each sub-block of a span of four rows.
@@ -331,11 +365,11 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     }
 }
 
-/// Adds the terms of a span to the sums of eight rows, one sub-block after the other.
+/// Adds the terms of the first `subs` sub-blocks of a span to the sums of eight rows, one after the other.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn sum_terms<D: Quad>(terms: &[__m256], scales: &[f32], mut sums: __m256) -> __m256 {
-    for sub in 0..D::SPAN / D::SUB {
+fn sum_terms<D: Quad>(terms: &[__m256], scales: &[f32], subs: usize, mut sums: __m256) -> __m256 {
+    for sub in 0..subs {
         let (unit, half) =
             if D::ALTERNATING { (sub / 4 * 2 + sub % 2, sub / 2 % 2) } else { (sub / 2, sub % 2) };
         let quads = (terms[2 * unit], terms[2 * unit + 1]);
@@ -561,9 +595,7 @@ unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
     let mut bytes = [_mm_setzero_si128(); 4];
     for i in 0..4 {
         // SAFETY: said by the caller.
-        let words = k4_scales(unsafe { std::slice::from_raw_parts(rows[i].add(4), 12) });
-        let pair = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32) as i64;
-        bytes[i] = _mm_set_epi64x(pair(words[2], words[3]), pair(words[0], words[1]));
+        bytes[i] = sixteen(k4_scales(unsafe { std::slice::from_raw_parts(rows[i].add(4), 12) }));
     }
     // SAFETY: said by the caller.
     let (d, dmin) = unsafe { (half_of_rows(rows, 0), half_of_rows(rows, 2)) };
@@ -706,10 +738,179 @@ impl Quad for Q6_K {
         let fours = bytes_of_rows(bytes);
         let mut all = [(d, d); 8];
         for unit in 0..8 {
-            let four = fours[unit / 2];
-            let two = if unit % 2 == 0 { four } else { _mm_unpackhi_epi64(four, four) };
+            let two = two_of(fours, unit);
             let scales = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(two)), d);
             all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-32.0)));
+        }
+        all
+    }
+}
+
+/// Of sixteen bytes of four rows, those of a unit: two of each row, in the lower half.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
+    let four = fours[unit / 2];
+    if unit % 2 == 0 { four } else { _mm_unpackhi_epi64(four, four) }
+}
+
+/// Part `part` (modulo 4) of 32 bytes of four pairs of bits.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn pair_of_bits(bytes: __m256i, part: usize) -> __m256i {
+    let bits = match part % 4 {
+        0 => bytes,
+        1 => _mm256_srli_epi16::<2>(bytes),
+        2 => _mm256_srli_epi16::<4>(bytes),
+        _ => _mm256_srli_epi16::<6>(bytes),
+    };
+    _mm256_and_si256(bits, _mm256_set1_epi8(3))
+}
+
+struct Q2_K;
+
+impl Quad for Q2_K {
+    const BYTES: usize = 84;
+    const SPAN: usize = 256;
+    const SUB: usize = 16;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+        // SAFETY: said by the trait: 64 bytes of pairs of bits after 16 others; activations of two units.
+        unsafe {
+            let bytes = _mm256_loadu_si256(b.add(16 + 32 * (unit / 4)).cast());
+            let (zero, next) = (_mm256_setzero_si256(), x.add(Self::UNIT_VECTORS));
+            [
+                P::dot::<false>(zero, pair_of_bits(bytes, unit), *x),
+                P::dot::<false>(zero, pair_of_bits(bytes, unit + 1), *next),
+            ]
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        let mut bytes = [_mm_setzero_si128(); 4];
+        for i in 0..4 {
+            // SAFETY: said by the trait: scales and minima in the halves of sixteen bytes.
+            bytes[i] = unsafe { _mm_loadu_si128(rows[i].cast()) };
+        }
+        // SAFETY: said by the trait.
+        let (d, dmin) = unsafe { (half_of_rows(rows, 80), half_of_rows(rows, 82)) };
+        let dmin = _mm256_sub_ps(_mm256_setzero_ps(), dmin);
+        let fours = bytes_of_rows(bytes);
+        let mut all = [(d, dmin); 8];
+        for unit in 0..8 {
+            let both = _mm256_cvtepu8_epi32(two_of(fours, unit));
+            let scales = _mm256_cvtepi32_ps(_mm256_and_si256(both, _mm256_set1_epi32(15)));
+            let minima = _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(both));
+            all[unit] = (_mm256_mul_ps(scales, d), _mm256_mul_ps(minima, dmin));
+        }
+        all
+    }
+}
+
+struct Q3_K;
+
+impl Quad for Q3_K {
+    const BYTES: usize = 110;
+    const SPAN: usize = 256;
+    const SUB: usize = 16;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+        // SAFETY: said by the trait: 32 bytes of third bits, then 64 of pairs of bits.
+        let (thirds, bytes) = unsafe {
+            (_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(32 + 32 * (unit / 4)).cast()))
+        };
+        let mut integers = [_mm256_setzero_si256(); 2];
+        for next in 0..2 {
+            let bit = _mm256_set1_epi8((1_u8 << (unit + next)) as i8);
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(thirds, bit), bit);
+            let third = _mm256_and_si256(set, _mm256_set1_epi8(4));
+            let levels = _mm256_or_si256(pair_of_bits(bytes, unit + next), third);
+            // SAFETY: said by the trait.
+            integers[next] = unsafe {
+                P::dot::<false>(integers[next], levels, *x.add(next * Self::UNIT_VECTORS))
+            };
+        }
+        integers
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        let mut bytes = [_mm_setzero_si128(); 4];
+        for i in 0..4 {
+            // SAFETY: said by the trait: twelve bytes of scales, then d.
+            bytes[i] =
+                sixteen(k3_scales(unsafe { std::slice::from_raw_parts(rows[i].add(96), 12) }));
+        }
+        // SAFETY: said by the trait.
+        let d = unsafe { half_of_rows(rows, 108) };
+        let fours = bytes_of_rows(bytes);
+        let mut all = [(d, d); 8];
+        for unit in 0..8 {
+            let bytes = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(two_of(fours, unit)));
+            let scales = _mm256_mul_ps(_mm256_sub_ps(bytes, _mm256_set1_ps(32.0)), d);
+            all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-4.0)));
+        }
+        all
+    }
+}
+
+struct IQ4_XS;
+
+impl Quad for IQ4_XS {
+    const BYTES: usize = 136;
+    const SPAN: usize = 256;
+    const SUB: usize = 32;
+    const WIDE: bool = true;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+        let mut integers = [_mm256_setzero_si256(); 2];
+        for next in 0..2 {
+            // SAFETY: said by the trait: 16 bytes for each block of 32 after 8 others.
+            integers[next] = unsafe {
+                let bytes = _mm256_loadu_si256(b.add(8 + 32 * (unit + next)).cast());
+                let [low, high] = nibbles(bytes);
+                let levels = [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)];
+                wide::<P>(levels, x.add(next * Self::UNIT_VECTORS))
+            };
+        }
+        integers
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+        let mut blocks = [_mm256_setzero_ps(); 4]; // of each row: blocks 0, 2, 4, 6, 1, 3, 5, 7
+        for i in 0..4 {
+            // SAFETY: said by the trait: d, upper pairs of bits, lower four bits.
+            let (upper, lower) = unsafe {
+                (
+                    rows[i].add(2).cast::<u16>().read_unaligned(),
+                    rows[i].add(4).cast::<u32>().read_unaligned(),
+                )
+            };
+            let lower = u64::from(lower & 0x0f0f_0f0f) | u64::from(lower >> 4 & 0x0f0f_0f0f) << 32;
+            let lower = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(lower as i64));
+            let shifts = _mm256_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14);
+            let upper = _mm256_srlv_epi32(_mm256_set1_epi32(i32::from(upper)), shifts);
+            let upper = _mm256_slli_epi32::<4>(_mm256_and_si256(upper, _mm256_set1_epi32(3)));
+            let scales = _mm256_sub_epi32(_mm256_or_si256(lower, upper), _mm256_set1_epi32(32));
+            blocks[i] = _mm256_cvtepi32_ps(scales);
+        }
+        // SAFETY: said by the trait.
+        let d = unsafe { half_of_rows(rows, 0) };
+        let mut all = [(d, d); 8];
+        for (unit, scales) in transpose_fours(blocks).into_iter().enumerate() {
+            let scales = _mm256_mul_ps(scales, d);
+            all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-128.0)));
         }
         all
     }

@@ -134,6 +134,28 @@ pub fn load_f32(x: &[f32; 8]) -> __m256 {
     unsafe { _mm256_loadu_ps(x.as_ptr()) }
 }
 
+/// Sixteen bytes, as four words.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn sixteen(words: [u32; 4]) -> __m128i {
+    let pair = |low: u32, high: u32| (u64::from(low) | u64::from(high) << 32) as i64;
+    _mm_set_epi64x(pair(words[2], words[3]), pair(words[0], words[1]))
+}
+
+/// Four vectors of 2 × 4 words, (vector, half, word), to (word, half, vector).
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn transpose_fours([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+    let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let (low_cd, high_cd) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    [
+        _mm256_shuffle_ps::<0x44>(low, low_cd),
+        _mm256_shuffle_ps::<0xee>(low, low_cd),
+        _mm256_shuffle_ps::<0x44>(high, high_cd),
+        _mm256_shuffle_ps::<0xee>(high, high_cd),
+    ]
+}
+
 /// 8 × 8 words of 32 bits, rows to columns.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]

@@ -23,6 +23,7 @@ use crate::kernels::blocks::{
 use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use tealight_bundle::gguf::DType;
 
@@ -32,10 +33,11 @@ const LANES: usize = 16;
 const LINE: usize = 64;
 /// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
 const AHEAD: usize = 1536;
-/// Vectors of terms that are kept aside: 16 KiB, so that they stay in the first cache.
-const TERMS: usize = 256;
-/// Most bytes of four small blocks, in whole lines.
-const SPAN_BYTES_MAX: usize = (4 * Q8_0::BYTES).next_multiple_of(LINE);
+/// Vectors of terms that are kept aside: 36 KiB, so that they stay near, and all of a row of 9,216 columns, so that
+/// memory is asked for whole rows.
+const TERMS: usize = 576;
+/// Most bytes of four small blocks.
+const SPAN_BYTES_MAX: usize = 4 * Q8_0::BYTES;
 
 /// Scales and minima of four sub-blocks of four rows, (sub-block, row).
 type Factors = (__m512, __m512);
@@ -86,20 +88,33 @@ fn rows_of<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4
     let whole = row_bytes / span_bytes;
     let source =
         InPlace::<D> { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData };
-    tiles::<D, P>(source, runs, x, row_bytes.div_ceil(span_bytes), out);
+    tiles::<D, P>(source, runs, x, row_bytes / D::BYTES * D::COLUMNS, out);
 }
 
 /// As [`rows_of`], of any type, through memory.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     let Runs { w, row_bytes, .. } = runs;
-    let spans = row_bytes.div_ceil(group_bytes(dtype));
+    let columns = row_bytes / dtype.block_bytes() * dtype.block_elements();
     let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
     if sub_of(dtype) == 32 {
-        tiles::<Unpacked<32>, P>(source, runs, x, spans, out);
+        tiles::<Unpacked<32>, P>(source, runs, x, columns, out);
     } else {
-        tiles::<Unpacked<16>, P>(source, runs, x, spans, out);
+        tiles::<Unpacked<16>, P>(source, runs, x, columns, out);
     }
+}
+
+/// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
+#[derive(Default)]
+struct Scratch {
+    /// See [`prepare`].
+    prepared: Vec<__m512i>,
+    /// What sub-blocks add to their rows, (units, quads).
+    terms: Vec<__m512>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
 /// Where rows come from.
@@ -117,7 +132,7 @@ struct InPlace<'a, D> {
     row_bytes: usize,
     /// Spans that are whole.
     whole: usize,
-    /// What is left at a row's end, with zeros behind it.
+    /// What is left at the end of the matrix, with zeros behind it.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
 }
@@ -133,30 +148,16 @@ struct InMemory<'a> {
 impl<D: Quad> InPlace<'_, D> {
     const SPAN_BYTES: usize = D::SPAN / D::COLUMNS * D::BYTES;
 
-    /// The span that is cut off by the end of its rows. Copied in whole vectors, so that what is loaded from the copy
-    /// need not wait for it to reach the cache.
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline(never)]
+    /// The span that is cut off by the end of its rows. Behind them lie the next ones, from which nothing is added up;
+    /// those that end with the matrix are copied.
+    #[cold]
     fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
-        let at = self.whole * Self::SPAN_BYTES;
-        let size = self.row_bytes - at;
         for (rest, row) in self.rest.iter_mut().zip(rows) {
             let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            for (line, rest) in rest.as_chunks_mut::<LINE>().0.iter_mut().enumerate() {
-                let left = size.saturating_sub(LINE * line);
-                if left == 0 {
-                    break;
-                }
-                let mask = if left < LINE { (1 << left) - 1 } else { u64::MAX };
-                let from = row.as_ptr().wrapping_add(at + LINE * line);
-                // SAFETY: the mask has as many bits as bytes are left in the row; `rest` is a whole vector.
-                unsafe {
-                    let bytes = _mm512_maskz_loadu_epi8(mask, from.cast());
-                    _mm512_storeu_si512(rest.as_mut_ptr().cast(), bytes);
-                }
-            }
+            let row = &row[self.whole * Self::SPAN_BYTES..];
+            rest[..row.len()].copy_from_slice(row);
         }
-        four!(|i| self.rest[i].as_ptr())
+        self.rest.each_ref().map(|rest| rest.as_ptr())
     }
 }
 
@@ -165,7 +166,11 @@ impl<D: Quad> Source for InPlace<'_, D> {
     #[inline]
     unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
         if span == self.whole {
-            return self.last_span(rows);
+            let end = rows.into_iter().max().unwrap_or(0) * self.row_bytes
+                + (span + 1) * Self::SPAN_BYTES;
+            if end > self.w.len() {
+                return self.last_span(rows);
+            }
         }
         let begin = self.w.as_ptr().wrapping_add(span * Self::SPAN_BYTES);
         let spans = four!(|i| begin.wrapping_add(rows[i] * self.row_bytes));
@@ -200,12 +205,16 @@ fn tiles<D: Quad, P: Dot>(
     mut source: impl Source,
     runs: Runs<'_>,
     x: Row<'_>,
-    spans: usize,
+    columns: usize,
     out: &mut [&mut [f32]; 4],
 ) {
-    let prepared = prepare::<D>(x, spans);
-    // As few as a row needs: clearing all would take as long as some rows.
-    let mut terms = vec![_mm512_setzero_ps(); TERMS.min(4 * D::UNITS * spans)]; // (units, quads)
+    let spans = columns.div_ceil(D::SPAN);
+    let Scratch { mut prepared, mut terms } = SCRATCH.take();
+    prepare::<D>(x, spans, &mut prepared);
+    let size = TERMS.min(4 * D::UNITS * spans);
+    if terms.len() < size {
+        terms.resize(size, _mm512_setzero_ps());
+    }
     let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
     let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
     for at in (0..count).step_by(4) {
@@ -213,7 +222,7 @@ fn tiles<D: Quad, P: Dot>(
         let streams = runs.first.map(|first| (first + at).min(last));
         // SAFETY: the source points to spans.
         let sums = unsafe {
-            tile::<D, P>(&mut source, streams, last, spans, &prepared, x.scales, &mut terms)
+            tile::<D, P>(&mut source, streams, last, columns, &prepared, x.scales, &mut terms)
         };
         for (out, sums) in out.iter_mut().zip(sums) {
             for (out, sum) in out.iter_mut().skip(at).zip(sums) {
@@ -221,6 +230,7 @@ fn tiles<D: Quad, P: Dot>(
             }
         }
     }
+    SCRATCH.set(Scratch { prepared, terms });
 }
 
 /// The dot products of four times four rows: those from each of `streams` on, none behind `last`.
@@ -233,12 +243,13 @@ unsafe fn tile<D: Quad, P: Dot>(
     source: &mut impl Source,
     streams: [usize; 4],
     last: usize,
-    spans: usize,
+    columns: usize,
     prepared: &[__m512i],
     scales: &[f32],
     terms: &mut [__m512],
 ) -> [[f32; 4]; 4] {
     let unit_size = D::HALVES + 1;
+    let (spans, whole) = (columns.div_ceil(D::SPAN), columns / D::SPAN);
     let at_once = TERMS / (4 * D::UNITS);
     let mut sums = _mm512_setzero_ps();
     for first in (0..spans).step_by(at_once) {
@@ -253,9 +264,14 @@ unsafe fn tile<D: Quad, P: Dot>(
                 unsafe { add_terms::<D, P>(source.span(rows, span), x, quad, out) };
             }
         }
-        for span in first..end {
+        for span in first..end.min(whole) {
             let terms = &terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
-            sums = sum_terms::<D>(terms, &scales[span * D::SPAN / 32..], sums);
+            sums = sum_terms::<D>(terms, &scales[span * D::SPAN / 32..], D::SPAN / D::SUB, sums);
+        }
+        if end > whole {
+            let terms = &terms[4 * D::UNITS * (whole - first)..][..4 * D::UNITS];
+            let subs = columns % D::SPAN / D::SUB;
+            sums = sum_terms::<D>(terms, &scales[whole * D::SPAN / 32..], subs, sums);
         }
     }
     // From (quads, streams) to (streams, quads), which are consecutive rows.
@@ -267,8 +283,9 @@ unsafe fn tile<D: Quad, P: Dot>(
 
 /// Activations in the order of the units: levels, and sums that are the same for four rows.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m512i> {
-    let mut out = Vec::with_capacity(spans * D::UNITS * (D::HALVES + 1));
+fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m512i>) {
+    out.clear();
+    out.reserve(spans * D::UNITS * (D::HALVES + 1));
     let sums = if D::SUB == 32 { x.sums32 } else { x.sums16 };
     for span in 0..spans {
         for unit in 0..D::UNITS {
@@ -282,7 +299,6 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize) -> Vec<__m512i> {
             out.push(_mm512_castps_si512(load_f32(sums.as_flattened().first_chunk().expect("16"))));
         }
     }
-    out
 }
 
 /// scale · integer + minimum · sum of activations, for each sub-block of a span of four rows.
@@ -310,15 +326,15 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     }
 }
 
-/// Adds the terms of a span to the sums of sixteen rows, one sub-block after the other.
+/// Adds the terms of the first `subs` sub-blocks of a span to the sums of sixteen rows, one after the other.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn sum_terms<D: Quad>(terms: &[__m512], scales: &[f32], mut sums: __m512) -> __m512 {
+fn sum_terms<D: Quad>(terms: &[__m512], scales: &[f32], subs: usize, mut sums: __m512) -> __m512 {
     let mut units = [[_mm512_setzero_ps(); 4]; 4]; // (sub-blocks, rows)
     for unit in 0..D::UNITS {
         units[unit] = swap_quarters(four!(|quad| terms[4 * unit + quad]));
     }
-    for sub in 0..D::SPAN / D::SUB {
+    for sub in 0..subs {
         let (unit, quarter) = if D::ALTERNATING { (sub % 2, sub / 2) } else { (sub / 4, sub % 4) };
         let scale = _mm512_set1_ps(scales[sub * D::SUB / 32]);
         sums = _mm512_fmadd_ps(units[unit][quarter], scale, sums);
