@@ -16,6 +16,8 @@ const SUM: usize = 16;
 pub struct Activations {
     /// Number of rows.
     pub rows: usize,
+    /// Columns of a row.
+    pub columns: usize,
     /// Columns of a row with its padding, a multiple of [`GROUP`].
     pub stride: usize,
     /// Quantized values, (rows, stride).
@@ -53,6 +55,7 @@ impl Activations {
         let n = rows * stride;
         Self {
             rows,
+            columns,
             stride,
             quants: vec![0; n],
             scales: vec![0.0; n / BLOCK],

@@ -37,10 +37,11 @@ pub use limits::Limits;
 pub use memory::keep_freed_memory;
 pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
-pub use product::Input;
+pub use product::{Affine, Gated, Input};
 
 use isa::by_floats;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use tealight_bundle::gguf::DType;
@@ -171,16 +172,21 @@ impl Compute {
             let (gate, up) = (&gate[range.clone()], &up[range.clone()]);
             // Ranges of different parts do not overlap.
             let out = shared.slice(range);
-            match act {
-                Act::Silu => self.gate_up_part(|g, u| silu(g) * u, gate, up, out),
-                Act::GeluTanh => self.gate_up_part(|g, u| gelu_tanh(g) * u, gate, up, out),
-                Act::ReluSquared => {
-                    self.gate_up_part(|g, u| g.max(0.0) * g.max(0.0) * u, gate, up, out);
-                }
-                Act::SwigluOai => self.gate_up_part(swiglu_oai, gate, up, out),
-            }
+            self.gate_up_part(act, gate, up, out);
         });
         out
+    }
+
+    /// `act(gate) · up` on the calling thread.
+    fn gate_up_part(&self, act: Act, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        match act {
+            Act::Silu => self.gate_up_by(|g, u| silu(g) * u, gate, up, out),
+            Act::GeluTanh => self.gate_up_by(|g, u| gelu_tanh(g) * u, gate, up, out),
+            Act::ReluSquared => {
+                self.gate_up_by(|g, u| g.max(0.0) * g.max(0.0) * u, gate, up, out);
+            }
+            Act::SwigluOai => self.gate_up_by(swiglu_oai, gate, up, out),
+        }
     }
 
     /// a + b, element by element.
@@ -240,13 +246,7 @@ impl Compute {
     }
 
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
-    fn gate_up_part(
-        &self,
-        act: impl Fn(f32, f32) -> f32,
-        gate: &[f32],
-        up: &[f32],
-        out: &mut [f32],
-    ) {
+    fn gate_up_by(&self, act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
         let one_by_one = |out: &mut [f32]| {
             for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
                 *out = act(gate, up);
@@ -291,33 +291,34 @@ fn out_len(a: &[f32], b: &[f32]) -> usize {
 }
 
 /// A result buffer that several parts of one [`Pool::run`] write at disjoint places.
-struct Shared {
-    start: *mut f32,
+struct Shared<'a, T = f32> {
+    start: *mut T,
     len: usize,
+    buffer: PhantomData<&'a mut [T]>,
 }
 
 #[expect(unsafe_code, reason = "disjoint writes into one buffer")]
 mod shared {
-    use super::{Range, Shared};
+    use super::{PhantomData, Range, Shared};
 
     // SAFETY: only used within one `Pool::run`, which ends before the buffer is touched again, and
     // each part writes indices that no other part writes (said at each use).
-    unsafe impl Sync for Shared {}
+    unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
-    impl Shared {
-        pub(super) fn new(buffer: &mut [f32]) -> Self {
-            Self { start: buffer.as_mut_ptr(), len: buffer.len() }
+    impl<'a, T> Shared<'a, T> {
+        pub(super) fn new(buffer: &'a mut [T]) -> Self {
+            Self { start: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
         }
 
         #[inline]
-        pub(super) fn set(&self, index: usize, value: f32) {
+        pub(super) fn set(&self, index: usize, value: T) {
             assert!(index < self.len, "index {index} of {}", self.len);
             // SAFETY: in bounds by the assertion; no other part writes this index.
             unsafe { self.start.add(index).write(value) }
         }
 
         #[expect(clippy::mut_from_ref, reason = "parts ask for disjoint ranges")]
-        pub(super) fn slice(&self, range: Range<usize>) -> &mut [f32] {
+        pub(super) fn slice(&self, range: Range<usize>) -> &mut [T] {
             assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
             // SAFETY: in bounds by the assertion; no other part asks for an overlapping range.
             unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }

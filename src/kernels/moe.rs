@@ -3,7 +3,7 @@
 //! Enters: rows, and for each row the chosen experts with their weights. Leaves: the weighted sums.
 //! Rows are gathered by expert, so that an expert's weights are read once for all its rows.
 
-use super::{Act, Compute, Matrix, add_bias};
+use super::{Act, Affine, Compute, Gated, Matrix};
 use std::ops::Range;
 
 /// The three layers of one expert.
@@ -79,9 +79,7 @@ pub fn mixture(
                 })
                 .collect(),
         };
-        let gate = expert.gate.matmul(compute, &gathered);
-        let up = expert.up.matmul(compute, &gathered);
-        let result = expert.down.matmul(compute, &compute.gate_up(act, &gate, &up));
+        let result = compute.feed_forward(act, expert.layer(), &gathered);
         for (&(row, weight), result) in rows.iter().zip(result.chunks_exact(d)) {
             let out = &mut out[row * d..(row + 1) * d];
             let weight = if weigh == Weigh::Outputs { weight } else { 1.0 };
@@ -99,11 +97,13 @@ impl Biased {
         Self { matrix: self.matrix.part(rows), bias }
     }
 
-    fn matmul(&self, compute: &Compute, x: &[f32]) -> Vec<f32> {
-        let mut out = compute.matmul(&self.matrix, x);
-        if let Some(bias) = &self.bias {
-            add_bias(&mut out, bias);
-        }
-        out
+    fn affine(&self) -> Affine<'_> {
+        Affine { matrix: &self.matrix, bias: self.bias.as_deref() }
+    }
+}
+
+impl Expert {
+    fn layer(&self) -> Gated<'_> {
+        Gated { gate: self.gate.affine(), up: self.up.affine(), down: self.down.affine() }
     }
 }

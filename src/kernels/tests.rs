@@ -394,3 +394,36 @@ fn gate_up_is_the_activation_times_the_other_half() {
         }
     }
 }
+
+#[test]
+fn a_gated_layer_gives_the_bits_of_its_parts_one_after_the_other() {
+    let (d, ffn) = (320, 416);
+    let bias: Vec<f32> = inputs(ffn).iter().map(|x| x * 0.1).collect();
+    let of = |dtype, rows, columns| matrix(dtype, rows, columns);
+    let types = [
+        (DType::Q4_1, DType::Q8_0, DType::Q5_0),
+        (DType::Q4_0, DType::F16, DType::Q4_0),
+        (DType::Q8_0, DType::Q8_0, DType::F32),
+    ];
+    for (gate, up, down) in types {
+        let (gate, up, down) = (of(gate, ffn, d), of(up, ffn, d), of(down, d, ffn));
+        for isa in Isa::available() {
+            for (threads, n) in [(1, 1), (2, 3), (3, 41)] {
+                let compute = Compute::new(isa, threads);
+                let x = inputs(n * d);
+                let layer = Gated {
+                    gate: Affine { matrix: &gate, bias: Some(&bias) },
+                    up: Affine { matrix: &up, bias: None },
+                    down: Affine { matrix: &down, bias: Some(&bias[..d]) },
+                };
+                let mut gates = compute.matmul(&gate, &x);
+                add_bias(&mut gates, &bias);
+                let hidden = compute.gate_up(Act::Silu, &gates, &compute.matmul(&up, &x));
+                let mut expected = compute.matmul(&down, &hidden);
+                add_bias(&mut expected, &bias[..d]);
+                let out = compute.feed_forward(Act::Silu, layer, &x);
+                assert_eq!(out, expected, "{isa}, {threads} threads, {n} rows of {gate:?}");
+            }
+        }
+    }
+}

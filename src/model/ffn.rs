@@ -139,7 +139,7 @@ pub fn pool(
 }
 
 /// Bytes of what lies between the two halves of a layer, at most: a long prompt goes through in parts.
-const HIDDEN_BYTES_MAX: usize = 8 << 20;
+const HIDDEN_BYTES_MAX: usize = 20 << 20;
 
 impl Gated {
     fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
@@ -158,7 +158,6 @@ impl Gated {
     }
 
     fn part(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
-        let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?; // (n, d_ffn)
-        self.down.forward(&ops::gate_up(compute, s.act, &gate, &up)?)
+        Linear::feed_forward(compute, s.act, [&self.gate, &self.up, &self.down], x)
     }
 }

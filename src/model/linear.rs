@@ -3,8 +3,8 @@
 //! Enters: tensors (n, in). Leaves: tensors (n, out). On the CPU the products are those of
 //! [`crate::kernels`] over weights that stay in the mapped file; elsewhere candle's, over a copy.
 
-use super::ops::floats;
-use crate::kernels::{Compute, Matrix, add_bias};
+use super::ops::{floats, gate_up};
+use crate::kernels::{Act, Affine, Compute, Gated, Matrix, add_bias};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Device, Module, Result, Storage, Tensor, bail};
 use std::borrow::Cow;
@@ -89,6 +89,41 @@ impl Linear {
             }
             Weight::Device(_) => self.forward_on_device(x)?.flatten_all()?.to_vec1(),
         }
+    }
+
+    /// A gated feed-forward layer, down(act(gate(x)) · up(x)).
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn feed_forward(
+        compute: &Arc<Compute>,
+        act: Act,
+        layers: [&Self; 3],
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let [gate, up, down] = layers;
+        let (Weight::Mapped(_, g), Weight::Mapped(_, u), Weight::Mapped(_, d)) =
+            (&gate.weight, &up.weight, &down.weight)
+        else {
+            let [gate, up] = Self::forward_all([gate, up], x)?;
+            return down.forward(&gate_up(compute, act, &gate, &up)?);
+        };
+        let (n, columns) = x.dims2()?;
+        if g.columns != columns || u.columns != columns || g.rows != u.rows || d.columns != g.rows {
+            bail!("{g:?}, {u:?} and {d:?} on rows of {columns}")
+        }
+        let [gate_bias, up_bias, down_bias] = [gate.biases()?, up.biases()?, down.biases()?];
+        let layer = Gated {
+            gate: Affine { matrix: g, bias: gate_bias.as_deref() },
+            up: Affine { matrix: u, bias: up_bias.as_deref() },
+            down: Affine { matrix: d, bias: down_bias.as_deref() },
+        };
+        let out = with_floats(x, |x| compute.feed_forward(act, layer, x))?;
+        Tensor::from_vec(out, (n, d.rows), &Device::Cpu)
+    }
+
+    fn biases(&self) -> Result<Option<Vec<f32>>> {
+        self.bias.as_ref().map(|bias| bias.to_vec1()).transpose()
     }
 
     fn forward_on_device(&self, x: &Tensor) -> Result<Tensor> {

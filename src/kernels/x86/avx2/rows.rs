@@ -751,7 +751,7 @@ impl Quad for Q6_K {
 #[inline]
 fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
     let four = fours[unit / 2];
-    if unit % 2 == 0 { four } else { _mm_unpackhi_epi64(four, four) }
+    if unit.is_multiple_of(2) { four } else { _mm_unpackhi_epi64(four, four) }
 }
 
 /// Part `part` (modulo 4) of 32 bytes of four pairs of bits.

@@ -1,0 +1,155 @@
+//! A gated feed-forward layer: (act(x · Gᵀ) · (x · Uᵀ)) · Dᵀ.
+//!
+//! Of a prompt, the two products of some rows meet while they are in the second cache, and what comes of them is
+//! brought to eight bits there: nothing of the layer's width, the largest there is, goes to memory as floats.
+
+#![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+
+use super::input::{Input, Levels};
+use super::panels::{Task, rows_together};
+use crate::kernels::activations::{self, Activations, BLOCK, RowMut};
+use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::isa::by_floats;
+use crate::kernels::panel::PANEL_ROWS;
+use crate::kernels::{Act, Compute, Matrix, Shared, add_bias};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// A matrix, and what is added to its products: one element for each of its rows.
+#[derive(Clone, Copy)]
+pub struct Affine<'a> {
+    /// The matrix.
+    pub matrix: &'a Matrix,
+    /// What is added.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// The matrices of a gated feed-forward layer.
+#[derive(Clone, Copy)]
+pub struct Gated<'a> {
+    /// d_model → d_ffn, to which the activation is applied.
+    pub gate: Affine<'a>,
+    /// d_model → d_ffn.
+    pub up: Affine<'a>,
+    /// d_ffn → d_model.
+    pub down: Affine<'a>,
+}
+
+/// Where activations of eight bits are written by several parts.
+struct SharedLevels<'a> {
+    stride: usize,
+    quants: Shared<'a, i8>,
+    scales: Shared<'a, f32>,
+    sums32: Shared<'a, f32>,
+    sums16: Shared<'a, f32>,
+}
+
+impl SharedLevels<'_> {
+    /// Some columns of a row, whole blocks.
+    fn part(&self, row: usize, columns: Range<usize>) -> RowMut<'_> {
+        let at = |size: usize| {
+            (row * self.stride + columns.start) / size..(row * self.stride + columns.end) / size
+        };
+        // No other part asks for these columns.
+        RowMut {
+            quants: self.quants.slice(at(1)),
+            scales: self.scales.slice(at(BLOCK)),
+            sums32: self.sums32.slice(at(BLOCK)),
+            sums16: self.sums16.slice(at(BLOCK / 2)),
+        }
+    }
+}
+
+impl Compute {
+    /// The layer's output, (n, d_model), of `x`, (n, d_model).
+    ///
+    /// # Panics
+    /// When the shapes do not fit each other.
+    #[must_use]
+    pub fn feed_forward(&self, act: Act, layer: Gated<'_>, x: &[f32]) -> Vec<f32> {
+        let Gated { gate, up, down } = layer;
+        let (g, u, d) = (gate.matrix, up.matrix, down.matrix);
+        assert!(g.rows == u.rows && d.columns == g.rows, "{g:?}, {u:?} and {d:?}");
+        let x = self.input(x, &[g, u]);
+        let mut out = self.products(&[d], &self.hidden(act, layer, &x)).pop().unwrap_or_default();
+        if let Some(bias) = down.bias {
+            add_bias(&mut out, bias);
+        }
+        out
+    }
+
+    /// act(gate) · up, (n, d_ffn), as the last matrix wants it.
+    fn hidden(&self, act: Act, layer: Gated<'_>, x: &Input<'_>) -> Input<'static> {
+        let Gated { gate, up, down } = layer;
+        let matrices = [gate.matrix, up.matrix];
+        let all_levels =
+            [gate, up, down].iter().all(|l| kind(l.matrix.dtype) == Some(Kind::Levels));
+        if let Some(Levels::Many(tiles, starts)) = &x.levels
+            && all_levels
+        {
+            let mut levels = Activations::zeros(x.rows, gate.matrix.rows);
+            let shared = SharedLevels {
+                stride: levels.stride,
+                quants: Shared::new(&mut levels.quants),
+                scales: Shared::new(&mut levels.scales),
+                sums32: Shared::new(&mut levels.sums32),
+                sums16: Shared::new(&mut levels.sums16),
+            };
+            let tasks = self.tasks(&[gate.matrix], x.rows);
+            self.pool.run(tasks.len(), &|index| {
+                let Task { rows, .. } = &tasks[index];
+                self.hidden_rows(act, layer, rows.clone(), (tiles, starts), &shared);
+            });
+            return self.input_of(levels);
+        }
+        let mut products = self.products(&matrices, x);
+        for (product, layer) in products.iter_mut().zip([gate, up]) {
+            if let Some(bias) = layer.bias {
+                add_bias(product, bias);
+            }
+        }
+        let hidden = self.gate_up(act, &products[0], &products[1]);
+        self.input_from(Cow::Owned(hidden), &[down.matrix])
+    }
+
+    /// Some columns of what lies between the two halves, written to `out`.
+    fn hidden_rows(
+        &self,
+        act: Act,
+        layer: Gated<'_>,
+        rows: Range<usize>,
+        (tiles, starts): (&activations::Tiles, &[usize]),
+        out: &SharedLevels<'_>,
+    ) {
+        let n = starts.last().copied().unwrap_or(0);
+        // The results of both are kept together.
+        let together = rows_together(2 * n);
+        let mut results = [const { Vec::new() }; 2];
+        let mut hidden = [0.0; PANEL_ROWS];
+        for first in rows.clone().step_by(together) {
+            let rows = first..(first + together).min(rows.end);
+            for (results, half) in results.iter_mut().zip([layer.gate, layer.up]) {
+                self.results(half.matrix, rows.clone(), tiles, starts, results);
+            }
+            let [gates, ups] = &mut results;
+            for (index, (gate, up)) in gates.iter_mut().zip(ups).enumerate() {
+                let first = rows.start + index / n * PANEL_ROWS;
+                let columns = first..(first + PANEL_ROWS).min(rows.end);
+                let (gate, up) = (&mut gate[..columns.len()], &mut up[..columns.len()]);
+                for (row, half) in [(&mut *gate, layer.gate), (&mut *up, layer.up)] {
+                    if let Some(bias) = half.bias {
+                        add_bias(row, &bias[columns.clone()]);
+                    }
+                }
+                let hidden = &mut hidden[..columns.len()];
+                self.gate_up_part(act, gate, up, hidden);
+                let row = &mut out.part(index % n, columns);
+                by_floats!(
+                    self.isa,
+                    scalar: activations::quantize(hidden, row),
+                    quantize(hidden, row)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Rows of activations, prepared for the matrices they meet.
+
+#![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+
+use super::TASKS_A_THREAD;
+use crate::kernels::activations::{self, Activations, Tiles};
+use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::isa::{Level, by_floats};
+use crate::kernels::{Compute, Matrix};
+use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
+
+/// Rows of activations from which on unpacking panels pays.
+pub const PANELS_FROM: usize = 3;
+
+/// Rows of activations, prepared for the types of the matrices they meet.
+pub struct Input<'a> {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) floats: Cow<'a, [f32]>,
+    pub(super) levels: Option<Levels>,
+}
+
+/// Eight-bit activations in the order in which they are taken.
+pub enum Levels {
+    /// Row by row.
+    Few(Activations),
+    /// For panels: tiles that begin at these rows, and the number of rows.
+    Many(Tiles, Vec<usize>),
+}
+
+impl Compute {
+    /// Prepares `x`, rows of as many elements as the matrices have columns.
+    ///
+    /// # Panics
+    /// When it is not whole rows of that many elements.
+    #[must_use]
+    pub fn input<'a>(&self, x: &'a [f32], weights: &[&Matrix]) -> Input<'a> {
+        self.input_from(Cow::Borrowed(x), weights)
+    }
+
+    /// As [`Compute::input`].
+    pub(super) fn input_from<'a>(&self, x: Cow<'a, [f32]>, weights: &[&Matrix]) -> Input<'a> {
+        let columns = weights.first().map_or(1, |w| w.columns);
+        assert!(x.len().is_multiple_of(columns), "{} elements in rows of {columns}", x.len());
+        let quantized = weights.iter().any(|w| kind(w.dtype) == Some(Kind::Levels));
+        let levels = quantized.then(|| self.levels(self.quantize(&x, columns)));
+        Input { rows: x.len() / columns, columns, floats: x, levels }
+    }
+
+    /// Of activations that are there in eight bits only: for matrices of levels.
+    pub(super) fn input_of(&self, levels: Activations) -> Input<'static> {
+        let (rows, columns) = (levels.rows, levels.columns);
+        Input { rows, columns, floats: Cow::default(), levels: Some(self.levels(levels)) }
+    }
+
+    fn levels(&self, levels: Activations) -> Levels {
+        if levels.rows < PANELS_FROM || self.isa.level() == Level::Scalar {
+            return Levels::Few(levels);
+        }
+        let mut starts = vec![0];
+        while let Some(&at) = starts.last()
+            && at < levels.rows
+        {
+            let widest = self.isa.widest_tile();
+            let tile = [6, 4, 2, 1].into_iter().find(|&t| t <= widest && t <= levels.rows - at);
+            starts.push(at + tile.unwrap_or(1));
+        }
+        let mut tiles = Tiles::of(&levels, self.isa.columns_together());
+        let parts: Vec<_> = tiles.parts_mut(&starts).into_iter().map(Mutex::new).collect();
+        self.pool.run(parts.len(), &|part| {
+            parts[part].lock().unwrap_or_else(PoisonError::into_inner).fill(&levels);
+        });
+        drop(parts);
+        Levels::Many(tiles, starts)
+    }
+
+    pub(in crate::kernels) fn quantize(&self, x: &[f32], columns: usize) -> Activations {
+        let mut levels = Activations::zeros(x.len() / columns, columns);
+        let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| {
+            by_floats!(self.isa, scalar: activations::quantize(x, row), quantize(x, row));
+        };
+        let mut rows: Vec<_> = levels.rows_mut().zip(x.chunks_exact(columns)).collect();
+        if rows.len() < 2 * self.pool.threads() {
+            rows.iter_mut().for_each(|(row, x)| quantize(x, row));
+        } else {
+            let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
+            let parts: Vec<_> = rows.chunks_mut(size).map(Mutex::new).collect();
+            self.pool.run(parts.len(), &|part| {
+                let mut rows = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+                rows.iter_mut().for_each(|(row, x)| quantize(x, row));
+            });
+        }
+        levels
+    }
+}

@@ -1,0 +1,129 @@
+//! Products with stored matrices: `x · Wᵀ` for weights of any type.
+//!
+//! Enters: rows of activations ([`Input`]), matrices. Leaves: rows of f32, one result for each matrix.
+//! One or two rows are multiplied with each stored row where it lies; more rows (a prompt) with panels
+//! that are unpacked once ([`super::panel`]). All matrices of one call share one division of the work
+//! among threads.
+
+#![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+
+mod few;
+mod gated;
+mod input;
+mod panels;
+
+pub use few::Runs;
+pub use gated::{Affine, Gated};
+pub use input::Input;
+
+use super::blocks::{Kind, kind};
+use super::isa::by_floats;
+use super::{Compute, Matrix, Shared, scalar};
+use few::Places;
+use half::{bf16, f16};
+use input::{Levels, PANELS_FROM};
+use std::ops::Range;
+use tealight_bundle::gguf::DType;
+
+/// Stored bytes below which another thread costs more than it brings.
+const TASK_BYTES_MIN: usize = 16 * 1024;
+/// Tasks a thread gets, so that an interrupted one does not hold up the rest.
+const TASKS_A_THREAD: usize = 4;
+
+impl Compute {
+    /// `x · Wᵀ` for `x` of shape (n, w.columns): the result is (n, w.rows).
+    ///
+    /// # Panics
+    /// When `x` is not whole rows of that many elements.
+    #[must_use]
+    pub fn matmul(&self, w: &Matrix, x: &[f32]) -> Vec<f32> {
+        let input = self.input(x, &[w]);
+        self.products(&[w], &input).pop().unwrap_or_default()
+    }
+
+    /// The products of one input with several matrices, each (n, w.rows).
+    ///
+    /// # Panics
+    /// When a matrix has another number of columns than the input.
+    #[must_use]
+    pub fn products(&self, weights: &[&Matrix], x: &Input<'_>) -> Vec<Vec<f32>> {
+        assert!(weights.iter().all(|w| w.columns == x.columns), "{weights:?} on {}", x.columns);
+        let mut out: Vec<_> = weights.iter().map(|w| vec![0.0; x.rows * w.rows]).collect();
+        let shared: Vec<_> = out.iter_mut().map(|out| Shared::new(out)).collect();
+        if x.rows < PANELS_FROM {
+            let (places, shares) = self.places(weights);
+            self.pool.run_shares(&|thread| shares[thread]..shares[thread + 1], &|index| {
+                let Places { matrix, rows } = &places[index];
+                // As below.
+                self.product_few(weights[*matrix], rows, x, &shared[*matrix]);
+            });
+            return out;
+        }
+        let tasks = self.tasks(weights, x.rows);
+        self.pool.run(tasks.len(), &|index| {
+            let task = &tasks[index];
+            // No two tasks share a row of a matrix, and each row owns its column of the result.
+            self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
+        });
+        out
+    }
+
+    fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared<'_>) {
+        match (&x.levels, kind(w.dtype)) {
+            // The scalar level has no panels.
+            (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
+                let row_bytes = w.range.len() / w.rows;
+                let runs = Runs { w: w.bytes(), row_bytes, first: [rows.start; 4] };
+                for n in 0..x.rows {
+                    let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
+                    self.dot_rows(
+                        w.dtype,
+                        runs,
+                        levels.row(n),
+                        &mut [out, &mut [], &mut [], &mut []],
+                    );
+                }
+            }
+            (Some(Levels::Many(tiles, starts)), Some(Kind::Levels)) => {
+                self.multiply_panels(w, rows, tiles, starts, out);
+            }
+            _ => rows.for_each(|row| self.dot_floats(w, row, x, out)),
+        }
+    }
+
+    /// The dot products of one stored row of floats with all rows of activations.
+    fn dot_floats(&self, w: &Matrix, row: usize, x: &Input<'_>, out: &Shared<'_>) {
+        let x_row = |n: usize| &x.floats[n * x.columns..(n + 1) * x.columns];
+        let mut n = 0;
+        while n + 4 <= x.rows {
+            let values =
+                self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
+            for (i, value) in values.into_iter().enumerate() {
+                out.set((n + i) * w.rows + row, value);
+            }
+            n += 4;
+        }
+        for n in n..x.rows {
+            let [value] = self.dot_float::<1>(w.dtype, w.row(row), [x_row(n)]);
+            out.set(n * w.rows + row, value);
+        }
+    }
+
+    fn dot_float<const M: usize>(&self, dtype: DType, w: &[u8], x: [&[f32]; M]) -> [f32; M] {
+        let isa = self.isa;
+        match dtype {
+            DType::F16 => {
+                let value = |b| f16::from_le_bytes(b).to_f32();
+                by_floats!(isa, scalar: x.map(|x| scalar::dot_float(w, x, value)), dot_f16(w, x))
+            }
+            DType::BF16 => {
+                let value = |b| bf16::from_le_bytes(b).to_f32();
+                by_floats!(isa, scalar: x.map(|x| scalar::dot_float(w, x, value)), dot_bf16(w, x))
+            }
+            _ => {
+                let value = f32::from_le_bytes;
+                by_floats!(isa, scalar: x.map(|x| scalar::dot_float(w, x, value)), dot_f32(w, x))
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Prompts: stored rows unpacked to panels, each multiplied with all rows of activations.
+
+#![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+
+use super::{TASK_BYTES_MIN, TASKS_A_THREAD};
+use crate::kernels::activations::Tiles;
+use crate::kernels::blocks::sub_of;
+use crate::kernels::isa::by_isa;
+use crate::kernels::memory::fetch;
+use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
+use crate::kernels::{Compute, Matrix, Shared};
+use std::ops::Range;
+use tealight_bundle::gguf::DType;
+
+/// Results of panels that are kept together until all columns are multiplied: a share of the second cache.
+const RESULTS_BYTES: usize = 512 * 1024;
+
+/// Some rows of one of the matrices.
+pub struct Task {
+    pub(super) matrix: usize,
+    pub(super) rows: Range<usize>,
+}
+
+/// The products of some panels with all rows of activations, (panels, n).
+pub type Results = Vec<[f32; PANEL_ROWS]>;
+
+/// How many rows of matrices have results that are kept together, of so many rows of activations.
+pub fn rows_together(n: usize) -> usize {
+    (RESULTS_BYTES / (size_of::<f32>() * PANEL_ROWS * n.max(1))).max(1) * PANEL_ROWS
+}
+
+impl Compute {
+    /// Parts of about the same number of stored bytes, whole panels: kernels repeat rows of one that is not
+    /// full.
+    pub(super) fn tasks(&self, weights: &[&Matrix], rows: usize) -> Vec<Task> {
+        let total: usize = weights.iter().map(|w| w.range.len()).sum();
+        let threads = self.pool.threads();
+        let most = if threads == 1 { weights.len() } else { threads * TASKS_A_THREAD };
+        // More rows of activations are more work for each stored byte.
+        let bytes = (total / most).max(TASK_BYTES_MIN / rows.max(1));
+        let mut tasks = Vec::with_capacity(most + weights.len());
+        for (matrix, w) in weights.iter().enumerate() {
+            let size = (w.range.len() / w.rows).max(1);
+            let step = (bytes / size).max(1).next_multiple_of(PANEL_ROWS);
+            let ranges = (0..w.rows).step_by(step).map(|at| at..(at + step).min(w.rows));
+            tasks.extend(ranges.map(|rows| Task { matrix, rows }));
+        }
+        tasks
+    }
+
+    /// The products of stored rows with all rows of activations.
+    pub(super) fn multiply_panels(
+        &self,
+        w: &Matrix,
+        rows: Range<usize>,
+        x: &Tiles,
+        starts: &[usize],
+        out: &Shared<'_>,
+    ) {
+        let n = starts.last().copied().unwrap_or(0);
+        let together = rows_together(n);
+        let mut results = Vec::new();
+        for first in rows.clone().step_by(together) {
+            let rows = first..(first + together).min(rows.end);
+            self.results(w, rows.clone(), x, starts, &mut results);
+            for (index, results) in results.chunks_exact(n).enumerate() {
+                let first = rows.start + index * PANEL_ROWS;
+                let count = PANEL_ROWS.min(rows.end - first);
+                for (t, results) in results.iter().enumerate() {
+                    // No other task has these rows.
+                    let out = out.slice(t * w.rows + first..t * w.rows + first + count);
+                    out.copy_from_slice(&results[..count]);
+                }
+            }
+        }
+    }
+
+    /// The results of as many rows as are kept together: some columns after the other, so that the activations of
+    /// those columns stay in the second cache as well.
+    pub(super) fn results(
+        &self,
+        w: &Matrix,
+        rows: Range<usize>,
+        x: &Tiles,
+        starts: &[usize],
+        results: &mut Results,
+    ) {
+        let n = starts.last().copied().unwrap_or(0);
+        let bytes_of = |columns: Range<usize>| {
+            let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
+            at(columns.start)..at(columns.end)
+        };
+        let panels = rows.len().div_ceil(PANEL_ROWS);
+        let mut panel = Panel::ZERO;
+        results.resize(panels * n, [0.0; PANEL_ROWS]);
+        for start in (0..w.columns).step_by(PANEL_COLUMNS) {
+            let columns = start..(start + PANEL_COLUMNS).min(w.columns);
+            let bytes = bytes_of(columns.clone());
+            // Those that follow, after the last panel.
+            let next = bytes_of(columns.end..(columns.end + PANEL_COLUMNS).min(w.columns));
+            for (index, results) in results.chunks_exact_mut(n).enumerate() {
+                let first = rows.start + index * PANEL_ROWS;
+                // A panel that is not full repeats its last row; those results go nowhere.
+                let row = |i: usize| &w.row((first + i).min(rows.end - 1))[bytes.clone()];
+                self.unpack_panel(w.dtype, &row, &mut panel);
+                // The next panel's rows come while this one is multiplied.
+                let (soon, soon_bytes) = if index + 1 < panels {
+                    (first + PANEL_ROWS, bytes.clone())
+                } else {
+                    (rows.start, next.clone())
+                };
+                for (number, tile) in starts.windows(2).enumerate() {
+                    if number < PANEL_ROWS {
+                        let row = w.row((soon + number).min(rows.end - 1));
+                        fetch(&row[soon_bytes.clone()]);
+                    }
+                    let (at, results) = (tile[0], &mut results[tile[0]..tile[1]]);
+                    if columns.start == 0 {
+                        results.fill([0.0; PANEL_ROWS]);
+                    }
+                    let (dtype, columns) = (w.dtype, columns.clone());
+                    match results.len() {
+                        6 => self.multiply::<6>(dtype, &panel, columns, x, at, results),
+                        4 => self.multiply::<4>(dtype, &panel, columns, x, at, results),
+                        2 => self.multiply::<2>(dtype, &panel, columns, x, at, results),
+                        _ => self.multiply::<1>(dtype, &panel, columns, x, at, results),
+                    }
+                }
+            }
+        }
+    }
+
+    fn unpack_panel<'a>(&self, dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
+        by_isa!(self.isa, scalar: panel.unpack(dtype, row), unpack_panel(dtype, row, panel));
+    }
+
+    /// Adds the products of a panel with `T` rows of activations from row `at` on.
+    fn multiply<const T: usize>(
+        &self,
+        dtype: DType,
+        panel: &Panel,
+        columns: Range<usize>,
+        x: &Tiles,
+        at: usize,
+        out: &mut [[f32; PANEL_ROWS]],
+    ) {
+        let n = columns.len();
+        let x = x.tile::<T>(at, columns);
+        let out: &mut [_; T] = out.try_into().expect("as many as the tile has");
+        let none = || unreachable!("the scalar level has no panels");
+        if sub_of(dtype) == 32 {
+            by_isa!(self.isa, scalar: none(), multiply::<T, 32>(dtype, panel, n, x, out));
+        } else {
+            by_isa!(self.isa, scalar: none(), multiply::<T, 16>(dtype, panel, n, x, out));
+        }
+    }
+}
