@@ -52,8 +52,11 @@ impl Soon {
 /// Asks for elements that will be read soon.
 #[inline]
 pub fn fetch<T>(soon: &[T]) {
-    for line in soon.chunks((LINE / size_of::<T>()).max(1)) {
-        fetch_address(line.as_ptr().addr());
+    let range = soon.as_ptr_range();
+    let mut at = range.start.addr() / LINE * LINE;
+    while at < range.end.addr() {
+        fetch_address(at);
+        at += LINE;
     }
 }
 

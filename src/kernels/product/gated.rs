@@ -118,20 +118,20 @@ impl Compute {
         act: Act,
         layer: Gated<'_>,
         rows: Range<usize>,
-        (tiles, starts): (&activations::Tiles, &[usize]),
+        x: (&activations::Tiles, &[usize]),
         out: &SharedLevels<'_>,
     ) {
-        let n = starts.last().copied().unwrap_or(0);
+        let n = x.1.last().copied().unwrap_or(0);
         // The results of both are kept together.
         let together = rows_together(2 * n);
         let mut results = [const { Vec::new() }; 2];
         let mut hidden = [0.0; PANEL_ROWS];
         for first in rows.clone().step_by(together) {
             let rows = first..(first + together).min(rows.end);
-            for (results, half) in results.iter_mut().zip([layer.gate, layer.up]) {
-                self.results(half.matrix, rows.clone(), tiles, starts, results);
-            }
             let [gates, ups] = &mut results;
+            let (gate, up) = (layer.gate.matrix, layer.up.matrix);
+            self.results(gate, rows.clone(), x, gates, (up, rows.start));
+            self.results(up, rows.clone(), x, ups, (gate, rows.end));
             for (index, (gate, up)) in gates.iter_mut().zip(ups).enumerate() {
                 let first = rows.start + index / n * PANEL_ROWS;
                 let columns = first..(first + PANEL_ROWS).min(rows.end);

@@ -85,7 +85,7 @@ impl Compute {
                 }
             }
             (Some(Levels::Many(tiles, starts)), Some(Kind::Levels)) => {
-                self.multiply_panels(w, rows, tiles, starts, out);
+                self.multiply_panels(w, rows, (tiles, starts), out);
             }
             _ => rows.for_each(|row| self.dot_floats(w, row, x, out)),
         }

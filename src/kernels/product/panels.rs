@@ -29,6 +29,12 @@ pub fn rows_together(n: usize) -> usize {
     (RESULTS_BYTES / (size_of::<f32>() * PANEL_ROWS * n.max(1))).max(1) * PANEL_ROWS
 }
 
+/// The bytes of a row's columns from `start` on that one panel holds.
+fn part(w: &Matrix, row: usize, start: usize) -> &[u8] {
+    let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
+    &w.row(row)[at(start)..at((start + PANEL_COLUMNS).min(w.columns))]
+}
+
 impl Compute {
     /// Parts of about the same number of stored bytes, whole panels: kernels repeat rows of one that is not
     /// full.
@@ -53,16 +59,15 @@ impl Compute {
         &self,
         w: &Matrix,
         rows: Range<usize>,
-        x: &Tiles,
-        starts: &[usize],
+        x: (&Tiles, &[usize]),
         out: &Shared<'_>,
     ) {
-        let n = starts.last().copied().unwrap_or(0);
+        let n = x.1.last().copied().unwrap_or(0);
         let together = rows_together(n);
         let mut results = Vec::new();
         for first in rows.clone().step_by(together) {
             let rows = first..(first + together).min(rows.end);
-            self.results(w, rows.clone(), x, starts, &mut results);
+            self.results(w, rows.clone(), x, &mut results, (w, rows.end));
             for (index, results) in results.chunks_exact(n).enumerate() {
                 let first = rows.start + index * PANEL_ROWS;
                 let count = PANEL_ROWS.min(rows.end - first);
@@ -76,54 +81,49 @@ impl Compute {
     }
 
     /// The results of as many rows as are kept together: some columns after the other, so that the activations of
-    /// those columns stay in the second cache as well.
+    /// those columns stay in the second cache as well. Those of the matrix and rows of `then` come next.
     pub(super) fn results(
         &self,
         w: &Matrix,
         rows: Range<usize>,
-        x: &Tiles,
-        starts: &[usize],
+        (tiles, starts): (&Tiles, &[usize]),
         results: &mut Results,
+        then: (&Matrix, usize),
     ) {
         let n = starts.last().copied().unwrap_or(0);
-        let bytes_of = |columns: Range<usize>| {
-            let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
-            at(columns.start)..at(columns.end)
-        };
         let panels = rows.len().div_ceil(PANEL_ROWS);
         let mut panel = Panel::ZERO;
         results.resize(panels * n, [0.0; PANEL_ROWS]);
         for start in (0..w.columns).step_by(PANEL_COLUMNS) {
             let columns = start..(start + PANEL_COLUMNS).min(w.columns);
-            let bytes = bytes_of(columns.clone());
-            // Those that follow, after the last panel.
-            let next = bytes_of(columns.end..(columns.end + PANEL_COLUMNS).min(w.columns));
             for (index, results) in results.chunks_exact_mut(n).enumerate() {
                 let first = rows.start + index * PANEL_ROWS;
                 // A panel that is not full repeats its last row; those results go nowhere.
-                let row = |i: usize| &w.row((first + i).min(rows.end - 1))[bytes.clone()];
+                let row = |i: usize| part(w, (first + i).min(rows.end - 1), start);
                 self.unpack_panel(w.dtype, &row, &mut panel);
-                // The next panel's rows come while this one is multiplied.
-                let (soon, soon_bytes) = if index + 1 < panels {
-                    (first + PANEL_ROWS, bytes.clone())
+                let (next, next_row, next_start) = if index + 1 < panels {
+                    (w, first + PANEL_ROWS, start)
+                } else if columns.end < w.columns {
+                    (w, rows.start, columns.end)
                 } else {
-                    (rows.start, next.clone())
+                    (then.0, then.1, 0)
                 };
                 for (number, tile) in starts.windows(2).enumerate() {
-                    if number < PANEL_ROWS {
-                        let row = w.row((soon + number).min(rows.end - 1));
-                        fetch(&row[soon_bytes.clone()]);
+                    let soon = next_row + number;
+                    if number < PANEL_ROWS && soon < next.rows {
+                        // The next panel's rows come while this one is multiplied.
+                        fetch(part(next, soon, next_start));
                     }
                     let (at, results) = (tile[0], &mut results[tile[0]..tile[1]]);
-                    if columns.start == 0 {
+                    if start == 0 {
                         results.fill([0.0; PANEL_ROWS]);
                     }
                     let (dtype, columns) = (w.dtype, columns.clone());
                     match results.len() {
-                        6 => self.multiply::<6>(dtype, &panel, columns, x, at, results),
-                        4 => self.multiply::<4>(dtype, &panel, columns, x, at, results),
-                        2 => self.multiply::<2>(dtype, &panel, columns, x, at, results),
-                        _ => self.multiply::<1>(dtype, &panel, columns, x, at, results),
+                        6 => self.multiply::<6>(dtype, &panel, columns, tiles, at, results),
+                        4 => self.multiply::<4>(dtype, &panel, columns, tiles, at, results),
+                        2 => self.multiply::<2>(dtype, &panel, columns, tiles, at, results),
+                        _ => self.multiply::<1>(dtype, &panel, columns, tiles, at, results),
                     }
                 }
             }
