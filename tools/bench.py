@@ -114,19 +114,18 @@ def reference(model: str, args) -> None:
 
     for line in sys.stdin:
         prompt, generation = json.loads(line)
-        speeds = []
-        begin()
-        if not prompt:
-            speeds.append(0)
-        else:
+        speeds = [0, 0]
+        if prompt:
+            begin()
             start = time.perf_counter()
             decode(prompt, args.depth + 1)
-            speeds.append(len(prompt) / (time.perf_counter() - start))
-        begin()
-        start = time.perf_counter()
-        for i, token in enumerate(generation):
-            decode([token], args.depth + 1 + i)
-        speeds.append(len(generation) / (time.perf_counter() - start) if generation else 0)
+            speeds[0] = len(prompt) / (time.perf_counter() - start)
+        if generation:
+            begin()
+            start = time.perf_counter()
+            for i, token in enumerate(generation):
+                decode([token], args.depth + 1 + i)
+            speeds[1] = len(generation) / (time.perf_counter() - start)
         print(json.dumps([*speeds, private_bytes("self")]), flush=True)
 
 
