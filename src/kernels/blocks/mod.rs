@@ -6,7 +6,7 @@
 
 #![expect(clippy::inline_always, reason = "`unpack` inherits its caller's instruction set")]
 
-mod grids;
+pub mod grids;
 mod iq;
 mod k;
 mod plain;

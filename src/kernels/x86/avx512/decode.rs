@@ -12,6 +12,8 @@ use crate::kernels::blocks::{E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, k3_scales};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
+pub use super::codebooks::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ2_0};
+
 /// Columns of one vector of levels.
 pub const STEP: usize = 64;
 
@@ -42,7 +44,8 @@ pub trait Decode {
 macro_rules! for_type {
     ($dtype:expr, $D:ident => $found:expr, $fallback:expr) => {
         for_type!(@ $dtype, $D, $found, $fallback,
-            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS)
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS
+            IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ2_0)
     };
     (@ $dtype:expr, $D:ident, $found:expr, $fallback:expr, $($name:ident)*) => {
         match $dtype {

@@ -8,8 +8,8 @@
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
 use super::decode::{
-    Decode, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
-    Unpacked, for_type,
+    Decode, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, Q2_K,
+    Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ2_0, Unpacked, for_type,
 };
 use super::dot::Dot;
 use super::vectors::{
@@ -618,11 +618,65 @@ impl Quad for Unpacked<16> {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        let both = unsafe { four!(|i| Self::scales(rows[i], 0)) };
-        let scales = transpose_quarters(four!(|i| both[i].0));
-        let minima = transpose_quarters(four!(|i| both[i].1));
-        four!(|i| (scales[i], minima[i]))
+        unsafe { factors_of_16::<Self>(rows) }
     }
+}
+
+/// A type of codebooks whose blocks of 32 columns share a scale, or those of 16.
+macro_rules! codebook {
+    (32, $($name:ident)*) => {$(
+        impl Quad for $name {
+            const SPAN: usize = 256;
+
+            #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+            #[inline]
+            unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
+                // SAFETY: said by the trait.
+                unsafe {
+                    let first = Self::levels(b, 2 * unit);
+                    let second = Self::levels(b, 2 * unit + 1);
+                    let low = _mm512_shuffle_i32x4::<0x88>(first, second);
+                    let high = _mm512_shuffle_i32x4::<0xdd>(first, second);
+                    dot_two::<P, false>([low, high], x)
+                }
+            }
+
+            #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+            #[inline]
+            unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+                // SAFETY: said by the trait.
+                unsafe { factors_of_32::<Self>(rows) }
+            }
+        }
+    )*};
+    (16, $($name:ident)*) => {$(
+        impl Quad for $name {
+            const SPAN: usize = 256;
+
+            integers_of_levels!();
+
+            #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+            #[inline]
+            unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
+                // SAFETY: said by the trait.
+                unsafe { factors_of_16::<Self>(rows) }
+            }
+        }
+    )*};
+}
+
+/// From sixteen scales and sixteen minima of each row.
+///
+/// # Safety
+/// As [`Decode::scales`] says.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn factors_of_16<D: Decode>(rows: [*const u8; 4]) -> [Factors; 4] {
+    // SAFETY: said by the caller.
+    let both = unsafe { four!(|i| D::scales(rows[i], D::BYTES)) };
+    let scales = transpose_quarters(four!(|i| both[i].0));
+    let minima = transpose_quarters(four!(|i| both[i].1));
+    four!(|i| (scales[i], minima[i]))
 }
 
 /// From eight scales and eight minima of each row.
@@ -816,3 +870,6 @@ impl Quad for Q2_K {
         four!(|i| (_mm512_mul_ps(scales[i], d), _mm512_mul_ps(minima[i], dmin)))
     }
 }
+
+codebook!(32, IQ2_XXS IQ3_XXS IQ3_S IQ1_S TQ2_0);
+codebook!(16, IQ2_XS IQ2_S IQ1_M);
