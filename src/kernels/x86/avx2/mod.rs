@@ -3,6 +3,7 @@
 //! Enters: stored rows, eight-bit activations. Leaves: dot products, unpacked panels, products of panels. The files
 //! are those of [`super::avx512`], and so is the order of additions.
 
+mod codebooks;
 mod dot;
 mod panels;
 mod rows;

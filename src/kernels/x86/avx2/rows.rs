@@ -8,10 +8,11 @@
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
+use super::codebooks::{Codebook, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ2_0};
 use super::dot::Dot;
 use super::vectors::{
     bytes_of_rows, half_of_rows, halves, halves_of_blocks, load_f32, look_up, mask_of_bits,
-    nibbles, sixteen, sum_words, transpose_fours,
+    nibbles, pair_of_bits, sixteen, sum_words, transpose_fours, two_of,
 };
 use crate::kernels::activations::Row;
 use crate::kernels::blocks::{
@@ -100,6 +101,14 @@ pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [
         DType::Q4_K => rows_of::<Q4_K, P>(runs, x, out),
         DType::Q5_K => rows_of::<Q5_K, P>(runs, x, out),
         DType::Q6_K => rows_of::<Q6_K, P>(runs, x, out),
+        DType::IQ2_XXS => rows_of::<IQ2_XXS, P>(runs, x, out),
+        DType::IQ2_XS => rows_of::<IQ2_XS, P>(runs, x, out),
+        DType::IQ2_S => rows_of::<IQ2_S, P>(runs, x, out),
+        DType::IQ3_XXS => rows_of::<IQ3_XXS, P>(runs, x, out),
+        DType::IQ3_S => rows_of::<IQ3_S, P>(runs, x, out),
+        DType::IQ1_S => rows_of::<IQ1_S, P>(runs, x, out),
+        DType::IQ1_M => rows_of::<IQ1_M, P>(runs, x, out),
+        DType::TQ2_0 => rows_of::<TQ2_0, P>(runs, x, out),
         _ => rows_of_any::<P>(dtype, runs, x, out),
     }
 }
@@ -523,6 +532,47 @@ unsafe fn fives(b: *const u8, stride: usize, bits: usize) -> [__m256i; 2] {
     ]
 }
 
+macro_rules! codebook {
+    ($($name:ident)*) => {$(
+        impl Quad for $name {
+            const BYTES: usize = <Self as Codebook>::BYTES;
+            const SPAN: usize = GROUP;
+            const SUB: usize = <Self as Codebook>::SUB;
+
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+                let mut integers = [_mm256_setzero_si256(); 2];
+                for next in 0..2 {
+                    let (unit, zero) = (unit + next, integers[next]);
+                    // SAFETY: said by the trait.
+                    integers[next] = unsafe {
+                        let x = x.add(next * Self::UNIT_VECTORS);
+                        if <Self as Codebook>::SUB == 16 {
+                            P::dot::<false>(zero, Self::levels(b, unit), *x)
+                        } else {
+                            let (a, b) = (Self::levels(b, 2 * unit), Self::levels(b, 2 * unit + 1));
+                            let low = _mm256_permute2x128_si256::<0x20>(a, b);
+                            let high = _mm256_permute2x128_si256::<0x31>(a, b);
+                            two::<P, false>([low, high], x)
+                        }
+                    };
+                }
+                integers
+            }
+
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
+                // SAFETY: said by the trait.
+                unsafe { <Self as Codebook>::factors(rows) }
+            }
+        }
+    )*};
+}
+
+codebook!(IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ2_0);
+
 /// A [`Group`] as a type of its own.
 struct Unpacked<const SUB: usize, const WIDE: bool>;
 
@@ -744,27 +794,6 @@ impl Quad for Q6_K {
         }
         all
     }
-}
-
-/// Of sixteen bytes of four rows, those of a unit: two of each row, in the lower half.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
-    let four = fours[unit / 2];
-    if unit.is_multiple_of(2) { four } else { _mm_unpackhi_epi64(four, four) }
-}
-
-/// Part `part` (modulo 4) of 32 bytes of four pairs of bits.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn pair_of_bits(bytes: __m256i, part: usize) -> __m256i {
-    let bits = match part % 4 {
-        0 => bytes,
-        1 => _mm256_srli_epi16::<2>(bytes),
-        2 => _mm256_srli_epi16::<4>(bytes),
-        _ => _mm256_srli_epi16::<6>(bytes),
-    };
-    _mm256_and_si256(bits, _mm256_set1_epi8(3))
 }
 
 struct Q2_K;

@@ -134,6 +134,27 @@ pub fn load_f32(x: &[f32; 8]) -> __m256 {
     unsafe { _mm256_loadu_ps(x.as_ptr()) }
 }
 
+/// Part `part` (modulo 4) of 32 bytes of four pairs of bits.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn pair_of_bits(bytes: __m256i, part: usize) -> __m256i {
+    let bits = match part % 4 {
+        0 => bytes,
+        1 => _mm256_srli_epi16::<2>(bytes),
+        2 => _mm256_srli_epi16::<4>(bytes),
+        _ => _mm256_srli_epi16::<6>(bytes),
+    };
+    _mm256_and_si256(bits, _mm256_set1_epi8(3))
+}
+
+/// Of sixteen bytes of four rows, those of a unit: two of each row, in the lower half.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
+    let four = fours[unit / 2];
+    if unit.is_multiple_of(2) { four } else { _mm_unpackhi_epi64(four, four) }
+}
+
 /// Sixteen bytes, as four words.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
