@@ -123,7 +123,7 @@ impl Linear {
     }
 
     fn biases(&self) -> Result<Option<Vec<f32>>> {
-        self.bias.as_ref().map(|bias| bias.to_vec1()).transpose()
+        self.bias.as_ref().map(Tensor::to_vec1).transpose()
     }
 
     fn forward_on_device(&self, x: &Tensor) -> Result<Tensor> {
