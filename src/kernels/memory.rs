@@ -33,10 +33,10 @@ pub struct Soon {
 }
 
 impl Soon {
-    /// These elements.
+    /// These elements, with every line they touch.
     pub fn of<T>(elements: &[T]) -> Self {
         let range = elements.as_ptr_range();
-        Self { at: range.start.addr(), end: range.end.addr() }
+        Self { at: range.start.addr() / LINE * LINE, end: range.end.addr() }
     }
 
     /// Asks for the next line, if one is left, for the second cache.
@@ -52,11 +52,9 @@ impl Soon {
 /// Asks for elements that will be read soon.
 #[inline]
 pub fn fetch<T>(soon: &[T]) {
-    let range = soon.as_ptr_range();
-    let mut at = range.start.addr() / LINE * LINE;
-    while at < range.end.addr() {
-        fetch_address(at);
-        at += LINE;
+    let mut soon = Soon::of(soon);
+    while soon.at < soon.end {
+        soon.fetch_line();
     }
 }
 

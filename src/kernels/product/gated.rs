@@ -69,7 +69,8 @@ impl Compute {
     pub fn feed_forward(&self, act: Act, layer: Gated<'_>, x: &[f32]) -> Vec<f32> {
         let Gated { gate, up, down } = layer;
         let (g, u, d) = (gate.matrix, up.matrix, down.matrix);
-        assert!(g.rows == u.rows && d.columns == g.rows, "{g:?}, {u:?} and {d:?}");
+        let fits = (g.rows, g.columns) == (u.rows, u.columns) && d.columns == g.rows;
+        assert!(fits, "{g:?}, {u:?} and {d:?}");
         let x = self.input(x, &[g, u]);
         let mut out = self.products(&[d], &self.hidden(act, layer, &x)).pop().unwrap_or_default();
         if let Some(bias) = down.bias {
@@ -81,7 +82,6 @@ impl Compute {
     /// act(gate) · up, (n, d_ffn), as the last matrix wants it.
     fn hidden(&self, act: Act, layer: Gated<'_>, x: &Input<'_>) -> Input<'static> {
         let Gated { gate, up, down } = layer;
-        let matrices = [gate.matrix, up.matrix];
         let all_levels =
             [gate, up, down].iter().all(|l| kind(l.matrix.dtype) == Some(Kind::Levels));
         if let Some(Levels::Many(tiles, starts)) = &x.levels
@@ -102,7 +102,7 @@ impl Compute {
             });
             return self.input_of(levels);
         }
-        let mut products = self.products(&matrices, x);
+        let mut products = self.products(&[gate.matrix, up.matrix], x);
         for (product, layer) in products.iter_mut().zip([gate, up]) {
             if let Some(bias) = layer.bias {
                 add_bias(product, bias);

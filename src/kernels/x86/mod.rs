@@ -68,3 +68,15 @@ pub mod avx2;
 pub mod avx512;
 pub mod float;
 pub mod sse;
+
+/// Reads an integer, or several.
+///
+/// # Safety
+/// It can be read.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+#[expect(unsafe_code, reason = "a load through a pointer, argued where it is called")]
+pub unsafe fn read<T: Copy>(b: *const u8) -> T {
+    // SAFETY: said by the caller; any bits are an integer.
+    unsafe { b.cast::<T>().read_unaligned() }
+}

@@ -5,12 +5,12 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
-#![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
 use super::vectors::{
-    bytes_of_rows, half_of_rows, mask_of_bits, pair_of_bits, transpose_fours, two_of,
+    factors_of_eight, factors_of_sixteen, half_of_rows, mask_of_bits, pair_of_bits, transpose_fours,
 };
 use crate::kernels::blocks::grids::{self, NEGATIVE_EVEN};
+use crate::kernels::x86::read;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
@@ -78,52 +78,6 @@ fn even_then_odd() -> __m256i {
     _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)
 }
 
-/// (a + b · x) · d · c for integers of eight sub-blocks (0, 2, 4, 6, 1, 3, 5, 7) of each row, and that times `minimum`.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn factors_of_eight(
-    x: [__m256i; 4],
-    d: __m256,
-    by: [f32; 3],
-    minimum: f32,
-) -> [(__m256, __m256); 8] {
-    let mut floats = [_mm256_setzero_ps(); 4];
-    for i in 0..4 {
-        floats[i] = _mm256_cvtepi32_ps(x[i]);
-    }
-    let mut all = [(d, d); 8];
-    for (factors, x) in all.iter_mut().zip(transpose_fours(floats)) {
-        *factors = scaled(x, d, by, minimum);
-    }
-    all
-}
-
-/// The same for bytes of sixteen sub-blocks of each row.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn factors_of_sixteen(
-    x: [__m128i; 4],
-    d: __m256,
-    by: [f32; 3],
-    minimum: f32,
-) -> [(__m256, __m256); 8] {
-    let fours = bytes_of_rows(x);
-    let mut all = [(d, d); 8];
-    for unit in 0..8 {
-        let x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(two_of(fours, unit)));
-        all[unit] = scaled(x, d, by, minimum);
-    }
-    all
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn scaled(x: __m256, d: __m256, [a, b, c]: [f32; 3], minimum: f32) -> (__m256, __m256) {
-    let x = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(b)), _mm256_set1_ps(a));
-    let scale = _mm256_mul_ps(_mm256_mul_ps(x, d), _mm256_set1_ps(c));
-    (scale, _mm256_mul_ps(scale, _mm256_set1_ps(minimum)))
-}
-
 /// The halves of eight bytes at `at` of each row, low ones first.
 ///
 /// # Safety
@@ -146,17 +100,6 @@ unsafe fn nibbles_of_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
 #[inline]
 fn bytes(word: u32) -> [usize; 4] {
     word.to_le_bytes().map(usize::from)
-}
-
-/// Reads an integer.
-///
-/// # Safety
-/// It can be read.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-unsafe fn read<T: Copy>(b: *const u8) -> T {
-    // SAFETY: said by the caller; any bits are an integer.
-    unsafe { b.cast::<T>().read_unaligned() }
 }
 
 macro_rules! codebook {

@@ -11,8 +11,8 @@
 use super::codebooks::{Codebook, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ2_0};
 use super::dot::Dot;
 use super::vectors::{
-    bytes_of_rows, half_of_rows, halves, halves_of_blocks, load_f32, look_up, mask_of_bits,
-    nibbles, pair_of_bits, sixteen, sum_words, transpose_fours, two_of,
+    bytes_of_rows, factors_of_eight, factors_of_sixteen, half_of_rows, halves, halves_of_blocks,
+    load_f32, look_up, mask_of_bits, nibbles, pair_of_bits, sixteen, sum_words, two_of,
 };
 use crate::kernels::activations::Row;
 use crate::kernels::blocks::{
@@ -128,12 +128,9 @@ fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut
     let Runs { w, row_bytes, .. } = runs;
     let columns = row_bytes / dtype.block_bytes() * dtype.block_elements();
     let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
-    match (sub_of(dtype), is_wide(dtype)) {
-        (32, true) => tiles::<Unpacked<32, true>, P>(source, runs, x, columns, out),
-        (32, false) => tiles::<Unpacked<32, false>, P>(source, runs, x, columns, out),
-        (_, true) => tiles::<Unpacked<16, true>, P>(source, runs, x, columns, out),
-        (_, false) => tiles::<Unpacked<16, false>, P>(source, runs, x, columns, out),
-    }
+    let fits = sub_of(dtype) == 32 && !is_wide(dtype);
+    assert!(fits, "{dtype} needs a decoder of its own");
+    tiles::<Unpacked, P>(source, runs, x, columns, out);
 }
 
 /// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
@@ -573,14 +570,13 @@ macro_rules! codebook {
 
 codebook!(IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ2_0);
 
-/// A [`Group`] as a type of its own.
-struct Unpacked<const SUB: usize, const WIDE: bool>;
+/// A [`Group`] as a type of its own, whose blocks of 32 columns share a scale.
+struct Unpacked;
 
-impl<const SUB: usize, const WIDE: bool> Quad for Unpacked<SUB, WIDE> {
+impl Quad for Unpacked {
     const BYTES: usize = size_of::<Group>();
     const SPAN: usize = GROUP;
-    const SUB: usize = SUB;
-    const WIDE: bool = WIDE;
+    const SUB: usize = 32;
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -589,16 +585,9 @@ impl<const SUB: usize, const WIDE: bool> Quad for Unpacked<SUB, WIDE> {
         for next in 0..2 {
             // SAFETY: said by the trait: a group, whose levels come first.
             integers[next] = unsafe {
-                let b = b.add(2 * SUB * (unit + next));
-                let x = x.add(next * Self::UNIT_VECTORS);
-                if SUB == 32 {
-                    let levels = [halves(b, b.add(32)), halves(b.add(16), b.add(48))];
-                    if WIDE { wide::<P>(levels, x) } else { two::<P, false>(levels, x) }
-                } else if WIDE && !P::WIDE {
-                    P::dot::<true>(integers[next], halves(b, b.add(16)), *x)
-                } else {
-                    P::dot::<false>(integers[next], halves(b, b.add(16)), *x)
-                }
+                let b = b.add(64 * (unit + next));
+                let levels = [halves(b, b.add(32)), halves(b.add(16), b.add(48))];
+                two::<P, false>(levels, x.add(next * Self::UNIT_VECTORS))
             };
         }
         integers
@@ -614,7 +603,7 @@ impl<const SUB: usize, const WIDE: bool> Quad for Unpacked<SUB, WIDE> {
                 // SAFETY: the pointer is a group's.
                 #[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
                 let group = unsafe { &*rows[i % 4].cast::<Group>() };
-                let sub = (2 * unit + i / 4) * SUB / 16;
+                let sub = (2 * unit + i / 4) * 2;
                 (scales[i], minima[i]) = (group.scales[sub], group.mins[sub]);
             }
             all[unit] = (load_f32(&scales), load_f32(&minima));
@@ -879,14 +868,7 @@ impl Quad for Q3_K {
         }
         // SAFETY: said by the trait.
         let d = unsafe { half_of_rows(rows, 108) };
-        let fours = bytes_of_rows(bytes);
-        let mut all = [(d, d); 8];
-        for unit in 0..8 {
-            let bytes = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(two_of(fours, unit)));
-            let scales = _mm256_mul_ps(_mm256_sub_ps(bytes, _mm256_set1_ps(32.0)), d);
-            all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-4.0)));
-        }
-        all
+        factors_of_sixteen(bytes, d, [-32.0, 1.0, 1.0], -4.0)
     }
 }
 
@@ -917,7 +899,7 @@ impl Quad for IQ4_XS {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
-        let mut blocks = [_mm256_setzero_ps(); 4]; // of each row: blocks 0, 2, 4, 6, 1, 3, 5, 7
+        let mut scales = [_mm256_setzero_si256(); 4]; // of each row: blocks 0, 2, 4, 6, 1, 3, 5, 7
         for i in 0..4 {
             // SAFETY: said by the trait: d, upper pairs of bits, lower four bits.
             let (upper, lower) = unsafe {
@@ -931,16 +913,10 @@ impl Quad for IQ4_XS {
             let shifts = _mm256_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14);
             let upper = _mm256_srlv_epi32(_mm256_set1_epi32(i32::from(upper)), shifts);
             let upper = _mm256_slli_epi32::<4>(_mm256_and_si256(upper, _mm256_set1_epi32(3)));
-            let scales = _mm256_sub_epi32(_mm256_or_si256(lower, upper), _mm256_set1_epi32(32));
-            blocks[i] = _mm256_cvtepi32_ps(scales);
+            scales[i] = _mm256_or_si256(lower, upper);
         }
         // SAFETY: said by the trait.
         let d = unsafe { half_of_rows(rows, 0) };
-        let mut all = [(d, d); 8];
-        for (unit, scales) in transpose_fours(blocks).into_iter().enumerate() {
-            let scales = _mm256_mul_ps(scales, d);
-            all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-128.0)));
-        }
-        all
+        factors_of_eight(scales, d, [-32.0, 1.0, 1.0], -128.0)
     }
 }

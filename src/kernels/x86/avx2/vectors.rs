@@ -155,6 +155,52 @@ pub fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
     if unit.is_multiple_of(2) { four } else { _mm_unpackhi_epi64(four, four) }
 }
 
+/// (a + b · x) · d · c for integers of eight sub-blocks (0, 2, 4, 6, 1, 3, 5, 7) of each row, and that times `minimum`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn factors_of_eight(
+    x: [__m256i; 4],
+    d: __m256,
+    by: [f32; 3],
+    minimum: f32,
+) -> [(__m256, __m256); 8] {
+    let mut floats = [_mm256_setzero_ps(); 4];
+    for i in 0..4 {
+        floats[i] = _mm256_cvtepi32_ps(x[i]);
+    }
+    let mut all = [(d, d); 8];
+    for (factors, x) in all.iter_mut().zip(transpose_fours(floats)) {
+        *factors = scaled(x, d, by, minimum);
+    }
+    all
+}
+
+/// The same for bytes of sixteen sub-blocks of each row.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub fn factors_of_sixteen(
+    x: [__m128i; 4],
+    d: __m256,
+    by: [f32; 3],
+    minimum: f32,
+) -> [(__m256, __m256); 8] {
+    let fours = bytes_of_rows(x);
+    let mut all = [(d, d); 8];
+    for (unit, factors) in all.iter_mut().enumerate() {
+        let x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(two_of(fours, unit)));
+        *factors = scaled(x, d, by, minimum);
+    }
+    all
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn scaled(x: __m256, d: __m256, [a, b, c]: [f32; 3], minimum: f32) -> (__m256, __m256) {
+    let x = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(b)), _mm256_set1_ps(a));
+    let scale = _mm256_mul_ps(_mm256_mul_ps(x, d), _mm256_set1_ps(c));
+    (scale, _mm256_mul_ps(scale, _mm256_set1_ps(minimum)))
+}
+
 /// Sixteen bytes, as four words.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]

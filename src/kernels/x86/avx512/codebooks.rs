@@ -9,6 +9,7 @@
 use super::decode::Decode;
 use super::vectors::{bytes_to_f32, half, pairs_of_bits, twice_scaled};
 use crate::kernels::blocks::grids;
+use crate::kernels::x86::read;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
@@ -79,17 +80,6 @@ fn eight_lanes(bytes: u64) -> __m512i {
 #[inline]
 fn upper(v: __m512i, mask: i64) -> __m512i {
     _mm512_slli_epi64::<8>(_mm512_and_si512(v, _mm512_set1_epi64(mask)))
-}
-
-/// Reads a word of 16, 32 or 64 bits.
-///
-/// # Safety
-/// It can be read.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-unsafe fn read<T: Copy>(b: *const u8) -> T {
-    // SAFETY: said by the caller; any bits are an integer.
-    unsafe { b.cast::<T>().read_unaligned() }
 }
 
 /// (a + b · x) · d · c, the minima 64 times that, negated.

@@ -59,14 +59,14 @@ macro_rules! for_type {
 }
 pub(super) use for_type;
 
-/// A [`Group`] as a type of its own.
-pub struct Unpacked<const SUB: usize>;
+/// A [`Group`] as a type of its own, whose blocks of 32 columns share a scale.
+pub struct Unpacked;
 
 #[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
-impl<const SUB: usize> Decode for Unpacked<SUB> {
+impl Decode for Unpacked {
     const BYTES: usize = size_of::<Group>();
     const COLUMNS: usize = GROUP;
-    const SUB: usize = SUB;
+    const SUB: usize = 32;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -82,9 +82,6 @@ impl<const SUB: usize> Decode for Unpacked<SUB> {
         // SAFETY: the pointer is a group's.
         let group = unsafe { &*b.cast::<Group>() };
         let (scales, minima) = (load_f32(&group.scales), load_f32(&group.mins));
-        if SUB == 16 {
-            return (scales, minima);
-        }
         let twice = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
         (_mm512_permutex2var_ps(scales, twice, minima), _mm512_setzero_ps())
     }

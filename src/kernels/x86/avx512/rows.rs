@@ -97,11 +97,8 @@ fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut
     let Runs { w, row_bytes, .. } = runs;
     let columns = row_bytes / dtype.block_bytes() * dtype.block_elements();
     let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
-    if sub_of(dtype) == 32 {
-        tiles::<Unpacked<32>, P>(source, runs, x, columns, out);
-    } else {
-        tiles::<Unpacked<16>, P>(source, runs, x, columns, out);
-    }
+    assert_eq!(sub_of(dtype), 32, "{dtype} needs a decoder of its own");
+    tiles::<Unpacked, P>(source, runs, x, columns, out);
 }
 
 /// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
@@ -582,7 +579,7 @@ impl Quad for IQ4_XS {
     }
 }
 
-impl Quad for Unpacked<32> {
+impl Quad for Unpacked {
     const SPAN: usize = GROUP;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
@@ -601,24 +598,6 @@ impl Quad for Unpacked<32> {
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
         unsafe { factors_of_32::<Self>(rows) }
-    }
-}
-
-impl Quad for Unpacked<16> {
-    const SPAN: usize = GROUP;
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait.
-        unsafe { P::dot::<true>(_mm512_setzero_si512(), Self::levels(b, unit), *x) }
-    }
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
-        unsafe { factors_of_16::<Self>(rows) }
     }
 }
 
