@@ -1,4 +1,4 @@
-//! The codebooks of the IQ types, and the rule for the signs of their entries.
+//! The codebooks of the IQ types, the rule for the signs of their entries, and the powers of `TQ1_0`.
 //!
 //! `grids.bin` holds each entry as indices into a handful of values; here they become bytes when the
 //! program is compiled. The values are those of `ggml-common.h`; `tests/golden/blocks.py` makes the file.
@@ -23,6 +23,28 @@ pub static IQ1: [[u8; 8]; 2048] = eights(2560, [0, 1, 2]);
 pub static NEGATIVE: [u64; 256] = negative();
 /// The same for seven bits that are stored; the eighth makes their number even.
 pub static NEGATIVE_EVEN: [u64; 128] = negative_even();
+
+/// `TQ1_0`: the power of three that moves the digit of two columns each before the point.
+pub static THREES: [u16; 128] = threes();
+
+const fn threes() -> [u16; 128] {
+    let mut out = [1; 128];
+    let mut pair = 0;
+    while pair < 128 {
+        // 32 bytes of five digits, 16 of five and 4 of four, all first digits before all second ones.
+        let mut digit = match 2 * pair {
+            column @ 0..160 => column / 32,
+            column @ 160..240 => (column - 160) / 16,
+            column => (column - 240) / 4,
+        };
+        while digit > 0 {
+            out[pair] *= 3;
+            digit -= 1;
+        }
+        pair += 1;
+    }
+    out
+}
 
 const fn negative() -> [u64; 256] {
     let mut out = [0; 256];

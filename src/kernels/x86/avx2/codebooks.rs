@@ -96,6 +96,18 @@ unsafe fn nibbles_of_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
     all
 }
 
+/// Levels that are one too high.
+///
+/// # Safety
+/// An f16 can be read at `at` of each row.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn ternary(rows: [*const u8; 4], at: usize) -> [(__m256, __m256); 8] {
+    // SAFETY: said by the caller.
+    let d = unsafe { half_of_rows(rows, at) };
+    [(d, _mm256_sub_ps(_mm256_setzero_ps(), d)); 8]
+}
+
 /// Four bytes of a word.
 #[inline]
 fn bytes(word: u32) -> [usize; 4] {
@@ -244,9 +256,23 @@ codebook!(IQ1_M, bytes: 56, sub: 16, |b, part| {
     factors_of_sixteen(scales, _mm256_cvtph_ps(_mm_set1_epi64x(d)), [1.0, 2.0, 0.125], -16.0)
 });
 
+codebook!(TQ1_0, bytes: 54, sub: 32, |b, part| {
+    let second = _mm_loadu_si128(b.add(32).cast());
+    let bytes = match part {
+        0..5 => _mm256_loadu_si256(b.cast()),
+        5 | 6 => _mm256_broadcastsi128_si256(second),
+        _ => _mm256_set_m128i(_mm_set1_epi32(read(b.add(48))), second),
+    };
+    let powers = _mm256_loadu_si256(grids::THREES[16 * part..][..16].as_ptr().cast());
+    // Odd and even bytes; what stands before the point after multiplying is a digit.
+    let odd = _mm256_and_si256(bytes, _mm256_set1_epi16(-256));
+    let even = _mm256_slli_epi16::<8>(bytes);
+    let three = _mm256_set1_epi16(3);
+    let odd = _mm256_mulhi_epu16(_mm256_mullo_epi16(odd, powers), three);
+    let even = _mm256_mulhi_epu16(_mm256_mullo_epi16(even, powers), three);
+    _mm256_or_si256(_mm256_slli_epi16::<8>(odd), even)
+}, |rows| ternary(rows, 52));
+
 codebook!(TQ2_0, bytes: 66, sub: 32, |b, part| {
     pair_of_bits(_mm256_loadu_si256(b.add(32 * (part / 4)).cast()), part)
-}, |rows| {
-    let d = half_of_rows(rows, 64);
-    [(d, _mm256_sub_ps(_mm256_setzero_ps(), d)); 8]
-});
+}, |rows| ternary(rows, 64));

@@ -8,17 +8,16 @@
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
-use super::codebooks::{Codebook, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ2_0};
+use super::codebooks::{
+    Codebook, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ1_0, TQ2_0,
+};
 use super::dot::Dot;
 use super::vectors::{
     bytes_of_rows, factors_of_eight, factors_of_sixteen, half_of_rows, halves, halves_of_blocks,
     load_f32, look_up, mask_of_bits, nibbles, pair_of_bits, sixteen, sum_words, two_of,
 };
 use crate::kernels::activations::Row;
-use crate::kernels::blocks::{
-    E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, is_wide, k3_scales, k4_scales, sub_of,
-    unpack,
-};
+use crate::kernels::blocks::{E2M1_LEVELS, GROUP, IQ4_LEVELS, k3_scales, k4_scales};
 use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -88,49 +87,30 @@ trait Quad {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     match dtype {
-        DType::Q4_0 => rows_of::<Q4_0, P>(runs, x, out),
-        DType::Q4_1 => rows_of::<Q4_1, P>(runs, x, out),
-        DType::Q5_0 => rows_of::<Q5_0, P>(runs, x, out),
-        DType::Q5_1 => rows_of::<Q5_1, P>(runs, x, out),
-        DType::Q8_0 => rows_of::<Q8_0, P>(runs, x, out),
-        DType::IQ4_NL => rows_of::<IQ4_NL, P>(runs, x, out),
-        DType::MXFP4 => rows_of::<MXFP4, P>(runs, x, out),
-        DType::IQ4_XS => rows_of::<IQ4_XS, P>(runs, x, out),
-        DType::Q2_K => rows_of::<Q2_K, P>(runs, x, out),
-        DType::Q3_K => rows_of::<Q3_K, P>(runs, x, out),
-        DType::Q4_K => rows_of::<Q4_K, P>(runs, x, out),
-        DType::Q5_K => rows_of::<Q5_K, P>(runs, x, out),
-        DType::Q6_K => rows_of::<Q6_K, P>(runs, x, out),
-        DType::IQ2_XXS => rows_of::<IQ2_XXS, P>(runs, x, out),
-        DType::IQ2_XS => rows_of::<IQ2_XS, P>(runs, x, out),
-        DType::IQ2_S => rows_of::<IQ2_S, P>(runs, x, out),
-        DType::IQ3_XXS => rows_of::<IQ3_XXS, P>(runs, x, out),
-        DType::IQ3_S => rows_of::<IQ3_S, P>(runs, x, out),
-        DType::IQ1_S => rows_of::<IQ1_S, P>(runs, x, out),
-        DType::IQ1_M => rows_of::<IQ1_M, P>(runs, x, out),
-        DType::TQ2_0 => rows_of::<TQ2_0, P>(runs, x, out),
-        _ => rows_of_any::<P>(dtype, runs, x, out),
+        DType::Q4_0 => tiles::<Q4_0, P>(runs, x, out),
+        DType::Q4_1 => tiles::<Q4_1, P>(runs, x, out),
+        DType::Q5_0 => tiles::<Q5_0, P>(runs, x, out),
+        DType::Q5_1 => tiles::<Q5_1, P>(runs, x, out),
+        DType::Q8_0 => tiles::<Q8_0, P>(runs, x, out),
+        DType::IQ4_NL => tiles::<IQ4_NL, P>(runs, x, out),
+        DType::MXFP4 => tiles::<MXFP4, P>(runs, x, out),
+        DType::IQ4_XS => tiles::<IQ4_XS, P>(runs, x, out),
+        DType::Q2_K => tiles::<Q2_K, P>(runs, x, out),
+        DType::Q3_K => tiles::<Q3_K, P>(runs, x, out),
+        DType::Q4_K => tiles::<Q4_K, P>(runs, x, out),
+        DType::Q5_K => tiles::<Q5_K, P>(runs, x, out),
+        DType::Q6_K => tiles::<Q6_K, P>(runs, x, out),
+        DType::IQ2_XXS => tiles::<IQ2_XXS, P>(runs, x, out),
+        DType::IQ2_XS => tiles::<IQ2_XS, P>(runs, x, out),
+        DType::IQ2_S => tiles::<IQ2_S, P>(runs, x, out),
+        DType::IQ3_XXS => tiles::<IQ3_XXS, P>(runs, x, out),
+        DType::IQ3_S => tiles::<IQ3_S, P>(runs, x, out),
+        DType::IQ1_S => tiles::<IQ1_S, P>(runs, x, out),
+        DType::IQ1_M => tiles::<IQ1_M, P>(runs, x, out),
+        DType::TQ1_0 => tiles::<TQ1_0, P>(runs, x, out),
+        DType::TQ2_0 => tiles::<TQ2_0, P>(runs, x, out),
+        _ => unreachable!("{dtype} has no levels"),
     }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn rows_of<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    let Runs { w, row_bytes, .. } = runs;
-    let rest = [[0; SPAN_BYTES_MAX]; 4];
-    let whole = row_bytes / D::BYTES;
-    let source = InPlace::<D> { w, row_bytes, whole, rest, decode: PhantomData };
-    tiles::<D, P>(source, runs, x, row_bytes * D::SPAN / D::BYTES, out);
-}
-
-/// As [`rows_of`], of any type, through memory.
-#[target_feature(enable = "avx2,fma,f16c")]
-fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    let Runs { w, row_bytes, .. } = runs;
-    let columns = row_bytes / dtype.block_bytes() * dtype.block_elements();
-    let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
-    let fits = sub_of(dtype) == 32 && !is_wide(dtype);
-    assert!(fits, "{dtype} needs a decoder of its own");
-    tiles::<Unpacked, P>(source, runs, x, columns, out);
 }
 
 /// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
@@ -146,37 +126,37 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
-/// Where rows come from.
-trait Source {
-    /// Where a span of four rows lies.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of this module.
-    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4];
-}
-
-/// Stored rows of a type that is decoded in registers.
-struct InPlace<'a, D> {
+/// The rows of a matrix where they lie.
+struct Rows<'a, D> {
     w: &'a [u8],
     row_bytes: usize,
-    /// Spans that are whole.
+    /// Spans of a row that are whole.
     whole: usize,
     /// What is left at the end of the matrix, with zeros behind it.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
 }
 
-/// Stored rows of any type.
-struct InMemory<'a> {
-    w: &'a [u8],
-    row_bytes: usize,
-    dtype: DType,
-    groups: [Group; 4],
-}
+impl<'a, D: Quad> Rows<'a, D> {
+    fn of(runs: Runs<'a>) -> Self {
+        let Runs { w, row_bytes, .. } = runs;
+        let whole = row_bytes / D::BYTES;
+        Self { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData }
+    }
 
-impl<D: Quad> InPlace<'_, D> {
-    /// The span that is cut off by the end of its rows. Behind them lie the next ones, from which nothing is added up;
-    /// those that end with the matrix are copied.
+    fn columns(&self) -> usize {
+        self.row_bytes * D::SPAN / D::BYTES
+    }
+
+    /// Whether the span that the end of a row cuts off reaches beyond the matrix. Elsewhere the next row lies behind it,
+    /// from which nothing is added up.
+    #[inline]
+    fn overruns(&self, rows: [usize; 4]) -> bool {
+        let last = rows.into_iter().max().unwrap_or(0);
+        last * self.row_bytes + (self.whole + 1) * D::BYTES > self.w.len()
+    }
+
+    /// Copies of such spans.
     #[cold]
     fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
         for (rest, row) in self.rest.iter_mut().zip(rows) {
@@ -188,54 +168,12 @@ impl<D: Quad> InPlace<'_, D> {
     }
 }
 
-impl<D: Quad> Source for InPlace<'_, D> {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
-        if span == self.whole {
-            let end = rows.into_iter().max().unwrap_or(0) * self.row_bytes + (span + 1) * D::BYTES;
-            if end > self.w.len() {
-                return self.last_span(rows);
-            }
-        }
-        let begin = self.w.as_ptr().wrapping_add(span * D::BYTES);
-        let mut spans = [begin; 4];
-        for i in 0..4 {
-            spans[i] = begin.wrapping_add(rows[i] * self.row_bytes);
-            for line in 0..D::BYTES.div_ceil(LINE) {
-                let ahead = spans[i].wrapping_add(AHEAD + LINE * line);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            }
-        }
-        spans
-    }
-}
-
-impl Source for InMemory<'_> {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
-        let size = group_bytes(self.dtype);
-        let part = span * size..self.row_bytes.min((span + 1) * size);
-        for (group, row) in self.groups.iter_mut().zip(rows) {
-            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            unpack(self.dtype, &row[part.clone()], group);
-        }
-        self.groups.each_ref().map(|group| std::ptr::from_ref(group).cast())
-    }
-}
-
 /// All rows, some of each run at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn tiles<D: Quad, P: Dot>(
-    mut source: impl Source,
-    runs: Runs<'_>,
-    x: Row<'_>,
-    columns: usize,
-    out: &mut [&mut [f32]; 4],
-) {
-    let spans = columns.div_ceil(D::SPAN);
+fn tiles<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    let mut stored = Rows::<D>::of(runs);
+    let spans = stored.columns().div_ceil(D::SPAN);
     let Scratch { mut prepared, mut terms } = SCRATCH.take();
     prepare::<D>(x, spans, &mut prepared);
     let size = TERMS.min(2 * D::UNITS * spans);
@@ -247,10 +185,9 @@ fn tiles<D: Quad, P: Dot>(
     for at in (0..count).step_by(2) {
         // What a run has no row for is computed of another; those results go nowhere.
         let streams = runs.first.map(|first| (first + at).min(last));
-        // SAFETY: the source points to spans.
-        let sums = unsafe {
-            tile::<D, P>(&mut source, streams, last, columns, &prepared, x.scales, &mut terms)
-        };
+        // SAFETY: the processor has these instructions.
+        let sums =
+            unsafe { tile::<D, P>(&mut stored, streams, last, &prepared, x.scales, &mut terms) };
         for (out, sums) in out.iter_mut().zip(sums) {
             for (out, sum) in out.iter_mut().skip(at).zip(sums) {
                 *out = sum;
@@ -263,20 +200,20 @@ fn tiles<D: Quad, P: Dot>(
 /// The dot products of four times two rows: those from each of `streams` on, none behind `last`.
 ///
 /// # Safety
-/// The processor has the instruction set of this module and of `P`; the source points to spans.
+/// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn tile<D: Quad, P: Dot>(
-    source: &mut impl Source,
+    stored: &mut Rows<'_, D>,
     streams: [usize; 4],
     last: usize,
-    columns: usize,
     prepared: &[__m256i],
     scales: &[f32],
     terms: &mut [__m256],
 ) -> [[f32; 2]; 4] {
     let unit_size = D::HALVES + 1;
-    let (spans, whole) = (columns.div_ceil(D::SPAN), columns / D::SPAN);
+    let (columns, whole) = (stored.columns(), stored.whole);
+    let spans = columns.div_ceil(D::SPAN);
     let at_once = TERMS / (2 * D::UNITS);
     let mut sums = _mm256_setzero_ps();
     for first in (0..spans).step_by(at_once) {
@@ -286,12 +223,24 @@ unsafe fn tile<D: Quad, P: Dot>(
             for row in &mut rows {
                 *row = (*row + quad).min(last);
             }
+            let begin = rows.map(|row| stored.w[row * stored.row_bytes..].as_ptr());
             for span in first..end {
+                let mut spans = begin;
+                for begin in &mut spans {
+                    *begin = begin.wrapping_add(span * D::BYTES);
+                    for line in 0..D::BYTES.div_ceil(LINE) {
+                        let ahead = begin.wrapping_add(AHEAD + LINE * line);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
+                }
+                if span == whole && stored.overruns(rows) {
+                    spans = stored.last_span(rows);
+                }
                 let at = D::UNITS * unit_size * span;
                 let x = &prepared[at..at + D::UNITS * unit_size];
                 let out = &mut terms[2 * D::UNITS * (span - first)..][..2 * D::UNITS];
-                // SAFETY: said by the caller.
-                unsafe { add_terms::<D, P>(source.span(rows, span), x, quad, out) };
+                // SAFETY: said by the caller; whole spans lie in their rows, and `last_span` gives one.
+                unsafe { add_terms::<D, P>(spans, x, quad, out) };
             }
         }
         for span in first..end.min(whole) {
@@ -568,49 +517,7 @@ macro_rules! codebook {
     )*};
 }
 
-codebook!(IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ2_0);
-
-/// A [`Group`] as a type of its own, whose blocks of 32 columns share a scale.
-struct Unpacked;
-
-impl Quad for Unpacked {
-    const BYTES: usize = size_of::<Group>();
-    const SPAN: usize = GROUP;
-    const SUB: usize = 32;
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
-        let mut integers = [_mm256_setzero_si256(); 2];
-        for next in 0..2 {
-            // SAFETY: said by the trait: a group, whose levels come first.
-            integers[next] = unsafe {
-                let b = b.add(64 * (unit + next));
-                let levels = [halves(b, b.add(32)), halves(b.add(16), b.add(48))];
-                two::<P, false>(levels, x.add(next * Self::UNIT_VECTORS))
-            };
-        }
-        integers
-    }
-
-    #[target_feature(enable = "avx2,fma,f16c")]
-    #[inline]
-    unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
-        let mut all = [(_mm256_setzero_ps(), _mm256_setzero_ps()); 8];
-        for unit in 0..Self::UNITS {
-            let (mut scales, mut minima) = ([0.0; 8], [0.0; 8]);
-            for i in 0..8 {
-                // SAFETY: the pointer is a group's.
-                #[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
-                let group = unsafe { &*rows[i % 4].cast::<Group>() };
-                let sub = (2 * unit + i / 4) * 2;
-                (scales[i], minima[i]) = (group.scales[sub], group.mins[sub]);
-            }
-            all[unit] = (load_f32(&scales), load_f32(&minima));
-        }
-        all
-    }
-}
+codebook!(IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ1_0 TQ2_0);
 
 /// The first and the second sixteen columns of four blocks of 32 whose bytes lie one after the other: two vectors of
 /// bytes whose low halves are the even blocks and whose high halves are the odd ones.

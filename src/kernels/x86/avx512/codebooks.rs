@@ -217,6 +217,31 @@ codebook!(IQ1_M, bytes: 56, sub: 16, |b, step| {
     (scales, _mm512_mul_ps(scales, _mm512_set1_ps(-16.0)))
 });
 
+codebook!(TQ1_0, bytes: 54, sub: 32, |b, step| {
+    let (first, second) = (_mm256_loadu_si256(b.cast()), _mm_loadu_si128(b.add(32).cast()));
+    let bytes = match step {
+        0 | 1 => _mm512_broadcast_i64x4(first),
+        2 => _mm512_inserti64x4::<1>(
+            _mm512_castsi256_si512(first),
+            _mm256_broadcastsi128_si256(second),
+        ),
+        _ => _mm512_inserti32x4::<3>(
+            _mm512_broadcast_i32x4(second),
+            _mm_set1_epi32(read(b.add(48))),
+        ),
+    };
+    let powers = _mm512_loadu_si512(grids::THREES[32 * step..][..32].as_ptr().cast());
+    // Odd and even bytes; what stands before the point after multiplying is a digit.
+    let odd = _mm512_and_si512(bytes, _mm512_set1_epi16(-256));
+    let even = _mm512_slli_epi16::<8>(bytes);
+    let three = _mm512_set1_epi16(3);
+    let odd = _mm512_mulhi_epu16(_mm512_mullo_epi16(odd, powers), three);
+    let even = _mm512_mulhi_epu16(_mm512_mullo_epi16(even, powers), three);
+    _mm512_or_si512(_mm512_slli_epi16::<8>(odd), even)
+}, {
+    (twice_scaled(_mm512_castps512_ps256(half(b.add(52))), -1.0), _mm512_setzero_ps())
+});
+
 codebook!(TQ2_0, bytes: 66, sub: 32, |b, step| pairs_of_bits(b.add(32 * (step / 2)), step), {
     (twice_scaled(_mm512_castps512_ps256(half(b.add(64))), -1.0), _mm512_setzero_ps())
 });

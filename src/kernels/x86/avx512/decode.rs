@@ -5,14 +5,14 @@
 
 use super::vectors::{
     bit_planes, by_half, bytes_to_f32, four_words, half, halves_of_bytes, k4_scales_and_minima,
-    load, load_f32, look_up, low_bits, pairs_of_bits, shifted, twice_scaled, two_masks,
-    two_nibbles, with_bit, with_minima, words,
+    look_up, low_bits, pairs_of_bits, shifted, twice_scaled, two_masks, two_nibbles, with_bit,
+    with_minima, words,
 };
-use crate::kernels::blocks::{E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, k3_scales};
+use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, k3_scales};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-pub use super::codebooks::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ2_0};
+pub use super::codebooks::{IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, TQ1_0, TQ2_0};
 
 /// Columns of one vector of levels.
 pub const STEP: usize = 64;
@@ -45,7 +45,7 @@ macro_rules! for_type {
     ($dtype:expr, $D:ident => $found:expr, $fallback:expr) => {
         for_type!(@ $dtype, $D, $found, $fallback,
             Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS
-            IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ2_0)
+            IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ1_0 TQ2_0)
     };
     (@ $dtype:expr, $D:ident, $found:expr, $fallback:expr, $($name:ident)*) => {
         match $dtype {
@@ -58,34 +58,6 @@ macro_rules! for_type {
     };
 }
 pub(super) use for_type;
-
-/// A [`Group`] as a type of its own, whose blocks of 32 columns share a scale.
-pub struct Unpacked;
-
-#[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
-impl Decode for Unpacked {
-    const BYTES: usize = size_of::<Group>();
-    const COLUMNS: usize = GROUP;
-    const SUB: usize = 32;
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: the pointer is a group's.
-        let group = unsafe { &*b.cast::<Group>() };
-        load(group.levels[STEP * step..].first_chunk().expect("four steps"))
-    }
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: the pointer is a group's.
-        let group = unsafe { &*b.cast::<Group>() };
-        let (scales, minima) = (load_f32(&group.scales), load_f32(&group.mins));
-        let twice = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        (_mm512_permutex2var_ps(scales, twice, minima), _mm512_setzero_ps())
-    }
-}
 
 /// See [`crate::kernels::blocks`].
 pub struct Q4_0;

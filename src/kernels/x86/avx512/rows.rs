@@ -9,7 +9,7 @@
 
 use super::decode::{
     Decode, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, Q2_K,
-    Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ2_0, Unpacked, for_type,
+    Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0, for_type,
 };
 use super::dot::Dot;
 use super::vectors::{
@@ -17,9 +17,7 @@ use super::vectors::{
     low_bits, quarters, store, sum_words, swap_quarters, transpose_quarters, with_bit,
 };
 use crate::kernels::activations::Row;
-use crate::kernels::blocks::{
-    E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, group_bytes, k3_scales, sub_of, unpack,
-};
+use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, k3_scales};
 use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -78,27 +76,7 @@ trait Quad: Decode {
 /// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    for_type!(dtype, D => rows_of::<D, P>(runs, x, out), rows_of_any::<P>(dtype, runs, x, out));
-}
-
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn rows_of<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    let Runs { w, row_bytes, .. } = runs;
-    let span_bytes = InPlace::<D>::SPAN_BYTES;
-    let whole = row_bytes / span_bytes;
-    let source =
-        InPlace::<D> { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData };
-    tiles::<D, P>(source, runs, x, row_bytes / D::BYTES * D::COLUMNS, out);
-}
-
-/// As [`rows_of`], of any type, through memory.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn rows_of_any<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    let Runs { w, row_bytes, .. } = runs;
-    let columns = row_bytes / dtype.block_bytes() * dtype.block_elements();
-    let source = InMemory { w, row_bytes, dtype, groups: [Group::ZERO; 4] };
-    assert_eq!(sub_of(dtype), 32, "{dtype} needs a decoder of its own");
-    tiles::<Unpacked, P>(source, runs, x, columns, out);
+    for_type!(dtype, D => tiles::<D, P>(runs, x, out), unreachable!("{dtype} has no levels"));
 }
 
 /// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
@@ -114,39 +92,39 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
-/// Where rows come from.
-trait Source {
-    /// Where a span of four rows lies.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of this module.
-    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4];
-}
-
-/// Stored rows of a type that is decoded in registers.
-struct InPlace<'a, D> {
+/// The rows of a matrix where they lie.
+struct Rows<'a, D> {
     w: &'a [u8],
     row_bytes: usize,
-    /// Spans that are whole.
+    /// Spans of a row that are whole.
     whole: usize,
     /// What is left at the end of the matrix, with zeros behind it.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
 }
 
-/// Stored rows of any type.
-struct InMemory<'a> {
-    w: &'a [u8],
-    row_bytes: usize,
-    dtype: DType,
-    groups: [Group; 4],
-}
-
-impl<D: Quad> InPlace<'_, D> {
+impl<'a, D: Quad> Rows<'a, D> {
     const SPAN_BYTES: usize = D::SPAN / D::COLUMNS * D::BYTES;
 
-    /// The span that is cut off by the end of its rows. Behind them lie the next ones, from which nothing is added up;
-    /// those that end with the matrix are copied.
+    fn of(runs: Runs<'a>) -> Self {
+        let Runs { w, row_bytes, .. } = runs;
+        let whole = row_bytes / Self::SPAN_BYTES;
+        Self { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData }
+    }
+
+    fn columns(&self) -> usize {
+        self.row_bytes / D::BYTES * D::COLUMNS
+    }
+
+    /// Whether the span that the end of a row cuts off reaches beyond the matrix. Elsewhere the next row lies behind it,
+    /// from which nothing is added up.
+    #[inline]
+    fn overruns(&self, rows: [usize; 4]) -> bool {
+        let last = rows.into_iter().max().unwrap_or(0);
+        last * self.row_bytes + (self.whole + 1) * Self::SPAN_BYTES > self.w.len()
+    }
+
+    /// Copies of such spans.
     #[cold]
     fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
         for (rest, row) in self.rest.iter_mut().zip(rows) {
@@ -158,54 +136,12 @@ impl<D: Quad> InPlace<'_, D> {
     }
 }
 
-impl<D: Quad> Source for InPlace<'_, D> {
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
-        if span == self.whole {
-            let end = rows.into_iter().max().unwrap_or(0) * self.row_bytes
-                + (span + 1) * Self::SPAN_BYTES;
-            if end > self.w.len() {
-                return self.last_span(rows);
-            }
-        }
-        let begin = self.w.as_ptr().wrapping_add(span * Self::SPAN_BYTES);
-        let spans = four!(|i| begin.wrapping_add(rows[i] * self.row_bytes));
-        for span in spans {
-            for line in 0..Self::SPAN_BYTES.div_ceil(LINE) {
-                let ahead = span.wrapping_add(AHEAD + LINE * line);
-                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-            }
-        }
-        spans
-    }
-}
-
-impl Source for InMemory<'_> {
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn span(&mut self, rows: [usize; 4], span: usize) -> [*const u8; 4] {
-        let size = group_bytes(self.dtype);
-        let part = span * size..self.row_bytes.min((span + 1) * size);
-        for (group, row) in self.groups.iter_mut().zip(rows) {
-            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            unpack(self.dtype, &row[part.clone()], group);
-        }
-        four!(|i| std::ptr::from_ref(&self.groups[i]).cast())
-    }
-}
-
 /// All rows, some of each run at a time.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn tiles<D: Quad, P: Dot>(
-    mut source: impl Source,
-    runs: Runs<'_>,
-    x: Row<'_>,
-    columns: usize,
-    out: &mut [&mut [f32]; 4],
-) {
-    let spans = columns.div_ceil(D::SPAN);
+fn tiles<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+    let mut stored = Rows::<D>::of(runs);
+    let spans = stored.columns().div_ceil(D::SPAN);
     let Scratch { mut prepared, mut terms } = SCRATCH.take();
     prepare::<D>(x, spans, &mut prepared);
     let size = TERMS.min(4 * D::UNITS * spans);
@@ -217,10 +153,9 @@ fn tiles<D: Quad, P: Dot>(
     for at in (0..count).step_by(4) {
         // What a run has no row for is computed of another; those results go nowhere.
         let streams = runs.first.map(|first| (first + at).min(last));
-        // SAFETY: the source points to spans.
-        let sums = unsafe {
-            tile::<D, P>(&mut source, streams, last, columns, &prepared, x.scales, &mut terms)
-        };
+        // SAFETY: the processor has these instructions.
+        let sums =
+            unsafe { tile::<D, P>(&mut stored, streams, last, &prepared, x.scales, &mut terms) };
         for (out, sums) in out.iter_mut().zip(sums) {
             for (out, sum) in out.iter_mut().skip(at).zip(sums) {
                 *out = sum;
@@ -233,32 +168,43 @@ fn tiles<D: Quad, P: Dot>(
 /// The dot products of four times four rows: those from each of `streams` on, none behind `last`.
 ///
 /// # Safety
-/// The processor has the instruction set of this module and of `P`; the source points to spans.
+/// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn tile<D: Quad, P: Dot>(
-    source: &mut impl Source,
+    stored: &mut Rows<'_, D>,
     streams: [usize; 4],
     last: usize,
-    columns: usize,
     prepared: &[__m512i],
     scales: &[f32],
     terms: &mut [__m512],
 ) -> [[f32; 4]; 4] {
     let unit_size = D::HALVES + 1;
-    let (spans, whole) = (columns.div_ceil(D::SPAN), columns / D::SPAN);
+    let (columns, whole) = (stored.columns(), stored.whole);
+    let spans = columns.div_ceil(D::SPAN);
     let at_once = TERMS / (4 * D::UNITS);
     let mut sums = _mm512_setzero_ps();
     for first in (0..spans).step_by(at_once) {
         let end = (first + at_once).min(spans);
         for quad in 0..4 {
             let rows = four!(|i| (streams[i] + quad).min(last));
+            let begin = four!(|i| stored.w[rows[i] * stored.row_bytes..].as_ptr());
             for span in first..end {
+                let mut spans = four!(|i| begin[i].wrapping_add(span * Rows::<D>::SPAN_BYTES));
+                for span in spans {
+                    for line in 0..Rows::<D>::SPAN_BYTES.div_ceil(LINE) {
+                        let ahead = span.wrapping_add(AHEAD + LINE * line);
+                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                    }
+                }
+                if span == whole && stored.overruns(rows) {
+                    spans = stored.last_span(rows);
+                }
                 let at = D::UNITS * unit_size * span;
                 let x = &prepared[at..at + D::UNITS * unit_size];
                 let out = &mut terms[4 * D::UNITS * (span - first)..][..4 * D::UNITS];
-                // SAFETY: said by the caller.
-                unsafe { add_terms::<D, P>(source.span(rows, span), x, quad, out) };
+                // SAFETY: said by the caller; whole spans lie in their rows, and `last_span` gives one.
+                unsafe { add_terms::<D, P>(spans, x, quad, out) };
             }
         }
         for span in first..end.min(whole) {
@@ -579,28 +525,6 @@ impl Quad for IQ4_XS {
     }
 }
 
-impl Quad for Unpacked {
-    const SPAN: usize = GROUP;
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait: a group, whose levels come first.
-        unsafe {
-            let first = quarters(four!(|i| b.add(128 * unit + 32 * i)));
-            let second = quarters(four!(|i| b.add(128 * unit + 32 * i + 16)));
-            dot_two::<P, true>([first, second], x)
-        }
-    }
-
-    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
-        unsafe { factors_of_32::<Self>(rows) }
-    }
-}
-
 /// A type of codebooks whose blocks of 32 columns share a scale, or those of 16.
 macro_rules! codebook {
     (32, $($name:ident)*) => {$(
@@ -850,5 +774,5 @@ impl Quad for Q2_K {
     }
 }
 
-codebook!(32, IQ2_XXS IQ3_XXS IQ3_S IQ1_S TQ2_0);
+codebook!(32, IQ2_XXS IQ3_XXS IQ3_S IQ1_S TQ1_0 TQ2_0);
 codebook!(16, IQ2_XS IQ2_S IQ1_M);
