@@ -7,6 +7,7 @@ slower or faster in between does so for both. llama.cpp is built for this machin
 
     make bench                      the table
     make bench ARGS="smollm2 -r 3 -t 1 --depth 4096"
+    make bench ARGS="--types IQ2_S TQ1_0 -p 128 -n 16"    types, in the shapes of the 1.5B
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,6 +159,21 @@ def work(model: Path) -> tuple[int, int]:
     return elements, sum(int(t.n_bytes) for t in tensors if not (has_head and t.name == "token_embd.weight"))
 
 
+def models(args) -> Iterator[tuple[str, Path]]:
+    """Names and files of what is measured, each made when it is asked for."""
+    if not args.types:
+        yield from ((name, ROOT / "models" / MODELS[name]) for name in args.models or MODELS)
+        return
+    import random_blocks
+
+    with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+        for name in args.types:
+            file = Path(folder) / f"{name}.gguf"
+            random_blocks.write(ROOT / "models" / MODELS["qwen2.5-1.5b"], name, file)
+            yield name, file
+            file.unlink()
+
+
 def measure(args) -> list[str]:
     # The best of three moments: a busy neighbour must not make the limit look low.
     command = [PROGRAM, "bench", "--limits", "--json", "-t", args.threads, *(["--isa", args.isa] if args.isa else [])]
@@ -174,8 +192,7 @@ def measure(args) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     memory = []
-    for name in args.models or MODELS:
-        model = ROOT / "models" / MODELS[name]
+    for name, model in models(args):
         if not model.is_file():
             print(f"{name}: not there; python3 tools/models.py get {name}", file=sys.stderr)
             continue
@@ -215,6 +232,7 @@ def main() -> None:
     parser.add_argument("-r", "--rounds", type=int, default=5)
     parser.add_argument("-d", "--depth", type=int, default=0)
     parser.add_argument("--cache", choices=["f16", "q8_0"], default="f16", help="element type of the KV cache, of both")
+    parser.add_argument("--types", nargs="+", help="storage types to measure instead of models, on random blocks")
     parser.add_argument("--isa", help="an instruction set of ours, to compare with a reference built without more")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--reference", help=argparse.SUPPRESS)

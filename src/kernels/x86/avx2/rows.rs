@@ -63,12 +63,27 @@ trait Quad {
         if Self::ALTERNATING { unit / 2 * 4 + unit % 2 + 2 * half } else { 2 * unit + half }
     }
 
+    /// What is read of a span at once, beforehand.
+    type Read: Copy + Default;
+
+    /// Reads it.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module; at `b` lies a span.
+    unsafe fn read(b: *const u8, out: &mut Self::Read);
+
     /// Products of a unit's levels with its activations, not yet added up within the halves; where a span has several
     /// units, those of the next one as well: the two share bytes.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module and of `P`; at `b` lies a span, at `x` the activations.
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2];
+    /// The processor has the instruction set of this module and of `P`; at `b` lies a span, of which `read` was read,
+    /// at `x` the activations.
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        read: &Self::Read,
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2];
 
     /// Vectors of a unit's activations, with that of their sums.
     const UNIT_VECTORS: usize = Self::HALVES + 1;
@@ -216,6 +231,7 @@ unsafe fn tile<D: Quad, P: Dot>(
     let spans = columns.div_ceil(D::SPAN);
     let at_once = TERMS / (2 * D::UNITS);
     let mut sums = _mm256_setzero_ps();
+    let mut read = [D::Read::default(); 4];
     for first in (0..spans).step_by(at_once) {
         let end = (first + at_once).min(spans);
         for quad in 0..2 {
@@ -240,7 +256,7 @@ unsafe fn tile<D: Quad, P: Dot>(
                 let x = &prepared[at..at + D::UNITS * unit_size];
                 let out = &mut terms[2 * D::UNITS * (span - first)..][..2 * D::UNITS];
                 // SAFETY: said by the caller; whole spans lie in their rows, and `last_span` gives one.
-                unsafe { add_terms::<D, P>(spans, x, quad, out) };
+                unsafe { add_terms::<D, P>(spans, &mut read, x, quad, out) };
             }
         }
         for span in first..end.min(whole) {
@@ -291,12 +307,17 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m256i>) {
 #[inline]
 unsafe fn add_terms<D: Quad, P: Dot>(
     rows: [*const u8; 4],
+    read: &mut [D::Read; 4],
     x: &[__m256i],
     quad: usize,
     out: &mut [__m256],
 ) {
     // SAFETY: said by the caller.
     let factors = unsafe { D::factors(rows) };
+    for i in 0..4 {
+        // SAFETY: said by the caller.
+        unsafe { D::read(rows[i], &mut read[i]) };
+    }
     for pair in (0..D::UNITS).step_by(2) {
         let units = pair..D::UNITS.min(pair + 2);
         let x = &x[pair * D::UNIT_VECTORS..][..units.len() * D::UNIT_VECTORS];
@@ -304,7 +325,7 @@ unsafe fn add_terms<D: Quad, P: Dot>(
         for i in 0..4 {
             // SAFETY: said by the caller; the units' activations are at `x`.
             [integers[0][i], integers[1][i]] =
-                unsafe { D::integers::<P>(rows[i], pair, x.as_ptr()) };
+                unsafe { D::integers::<P>(rows[i], &read[i], pair, x.as_ptr()) };
         }
         for unit in units {
             let integers = _mm256_cvtepi32_ps(sum_words(integers[unit - pair]));
@@ -357,10 +378,19 @@ macro_rules! small_blocks {
             const SPAN: usize = 64;
             const SUB: usize = 32;
             const WIDE: bool = $wide;
+            type Read = ();
+
+            #[inline]
+            unsafe fn read(_: *const u8, (): &mut ()) {}
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn integers<P: Dot>($b: *const u8, _: usize, x: *const __m256i) -> [__m256i; 2] {
+            unsafe fn integers<P: Dot>(
+                $b: *const u8,
+                (): &(),
+                _: usize,
+                x: *const __m256i,
+            ) -> [__m256i; 2] {
                 // SAFETY: said by the trait: two blocks.
                 unsafe { [$dot::<P>($levels, x), _mm256_setzero_si256()] }
             }
@@ -484,10 +514,23 @@ macro_rules! codebook {
             const BYTES: usize = <Self as Codebook>::BYTES;
             const SPAN: usize = GROUP;
             const SUB: usize = <Self as Codebook>::SUB;
+            type Read = <$name as Codebook>::Read;
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+            unsafe fn read(b: *const u8, out: &mut Self::Read) {
+                // SAFETY: said by the trait.
+                unsafe { <Self as Codebook>::read(b, out) }
+            }
+
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn integers<P: Dot>(
+                b: *const u8,
+                read: &Self::Read,
+                unit: usize,
+                x: *const __m256i,
+            ) -> [__m256i; 2] {
                 let mut integers = [_mm256_setzero_si256(); 2];
                 for next in 0..2 {
                     let (unit, zero) = (unit + next, integers[next]);
@@ -495,9 +538,10 @@ macro_rules! codebook {
                     integers[next] = unsafe {
                         let x = x.add(next * Self::UNIT_VECTORS);
                         if <Self as Codebook>::SUB == 16 {
-                            P::dot::<false>(zero, Self::levels(b, unit), *x)
+                            P::dot::<false>(zero, Self::levels(b, read, unit), *x)
                         } else {
-                            let (a, b) = (Self::levels(b, 2 * unit), Self::levels(b, 2 * unit + 1));
+                            let a = Self::levels(b, read, 2 * unit);
+                            let b = Self::levels(b, read, 2 * unit + 1);
                             let low = _mm256_permute2x128_si256::<0x20>(a, b);
                             let high = _mm256_permute2x128_si256::<0x31>(a, b);
                             two::<P, false>([low, high], x)
@@ -568,10 +612,19 @@ impl Quad for Q4_K {
     const SPAN: usize = 256;
     const SUB: usize = 32;
     const ALTERNATING: bool = true;
+    type Read = ();
+
+    #[inline]
+    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        (): &(),
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2] {
         // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
         unsafe {
             let [first, second] = alternating(b.add(16 + 32 * unit));
@@ -596,10 +649,19 @@ impl Quad for Q5_K {
     const SPAN: usize = 256;
     const SUB: usize = 32;
     const ALTERNATING: bool = true;
+    type Read = ();
+
+    #[inline]
+    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        (): &(),
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2] {
         let five = _mm256_set1_epi8(16);
         // SAFETY: said by the trait: 128 bytes of nibbles behind those of fifth bits.
         let bytes = unsafe { alternating(b.add(48 + 32 * unit)) };
@@ -638,10 +700,19 @@ impl Quad for Q6_K {
     const BYTES: usize = 210;
     const SPAN: usize = 256;
     const SUB: usize = 16;
+    type Read = ();
+
+    #[inline]
+    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        (): &(),
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2] {
         let half = unit / 4;
         // SAFETY: said by the trait: 64 bytes of low bits and 32 of high ones for each 128 columns.
         let (low, bits) = unsafe {
@@ -698,10 +769,19 @@ impl Quad for Q2_K {
     const BYTES: usize = 84;
     const SPAN: usize = 256;
     const SUB: usize = 16;
+    type Read = ();
+
+    #[inline]
+    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        (): &(),
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2] {
         // SAFETY: said by the trait: 64 bytes of pairs of bits after 16 others; activations of two units.
         unsafe {
             let bytes = _mm256_loadu_si256(b.add(16 + 32 * (unit / 4)).cast());
@@ -742,10 +822,19 @@ impl Quad for Q3_K {
     const BYTES: usize = 110;
     const SPAN: usize = 256;
     const SUB: usize = 16;
+    type Read = ();
+
+    #[inline]
+    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        (): &(),
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2] {
         // SAFETY: said by the trait: 32 bytes of third bits, then 64 of pairs of bits.
         let (thirds, bytes) = unsafe {
             (_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(32 + 32 * (unit / 4)).cast()))
@@ -786,10 +875,19 @@ impl Quad for IQ4_XS {
     const SPAN: usize = 256;
     const SUB: usize = 32;
     const WIDE: bool = true;
+    type Read = ();
+
+    #[inline]
+    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
-    unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m256i) -> [__m256i; 2] {
+    unsafe fn integers<P: Dot>(
+        b: *const u8,
+        (): &(),
+        unit: usize,
+        x: *const __m256i,
+    ) -> [__m256i; 2] {
         let mut integers = [_mm256_setzero_si256(); 2];
         for next in 0..2 {
             // SAFETY: said by the trait: 16 bytes for each block of 32 after 8 others.
