@@ -54,7 +54,7 @@ def ours(model: Path, args) -> dict:
     peak = 0
     while process.poll() is None:
         peak = max(peak, private_bytes(process.pid))
-        time.sleep(0.05)
+        time.sleep(0.1)
     if process.returncode:
         sys.exit(f"error: {PROGRAM.name} bench ended with {process.returncode}")
     return json.loads(process.stdout.read()) | {"private": peak}

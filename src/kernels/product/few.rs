@@ -18,6 +18,9 @@ const TILE_ROWS: usize = 16;
 const PARTS_A_SHARE: usize = 8;
 /// Stored bytes of such a part at least.
 const PART_BYTES_MIN: usize = 8 * 1024;
+/// And at most: some ten microseconds, so that threads of unequal speed end together in a large matrix too.
+const PART_BYTES_MAX: usize = 128 * 1024;
+
 /// Some rows at four distant places of one of the matrices.
 pub struct Places {
     pub(super) matrix: usize,
@@ -53,7 +56,7 @@ impl Compute {
         let total: usize = weights.iter().map(|w| w.range.len()).sum();
         let threads = self.pool.threads();
         let busy = threads.min(total / TASK_BYTES_MIN).max(1);
-        let part_bytes = (total / busy / PARTS_A_SHARE).max(PART_BYTES_MIN);
+        let part_bytes = (total / busy / PARTS_A_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX);
         let mut places = Vec::with_capacity(2 * threads * PARTS_A_SHARE);
         let mut shares = vec![0];
         for thread in 0..threads {
