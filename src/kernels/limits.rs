@@ -4,7 +4,7 @@
 
 use super::Compute;
 use super::isa::by_isa;
-use super::memory::fetch;
+use super::memory::{fetch, prefer_large_pages};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -28,7 +28,9 @@ impl Compute {
     /// Measures for about half a second.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        let memory = vec![1_u64; READ_BYTES / 8];
+        let mut memory = vec![0_u64; READ_BYTES / 8];
+        prefer_large_pages(&mut memory);
+        memory.fill(1);
         let parts = 8 * self.pool.threads();
         let size = memory.len() / parts;
         let best = |work: &(dyn Fn(usize) + Sync)| {
