@@ -63,10 +63,12 @@ macro_rules! tiles {
             #[target_feature(enable = $features)]
             pub unsafe fn multiply_registers(rounds: usize) -> usize {
                 let x = std::hint::black_box(splat_bytes(1));
-                let mut sums = [no_integers(); 8];
+                let (mut levels, mut sums) = ([x; 8], [no_integers(); 8]);
                 for _ in 0..rounds {
-                    for sum in &mut sums {
-                        *sum = dot(*sum, x, x, false);
+                    // Anything may be there now: the products are computed anew.
+                    std::hint::black_box(&mut levels);
+                    for (sum, level) in sums.iter_mut().zip(&levels) {
+                        *sum = dot(*sum, *level, x, false);
                     }
                 }
                 std::hint::black_box(sums);

@@ -170,11 +170,13 @@ fn multiply_eight<
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn multiply_registers<P: Dot>(rounds: usize) -> usize {
     let x = std::hint::black_box(_mm256_set1_epi8(1));
-    let mut sums = [_mm256_setzero_si256(); 12];
+    let (mut levels, mut sums) = ([x; 12], [_mm256_setzero_si256(); 12]);
     for _ in 0..rounds {
-        for sum in &mut sums {
+        // Anything may be there now: the products are computed anew.
+        std::hint::black_box(&mut levels);
+        for (sum, level) in sums.iter_mut().zip(&levels) {
             // SAFETY: said by the caller.
-            *sum = unsafe { P::dot::<false>(*sum, x, x) };
+            *sum = unsafe { P::dot::<false>(*sum, *level, x) };
         }
     }
     std::hint::black_box(sums);

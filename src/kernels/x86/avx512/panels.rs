@@ -158,11 +158,13 @@ fn multiply_of<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 pub unsafe fn multiply_registers<P: Dot>(rounds: usize) -> usize {
     let x = std::hint::black_box(_mm512_set1_epi8(1));
-    let mut sums = [_mm512_setzero_si512(); 16];
+    let (mut levels, mut sums) = ([x; 16], [_mm512_setzero_si512(); 16]);
     for _ in 0..rounds {
-        for sum in &mut sums {
+        // Anything may be there now: the products are computed anew.
+        std::hint::black_box(&mut levels);
+        for (sum, level) in sums.iter_mut().zip(&levels) {
             // SAFETY: said by the caller.
-            *sum = unsafe { P::dot::<false>(*sum, x, x) };
+            *sum = unsafe { P::dot::<false>(*sum, *level, x) };
         }
     }
     std::hint::black_box(sums);
