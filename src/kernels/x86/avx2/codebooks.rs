@@ -25,11 +25,12 @@ pub trait Codebook {
     /// What the levels are found with.
     type Read: Copy + Default;
 
-    /// Reads it.
+    /// Reads it, if there is anything.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; a super-block lies at `b`.
-    unsafe fn read(b: *const u8, out: &mut Self::Read);
+    /// The processor has the instruction set of this module; a super-block lies there.
+    #[inline]
+    unsafe fn read(_: *const u8, _: &mut Self::Read) {}
 
     /// The levels of columns `32 · part ..`.
     ///
@@ -405,9 +406,6 @@ macro_rules! ternary {
             const BYTES: usize = $bytes;
             const SUB: usize = 32;
             type Read = ();
-
-            #[inline]
-            unsafe fn read(_: *const u8, (): &mut ()) {}
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]

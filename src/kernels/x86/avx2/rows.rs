@@ -66,11 +66,12 @@ trait Quad {
     /// What is read of a span at once, beforehand.
     type Read: Copy + Default;
 
-    /// Reads it.
+    /// Reads it, if there is anything.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; at `b` lies a span.
-    unsafe fn read(b: *const u8, out: &mut Self::Read);
+    /// The processor has the instruction set of this module; a span lies there.
+    #[inline]
+    unsafe fn read(_: *const u8, _: &mut Self::Read) {}
 
     /// Products of a unit's levels with its activations, not yet added up within the halves; where a span has several
     /// units, those of the next one as well: the two share bytes.
@@ -380,9 +381,6 @@ macro_rules! small_blocks {
             const WIDE: bool = $wide;
             type Read = ();
 
-            #[inline]
-            unsafe fn read(_: *const u8, (): &mut ()) {}
-
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn integers<P: Dot>(
@@ -614,9 +612,6 @@ impl Quad for Q4_K {
     const ALTERNATING: bool = true;
     type Read = ();
 
-    #[inline]
-    unsafe fn read(_: *const u8, (): &mut ()) {}
-
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn integers<P: Dot>(
@@ -650,9 +645,6 @@ impl Quad for Q5_K {
     const SUB: usize = 32;
     const ALTERNATING: bool = true;
     type Read = ();
-
-    #[inline]
-    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -701,9 +693,6 @@ impl Quad for Q6_K {
     const SPAN: usize = 256;
     const SUB: usize = 16;
     type Read = ();
-
-    #[inline]
-    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -771,9 +760,6 @@ impl Quad for Q2_K {
     const SUB: usize = 16;
     type Read = ();
 
-    #[inline]
-    unsafe fn read(_: *const u8, (): &mut ()) {}
-
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn integers<P: Dot>(
@@ -824,9 +810,6 @@ impl Quad for Q3_K {
     const SUB: usize = 16;
     type Read = ();
 
-    #[inline]
-    unsafe fn read(_: *const u8, (): &mut ()) {}
-
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn integers<P: Dot>(
@@ -876,9 +859,6 @@ impl Quad for IQ4_XS {
     const SUB: usize = 32;
     const WIDE: bool = true;
     type Read = ();
-
-    #[inline]
-    unsafe fn read(_: *const u8, (): &mut ()) {}
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
