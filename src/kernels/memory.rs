@@ -5,6 +5,8 @@
     expect(unsafe_code, reason = "settings of the C library's allocator and of memory")
 )]
 
+use std::sync::Arc;
+
 /// Bytes of freed memory that are kept for the next operation, and the size from which on an allocation
 /// would get pages of its own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -58,10 +60,42 @@ impl Soon {
     /// Asks for the next line, if one is left, for the second cache.
     #[inline]
     pub fn fetch_line(&mut self) {
-        if self.at < self.end {
+        if !self.is_done() {
             fetch_address(self.at);
             self.at += LINE;
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.at >= self.end
+    }
+}
+
+/// What will be read after some time, piece after piece, each at four places at once as products read. It may never
+/// be, and may be gone by then: these are addresses to ask for, not references.
+#[derive(Clone, Default)]
+pub struct Ahead {
+    pieces: Arc<[[Soon; 4]]>,
+    at: usize,
+    piece: [Soon; 4],
+}
+
+impl Ahead {
+    /// These pieces, in their order.
+    pub fn new(pieces: Vec<[Soon; 4]>) -> Self {
+        Self { pieces: pieces.into(), ..Self::default() }
+    }
+
+    /// Asks for the next line at each of the places; says whether there was any.
+    #[inline]
+    pub fn fetch_lines(&mut self) -> bool {
+        while self.piece.iter().all(Soon::is_done) {
+            let Some(&next) = self.pieces.get(self.at) else { return false };
+            self.piece = next;
+            self.at += 1;
+        }
+        self.piece.iter_mut().for_each(Soon::fetch_line);
+        true
     }
 }
 
@@ -69,7 +103,7 @@ impl Soon {
 #[inline]
 pub fn fetch<T>(soon: &[T]) {
     let mut soon = Soon::of(soon);
-    while soon.at < soon.end {
+    while !soon.is_done() {
         soon.fetch_line();
     }
 }

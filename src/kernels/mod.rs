@@ -58,6 +58,7 @@ pub struct Compute {
     pub isa: Isa,
     /// The threads in use.
     pub pool: Pool,
+    divisions: product::Divisions,
 }
 
 /// A stored matrix that stays where the file was mapped: `rows` × `columns`, row after row.
@@ -160,7 +161,7 @@ impl Compute {
     /// The given instruction set on `threads` threads.
     #[must_use]
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, pool: Pool::new(threads) }
+        Self { isa, pool: Pool::new(threads), divisions: product::Divisions::default() }
     }
 
     /// `act(gate) · up`, element by element ([`swiglu_oai`] changes `up` as well).

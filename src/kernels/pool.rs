@@ -4,9 +4,11 @@
 //! A token is some two hundred such calls, so workers spin for a moment between calls before they
 //! sleep, and a call never waits for a worker that is still asleep: each thread has a share of the parts,
 //! whoever is done with its own takes of the others', and a worker that comes late finds the door closed.
+//! Between calls a worker fetches what it was told it will read next, before it spins.
 
 #![expect(unsafe_code, reason = "a borrowed closure is handed to threads that outlive the call")]
 
+use super::memory::Ahead;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::ops::Range;
@@ -49,12 +51,14 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// What is left of a thread's parts. In a cache line of its own, with the one that processors fetch beside it.
+/// What is left of a thread's parts, and what it fetches after them. In a cache line of its own, with the one that processors fetch beside it.
 #[repr(align(128))]
 #[derive(Default)]
 struct Share {
     next: AtomicUsize,
     end: AtomicUsize,
+    /// What it will read after the call it takes part in, if that has changed.
+    ahead: Mutex<Option<Ahead>>,
 }
 
 // SAFETY: `job` is written by the caller of `run` only while no worker is inside (closed door, count
@@ -93,6 +97,13 @@ impl Pool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Says what each thread will read after the next call: those that wait then fetch it into their caches.
+    pub fn foresee(&self, ahead: &[Ahead]) {
+        for (share, ahead) in self.shared.shares.iter().zip(ahead).skip(1) {
+            *share.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead.clone());
+        }
     }
 
     /// Calls `job(0)`, …, `job(parts - 1)`, each once, on any of the threads, and returns when all
@@ -202,6 +213,7 @@ impl Shared {
 fn work(shared: &Shared, thread: usize) {
     let mut seen = 0;
     let mut spins = 0;
+    let mut ahead = Ahead::default();
     while !shared.stop.load(Ordering::Relaxed) {
         if let Some(generation) = shared.try_join(seen) {
             seen = generation;
@@ -212,6 +224,13 @@ fn work(shared: &Shared, thread: usize) {
                 shared.take_parts(thread, job);
             }
             shared.state.fetch_sub(1, Ordering::Release);
+            let news = &shared.shares[thread].ahead;
+            if let Some(news) = news.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                ahead = news;
+            }
+            continue;
+        }
+        if ahead.fetch_lines() {
             continue;
         }
         spins += 1;

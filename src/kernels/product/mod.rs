@@ -7,11 +7,13 @@
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
+mod division;
 mod few;
 mod gated;
 mod input;
 mod panels;
 
+pub(super) use division::Divisions;
 pub use few::Runs;
 pub use gated::{Affine, Gated};
 pub use input::Input;
@@ -19,7 +21,7 @@ pub use input::Input;
 use super::blocks::{Kind, kind};
 use super::isa::by_floats;
 use super::{Compute, Matrix, Shared, scalar};
-use few::Places;
+use division::Places;
 use half::{bf16, f16};
 use input::{Levels, PANELS_FROM};
 use std::ops::Range;
@@ -51,9 +53,9 @@ impl Compute {
         let mut out: Vec<_> = weights.iter().map(|w| vec![0.0; x.rows * w.rows]).collect();
         let shared: Vec<_> = out.iter_mut().map(|out| Shared::new(out)).collect();
         if x.rows < PANELS_FROM {
-            let (places, shares) = self.places(weights);
-            self.pool.run_shares(&|thread| shares[thread]..shares[thread + 1], &|index| {
-                let Places { matrix, rows } = &places[index];
+            let division = self.division(weights);
+            self.pool.run_shares(&|thread| division.share(thread), &|index| {
+                let Places { matrix, rows } = &division.parts[index];
                 // As below.
                 self.product_few(weights[*matrix], rows, x, &shared[*matrix]);
             });

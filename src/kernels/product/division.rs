@@ -1,0 +1,251 @@
+//! How the products of a single token are divided among threads, and which product comes after which.
+//!
+//! Enters: the matrices of a product. Leaves: their rows in parts, those of each thread one after the other. A
+//! division is kept for the next token, which has the same products in the same order: so what a thread reads at
+//! the beginning of the next product is known while it still waits for it.
+
+use super::TASK_BYTES_MIN;
+use crate::kernels::memory::{Ahead, Soon};
+use crate::kernels::{Compute, Matrix};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Rows that are multiplied together, in all runs.
+const TILE_ROWS: usize = 16;
+/// The smallest parts of a thread's share for single tokens are so many of a share: others take them when they are done.
+const PARTS_A_SHARE: usize = 8;
+/// Stored bytes of such a part at least.
+const PART_BYTES_MIN: usize = 8 * 1024;
+/// And at most: some ten microseconds, so that threads of unequal speed end together in a large matrix too.
+const PART_BYTES_MAX: usize = 128 * 1024;
+/// Bytes from the beginning of each run that a waiting thread fetches at most: what four of them hold has to stay in
+/// its second cache until it is read.
+const AHEAD_BYTES_MAX: usize = 96 * 1024;
+/// Divisions that are kept at most, some two KiB each. Then all are forgotten: a mixture of many experts has more.
+const KEPT_MAX: usize = 1024;
+
+/// Some rows at four distant places of one of the matrices.
+pub struct Places {
+    pub matrix: usize,
+    pub rows: [Range<usize>; 4],
+}
+
+/// The rows of some matrices in parts for single tokens. A thread's rows lie together, in four runs, which its parts
+/// go along.
+pub struct Division {
+    matrices: Vec<Extent>,
+    pub parts: Vec<Places>,
+    /// Where the parts of each thread begin, and where the last ones end.
+    starts: Vec<usize>,
+    /// What each thread reads first.
+    ahead: Vec<Ahead>,
+}
+
+/// Where a matrix lies in memory.
+#[derive(PartialEq, Eq)]
+struct Extent {
+    address: usize,
+    bytes: usize,
+    rows: usize,
+}
+
+/// The divisions of a model's products.
+#[derive(Default)]
+pub struct Divisions(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By the address of their first matrix.
+    steps: HashMap<usize, Step>,
+    last: usize,
+}
+
+struct Step {
+    division: Arc<Division>,
+    /// The key of the product that came after this one the last time.
+    next: Option<usize>,
+}
+
+impl Compute {
+    /// The division of a product of these matrices, the next one of a token. Tells the threads what the one after it
+    /// will read.
+    pub(super) fn division(&self, weights: &[&Matrix]) -> Arc<Division> {
+        let mut known = self.divisions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (division, next) = known.follow(weights, self.pool.threads());
+        if let Some(next) = next {
+            self.pool.foresee(&next.ahead);
+        }
+        division
+    }
+}
+
+impl Known {
+    /// The division of these matrices, and that of the product that is expected after it.
+    fn follow(
+        &mut self,
+        weights: &[&Matrix],
+        threads: usize,
+    ) -> (Arc<Division>, Option<Arc<Division>>) {
+        let key = weights.first().map_or(0, |w| Extent::of(w).address);
+        let fits = |step: &Step| step.division.is_of(weights);
+        if !self.steps.get(&key).is_some_and(fits) {
+            if self.steps.len() >= KEPT_MAX {
+                self.steps.clear();
+            }
+            let division = Arc::new(Division::new(weights, threads));
+            self.steps.insert(key, Step { division, next: None });
+        }
+        if let Some(last) = self.steps.get_mut(&self.last) {
+            last.next = Some(key);
+        }
+        self.last = key;
+        let Step { division, next } = &self.steps[&key];
+        let next = next.and_then(|next| self.steps.get(&next));
+        (Arc::clone(division), next.map(|step| Arc::clone(&step.division)))
+    }
+}
+
+impl Division {
+    fn new(weights: &[&Matrix], threads: usize) -> Self {
+        let total: usize = weights.iter().map(|w| w.range.len()).sum();
+        let busy = threads.min(total / TASK_BYTES_MIN).max(1);
+        let part_bytes = (total / busy / PARTS_A_SHARE).clamp(PART_BYTES_MIN, PART_BYTES_MAX);
+        let mut parts = Vec::with_capacity(2 * threads * PARTS_A_SHARE);
+        let mut starts = vec![0];
+        for thread in 0..threads {
+            let mut before = 0;
+            for (matrix, w) in weights.iter().enumerate() {
+                // Where the first bytes of a thread's share lie, in whole tiles of rows.
+                let cut = |thread: usize| {
+                    let bytes = (total * thread.min(busy) / busy).saturating_sub(before);
+                    let end = thread >= busy || bytes >= w.range.len();
+                    if end { w.rows } else { bytes / row_bytes(w) / TILE_ROWS * TILE_ROWS }
+                };
+                let least = (part_bytes / row_bytes(w) / TILE_ROWS).max(1) * (TILE_ROWS / 4);
+                add_parts(&mut parts, matrix, cut(thread)..cut(thread + 1), least);
+                before += w.range.len();
+            }
+            starts.push(parts.len());
+        }
+        let ahead = starts.windows(2).map(|share| ahead(weights, &parts[share[0]..share[1]]));
+        let ahead = ahead.collect();
+        Self { matrices: weights.iter().map(|w| Extent::of(w)).collect(), parts, starts, ahead }
+    }
+
+    fn is_of(&self, weights: &[&Matrix]) -> bool {
+        self.matrices.len() == weights.len()
+            && self.matrices.iter().zip(weights).all(|(extent, w)| *extent == Extent::of(w))
+    }
+
+    /// The parts of a thread.
+    pub fn share(&self, thread: usize) -> Range<usize> {
+        self.starts[thread]..self.starts[thread + 1]
+    }
+}
+
+impl Extent {
+    fn of(w: &Matrix) -> Self {
+        Self { address: w.bytes().as_ptr().addr(), bytes: w.range.len(), rows: w.rows }
+    }
+}
+
+fn row_bytes(w: &Matrix) -> usize {
+    (w.range.len() / w.rows).max(1)
+}
+
+/// Divides some rows of a matrix, in four runs, into parts of at least so many rows of each.
+fn add_parts(parts: &mut Vec<Places>, matrix: usize, rows: Range<usize>, least: usize) {
+    let run = rows.len() / TILE_ROWS * (TILE_ROWS / 4);
+    let mut at = 0;
+    while at < run {
+        // Half of what is left, so that the last parts, which others may take, are small.
+        let half = ((run - at) / 2).next_multiple_of(TILE_ROWS / 4);
+        let end = (at + half.max(least)).min(run);
+        let part = |i: usize| rows.start + i * run + at..rows.start + i * run + end;
+        parts.push(Places { matrix, rows: [part(0), part(1), part(2), part(3)] });
+        at = end;
+    }
+    let rest = rows.start + 4 * run;
+    if rest < rows.end {
+        let quarter = |i: usize| (rest + i * TILE_ROWS / 4).min(rows.end);
+        parts.push(Places { matrix, rows: [0, 1, 2, 3].map(|i| quarter(i)..quarter(i + 1)) });
+    }
+}
+
+/// What is read first of these parts, in their order.
+fn ahead(weights: &[&Matrix], parts: &[Places]) -> Ahead {
+    let mut left = AHEAD_BYTES_MAX;
+    let mut pieces = Vec::new();
+    for Places { matrix, rows } in parts {
+        let read = rows.each_ref().map(|rows| weights[*matrix].rows_bytes(rows.clone()));
+        pieces.push(read.map(|bytes| Soon::of(&bytes[..bytes.len().min(left)])));
+        left = left.saturating_sub(read[0].len());
+        if left == 0 {
+            break;
+        }
+    }
+    Ahead::new(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use tealight_bundle::gguf::DType;
+    use tealight_bundle::mapped::Mapped;
+
+    /// Matrices of Q8_0 one after the other in a file, of these shapes.
+    fn matrices(shapes: &[(usize, usize)]) -> Vec<Matrix> {
+        let sizes = shapes.iter().map(|(rows, columns)| rows * columns / 32 * 34);
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&vec![0; sizes.clone().sum()]).unwrap();
+        let mapped = Arc::new(Mapped::open(file.path()).unwrap());
+        let mut at = 0;
+        let make = |(size, &(rows, columns))| {
+            let range = at..at + size;
+            at += size;
+            Matrix::new(Arc::clone(&mapped), range, DType::Q8_0, rows, columns).unwrap()
+        };
+        sizes.zip(shapes).map(make).collect()
+    }
+
+    #[test]
+    fn every_row_is_in_one_part_for_any_shapes_and_number_of_threads() {
+        let all = matrices(&[(1000, 640), (256, 640), (7, 640), (1, 640), (4096, 640)]);
+        for threads in 1..6 {
+            for end in 1..=all.len() {
+                let weights: Vec<_> = all[..end].iter().collect();
+                let division = Division::new(&weights, threads);
+                let mut counts: Vec<_> = weights.iter().map(|w| vec![0; w.rows]).collect();
+                let shares = (0..threads).flat_map(|thread| division.share(thread));
+                for Places { matrix, rows } in shares.map(|part| &division.parts[part]) {
+                    for row in rows.iter().flat_map(Range::clone) {
+                        counts[*matrix][row] += 1;
+                    }
+                }
+                assert!(counts.iter().flatten().all(|&count| count == 1), "{threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn the_product_that_followed_is_expected_again() {
+        let all = matrices(&[(64, 32), (64, 32), (64, 32)]);
+        let sets: [&[&Matrix]; 3] = [&[&all[0]], &[&all[1], &all[2]], &[&all[2]]];
+        let mut known = Known::default();
+        for set in sets {
+            assert!(known.follow(set, 2).1.is_none());
+        }
+        let mut expected = None;
+        for set in sets.iter().chain(&sets) {
+            let (division, next) = known.follow(set, 2);
+            assert!(division.is_of(set));
+            assert!(expected.is_none_or(|expected| Arc::ptr_eq(&expected, &division)));
+            expected = next;
+        }
+        // Of the same first matrix, but not the same product.
+        let (other, _) = known.follow(&[&all[1]], 2);
+        assert!(other.is_of(&[&all[1]]) && !other.is_of(sets[1]));
+    }
+}
