@@ -185,14 +185,11 @@ fn run(
     let start = Instant::now();
     let prefilled = session.prefill(&request.prompt, wanted, &mut |p| emit(Event::Prompt(p)));
     let ended = |finish, timings| Outcome { finish, stopped_by_text: false, timings };
-    let mut logits = match prefilled {
-        Ok((logits, reused)) => {
-            timings.reused_tokens = reused;
-            logits
-        }
+    match prefilled {
+        Ok(reused) => timings.reused_tokens = reused,
         Err(SessionError::Cancelled) => return Ok(ended(Finish::Cancelled, timings)),
         Err(error) => return Err(error),
-    };
+    }
     timings.prompt_time = start.elapsed();
 
     let start = Instant::now();
@@ -214,22 +211,22 @@ fn run(
         }
         let forced = if let Some(Step::Forced(id)) = step { Some(id) } else { None };
         if !pending.is_empty() && (forced.is_none() || request.logprobs.is_some()) {
-            logits = match session.advance(&pending, wanted) {
-                Ok(logits) => logits,
+            match session.advance(&pending, wanted) {
+                Ok(()) => pending.clear(),
                 Err(SessionError::Cancelled) => break Finish::Cancelled,
                 Err(error) => return Err(error),
-            };
-            pending.clear();
+            }
         }
         if !wanted() {
             break Finish::Cancelled;
         }
+        let logits = session.logits();
         if !logits.iter().any(|l| l.is_finite()) {
             let message = "the model's output is no numbers; its weights are damaged";
             return Err(SessionError::Compute(message.to_owned()));
         }
         let allowed = if let Some(Step::Among(allowed)) = step { Some(allowed) } else { None };
-        let id = forced.unwrap_or_else(|| sampler.sample(&logits, session.tokens(), allowed));
+        let id = forced.unwrap_or_else(|| sampler.sample(logits, session.tokens(), allowed));
         timings.generated_tokens += 1;
         if is_end(id) {
             break Finish::Stop;
@@ -237,7 +234,7 @@ fn run(
         if let (Some(guide), None) = (&mut guide, forced) {
             guide.accept(id)?;
         }
-        let choice = choose(&logits, id, request.logprobs);
+        let choice = choose(logits, id, request.logprobs);
         bytes.clear();
         piece(id, &mut bytes);
         let text = stream.push(&bytes);
@@ -295,17 +292,19 @@ mod tests {
         fn forward(
             &mut self,
             tokens: &[u32],
-            logits: bool,
+            logits: Option<&mut Vec<f32>>,
             wanted: &dyn Fn() -> bool,
-        ) -> Result<Vec<f32>, SessionError> {
+        ) -> Result<(), SessionError> {
             if !wanted() {
                 return Err(SessionError::Cancelled);
             }
             self.len += tokens.len();
             self.computed.fetch_add(tokens.len(), Ordering::Relaxed);
-            let mut out = vec![0.0; 256];
-            out[usize::from(self.text.get(self.len).copied().unwrap_or(0))] = 9.0;
-            Ok(if logits { out } else { Vec::new() })
+            if let Some(logits) = logits {
+                *logits = vec![0.0; 256];
+                logits[usize::from(self.text.get(self.len).copied().unwrap_or(0))] = 9.0;
+            }
+            Ok(())
         }
     }
 

@@ -108,6 +108,7 @@ pub fn measure(
     let context = plan.context.clamp(1, tokens.len().max(1));
     let mut total = Perplexity::default();
     let mut cache = model.cache(context, plan.key_type, plan.value_type)?;
+    let mut rows = Vec::new();
     for (number, chunk) in tokens.chunks(context).enumerate() {
         let whole = chunk.len() == context;
         if !whole && !plan.every_row {
@@ -129,7 +130,8 @@ pub fn measure(
                 return Err(MeasureError::Interrupted);
             };
             for at in (skipped..hidden.dim(0)?).step_by(ROWS) {
-                let rows = model.logits(&hidden.narrow(0, at, ROWS.min(hidden.dim(0)? - at))?)?;
+                let hidden = hidden.narrow(0, at, ROWS.min(hidden.dim(0)? - at))?;
+                model.logits(&hidden, &mut rows)?;
                 for (index, logits) in rows.chunks_exact(vocabulary).enumerate() {
                     let position = start + at + index;
                     if logits.iter().any(|l| !l.is_finite()) {

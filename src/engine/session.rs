@@ -18,17 +18,17 @@ pub trait Timeline: Send {
     fn max(&self) -> usize;
     /// Forgets the positions from `len` on.
     fn truncate(&mut self, len: usize);
-    /// Computes tokens after what is there and returns the logits after the last, if wanted. Looks at
-    /// `wanted` now and then and stops early, unchanged, with [`SessionError::Cancelled`].
+    /// Computes tokens after what is there and leaves the logits after the last in `logits`, if wanted.
+    /// Looks at `wanted` now and then and stops early, unchanged, with [`SessionError::Cancelled`].
     ///
     /// # Errors
     /// When it was cancelled or could not be computed.
     fn forward(
         &mut self,
         tokens: &[u32],
-        logits: bool,
+        logits: Option<&mut Vec<f32>>,
         wanted: &dyn Fn() -> bool,
-    ) -> Result<Vec<f32>, SessionError>;
+    ) -> Result<(), SessionError>;
 }
 
 /// A timeline and the tokens on it.
@@ -36,6 +36,8 @@ pub struct Session {
     timeline: Box<dyn Timeline>,
     tokens: Vec<u32>,
     batch: usize,
+    /// After the last token.
+    logits: Vec<f32>,
     /// The logits after the last prompt, for the next answer to it, and how many tokens it has.
     after_prompt: (usize, Vec<f32>),
 }
@@ -84,8 +86,9 @@ impl Session {
     /// A session with nothing computed; `batch` tokens of a prompt are computed at a time.
     #[must_use]
     pub fn new(timeline: Box<dyn Timeline>, batch: usize) -> Self {
+        let batch = batch.max(1);
         let after_prompt = (0, Vec::new());
-        Self { timeline, tokens: Vec::new(), batch: batch.max(1), after_prompt }
+        Self { timeline, tokens: Vec::new(), batch, logits: Vec::new(), after_prompt }
     }
 
     /// Size of the context.
@@ -100,8 +103,14 @@ impl Session {
         &self.tokens
     }
 
-    /// Makes the timeline hold `prompt` and returns the logits after it, and how many tokens were there
-    /// already. `progress` is told after each batch.
+    /// The logits after the last token, once [`Session::prefill`] or [`Session::advance`] has computed them.
+    #[must_use]
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Makes the timeline hold `prompt`, computes the logits after it, and returns how many tokens were
+    /// there already. `progress` is told after each batch.
     ///
     /// # Errors
     /// When it does not fit or was cancelled; what was computed stays for the next time.
@@ -110,7 +119,7 @@ impl Session {
         prompt: &[u32],
         wanted: &dyn Fn() -> bool,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Vec<f32>, usize), SessionError> {
+    ) -> Result<usize, SessionError> {
         if prompt.is_empty() {
             return Err(SessionError::Empty);
         }
@@ -123,22 +132,22 @@ impl Session {
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         if common == prompt.len() && self.after_prompt.0 == common {
             self.truncate(common);
-            return Ok((self.after_prompt.1.clone(), common));
+            self.logits.clone_from(&self.after_prompt.1);
+            return Ok(common);
         }
         // Other logits are not kept, so that the last token is always computed.
         let reused = common.min(prompt.len() - 1);
         self.truncate(reused);
-        let mut logits = Vec::new();
         for batch in prompt[reused..].chunks(self.batch) {
             let last = self.tokens.len() + batch.len() == prompt.len();
-            logits = self.forward(batch, last, wanted)?;
+            self.forward(batch, last, wanted)?;
             progress(Progress { processed: self.tokens.len(), total: prompt.len(), reused });
         }
-        self.after_prompt = (prompt.len(), logits.clone());
-        Ok((logits, reused))
+        self.after_prompt = (prompt.len(), self.logits.clone());
+        Ok(reused)
     }
 
-    /// Computes more tokens and returns the logits after the last.
+    /// Computes more tokens and the logits after the last.
     ///
     /// # Errors
     /// When the context is full, or it was cancelled.
@@ -146,18 +155,17 @@ impl Session {
         &mut self,
         tokens: &[u32],
         wanted: &dyn Fn() -> bool,
-    ) -> Result<Vec<f32>, SessionError> {
+    ) -> Result<(), SessionError> {
         if self.tokens.len() + tokens.len() > self.context() {
             let context = self.context();
             return Err(SessionError::ContextFull { prompt: self.tokens.len(), context });
         }
-        let mut logits = Vec::new();
         let mut left = tokens.len();
         for batch in tokens.chunks(self.batch) {
             left -= batch.len();
-            logits = self.forward(batch, left == 0, wanted)?;
+            self.forward(batch, left == 0, wanted)?;
         }
-        Ok(logits)
+        Ok(())
     }
 
     fn forward(
@@ -165,10 +173,10 @@ impl Session {
         tokens: &[u32],
         logits: bool,
         wanted: &dyn Fn() -> bool,
-    ) -> Result<Vec<f32>, SessionError> {
-        let out = self.timeline.forward(tokens, logits, wanted)?;
+    ) -> Result<(), SessionError> {
+        self.timeline.forward(tokens, logits.then_some(&mut self.logits), wanted)?;
         self.tokens.extend_from_slice(tokens);
-        Ok(out)
+        Ok(())
     }
 
     fn truncate(&mut self, len: usize) {
@@ -210,14 +218,13 @@ impl Timeline for ModelTimeline {
     fn forward(
         &mut self,
         tokens: &[u32],
-        logits: bool,
+        logits: Option<&mut Vec<f32>>,
         wanted: &dyn Fn() -> bool,
-    ) -> Result<Vec<f32>, SessionError> {
-        let which = if logits { Wanted::Last } else { Wanted::None };
-        match self.model.forward_while(tokens, &mut self.cache, which, wanted) {
-            Ok(Some(logits)) => Ok(logits),
-            Ok(None) => Err(SessionError::Cancelled),
-            Err(error) => Err(SessionError::Compute(error.to_string())),
-        }
+    ) -> Result<(), SessionError> {
+        let failed = |error: candle_core::Error| SessionError::Compute(error.to_string());
+        let which = if logits.is_some() { Wanted::Last } else { Wanted::None };
+        let hidden = self.model.hidden_while(tokens, &mut self.cache, which, wanted);
+        let hidden = hidden.map_err(failed)?.ok_or(SessionError::Cancelled)?;
+        logits.map_or(Ok(()), |logits| self.model.logits(&hidden, logits)).map_err(failed)
     }
 }

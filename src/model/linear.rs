@@ -76,19 +76,17 @@ impl Linear {
         ys.try_into().or_else(|ys: Vec<_>| bail!("{} results of {N} layers", ys.len()))
     }
 
-    /// Applies the layer and gives the elements, (n, out), row after row: what is not calculated with further
-    /// need not become a tensor.
+    /// Applies the layer and leaves the elements in `out`, (n, out), row after row: what is not calculated with
+    /// further need not become a tensor, and a buffer that is used again need not be cleared.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn elements(&self, x: &Tensor) -> Result<Vec<f32>> {
-        match &self.weight {
-            Weight::Mapped(compute, _) => {
-                let outs = products(compute, &[self], x)?;
-                outs.into_iter().next().map_or_else(|| bail!("no result of a layer"), Ok)
-            }
-            Weight::Device(_) => self.forward_on_device(x)?.flatten_all()?.to_vec1(),
+    pub fn elements(&self, x: &Tensor, out: &mut Vec<f32>) -> Result<()> {
+        if let Weight::Mapped(compute, _) = &self.weight {
+            return products(compute, &[self], x, std::slice::from_mut(out));
         }
+        *out = self.forward_on_device(x)?.flatten_all()?.to_vec1()?;
+        Ok(())
     }
 
     /// A gated feed-forward layer, down(act(gate(x)) · up(x)).
@@ -138,12 +136,19 @@ impl Linear {
 
 fn on_cpu(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Tensor>> {
     let n = x.dim(0)?;
-    let outs = products(compute, layers, x)?.into_iter().zip(layers);
+    let mut outs = vec![Vec::new(); layers.len()];
+    products(compute, layers, x, &mut outs)?;
+    let outs = outs.into_iter().zip(layers);
     outs.map(|(out, layer)| Tensor::from_vec(out, (n, layer.outputs), &Device::Cpu)).collect()
 }
 
-/// The elements that layers of mapped weights give, (n, out) each.
-fn products(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Vec<f32>>> {
+/// Leaves the elements that layers of mapped weights give, (n, out), in `outs`.
+fn products(
+    compute: &Compute,
+    layers: &[&Linear],
+    x: &Tensor,
+    outs: &mut [Vec<f32>],
+) -> Result<()> {
     let (_, columns) = x.dims2()?;
     let mut weights = Vec::with_capacity(layers.len());
     for layer in layers {
@@ -153,13 +158,13 @@ fn products(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Vec
             Weight::Device(_) => bail!("layers on different devices"),
         }
     }
-    let mut outs = with_floats(x, |x| compute.products(&weights, &compute.input(x, &weights)))?;
+    with_floats(x, |x| compute.products_into(&weights, &compute.input(x, &weights), outs))?;
     for (out, layer) in outs.iter_mut().zip(layers) {
         if let Some(bias) = &layer.bias {
             with_floats(bias, |bias| add_bias(out, bias))?;
         }
     }
-    Ok(outs)
+    Ok(())
 }
 
 /// Hands the elements of a contiguous tensor on the CPU to `f`.

@@ -148,28 +148,18 @@ impl Model {
     /// # Errors
     /// When a token is outside the vocabulary or the cache has no room; the cache is then unchanged.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache, wanted: Wanted) -> Result<Vec<f32>> {
-        self.forward_while(tokens, cache, wanted, &|| true).map(Option::unwrap_or_default)
+        let mut logits = Vec::new();
+        if let Some(hidden) = self.hidden_while(tokens, cache, wanted, &|| true)? {
+            self.logits(&hidden, &mut logits)?;
+        }
+        Ok(logits)
     }
 
-    /// As [`Model::forward`], but asks `go_on` before each layer and stops with `None` and an unchanged
-    /// cache when it says no: a prompt takes seconds, and whoever asked may have gone.
+    /// As [`Model::forward`], but stops before the head: the final norm's output at the wanted positions,
+    /// (positions, d_model). Where all positions see each other, `tokens` have to be all of the text.
     ///
-    /// # Errors
-    /// As [`Model::forward`].
-    pub fn forward_while(
-        &self,
-        tokens: &[u32],
-        cache: &mut KvCache,
-        wanted: Wanted,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Option<Vec<f32>>> {
-        let hidden = self.hidden_while(tokens, cache, wanted, go_on)?;
-        hidden.map(|hidden| self.logits(&hidden)).transpose()
-    }
-
-    /// As [`Model::forward_while`], but stops before the head: the final norm's output at the wanted
-    /// positions, (positions, d_model). Where all positions see each other, `tokens` have to be all of
-    /// the text.
+    /// Asks `go_on` before each layer and stops with `None` and an unchanged cache when it says no: a
+    /// prompt takes seconds, and whoever asked may have gone.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -208,22 +198,24 @@ impl Model {
         self.norm_if(self.norm.as_ref(), &x).map(Some)
     }
 
-    /// The logits of what [`Model::hidden_while`] returned: (positions, n_vocab) row after row.
+    /// Leaves the logits of what [`Model::hidden_while`] returned in `logits`: (positions, n_vocab) row
+    /// after row.
     ///
     /// # Errors
     /// When it has another width.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Vec<f32>> {
+    pub fn logits(&self, hidden: &Tensor, logits: &mut Vec<f32>) -> Result<()> {
         if hidden.elem_count() == 0 {
-            return Ok(Vec::new());
+            logits.clear();
+            return Ok(());
         }
-        let mut logits = self.head.elements(hidden)?; // (positions, n_vocab)
+        self.head.elements(hidden, logits)?; // (positions, n_vocab)
         if (self.spec.logit_scale - 1.0).abs() > f32::EPSILON {
             logits.iter_mut().for_each(|l| *l *= self.spec.logit_scale);
         }
         if let Some(cap) = self.spec.logit_softcap {
             logits.iter_mut().for_each(|l| *l = cap * (*l / cap).tanh());
         }
-        Ok(logits)
+        Ok(())
     }
 
     fn embed(&self, tokens: &[u32], past: usize) -> Result<Tensor> {

@@ -49,8 +49,20 @@ impl Compute {
     /// When a matrix has another number of columns than the input.
     #[must_use]
     pub fn products(&self, weights: &[&Matrix], x: &Input<'_>) -> Vec<Vec<f32>> {
+        let mut out = vec![Vec::new(); weights.len()];
+        self.products_into(weights, x, &mut out);
+        out
+    }
+
+    /// As [`Compute::products`], into buffers whose room is used again.
+    ///
+    /// # Panics
+    /// When a matrix has another number of columns than the input, or no buffer.
+    pub fn products_into(&self, weights: &[&Matrix], x: &Input<'_>, out: &mut [Vec<f32>]) {
         assert!(weights.iter().all(|w| w.columns == x.columns), "{weights:?} on {}", x.columns);
-        let mut out: Vec<_> = weights.iter().map(|w| vec![0.0; x.rows * w.rows]).collect();
+        assert_eq!(weights.len(), out.len(), "a buffer for each of {weights:?}");
+        // What is there already is overwritten, every element by some part.
+        out.iter_mut().zip(weights).for_each(|(out, w)| out.resize(x.rows * w.rows, 0.0));
         let shared: Vec<_> = out.iter_mut().map(|out| Shared::new(out)).collect();
         if x.rows < PANELS_FROM {
             let division = self.division(weights);
@@ -59,7 +71,7 @@ impl Compute {
                 // As below.
                 self.product_few(weights[*matrix], rows, x, &shared[*matrix]);
             });
-            return out;
+            return;
         }
         let tasks = self.tasks(weights, x.rows);
         self.pool.run(tasks.len(), &|index| {
@@ -67,7 +79,6 @@ impl Compute {
             // No two tasks share a row of a matrix, and each row owns its column of the result.
             self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
         });
-        out
     }
 
     fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared<'_>) {
