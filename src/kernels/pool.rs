@@ -14,7 +14,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{JoinHandle, Thread};
 
 /// Turns of the spin loop before a worker sleeps: about a millisecond, longer than what lies
@@ -44,6 +44,8 @@ struct Shared {
     state: AtomicU64,
     /// One for each thread.
     shares: Box<[Share]>,
+    /// What each thread reads at the beginning of a call, for the calls that were learned.
+    ahead: RwLock<Vec<Vec<Ahead>>>,
     /// The current job; written only while the door is closed and empty.
     job: UnsafeCell<Option<Job<'static>>>,
     asleep: AtomicUsize,
@@ -57,8 +59,8 @@ struct Shared {
 struct Share {
     next: AtomicUsize,
     end: AtomicUsize,
-    /// What it will read after the call it takes part in, if that has changed.
-    ahead: Mutex<Option<Ahead>>,
+    /// What it reads after the call it takes part in, an index of `Shared::ahead`.
+    upcoming: AtomicUsize,
 }
 
 // SAFETY: `job` is written by the caller of `run` only while no worker is inside (closed door, count
@@ -75,6 +77,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(0),
             shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
+            ahead: RwLock::default(),
             job: UnsafeCell::new(None),
             asleep: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -99,10 +102,22 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Says what each thread will read after the next call: those that wait then fetch it into their caches.
-    pub fn foresee(&self, ahead: &[Ahead]) {
-        for (share, ahead) in self.shared.shares.iter().zip(ahead).skip(1) {
-            *share.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead.clone());
+    /// Learns what each thread reads at the beginning of a call: returns what [`Pool::foresee`] takes.
+    pub fn learn(&self, ahead: Vec<Ahead>) -> usize {
+        let mut all = self.shared.ahead.write().unwrap_or_else(PoisonError::into_inner);
+        all.push(ahead);
+        all.len() - 1
+    }
+
+    /// Forgets all that was learned.
+    pub fn forget(&self) {
+        self.shared.ahead.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Says which call comes after the next one: threads that wait for it fetch what they will read.
+    pub fn foresee(&self, learned: usize) {
+        for share in &self.shared.shares {
+            share.upcoming.store(learned, Ordering::Relaxed);
         }
     }
 
@@ -213,7 +228,7 @@ impl Shared {
 fn work(shared: &Shared, thread: usize) {
     let mut seen = 0;
     let mut spins = 0;
-    let mut ahead = Ahead::default();
+    let (mut upcoming, mut ahead) = (usize::MAX, Ahead::default());
     while !shared.stop.load(Ordering::Relaxed) {
         if let Some(generation) = shared.try_join(seen) {
             seen = generation;
@@ -224,9 +239,11 @@ fn work(shared: &Shared, thread: usize) {
                 shared.take_parts(thread, job);
             }
             shared.state.fetch_sub(1, Ordering::Release);
-            let news = &shared.shares[thread].ahead;
-            if let Some(news) = news.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                ahead = news;
+            let told = shared.shares[thread].upcoming.load(Ordering::Relaxed);
+            if told != upcoming {
+                upcoming = told;
+                let all = shared.ahead.read().unwrap_or_else(PoisonError::into_inner);
+                ahead = all.get(told).map(|all| all[thread].clone()).unwrap_or_default();
             }
             continue;
         }

@@ -6,7 +6,7 @@
 
 use super::TASK_BYTES_MIN;
 use crate::kernels::memory::{Ahead, Soon};
-use crate::kernels::{Compute, Matrix};
+use crate::kernels::{Compute, Matrix, Pool};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,8 +38,6 @@ pub struct Division {
     pub parts: Vec<Places>,
     /// Where the parts of each thread begin, and where the last ones end.
     starts: Vec<usize>,
-    /// What each thread reads first.
-    ahead: Vec<Ahead>,
 }
 
 /// Where a matrix lies in memory.
@@ -56,14 +54,17 @@ pub struct Divisions(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// By the address of their first matrix.
-    steps: HashMap<usize, Step>,
-    last: usize,
+    steps: Vec<Step>,
+    /// Steps by the address of their first matrix.
+    by_address: HashMap<usize, usize>,
+    last: Option<usize>,
 }
 
 struct Step {
     division: Arc<Division>,
-    /// The key of the product that came after this one the last time.
+    /// What the threads know it by.
+    learned: usize,
+    /// The step that came after this one the last time.
     next: Option<usize>,
 }
 
@@ -72,37 +73,47 @@ impl Compute {
     /// will read.
     pub(super) fn division(&self, weights: &[&Matrix]) -> Arc<Division> {
         let mut known = self.divisions.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (division, next) = known.follow(weights, self.pool.threads());
+        let (division, next) = known.follow(weights, &self.pool);
         if let Some(next) = next {
-            self.pool.foresee(&next.ahead);
+            self.pool.foresee(next);
         }
         division
     }
 }
 
 impl Known {
-    /// The division of these matrices, and that of the product that is expected after it.
-    fn follow(
-        &mut self,
-        weights: &[&Matrix],
-        threads: usize,
-    ) -> (Arc<Division>, Option<Arc<Division>>) {
-        let key = weights.first().map_or(0, |w| Extent::of(w).address);
-        let fits = |step: &Step| step.division.is_of(weights);
-        if !self.steps.get(&key).is_some_and(fits) {
-            if self.steps.len() >= KEPT_MAX {
-                self.steps.clear();
-            }
-            let division = Arc::new(Division::new(weights, threads));
-            self.steps.insert(key, Step { division, next: None });
+    /// The division of these matrices, and what the threads know the product by that is expected after it.
+    fn follow(&mut self, weights: &[&Matrix], pool: &Pool) -> (Arc<Division>, Option<usize>) {
+        let expected = self.last.and_then(|last| self.steps[last].next);
+        let index = match expected {
+            Some(index) if self.steps[index].division.is_of(weights) => index,
+            _ => self.find(weights, pool),
+        };
+        // All may have been forgotten just now.
+        if let Some(last) = self.last.and_then(|last| self.steps.get_mut(last)) {
+            last.next = Some(index);
         }
-        if let Some(last) = self.steps.get_mut(&self.last) {
-            last.next = Some(key);
+        self.last = Some(index);
+        let Step { division, next, .. } = &self.steps[index];
+        (Arc::clone(division), next.map(|next| self.steps[next].learned))
+    }
+
+    fn find(&mut self, weights: &[&Matrix], pool: &Pool) -> usize {
+        let address = weights.first().map_or(0, |w| Extent::of(w).address);
+        if let Some(&index) = self.by_address.get(&address)
+            && self.steps[index].division.is_of(weights)
+        {
+            return index;
         }
-        self.last = key;
-        let Step { division, next } = &self.steps[&key];
-        let next = next.and_then(|next| self.steps.get(&next));
-        (Arc::clone(division), next.map(|step| Arc::clone(&step.division)))
+        if self.steps.len() >= KEPT_MAX {
+            *self = Self::default();
+            pool.forget();
+        }
+        let division = Arc::new(Division::new(weights, pool.threads()));
+        let learned = pool.learn(division.ahead(weights));
+        self.steps.push(Step { division, learned, next: None });
+        self.by_address.insert(address, self.steps.len() - 1);
+        self.steps.len() - 1
     }
 }
 
@@ -128,14 +139,17 @@ impl Division {
             }
             starts.push(parts.len());
         }
-        let ahead = starts.windows(2).map(|share| ahead(weights, &parts[share[0]..share[1]]));
-        let ahead = ahead.collect();
-        Self { matrices: weights.iter().map(|w| Extent::of(w)).collect(), parts, starts, ahead }
+        Self { matrices: weights.iter().map(|w| Extent::of(w)).collect(), parts, starts }
     }
 
     fn is_of(&self, weights: &[&Matrix]) -> bool {
         self.matrices.len() == weights.len()
             && self.matrices.iter().zip(weights).all(|(extent, w)| *extent == Extent::of(w))
+    }
+
+    /// What each thread reads first.
+    fn ahead(&self, weights: &[&Matrix]) -> Vec<Ahead> {
+        self.starts.windows(2).map(|own| ahead(weights, &self.parts[own[0]..own[1]])).collect()
     }
 
     /// The parts of a thread.
@@ -232,20 +246,30 @@ mod tests {
     #[test]
     fn the_product_that_followed_is_expected_again() {
         let all = matrices(&[(64, 32), (64, 32), (64, 32)]);
-        let sets: [&[&Matrix]; 3] = [&[&all[0]], &[&all[1], &all[2]], &[&all[2]]];
-        let mut known = Known::default();
+        // The last one begins as the second and is another product.
+        let sets: [&[&Matrix]; 4] = [&[&all[0]], &[&all[1], &all[2]], &[&all[2]], &[&all[1]]];
+        let (mut known, pool) = (Known::default(), Pool::new(2));
         for set in sets {
-            assert!(known.follow(set, 2).1.is_none());
+            assert!(known.follow(set, &pool).1.is_none());
         }
         let mut expected = None;
         for set in sets.iter().chain(&sets) {
-            let (division, next) = known.follow(set, 2);
+            let (division, next) = known.follow(set, &pool);
             assert!(division.is_of(set));
-            assert!(expected.is_none_or(|expected| Arc::ptr_eq(&expected, &division)));
+            assert!(expected.is_none_or(|expected| expected == known.steps[known.last.unwrap()].learned));
             expected = next;
         }
-        // Of the same first matrix, but not the same product.
-        let (other, _) = known.follow(&[&all[1]], 2);
-        assert!(other.is_of(&[&all[1]]) && !other.is_of(sets[1]));
+        assert_eq!(known.steps.len(), sets.len());
+    }
+
+    #[test]
+    fn more_products_than_are_kept_are_divided_all_the_same() {
+        let all = matrices(&[(KEPT_MAX + 9, 32)]);
+        let (mut known, pool) = (Known::default(), Pool::new(2));
+        for row in (0..all[0].rows).chain(0..all[0].rows) {
+            let one = all[0].part(row..row + 1);
+            assert!(known.follow(&[&one], &pool).0.is_of(&[&one]));
+        }
+        assert!(known.steps.len() <= KEPT_MAX);
     }
 }
