@@ -40,9 +40,9 @@ pub fn dot_float<const SIZE: usize>(
 }
 
 /// Scores of the positions from `block` on for some rows of queries, without factor.
-pub fn scores<T: Element>(q: &[&[f32]], k: &[T], block: usize, out: &mut Weights) {
+pub fn scores<T: Element>(q: &[&[f32]], k: &[T], positions: Range<usize>, out: &mut Weights) {
     for (q, out) in q.iter().zip(out) {
-        for (out, position) in out.iter_mut().zip(block..) {
+        for (out, position) in out.iter_mut().zip(positions.clone()) {
             let key = |d| T::key(k, position, q.len(), d);
             *out = q.iter().enumerate().map(|(d, q)| q * key(d)).sum();
         }

@@ -16,8 +16,8 @@ macro_rules! lanes {
         /// Vectors of positions, or of value elements, that are worked on together.
         const AT_ONCE: usize = $at_once;
 
-        /// Scores of the positions from `block` on for some rows, without factor. Fetches what is read soon
-        /// on the way.
+        /// Scores of some positions of a block, from its beginning on, for some rows, without factor. Fetches
+        /// what is read soon on the way.
         ///
         /// # Safety
         /// The processor has the instruction set of this module.
@@ -25,7 +25,7 @@ macro_rules! lanes {
         pub unsafe fn scores(
             q: &[&[f32]],
             k: Cached<'_>,
-            block: usize,
+            positions: Range<usize>,
             out: &mut Weights,
             mut soon: Soon,
         ) {
@@ -35,7 +35,8 @@ macro_rules! lanes {
                 at += $(if left >= $rows {
                     let q: [&[f32]; $rows] = std::array::from_fn(|i| q[at + i]);
                     let out = out[at..].first_chunk_mut().expect("as many rows");
-                    by_element!(k, |k| scores_of::<_, $rows>(q, k, block, out, soon));
+                    let positions = positions.clone();
+                    by_element!(k, |k| scores_of::<_, $rows>(q, k, positions, out, soon));
                     soon = Soon::default();
                     $rows
                 } else)* {
@@ -48,14 +49,16 @@ macro_rules! lanes {
         fn scores_of<T: Load, const R: usize>(
             q: [&[f32]; R],
             k: &[T],
-            block: usize,
+            positions: Range<usize>,
             out: &mut [[f32; BLOCK]; R],
             mut soon: Soon,
         ) {
             let dim = q[0].len();
             assert!(q.iter().all(|q| q.len() == dim));
+            let block = positions.start;
             assert!(k.len() >= (block + BLOCK) * T::units(dim) && block % KEYS == 0);
-            for first in (0..BLOCK).step_by(KEYS * AT_ONCE) {
+            assert!(positions.len() <= BLOCK);
+            for first in (0..positions.len()).step_by(KEYS * AT_ONCE) {
                 let mut sums = [[zero(); AT_ONCE]; R];
                 let mut start = 0;
                 while start < dim {

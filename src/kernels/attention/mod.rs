@@ -241,7 +241,7 @@ impl Compute {
             let next = block + BLOCK..block + 2 * BLOCK;
             // Memory answers two places sooner than one.
             let soon = v.soon(&positions, h.value_dim);
-            self.scores(&queries[..count], k, block, weights, soon);
+            self.scores(&queries[..count], k, positions.clone(), weights, soon);
             let mut factors = [1.0; ROWS];
             for (i, (scores, state)) in weights.iter_mut().zip(states.iter_mut()).enumerate() {
                 let visible = seen[i].start.saturating_sub(block).min(positions.len())
@@ -257,27 +257,34 @@ impl Compute {
         }
     }
 
-    /// Scores of a block for some rows, without factor.
-    fn scores(&self, q: &[&[f32]], k: Cached<'_>, block: usize, out: &mut Weights, soon: Soon) {
+    /// Scores of some positions of a block, from its beginning on, for some rows, without factor.
+    fn scores(
+        &self,
+        q: &[&[f32]],
+        k: Cached<'_>,
+        positions: Range<usize>,
+        out: &mut Weights,
+        soon: Soon,
+    ) {
         match (self.isa.level(), k) {
-            (Level::Scalar, k) => by_element!(k, |k| scalar::scores(q, k, block, out)),
+            (Level::Scalar, k) => by_element!(k, |k| scalar::scores(q, k, positions, out)),
             // SAFETY: both levels exist only where the processor has AVX-512.
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512 | Level::Avx512Vnni, k) => unsafe {
-                x86::avx512::scores(q, k, block, out, soon);
+                x86::avx512::scores(q, k, positions, out, soon);
             },
             // SAFETY: both levels include AVX2.
             #[cfg(target_arch = "x86_64")]
             (Level::AvxVnni | Level::Avx2, k) => unsafe {
-                x86::avx2::scores(q, k, block, out, soon);
+                x86::avx2::scores(q, k, positions, out, soon);
             },
             // SAFETY: an `Isa` of this level exists only where the processor has it.
             #[cfg(target_arch = "x86_64")]
-            (Level::Sse, k) => unsafe { sse::scores(q, k, block, out, soon) },
+            (Level::Sse, k) => unsafe { sse::scores(q, k, positions, out, soon) },
             // SAFETY: every processor of this architecture has NEON.
             #[cfg(target_arch = "aarch64")]
             (Level::Neon | Level::DotProd | Level::I8mm, k) => unsafe {
-                arm::neon::scores(q, k, block, out, soon);
+                arm::neon::scores(q, k, positions, out, soon);
             },
         }
     }

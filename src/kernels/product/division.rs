@@ -256,7 +256,10 @@ mod tests {
         for set in sets.iter().chain(&sets) {
             let (division, next) = known.follow(set, &pool);
             assert!(division.is_of(set));
-            assert!(expected.is_none_or(|expected| expected == known.steps[known.last.unwrap()].learned));
+            assert!(
+                expected
+                    .is_none_or(|expected| expected == known.steps[known.last.unwrap()].learned)
+            );
             expected = next;
         }
         assert_eq!(known.steps.len(), sets.len());
