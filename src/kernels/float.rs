@@ -82,7 +82,28 @@ pub fn add_bias(rows: &mut [f32], bias: &[f32]) {
     }
 }
 
+/// Replaces `x` by `exp(x - max)` and returns the sum.
+#[inline]
+pub fn exp_sum(x: &mut [f32], max: f32) -> f32 {
+    x.iter_mut().for_each(|x| *x = exp(*x - max));
+    let mut lanes = [0_f32; 16];
+    let (chunks, rest) = x.as_chunks::<16>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
+    }
+    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
+}
+
+/// `out[i] = act(gate[i], up[i])`.
+#[inline]
+pub fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+        *out = act(gate, up);
+    }
+}
+
 /// RMS norm of one row.
+#[inline]
 #[expect(clippy::cast_precision_loss, reason = "rows have thousands of elements")]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     // Eight partial sums: one running sum would have to be added in order.
@@ -125,6 +146,46 @@ pub fn gelu_tanh(x: f32) -> f32 {
     let u = SQRT_2_OVER_PI * x * (1.0 + 0.044_715 * x * x);
     x / (1.0 + exp(-2.0 * u))
 }
+
+/// Loops over many elements, compiled for an instruction set: the compiler makes vectors of them, which compute
+/// the same bits.
+macro_rules! compiled {
+    ($features:literal) => {
+        /// See [`crate::kernels::float::exp_sum`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn exp_sum(x: &mut [f32], max: f32) -> f32 {
+            crate::kernels::float::exp_sum(x, max)
+        }
+
+        /// See [`crate::kernels::float::gate_up`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn gate_up(
+            act: impl Fn(f32, f32) -> f32,
+            gate: &[f32],
+            up: &[f32],
+            out: &mut [f32],
+        ) {
+            crate::kernels::float::gate_up(act, gate, up, out);
+        }
+
+        /// See [`crate::kernels::float::rms_norm`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+            crate::kernels::float::rms_norm(x, weight, eps, out);
+        }
+    };
+}
+
+pub(super) use compiled;
 
 #[cfg(test)]
 mod tests {

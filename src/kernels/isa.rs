@@ -223,12 +223,14 @@ macro_rules! by_floats {
                 unsafe { $crate::kernels::x86::sse::$($call)+ }
             }
             #[cfg(target_arch = "x86_64")]
-            $crate::kernels::isa::Level::Avx2
-            | $crate::kernels::isa::Level::AvxVnni
-            | $crate::kernels::isa::Level::Avx512
-            | $crate::kernels::isa::Level::Avx512Vnni => {
+            $crate::kernels::isa::Level::Avx2 | $crate::kernels::isa::Level::AvxVnni => {
                 // SAFETY: an `Isa` of this level exists only where the processor has it.
                 unsafe { $crate::kernels::x86::float::$($call)+ }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernels::isa::Level::Avx512 | $crate::kernels::isa::Level::Avx512Vnni => {
+                // SAFETY: an `Isa` of this level exists only where the processor has it.
+                unsafe { $crate::kernels::x86::avx512::floats::$($call)+ }
             }
             #[cfg(target_arch = "aarch64")]
             $crate::kernels::isa::Level::Neon

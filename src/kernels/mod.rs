@@ -233,10 +233,19 @@ impl Compute {
             // Ranges of different parts do not overlap.
             let out = shared.slice(elements);
             for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
-                float::rms_norm(x, weight, eps, out);
+                self.rms_norm_row(x, weight, eps, out);
             }
         });
         out
+    }
+
+    #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
+    fn rms_norm_row(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        by_floats!(
+            self.isa,
+            scalar: float::rms_norm(x, weight, eps, out),
+            rms_norm(x, weight, eps, out)
+        );
     }
 
     /// Splits `0..n` among the threads; `cost` is the multiply-adds of one index.
@@ -248,12 +257,11 @@ impl Compute {
 
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
     fn gate_up_by(&self, act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
-        let one_by_one = |out: &mut [f32]| {
-            for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                *out = act(gate, up);
-            }
-        };
-        by_floats!(self.isa, scalar: one_by_one(out), gate_up(act, gate, up, out));
+        by_floats!(
+            self.isa,
+            scalar: float::gate_up(act, gate, up, out),
+            gate_up(act, gate, up, out)
+        );
     }
 }
 

@@ -80,10 +80,11 @@ impl Compute {
         let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| {
             by_floats!(self.isa, scalar: activations::quantize(x, row), quantize(x, row));
         };
-        let mut rows: Vec<_> = levels.rows_mut().zip(x.chunks_exact(columns)).collect();
-        if rows.len() < 2 * self.pool.threads() {
-            rows.iter_mut().for_each(|(row, x)| quantize(x, row));
+        let rows = levels.rows_mut().zip(x.chunks_exact(columns));
+        if x.len() / columns < 2 * self.pool.threads() {
+            rows.for_each(|(mut row, x)| quantize(x, &mut row));
         } else {
+            let mut rows: Vec<_> = rows.collect();
             let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
             let parts: Vec<_> = rows.chunks_mut(size).map(Mutex::new).collect();
             self.pool.run(parts.len(), &|part| {

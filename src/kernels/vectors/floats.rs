@@ -7,39 +7,9 @@ macro_rules! floats {
         mod floats {
             use super::operations::*;
             use crate::kernels::activations::{BLOCK, RowMut};
-            use crate::kernels::float::exp;
             use half::{bf16, f16};
 
-            /// Replaces `x` by `exp(x - max)` and returns the sum.
-            ///
-            /// # Safety
-            /// The processor has the instruction set of this module.
-            #[target_feature(enable = $features)]
-            pub unsafe fn exp_sum(x: &mut [f32], max: f32) -> f32 {
-                x.iter_mut().for_each(|x| *x = exp(*x - max));
-                let mut lanes = [0_f32; 16];
-                let (chunks, rest) = x.as_chunks::<16>();
-                for chunk in chunks {
-                    lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
-                }
-                lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
-            }
-
-            /// `out[i] = act(gate[i], up[i])`.
-            ///
-            /// # Safety
-            /// The processor has the instruction set of this module.
-            #[target_feature(enable = $features)]
-            pub unsafe fn gate_up(
-                act: impl Fn(f32, f32) -> f32,
-                gate: &[f32],
-                up: &[f32],
-                out: &mut [f32],
-            ) {
-                for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = act(gate, up);
-                }
-            }
+            crate::kernels::float::compiled!($features);
 
             /// [`crate::kernels::activations::quantize`], which defines it, to the bit.
             ///

@@ -1,40 +1,15 @@
 //! x86-64 kernels on f32 and f16 vectors (AVX2, FMA, F16C): the gate, the softmax and products of floats.
 //!
-//! The same for every x86 level above the baseline: none of the newer extensions adds to them.
+//! AVX-512 adds nothing but longer vectors where the compiler makes them ([`super::avx512::floats`]).
 
 #![expect(unsafe_code, reason = "vector loads and stores of arrays whose length the type says")]
 
 use crate::kernels::activations::{BLOCK, RowMut};
-use crate::kernels::float::exp;
 use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-/// Replaces `x` by `exp(x - max)` and returns the sum.
-///
-/// # Safety
-/// The processor has the instruction set of this module.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn exp_sum(x: &mut [f32], max: f32) -> f32 {
-    x.iter_mut().for_each(|x| *x = exp(*x - max));
-    let mut lanes = [0_f32; 16];
-    let (chunks, rest) = x.as_chunks::<16>();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
-    }
-    lanes.iter().sum::<f32>() + rest.iter().sum::<f32>()
-}
-
-/// `out[i] = act(gate[i], up[i])`.
-///
-/// # Safety
-/// The processor has the instruction set of this module.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = act(gate, up);
-    }
-}
+crate::kernels::float::compiled!("avx2,fma,f16c");
 
 /// [`crate::kernels::activations::quantize`], which defines it, to the bit.
 ///

@@ -11,7 +11,7 @@ vectors::floats!("ssse3,sse4.1");
 vectors::attention!("ssse3,sse4.1", rows: [2 1]);
 
 pub use attention::{mix, scores};
-pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize};
+pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm};
 pub use levels::{multiply, rows, unpack_panel};
 pub use tiles::multiply_registers;
 

@@ -12,5 +12,14 @@ mod panels;
 mod rows;
 mod vectors;
 
+/// Kernels on floats: those of AVX2, but for what the compiler makes longer vectors of.
+pub mod floats {
+    #![expect(unsafe_code, reason = "functions for this instruction set alone")]
+
+    pub use crate::kernels::x86::float::{dot_bf16, dot_f16, dot_f32, quantize};
+
+    crate::kernels::float::compiled!("avx512bw,avx512vl,avx512dq");
+}
+
 level!(vnni, Vnni);
 level!(plain, Plain);
