@@ -22,13 +22,20 @@ const PART_BYTES_MAX: usize = 128 * 1024;
 /// Bytes from the beginning of each run that a waiting thread fetches at most: what four of them hold has to stay in
 /// its second cache until it is read.
 const AHEAD_BYTES_MAX: usize = 96 * 1024;
-/// Divisions that are kept at most, some two KiB each. Then all are forgotten: a mixture of many experts has more.
-const KEPT_MAX: usize = 1024;
+/// Divisions that are kept at most, about a KiB for each thread. Then all are forgotten: a mixture of many experts
+/// has more.
+const KEPT_MAX: usize = 512;
 
 /// Some rows at four distant places of one of the matrices.
 pub struct Places {
     pub matrix: usize,
     pub rows: [Range<usize>; 4],
+}
+
+impl Places {
+    fn goes_on_at(&self, matrix: usize, rows: &[Range<usize>; 4]) -> bool {
+        self.matrix == matrix && self.rows.iter().zip(rows).all(|(a, b)| a.end == b.start)
+    }
 }
 
 /// The rows of some matrices in parts for single tokens. A thread's rows lie together, in four runs, which its parts
@@ -187,17 +194,23 @@ fn add_parts(parts: &mut Vec<Places>, matrix: usize, rows: Range<usize>, least: 
     }
 }
 
-/// What is read first of these parts, in their order.
+/// What is read first of these parts, in their order. Parts that go along the same runs make one piece.
 fn ahead(weights: &[&Matrix], parts: &[Places]) -> Ahead {
+    let mut runs: Vec<Places> = Vec::new();
+    for Places { matrix, rows } in parts {
+        match runs.last_mut() {
+            Some(last) if last.goes_on_at(*matrix, rows) => {
+                last.rows.iter_mut().zip(rows).for_each(|(run, rows)| run.end = rows.end);
+            }
+            _ => runs.push(Places { matrix: *matrix, rows: rows.clone() }),
+        }
+    }
     let mut left = AHEAD_BYTES_MAX;
     let mut pieces = Vec::new();
-    for Places { matrix, rows } in parts {
-        let read = rows.each_ref().map(|rows| weights[*matrix].rows_bytes(rows.clone()));
+    for Places { matrix, rows } in runs {
+        let read = rows.map(|rows| weights[matrix].rows_bytes(rows));
         pieces.push(read.map(|bytes| Soon::of(&bytes[..bytes.len().min(left)])));
         left = left.saturating_sub(read[0].len());
-        if left == 0 {
-            break;
-        }
     }
     Ahead::new(pieces)
 }
