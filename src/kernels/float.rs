@@ -83,7 +83,8 @@ pub fn add_bias(rows: &mut [f32], bias: &[f32]) {
 }
 
 /// Replaces `x` by `exp(x - max)` and returns the sum.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 pub fn exp_sum(x: &mut [f32], max: f32) -> f32 {
     x.iter_mut().for_each(|x| *x = exp(*x - max));
     let mut lanes = [0_f32; 16];
@@ -95,7 +96,8 @@ pub fn exp_sum(x: &mut [f32], max: f32) -> f32 {
 }
 
 /// `out[i] = act(gate[i], up[i])`.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 pub fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
         *out = act(gate, up);
@@ -103,7 +105,8 @@ pub fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mu
 }
 
 /// RMS norm of one row.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 #[expect(clippy::cast_precision_loss, reason = "rows have thousands of elements")]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     // Eight partial sums: one running sum would have to be added in order.

@@ -53,7 +53,8 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// What is left of a thread's parts, and what it fetches after them. In a cache line of its own, with the one that processors fetch beside it.
+/// What is left of a thread's parts, and what it fetches after them. In a cache line of its own, with the one that
+/// processors fetch beside it.
 #[repr(align(128))]
 #[derive(Default)]
 struct Share {

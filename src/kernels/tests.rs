@@ -389,9 +389,25 @@ fn gate_up_is_the_activation_times_the_other_half() {
                     Act::ReluSquared => gate[i].max(0.0).powi(2) * up[i],
                     Act::SwigluOai => swiglu_oai(gate[i], up[i]),
                 };
-                assert!((out[i] - expected).abs() < 1e-6);
+                assert_eq!(out[i].to_bits(), expected.to_bits(), "{isa}, {act:?}");
             }
         }
+    }
+}
+
+#[test]
+fn every_isa_norms_to_the_same_bits() {
+    let (x, weight) = (inputs(3 * 77), inputs(77));
+    let expected = Compute::new(Isa::SCALAR, 1).rms_norm(&x, &weight, 1e-6);
+    for (x, out) in x.chunks(77).zip(expected.chunks(77)) {
+        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 77.0;
+        for ((x, w), out) in x.iter().zip(&weight).zip(out) {
+            let exact = f64::from(*x) / (mean + 1e-6).sqrt() * f64::from(*w);
+            assert!((f64::from(*out) - exact).abs() < 1e-5);
+        }
+    }
+    for isa in Isa::available() {
+        assert_eq!(Compute::new(isa, 2).rms_norm(&x, &weight, 1e-6), expected, "{isa}");
     }
 }
 
