@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help="GGUF files")
     parser.add_argument("-r", "--rounds", type=int, default=7)
     args = parser.parse_args()
+    if not PROGRAM.is_file():
+        sys.exit(f"error: {PROGRAM} is not there\nhint: `make build` makes it")
     for model in args.models:
         first_token(model)
         times = [first_token(model) for _ in range(args.rounds)]

@@ -39,7 +39,7 @@ pub fn dot_float<const SIZE: usize>(
     weights.as_chunks().0.iter().zip(x).map(|(w, x)| value(*w) * x).sum()
 }
 
-/// Scores of the positions from `block` on for some rows of queries, without factor.
+/// Scores of some positions for some rows of queries, without factor.
 pub fn scores<T: Element>(q: &[&[f32]], k: &[T], positions: Range<usize>, out: &mut Weights) {
     for (q, out) in q.iter().zip(out) {
         for (out, position) in out.iter_mut().zip(positions.clone()) {
