@@ -13,8 +13,8 @@ use super::decode::{
 };
 use super::dot::Dot;
 use super::vectors::{
-    bytes_of_rows, bytes_to_f32, four, four_words, halves, halves_of_blocks, load_f32, look_up,
-    low_bits, quarters, store, sum_words, swap_quarters, transpose_quarters, with_bit,
+    bytes_of_rows, four, four_words, halves, halves_of_blocks, halves_of_rows, load_f32, look_up,
+    low_bits, quarters, store, sum_words, swap_quarters, swap_words, transpose_quarters, with_bit,
 };
 use crate::kernels::activations::Row;
 use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, k3_scales};
@@ -29,8 +29,11 @@ use tealight_bundle::gguf::DType;
 const LANES: usize = 16;
 /// Bytes of a processor's cache line.
 const LINE: usize = 64;
-/// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
-const AHEAD: usize = 1536;
+/// How far ahead of its use memory is fetched into the second cache: past the end of a page soon enough for its
+/// address to be found. There is room for more than the first cache can wait for.
+const FAR: usize = 1536;
+/// And how far ahead from there into the first cache.
+const NEAR: usize = 768;
 /// Vectors of terms that are kept aside: 36 KiB, so that they stay near, and all of a row of 9,216 columns, so that
 /// memory is asked for whole rows.
 const TERMS: usize = 576;
@@ -50,6 +53,8 @@ trait Quad: Decode {
     const HALVES: usize = Self::SUB / 16;
     /// Whether the first unit has the even blocks of a super-block and the second the odd ones.
     const ALTERNATING: bool = false;
+    /// By what the sums of activations are multiplied, so that minima need not be: exactly.
+    const SUMS: f32 = 1.0;
 
     /// The sub-block of the span that is quarter `quarter` of `unit`.
     #[inline]
@@ -63,7 +68,7 @@ trait Quad: Decode {
     /// The processor has the instruction set of this module and of `P`; at `b` lies a span, at `x` the activations.
     unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i;
 
-    /// The factors of each unit of four rows. Those of the integers of `P`, which may be multiples.
+    /// The factors of each unit of four rows. Those of the integers of `P` and of the sums, which may be multiples.
     ///
     /// # Safety
     /// The processor has the instruction set of this module; at each pointer lies a span.
@@ -193,8 +198,9 @@ unsafe fn tile<D: Quad, P: Dot>(
                 let mut spans = four!(|i| begin[i].wrapping_add(span * Rows::<D>::SPAN_BYTES));
                 for span in spans {
                     for line in 0..Rows::<D>::SPAN_BYTES.div_ceil(LINE) {
-                        let ahead = span.wrapping_add(AHEAD + LINE * line);
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        let line = span.wrapping_add(LINE * line);
+                        _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
+                        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
                     }
                 }
                 if span == whole && stored.overruns(rows) {
@@ -238,7 +244,7 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m512i>) {
                 // SAFETY: sixteen bytes each, by the slices.
                 out.push(unsafe { quarters(at) });
             }
-            let sums = four!(|i| [sums[subs[i]]; 4]);
+            let sums = four!(|i| [D::SUMS * sums[subs[i]]; 4]);
             out.push(_mm512_castps_si512(load_f32(sums.as_flattened().first_chunk().expect("16"))));
         }
     }
@@ -299,6 +305,19 @@ unsafe fn dot_two<P: Dot, const WIDE: bool>(levels: [__m512i; 2], x: *const __m5
     }
 }
 
+/// The signed bytes of each word: the first of each, the second, ….
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn floats_of_bytes<P: Dot>(words: __m512i) -> [__m512; 4] {
+    // SAFETY: said by the caller.
+    four!(|i| _mm512_cvtepi32_ps(unsafe {
+        P::dot::<false>(_mm512_setzero_si512(), _mm512_set1_epi32(1 << (8 * i)), words)
+    }))
+}
+
 /// Low and high halves of sixteen bytes at four places: a block of 32 in each quarter of both.
 ///
 /// # Safety
@@ -316,21 +335,16 @@ fn halves_of_bytes(v: __m512i) -> [__m512i; 2] {
     [low_bits(v), low_bits(_mm512_srli_epi16::<4>(v))]
 }
 
-/// Scales, and as minima what the levels are too high.
+/// Scales whose multiples are the minima too, see [`Quad::SUMS`].
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn too_high(scales: __m512, by: f32) -> Factors {
-    (scales, _mm512_mul_ps(scales, _mm512_set1_ps(-by)))
-}
-
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-fn one(factors: Factors) -> [Factors; 4] {
-    [factors; 4]
+fn twice(scales: __m512) -> Factors {
+    (scales, scales)
 }
 
 impl Quad for Q4_0 {
     const SPAN: usize = 128;
+    const SUMS: f32 = -8.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -343,12 +357,13 @@ impl Quad for Q4_0 {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        one(too_high(unsafe { halves_of_blocks(rows, 18, 0) }, 8.0))
+        [twice(unsafe { halves_of_blocks(rows, 18, 0) }); 4]
     }
 }
 
 impl Quad for IQ4_NL {
     const SPAN: usize = 128;
+    const SUMS: f32 = -128.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -364,12 +379,13 @@ impl Quad for IQ4_NL {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        one(too_high(unsafe { halves_of_blocks(rows, 18, 0) }, 128.0))
+        [twice(unsafe { halves_of_blocks(rows, 18, 0) }); 4]
     }
 }
 
 impl Quad for MXFP4 {
     const SPAN: usize = 128;
+    const SUMS: f32 = -12.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -391,7 +407,7 @@ impl Quad for MXFP4 {
         // The two smallest are subnormal in f32.
         let smallest = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), e);
         let small = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
-        one(too_high(_mm512_castsi512_ps(_mm512_mask_mov_epi32(usual, small, smallest)), 12.0))
+        [twice(_mm512_castsi512_ps(_mm512_mask_mov_epi32(usual, small, smallest))); 4]
     }
 }
 
@@ -423,7 +439,7 @@ impl Quad for Q4_1 {
         let words = _mm512_mask_mov_epi32(ab, 0xcccc, cd);
         let scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
         let minima = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words)));
-        one((scales, minima))
+        [(scales, minima); 4]
     }
 }
 
@@ -447,6 +463,7 @@ unsafe fn fives(b: *const u8, stride: usize, bits: usize, bytes: usize) -> [__m5
 
 impl Quad for Q5_0 {
     const SPAN: usize = 128;
+    const SUMS: f32 = -16.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -459,7 +476,7 @@ impl Quad for Q5_0 {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        one(too_high(unsafe { halves_of_blocks(rows, 22, 0) }, 16.0))
+        [twice(unsafe { halves_of_blocks(rows, 22, 0) }); 4]
     }
 }
 
@@ -477,12 +494,13 @@ impl Quad for Q5_1 {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        one(unsafe { (halves_of_blocks(rows, 24, 0), halves_of_blocks(rows, 24, 2)) })
+        [unsafe { (halves_of_blocks(rows, 24, 0), halves_of_blocks(rows, 24, 2)) }; 4]
     }
 }
 
 impl Quad for Q8_0 {
     const SPAN: usize = 128;
+    const SUMS: f32 = -128.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -500,7 +518,7 @@ impl Quad for Q8_0 {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        one(too_high(unsafe { halves_of_blocks(rows, 34, 0) }, 128.0))
+        [twice(unsafe { halves_of_blocks(rows, 34, 0) }); 4]
     }
 }
 
@@ -609,32 +627,31 @@ unsafe fn alternating(b: *const u8) -> [__m512i; 2] {
     [_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b)]
 }
 
-/// Scales and minima of even and odd blocks; `odd` is a factor of the odd blocks' scales.
+/// Scales and negated minima of even and odd blocks; `odd` is a factor of the odd blocks' scales.
 ///
 /// # Safety
-/// 16 bytes can be read at each.
+/// The processor has the instruction set of this module and of `P`; 16 bytes can be read at each.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-unsafe fn factors_of_k4(rows: [*const u8; 4], odd: f32) -> [Factors; 4] {
+unsafe fn factors_of_k4<P: Dot>(rows: [*const u8; 4], odd: f32) -> [Factors; 4] {
     // d, dmin, then twelve bytes s: scales 0 to 3 and minima 0 to 3 are the low six bits of s0 to s7, the others four
-    // bits of s8 to s11 and the upper two bits of s0 to s7.
-    let low = _mm_setr_epi8(4, 6, 12, 14, 5, 7, 13, 15, 8, 10, 12, 14, 9, 11, 13, 15);
-    let high = _mm_setr_epi8(-1, -1, 4, 6, -1, -1, 5, 7, -1, -1, 8, 10, -1, -1, 9, 11);
+    // bits of s8 to s11 and the upper two bits of s0 to s7. In a word: two scales, two minima.
+    let low = _mm_setr_epi8(4, 5, 8, 9, 6, 7, 10, 11, 12, 13, 12, 13, 14, 15, 14, 15);
+    let high = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 4, 5, 8, 9, 6, 7, 10, 11);
     let shifts = _mm_setr_epi16(0, 0, 0, 0, 0, 4, 0, 4);
-    let six_or_four = _mm512_set1_epi32(0x0f0f_3f3f);
+    let six_or_four = _mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x0f0f_0f0f, 0x0f0f_0f0f);
     // SAFETY: said by the caller.
     let head = unsafe { quarters(rows) };
     let low = _mm512_shuffle_epi8(head, _mm512_broadcast_i32x4(low));
     let low = _mm512_srlv_epi16(low, _mm512_broadcast_i32x4(shifts));
     let high = _mm512_shuffle_epi8(head, _mm512_broadcast_i32x4(high));
     let high = _mm512_srli_epi16::<2>(high);
-    let low = _mm512_and_si512(low, six_or_four);
+    let low = _mm512_and_si512(low, _mm512_broadcast_i32x4(six_or_four));
     let bytes = _mm512_ternarylogic_epi32::<0xf8>(low, high, _mm512_set1_epi8(0x30));
-    let bytes = bytes_of_rows(bytes);
-    let [even, uneven, even_minima, odd_minima] = four!(|i| bytes_to_f32(bytes[i]));
     // SAFETY: said by the caller.
-    let (d, dmin) = unsafe { (halves(rows, 0), halves(rows, 2)) };
-    let dmin = _mm512_sub_ps(_mm512_setzero_ps(), dmin);
+    let [even, uneven, even_minima, odd_minima] =
+        unsafe { floats_of_bytes::<P>(swap_words(bytes)) };
+    let (d, dmin) = (halves_of_rows(head, 0), halves_of_rows(head, 1));
     let even = (_mm512_mul_ps(even, d), _mm512_mul_ps(even_minima, dmin));
     let d = _mm512_mul_ps(d, _mm512_set1_ps(odd));
     let odd = (_mm512_mul_ps(uneven, d), _mm512_mul_ps(odd_minima, dmin));
@@ -644,6 +661,7 @@ unsafe fn factors_of_k4(rows: [*const u8; 4], odd: f32) -> [Factors; 4] {
 impl Quad for Q4_K {
     const SPAN: usize = 256;
     const ALTERNATING: bool = true;
+    const SUMS: f32 = -1.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -667,13 +685,14 @@ impl Quad for Q4_K {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        unsafe { factors_of_k4(rows, if P::WIDE { 1.0 / 16.0 } else { 1.0 }) }
+        unsafe { factors_of_k4::<P>(rows, if P::WIDE { 1.0 / 16.0 } else { 1.0 }) }
     }
 }
 
 impl Quad for Q5_K {
     const SPAN: usize = 256;
     const ALTERNATING: bool = true;
+    const SUMS: f32 = -1.0;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -702,7 +721,7 @@ impl Quad for Q5_K {
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait.
-        unsafe { factors_of_k4(rows, 1.0) }
+        unsafe { factors_of_k4::<P>(rows, 1.0) }
     }
 }
 
@@ -720,6 +739,7 @@ macro_rules! integers_of_levels {
 
 impl Quad for Q6_K {
     const SPAN: usize = 256;
+    const SUMS: f32 = -32.0;
 
     integers_of_levels!();
 
@@ -728,14 +748,15 @@ impl Quad for Q6_K {
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait: sixteen signed bytes, then d.
         let (bytes, d) = unsafe { (quarters(four!(|i| rows[i].add(192))), halves(rows, 208)) };
-        let bytes = bytes_of_rows(bytes);
-        let scales = four!(|i| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes[i])));
-        four!(|i| too_high(_mm512_mul_ps(scales[i], d), 32.0))
+        // SAFETY: said by the trait.
+        let scales = unsafe { floats_of_bytes::<P>(bytes_of_rows(bytes)) };
+        four!(|i| twice(_mm512_mul_ps(scales[i], d)))
     }
 }
 
 impl Quad for Q3_K {
     const SPAN: usize = 256;
+    const SUMS: f32 = -4.0;
 
     integers_of_levels!();
 
@@ -748,15 +769,16 @@ impl Quad for Q3_K {
         // SAFETY: sixteen bytes each, by the type; then said by the trait.
         let (bytes, d) =
             unsafe { (quarters(four!(|i| scales[i].as_ptr().cast())), halves(rows, 108)) };
-        let bytes = bytes_of_rows(bytes);
+        // SAFETY: said by the trait.
+        let scales = unsafe { floats_of_bytes::<P>(bytes_of_rows(bytes)) };
         let high = _mm512_set1_ps(32.0);
-        let scales = four!(|i| _mm512_sub_ps(bytes_to_f32(bytes[i]), high));
-        four!(|i| too_high(_mm512_mul_ps(scales[i], d), 4.0))
+        four!(|i| twice(_mm512_mul_ps(_mm512_sub_ps(scales[i], high), d)))
     }
 }
 
 impl Quad for Q2_K {
     const SPAN: usize = 256;
+    const SUMS: f32 = -1.0;
 
     integers_of_levels!();
 
@@ -765,11 +787,10 @@ impl Quad for Q2_K {
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
         // SAFETY: said by the trait: scales and minima in the halves of sixteen bytes, then d and dmin.
         let (bytes, d, dmin) = unsafe { (quarters(rows), halves(rows, 80), halves(rows, 82)) };
-        let dmin = _mm512_sub_ps(_mm512_setzero_ps(), dmin);
-        let [scales, minima] = halves_of_bytes(bytes);
-        let (scales, minima) = (bytes_of_rows(scales), bytes_of_rows(minima));
+        let [scales, minima] = halves_of_bytes(bytes_of_rows(bytes));
+        // SAFETY: said by the trait.
         let (scales, minima) =
-            (four!(|i| bytes_to_f32(scales[i])), four!(|i| bytes_to_f32(minima[i])));
+            unsafe { (floats_of_bytes::<P>(scales), floats_of_bytes::<P>(minima)) };
         four!(|i| (_mm512_mul_ps(scales[i], d), _mm512_mul_ps(minima[i], dmin)))
     }
 }

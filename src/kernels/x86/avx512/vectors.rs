@@ -85,20 +85,47 @@ pub unsafe fn quarters(at: [*const u8; 4]) -> __m512i {
     _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, c), d)
 }
 
-/// Bytes (row, quarter, byte), a row in each quarter, to (quarter; byte, row).
+/// Words (row, word), a row in each quarter, to (word, row). As it stands: of the intrinsic the compiler makes ten
+/// instructions.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-pub fn bytes_of_rows(rows: __m512i) -> [__m128i; 4] {
-    let words = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+pub fn swap_words(mut rows: __m512i) -> __m512i {
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    // SAFETY: an instruction of this set, on registers.
+    unsafe {
+        std::arch::asm!(
+            "vpermd {rows}, {order}, {rows}",
+            rows = inout(zmm_reg) rows,
+            order = in(zmm_reg) order,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    rows
+}
+
+/// Bytes (row, byte, quarter), a row in each quarter, to (quarter, row, byte).
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+pub fn bytes_of_rows(rows: __m512i) -> __m512i {
     let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let bytes = _mm512_broadcast_i32x4(bytes);
-    let v = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(words, rows), bytes);
-    [
-        _mm512_castsi512_si128(v),
-        _mm512_extracti32x4_epi32::<1>(v),
-        _mm512_extracti32x4_epi32::<2>(v),
-        _mm512_extracti32x4_epi32::<3>(v),
-    ]
+    swap_words(_mm512_shuffle_epi8(rows, _mm512_broadcast_i32x4(bytes)))
+}
+
+/// The f16 with number `at` of each quarter, one after the other in each quarter.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+pub fn halves_of_rows(mut rows: __m512i, at: i16) -> __m512 {
+    let order = _mm512_set1_epi64(0x0018_0010_0008_0000 + 0x0001_0001_0001_0001 * i64::from(at));
+    // SAFETY: an instruction of this set, on registers.
+    unsafe {
+        std::arch::asm!(
+            "vpermw {rows}, {order}, {rows}",
+            rows = inout(zmm_reg) rows,
+            order = in(zmm_reg) order,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    _mm512_cvtph_ps(_mm512_castsi512_si256(rows))
 }
 
 /// The f16 at `at` of four rows, one row after the other in each quarter.
@@ -123,7 +150,19 @@ unsafe fn word(rows: [*const u8; 4], at: usize) -> i64 {
     // SAFETY: said by the caller.
     let [a, b, c, d] =
         unsafe { four!(|i| u64::from(rows[i].add(at).cast::<u16>().read_unaligned())) };
-    (a | b << 16 | c << 32 | d << 48) as i64
+    (alone(a | b << 16) | alone(c | d << 16) << 32) as i64
+}
+
+/// The same number, of which the compiler knows nothing: it would collect four halves in vectors, where they take
+/// three times as long.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "nothing but a word to the compiler")]
+fn alone(mut x: u64) -> u64 {
+    // SAFETY: no instruction.
+    unsafe {
+        std::arch::asm!("/* {x} */", x = inout(reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
 }
 
 /// The f16 at `at` of four consecutive blocks of four rows: (block, row).
