@@ -29,11 +29,11 @@ use tealight_bundle::gguf::DType;
 const LANES: usize = 16;
 /// Bytes of a processor's cache line.
 const LINE: usize = 64;
-/// How far ahead of its use memory is fetched into the second cache: past the end of a page soon enough for its
-/// address to be found. There is room for more than the first cache can wait for.
+/// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
 const FAR: usize = 1536;
-/// And how far ahead from there into the first cache.
-const NEAR: usize = 768;
+/// How far ahead a super-block is fetched into the first cache, after the second, which can wait for more lines. Small
+/// blocks have fewer columns a line: fetching them twice takes longer than it saves.
+const NEAR: usize = 1024;
 /// Vectors of terms that are kept aside: 36 KiB, so that they stay near, and all of a row of 9,216 columns, so that
 /// memory is asked for whole rows.
 const TERMS: usize = 576;
@@ -199,8 +199,12 @@ unsafe fn tile<D: Quad, P: Dot>(
                 for span in spans {
                     for line in 0..Rows::<D>::SPAN_BYTES.div_ceil(LINE) {
                         let line = span.wrapping_add(LINE * line);
-                        _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
-                        _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
+                        if D::SPAN > 128 {
+                            _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
+                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
+                        } else {
+                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(FAR).cast());
+                        }
                     }
                 }
                 if span == whole && stored.overruns(rows) {
