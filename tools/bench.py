@@ -174,53 +174,65 @@ def models(args) -> Iterator[tuple[str, Path]]:
             file.unlink()
 
 
-def measure(args) -> list[str]:
-    # The best of three moments: a busy neighbour must not make the limit look low.
+def limits(args) -> dict:
+    """What the machine can do at this moment."""
     command = [PROGRAM, "bench", "--limits", "--json", "-t", args.threads, *(["--isa", args.isa] if args.isa else [])]
-    found = []
-    for _ in range(3):
-        found.append(json.loads(subprocess.check_output(list(map(str, command)))))
-        time.sleep(2)
-    limits = {key: max(one[key] for one in found) for key in found[0]}
-    depth = f", after {args.depth} tokens" if args.depth else ""
-    lines = [
-        f"{platform.machine()}, {args.threads} threads, {limits['isa']}; at most {limits['read_bytes_per_second'] / 1e9:.0f} GB/s read and"
-        f" {limits['multiply_adds_per_second'] / 1e9:.0f} thousand million multiply-adds/s. {args.prompt} tokens of prompt,"
-        f" {args.generate} generated{depth}; tokens/s, median of {args.rounds} alternating rounds (least–most).",
-        "",
+    return json.loads(subprocess.check_output(list(map(str, command))))
+
+
+def rounds(name: str, model: Path, args) -> Iterator[tuple[dict, tuple, dict]]:
+    """One side, the other, and the limits of that moment, in turn: a busy neighbour slows down all three."""
+    forget(model)
+    ours(model, args)  # reads it
+    other = Reference(model, args)
+    for number in range(args.rounds + 1):
+        own = ours(model, args)
+        result = other.run(own["prompt"]["ids"], own["generation"]["ids"])
+        if number == 0:
+            continue  # the reference reads the file for the first time
+        mine = own["speeds"] = [(own[phase]["tokens_per_second"] or [0])[0] for phase in ("prompt", "generation")]
+        print(f"{name} {number}: {mine[0]:.0f} {result[0]:.0f}   {mine[1]:.1f} {result[1]:.1f}", file=sys.stderr)
+        yield own, result, limits(args)
+    other.close()
+
+
+def measure(args) -> list[str]:
+    table = [
         "| model | phase | tealight | llama.cpp | ratio | tealight, of the limit | llama.cpp, of the limit |",
         "|---|---|---|---|---|---|---|",
     ]
-    memory = []
+    found, memory = [], []
     for name, model in models(args):
         if not model.is_file():
             print(f"{name}: not there; python3 tools/models.py get {name}", file=sys.stderr)
             continue
-        forget(model)
-        ours(model, args)  # reads it
-        other = Reference(model, args)
-        mine, theirs, private = [], [], (0, 0)
-        for number in range(args.rounds + 1):
-            own = ours(model, args)
-            prompt, generation = own["prompt"]["ids"], own["generation"]["ids"]
-            result = other.run(prompt, generation)
-            if number == 0:
-                continue  # the reference reads the file for the first time
-            mine.append([(own[phase]["tokens_per_second"] or [0])[0] for phase in ("prompt", "generation")])
-            theirs.append(result[:2])
-            private = (max(private[0], own["private"]), max(private[1], result[2]))
-            print(f"{name} {number}: {mine[-1][0]:.0f} {theirs[-1][0]:.0f}   {mine[-1][1]:.1f} {theirs[-1][1]:.1f}", file=sys.stderr)
-        other.close()
-        elements, size = work(model)
-        bounds = limits["multiply_adds_per_second"] / elements, limits["read_bytes_per_second"] / size
-        for i, (phase, bound) in enumerate(zip(("prompt", "generation"), bounds)):
-            a, b = [m[i] for m in mine], [t[i] for t in theirs]
+        measured = list(rounds(name, model, args))
+        most = [moment for _, _, moment in measured]
+        found += most
+        keys = zip(("prompt", "generation"), ("multiply_adds_per_second", "read_bytes_per_second"), work(model))
+        for i, (phase, key, amount) in enumerate(keys):
+            a, b = [own["speeds"][i] for own, _, _ in measured], [theirs[i] for _, theirs, _ in measured]
             if not any(a):
                 continue
-            x, y = statistics.median(a), statistics.median(b)
-            lines.append(f"| {name} | {phase} | {spread(a)} | {spread(b)} | **{x / y:.2f}** | {x / bound:.0%} | {y / bound:.0%} |")
+            shares = [statistics.median(v * amount / m[key] for v, m in zip(side, most)) for side in (a, b)]
+            ratio = statistics.median(a) / statistics.median(b)
+            ends = " | ".join(f"{share:.0%}" for share in shares)
+            table.append(f"| {name} | {phase} | {spread(a)} | {spread(b)} | **{ratio:.2f}** | {ends} |")
+        private = max(own["private"] for own, _, _ in measured), max(theirs[2] for _, theirs, _ in measured)
         memory.append(f"{name} {private[0] / 2**20:.0f} against {private[1] / 2**20:.0f} MiB")
-    return [*lines, "", "Private memory at most: " + "; ".join(memory) + "."]
+    if not found:
+        sys.exit("error: no model to measure")
+    depth = f", after {args.depth} tokens" if args.depth else ""
+    read, products = (spread([m[key] / 1e9 for m in found]) for key in ("read_bytes_per_second", "multiply_adds_per_second"))
+    return [
+        f"{platform.machine()}, {args.threads} threads, {found[0]['isa']}; at most {read} GB/s read and {products} thousand"
+        f" million multiply-adds/s, measured in every round. {args.prompt} tokens of prompt, {args.generate} generated{depth};"
+        f" tokens/s, and shares of that round's limit: medians of {args.rounds} alternating rounds (least–most).",
+        "",
+        *table,
+        "",
+        "Private memory at most: " + "; ".join(memory) + ".",
+    ]
 
 
 def main() -> None:
