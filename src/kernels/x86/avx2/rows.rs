@@ -17,7 +17,7 @@ use super::vectors::{
     load_f32, look_up, mask_of_bits, nibbles, pair_of_bits, sixteen, sum_words, two_of,
 };
 use crate::kernels::activations::Row;
-use crate::kernels::blocks::{E2M1_LEVELS, GROUP, IQ4_LEVELS, k3_scales, k4_scales};
+use crate::kernels::blocks::{E2M1_LEVELS, GROUP, IQ4_LEVELS, k3_scales};
 use crate::kernels::product::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -30,7 +30,9 @@ const LANES: usize = 8;
 /// Bytes of a processor's cache line.
 const LINE: usize = 64;
 /// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
-const AHEAD: usize = 1536;
+const FAR: usize = 1536;
+/// How far ahead a super-block is fetched into the first cache, after the second.
+const NEAR: usize = 1024;
 /// Vectors of terms that are kept aside: 18 KiB, so that they stay near, and all of a row of 9,216 columns, so that
 /// memory is asked for whole rows.
 const TERMS: usize = 576;
@@ -56,6 +58,8 @@ trait Quad {
     const HALVES: usize = Self::SUB / 16;
     /// Whether two units share four blocks, the first the even and the second the odd ones.
     const ALTERNATING: bool = false;
+    /// By what the sums of activations are multiplied, so that minima need not be: exactly.
+    const SUMS: f32 = 1.0;
 
     /// The sub-block of the span that is half `half` of `unit`.
     #[inline]
@@ -246,8 +250,13 @@ unsafe fn tile<D: Quad, P: Dot>(
                 for begin in &mut spans {
                     *begin = begin.wrapping_add(span * D::BYTES);
                     for line in 0..D::BYTES.div_ceil(LINE) {
-                        let ahead = begin.wrapping_add(AHEAD + LINE * line);
-                        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                        let line = begin.wrapping_add(LINE * line);
+                        if D::SPAN > 64 {
+                            _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
+                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
+                        } else {
+                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(FAR).cast());
+                        }
                     }
                 }
                 if span == whole && stored.overruns(rows) {
@@ -293,7 +302,7 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m256i>) {
                 // SAFETY: sixteen bytes each, by the slices.
                 out.push(unsafe { halves(at(0).as_ptr().cast(), at(1).as_ptr().cast()) });
             }
-            let sums = [[sums[subs[0]]; 4], [sums[subs[1]]; 4]];
+            let sums = [[D::SUMS * sums[subs[0]]; 4], [D::SUMS * sums[subs[1]]; 4]];
             let sums = load_f32(sums.as_flattened().first_chunk().expect("two fours"));
             out.push(_mm256_castps_si256(sums));
         }
@@ -361,16 +370,16 @@ fn sum_terms<D: Quad>(terms: &[__m256], scales: &[f32], subs: usize, mut sums: _
     sums
 }
 
-/// Scales, and as minima what the levels are too high.
+/// Scales whose multiples are the minima too, see [`Quad::SUMS`].
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn too_high(scales: __m256, by: f32) -> [Factors; 8] {
-    [(scales, _mm256_mul_ps(scales, _mm256_set1_ps(-by))); 8]
+fn twice(scales: __m256) -> [Factors; 8] {
+    [(scales, scales); 8]
 }
 
 /// Defines a type of blocks of 32 columns.
 macro_rules! small_blocks {
-    ($name:ident, bytes: $bytes:literal, wide: $wide:literal, dot: $dot:ident,
+    ($name:ident, bytes: $bytes:literal, wide: $wide:literal, dot: $dot:ident, sums: $sums:literal,
         |$b:ident| $levels:expr, |$rows:ident| $factors:expr) => {
         struct $name;
 
@@ -379,6 +388,7 @@ macro_rules! small_blocks {
             const SPAN: usize = 64;
             const SUB: usize = 32;
             const WIDE: bool = $wide;
+            const SUMS: f32 = $sums;
             type Read = ();
 
             #[target_feature(enable = "avx2,fma,f16c")]
@@ -433,38 +443,38 @@ unsafe fn two<P: Dot, const SIGNED: bool>(levels: [__m256i; 2], x: *const __m256
     }
 }
 
-small_blocks!(Q4_0, bytes: 18, wide: false, dot: small,
+small_blocks!(Q4_0, bytes: 18, wide: false, dot: small, sums: -8.0,
     |b| nibbles(halves(b.add(2), b.add(20))),
-    |rows| too_high(halves_of_blocks(rows, 18, 0), 8.0));
+    |rows| twice(halves_of_blocks(rows, 18, 0)));
 
-small_blocks!(Q4_1, bytes: 20, wide: false, dot: small,
+small_blocks!(Q4_1, bytes: 20, wide: false, dot: small, sums: 1.0,
     |b| nibbles(halves(b.add(4), b.add(24))),
     |rows| [(halves_of_blocks(rows, 20, 0), halves_of_blocks(rows, 20, 2)); 8]);
 
-small_blocks!(Q5_0, bytes: 22, wide: false, dot: small,
+small_blocks!(Q5_0, bytes: 22, wide: false, dot: small, sums: -16.0,
     |b| fives(b, 22, 2),
-    |rows| too_high(halves_of_blocks(rows, 22, 0), 16.0));
+    |rows| twice(halves_of_blocks(rows, 22, 0)));
 
-small_blocks!(Q5_1, bytes: 24, wide: false, dot: small,
+small_blocks!(Q5_1, bytes: 24, wide: false, dot: small, sums: 1.0,
     |b| fives(b, 24, 4),
     |rows| [(halves_of_blocks(rows, 24, 0), halves_of_blocks(rows, 24, 2)); 8]);
 
-small_blocks!(Q8_0, bytes: 34, wide: true, dot: wide,
+small_blocks!(Q8_0, bytes: 34, wide: true, dot: wide, sums: -128.0,
     |b| {
         let sign = _mm256_set1_epi8(-128);
         let (first, second) = (halves(b.add(2), b.add(36)), halves(b.add(18), b.add(52)));
         [_mm256_xor_si256(first, sign), _mm256_xor_si256(second, sign)]
     },
-    |rows| too_high(halves_of_blocks(rows, 34, 0), 128.0));
+    |rows| twice(halves_of_blocks(rows, 34, 0)));
 
-small_blocks!(IQ4_NL, bytes: 18, wide: true, dot: wide,
+small_blocks!(IQ4_NL, bytes: 18, wide: true, dot: wide, sums: -128.0,
     |b| {
         let [low, high] = nibbles(halves(b.add(2), b.add(20)));
         [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)]
     },
-    |rows| too_high(halves_of_blocks(rows, 18, 0), 128.0));
+    |rows| twice(halves_of_blocks(rows, 18, 0)));
 
-small_blocks!(MXFP4, bytes: 17, wide: false, dot: small,
+small_blocks!(MXFP4, bytes: 17, wide: false, dot: small, sums: -12.0,
 |b| {
     let [low, high] = nibbles(halves(b.add(1), b.add(18)));
     [look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)]
@@ -479,7 +489,7 @@ small_blocks!(MXFP4, bytes: 17, wide: false, dot: small,
     // The two smallest are subnormal in f32.
     let smallest = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), e);
     let small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
-    too_high(_mm256_castsi256_ps(_mm256_blendv_epi8(usual, smallest, small)), 12.0)
+    twice(_mm256_castsi256_ps(_mm256_blendv_epi8(usual, smallest, small)))
 });
 
 /// Levels of 5 bits of two blocks: the fifth ones lie in the four bytes at `bits`, the others behind them.
@@ -573,34 +583,58 @@ unsafe fn alternating(b: *const u8) -> [__m256i; 2] {
     unsafe { [halves(b, b.add(32)), halves(b.add(16), b.add(48))] }
 }
 
-/// Scales and minima of units that alternate.
+/// Scales and negated minima of units that alternate.
 ///
 /// # Safety
 /// 16 bytes can be read at each.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
-    let mut bytes = [_mm_setzero_si128(); 4];
-    for i in 0..4 {
-        // SAFETY: said by the caller.
-        bytes[i] = sixteen(k4_scales(unsafe { std::slice::from_raw_parts(rows[i].add(4), 12) }));
-    }
+    // d, dmin, then twelve bytes s: scales 0 to 3 and minima 0 to 3 are the low six bits of s0 to s7, the others four
+    // bits of s8 to s11 and the upper two bits of s0 to s7. Words: four scales, four minima, and again.
+    let low = _mm_setr_epi8(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 12, 13, 14, 15);
+    let high = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 4, 5, 6, 7, 8, 9, 10, 11);
+    let shifts = _mm_setr_epi32(0, 0, 0, 4);
+    let six_or_four = _mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x0f0f_0f0f, 0x0f0f_0f0f);
     // SAFETY: said by the caller.
-    let (d, dmin) = unsafe { (half_of_rows(rows, 0), half_of_rows(rows, 2)) };
-    let dmin = _mm256_sub_ps(_mm256_setzero_ps(), dmin);
-    let fours = bytes_of_rows(bytes); // scales 0 to 3, 4 to 7, minima likewise
+    let heads = unsafe { [halves(rows[0], rows[2]), halves(rows[1], rows[3])] };
+    let mut bytes = heads;
+    for (bytes, head) in bytes.iter_mut().zip(heads) {
+        let low = _mm256_shuffle_epi8(head, _mm256_broadcastsi128_si256(low));
+        let low = _mm256_srlv_epi32(low, _mm256_broadcastsi128_si256(shifts));
+        let low = _mm256_and_si256(low, _mm256_broadcastsi128_si256(six_or_four));
+        let high = _mm256_shuffle_epi8(head, _mm256_broadcastsi128_si256(high));
+        let high = _mm256_and_si256(_mm256_srli_epi16::<2>(high), _mm256_set1_epi8(0x30));
+        *bytes = _mm256_or_si256(low, high);
+    }
+    // From (row, word) to (word, row), each twice.
+    let words =
+        [_mm256_unpacklo_epi32(bytes[0], bytes[1]), _mm256_unpackhi_epi32(bytes[0], bytes[1])];
+    // d and dmin of each row, then all d and all dmin.
+    let d = _mm256_permute4x64_epi64::<0x88>(_mm256_unpacklo_epi32(heads[0], heads[1]));
+    let apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    let d = _mm256_cvtph_ps(_mm_shuffle_epi8(_mm256_castsi256_si128(d), apart));
+    let (d, dmin) = (_mm256_permute2f128_ps::<0x00>(d, d), _mm256_permute2f128_ps::<0x11>(d, d));
+    // Of each word the first and the third byte, or the second and the fourth.
+    let (even, odd) = (by_half_bytes(0, 2), by_half_bytes(1, 3));
     let mut all = [(d, dmin); 8];
-    for i in 0..2 {
-        // Even ones, then odd ones.
-        let scales = _mm_shuffle_epi32::<0b11_01_10_00>(fours[i]);
-        let minima = _mm_shuffle_epi32::<0b11_01_10_00>(fours[2 + i]);
-        let float = |v: __m128i| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v));
-        let high = |v: __m128i| _mm_unpackhi_epi64(v, v);
-        all[2 * i] = (_mm256_mul_ps(float(scales), d), _mm256_mul_ps(float(minima), dmin));
-        all[2 * i + 1] =
-            (_mm256_mul_ps(float(high(scales)), d), _mm256_mul_ps(float(high(minima)), dmin));
+    for (unit, factors) in all.iter_mut().enumerate().take(4) {
+        let which = if unit % 2 == 0 { even } else { odd };
+        let scales = _mm256_permute4x64_epi64::<0x88>(words[unit / 2]);
+        let minima = _mm256_permute4x64_epi64::<0xdd>(words[unit / 2]);
+        let float = |v| _mm256_cvtepi32_ps(_mm256_shuffle_epi8(v, which));
+        *factors = (_mm256_mul_ps(float(scales), d), _mm256_mul_ps(float(minima), dmin));
     }
     all
+}
+
+/// Selects byte `low` of each word in the lower half, byte `high` in the upper one.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn by_half_bytes(low: i32, high: i32) -> __m256i {
+    let words =
+        _mm256_setr_epi32(low, low + 4, low + 8, low + 12, high, high + 4, high + 8, high + 12);
+    _mm256_or_si256(words, _mm256_set1_epi32(0x8080_8000_u32 as i32))
 }
 
 struct Q4_K;
@@ -610,6 +644,7 @@ impl Quad for Q4_K {
     const SPAN: usize = 256;
     const SUB: usize = 32;
     const ALTERNATING: bool = true;
+    const SUMS: f32 = -1.0;
     type Read = ();
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -644,6 +679,7 @@ impl Quad for Q5_K {
     const SPAN: usize = 256;
     const SUB: usize = 32;
     const ALTERNATING: bool = true;
+    const SUMS: f32 = -1.0;
     type Read = ();
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -692,6 +728,7 @@ impl Quad for Q6_K {
     const BYTES: usize = 210;
     const SPAN: usize = 256;
     const SUB: usize = 16;
+    const SUMS: f32 = -32.0;
     type Read = ();
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -746,7 +783,7 @@ impl Quad for Q6_K {
         for unit in 0..8 {
             let two = two_of(fours, unit);
             let scales = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(two)), d);
-            all[unit] = (scales, _mm256_mul_ps(scales, _mm256_set1_ps(-32.0)));
+            all[unit] = (scales, scales);
         }
         all
     }
@@ -758,6 +795,7 @@ impl Quad for Q2_K {
     const BYTES: usize = 84;
     const SPAN: usize = 256;
     const SUB: usize = 16;
+    const SUMS: f32 = -1.0;
     type Read = ();
 
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -789,7 +827,6 @@ impl Quad for Q2_K {
         }
         // SAFETY: said by the trait.
         let (d, dmin) = unsafe { (half_of_rows(rows, 80), half_of_rows(rows, 82)) };
-        let dmin = _mm256_sub_ps(_mm256_setzero_ps(), dmin);
         let fours = bytes_of_rows(bytes);
         let mut all = [(d, dmin); 8];
         for unit in 0..8 {

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
+use crate::kernels::x86::half_words;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
@@ -80,7 +81,7 @@ pub fn bytes_of_rows([a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
 #[inline]
 pub unsafe fn half_of_rows(rows: [*const u8; 4], at: usize) -> __m256 {
     // SAFETY: said by the caller.
-    let four = unsafe { words(rows, at) };
+    let four = unsafe { half_words(rows, at) };
     _mm256_cvtph_ps(_mm_set1_epi64x(four))
 }
 
@@ -92,19 +93,7 @@ pub unsafe fn half_of_rows(rows: [*const u8; 4], at: usize) -> __m256 {
 #[inline]
 pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -> __m256 {
     // SAFETY: said by the caller.
-    unsafe { _mm256_cvtph_ps(_mm_set_epi64x(words(rows, stride + at), words(rows, at))) }
-}
-
-/// The two bytes at `at` of four rows.
-///
-/// # Safety
-/// They can be read.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-unsafe fn words(rows: [*const u8; 4], at: usize) -> i64 {
-    // SAFETY: said by the caller.
-    let word = |i: usize| u64::from(unsafe { rows[i].add(at).cast::<u16>().read_unaligned() });
-    (word(0) | word(1) << 16 | word(2) << 32 | word(3) << 48) as i64
+    unsafe { _mm256_cvtph_ps(_mm_set_epi64x(half_words(rows, stride + at), half_words(rows, at))) }
 }
 
 /// Bit `i` of 32 bits as byte `i`: all ones or zero.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
 use crate::kernels::blocks::k4_scales;
+use crate::kernels::x86::half_words;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
@@ -136,33 +137,8 @@ pub fn halves_of_rows(mut rows: __m512i, at: i16) -> __m512 {
 #[inline]
 pub unsafe fn halves(rows: [*const u8; 4], at: usize) -> __m512 {
     // SAFETY: said by the caller.
-    let four = unsafe { word(rows, at) };
+    let four = unsafe { half_words(rows, at) };
     _mm512_broadcast_f32x4(_mm_cvtph_ps(_mm_cvtsi64_si128(four)))
-}
-
-/// The two bytes at `at` of four rows.
-///
-/// # Safety
-/// They can be read.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-unsafe fn word(rows: [*const u8; 4], at: usize) -> i64 {
-    // SAFETY: said by the caller.
-    let [a, b, c, d] =
-        unsafe { four!(|i| u64::from(rows[i].add(at).cast::<u16>().read_unaligned())) };
-    (alone(a | b << 16) | alone(c | d << 16) << 32) as i64
-}
-
-/// The same number, of which the compiler knows nothing: it would collect four halves in vectors, where they take
-/// three times as long.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "nothing but a word to the compiler")]
-fn alone(mut x: u64) -> u64 {
-    // SAFETY: no instruction.
-    unsafe {
-        std::arch::asm!("/* {x} */", x = inout(reg) x, options(pure, nomem, nostack, preserves_flags));
-    }
-    x
 }
 
 /// The f16 at `at` of four consecutive blocks of four rows: (block, row).
@@ -173,7 +149,7 @@ fn alone(mut x: u64) -> u64 {
 #[inline]
 pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -> __m512 {
     // SAFETY: said by the caller.
-    let [a, b, c, d] = unsafe { four!(|i| _mm_cvtsi64_si128(word(rows, stride * i + at))) };
+    let [a, b, c, d] = unsafe { four!(|i| _mm_cvtsi64_si128(half_words(rows, stride * i + at))) };
     let (low, high) = (_mm_unpacklo_epi64(a, b), _mm_unpacklo_epi64(c, d));
     _mm512_cvtph_ps(_mm256_set_m128i(high, low))
 }
