@@ -6,6 +6,7 @@
 
 use super::blocks::GROUP;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Columns that share a scale.
 pub const BLOCK: usize = 32;
@@ -28,11 +29,15 @@ pub struct Activations {
     pub sums32: Vec<f32>,
     /// Sum of the quantized values of each 16, (rows, stride / 16).
     pub sums16: Vec<f32>,
+    /// See [`Row::id`]: that of the first row.
+    id: u64,
 }
 
 /// One row of [`Activations`]; the fields are those of the whole.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
+    /// A number that no row of other values ever has, not 0: what was made of a row need not be made again.
+    pub id: u64,
     pub quants: &'a [i8],
     pub scales: &'a [f32],
     pub sums32: &'a [f32],
@@ -61,7 +66,14 @@ impl Activations {
             scales: vec![0.0; n / BLOCK],
             sums32: vec![0.0; n / BLOCK],
             sums16: vec![0.0; n / SUM],
+            id: Self::new_ids(rows),
         }
+    }
+
+    /// The first of as many numbers as there are rows.
+    fn new_ids(rows: usize) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(rows as u64, Ordering::Relaxed)
     }
 
     /// One row.
@@ -70,6 +82,7 @@ impl Activations {
     pub fn row(&self, index: usize) -> Row<'_> {
         let at = |size: usize| index * self.stride / size..(index + 1) * self.stride / size;
         Row {
+            id: self.id + index as u64,
             quants: &self.quants[at(1)],
             scales: &self.scales[at(BLOCK)],
             sums32: &self.sums32[at(BLOCK)],
@@ -79,6 +92,7 @@ impl Activations {
 
     /// The rows, to be written.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
+        self.id = Self::new_ids(self.rows);
         let stride = self.stride.max(GROUP);
         self.quants
             .chunks_exact_mut(stride)

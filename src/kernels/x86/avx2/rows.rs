@@ -107,28 +107,28 @@ trait Quad {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     match dtype {
-        DType::Q4_0 => tiles::<Q4_0, P>(runs, x, out),
-        DType::Q4_1 => tiles::<Q4_1, P>(runs, x, out),
-        DType::Q5_0 => tiles::<Q5_0, P>(runs, x, out),
-        DType::Q5_1 => tiles::<Q5_1, P>(runs, x, out),
-        DType::Q8_0 => tiles::<Q8_0, P>(runs, x, out),
-        DType::IQ4_NL => tiles::<IQ4_NL, P>(runs, x, out),
-        DType::MXFP4 => tiles::<MXFP4, P>(runs, x, out),
-        DType::IQ4_XS => tiles::<IQ4_XS, P>(runs, x, out),
-        DType::Q2_K => tiles::<Q2_K, P>(runs, x, out),
-        DType::Q3_K => tiles::<Q3_K, P>(runs, x, out),
-        DType::Q4_K => tiles::<Q4_K, P>(runs, x, out),
-        DType::Q5_K => tiles::<Q5_K, P>(runs, x, out),
-        DType::Q6_K => tiles::<Q6_K, P>(runs, x, out),
-        DType::IQ2_XXS => tiles::<IQ2_XXS, P>(runs, x, out),
-        DType::IQ2_XS => tiles::<IQ2_XS, P>(runs, x, out),
-        DType::IQ2_S => tiles::<IQ2_S, P>(runs, x, out),
-        DType::IQ3_XXS => tiles::<IQ3_XXS, P>(runs, x, out),
-        DType::IQ3_S => tiles::<IQ3_S, P>(runs, x, out),
-        DType::IQ1_S => tiles::<IQ1_S, P>(runs, x, out),
-        DType::IQ1_M => tiles::<IQ1_M, P>(runs, x, out),
-        DType::TQ1_0 => tiles::<TQ1_0, P>(runs, x, out),
-        DType::TQ2_0 => tiles::<TQ2_0, P>(runs, x, out),
+        DType::Q4_0 => tiles::<Q4_0, P>(dtype, runs, x, out),
+        DType::Q4_1 => tiles::<Q4_1, P>(dtype, runs, x, out),
+        DType::Q5_0 => tiles::<Q5_0, P>(dtype, runs, x, out),
+        DType::Q5_1 => tiles::<Q5_1, P>(dtype, runs, x, out),
+        DType::Q8_0 => tiles::<Q8_0, P>(dtype, runs, x, out),
+        DType::IQ4_NL => tiles::<IQ4_NL, P>(dtype, runs, x, out),
+        DType::MXFP4 => tiles::<MXFP4, P>(dtype, runs, x, out),
+        DType::IQ4_XS => tiles::<IQ4_XS, P>(dtype, runs, x, out),
+        DType::Q2_K => tiles::<Q2_K, P>(dtype, runs, x, out),
+        DType::Q3_K => tiles::<Q3_K, P>(dtype, runs, x, out),
+        DType::Q4_K => tiles::<Q4_K, P>(dtype, runs, x, out),
+        DType::Q5_K => tiles::<Q5_K, P>(dtype, runs, x, out),
+        DType::Q6_K => tiles::<Q6_K, P>(dtype, runs, x, out),
+        DType::IQ2_XXS => tiles::<IQ2_XXS, P>(dtype, runs, x, out),
+        DType::IQ2_XS => tiles::<IQ2_XS, P>(dtype, runs, x, out),
+        DType::IQ2_S => tiles::<IQ2_S, P>(dtype, runs, x, out),
+        DType::IQ3_XXS => tiles::<IQ3_XXS, P>(dtype, runs, x, out),
+        DType::IQ3_S => tiles::<IQ3_S, P>(dtype, runs, x, out),
+        DType::IQ1_S => tiles::<IQ1_S, P>(dtype, runs, x, out),
+        DType::IQ1_M => tiles::<IQ1_M, P>(dtype, runs, x, out),
+        DType::TQ1_0 => tiles::<TQ1_0, P>(dtype, runs, x, out),
+        DType::TQ2_0 => tiles::<TQ2_0, P>(dtype, runs, x, out),
         _ => unreachable!("{dtype} has no levels"),
     }
 }
@@ -136,6 +136,8 @@ pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [
 /// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
 #[derive(Default)]
 struct Scratch {
+    /// The row of activations that was prepared, see [`Row::id`], and for what type.
+    of: Option<(u64, DType)>,
     /// See [`prepare`].
     prepared: Vec<__m256i>,
     /// What sub-blocks add to their rows, (units, quads).
@@ -191,11 +193,14 @@ impl<'a, D: Quad> Rows<'a, D> {
 /// All rows, some of each run at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn tiles<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     let mut stored = Rows::<D>::of(runs);
     let spans = stored.columns().div_ceil(D::SPAN);
-    let Scratch { mut prepared, mut terms } = SCRATCH.take();
-    prepare::<D>(x, spans, &mut prepared);
+    let Scratch { of, mut prepared, mut terms } = SCRATCH.take();
+    let this = Some((x.id, dtype));
+    if of != this {
+        prepare::<D>(x, spans, &mut prepared);
+    }
     let size = TERMS.min(2 * D::UNITS * spans);
     if terms.len() < size {
         terms.resize(size, _mm256_setzero_ps());
@@ -214,7 +219,7 @@ fn tiles<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4])
             }
         }
     }
-    SCRATCH.set(Scratch { prepared, terms });
+    SCRATCH.set(Scratch { of: this, prepared, terms });
 }
 
 /// The dot products of four times two rows: those from each of `streams` on, none behind `last`.

@@ -81,12 +81,14 @@ trait Quad: Decode {
 /// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    for_type!(dtype, D => tiles::<D, P>(runs, x, out), unreachable!("{dtype} has no levels"));
+    for_type!(dtype, D => tiles::<D, P>(dtype, runs, x, out), unreachable!("{dtype} has no levels"));
 }
 
 /// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
 #[derive(Default)]
 struct Scratch {
+    /// The row of activations that was prepared, see [`Row::id`], and for what type.
+    of: Option<(u64, DType)>,
     /// See [`prepare`].
     prepared: Vec<__m512i>,
     /// What sub-blocks add to their rows, (units, quads).
@@ -144,11 +146,14 @@ impl<'a, D: Quad> Rows<'a, D> {
 /// All rows, some of each run at a time.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn tiles<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
+fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
     let mut stored = Rows::<D>::of(runs);
     let spans = stored.columns().div_ceil(D::SPAN);
-    let Scratch { mut prepared, mut terms } = SCRATCH.take();
-    prepare::<D>(x, spans, &mut prepared);
+    let Scratch { of, mut prepared, mut terms } = SCRATCH.take();
+    let this = Some((x.id, dtype));
+    if of != this {
+        prepare::<D>(x, spans, &mut prepared);
+    }
     let size = TERMS.min(4 * D::UNITS * spans);
     if terms.len() < size {
         terms.resize(size, _mm512_setzero_ps());
@@ -167,7 +172,7 @@ fn tiles<D: Quad, P: Dot>(runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4])
             }
         }
     }
-    SCRATCH.set(Scratch { prepared, terms });
+    SCRATCH.set(Scratch { of: this, prepared, terms });
 }
 
 /// The dot products of four times four rows: those from each of `streams` on, none behind `last`.
