@@ -6,6 +6,7 @@
 mod codebooks;
 mod dot;
 mod panels;
+mod quads;
 mod rows;
 mod vectors;
 
