@@ -26,8 +26,10 @@ const LANES: usize = 8;
 const LINE: usize = 64;
 /// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
 const FAR: usize = 1536;
-/// How far ahead a super-block is fetched into the first cache, after the second.
+/// How far ahead into the first cache what was fetched into the second: super-blocks, and any of a large matrix.
 const NEAR: usize = 1024;
+/// Bytes of a matrix that no cache keeps until the next token.
+const LARGE: usize = 64 << 20;
 /// Vectors of terms that are kept aside: 18 KiB, so that they stay near, and all of a row of 9,216 columns, so that
 /// memory is asked for whole rows.
 const TERMS: usize = 576;
@@ -88,6 +90,8 @@ struct Rows<'a, D> {
     row_bytes: usize,
     /// Spans of a row that are whole.
     whole: usize,
+    /// Whether memory is fetched into the second cache first.
+    two_steps: bool,
     /// What is left at the end of the matrix, with zeros behind it.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
@@ -97,7 +101,9 @@ impl<'a, D: Quad> Rows<'a, D> {
     fn of(runs: Runs<'a>) -> Self {
         let Runs { w, row_bytes, .. } = runs;
         let whole = row_bytes / D::BYTES;
-        Self { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData }
+        let two_steps = D::SPAN > 64 || w.len() > LARGE;
+        let rest = [[0; SPAN_BYTES_MAX]; 4];
+        Self { w, row_bytes, whole, two_steps, rest, decode: PhantomData }
     }
 
     fn columns(&self) -> usize {
@@ -190,7 +196,7 @@ unsafe fn tile<D: Quad, P: Dot>(
                     *begin = begin.wrapping_add(span * D::BYTES);
                     for line in 0..D::BYTES.div_ceil(LINE) {
                         let line = begin.wrapping_add(LINE * line);
-                        if D::SPAN > 64 {
+                        if stored.two_steps {
                             _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
                             _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
                         } else {

@@ -24,9 +24,11 @@ const LANES: usize = 16;
 const LINE: usize = 64;
 /// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
 const FAR: usize = 1536;
-/// How far ahead a super-block is fetched into the first cache, after the second, which can wait for more lines. Small
-/// blocks have fewer columns a line: fetching them twice takes longer than it saves.
+/// How far ahead into the first cache what was fetched into the second, which can wait for more lines. Small blocks
+/// have fewer columns a line: fetching them twice takes longer than it saves, unless they surely come from memory.
 const NEAR: usize = 1024;
+/// Bytes of a matrix that no cache keeps until the next token.
+const LARGE: usize = 64 << 20;
 /// Vectors of terms that are kept aside: 36 KiB, so that they stay near, and all of a row of 9,216 columns, so that
 /// memory is asked for whole rows.
 const TERMS: usize = 576;
@@ -63,6 +65,8 @@ struct Rows<'a, D> {
     row_bytes: usize,
     /// Spans of a row that are whole.
     whole: usize,
+    /// Whether memory is fetched into the second cache first.
+    two_steps: bool,
     /// What is left at the end of the matrix, with zeros behind it.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
@@ -74,7 +78,9 @@ impl<'a, D: Quad> Rows<'a, D> {
     fn of(runs: Runs<'a>) -> Self {
         let Runs { w, row_bytes, .. } = runs;
         let whole = row_bytes / Self::SPAN_BYTES;
-        Self { w, row_bytes, whole, rest: [[0; SPAN_BYTES_MAX]; 4], decode: PhantomData }
+        let two_steps = D::SPAN > 128 || w.len() > LARGE;
+        let rest = [[0; SPAN_BYTES_MAX]; 4];
+        Self { w, row_bytes, whole, two_steps, rest, decode: PhantomData }
     }
 
     fn columns(&self) -> usize {
@@ -162,7 +168,7 @@ unsafe fn tile<D: Quad, P: Dot>(
                 for span in spans {
                     for line in 0..Rows::<D>::SPAN_BYTES.div_ceil(LINE) {
                         let line = span.wrapping_add(LINE * line);
-                        if D::SPAN > 128 {
+                        if stored.two_steps {
                             _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
                             _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
                         } else {
