@@ -47,7 +47,7 @@ pub trait Quad: Decode {
     /// The factors of each unit of four rows. Those of the integers of `P` and of the sums, which may be multiples.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; at each pointer lies a span.
+    /// The processor has the instruction set of this module and of `P`; at each pointer lies a span.
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4];
 }
 
