@@ -5,6 +5,7 @@
 //! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens among those that a
 //! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for,
 //! [`system`] what the computer is.
+//! [`worker`] processes do what hostile files and requests must not do here, by way of [`jobs`].
 //! The container lives in the crate `tealight_bundle`. See `docs/architecture.md`.
 
 pub mod chat;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod constraint;
 pub mod engine;
+pub mod jobs;
 pub mod kernels;
 pub mod model;
 pub mod render;
@@ -22,3 +24,4 @@ pub mod system;
 pub mod terminal;
 pub mod text;
 pub mod tokenizer;
+pub mod worker;

@@ -12,12 +12,14 @@ use tealight::cli::{self, Command, Flags};
 use tealight::config::{Config, ConfigError, Layer, Origin};
 use tealight::constraint::Constraint;
 use tealight::engine::{Bare, Engine, LoadOptions, NO_TEXT, Room};
+use tealight::jobs::HANDLER;
 use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
 use tealight::server::{self, Chats, Model, Page, State};
 use tealight::source::{self, NO_WEIGHTS, Program, SourceError};
 use tealight::system::{self, Browser};
 use tealight::terminal::{self, Interrupt, Patient};
+use tealight::worker::{self, Bounded, CHILD_FLAG, Workers};
 use tealight_bundle::args::Args;
 use tealight_bundle::tail::Role;
 
@@ -26,7 +28,14 @@ const USAGE: u8 = 2;
 /// Exit code after a second Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
 
+/// Bounded in worker processes only.
+#[global_allocator]
+static ALLOCATOR: Bounded = Bounded;
+
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == CHILD_FLAG) {
+        return worker::run(HANDLER);
+    }
     keep_freed_memory();
     // The program's name, and a bundle that was handed over.
     let own = if source::handed_over().is_some() { 3 } else { 1 };
@@ -149,7 +158,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     if command == Command::Chat || config.prompt.is_some() || config.prompt_file.is_some() {
         let shards = weights(&config, program.as_ref())?.context(NO_WEIGHTS)?;
-        let engine = Engine::load(shards, &config.load_options())?;
+        let engine = Engine::load(shards, &config.load_options(), &workers())?;
         anyhow::ensure!(engine.info.makes_text, NO_TEXT);
         if !config.quiet {
             engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
@@ -218,6 +227,8 @@ fn serve(
     program: Option<&Program>,
     shards: Option<Vec<Shard>>,
 ) -> anyhow::Result<()> {
+    // The first one starts while everything else does.
+    let workers = workers();
     let page = Page::new(config.page.as_deref(), program).context("--path")?;
     let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let chats = if config.portable { chats(&config, program) } else { None };
@@ -247,7 +258,7 @@ fn serve(
             say(format_args!("{NO_WEIGHTS}"));
             state.set_model(Model::Missing(NO_WEIGHTS.to_owned()));
         }
-        Some(shards) => match load(shards, &options, constraint.as_ref()) {
+        Some(shards) => match load(shards, &options, constraint.as_ref(), &workers) {
             Ok(engine) => {
                 if !quiet {
                     say(format_args!("{}", greeting(&engine, &options)));
@@ -297,8 +308,9 @@ fn load(
     shards: Vec<Shard>,
     options: &LoadOptions,
     constraint: Option<&Constraint>,
+    workers: &Arc<Workers>,
 ) -> Result<Engine, String> {
-    let engine = Engine::load(shards, options).map_err(|error| error.to_string())?;
+    let engine = Engine::load(shards, options, workers).map_err(|error| error.to_string())?;
     match constraint.map(|constraint| engine.guide(constraint)) {
         Some(Err(error)) => Err(error.to_string()),
         _ => Ok(engine),
@@ -368,6 +380,7 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let engine = Engine::load(
         shards,
         &LoadOptions { context, room: Room::now(true), ..config.load_options() },
+        &workers(),
     )?;
     anyhow::ensure!(engine.info.makes_text, NO_TEXT);
     if !flags.json && std::io::stderr().is_terminal() {
@@ -402,6 +415,11 @@ fn named_weights(path: Option<&Path>) -> anyhow::Result<Vec<Shard>> {
         Some(path) => Ok(source::open(path)?),
         None => Program::open()?.weights()?.context(NO_WEIGHTS),
     }
+}
+
+/// Processes for what must not be done in this one.
+fn workers() -> Arc<Workers> {
+    Arc::new(Workers::start(HANDLER))
 }
 
 /// Says something on stderr; that nobody hears it is no error.

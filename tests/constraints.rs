@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tealight::constraint::{CallForm, Compiler, Constraint, Step};
 use tealight::engine::{Engine, Event, Finish, Generation, LoadOptions, generate};
+use tealight::jobs::HANDLER;
 use tealight::kernels::Isa;
 use tealight::model::ModelFile;
 use tealight::sampler::Sampling;
 use tealight::source;
 use tealight::tokenizer::Tokenizer;
+use tealight::worker::Workers;
 
 const SMOLLM2: &str = "smollm2-135m-instruct-q4_1";
 
@@ -343,7 +345,15 @@ fn engine() -> (Engine, MutexGuard<'static, ()>) {
         value_type: tealight::kernels::CacheType::F16,
         template: None,
     };
-    (Engine::load(source::open(&model(SMOLLM2)).unwrap(), &options).unwrap(), alone)
+    (
+        Engine::load(
+            source::open(&model(SMOLLM2)).unwrap(),
+            &options,
+            &Arc::new(Workers::here(HANDLER)),
+        )
+        .unwrap(),
+        alone,
+    )
 }
 
 fn compiler(name: &str) -> Compiler {

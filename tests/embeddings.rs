@@ -8,9 +8,11 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight::engine::{Engine, LoadOptions, embed, normalize};
+use tealight::jobs::HANDLER;
 use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{Model, ModelFile, Pooling, Weights, spec};
 use tealight::source;
+use tealight::worker::Workers;
 
 /// Largest difference of an element; those of the tiny models have a deviation of about 1.
 const TOLERANCE: f32 = 1e-3;
@@ -82,7 +84,12 @@ fn texts_have_the_embeddings_that_the_reference_gives_them() {
             None => folder("tests/golden/embeddings").join(format!("{name}.gguf")),
         };
         assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
-        let engine = Engine::load(source::open(&path).unwrap(), &options()).unwrap();
+        let engine = Engine::load(
+            source::open(&path).unwrap(),
+            &options(),
+            &Arc::new(Workers::here(HANDLER)),
+        )
+        .unwrap();
         assert_eq!(engine.info.makes_text, pooling.is_some());
         let pooling = pooling.or(engine.info.pooling).unwrap();
         let expected = golden[name].as_array().unwrap();
@@ -107,7 +114,9 @@ fn texts_have_the_embeddings_that_the_reference_gives_them() {
 #[test]
 fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
     let path = folder("tests/golden/embeddings/bert.gguf");
-    let engine = Engine::load(source::open(&path).unwrap(), &options()).unwrap();
+    let engine =
+        Engine::load(source::open(&path).unwrap(), &options(), &Arc::new(Workers::here(HANDLER)))
+            .unwrap();
     let max = engine.embedding_tokens_max();
     assert_eq!(max, 48);
     let embed = |n: usize, wanted: bool| engine.embed(&vec![5; n], Pooling::Mean, &|| wanted);

@@ -8,7 +8,7 @@ mod abilities;
 mod answer;
 pub mod builtin;
 mod fit;
-mod functions;
+mod jinja;
 mod json;
 mod message;
 mod reasoning;
@@ -17,14 +17,16 @@ mod tools;
 
 pub use abilities::{Abilities, Arguments};
 pub use answer::{Answer, Calls, Part, Plan, Reader};
+pub(crate) use jinja::work as work_on_template;
 pub use message::{FunctionCall, Message, ToolCall};
 pub use reasoning::{ReasoningFormat, Tags};
 pub use template::{ChatTemplate, Inputs, TemplateError};
 pub use tools::{Format, Tool, ToolChoice, tool_grammar};
 
 use crate::constraint::Constraint;
+use crate::worker::Workers;
 use serde_json::{Map, Value};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// What a model is to answer.
 #[derive(Debug, Clone, Default)]
@@ -89,8 +91,13 @@ struct Known {
 }
 
 impl Known {
-    fn new(source: &str, bos: &str, eos: &str) -> Result<Self, TemplateError> {
-        let template = ChatTemplate::new(source, bos.to_owned(), eos.to_owned())?;
+    fn new(
+        workers: &Arc<Workers>,
+        source: &str,
+        bos: &str,
+        eos: &str,
+    ) -> Result<Self, TemplateError> {
+        let template = ChatTemplate::with(workers, source, bos.to_owned(), eos.to_owned())?;
         let (format, tags) = (Format::of(source), Tags::of(source));
         Ok(Self { template, abilities: OnceLock::new(), format, tags })
     }
@@ -102,8 +109,25 @@ impl Known {
 }
 
 impl Chat {
-    /// The templates with these sources; begin and end token as text. A broken template for functions or
-    /// documents is as good as none.
+    /// The templates with these sources, for `workers` to render; begin and end token as text. A broken template for
+    /// functions or documents is as good as none.
+    ///
+    /// # Errors
+    /// When the main template is none.
+    pub fn with(
+        workers: &Arc<Workers>,
+        main: &str,
+        tool_use: Option<&str>,
+        rag: Option<&str>,
+        bos: &str,
+        eos: &str,
+    ) -> Result<Self, TemplateError> {
+        let known = |source: &str| Known::new(workers, source, bos, eos);
+        let other = |source: Option<&str>| known(source?).ok();
+        Ok(Self { main: known(main)?, tool_use: other(tool_use), rag: other(rag) })
+    }
+
+    /// The same, rendered in the own process without bounds: for tests.
     ///
     /// # Errors
     /// When the main template is none.
@@ -114,8 +138,8 @@ impl Chat {
         bos: &str,
         eos: &str,
     ) -> Result<Self, TemplateError> {
-        let other = |source: Option<&str>| Known::new(source?, bos, eos).ok();
-        Ok(Self { main: Known::new(main, bos, eos)?, tool_use: other(tool_use), rag: other(rag) })
+        let workers = Arc::new(Workers::here(|_, job| jinja::work(job)));
+        Self::with(&workers, main, tool_use, rag, bos, eos)
     }
 
     /// The main template's source.

@@ -1,33 +1,22 @@
-//! A chat template, compiled once and rendered for each request.
+//! A chat template: compiled once and rendered for each request, in a worker process.
 
-use super::{Message, functions};
+use super::{Message, jinja};
+use crate::worker::{Handler, Patience, Topic, WorkerError, Workers};
 use jiff::Zoned;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
-use minijinja::{Environment, ErrorKind};
-use regex::Regex;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json};
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::io;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-/// What a template may cost: a few hundred thousand steps render the largest conversations; an endless
-/// loop ends in an error.
-const FUEL: u64 = 1_000_000;
-/// A prompt longer than this fits no context.
-const PROMPT_BYTES_MAX: usize = 64 << 20;
 /// Longest template source; the longest in use have some twenty kilobytes.
 const SOURCE_BYTES_MAX: usize = 64 << 10;
-/// Stack for compiling and rendering: an expression nested as deeply as that source allows, or a list as
-/// deeply as that fuel allows, is taken apart recursively.
-const STACK_BYTES: usize = 128 << 20;
-/// Longest message of a refusal that is passed on.
-const MESSAGE_CHARS_MAX: usize = 500;
+/// How long a conversation may take to become a prompt, with all that is found out about the template on the way.
+pub const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// A compiled template with the texts of the model's begin and end tokens.
+/// A template that compiles, with the texts of the model's begin and end tokens.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    workers: Arc<Workers>,
     source: String,
     bos: String,
     eos: String,
@@ -67,7 +56,7 @@ impl<'i> Inputs<'i> {
 }
 
 /// A template that cannot be used, or refuses the conversation.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum TemplateError {
     /// It is not Jinja.
     #[error("chat template: {0}\nhint: choose another with --chat-template NAME or FILE")]
@@ -83,33 +72,54 @@ pub enum TemplateError {
         "no call can be enforced: this model's answers are messages with headers\nhint: `tool_choice`: \"auto\" leaves it to the model"
     )]
     Unforced,
-    /// It failed while rendering.
+    /// It failed while rendering, or met a bound.
     #[error("chat template failed: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Failed(String),
+    /// It was not even tried: the computer has too much to do, or nobody waits any more.
+    #[error("the prompt could not be made: {0}")]
+    Untried(String),
+}
+
+impl From<WorkerError> for TemplateError {
+    fn from(error: WorkerError) -> Self {
+        match error {
+            WorkerError::Unwanted | WorkerError::Start(_) | WorkerError::Busy => {
+                Self::Untried(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 impl ChatTemplate {
-    /// Compiles a template.
+    /// A template that is compiled and rendered in the own process, without bounds: for tests.
     ///
     /// # Errors
     /// When it is not a template.
     pub fn new(source: &str, bos: String, eos: String) -> Result<Self, TemplateError> {
+        const HANDLER: Handler = |_, job| jinja::work(job);
+        Self::with(&Arc::new(Workers::here(HANDLER)), source, bos, eos)
+    }
+
+    /// A template that is compiled and rendered by `workers`.
+    ///
+    /// # Errors
+    /// When it is not a template.
+    pub fn with(
+        workers: &Arc<Workers>,
+        source: &str,
+        bos: String,
+        eos: String,
+    ) -> Result<Self, TemplateError> {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TemplateError::Long(source.len()));
         }
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|e| TemplateError::Syntax(describe(&e)))?);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(100);
-        functions::install(&mut environment);
-        with_stack(|| {
-            environment
-                .add_template_owned("chat", without_marks(source).into_owned())
-                .map_err(|e| TemplateError::Syntax(describe(&e)))
-        })?;
-        Ok(Self { environment, source: source.to_owned(), bos, eos })
+        let template = Self { workers: Arc::clone(workers), source: source.to_owned(), bos, eos };
+        match template.ask(None, &Zoned::now(), &Patience::new(TIME_MAX, &|| true)) {
+            // It will be said again when it is needed.
+            Err(TemplateError::Untried(_)) => Ok(template),
+            compiled => compiled.map(|_| template),
+        }
     }
 
     /// The template's text.
@@ -123,108 +133,67 @@ impl ChatTemplate {
     /// # Errors
     /// When the template refuses the messages, fails, or does not come to an end.
     pub fn render(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
-        with_stack(|| self.render_here(inputs))
+        self.render_within(inputs, &Patience::new(TIME_MAX, &|| true))
     }
 
-    fn render_here(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
-        let template = self
-            .environment
-            .get_template("chat")
-            .map_err(|e| TemplateError::Failed(describe(&e)))?;
-        let mut out = Capped(Vec::new());
-        match template.render_captured_to(self.values(inputs), &mut out) {
-            Ok(_) => Ok(String::from_utf8_lossy(&out.0).into_owned()),
-            Err(e) if refused(&e) => Err(TemplateError::Refused(
-                e.detail().unwrap_or("").chars().take(MESSAGE_CHARS_MAX).collect(),
-            )),
-            Err(e) => Err(TemplateError::Failed(describe(&e))),
+    /// The prompt for a conversation, if it comes in time.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, fails, or does not come to an end.
+    pub fn render_within(
+        &self,
+        inputs: &Inputs<'_>,
+        patience: &Patience<'_>,
+    ) -> Result<String, TemplateError> {
+        self.ask(Some(Values { template: self, inputs }), &inputs.now, patience)
+    }
+
+    fn ask(
+        &self,
+        values: Option<Values<'_>>,
+        now: &Zoned,
+        patience: &Patience<'_>,
+    ) -> Result<String, TemplateError> {
+        let job = jinja::Job { source: self.source.as_str(), values, now: now.to_string() };
+        let failed = |e: serde_json::Error| TemplateError::Failed(e.to_string());
+        let job = serde_json::to_vec(&job).map_err(failed)?;
+        let result = self.workers.ask(Topic::Template, &job, patience)?;
+        serde_json::from_slice(&result).map_err(failed)?
+    }
+}
+
+/// The variables that a template sees: those of `transformers`, and the two dates of llama.cpp, without
+/// which some templates say that it is July 2024.
+struct Values<'v> {
+    template: &'v ChatTemplate,
+    inputs: &'v Inputs<'v>,
+}
+
+/// Variables that are no settings: a client can't set them.
+const OWN: &[&str] =
+    &["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+
+impl Serialize for Values<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { template, inputs } = self;
+        let mut map = serializer.serialize_map(None)?;
+        for (name, format) in [("date_string", "%d %b %Y"), ("datetime", "%b %d %Y")] {
+            if !inputs.variables.contains_key(name) {
+                map.serialize_entry(name, &jinja::strftime(&inputs.now, format))?;
+            }
         }
-    }
-
-    /// The variables that a template sees: those of `transformers`, and the two dates of llama.cpp, without
-    /// which some templates say that it is July 2024.
-    fn values(&self, inputs: &Inputs<'_>) -> Value {
-        let now = inputs.now.clone();
-        let date = |format: &str| Value::from(functions::strftime(&now, format));
-        let mut values = BTreeMap::from([
-            ("date_string".to_owned(), date("%d %b %Y")),
-            ("datetime".to_owned(), date("%b %d %Y")),
-        ]);
-        let more = inputs.variables.iter();
-        values.extend(more.map(|(name, value)| (name.clone(), Value::from(Serde(value)))));
-        // What follows is no setting.
-        let strftime_now = move |format: String| functions::strftime(&now, &format);
-        values.extend([
-            ("messages".to_owned(), Value::from(Serde(inputs.messages))),
-            ("tools".to_owned(), Value::from(Serde(inputs.tools))),
-            ("documents".to_owned(), Value::from(Serde(inputs.documents))),
-            ("add_generation_prompt".to_owned(), Value::from(inputs.add_generation_prompt)),
-            ("bos_token".to_owned(), Value::from(self.bos.as_str())),
-            ("eos_token".to_owned(), Value::from(self.eos.as_str())),
-            ("strftime_now".to_owned(), Value::from_function(strftime_now)),
-        ]);
-        Value::from(values)
-    }
-}
-
-/// The source without the `generation` tags of `transformers`, which mark answers for training and write
-/// nothing; the tag in their place opens a scope as they do.
-fn without_marks(source: &str) -> Cow<'_, str> {
-    static MARK: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a constant")
-    });
-    if source.contains("generation") {
-        MARK.replace_all(source, "{%$1 ${2}with $3%}")
-    } else {
-        Cow::Borrowed(source)
-    }
-}
-
-/// Runs `work` on a thread with room for deep recursion.
-fn with_stack<T: Send>(
-    work: impl FnOnce() -> Result<T, TemplateError> + Send,
-) -> Result<T, TemplateError> {
-    let failed = |what: &str| Err(TemplateError::Failed(what.to_owned()));
-    std::thread::scope(|scope| {
-        let thread =
-            std::thread::Builder::new().name("template".to_owned()).stack_size(STACK_BYTES);
-        match thread.spawn_scoped(scope, work) {
-            Ok(thread) => thread.join().unwrap_or_else(|_| failed("an internal error")),
-            Err(_) => failed("no thread could be started"),
+        for (name, value) in
+            inputs.variables.iter().filter(|(name, _)| !OWN.contains(&name.as_str()))
+        {
+            map.serialize_entry(name, value)?;
         }
-    })
-}
-
-/// `raise_exception` is the template's own word.
-fn refused(e: &minijinja::Error) -> bool {
-    std::error::Error::source(e).is_some_and(<dyn std::error::Error>::is::<functions::Raised>)
-}
-
-fn describe(e: &minijinja::Error) -> String {
-    match e.kind() {
-        ErrorKind::OutOfFuel => format!("it did not end within {FUEL} steps"),
-        ErrorKind::WriteFailure => format!("its output is longer than {PROMPT_BYTES_MAX} bytes"),
-        _ => {
-            let line = e.line().map_or_else(String::new, |l| format!("line {l}: "));
-            format!("{line}{}: {}", e.kind(), e.detail().unwrap_or("no details"))
-        }
-    }
-}
-
-/// Collects output up to a limit.
-struct Capped(Vec<u8>);
-
-impl io::Write for Capped {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > PROMPT_BYTES_MAX {
-            return Err(io::Error::other("too long"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        map.serialize_entry("messages", inputs.messages)?;
+        map.serialize_entry("tools", inputs.tools)?;
+        map.serialize_entry("documents", inputs.documents)?;
+        map.serialize_entry("add_generation_prompt", &inputs.add_generation_prompt)?;
+        map.serialize_entry("bos_token", &template.bos)?;
+        map.serialize_entry("eos_token", &template.eos)?;
+        map.end()
     }
 }
 

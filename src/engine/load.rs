@@ -11,6 +11,7 @@ use crate::model::{
     WeightsError, spec,
 };
 use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::worker::Workers;
 use candle_core::Device;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -140,37 +141,46 @@ fn chat(
     tokenizer: &Tokenizer,
     architecture: &str,
     options: &LoadOptions,
+    workers: &Arc<Workers>,
 ) -> Result<(Chat, Option<&'static str>), TemplateError> {
     let (bos, eos) = (tokenizer.bos_text(), tokenizer.eos_text());
     let of_file = |key| file.text(key).filter(|_| options.template.is_none());
     let tool_use = of_file("tokenizer.chat_template.tool_use");
     let rag = of_file("tokenizer.chat_template.rag");
     if let Some(source) = options.template.as_deref().or(file.text("tokenizer.chat_template")) {
-        return Ok((Chat::new(source, tool_use, rag, &bos, &eos)?, None));
+        return Ok((Chat::with(workers, source, tool_use, rag, &bos, &eos)?, None));
     }
     let guessed = builtin::guess(architecture, &|token| tokenizer.find(token).is_some());
     let name = guessed.unwrap_or(builtin::DEFAULT);
     let source = builtin::source(name).unwrap_or_default();
-    Ok((Chat::new(source, tool_use, rag, &bos, &eos)?, Some(name)))
+    Ok((Chat::with(workers, source, tool_use, rag, &bos, &eos)?, Some(name)))
 }
 
 impl Engine {
     /// Loads the model in `shards`. Reads metadata and small tensors; the weights are read when they are
-    /// first used.
+    /// first used. `workers` do what its chat template and the requests' constraints ask for.
     ///
     /// # Errors
     /// When anything about the file is not as it must be.
-    pub fn load(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, LoadError> {
+    pub fn load(
+        shards: Vec<Shard>,
+        options: &LoadOptions,
+        workers: &Arc<Workers>,
+    ) -> Result<Self, LoadError> {
         let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
-        Self::load_parts(shards, options)
+        Self::load_parts(shards, options, workers)
             .map_err(|problem| LoadError { name, problem: Box::new(problem) })
     }
 
-    fn load_parts(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, Problem> {
+    fn load_parts(
+        shards: Vec<Shard>,
+        options: &LoadOptions,
+        workers: &Arc<Workers>,
+    ) -> Result<Self, Problem> {
         let file = ModelFile::open(shards)?;
         let spec = spec(&file)?;
         let tokenizer = Arc::new(fitting_tokenizer(&file, &spec)?);
-        let (chat, stand_in) = chat(&file, &tokenizer, &spec.architecture, options)?;
+        let (chat, stand_in) = chat(&file, &tokenizer, &spec.architecture, options, workers)?;
         let need = Need::of(&file, &spec, options);
         let fit = fit(&need, options.context, options.room.as_ref())?;
         let context = fit.context;

@@ -1,12 +1,12 @@
 //! What chat templates call beyond Jinja itself, as `transformers` offers it.
 
-use super::json::{self, Style};
+use super::{filters, percent, python, rewrite, text};
 use jiff::Zoned;
 use jiff::fmt::StdFmtWrite;
 use jiff::fmt::strtime::{BrokenDownTime, Config, DefaultCustom};
-use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
-use serde_json::Value as Json;
+use minijinja_contrib::globals;
 
 /// Marks an error as the template's own word (`raise_exception`), not a fault of it.
 #[derive(Debug)]
@@ -23,30 +23,64 @@ impl std::error::Error for Raised {}
 /// Adds them to an environment.
 pub(super) fn install(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(python_method);
-    // No chat template lays text out in columns, and a small number makes these fill the memory.
-    for filter in ["batch", "slice", "format", "center", "urlencode"] {
-        environment.remove_filter(filter);
-    }
-    environment.add_filter("replace", replace);
-    environment.add_filter("indent", indent);
+    environment.add_function(rewrite::PERCENT, percent_sign);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
-    environment.add_filter("tojson", to_json);
-    // As in Python, where a text and a dictionary are sequences and `None` can't be iterated.
-    environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+    environment.add_function("cycler", cycler);
+    environment.add_function("joiner", globals::joiner);
+    environment.set_formatter(|out, _, value| {
+        let text = python::str(value)?;
+        std::fmt::Write::write_str(out, &text).map_err(Error::from)
+    });
+    filters::install(environment);
+    // As in Python, where a text and a dictionary are sequences, a namespace is neither, and `None` can't be iterated.
+    environment.add_test("iterable", |value: &Value| {
+        !value.is_none() && !is_namespace(value) && value.try_iter().is_ok()
+    });
+    environment.add_test("mapping", |value: &Value| {
+        value.kind() == ValueKind::Map && !is_namespace(value)
+    });
     environment.add_test("sequence", |value: &Value| {
         use ValueKind::{Map, Seq, String, Undefined};
-        matches!(value.kind(), Seq | Map | String | Undefined)
+        matches!(value.kind(), Seq | Map | String | Undefined) && !is_namespace(value)
+    });
+    for (name, is) in [("lower", "islower"), ("upper", "isupper")] {
+        environment.add_test(name, move |value: &Value| -> Result<bool, Error> {
+            Ok(text::call(&python::str(value)?, is, &[])?.is_true())
+        });
+    }
+    environment.add_test("callable", |value: &Value| {
+        matches!(value.kind(), ValueKind::Plain | ValueKind::Undefined)
     });
 }
 
+/// Whether it is what `namespace()` gives; the type has no public name.
+pub(super) fn is_namespace(value: &Value) -> bool {
+    value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
+}
+
+fn cycler(items: Rest<Value>) -> Result<Value, Error> {
+    globals::cycler(items.0)
+}
+
 /// Longest text that a filter or method makes.
-const TEXT_BYTES_MAX: usize = 16 << 20;
+pub(super) const TEXT_BYTES_MAX: usize = 16 << 20;
 /// Widest column that `str.format` fills, in decimal digits of the width.
 const WIDTH_DIGITS_MAX: usize = 3;
-/// Deepest indentation of JSON, in spaces a level.
-const INDENT_MAX: usize = 16;
+
+/// An operation that Python would not do.
+pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}
+
+/// Refuses to make a text of so many bytes, if that is too long.
+pub(super) fn bounded(bytes: usize) -> Result<(), Error> {
+    if bytes <= TEXT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(invalid(format!("a text of {bytes} bytes, expected at most {TEXT_BYTES_MAX}")))
+}
 
 /// Methods of Python's strings, lists and dictionaries.
 fn python_method(
@@ -55,15 +89,19 @@ fn python_method(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
-    if method == "replace"
-        && let (Some(text), [from, to, ..]) = (value.as_str(), args)
-    {
-        bounded_replace(text, from.as_str().unwrap_or(""), to.as_str().unwrap_or(""))?;
-    }
-    if method == "format"
-        && let Some(text) = value.as_str()
-    {
+    if let Some(text) = value.as_str() {
+        if method != "format" {
+            return text::call(text, method, args);
+        }
         bounded_format(text)?;
+    }
+    match (value.kind(), method, args) {
+        (ValueKind::Seq | ValueKind::Map, "copy", []) => return Ok(value.clone()),
+        (ValueKind::Seq, "index", [wanted]) => {
+            let at = value.try_iter()?.position(|item| item == *wanted);
+            return at.map(Value::from).ok_or_else(|| invalid("index: it is not in the list"));
+        }
+        _ => {}
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
@@ -74,73 +112,41 @@ fn bounded_format(text: &str) -> Result<(), Error> {
         .split(|c: char| !c.is_ascii_digit())
         .any(|digits| digits.trim_start_matches('0').len() > WIDTH_DIGITS_MAX);
     let nested = text.split('}').any(|part| part.replace("{{", "").matches('{').count() > 1);
-    if wide || nested { too_long(usize::MAX) } else { Ok(()) }
+    if wide || nested { bounded(usize::MAX) } else { Ok(()) }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
-fn replace(text: String, from: String, to: String) -> Result<String, Error> {
-    bounded_replace(&text, &from, &to)?;
-    Ok(text.replace(&from, &to))
-}
-
-/// Refuses a replacement whose result would be too long.
-fn bounded_replace(text: &str, from: &str, to: &str) -> Result<(), Error> {
-    let count = if from.is_empty() { text.len() + 1 } else { text.matches(from).count() };
-    too_long(text.len().saturating_add(count.saturating_mul(to.len())))
-}
-
-/// Every line but the first, or every one, moved right.
-#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
-fn indent(text: String, width: usize, first: Option<bool>) -> Result<String, Error> {
-    too_long(text.len().saturating_add(text.lines().count().saturating_mul(width)))?;
-    let spaces = " ".repeat(width);
-    let mut out = if first == Some(true) { spaces.clone() } else { String::new() };
-    for (index, line) in text.split('\n').enumerate() {
-        if index > 0 {
-            out.push('\n');
-            if !line.is_empty() {
-                out.push_str(&spaces);
-            }
-        }
-        out.push_str(line);
+/// `left % right`: a formatted text, or a remainder with the sign of `right`.
+fn percent_sign(left: &Value, right: &Value) -> Result<Value, Error> {
+    if let Some(text) = left.as_str() {
+        return percent::format(text, right).map(Value::from);
     }
-    Ok(out)
-}
-
-fn too_long(bytes: usize) -> Result<(), Error> {
-    if bytes <= TEXT_BYTES_MAX {
-        return Ok(());
+    let number = |v: &Value| matches!(v.kind(), ValueKind::Number | ValueKind::Bool);
+    if !number(left) || !number(right) {
+        return Err(invalid(format!(
+            "`%`: found {} and {}, expected numbers",
+            left.kind(),
+            right.kind()
+        )));
     }
-    let message = format!("a text of {bytes} bytes, expected at most {TEXT_BYTES_MAX}");
-    Err(Error::new(ErrorKind::InvalidOperation, message))
-}
-
-/// Python's `json.dumps` with the arguments and the defaults that `transformers` gives it.
-#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
-fn to_json(value: Serde<Json>, options: Kwargs) -> Result<String, Error> {
-    let separators: Option<Vec<String>> = options.get("separators")?;
-    let separators = match separators.as_deref() {
-        None => None,
-        Some([item, key]) => Some((item.clone(), key.clone())),
-        Some(_) => {
-            let message = "tojson: `separators` are two texts";
-            return Err(Error::new(ErrorKind::InvalidOperation, message));
-        }
+    let integer = |v: &Value| {
+        (v.is_integer() || v.kind() == ValueKind::Bool)
+            .then(|| i128::try_from(v.clone()).ok())
+            .flatten()
     };
-    let style = Style {
-        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        indent: options.get::<Option<usize>>("indent")?.map(|n| n.min(INDENT_MAX)),
-        separators,
-        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-    };
-    json::dumps(&value.0, &style, TEXT_BYTES_MAX).or_else(|_| {
-        too_long(TEXT_BYTES_MAX + 1)?;
-        Ok(String::new())
-    })
+    if let (Some(a), Some(b)) = (integer(left), integer(right)) {
+        let rest = a.checked_rem(b).ok_or_else(|| invalid("`%`: division by zero"))?;
+        return Ok(Value::from(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }));
+    }
+    let (a, b) = (f64::try_from(left.clone())?, f64::try_from(right.clone())?);
+    if b == 0.0 {
+        return Err(invalid("`%`: division by zero"));
+    }
+    let rest = a % b;
+    Ok(Value::from(if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }))
 }
 
 /// `datetime.strftime` of the moment a prompt is made; a directive that nobody knows stays as it is.
-pub(super) fn strftime(now: &Zoned, format: &str) -> String {
+pub(in super::super) fn strftime(now: &Zoned, format: &str) -> String {
     let lenient = Config::<DefaultCustom>::new().lenient(true);
     let mut out = String::new();
     let time = BrokenDownTime::from(now);

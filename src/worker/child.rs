@@ -1,0 +1,78 @@
+//! The child's side: takes jobs from stdin, one at a time, and writes their results to stdout.
+//!
+//! A job is its topic (a byte), the milliseconds it may take (u32) and its length in bytes (u32), little-endian, then its
+//! bytes; a result is its length (u32) and its bytes. The child begins with an empty result, which says that it is there.
+//! It ends when stdin does, and by itself when a job has had its time twice: nobody may be there to end it.
+
+use super::{Handler, MEMORY_BYTES_MAX, STACK_BYTES, Topic, memory};
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// The argument that makes the executable a child.
+pub const CHILD_FLAG: &str = "--as-worker";
+
+/// Works on jobs until there are no more.
+#[must_use]
+pub fn run(handler: Handler) -> ExitCode {
+    memory::limit(MEMORY_BYTES_MAX);
+    let (began, watched) = channel::<Option<Duration>>();
+    let watch = move || {
+        let mut time = None;
+        loop {
+            let next = match time {
+                Some(time) => watched.recv_timeout(time),
+                None => watched.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(next) => time = next,
+                // Out of time, or done.
+                Err(_) => std::process::exit(1),
+            }
+        }
+    };
+    let work = move || work(handler, &began);
+    let started = Builder::new()
+        .name("watch".to_owned())
+        .spawn(watch)
+        .and_then(|_| Builder::new().name("worker".to_owned()).stack_size(STACK_BYTES).spawn(work));
+    match started.map(std::thread::JoinHandle::join) {
+        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn work(handler: Handler, began: &Sender<Option<Duration>>) -> io::Result<()> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    send(&mut output, &[])?;
+    loop {
+        let mut head = [0; 9];
+        match input.read_exact(&mut head) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        let number =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let Some(topic) = Topic::ALL.get(usize::from(head[0])) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let (time, length) = (number(1), u64::from(number(5)));
+        let mut job = Vec::new();
+        input.by_ref().take(length).read_to_end(&mut job)?;
+        // The parent ends the child sooner, if it is there.
+        let _ = began.send(Some(Duration::from_millis(u64::from(time)) * 2));
+        let result = handler(*topic, &job);
+        drop(job);
+        let _ = began.send(None);
+        send(&mut output, &result)?;
+    }
+}
+
+fn send(output: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    output.write_all(&length.to_le_bytes())?;
+    output.write_all(bytes)?;
+    output.flush()
+}

@@ -1,0 +1,102 @@
+//! Work on hostile input in a child of the own executable, which may run out of time, memory or stack alone.
+//!
+//! A chat template or a schema can make its library compute without end, or end the process: a thread can be neither
+//! stopped nor kept from memory. A child can. Enters: a [`Topic`] and the bytes of a job. Leaves: the bytes of its
+//! result, or a [`WorkerError`] that says which bound was met. Knows nothing of what the bytes mean.
+
+mod child;
+mod memory;
+mod pool;
+
+pub use child::{CHILD_FLAG, run};
+pub use memory::Bounded;
+pub use pool::Workers;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+/// Bytes that one job may have allocated at a time.
+pub const MEMORY_BYTES_MAX: usize = 512 << 20;
+/// Stack of the thread that works on a job in a child. The library's recursion ends here.
+const STACK_BYTES: usize = 128 << 20;
+
+/// What a job is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// A chat template is compiled or rendered.
+    Template,
+    /// A schema, an expression or a grammar is tried.
+    Constraint,
+}
+
+impl Topic {
+    const ALL: [Self; 2] = [Self::Template, Self::Constraint];
+
+    /// Jobs of a topic that run at the same time at most, so that neither keeps the other waiting.
+    const fn running_max(self) -> usize {
+        match self {
+            Self::Template => 4,
+            Self::Constraint => 2,
+        }
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What works on a job: the same function in a child and, in tests, in the own process.
+pub type Handler = fn(Topic, &[u8]) -> Vec<u8>;
+
+/// How long somebody waits for a result, over all the jobs that it takes.
+pub struct Patience<'w> {
+    left: Cell<Duration>,
+    total: Duration,
+    wanted: &'w dyn Fn() -> bool,
+}
+
+impl<'w> Patience<'w> {
+    /// For a time, as long as the result is wanted. `wanted` is asked every few milliseconds.
+    #[must_use]
+    pub fn new(time: Duration, wanted: &'w dyn Fn() -> bool) -> Self {
+        Self { left: Cell::new(time), total: time, wanted }
+    }
+
+    /// Whether the result is still wanted.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        (self.wanted)()
+    }
+
+    fn spend(&self, time: Duration) {
+        self.left.set(self.left.get().saturating_sub(time));
+    }
+}
+
+/// Why a job has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkerError {
+    /// Whoever asked has gone.
+    #[error("nobody waits for it any more")]
+    Unwanted,
+    /// It takes too long.
+    #[error("it did not end within {} s", .0.as_secs_f32())]
+    Deadline(Duration),
+    /// It takes too much memory.
+    #[error("it needs more than {} MiB of memory", MEMORY_BYTES_MAX >> 20)]
+    Memory,
+    /// It is nested too deeply.
+    #[error("it is nested too deeply")]
+    Depth,
+    /// The child is gone for another reason.
+    #[error("the process that worked on it ended")]
+    Ended,
+    /// No child can be started.
+    #[error(
+        "no process could be started for it: {0}\nhint: the system's limit of processes or memory may be reached"
+    )]
+    Start(String),
+    /// Too many such jobs run.
+    #[error("too many others are being worked on\nhint: try again in a moment")]
+    Busy,
+}

@@ -1,0 +1,312 @@
+//! The parent's side: children that are kept warm, ended at a deadline, and replaced.
+
+use super::child::CHILD_FLAG;
+use super::{Handler, Patience, STACK_BYTES, Topic, WorkerError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often it is asked whether a result is still wanted.
+const LOOK: Duration = Duration::from_millis(10);
+/// How long a job waits for a place at most.
+const PLACE_TIME: Duration = Duration::from_secs(30);
+/// How long a child may take to say that it is there.
+const HELLO_TIME: Duration = Duration::from_secs(10);
+/// Children that are kept when there is nothing to do.
+const IDLE_MAX: usize = 1;
+/// A child that had a job or a result of more bytes is not kept: its memory is not given back to the system.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of what a dead child has said that are looked at.
+const LAST_WORDS_MAX: u64 = 4 << 10;
+
+/// Children of an executable that work on jobs.
+pub struct Workers {
+    handler: Handler,
+    /// The executable; `None`: jobs are done in the own process, without bounds.
+    program: Option<PathBuf>,
+    places: Mutex<Places>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Places {
+    idle: Vec<Worker>,
+    running: [usize; Topic::ALL.len()],
+    /// Whether a child has ever said that it is there.
+    proven: bool,
+    /// No child can be started on this system at all.
+    hopeless: bool,
+}
+
+impl Workers {
+    /// Children of the running executable, the first of which is started at once. Where the system starts none at all
+    /// (an emulator, say), jobs are done in the own process, which is said on stderr.
+    #[must_use]
+    pub fn start(handler: Handler) -> Self {
+        // Linux keeps the running file reachable here even when its name is gone or taken by another.
+        let own = Path::new("/proc/self/exe");
+        let program = if cfg!(target_os = "linux") && own.exists() {
+            Some(own.to_owned())
+        } else {
+            std::env::current_exe().ok()
+        };
+        Self::of(program, handler)
+    }
+
+    /// Children of this executable, which has to call [`super::run`] with the same handler.
+    #[must_use]
+    pub fn of(program: Option<PathBuf>, handler: Handler) -> Self {
+        let mut places = Places::default();
+        if let Some(Ok(worker)) = program.as_deref().map(Worker::start) {
+            places.idle.push(worker);
+        }
+        Self { handler, program, places: Mutex::new(places), freed: Condvar::new() }
+    }
+
+    /// No children: jobs are done in the own process.
+    #[must_use]
+    pub fn here(handler: Handler) -> Self {
+        Self::of(None, handler)
+    }
+
+    /// Has a job done.
+    ///
+    /// # Errors
+    /// When it meets a bound, or its result is not wanted any more. Nothing of it goes on then.
+    pub fn ask(
+        &self,
+        topic: Topic,
+        job: &[u8],
+        patience: &Patience<'_>,
+    ) -> Result<Vec<u8>, WorkerError> {
+        let Some(program) = &self.program else { return self.work_here(topic, job) };
+        let mut place = self.enter(topic, patience)?;
+        if place.hopeless {
+            drop(place);
+            return self.work_here(topic, job);
+        }
+        let began = Instant::now();
+        let worker = place.worker.take().map_or_else(|| Worker::start(program), Ok);
+        let worker = worker.and_then(Worker::greeted);
+        let mut worker = match worker {
+            Ok(worker) => worker,
+            Err(error) if self.never_worked() => {
+                let _ = writeln!(
+                    io::stderr(),
+                    "warning: no child process can be started ({error}); chat templates and schemas are worked on without bounds of time and memory"
+                );
+                drop(place);
+                return self.work_here(topic, job);
+            }
+            Err(error) => return Err(WorkerError::Start(error.to_string())),
+        };
+        self.lock().proven = true;
+        let result = worker.ask(topic, job, patience);
+        patience.spend(began.elapsed());
+        if let Ok(result) = &result
+            && job.len().max(result.len()) <= KEPT_BYTES_MAX
+        {
+            place.worker = Some(worker);
+        }
+        result
+    }
+
+    /// Does a job in the own process, on a thread with room for deep recursion.
+    fn work_here(&self, topic: Topic, job: &[u8]) -> Result<Vec<u8>, WorkerError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("worker".to_owned());
+            let work = || (self.handler)(topic, job);
+            match thread.stack_size(STACK_BYTES).spawn_scoped(scope, work) {
+                Ok(thread) => thread.join().map_err(|_| WorkerError::Ended),
+                Err(error) => Err(WorkerError::Start(error.to_string())),
+            }
+        })
+    }
+
+    /// Whether this was the first try of all; then there won't be another.
+    fn never_worked(&self) -> bool {
+        let mut places = self.lock();
+        places.hopeless |= !places.proven;
+        places.hopeless
+    }
+
+    /// Waits for a place among the running jobs.
+    fn enter(&self, topic: Topic, patience: &Patience<'_>) -> Result<Place<'_>, WorkerError> {
+        let end = Instant::now() + PLACE_TIME;
+        let mut places = self.lock();
+        while places.running[topic.index()] >= topic.running_max() {
+            if !patience.is_wanted() {
+                return Err(WorkerError::Unwanted);
+            }
+            if Instant::now() > end {
+                return Err(WorkerError::Busy);
+            }
+            let waited = self.freed.wait_timeout(places, LOOK);
+            places = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        places.running[topic.index()] += 1;
+        let (worker, hopeless) = (places.idle.pop(), places.hopeless);
+        Ok(Place { workers: self, topic, worker, hopeless })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among the running jobs, with the child to be used or to be kept.
+struct Place<'w> {
+    workers: &'w Workers,
+    topic: Topic,
+    worker: Option<Worker>,
+    hopeless: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut places = self.workers.lock();
+        places.running[self.topic.index()] -= 1;
+        // One too many is ended when the lock is free again.
+        let surplus = match self.worker.take() {
+            Some(worker) if places.idle.len() < IDLE_MAX => {
+                places.idle.push(worker);
+                None
+            }
+            other => other,
+        };
+        drop(places);
+        drop(surplus);
+        self.workers.freed.notify_all();
+    }
+}
+
+/// A child. It is ended when this is dropped.
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    results: Receiver<Vec<u8>>,
+    errors: ChildStderr,
+    greeted: bool,
+}
+
+impl Worker {
+    fn start(program: &Path) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command.arg(CHILD_FLAG);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        apart(&mut command);
+        let mut child = command.spawn()?;
+        let missing = || io::Error::other("a pipe is missing");
+        let input = child.stdin.take().ok_or_else(missing)?;
+        let mut output = child.stdout.take().ok_or_else(missing)?;
+        let errors = child.stderr.take().ok_or_else(missing)?;
+        let (found, results) = channel();
+        let read = move || {
+            while let Ok(result) = receive(&mut output) {
+                if found.send(result).is_err() {
+                    return;
+                }
+            }
+        };
+        // Dropped from here on, it is ended.
+        let reader = std::thread::Builder::new().name("worker results".to_owned()).spawn(read);
+        let worker = Self { child, input, results, errors, greeted: false };
+        reader.map(|_| worker)
+    }
+
+    /// Once it has said that it is there.
+    fn greeted(mut self) -> io::Result<Self> {
+        if !self.greeted {
+            let hello = self.results.recv_timeout(HELLO_TIME);
+            if hello.ok().is_none_or(|hello| !hello.is_empty()) {
+                return Err(io::Error::other("it ended at once"));
+            }
+            self.greeted = true;
+        }
+        Ok(self)
+    }
+
+    fn ask(
+        &mut self,
+        topic: Topic,
+        job: &[u8],
+        patience: &Patience<'_>,
+    ) -> Result<Vec<u8>, WorkerError> {
+        let deadline = Instant::now() + patience.left.get();
+        self.send(topic, job, patience.left.get()).map_err(|_| WorkerError::Ended)?;
+        loop {
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(WorkerError::Deadline(patience.total));
+            }
+            match self.results.recv_timeout(LOOK.min(deadline - now)) {
+                Ok(result) => return Ok(result),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.last_words()),
+                Err(RecvTimeoutError::Timeout) if patience.is_wanted() => {}
+                Err(RecvTimeoutError::Timeout) => return Err(WorkerError::Unwanted),
+            }
+        }
+    }
+
+    fn send(&mut self, topic: Topic, job: &[u8], time: Duration) -> io::Result<()> {
+        let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let length = u32::try_from(job.len()).map_err(too_long)?;
+        let time = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let mut head = vec![topic.index() as u8];
+        head.extend(time.to_le_bytes());
+        head.extend(length.to_le_bytes());
+        self.input.write_all(&head)?;
+        self.input.write_all(job)?;
+        self.input.flush()
+    }
+
+    /// Why it has ended, as Rust's runtime says it.
+    fn last_words(&mut self) -> WorkerError {
+        let mut words = Vec::new();
+        let _ = self.errors.by_ref().take(LAST_WORDS_MAX).read_to_end(&mut words);
+        let words = String::from_utf8_lossy(&words);
+        if words.contains("memory allocation of") {
+            WorkerError::Memory
+        } else if words.contains("overflowed its stack") {
+            WorkerError::Depth
+        } else {
+            WorkerError::Ended
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A result, with its length in front.
+fn receive(output: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    output.read_exact(&mut length)?;
+    let length = u64::from(u32::from_le_bytes(length));
+    let mut bytes = Vec::new();
+    output.by_ref().take(length).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Keeps Ctrl-C and a closed terminal from the child: its parent sees to its end.
+#[cfg(unix)]
+fn apart(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    command.process_group(0);
+}
+
+/// Keeps Ctrl-C from the child, and opens no console window.
+#[cfg(windows)]
+fn apart(command: &mut Command) {
+    use std::os::windows::process::CommandExt as _;
+    const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
+    const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW);
+}
