@@ -85,7 +85,7 @@ pub struct ModelInfo {
     pub stand_in: Option<&'static str>,
     /// Bytes of cache for one position.
     pub cache_bytes_per_position: usize,
-    /// What to tell the user of memory.
+    /// What to tell the user: of faults in the file that are no reason to refuse it, and of memory.
     pub notes: Vec<String>,
 }
 
@@ -177,12 +177,15 @@ impl Engine {
         options: &LoadOptions,
         workers: &Arc<Workers>,
     ) -> Result<Self, Problem> {
-        let file = ModelFile::open(shards)?;
+        let file = open(shards)?;
         let spec = spec(&file)?;
         let tokenizer = Arc::new(fitting_tokenizer(&file, &spec)?);
+        let warnings = tokenizer.warnings().iter().map(|warning| format!("warning: {warning}"));
+        let mut notes: Vec<String> = warnings.collect();
         let (chat, stand_in) = chat(&file, &tokenizer, &spec.architecture, options, workers)?;
         let need = Need::of(&file, &spec, options);
         let fit = fit(&need, options.context, options.room.as_ref())?;
+        notes.extend(fit.notes);
         let context = fit.context;
         let shape = CacheShape::new(&spec, options.key_type, options.value_type, context);
         let info = ModelInfo {
@@ -198,7 +201,7 @@ impl Engine {
             makes_text: spec.causal,
             stand_in,
             cache_bytes_per_position: shape.bytes_per_position(),
-            notes: fit.notes,
+            notes,
         };
         let device = Device::Cpu;
         let model = Arc::new(model(&file, spec, options)?);
@@ -289,7 +292,7 @@ impl Bare {
         let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
         let wrong = |problem| LoadError { name: name.clone(), problem: Box::new(problem) };
         let load = || -> Result<(Model, Result<Tokenizer, Problem>), Problem> {
-            let file = ModelFile::open(shards)?;
+            let file = open(shards)?;
             let spec = spec(&file)?;
             let tokenizer = fitting_tokenizer(&file, &spec);
             Ok((model(&file, spec, options)?, tokenizer))
@@ -297,6 +300,12 @@ impl Bare {
         let (model, tokenizer) = load().map_err(wrong)?;
         Ok(Self { model, tokenizer: tokenizer.map_err(wrong), name })
     }
+}
+
+/// Opens weights to compute with: nothing else of a bundle is read any more, so it may be changed behind them.
+fn open(shards: Vec<Shard>) -> Result<ModelFile, FileError> {
+    shards.iter().for_each(|shard| shard.file.release());
+    ModelFile::open(shards)
 }
 
 fn model(file: &ModelFile, spec: Spec, options: &LoadOptions) -> Result<Model, WeightsError> {

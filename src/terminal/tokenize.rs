@@ -16,6 +16,9 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
     let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
     let file = ModelFile::open(shards)?;
     let tokenizer = Tokenizer::new(&file).with_context(|| name)?;
+    if !flags.quiet {
+        tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
     // Read after the vocabulary: a wrong file is said before somebody types a text.
     let text = match &flags.prompt {
         Some(text) => text.clone(),

@@ -6,7 +6,7 @@
 
 use super::chain::Chain;
 use super::pretokenize::PreTokenizer;
-use super::{Kind, SPACE, TokenizerError, Vocabulary, byte_of, byte_token};
+use super::{Kind, SPACE, TokenizerError, Vocabulary, byte_of, byte_token, steps};
 use crate::model::{ModelFile, Strings};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::cmp::Reverse;
@@ -132,6 +132,8 @@ impl Alphabet {
 struct Merges {
     texts: Strings,
     by_pair: HashTable<u32>,
+    /// Bytes of the longest, with the space between the two.
+    longest: usize,
     hasher: DefaultHashBuilder,
 }
 
@@ -139,8 +141,11 @@ impl Merges {
     fn new(texts: Strings) -> Self {
         let hasher = DefaultHashBuilder::default();
         let mut by_pair = HashTable::with_capacity(texts.len());
+        let mut longest = 0;
         for rank in 0..u32::try_from(texts.len()).unwrap_or(u32::MAX) {
-            let pair = split_pair(texts.get(rank as usize));
+            let merge = texts.get(rank as usize);
+            longest = longest.max(merge.len());
+            let pair = split_pair(merge);
             let hash = hasher.hash_one(pair);
             // The first of two equal merges counts.
             if by_pair.find(hash, |&r: &u32| split_pair(texts.get(r as usize)) == pair).is_none() {
@@ -149,10 +154,15 @@ impl Merges {
                 });
             }
         }
-        Self { texts, by_pair, hasher }
+        Self { texts, by_pair, longest, hasher }
     }
 
     fn rank(&self, left: &[u8], right: &[u8]) -> Option<u32> {
+        // Looking a pair up takes its length, which is that of two tokens.
+        if left.len() + right.len() >= self.longest {
+            return None;
+        }
+        steps::add(left.len() + right.len());
         let hash = self.hasher.hash_one((left, right));
         let same = |&r: &u32| split_pair(self.texts.get(r as usize)) == (left, right);
         self.by_pair.find(hash, same).copied()

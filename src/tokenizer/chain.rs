@@ -2,6 +2,7 @@
 //!
 //! Knows the order of merging; knows nothing of what makes a pair good.
 
+use super::steps;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -50,6 +51,7 @@ impl<'t> Chain<'t> {
             if let Some(pair) = chain.pair(left)
                 && let Some(worth) = worth(&pair)
             {
+                steps::add(1);
                 queue.push((worth, Reverse(left), pair.joined.len()));
             }
         };
@@ -57,6 +59,7 @@ impl<'t> Chain<'t> {
             offer(self, left, &mut queue);
         }
         while let Some((_, Reverse(left), len)) = queue.pop() {
+            steps::add(1);
             // Symbols only grow, so a pair of another length is another pair, and has an offer of its own.
             if self.pair(left).is_none_or(|pair| pair.joined.len() != len) {
                 continue;

@@ -1,7 +1,10 @@
 //! Cuts a text at the special tokens that are written in it.
 
-use super::{Kind, Vocabulary};
+use super::automaton::{Automaton, Direction, State};
+use super::{Kind, TokenizerError, Vocabulary, steps};
 use crate::model::ModelFile;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 /// A special token, or text between them.
 pub(super) enum Fragment<'t> {
@@ -9,29 +12,35 @@ pub(super) enum Fragment<'t> {
     Token(u32),
 }
 
-/// The tokens that are looked for in a text, longest first.
+/// The tokens that are looked for in a text.
 pub(super) struct Fragments {
-    tokens: Vec<Wanted>,
+    /// All, and those looked for even where control tokens are plain text.
+    all: Automaton,
+    always: Automaton,
+    strips: Strips,
 }
 
-struct Wanted {
-    id: u32,
-    /// Looked for even where control tokens are plain text.
-    always: bool,
-    /// Takes the white space before it, or after it.
-    strips: (bool, bool),
-}
+/// An occurrence of a token. The greatest is taken first: of the longest token, then of the first in the vocabulary,
+/// then the leftmost.
+type Occurrence = (usize, Reverse<u32>, Reverse<usize>);
 
 impl Fragments {
     /// The special tokens of a vocabulary whose kinds are final.
-    pub(super) fn new(file: &ModelFile, vocabulary: &Vocabulary) -> Self {
-        let strips = Strips::new(file);
-        let wanted = |id: u32| Wanted {
-            id,
-            always: vocabulary.kind(id) == Some(Kind::UserDefined),
-            strips: strips.of(vocabulary.text(id)),
+    pub(super) fn new(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        let found = |wanted: &dyn Fn(Kind) -> bool| {
+            let count = u32::try_from(vocabulary.len()).unwrap_or(0);
+            let ids = (0..count).filter(|&id| vocabulary.kind(id).is_some_and(wanted));
+            let texts = ids.map(|id| (id, vocabulary.text(id)));
+            // Others occur in no text.
+            let texts = texts.filter(|(_, text)| std::str::from_utf8(text).is_ok());
+            // Read backwards, it finds what begins at a place.
+            Automaton::new(texts, Direction::Backwards, u32::min, "tokenizer.ggml.tokens")
         };
-        Self { tokens: vocabulary.special().into_iter().map(wanted).collect() }
+        Ok(Self {
+            all: found(&|kind| matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown))?,
+            always: found(&|kind| kind == Kind::UserDefined)?,
+            strips: Strips::new(file),
+        })
     }
 
     /// Cuts `text`. The longest token is looked for first in all of it, then the next in what remains,
@@ -42,52 +51,83 @@ impl Fragments {
         vocabulary: &Vocabulary,
         parse_special: bool,
     ) -> Vec<Fragment<'t>> {
-        if text.is_empty() {
-            return Vec::new();
+        let tokens = if parse_special { &self.all } else { &self.always };
+        let taken = self.taken(text, tokens, vocabulary);
+        let mut fragments = Vec::with_capacity(2 * taken.len() + 1);
+        let mut end = 0;
+        for (start, piece) in taken {
+            if start > end {
+                fragments.push(Fragment::Text(&text[end..start]));
+            }
+            fragments.extend(piece.token.map(Fragment::Token));
+            end = piece.end;
         }
-        let mut fragments = vec![Fragment::Text(text)];
-        let pairs = BytePairs::of(text.as_bytes());
-        for wanted in &self.tokens {
-            let token = vocabulary.text(wanted.id);
-            let counts = parse_special || wanted.always;
-            if !counts || token.is_empty() || !pairs.may_contain(token) {
-                continue;
-            }
-            let Ok(token) = std::str::from_utf8(token) else { continue };
-            if !text.contains(token) {
-                continue;
-            }
-            fragments = fragments
-                .into_iter()
-                .flat_map(|fragment| match fragment {
-                    Fragment::Token(id) => vec![Fragment::Token(id)],
-                    Fragment::Text(text) => cut(text, token, wanted),
-                })
-                .collect();
+        if end < text.len() {
+            fragments.push(Fragment::Text(&text[end..]));
         }
         fragments
     }
+
+    /// What of the text is no text, by where it starts.
+    ///
+    /// Not a search for each token in what is left, which takes tokens times text: of each place only the longest
+    /// token that begins there is waiting in a queue. One that reaches into what was taken before it is replaced by the
+    /// longest that does not; that one has less than half of its length, so it happens to a place a few times at most.
+    fn taken(
+        &self,
+        text: &str,
+        tokens: &Automaton,
+        vocabulary: &Vocabulary,
+    ) -> BTreeMap<usize, Taken> {
+        let mut taken: BTreeMap<usize, Taken> = BTreeMap::new();
+        if tokens.is_empty() {
+            return taken;
+        }
+        let mut queue: BinaryHeap<(Occurrence, State)> = BinaryHeap::new();
+        let mut state = Automaton::start();
+        for (at, &byte) in text.as_bytes().iter().enumerate().rev() {
+            state = tokens.step(state, byte);
+            if let Some((len, id)) = tokens.ending(state).next() {
+                queue.push(((len, Reverse(id), Reverse(at)), state));
+            }
+        }
+        while let Some(((len, Reverse(id), Reverse(at)), state)) = queue.pop() {
+            steps::add(1);
+            let before = taken.range(..=at).next_back().map_or(0, |(_, piece)| piece.end);
+            let after = taken.range(at..).next().map_or(text.len(), |(&start, _)| start);
+            if before > at {
+                continue;
+            }
+            if at + len > after {
+                let fits = |&(len, _): &(usize, u32)| at + len <= after;
+                if let Some((len, id)) = tokens.ending(state).find(fits) {
+                    queue.push(((len, Reverse(id), Reverse(at)), state));
+                }
+                continue;
+            }
+            taken.insert(at, Taken { end: at + len, token: Some(id) });
+            let (strips_before, strips_after) = self.strips.of(vocabulary.text(id));
+            if strips_before {
+                let kept = before + text[before..at].trim_end_matches(is_space).len();
+                if kept < at {
+                    taken.insert(kept, Taken { end: at, token: None });
+                }
+            }
+            if strips_after {
+                let kept = after - text[at + len..after].trim_start_matches(is_space).len();
+                if kept > at + len {
+                    taken.insert(at + len, Taken { end: kept, token: None });
+                }
+            }
+        }
+        taken
+    }
 }
 
-fn cut<'t>(text: &'t str, token: &str, wanted: &Wanted) -> Vec<Fragment<'t>> {
-    let (before, after) = wanted.strips;
-    let mut out = Vec::new();
-    let mut parts = text.split(token).enumerate().peekable();
-    while let Some((index, mut part)) = parts.next() {
-        if index > 0 {
-            out.push(Fragment::Token(wanted.id));
-        }
-        if after && index > 0 {
-            part = part.trim_start_matches(is_space);
-        }
-        if before && parts.peek().is_some() {
-            part = part.trim_end_matches(is_space);
-        }
-        if !part.is_empty() {
-            out.push(Fragment::Text(part));
-        }
-    }
-    out
+/// A special token in a text, or white space that it takes.
+struct Taken {
+    end: usize,
+    token: Option<u32>,
 }
 
 /// C's `isspace`.
@@ -131,26 +171,5 @@ impl Strips {
             Self::Before(token) => (text == token.as_bytes(), false),
             Self::After(except) => (false, !except.iter().any(|token| text == token.as_bytes())),
         }
-    }
-}
-
-/// Which pairs of neighbouring bytes occur in a text: rules out most of the thousands of special
-/// tokens of a large vocabulary without searching for them.
-struct BytePairs(Vec<u64>);
-
-impl BytePairs {
-    fn of(text: &[u8]) -> Self {
-        let mut bits = vec![0_u64; (1 << 16) / 64];
-        for pair in text.windows(2) {
-            let at = usize::from(u16::from_le_bytes([pair[0], pair[1]]));
-            bits[at / 64] |= 1 << (at % 64);
-        }
-        Self(bits)
-    }
-
-    fn may_contain(&self, token: &[u8]) -> bool {
-        let &[a, b, ..] = token else { return true };
-        let at = usize::from(u16::from_le_bytes([a, b]));
-        self.0[at / 64] >> (at % 64) & 1 == 1
     }
 }

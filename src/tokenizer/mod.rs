@@ -6,6 +6,7 @@
 //! Our own rather than the `tokenizers` crate, which has to be handed owned strings: the vocabulary
 //! and the merges stay in the mapped file and only hash tables are built at start.
 
+mod automaton;
 mod bpe;
 mod chain;
 mod fragments;
@@ -14,6 +15,9 @@ mod prefixes;
 mod pretokenize;
 mod special;
 mod spm;
+mod steps;
+#[cfg(test)]
+mod tests;
 mod ugm;
 mod vocabulary;
 mod wpm;
@@ -37,6 +41,7 @@ pub struct Tokenizer {
     add_bos: bool,
     add_eos: bool,
     longest: usize,
+    warnings: Vec<String>,
 }
 
 enum Algorithm {
@@ -45,6 +50,9 @@ enum Algorithm {
     Ugm(Ugm),
     Wpm(Wpm),
 }
+
+const NO_PRE: &str = "metadata `tokenizer.ggml.pre` is missing: texts are cut into words as `default` has it, which may not be the \
+model's way, and its answers worse\nhint: get a file that was converted later, or convert it again";
 
 /// What a space is written as in many vocabularies.
 const SPACE: &str = "\u{2581}";
@@ -87,7 +95,17 @@ impl Tokenizer {
     /// # Errors
     /// When its metadata is missing, contradictory, or names an algorithm that is not implemented.
     pub fn new(file: &ModelFile) -> Result<Self, TokenizerError> {
-        Self::with_pre(file, file.text("tokenizer.ggml.pre").unwrap_or("default"))
+        match file.text("tokenizer.ggml.pre").filter(|pre| !pre.is_empty()) {
+            Some(pre) => Self::with_pre(file, pre),
+            None => {
+                let mut tokenizer = Self::with_pre(file, "default")?;
+                // The others cut no words, or have their own way.
+                if file.text("tokenizer.ggml.model") == Some("gpt2") {
+                    tokenizer.warnings.push(NO_PRE.to_owned());
+                }
+                Ok(tokenizer)
+            }
+        }
     }
 
     /// As [`Tokenizer::new`], with another `tokenizer.ggml.pre` than the file's.
@@ -110,7 +128,7 @@ impl Tokenizer {
             }
         };
         let mut vocabulary = Vocabulary::new(file)?;
-        let special = Special::new(file, &mut vocabulary, &usual)?;
+        let mut special = Special::new(file, &mut vocabulary, &usual)?;
         let algorithm = match model {
             "gemma4" => Algorithm::Bpe(Bpe::new(file, "gemma4")?),
             "llama" => Algorithm::Spm(Spm::new(file, &vocabulary, special.unknown)?),
@@ -127,13 +145,20 @@ impl Tokenizer {
             // Whatever the file says, as in the reference.
             Algorithm::Wpm(_) => (true, true),
         };
-        let fragments = Fragments::new(file, &vocabulary);
+        let fragments = Fragments::new(file, &vocabulary)?;
         let longest = match algorithm {
             Algorithm::Bpe(_) | Algorithm::Spm(_) => vocabulary.longest(),
             // A word of any length may be one unknown token.
             Algorithm::Ugm(_) | Algorithm::Wpm(_) => usize::MAX,
         };
-        Ok(Self { vocabulary, algorithm, special, fragments, add_bos, add_eos, longest })
+        let warnings = std::mem::take(&mut special.warnings);
+        Ok(Self { vocabulary, algorithm, special, fragments, add_bos, add_eos, longest, warnings })
+    }
+
+    /// What is wrong with the file and no reason to refuse it, each without a `warning:` before it.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The ids of `text`. `add_special`: with the begin and end tokens the model asks for;
@@ -179,7 +204,7 @@ impl Tokenizer {
                             spm.encode(text, after_special, &self.vocabulary, ids);
                         }
                         Algorithm::Ugm(ugm) => ugm.encode(text, &self.vocabulary, ids),
-                        Algorithm::Wpm(wpm) => wpm.encode(text, &self.vocabulary, ids),
+                        Algorithm::Wpm(wpm) => wpm.encode(text, ids),
                     }
                     after_special = false;
                 }
@@ -316,7 +341,9 @@ fn scores(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Vec<f32>, Tokeniz
     const KEY: &str = "tokenizer.ggml.scores";
     let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![0.0; vocabulary.len()]) };
     // Adding 0 makes −0 equal to 0, as it is where scores are compared as numbers.
-    let scores: Vec<f32> = array.numbers(bytes).map(|score| score as f32 + 0.0).collect();
+    let scores = array.numbers(bytes).map(|score| score as f32 + 0.0);
+    // More than that are of no token; the reference does not look at them either.
+    let scores: Vec<f32> = scores.take(vocabulary.len()).collect();
     if scores.len() == vocabulary.len() {
         return Ok(scores);
     }

@@ -1,8 +1,8 @@
-//! The tokens that a text begins with.
+//! How far a text begins as some token does.
 
-use super::Vocabulary;
+use super::{Vocabulary, steps};
 
-/// Tokens in the order of their texts, so that those with a common beginning stand together.
+/// Tokens in the order of their texts.
 pub(super) struct Prefixes(Vec<u32>);
 
 impl Prefixes {
@@ -14,29 +14,6 @@ impl Prefixes {
         Self(ids)
     }
 
-    /// The tokens that `text` begins with, each with its length, the shortest first. Of two with the
-    /// same text, the later id.
-    pub(super) fn of<'a>(
-        &'a self,
-        text: &'a [u8],
-        vocabulary: &'a Vocabulary,
-    ) -> impl Iterator<Item = (usize, u32)> + 'a {
-        let mut rest = self.0.as_slice();
-        text.iter()
-            .enumerate()
-            .map_while(move |(depth, &byte)| {
-                // All in `rest` begin with `text[..depth]`; those that end there stand first.
-                let at = |&id: &u32| vocabulary.text(id).get(depth).copied();
-                let start = rest.partition_point(|id| at(id) < Some(byte));
-                let end = start + rest[start..].partition_point(|id| at(id) == Some(byte));
-                rest = &rest[start..end];
-                let whole = |id: &&u32| vocabulary.text(**id).len() == depth + 1;
-                let found = rest.iter().take_while(whole).last();
-                (!rest.is_empty()).then(|| found.map(|&id| (depth + 1, id)))
-            })
-            .flatten()
-    }
-
     /// How many bytes of `text` some token begins with.
     pub(super) fn common(&self, text: &[u8], vocabulary: &Vocabulary) -> usize {
         let common =
@@ -44,6 +21,8 @@ impl Prefixes {
         // The longest common beginning is with a neighbour in the order.
         let place = self.0.partition_point(|&id| vocabulary.text(id) < text);
         let before = place.checked_sub(1).and_then(|at| self.0.get(at));
-        before.into_iter().chain(self.0.get(place)).map(common).max().unwrap_or(0)
+        let longest = before.into_iter().chain(self.0.get(place)).map(common).max().unwrap_or(0);
+        steps::add(longest + 1);
+        longest
     }
 }

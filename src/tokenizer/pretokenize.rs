@@ -2,8 +2,8 @@
 //!
 //! Knows how to cut; [`super::patterns`] knows where.
 
-use super::TokenizerError;
 use super::patterns::{Habits, Spare, Step, known, names};
+use super::{TokenizerError, steps};
 use regex::Regex;
 use std::ops::Range;
 
@@ -72,9 +72,13 @@ impl Cutter {
             Self::Match(regex, spare) => {
                 let mut at = 0;
                 while let Some(found) = regex.find_at(text, at) {
+                    steps::add(found.len());
                     pieces.cut(found.start());
-                    at = found.start() + spare.kept(found.as_str(), &text[found.end()..]);
-                    pieces.cut(at);
+                    at = found.start();
+                    for kept in spare.kept(found.as_str(), &text[found.end()..]) {
+                        at += kept;
+                        pieces.cut(at);
+                    }
                 }
             }
             Self::DigitsByThree(runs) => {
@@ -115,28 +119,46 @@ impl Pieces<'_> {
 }
 
 impl Spare {
-    /// How much of a match counts, given what follows it.
-    fn kept(self, found: &str, rest: &str) -> usize {
+    /// The lengths of the words that a match is cut into, given what follows it. What they leave of it is looked at
+    /// again.
+    fn kept(self, found: &str, rest: &str) -> Vec<usize> {
         let whole = found.len();
         let mut reversed = found.chars().rev();
-        let Some(last) = reversed.next() else { return whole };
+        let Some(last) = reversed.next() else { return vec![whole] };
         let spares = match self {
             Self::Never => false,
             Self::Always => true,
             Self::UnlessLine | Self::Halving => !matches!(last, '\r' | '\n'),
         };
         if !spares || !found.chars().all(char::is_whitespace) {
-            return whole;
+            return vec![whole];
         }
         let count = found.chars().count();
         if self == Self::Halving {
-            // The largest power of two that leaves something, or all of it at the end of the text.
-            let fits = |&n: &usize| n < count || (n == count && rest.is_empty());
-            let kept = (0..=9).rev().map(|power| 1 << power).find(fits).unwrap_or(1);
-            return found.chars().take(kept).map(char::len_utf8).sum();
+            return halved(found, count, rest.is_empty());
         }
         // At the end of the text, or alone, the last white space stays.
-        if rest.is_empty() || count == 1 { whole } else { whole - last.len_utf8() }
+        vec![if rest.is_empty() || count == 1 { whole } else { whole - last.len_utf8() }]
+    }
+}
+
+/// The lengths of `count` characters of white space in words of the largest power of two that leaves something, or takes
+/// all where the text ends. All at once: to find the rest again after each word takes the square of its length.
+fn halved(found: &str, count: usize, ends: bool) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let (mut left, mut rest) = (count, found);
+    loop {
+        let fits = |&n: &usize| n < left || (n == left && ends);
+        let kept = (0..=9).rev().map(|power| 1 << power).find(fits).unwrap_or(1);
+        let bytes = rest.char_indices().nth(kept).map_or(rest.len(), |(at, _)| at);
+        steps::add(bytes);
+        lengths.push(bytes);
+        left -= kept;
+        rest = &rest[bytes..];
+        // A single one may belong to what follows.
+        if left == 0 || (left == 1 && !ends) {
+            return lengths;
+        }
     }
 }
 
@@ -186,5 +208,6 @@ mod tests {
         assert_eq!(lengths(&format!("{}a", " ".repeat(8))), [4, 2, 1, 2]);
         assert_eq!(lengths(&" ".repeat(515)), [512, 2, 1]);
         assert_eq!(lengths("  "), [2]);
+        assert_eq!(lengths(&format!("{}1", "\u{3000}".repeat(4))), [6, 3, 3, 1]);
     }
 }

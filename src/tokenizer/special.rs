@@ -15,6 +15,8 @@ pub(super) struct Special {
     pub(super) unknown: Option<u32>,
     /// Tokens that end an answer, ascending.
     pub(super) ends: Vec<u32>,
+    /// What the file says and can't be, and what was done about it.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The ids that an algorithm's first models had, taken where the file names none.
@@ -145,9 +147,10 @@ impl Special {
         usual: &Usual,
     ) -> Result<Self, TokenizerError> {
         let known = vocabulary.len();
-        let named = |key, usual: Option<u32>| {
+        let mut warnings = Vec::new();
+        let mut named = |key, usual: Option<u32>| {
             let usual = usual.filter(|&id| (id as usize) < known);
-            token_id(file, known, key).map(|id| id.or(usual))
+            token_id(file, known, key, usual, &mut warnings).map(|id| id.or(usual))
         };
         let mut special = Self {
             bos: named("tokenizer.ggml.bos_token_id", usual.bos)?,
@@ -156,12 +159,13 @@ impl Special {
             separator: named("tokenizer.ggml.seperator_token_id", usual.separator)?,
             unknown: named("tokenizer.ggml.unknown_token_id", usual.unknown)?,
             ends: Vec::new(),
+            warnings: Vec::new(),
         };
         let mut ends: Vec<u32> = special.eos.into_iter().collect();
         for part in PARTS {
             let mut found = Vec::new();
             for key in part.keys {
-                found.extend(token_id(file, known, key)?);
+                found.extend(token_id(file, known, key, None, &mut warnings)?);
             }
             if found.is_empty() {
                 found = vocabulary.set_kind(part.texts, Kind::Control);
@@ -173,6 +177,7 @@ impl Special {
         ends.extend(vocabulary.set_kind(ENDS, Kind::Control));
         vocabulary.set_kind(SHOWN, Kind::UserDefined);
         special.ends = without_false_ends(ends, vocabulary);
+        special.warnings = warnings;
         Ok(special)
     }
 }
@@ -197,25 +202,29 @@ fn without_false_ends(mut ends: Vec<u32>, vocabulary: &mut Vocabulary) -> Vec<u3
     ends
 }
 
-/// A token id below `known`; −1 and 2³² − 1 stand for "none" in some files.
+/// A token id below `known`; −1 and 2³² − 1 stand for "none" in some files. One beyond is none either, and `usual` counts,
+/// as in the reference: such a token can't come up, and all others are what they are.
 fn token_id(
     file: &ModelFile,
     known: usize,
     key: &'static str,
+    usual: Option<u32>,
+    warnings: &mut Vec<String>,
 ) -> Result<Option<u32>, TokenizerError> {
     let Some(value) = file.get(key) else { return Ok(None) };
     if value.as_f64().is_none() {
         let (found, expected) = (value.describe(), "a token id".to_owned());
         return Err(TokenizerError::Array { key, found, expected });
     }
-    let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX);
-    match id {
-        Some(id) if (id as usize) < known => Ok(Some(id)),
-        Some(id) => Err(TokenizerError::Array {
-            key,
-            found: id.to_string(),
-            expected: format!("a token below {known}"),
-        }),
-        None => Ok(None),
+    let Some(id) = value.as_u64().filter(|&id| id != u64::from(u32::MAX)) else { return Ok(None) };
+    match u32::try_from(id) {
+        Ok(id) if (id as usize) < known => Ok(Some(id)),
+        _ => {
+            let instead = usual.map(|id| format!("; {id} is taken instead")).unwrap_or_default();
+            warnings.push(format!(
+                "metadata `{key}`: found {id}, expected a token below {known}; it is ignored{instead}"
+            ));
+            Ok(None)
+        }
     }
 }

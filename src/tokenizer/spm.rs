@@ -4,7 +4,7 @@
 //! is no token in the end is written as byte tokens.
 
 use super::chain::Chain;
-use super::{SPACE, TokenizerError, Vocabulary, byte_token};
+use super::{SPACE, TokenizerError, Vocabulary, byte_token, steps};
 use crate::model::ModelFile;
 use std::cmp::Ordering;
 
@@ -15,6 +15,8 @@ pub(super) struct Spm {
     /// The token of each byte, if there is one.
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
+    /// Bytes of the longest token.
+    longest: usize,
 }
 
 impl Spm {
@@ -33,6 +35,7 @@ impl Spm {
             space_prefix: value.and_then(tealight_bundle::gguf::Value::as_bool).unwrap_or(true),
             bytes,
             unknown,
+            longest: vocabulary.longest(),
         })
     }
 
@@ -54,6 +57,11 @@ impl Spm {
         let mut chain = Chain::new(&escaped);
         // The highest score is merged first.
         chain.merge_all(|pair| {
+            // Looking a text up takes its length, which is that of two tokens.
+            if pair.joined.len() > self.longest {
+                return None;
+            }
+            steps::add(pair.joined.len());
             vocabulary.find(pair.joined.as_bytes()).map(|id| Score(self.scores[id as usize]))
         });
         for symbol in chain.texts() {

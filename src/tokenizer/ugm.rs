@@ -1,16 +1,20 @@
 //! SentencePiece's unigram model, as the reference does it for `t5` vocabularies: the text is normalized,
 //! and of all ways to cut it into tokens the one with the highest sum of scores is taken.
 
+use super::automaton::{Automaton, Direction};
 use super::prefixes::Prefixes;
-use super::{Kind, SPACE, TokenizerError, Vocabulary, flag, scores};
+use super::{Kind, SPACE, TokenizerError, Vocabulary, flag, scores, steps};
 use crate::model::ModelFile;
 
 /// What an unknown character costs beyond the worst token.
 const UNKNOWN_PENALTY: f32 = 10.0;
+/// Bytes at most that are written as something else. The longest in models have some thirty; a map can be made in which
+/// the search for one never ends.
+const REPLACED_MAX: usize = 256;
 
 /// Scores and the options of a unigram vocabulary.
 pub(super) struct Ugm {
-    tokens: Prefixes,
+    tokens: Automaton,
     /// Tokens that are never normalized.
     verbatim: Prefixes,
     scores: Vec<f32>,
@@ -37,6 +41,7 @@ impl Ugm {
     ) -> Result<Self, TokenizerError> {
         let kind = |id| vocabulary.kind(id);
         let usable = |id| matches!(kind(id), Some(Kind::Normal | Kind::UserDefined | Kind::Unused));
+        let count = u32::try_from(vocabulary.len()).unwrap_or(0);
         let mut scores = scores(file, vocabulary)?;
         let mut lowest = f32::MAX;
         for (id, score) in (0..).zip(&mut scores) {
@@ -48,7 +53,13 @@ impl Ugm {
             }
         }
         Ok(Self {
-            tokens: Prefixes::new(vocabulary, usable),
+            // Of two with the same text, the later id.
+            tokens: Automaton::new(
+                (0..count).filter(|&id| usable(id)).map(|id| (id, vocabulary.text(id))),
+                Direction::Forwards,
+                u32::max,
+                "tokenizer.ggml.tokens",
+            )?,
             verbatim: Prefixes::new(vocabulary, |id| kind(id) == Some(Kind::UserDefined)),
             scores,
             unknown,
@@ -62,29 +73,35 @@ impl Ugm {
     /// Appends the ids of a text without special tokens.
     pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
         let text = self.normalize(text.as_bytes(), vocabulary);
-        let none = Best { token: None, start: 0, score: f64::MIN };
-        let mut best = vec![none; text.len() + 1];
+        // No token begins or ends in the middle of a character: nothing is greater than NaN plus something.
+        let nowhere = Best { token: None, start: 0, score: f64::NAN };
+        let mut best = vec![nowhere; text.len() + 1];
         best[0].score = 0.0;
+        let mut state = Automaton::start();
         let mut at = 0;
         while at < text.len() {
-            let so_far = best[at].score;
-            let mut offer = |len: usize, token, score: f32| {
-                let place = &mut best[at + len];
-                let score = so_far + f64::from(score);
+            let end = at + character_len(text[at]).min(text.len() - at);
+            for &byte in &text[at..end] {
+                state = self.tokens.step(state, byte);
+            }
+            let mut place = Best { token: None, start: 0, score: f64::MIN };
+            let mut offer = |start: usize, token, score: f32| {
+                let score = best[start].score + f64::from(score);
                 if score > place.score {
-                    *place = Best { token, start: at, score };
+                    place = Best { token, start, score };
                 }
             };
-            let character = character_len(text[at]).min(text.len() - at);
             let mut known = false;
-            for (len, id) in self.tokens.of(&text[at..], vocabulary) {
-                known |= len == character;
-                offer(len, Some(id), self.scores[id as usize]);
+            // The longest first: of equals the first counts, as where they are tried from the left.
+            for (len, id) in self.tokens.ending(state) {
+                known |= end - len == at;
+                offer(end - len, Some(id), self.scores[id as usize]);
             }
             if !known {
-                offer(character, self.unknown, self.unknown_score);
+                offer(at, self.unknown, self.unknown_score);
             }
-            at += character;
+            best[end] = place;
+            at = end;
         }
         let first = ids.len();
         let mut end = text.len();
@@ -182,10 +199,11 @@ impl Replacements {
         let children = |node: u32| (node >> 10) << ((node & 1 << 9) >> 6);
         let mut at = children(node(0)?);
         let mut found = None;
-        for (index, &byte) in text.iter().enumerate() {
+        for (index, &byte) in text.iter().take(REPLACED_MAX).enumerate() {
             if byte == 0 {
                 break;
             }
+            steps::add(1);
             at ^= u32::from(byte);
             let Some(here) = node(at).filter(|here| here & CHILD_LABEL == u32::from(byte)) else {
                 break;

@@ -98,23 +98,13 @@ impl Vocabulary {
         let count = u32::try_from(self.len()).unwrap_or(0);
         (0..count).map(|id| self.text(id).len()).max().unwrap_or(1).max(1)
     }
-
-    /// Tokens that are matched in a text before the algorithm sees it, longest text first.
-    pub(super) fn special(&self) -> Vec<u32> {
-        let wanted = |&id: &u32| {
-            matches!(self.kinds[id as usize], Kind::Control | Kind::UserDefined | Kind::Unknown)
-        };
-        let count = u32::try_from(self.len()).unwrap_or(0);
-        let mut ids: Vec<u32> = (0..count).filter(wanted).collect();
-        ids.sort_by_key(|&id| std::cmp::Reverse(self.text(id).len()));
-        ids
-    }
 }
 
 fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.token_type";
     let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![Kind::Normal; tokens]) };
-    if array.len != tokens {
+    // More than that are of no token; the reference does not look at them either.
+    if array.len < tokens {
         return Err(TokenizerError::Array {
             key: KEY,
             found: format!("{} entries", array.len),
@@ -130,7 +120,7 @@ fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
         6 => Kind::Byte,
         _ => Kind::Unused,
     };
-    let kinds: Vec<Kind> = array.numbers(bytes).map(kind).collect();
+    let kinds: Vec<Kind> = array.numbers(bytes).take(tokens).map(kind).collect();
     if kinds.len() != tokens {
         let (found, expected) = (format!("{:?}", array.element), "numbers".to_owned());
         return Err(TokenizerError::Array { key: KEY, found, expected });

@@ -1,7 +1,7 @@
 //! WordPiece, as the reference does it for `bert` vocabularies: words are normalized, and the longest
 //! tokens that make them up are taken from the left.
 
-use super::prefixes::Prefixes;
+use super::automaton::{Automaton, Direction};
 use super::{SPACE, TokenizerError, Vocabulary, flag};
 use crate::model::ModelFile;
 use regex::Regex;
@@ -10,7 +10,8 @@ use unicode_normalization::char::decompose_canonical;
 
 /// The options of a WordPiece vocabulary.
 pub(super) struct Wpm {
-    tokens: Prefixes,
+    /// Reads backwards: finds what begins at a place.
+    tokens: Automaton,
     unknown: Option<u32>,
     lowercase: bool,
     strip_accents: bool,
@@ -24,8 +25,15 @@ impl Wpm {
     ) -> Result<Self, TokenizerError> {
         let lowercase = flag(file, "tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
         let strip_accents = flag(file, "tokenizer.ggml.normalizer.strip_accents")?;
+        let count = u32::try_from(vocabulary.len()).unwrap_or(0);
         Ok(Self {
-            tokens: Prefixes::new(vocabulary, |_| true),
+            // Of two with the same text, the later id.
+            tokens: Automaton::new(
+                (0..count).map(|id| (id, vocabulary.text(id))),
+                Direction::Backwards,
+                u32::max,
+                "tokenizer.ggml.tokens",
+            )?,
             unknown,
             lowercase,
             strip_accents: strip_accents.unwrap_or(lowercase),
@@ -33,20 +41,29 @@ impl Wpm {
     }
 
     /// Appends the ids of a text without special tokens.
-    pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+        // The longest token that begins at each place of a word.
+        let mut longest = Vec::new();
         for word in self.words(text) {
             let before = ids.len();
             // A token that begins a word begins with this mark.
             let word = format!("{SPACE}{word}");
-            let mut rest = word.as_bytes();
-            while !rest.is_empty() {
-                let Some((len, id)) = self.tokens.of(rest, vocabulary).last() else {
+            longest.clear();
+            longest.resize(word.len(), None);
+            let mut state = Automaton::start();
+            for (at, &byte) in word.as_bytes().iter().enumerate().rev() {
+                state = self.tokens.step(state, byte);
+                longest[at] = self.tokens.ending(state).next();
+            }
+            let mut at = 0;
+            while at < word.len() {
+                let Some((len, id)) = longest[at] else {
                     // A word is known as a whole or not at all.
                     ids.truncate(before);
                     break;
                 };
                 ids.push(id);
-                rest = &rest[len..];
+                at += len;
             }
             if ids.len() == before {
                 ids.extend(self.unknown);

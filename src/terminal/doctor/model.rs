@@ -6,6 +6,7 @@ use crate::engine::{Need, Room, fit};
 use crate::model::{ModelFile, Shard, spec};
 use crate::source::{NO_WEIGHTS, SourceError};
 use crate::system::{Memory, size};
+use crate::tokenizer::Tokenizer;
 use serde_json::json;
 
 /// What there is of weights, and whether the memory is enough for them.
@@ -37,12 +38,24 @@ pub fn weights_and_memory(
         Err(error) => return alone(of_error(&error)),
         Ok(spec) => spec,
     };
+    let tokenizer = match Tokenizer::new(&file) {
+        Err(error) => return alone(of_error(&error)),
+        Ok(tokenizer) => tokenizer,
+    };
     let options = config.load_options();
     let need = Need::of(&file, &spec, &options);
     let split = if parts > 1 { format!(", {parts} parts") } else { String::new() };
     let text = format!("{name}: {}, {}{split}", spec.architecture, size(need.weights));
     let facts = json!({ "architecture": spec.architecture, "bytes": need.weights, "parts": parts });
-    (Check::ok("weights", text).facts(facts), memory(&need, &options))
+    let mut check = Check::ok("weights", text).facts(facts);
+    for warning in tokenizer.warnings() {
+        let (warning, hint) = split_hint(warning);
+        check.state = State::Note;
+        check.text.push_str("; ");
+        check.text.push_str(&warning);
+        check.hint = hint.or(check.hint);
+    }
+    (check, memory(&need, &options))
 }
 
 fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
