@@ -232,6 +232,10 @@ fn serve(
     let page = Page::new(config.page.as_deref(), program).context("--path")?;
     let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let chats = if config.portable { chats(&config, program) } else { None };
+    if let Some(program) = program {
+        // All that the bundle says has been read; while this serves, it may be changed.
+        program.file.release();
+    }
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
     let (quiet, browser, wanted) = (config.quiet, config.browser, config.port);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight_bundle::gguf;
 use tealight_bundle::mapped::{MapError, Mapped};
+use tealight_bundle::parts::{self, PartsError};
 use tealight_bundle::tail::{Role, Tail, TailError, read};
 
 /// The program's own file, mapped, and the bundle in its tail if it has one.
@@ -26,6 +27,9 @@ pub enum SourceError {
     /// A file cannot be mapped.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Parts of a model are missing.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// A bundle is damaged.
     #[error("{path}: {error}")]
     Tail {
@@ -101,7 +105,7 @@ impl Program {
         let own = Path::new("/proc/self/exe");
         if cfg!(target_os = "linux") && own.exists() {
             let open = std::fs::File::open(own).map_err(SourceError::Program)?;
-            let file = Arc::new(Mapped::of(&open, &path)?);
+            let file = Arc::new(Mapped::open_file(open, &path)?);
             let tail = read_tail(&file)?;
             return Ok(Self { path, file, tail });
         }
@@ -181,10 +185,8 @@ impl Program {
 pub fn open(path: &Path) -> Result<Vec<Shard>, SourceError> {
     let file = Arc::new(Mapped::open(path)?);
     if file.bytes().starts_with(&gguf::MAGIC) {
-        return match split_names(path) {
-            Some(names) => names.iter().map(|name| shard(name)).collect(),
-            None => Ok(vec![whole(&file, path)]),
-        };
+        let parts = parts::find(parts::File { path: path.to_owned(), mapped: file })?;
+        return Ok(parts.iter().map(|part| whole(&part.mapped, &part.path)).collect());
     }
     let found = match read_tail(&file)? {
         Some(tail) => {
@@ -222,36 +224,4 @@ fn shards_inside(file: &Arc<Mapped>, path: &Path, tail: &Tail) -> Vec<Shard> {
         range: entry.range.clone(),
     };
     tail.with_role(Role::Model).map(shard).collect()
-}
-
-/// All parts of a model split as `…-00001-of-00003.gguf`, from the name of any one.
-fn split_names(path: &Path) -> Option<Vec<PathBuf>> {
-    let name = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
-    let (head, count) = name.rsplit_once("-of-")?;
-    let (stem, number) = head.rsplit_once('-')?;
-    let five = |s: &str| s.len() == 5 && s.bytes().all(|b| b.is_ascii_digit());
-    if !five(count) || !five(number) {
-        return None;
-    }
-    let count: usize = count.parse().ok().filter(|n| (1..=9999).contains(n))?;
-    Some(
-        (1..=count)
-            .map(|i| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf")))
-            .collect(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_part_names_all_parts() {
-        let names = split_names(Path::new("/m/big-00002-of-00003.gguf")).unwrap();
-        assert_eq!(names[0], Path::new("/m/big-00001-of-00003.gguf"));
-        assert_eq!(names.len(), 3);
-        assert!(split_names(Path::new("/m/big.gguf")).is_none());
-        assert!(split_names(Path::new("/m/a-1-of-2.gguf")).is_none());
-        assert!(split_names(Path::new("/m/a-00001-of-00000.gguf")).is_none());
-    }
 }

@@ -2,36 +2,72 @@
 //!
 //! Enters: a path. Leaves: a read-only mapping of a regular, non-empty file. Knows nothing of what is in it.
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use memmap2::Mmap;
 use thiserror::Error;
+
+use crate::gguf;
+
+/// How long to wait for who changes a file, or reads it.
+const WAIT: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
+const POLL: Duration = Duration::from_millis(5);
 
 /// A regular file, mapped read-only.
 #[derive(Debug)]
 pub struct Mapped {
     map: Mmap,
     path: PathBuf,
+    /// Open for its shared lock, which goes with it.
+    lock: Mutex<Option<File>>,
 }
 
 impl Mapped {
-    /// Maps the file. Only pages that are touched are read.
+    /// Maps the file, and keeps `set` from changing it meanwhile. Only pages that are touched are read.
     ///
     /// # Errors
     ///
-    /// It cannot be opened, is not a regular file, is empty, or does not fit into the address space.
+    /// It cannot be opened, is not a regular file, is empty, does not fit into the address space, or is being changed.
     pub fn open(path: &Path) -> Result<Mapped, MapError> {
         let fail = |what| move |error| MapError::Io { path: path.to_owned(), what, error };
         // Before opening: opening a pipe would wait for its other end.
         let metadata = std::fs::metadata(path).map_err(fail("open"))?;
         refuse_special(path, &metadata)?;
         let file = File::open(path).map_err(fail("open"))?;
-        Self::of(&file, path)
+        Self::open_file(file, path)
     }
 
-    /// Maps a file that is already open; `path` is what errors call it.
+    /// As [`Mapped::open`], a file that is already open; `path` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mapped::open`].
+    pub fn open_file(mut file: File, path: &Path) -> Result<Mapped, MapError> {
+        // Nobody changes weights in place, and locks can be slow on a network.
+        let mut magic = [0; gguf::MAGIC.len()];
+        let is_gguf = file.read_exact(&mut magic).is_ok() && magic == gguf::MAGIC;
+        // Before its length is asked for, on which the mapping depends.
+        if !is_gguf && !wait_for(|| file.try_lock_shared()) {
+            return Err(MapError::Changing { path: path.to_owned() });
+        }
+        let mapped = Self::of(&file, path)?;
+        Ok(Mapped { lock: Mutex::new((!is_gguf).then_some(file)), ..mapped })
+    }
+
+    /// Lets `set` change the file from now on. It never touches weights; what lies behind them must have been copied.
+    pub fn release(&self) {
+        if let Some(file) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Closing it is not enough: on Linux the mapping keeps it open.
+            let _ = file.unlock();
+        }
+    }
+
+    /// Maps a file that is open, and locked by who calls this, if need be; `path` is what errors call it.
     ///
     /// # Errors
     ///
@@ -49,7 +85,8 @@ impl Mapped {
         // SAFETY: the mapping is private to this value, read-only, and of a regular file. What no program can rule out
         // is that another one shortens or rewrites the file meanwhile. On Linux a running executable cannot be opened
         // for writing, and Windows refuses to shorten a mapped file, which covers a bundle that runs; our own
-        // rewriting (`tail::rewrite`) never moves or changes weights. Everything read from the mapping is checked as
+        // rewriting (`tail::rewrite`) never moves or changes weights, and what it does change nobody reads meanwhile:
+        // it has the file locked, and so has who reads it (`open`). Everything read from the mapping is checked as
         // hostile, and no reference into it is handed out as anything but plain bytes, for which all values are valid.
         #[expect(unsafe_code, reason = "mapping a file has no safe form; argued above")]
         let map = unsafe { Mmap::map(file) }.map_err(fail("map"))?;
@@ -57,7 +94,7 @@ impl Mapped {
         // addresses are looked up, and a file that is not in memory yet is read in larger pieces. Only a wish.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Mapped { map, path: path.to_owned() })
+        Ok(Mapped { map, path: path.to_owned(), lock: Mutex::new(None) })
     }
 
     /// The whole file.
@@ -73,6 +110,20 @@ impl Mapped {
     }
 }
 
+/// Tries to lock until it works or others have kept the file for too long. Some file systems can't lock; then two
+/// programs at once are the user's risk.
+#[must_use]
+pub fn wait_for(mut attempt: impl FnMut() -> Result<(), TryLockError>) -> bool {
+    let end = Instant::now() + WAIT;
+    while matches!(attempt(), Err(TryLockError::WouldBlock)) {
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
+}
+
 /// Why a file could not be mapped.
 #[derive(Debug, Error)]
 pub enum MapError {
@@ -85,6 +136,15 @@ pub enum MapError {
         what: &'static str,
         /// What the system said.
         error: io::Error,
+    },
+    /// `set` has it.
+    #[error(
+        "{} is being changed by `tealight-bundle set`\nhint: wait for it to finish, then try again",
+        path.display()
+    )]
+    Changing {
+        /// The file.
+        path: PathBuf,
     },
     /// A folder.
     #[error("{}: a file was expected, this is a folder", path.display())]
@@ -144,5 +204,41 @@ mod tests {
         std::fs::write(&empty, b"tea").unwrap();
         let mapped = Mapped::open(&empty).unwrap();
         assert_eq!((mapped.bytes(), mapped.path()), (&b"tea"[..], empty.as_path()));
+    }
+
+    #[test]
+    fn who_reads_and_who_changes_keep_out_of_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bundle");
+        std::fs::write(&path, b"tea").unwrap();
+        let changing = File::options().read(true).write(true).open(&path).unwrap();
+        let (one, two) = (Mapped::open(&path).unwrap(), Mapped::open(&path).unwrap());
+        assert!(!wait_for(|| changing.try_lock()), "it was locked while it is read");
+        one.release();
+        assert!(!wait_for(|| changing.try_lock()));
+        drop(two);
+        assert!(wait_for(|| changing.try_lock()));
+        assert_eq!(one.bytes(), b"tea", "what was released can be read still");
+        let error = Mapped::open(&path).unwrap_err();
+        assert!(matches!(error, MapError::Changing { .. }), "{error}");
+        drop(changing);
+        assert!(Mapped::open(&path).is_ok());
+        // Weights alone are nobody's to change.
+        std::fs::write(&path, b"GGUF").unwrap();
+        let changing = File::options().read(true).write(true).open(&path).unwrap();
+        let _weights = Mapped::open(&path).unwrap();
+        assert!(wait_for(|| changing.try_lock()));
+    }
+
+    #[test]
+    fn a_lock_that_comes_free_in_time_is_had() {
+        let mut tries = 0;
+        let busy_twice = || {
+            tries += 1;
+            if tries > 2 { Ok(()) } else { Err(TryLockError::WouldBlock) }
+        };
+        // In tests nothing is waited for.
+        assert!(!wait_for(busy_twice) && tries == 1);
+        assert!(wait_for(|| Err(TryLockError::Error(io::ErrorKind::Unsupported.into()))));
     }
 }

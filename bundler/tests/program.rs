@@ -5,12 +5,13 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use common::{
-    elf, gguf, have, names, pattern, pe, program, run, run_fails, run_ok, sparse_gguf, stderr,
-    workshop,
+    elf, gguf, gguf_part, have, names, pattern, pe, program, run, run_fails, run_ok, sparse_gguf,
+    stderr, workshop,
 };
 use tealight_bundle::{Mapped, Tail, tail, verify};
 
@@ -321,14 +322,15 @@ fn split_weights_go_in_together_in_order() {
     let folder = workshop();
     let at = folder.path();
     for (number, floats) in [(1, 8), (2, 4), (3, 2)] {
-        fs::write(at.join(format!("m-0000{number}-of-00003.gguf")), gguf(floats)).unwrap();
+        let name = format!("m-0000{number}-of-00003.gguf");
+        fs::write(at.join(name), gguf_part(number - 1, 3, floats)).unwrap();
     }
     run_ok(at, &["-w", "m-00002-of-00003.gguf", "--runtime", "rt", "-o", "chat"]);
     let (mapped, tail) = open(&at.join("chat"));
     let models: Vec<_> = tail.with_role(tealight_bundle::Role::Model).collect();
     let found: Vec<_> =
         models.iter().map(|entry| (entry.name.as_str(), entry.range.len())).collect();
-    let wanted = |n: usize| gguf(n).len();
+    let wanted = |n: usize| gguf_part(0, 3, n).len();
     assert_eq!(
         found,
         [
@@ -337,7 +339,7 @@ fn split_weights_go_in_together_in_order() {
             ("weights/m-00003-of-00003.gguf", wanted(2))
         ]
     );
-    assert_eq!(mapped.bytes()[models[2].range.clone()], gguf(2));
+    assert_eq!(mapped.bytes()[models[2].range.clone()], gguf_part(2, 3, 2));
     run_ok(at, &["-w", "m-00001-of-00003.gguf", "--runtime", "rt", "-o", "duo", "--pair"]);
     assert!(at.join("duo-00003-of-00003.gguf").is_file());
     fs::remove_file(at.join("m-00001-of-00003.gguf")).unwrap();
@@ -537,6 +539,38 @@ fn killed_in_the_middle_leaves_a_named_rest_that_the_next_run_removes() {
     assert_eq!(names(at), ["page", "rt", "slow.gguf", "slow.tealight-unfinished", "w.gguf"]);
     run_ok(at, &["-w", "w.gguf", "--runtime", "rt", "-o", "slow"]);
     assert_eq!(names(at), ["page", "rt", "slow", "slow.gguf", "w.gguf"]);
+}
+
+/// Without locks, one of thirty readers found a damaged file or was ended by the system.
+#[test]
+fn readers_beside_set_find_the_old_bundle_or_the_new_one() {
+    const READS: usize = 80;
+    let folder = workshop();
+    let at = folder.path();
+    fs::create_dir(at.join("small")).unwrap();
+    fs::write(at.join("small/index.html"), "x").unwrap();
+    fs::write(at.join("page/big.bin"), pattern(1 << 20)).unwrap();
+    run_ok(at, &with(&["--web", "page"]));
+    let done = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for command in ["verify", "list"] {
+            let done = &done;
+            scope.spawn(move || {
+                let reads = (0..READS).map(|_| run(at, &[command, "chat"]));
+                let failed: Vec<_> = reads.filter(|output| !output.status.success()).collect();
+                done.fetch_add(1, Ordering::Relaxed);
+                let told: Vec<_> = failed.iter().map(stderr).collect();
+                assert!(failed.is_empty(), "{} of {READS} {command}: {told:?}", failed.len());
+            });
+        }
+        let mut changes = 0;
+        while done.load(Ordering::Relaxed) < 2 {
+            let page = ["small", "page"][changes % 2];
+            run_ok(at, &["set", "chat", "--web", page, "--name", &changes.to_string()]);
+            changes += 1;
+        }
+        assert!(changes > 5, "{changes} changes only");
+    });
 }
 
 #[test]

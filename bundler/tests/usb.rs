@@ -6,9 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{
-    dist, gguf_header, have, names, pattern, run, run_fails, run_ok, sparse_gguf, stderr, workshop,
-};
+use common::{dist, gguf_part, have, names, run, run_fails, run_ok, sparse_gguf, stderr, workshop};
 use sha2::{Digest, Sha256};
 use tealight_bundle::gguf::{Gguf, Value};
 use tealight_bundle::manifest::Sha256Sum;
@@ -193,10 +191,8 @@ fn split_weights_that_fit_stay_as_they_are() {
     let at = folder.path();
     dist(&at.join("dist"));
     for number in [1, 2] {
-        let mut bytes = gguf_header(10);
-        bytes.extend(pattern(40));
-        bytes[39] ^= 0;
-        fs::write(at.join(format!("m-0000{number}-of-00002.gguf")), bytes).unwrap();
+        let name = format!("m-0000{number}-of-00002.gguf");
+        fs::write(at.join(name), gguf_part(number - 1, 2, 10)).unwrap();
     }
     run_ok(at, &["usb", "stick", "-w", "m-00002-of-00002.gguf"]);
     for number in [1, 2] {

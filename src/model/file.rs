@@ -108,14 +108,19 @@ impl ModelFile {
                 found,
                 expected,
             };
-            let splits = gguf.split_count();
+            // The first part counts; others of some files don't say how many there are.
+            let splits = if index == 0 || gguf.get("split.count").is_some() {
+                gguf.split_count()
+            } else {
+                count as u64
+            };
             if splits != count as u64 {
                 let found = format!("one of {splits} parts");
                 return Err(wrong(found, format!("one of {count}, as many as were given")));
             }
             let number = gguf.get("split.no").and_then(Value::as_u64).unwrap_or(0);
-            if number != index as u64 {
-                let found = format!("part {}", number + 1);
+            if count > 1 && number != index as u64 {
+                let found = format!("part {}", number.saturating_add(1));
                 return Err(wrong(found, format!("part {}", index + 1)));
             }
             for (at, tensor) in gguf.tensors().iter().enumerate() {
@@ -125,6 +130,16 @@ impl ModelFile {
                 }
             }
             parsed.push((shard, gguf));
+        }
+        if let [(first, gguf), _, ..] = parsed.as_slice()
+            && let Some(expected) = gguf.get("split.tensors.count").and_then(Value::as_u64)
+            && expected != tensors.len() as u64
+        {
+            return Err(FileError::Split {
+                name: first.name.clone(),
+                found: format!("parts with {} tensors", tensors.len()),
+                expected: format!("{expected} in all parts together"),
+            });
         }
         Ok(Self { shards: parsed, tensors })
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import struct
+import subprocess
+import time
 
 import pytest
 from harness import BUNDLER, CONTEXT, MODELS, RUNTIME, SMOLLM2, bundle_of, link, proc, run, wait_for
@@ -40,6 +43,28 @@ def test_another_bundle_can_be_the_weights(bundle, expected):
     assert run(RUNTIME, "--weights", bundle, *PROMPT).stdout == expected
 
 
+def test_a_start_beside_set_waits_and_then_says_why_it_does_not_start(copy_of_bundle, expected):
+    with copy_of_bundle.open("r+b") as changing:
+        fcntl.flock(changing, fcntl.LOCK_EX)
+        began = time.monotonic()
+        for command in (("-m", copy_of_bundle, *PROMPT), ("doctor", "-m", copy_of_bundle)):
+            done = run(RUNTIME, *command, ok=False)
+            said = done.stderr + done.stdout
+            assert done.returncode == 1 and "is being changed by `tealight-bundle set`" in said, said
+        assert time.monotonic() - began > 5
+        waiting = subprocess.Popen([RUNTIME, "-m", copy_of_bundle, *PROMPT], stdout=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+    assert waiting.communicate(timeout=60)[0] == expected
+
+
+def test_a_bundle_that_another_program_serves_can_be_changed(copy_of_bundle, start):
+    server = start(RUNTIME, "-m", copy_of_bundle, "-c", "256")
+    before = server.chat("Hello", temperature=0, max_tokens=8)["choices"]
+    run(BUNDLER, "set", copy_of_bundle, "--name", "Tea", "--no-web")
+    assert server.chat("Hello", temperature=0, max_tokens=8)["choices"] == before
+    run(BUNDLER, "verify", copy_of_bundle)
+
+
 def test_a_gguf_of_the_programs_own_name_beside_it_is_found(tmp_path, expected):
     program = link(RUNTIME, tmp_path / "tea")
     (tmp_path / "tea.gguf").symlink_to(SMOLLM2)
@@ -63,6 +88,20 @@ def test_a_split_gguf_gives_the_same_text_from_whichever_part_is_named(parts, ex
 def test_a_split_gguf_can_be_bundled(parts, tmp_path, expected):
     program = bundle_of(tmp_path, "tea", weights=parts[0])
     run(program, "verify")
+    assert run(program, *PROMPT).stdout == expected
+    program.unlink()
+
+
+def test_a_file_is_a_part_because_it_says_so_and_not_by_its_name(parts, tmp_path, expected):
+    whole = tmp_path / "tea-00001-of-00003.gguf"
+    whole.symlink_to(SMOLLM2)
+    assert run(RUNTIME, "--weights", whole, *PROMPT).stdout == expected
+    names = ["first.gguf", "second (1).gguf", "last.GGUF"]
+    for part, name in zip(parts, names):
+        link(part, tmp_path / name)
+    for name in names:
+        assert run(RUNTIME, "--weights", tmp_path / name, *PROMPT).stdout == expected
+    program = bundle_of(tmp_path, "tea", weights=tmp_path / names[1])
     assert run(program, *PROMPT).stdout == expected
     program.unlink()
 

@@ -184,7 +184,7 @@ pub(super) fn read(
                 what,
                 offset: place,
                 found: format!("{bytes:02x?}"),
-                expected: "0 or 1 for a truth value".to_owned(),
+                expected: "a number or a truth value".to_owned(),
             })
         }
     }
@@ -237,7 +237,7 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str) -> Result<Array, GgufError> {
     Ok(Array { element, len, range: start..cursor.offset() })
 }
 
-/// Decodes one little-endian number. `None` for a truth value other than 0 and 1.
+/// Decodes one little-endian number or truth value. `None` for what is neither.
 fn scalar(element: ElementType, bytes: &[u8]) -> Option<Value> {
     fn le<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
         bytes.try_into().ok()
@@ -253,11 +253,8 @@ fn scalar(element: ElementType, bytes: &[u8]) -> Option<Value> {
         ElementType::U64 => Value::Unsigned(u64::from_le_bytes(le(bytes)?)),
         ElementType::I64 => Value::Signed(i64::from_le_bytes(le(bytes)?)),
         ElementType::F64 => Value::Float(f64::from_le_bytes(le(bytes)?)),
-        ElementType::Bool => match bytes {
-            [0] => Value::Bool(false),
-            [1] => Value::Bool(true),
-            _ => return None,
-        },
+        // Any other byte is true, as in the reference and as an element of an array.
+        ElementType::Bool => Value::Bool(*bytes.first()? != 0),
         ElementType::String | ElementType::Array => return None,
     })
 }

@@ -1,11 +1,12 @@
 //! Changes what lies behind the weights, in place. A crash at any moment leaves the old bundle or the new one.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tealight_bundle::macho::signature;
+use tealight_bundle::mapped::wait_for;
 use tealight_bundle::tail::rewrite::{RewriteError, passing_place, rewrite};
 use tealight_bundle::tail::write::{Part, Plan, Settings, Small};
 use tealight_bundle::tail::{self, Role};
@@ -32,9 +33,8 @@ pub fn run(args: &cli::Set) -> Result<()> {
             _ => anyhow!("cannot open {shown} for writing: {error}"),
         },
     )?;
-    // Some file systems cannot lock; then two runs at once are the user's risk.
-    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        bail!("{shown}: another program is changing it\nhint: wait for it to finish");
+    if !wait_for(|| file.try_lock()) {
+        bail!("{shown}: another program is reading or changing it\nhint: wait for it to finish");
     }
 
     let mapped = Mapped::of(&file, &args.bundle)?;

@@ -226,6 +226,23 @@ pub fn gguf_header(floats: u64) -> Vec<u8> {
     bytes
 }
 
+/// One part of a model, `number` from 0.
+pub fn gguf_part(number: u32, count: u32, floats: usize) -> Vec<u8> {
+    let whole = gguf_header(floats as u64);
+    let mut bytes = whole[..16].to_vec();
+    bytes.extend(2_u64.to_le_bytes());
+    for (key, value) in [("split.no", number), ("split.count", count)] {
+        bytes.extend((key.len() as u64).to_le_bytes());
+        bytes.extend(key.as_bytes());
+        bytes.extend(4_u32.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes.extend(&whole[24..]);
+    bytes.resize(bytes.len().next_multiple_of(32), 0);
+    bytes.extend(pattern(floats * 4));
+    bytes
+}
+
 /// A whole GGUF file.
 pub fn gguf(floats: usize) -> Vec<u8> {
     let mut bytes = gguf_header(floats as u64);
