@@ -8,11 +8,14 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Request, Response};
 use super::native::json_text;
+use super::turn::Turn;
 use crate::source::Program;
 use serde_json::{Map, Value, json};
+use std::ffi::OsStr;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use tealight_bundle::tail::Role;
 
 /// Bytes of the file at most; what the page takes as an import.
@@ -26,8 +29,12 @@ const FORMAT: &str = "tealight-chats";
 pub struct Chats {
     path: PathBuf,
     bytes_max: usize,
-    /// One change at a time.
+    /// One change at a time, here; other programs wait for their turn.
     changing: Mutex<()>,
+    /// What interrupted runs left has been removed.
+    tidied: Once,
+    /// It was told that other programs can't be kept out.
+    told: Once,
 }
 
 impl Chats {
@@ -42,7 +49,13 @@ impl Chats {
     }
 
     fn at(path: PathBuf) -> Self {
-        Self { path, bytes_max: BYTES_MAX, changing: Mutex::new(()) }
+        Self {
+            path,
+            bytes_max: BYTES_MAX,
+            changing: Mutex::new(()),
+            tidied: Once::new(),
+            told: Once::new(),
+        }
     }
 
     /// Where it is.
@@ -74,6 +87,13 @@ impl Chats {
         let remove = fields.strings("remove", CHATS_MAX)?.unwrap_or_default();
         fields.finish(&["put", "remove"])?;
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held until the new file is in its place: other programs read and change it, too.
+        let turn = Turn::at(&self.path).map_err(|error| self.failed(&error))?;
+        if turn.is_alone() {
+            self.tidied.call_once(|| self.tidy());
+        } else {
+            self.told.call_once(|| self.tell());
+        }
         // Read anew each time: another program may have changed it meanwhile.
         let mut all = self.read()?;
         for name in &remove {
@@ -120,27 +140,74 @@ impl Chats {
     }
 
     fn write(&self, text: &[u8]) -> io::Result<()> {
-        let mut new = self.path.clone().into_os_string();
-        new.push(".new");
-        let new = PathBuf::from(new);
-        // One that an interrupted run left; a link there is not followed.
-        match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = std::fs::File::create_new(&new)?;
+        let (new, mut file) = self.new_file()?;
         let written = file.write_all(text).and_then(|()| file.sync_all());
         drop(file);
-        let placed = written.and_then(|()| std::fs::rename(&new, &self.path));
+        let placed = written.and_then(|()| insist(|| std::fs::rename(&new, &self.path)));
         if placed.is_err() {
             let _ = std::fs::remove_file(&new);
         }
         placed
     }
 
+    /// A file beside it, of a name that nobody else has.
+    fn new_file(&self) -> io::Result<(PathBuf, std::fs::File)> {
+        loop {
+            let mut new = self.path.clone().into_os_string();
+            new.push(format!(".{:016x}.new", RandomState::new().hash_one(0)));
+            let new = PathBuf::from(new);
+            match std::fs::File::create_new(&new) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(|file| (new, file)),
+            }
+        }
+    }
+
+    /// Removes new files that never took their place. Only for who is alone: they may be another program's.
+    fn tidy(&self) {
+        let Some(own) = self.path.file_name().and_then(OsStr::to_str) else { return };
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().and_then(|name| name.strip_prefix(own)).is_some_and(is_unplaced) {
+                // A link is removed, not followed.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    fn tell(&self) {
+        let _ = writeln!(
+            io::stderr(),
+            "warning: --portable: files cannot be locked where {} is; let one program change it at a time",
+            self.path.display()
+        );
+    }
+
     fn failed(&self, error: &io::Error) -> ApiError {
         let message = format!("{}: {error}", self.path.display());
         ApiError::new(500, "storage_error", message)
+    }
+}
+
+/// Whether a name goes on so after that of the conversations' file: of this program, and of older ones.
+fn is_unplaced(rest: &str) -> bool {
+    let random = rest.strip_prefix('.').and_then(|rest| rest.strip_suffix(".new"));
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    rest == ".new" || random.is_some_and(|random| random.len() == 16 && random.bytes().all(hex))
+}
+
+/// Windows does not let go of a file that somebody reads this moment.
+fn insist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    let mut left = if cfg!(windows) { 200 } else { 0 };
+    loop {
+        match attempt() {
+            Err(error) if left > 0 && error.kind() == io::ErrorKind::PermissionDenied => {
+                left -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            done => return done,
+        }
     }
 }
 
@@ -229,6 +296,50 @@ mod tests {
         let names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["chat.chats.json"], "nothing else is left");
+    }
+
+    /// Two programs: each has locks of its own, as two processes have.
+    #[test]
+    fn what_two_programs_change_at_once_is_all_kept() {
+        const EACH: usize = 60;
+        let folder = tempfile::tempdir().unwrap();
+        let programs = [here(&folder), here(&folder)];
+        std::thread::scope(|scope| {
+            for (number, chats) in programs.iter().enumerate() {
+                scope.spawn(move || {
+                    for round in 0..EACH {
+                        let id = format!("chat-{number}-{round:03}");
+                        change(chats, &format!(r#"{{"put":[{{"id":"{id}","title":"{id}"}}]}}"#))
+                            .unwrap();
+                    }
+                });
+            }
+        });
+        let mut all = kept(&programs[0]);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 2 * EACH);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left");
+    }
+
+    #[test]
+    fn what_interrupted_runs_left_goes_and_other_files_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let left =
+            ["chat.chats.json.new", "chat.chats.json.0123456789abcdef.new", "chat.chats.json.lock"];
+        let others =
+            ["chat.chats.json.old.new", "chat.chats.json.0123456789abcde.new", "x.chats.json.new"];
+        for name in left.iter().chain(&others) {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        change(&here(&folder), r#"{"put":[{"id":"aaaaaaaa"}]}"#).unwrap();
+        let names = std::fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        let mut expected = [&["chat.chats.json"], &others[..]].concat();
+        expected.sort_unstable();
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod routes;
 mod sampling;
 mod stream;
 mod trouble;
+mod turn;
 
 pub use chats::Chats;
 pub use page::Page;

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 
 import pytest
-from harness import link, nowhere_to_write
+from harness import Server, link, nowhere_to_write
 from playwright.sync_api import expect
 from test_page import ANSWER_MS, answered, ask, chrome, last_answer, open_page  # noqa: F401
 
@@ -119,3 +121,34 @@ def test_the_network_sees_conversations_only_with_a_key(stick, start):
     assert server.get("/chats").status == 401
     assert server.post("/chats", {"put": [ONE]}).status == 401
     assert server.get("/chats", X_Api_Key="sesame").status == 200
+
+
+def test_two_programs_on_one_stick_keep_all_that_they_acknowledged_also_when_one_is_killed(stick, start, tmp_path):
+    killed = Server(stick, "-c", "256", "--portable", folder=tmp_path / "killed")
+    other = start(stick, "-c", "256", "--portable")
+    kept, refused = set(), []
+
+    def put(server, who, count):
+        for number in range(count):
+            name = f"{who}-{number:06}"
+            try:
+                answer = server.post("/chats", {"put": [ONE | {"id": name}]})
+            except OSError:
+                return
+            (kept.add if answer.status == 200 else refused.append)(name)
+
+    threads = [threading.Thread(target=put, args=args) for args in ((killed, "ka", 10_000), (killed, "kb", 10_000), (other, "oa", 60), (other, "ob", 60))]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.4)
+    killed.process.kill()
+    killed.process.wait()
+    for thread in threads:
+        thread.join()
+    assert refused == []
+    names = {chat["id"] for chat in chats_of(stick)}
+    assert kept <= names, f"lost: {sorted(kept - names)}"
+    assert {name[0] for name in kept} == {"k", "o"}, "only one of them changed something"
+    # What the killed one left goes with the next run's first change.
+    assert start(stick, "-c", "256", "--portable").post("/chats", {"remove": []}).status == 200
+    assert sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"]
