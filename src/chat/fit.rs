@@ -2,7 +2,7 @@
 
 use super::abilities::{Abilities, Arguments};
 use super::answer::{Calls, Plan};
-use super::tools::{describe, tool_grammar};
+use super::tools::{describe, tool_calls, tool_grammar};
 use super::{
     Conversation, Ending, Format, Inputs, Known, Message, Prompt, ReasoningFormat, TemplateError,
     ToolCall, ToolChoice,
@@ -66,10 +66,16 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
         text.truncate(text.trim_end().len());
         text.push_str(&format!("\n\n{}\n\n", tags.close));
     }
+    let format = if described { Format::generic() } else { known.format };
+    let may = match asked.choice {
+        ToolChoice::Auto if !asked.tools.is_empty() => {
+            tool_calls(format, &asked.tools, asked.parallel)
+        }
+        _ => None,
+    };
     let must = match asked.choice {
         ToolChoice::Auto | ToolChoice::None => None,
         ToolChoice::Required | ToolChoice::Named(_) => {
-            let format = if described { Format::generic() } else { known.format };
             let grammar = tool_grammar(format, &asked.tools, &asked.choice, asked.parallel);
             Some(grammar.ok_or(TemplateError::Unforced)?)
         }
@@ -88,7 +94,7 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
             bare: bare && !asked.tools.is_empty(),
         }),
     };
-    Ok(Prompt { text, plan, must })
+    Ok(Prompt { text, plan, must, may })
 }
 
 /// Functions with a description and parameters, be they empty.
@@ -321,7 +327,10 @@ mod tests {
             chat.prompt(&Conversation { choice: ToolChoice::Required, ..round(json!({})) })
         };
         let form = |chat: &Chat| match must(chat).unwrap().must {
-            Some(Constraint::Calls(_, form)) => (form.start + &form.before, form.arguments),
+            Some(Constraint::Calls(calls)) => {
+                let form = calls.form.unwrap();
+                (form.start + &form.before, form.arguments)
+            }
             other => panic!("{other:?}"),
         };
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
@@ -334,6 +343,34 @@ mod tests {
         assert!(must(&real!("Qwen3-Coder")).unwrap().plan.calls.unwrap().bare);
         assert!(matches!(must(&real!("openai-gpt-oss-120b")), Err(TemplateError::Unforced)));
         assert!(real!("Qwen3-Coder").prompt(&round(json!({}))).unwrap().must.is_none());
+    }
+
+    #[test]
+    fn a_call_that_may_be_made_is_told_from_an_answer() {
+        let may = |chat: &Chat| chat.prompt(&round(json!({}))).unwrap().may;
+        let qwen = may(&real!("Qwen-Qwen2.5-7B-Instruct")).unwrap();
+        assert_eq!(qwen.form.unwrap().before, "<tool_call>\n");
+        assert!(qwen.markers.is_empty());
+        let coder = may(&real!("Qwen3-Coder")).unwrap();
+        assert!(coder.form.is_none() && coder.markers.contains(&"<tool_call>".to_owned()));
+        let phi = may(&real!("microsoft-Phi-3.5-mini-instruct")).unwrap();
+        assert_eq!(phi.form.unwrap().before, "");
+        assert!(may(&real!("openai-gpt-oss-120b")).is_none());
+        assert!(may(&real!("meetkai-functionary-medium-v3.2")).is_none());
+        // No parameters: called with none, whatever else an empty schema may mean.
+        let function = |more: Value| {
+            let mut raw = json!({"type": "function", "function": {"name": "now"}});
+            if !more.is_null() {
+                raw["function"]["parameters"] = more;
+            }
+            let tools = vec![Tool::read(&raw).unwrap()];
+            let asked = Conversation { tools, ..round(json!({})) };
+            let chat = real!("Qwen-Qwen2.5-7B-Instruct");
+            chat.prompt(&asked).unwrap().may.unwrap().functions[0].1.clone()
+        };
+        let nothing = "{\"type\":\"object\",\"additionalProperties\":false}";
+        assert_eq!(function(Value::Null), nothing);
+        assert_eq!(function(json!({})), "{\"type\":\"object\"}");
     }
 
     #[test]

@@ -21,9 +21,9 @@ pub(crate) use jinja::work as work_on_template;
 pub use message::{FunctionCall, Message, ToolCall};
 pub use reasoning::{ReasoningFormat, Tags};
 pub use template::{ChatTemplate, Inputs, TemplateError};
-pub use tools::{Format, Tool, ToolChoice, tool_grammar};
+pub use tools::{Format, Tool, ToolChoice, tool_calls, tool_grammar};
 
-use crate::constraint::Constraint;
+use crate::constraint::{CallSpec, Constraint};
 use crate::worker::Workers;
 use serde_json::{Map, Value};
 use std::sync::{Arc, OnceLock};
@@ -72,6 +72,8 @@ pub struct Prompt {
     pub plan: Plan,
     /// What has to be in it, where a function has to be called.
     pub must: Option<Constraint>,
+    /// What calls look like, where one may be made and can be told from an answer in JSON.
+    pub may: Option<CallSpec>,
 }
 
 /// The templates of a model.

@@ -30,17 +30,14 @@ impl Resolver<'_> {
         if name.starts_with("grammar") {
             return Ok(Some(Constraint::grammar(&text)));
         }
-        serde_json::from_str(&text).map(|schema| Some(Constraint::JsonSchema(schema))).map_err(
-            |error| {
+        match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+            Ok(_) => Ok(Some(Constraint::JsonSchema(text))),
+            Err(error) => {
                 let found = text.chars().take(40).collect();
-                ConfigError::Value {
-                    name,
-                    origin,
-                    found,
-                    expected: format!("a JSON schema: {error}"),
-                }
-            },
-        )
+                let expected = format!("a JSON schema: {error}");
+                Err(ConfigError::Value { name, origin, found, expected })
+            }
+        }
     }
 }
 

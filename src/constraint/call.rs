@@ -1,7 +1,19 @@
-//! "Answer by calling one of these tools", as a constraint.
+//! "Answer by calling one of these functions", alone or beside another form that an answer may have.
 
-use super::{Constraint, schema};
-use serde_json::{Value, json};
+use super::Constraint;
+
+/// Calls of functions, and what else an answer may be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CallSpec {
+    /// Names of functions, and the JSON schemas of their arguments as texts.
+    pub functions: Vec<(String, String)>,
+    /// How calls are written, if their form is JSON between marks.
+    pub form: Option<CallForm>,
+    /// Texts that begin calls of another form: what comes after one of them is not constrained.
+    pub markers: Vec<String>,
+    /// The JSON schema of an answer that is no call, as a text; `None`: it has to be one.
+    pub answer: Option<String>,
+}
 
 /// How a line of models writes calls: `start`, then each call between `before` and `after`, then `end`. In all
 /// of these texts, names of control tokens stand for the tokens.
@@ -24,37 +36,11 @@ pub struct CallForm {
 }
 
 impl Constraint {
-    /// At least one call of one of `tools`: names, and the JSON schemas of their arguments.
+    /// At least one call of one of `functions`: names, and the JSON schemas of their arguments as texts.
     #[must_use]
-    pub fn calls(tools: &[(&str, &Value)], form: CallForm) -> Self {
-        let option = |(index, (name, arguments)): (usize, &(&str, &Value))| {
-            let mut arguments = match arguments {
-                Value::Object(fields) if fields.is_empty() => json!({ "type": "object" }),
-                other => (*other).clone(),
-            };
-            let escaped = form.arguments.replace('~', "~0").replace('/', "~1");
-            schema::relocate(&mut arguments, &format!("/anyOf/{index}/properties/{escaped}"));
-            json!({
-                "type": "object",
-                "properties": { form.name.as_str(): { "const": name }, form.arguments.as_str(): arguments },
-                "required": [form.name, form.arguments],
-                "additionalProperties": false,
-            })
-        };
-        let options: Vec<Value> = tools.iter().enumerate().map(option).collect();
-        Self::Calls(json!({ "anyOf": options }), form)
+    pub fn calls(functions: &[(&str, &str)], form: CallForm) -> Self {
+        let owned = |(name, schema): &(&str, &str)| ((*name).to_owned(), (*schema).to_owned());
+        let functions = functions.iter().map(owned).collect();
+        Self::Calls(Box::new(CallSpec { functions, form: Some(form), ..CallSpec::default() }))
     }
-}
-
-/// The grammar of calls that `schema` describes. `literal` writes a text with its control tokens.
-pub(super) fn lark(schema: &Value, form: &CallForm, literal: &dyn Fn(&str) -> String) -> String {
-    let more =
-        form.between.as_ref().map_or_else(String::new, |b| format!("({} call)*", literal(b)));
-    format!(
-        "start: {} call {more} {}\ncall: {} json {}\njson: %json {schema}\n",
-        literal(&form.start),
-        literal(&form.end),
-        literal(&form.before),
-        literal(&form.after),
-    )
 }

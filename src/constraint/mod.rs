@@ -14,13 +14,13 @@ mod schema;
 mod tests;
 mod vocabulary;
 
-pub use call::CallForm;
+pub use call::{CallForm, CallSpec};
 
 use crate::tokenizer::{Kind, Tokenizer};
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use serde_json::Value;
+use schema::Piece;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -28,16 +28,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// What an answer must look like.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Constraint {
-    /// JSON that a schema describes.
-    JsonSchema(Value),
+    /// JSON that a schema describes. It is a text, because its numbers keep all their digits.
+    JsonSchema(String),
     /// A text that a regular expression matches as a whole.
     Regex(String),
     /// A grammar in llama.cpp's form.
     Gbnf(String),
     /// A grammar in the library's own form.
     Lark(String),
-    /// Calls of tools, whose JSON a schema describes: see [`Constraint::calls`].
-    Calls(Value, CallForm),
+    /// Calls of functions, or else JSON that a schema describes.
+    Calls(Box<CallSpec>),
 }
 
 impl Constraint {
@@ -84,8 +84,6 @@ pub enum ConstraintError {
 
 /// Longest schema, expression or grammar.
 const SOURCE_BYTES_MAX: usize = 128 << 10;
-/// How many parts of a wrong schema are looked at to find the one that is wrong.
-const LEAVES_MAX: usize = 500;
 /// Stack for compiling: sources are taken apart recursively.
 const STACK_BYTES: usize = 64 << 20;
 /// Longest explanation that is passed on.
@@ -124,8 +122,11 @@ impl Compiler {
     /// When it makes no sense, describes nothing, or is too large.
     pub fn compile(&self, constraint: &Constraint) -> Result<Guide, ConstraintError> {
         let (what, bytes) = match constraint {
-            Constraint::JsonSchema(schema) => ("JSON schema", schema.to_string().len()),
-            Constraint::Calls(schema, _) => ("tools", schema.to_string().len()),
+            Constraint::JsonSchema(schema) => ("JSON schema", schema.len()),
+            Constraint::Calls(calls) => {
+                let schemas = calls.functions.iter().map(|(_, schema)| schema);
+                ("tools", schemas.chain(&calls.answer).map(String::len).sum())
+            }
             Constraint::Regex(regex) => ("regular expression", regex.len()),
             Constraint::Gbnf(grammar) | Constraint::Lark(grammar) => ("grammar", grammar.len()),
         };
@@ -144,29 +145,40 @@ impl Compiler {
                     Err(error) => problem = error,
                 }
             }
-            Err(match constraint {
-                Constraint::JsonSchema(schema) => located(factory, schema, problem),
-                _ => problem,
-            })
+            Err(problem)
         });
-        guide.map_err(|problem| ConstraintError::Invalid { what, problem })
+        let mut guide = guide.map_err(|problem| ConstraintError::Invalid { what, problem })?;
+        if let Constraint::Calls(calls) = constraint {
+            guide.opened_by(&calls.markers);
+        }
+        Ok(guide)
     }
 
     /// Ways to write a constraint for the library, the best first.
-    fn grammars(&self, constraint: &Constraint) -> Result<Vec<TopLevelGrammar>, String> {
+    fn grammars(&self, constraint: &Constraint) -> Result<Vec<GrammarInit>, String> {
+        let serialized = GrammarInit::Serialized;
         Ok(match constraint {
             Constraint::JsonSchema(schema) => {
-                vec![TopLevelGrammar::from_json_schema(schema::prepared(schema)?)]
+                let wanted =
+                    schema::Wanted { answer: Some(schema), calls: &[], form: None, markers: &[] };
+                vec![schema::grammar(wanted, &|text| self.pieces(text))?]
+            }
+            Constraint::Calls(calls) => {
+                let wanted = schema::Wanted {
+                    answer: calls.answer.as_deref(),
+                    calls: &calls.functions,
+                    form: calls.form.as_ref(),
+                    markers: &calls.markers,
+                };
+                vec![schema::grammar(wanted, &|text| self.pieces(text))?]
             }
             Constraint::Regex(regex) => {
                 // The library's own message shows what it has made of it.
                 regex_syntax::parse(regex).map_err(|e| e.to_string())?;
-                vec![TopLevelGrammar::from_regex(regex)]
+                vec![serialized(TopLevelGrammar::from_regex(regex))]
             }
-            Constraint::Lark(grammar) => vec![TopLevelGrammar::from_lark(grammar.clone())],
-            Constraint::Calls(schema, form) => {
-                let lark = call::lark(&schema::prepared(schema)?, form, &|text| self.literal(text));
-                vec![TopLevelGrammar::from_lark(lark)]
+            Constraint::Lark(grammar) => {
+                vec![serialized(TopLevelGrammar::from_lark(grammar.clone()))]
             }
             Constraint::Gbnf(grammar) => {
                 let token = |text: &str| match self.tokenizer.encode(text, false, true).as_slice() {
@@ -174,52 +186,45 @@ impl Compiler {
                     _ => None,
                 };
                 let sources = gbnf::parse(grammar, &token)?.sources();
-                sources.into_iter().map(TopLevelGrammar::from_lark).collect()
+                let sources = sources.into_iter().map(TopLevelGrammar::from_lark);
+                sources.map(serialized).collect()
             }
         })
     }
-}
 
-impl Compiler {
-    /// A text as an element of a Lark rule, its control tokens as tokens.
-    fn literal(&self, text: &str) -> String {
-        let quoted = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes)).to_string();
-        let (mut out, mut plain) = (String::new(), Vec::new());
+    /// A text as what is text in it and what are control tokens.
+    fn pieces(&self, text: &str) -> Vec<Piece> {
+        let (mut pieces, mut plain) = (Vec::new(), Vec::new());
+        let text_of = |plain: &mut Vec<u8>| {
+            let bytes = std::mem::take(plain);
+            let piece = || Piece::Text(String::from_utf8_lossy(&bytes).into_owned());
+            (!bytes.is_empty()).then(piece)
+        };
         for id in self.tokenizer.encode(text, false, true) {
             if self.tokenizer.kind(id) == Some(Kind::Control) {
-                out.push_str(&format!("{} <[{id}]> ", quoted(&std::mem::take(&mut plain))));
+                pieces.extend(text_of(&mut plain));
+                pieces.push(Piece::Token(id));
             } else {
                 self.tokenizer.piece(id, true, &mut plain);
             }
         }
-        out + &quoted(&plain)
+        pieces.extend(text_of(&mut plain));
+        pieces
     }
 }
 
 /// A guide that can be followed at least to its first token.
-fn guide(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<Guide, String> {
-    let matcher = Matcher::new(factory.create_parser(grammar));
+fn guide(factory: &ParserFactory, grammar: GrammarInit) -> Result<Guide, String> {
+    let matcher = Matcher::new(factory.create_parser_from_init_default(grammar));
     if let Some(error) = matcher.get_error() {
         return Err(readable(&error));
     }
-    let guide = Guide { matcher, forced: VecDeque::new(), mask: None, waiting: None };
+    let guide = Guide { matcher, forced: VecDeque::new(), mask: None, waiting: None, open: None };
     match guide.clone().step() {
         Ok(_) => Ok(guide),
         Err(ConstraintError::Stuck(problem)) => Err(problem),
         Err(other) => Err(other.to_string()),
     }
-}
-
-/// A problem with the place of the part that has it also when it is alone, if there is one.
-fn located(factory: &ParserFactory, schema: &Value, problem: String) -> String {
-    for (place, leaf) in schema::leaves(schema).into_iter().take(LEAVES_MAX) {
-        let alone = schema::prepared(leaf)
-            .and_then(|leaf| guide(factory, TopLevelGrammar::from_json_schema(leaf)));
-        if let Err(problem) = alone {
-            return format!("{place}: {problem}");
-        }
-    }
-    problem
 }
 
 fn factory(env: &TokEnv) -> Option<ParserFactory> {
@@ -280,6 +285,8 @@ pub struct Guide {
     mask: Option<SimpleVob>,
     /// What has to come before the constraint begins.
     waiting: Option<Waiting>,
+    /// What ends it.
+    open: Option<Open>,
 }
 
 /// Until a text has come, anything may come but the end.
@@ -289,6 +296,21 @@ struct Waiting {
     /// The last bytes of the answer so far.
     seen: Vec<u8>,
     allowed: SimpleVob,
+}
+
+/// A text at the beginning after which anything may come.
+#[derive(Clone)]
+struct Open {
+    markers: Vec<Vec<u8>>,
+    /// The answer so far, as long as it may be one of them.
+    seen: Vec<u8>,
+    allowed: SimpleVob,
+}
+
+impl Open {
+    fn is_over(&self) -> bool {
+        self.markers.contains(&self.seen)
+    }
 }
 
 impl fmt::Debug for Guide {
@@ -312,18 +334,42 @@ impl Guide {
         self
     }
 
+    /// Lets anything come after one of these texts, if the answer begins with it.
+    fn opened_by(&mut self, markers: &[String]) {
+        if let (false, Ok(env)) = (markers.is_empty(), self.matcher.tok_env()) {
+            let mut allowed = env.tok_trie().alloc_token_set();
+            allowed.set_all(true);
+            let markers = markers.iter().map(|marker| marker.as_bytes().to_vec()).collect();
+            self.open = Some(Open { markers, seen: Vec::new(), allowed });
+        }
+    }
+
+    /// Takes note of a token for what it opens.
+    fn note(&mut self, id: u32) {
+        if let (Some(open), Ok(env)) = (&mut self.open, self.matcher.tok_env()) {
+            open.seen.extend(plain(env.tok_trie().token(id)));
+            // What is no beginning of a marker never becomes one.
+            if !open.markers.iter().any(|marker| marker.starts_with(&open.seen)) {
+                self.open = None;
+            }
+        }
+    }
+
     /// What may come next. After [`Step::Among`], tell [`Guide::accept`] what was chosen.
     ///
     /// # Errors
     /// When that is too hard to find out, or nothing can come although the answer is not complete.
     pub fn step(&mut self) -> Result<Step<'_>, ConstraintError> {
-        if let Some(waiting) = &self.waiting {
-            return Ok(Step::Among(waiting.allowed.as_slice()));
+        if self.waiting.is_some() || self.open.as_ref().is_some_and(Open::is_over) {
+            let waiting = self.waiting.as_ref().map(|waiting| &waiting.allowed);
+            let allowed = waiting.or(self.open.as_ref().map(|open| &open.allowed));
+            return Ok(Step::Among(allowed.map_or(&[], SimpleVob::as_slice)));
         }
         if self.forced.is_empty() && !self.matcher.is_stopped() {
             self.forced.extend(self.matcher.consume_ff_tokens());
         }
         if let Some(id) = self.forced.pop_front() {
+            self.note(id);
             return Ok(Step::Forced(id));
         }
         if self.matcher.is_stopped() {
@@ -345,13 +391,14 @@ impl Guide {
     /// When it was none of these.
     pub fn accept(&mut self, id: u32) -> Result<(), ConstraintError> {
         let Some(waiting) = &mut self.waiting else {
+            if self.open.as_ref().is_some_and(Open::is_over) {
+                return Ok(());
+            }
+            self.note(id);
             return self.matcher.consume_token(id).map_err(|_| self.stuck());
         };
         if let Ok(env) = self.matcher.tok_env() {
-            let bytes = env.tok_trie().token(id);
-            waiting
-                .seen
-                .extend(bytes.strip_prefix(&[TokTrie::SPECIAL_TOKEN_MARKER]).unwrap_or(bytes));
+            waiting.seen.extend(plain(env.tok_trie().token(id)));
         }
         let length = waiting.marker.len().max(1);
         if waiting.seen.windows(length).any(|bytes| bytes == waiting.marker) {
@@ -367,4 +414,9 @@ impl Guide {
         let error = self.matcher.get_error();
         ConstraintError::Stuck(error.map_or_else(|| "it ended early".to_owned(), |e| readable(&e)))
     }
+}
+
+/// A token's text without the mark that control tokens have.
+fn plain(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(&[TokTrie::SPECIAL_TOKEN_MARKER]).unwrap_or(bytes)
 }

@@ -3,11 +3,15 @@
 use super::gbnf::{Choice, Grammar, Item};
 use super::*;
 use llguidance::toktrie::ApproximateTokEnv;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-fn byte_factory() -> ParserFactory {
+pub(super) fn byte_factory() -> ParserFactory {
     factory(&ApproximateTokEnv::single_byte_env()).unwrap()
+}
+
+fn lark(source: String) -> GrammarInit {
+    GrammarInit::Serialized(TopLevelGrammar::from_lark(source))
 }
 
 fn no_token(_: &str) -> Option<u32> {
@@ -15,7 +19,7 @@ fn no_token(_: &str) -> Option<u32> {
 }
 
 /// Whether the guide lets a text through, byte by byte, and (second) may end after it.
-fn follow(guide: &Guide, text: &str) -> (bool, bool) {
+pub(super) fn follow(guide: &Guide, text: &str) -> (bool, bool) {
     let mut guide = guide.clone();
     let end = llguidance::toktrie::TokenizerEnv::eos_token(&ApproximateTokEnv::single_byte());
     let ends = |mask: &[u32]| mask[end as usize / 32] >> (end % 32) & 1 == 1;
@@ -78,7 +82,7 @@ fn gbnf_means_any_way_through_the_rules() {
     for source in GRAMMARS {
         let grammar = gbnf::parse(source, &no_token).unwrap();
         for form in grammar.sources() {
-            let guide = guide(&factory, TopLevelGrammar::from_lark(form.clone())).unwrap();
+            let guide = guide(&factory, lark(form.clone())).unwrap();
             for text in &texts {
                 let means = ways(&grammar, &grammar.rules[0], text, 0).contains(&text.len());
                 let (_, ends) = follow(&guide, text);
@@ -127,11 +131,8 @@ fn item_ways(grammar: &Grammar, item: &Item, text: &str, at: usize) -> BTreeSet<
 #[test]
 fn constraints_that_cost_too_much_or_mean_nothing_are_refused_before_a_token() {
     let factory = byte_factory();
-    let lark = |source: String| guide(&factory, TopLevelGrammar::from_lark(source)).map(drop);
-    let schema = |v: Value| {
-        let schema = schema::prepared(&v)?;
-        guide(&factory, TopLevelGrammar::from_json_schema(schema)).map(drop)
-    };
+    let lark = |source: String| guide(&factory, lark(source)).map(drop);
+    let schema = |v: Value| schema::tests::compile(&factory, &v.to_string()).map(drop);
     let doubled = (0..40).map(|i| format!("T{}: T{i} T{i}", i + 1)).collect::<Vec<_>>().join("\n");
     let crossed: Vec<Value> = (0..20)
         .map(|i| json!({ "anyOf": [{ "properties": { format!("a{i}"): {} } }, { "required": [format!("b{i}")] }] }))
@@ -178,7 +179,7 @@ fn constraints_that_cost_too_much_or_mean_nothing_are_refused_before_a_token() {
 
 #[test]
 fn a_constraint_may_begin_after_a_text() {
-    let grammar = TopLevelGrammar::from_lark("start: \"yes\" | \"no\"".to_owned());
+    let grammar = lark("start: \"yes\" | \"no\"".to_owned());
     let guide = guide(&byte_factory(), grammar).unwrap().after(Some("</think>"));
     for (text, expected) in [
         ("yes", (true, false)),

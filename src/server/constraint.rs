@@ -2,9 +2,9 @@
 
 use super::error::ApiError;
 use super::fields::{Fields, show};
-use crate::constraint::{Constraint, Guide};
+use crate::constraint::{CallSpec, Constraint, Guide};
 use crate::engine::Engine;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The fields' names.
 pub const KNOWN: &[&str] = &["response_format", "json_schema", "grammar", "regex", "lark"];
@@ -13,21 +13,37 @@ pub const KNOWN: &[&str] = &["response_format", "json_schema", "grammar", "regex
 pub struct Asked(Option<(&'static str, Option<Constraint>)>);
 
 impl Asked {
-    /// Compiles it; `default` is what the server was started with.
-    pub fn guide(
-        self,
-        engine: &Engine,
-        default: Option<&Constraint>,
-    ) -> Result<Option<Guide>, ApiError> {
-        let guide = |name: &str, constraint: &Constraint| {
-            engine.guide(constraint).map_err(|e| ApiError::bad(e.to_string()).with_param(name))
-        };
+    /// What it is, with the field that says so; `default` is what the server was started with.
+    pub fn constraint(self, default: Option<&Constraint>) -> Option<(&'static str, Constraint)> {
         match self.0 {
-            None => default.map(|constraint| guide("grammar", constraint)).transpose(),
-            Some((_, None)) => Ok(None),
-            Some((name, Some(constraint))) => guide(name, &constraint).map(Some),
+            None => default.map(|constraint| ("grammar", constraint.clone())),
+            Some((name, constraint)) => constraint.map(|constraint| (name, constraint)),
         }
     }
+}
+
+/// Compiles what a field asks for.
+pub fn guide(engine: &Engine, name: &str, constraint: &Constraint) -> Result<Guide, ApiError> {
+    engine.guide(constraint).map_err(|e| ApiError::bad(e.to_string()).with_param(name))
+}
+
+/// What an answer has to be where functions may be called: one of two things, neither of which is lost.
+///
+/// # Errors
+/// When both can't be had.
+pub fn with_calls(
+    (name, asked): &(&'static str, Constraint),
+    may: Option<CallSpec>,
+) -> Result<Constraint, ApiError> {
+    let refused = |problem: &str| {
+        let hint = "leave out `tools`, or set `tool_choice` to \"none\"";
+        ApiError::bad(format!("`{name}`: {problem}\nhint: {hint}")).with_param(name)
+    };
+    let Constraint::JsonSchema(schema) = asked else {
+        return Err(refused("a call of a function would not follow it"));
+    };
+    let may = may.ok_or_else(|| refused("this model's calls can't be told from such an answer"))?;
+    Ok(Constraint::Calls(Box::new(CallSpec { answer: Some(schema.clone()), ..may })))
 }
 
 /// Reads the field that was set. One that asks for nothing takes away the server's default.
@@ -36,8 +52,8 @@ pub fn read(f: &mut Fields) -> Result<Asked, ApiError> {
     for name in KNOWN {
         let Some(value) = f.take(name) else { continue };
         let constraint = match (*name, value.as_str()) {
-            ("response_format", _) => response_format(&value)?,
-            ("json_schema", _) => Some(schema(name, &value)?),
+            ("response_format", _) => response_format(f, &value)?,
+            ("json_schema", _) => Some(schema(name, &value, f.exact(&[name]))?),
             (_, None) => return Err(ApiError::parameter(name, &show(&value), "a string")),
             (_, Some("")) => None,
             ("regex", Some(text)) => Some(Constraint::Regex(text.to_owned())),
@@ -57,16 +73,20 @@ pub fn read(f: &mut Fields) -> Result<Asked, ApiError> {
 }
 
 /// OpenAI's `response_format`, with llama.cpp's `schema` beside `type`.
-fn response_format(v: &Value) -> Result<Option<Constraint>, ApiError> {
+fn response_format(f: &Fields, v: &Value) -> Result<Option<Constraint>, ApiError> {
     const NAME: &str = "response_format";
+    let beside = || f.exact(&[NAME, "schema"]);
     match v["type"].as_str() {
         Some("text") => Ok(None),
         Some("json_object") => match v.get("schema") {
-            None | Some(Value::Null) => Ok(Some(Constraint::JsonSchema(json!({"type": "object"})))),
-            Some(within) => schema("response_format.schema", within).map(Some),
+            None | Some(Value::Null) => Ok(Some(Constraint::JsonSchema(ANY_OBJECT.to_owned()))),
+            Some(within) => schema("response_format.schema", within, beside()).map(Some),
         },
         Some("json_schema") => {
-            let within = v.get("json_schema").map(|s| &s["schema"]).or(v.get("schema"));
+            let (within, exact) = match v.get("json_schema") {
+                Some(inner) => (inner.get("schema"), f.exact(&[NAME, "json_schema", "schema"])),
+                None => (v.get("schema"), beside()),
+            };
             let Some(within) = within.filter(|s| !s.is_null()) else {
                 return Err(ApiError::parameter(
                     "response_format.json_schema.schema",
@@ -74,7 +94,7 @@ fn response_format(v: &Value) -> Result<Option<Constraint>, ApiError> {
                     "a JSON schema",
                 ));
             };
-            schema("response_format.json_schema.schema", within).map(Some)
+            schema("response_format.json_schema.schema", within, exact).map(Some)
         }
         _ => {
             let expected = "an object whose type is text, json_object or json_schema";
@@ -83,11 +103,14 @@ fn response_format(v: &Value) -> Result<Option<Constraint>, ApiError> {
     }
 }
 
-/// A schema; an empty one means any object, as in the reference.
-fn schema(name: &str, v: &Value) -> Result<Constraint, ApiError> {
+/// The schema of any object.
+const ANY_OBJECT: &str = r#"{"type":"object"}"#;
+
+/// A schema, by its exact text if there is one; an empty one means any object, as in the reference.
+fn schema(name: &str, v: &Value, exact: Option<String>) -> Result<Constraint, ApiError> {
     match v.as_object() {
-        Some(fields) if fields.is_empty() => Ok(Constraint::JsonSchema(json!({"type": "object"}))),
-        Some(_) => Ok(Constraint::JsonSchema(v.clone())),
+        Some(fields) if fields.is_empty() => Ok(Constraint::JsonSchema(ANY_OBJECT.to_owned())),
+        Some(_) => Ok(Constraint::JsonSchema(exact.unwrap_or_else(|| v.to_string()))),
         None => Err(ApiError::parameter(name, &show(v), "a JSON schema: an object")),
     }
 }

@@ -2,11 +2,18 @@
 //! nobody knows are errors that say so.
 
 use super::error::ApiError;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-/// The fields of a request that were not read yet.
-pub struct Fields(Map<String, Value>);
+/// The fields of a request that were not read yet, and the whole request where its numbers may have more digits
+/// than a [`Value`] holds.
+pub struct Fields(Map<String, Value>, Option<Vec<u8>>);
+
+/// Numbers of fewer digits are what they were when they are written again.
+const DIGITS_SAFE: usize = 16;
 
 impl Fields {
     /// Parses a body.
@@ -15,7 +22,11 @@ impl Fields {
     /// When it is no JSON object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(Value::Object(fields)) => {
+                let mut runs = body.split(|byte| !byte.is_ascii_digit());
+                let long = runs.any(|run| run.len() > DIGITS_SAFE);
+                Ok(Self(fields, long.then(|| body.to_vec())))
+            }
             Ok(other) => {
                 Err(ApiError::bad(format!("the body is {}, expected a JSON object", kind(&other))))
             }
@@ -26,6 +37,21 @@ impl Fields {
     /// A field, if it is there and not null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.0.shift_remove(name).filter(|v| !v.is_null())
+    }
+
+    /// The text of a value within the request, if it may say more than the value that was read.
+    pub fn exact(&self, path: &[&str]) -> Option<String> {
+        let mut at: &RawValue = serde_json::from_slice(self.1.as_deref()?).ok()?;
+        for step in path {
+            let text = at.get();
+            at = if let Ok(index) = step.parse::<usize>() {
+                *serde_json::from_str::<Vec<&RawValue>>(text).ok()?.get(index)?
+            } else {
+                let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).ok()?;
+                *members.get(*step)?
+            };
+        }
+        Some(at.get().to_owned())
     }
 
     /// A truth value.
@@ -175,4 +201,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_numbers_are_found_again_with_all_their_digits() {
+        let body = br#"{"a": {"b \"": [1, {"c": 123456789012345678901}]}, "d": 1.50}"#;
+        let mut fields = Fields::parse(body).unwrap();
+        let path = ["a", "b \"", "1", "c"];
+        assert_eq!(fields.exact(&path).as_deref(), Some("123456789012345678901"));
+        fields.take("a");
+        assert!(fields.exact(&path).is_some());
+        assert!(fields.exact(&["a", "x"]).is_none());
+        assert!(fields.exact(&["a", "b \"", "7"]).is_none());
+        assert!(Fields::parse(br#"{"a": 1234567890}"#).unwrap().exact(&["a"]).is_none());
+    }
 }

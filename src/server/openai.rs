@@ -10,6 +10,7 @@ use super::native::{ok, token_id};
 use super::sampling;
 use super::stream::{Choice, Delivery, Dialect, answer};
 use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt, TemplateError};
+use crate::constraint::Constraint;
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -112,13 +113,15 @@ pub fn chat(
     let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
     let mut generation = Generation { prompt: ids, visible, ..common.generation.clone() };
     if let Some(must) = &prompt.must {
-        if generation.guide.is_some() {
+        // What is no JSON says what the whole answer is; a schema, what it is if it is no call.
+        if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
             let message = "`tool_choice`: the answer has a form already, and can't be a call";
             return Err(ApiError::bad(message).with_param("tool_choice"));
         }
-        let guide = engine.guide(must);
-        let guide = guide.map_err(|e| ApiError::bad(e.to_string()).with_param("tools"))?;
-        generation.guide = Some(guide);
+        generation.guide = Some(constraint::guide(engine, "tools", must)?);
+    } else if let (Some(asked), false) = (&common.asked, conversation.tools.is_empty()) {
+        let either = constraint::with_calls(asked, prompt.may)?;
+        generation.guide = Some(constraint::guide(engine, "tools", &either)?);
     }
     // The form is that of the answer, not of the thoughts before it.
     generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
@@ -185,6 +188,8 @@ struct Common {
     generation: Generation,
     delivery: Delivery,
     include_usage: bool,
+    /// What the answer must look like, and the field that says so.
+    asked: Option<(&'static str, Constraint)>,
 }
 
 impl Common {
@@ -239,7 +244,9 @@ impl Common {
         let constraint = constraint::read(&mut f)?;
         let known = KNOWN.iter().chain(conversation::KNOWN).chain(constraint::KNOWN).copied();
         f.finish(&sampling::known().chain(known).collect::<Vec<_>>())?;
-        let guide = constraint.guide(engine, state.config.constraint.as_ref())?;
+        let asked = constraint.constraint(state.config.constraint.as_ref());
+        let guide =
+            asked.as_ref().map(|(name, c)| constraint::guide(engine, name, c)).transpose()?;
         let generation = Generation {
             prompt: Vec::new(),
             sampling,
@@ -250,7 +257,7 @@ impl Common {
             guide,
             visible: Vec::new(),
         };
-        Ok(Self { generation, delivery, include_usage })
+        Ok(Self { generation, delivery, include_usage, asked })
     }
 }
 

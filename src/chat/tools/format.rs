@@ -411,6 +411,15 @@ impl Format {
         if all_marked { None } else { Some(self.written.unwrap_or(BARE)) }
     }
 
+    /// How calls are written that may be made beside answers in JSON: JSON between marks, or what begins others.
+    pub(super) fn optional(&self) -> Option<(Option<Written>, &'static [&'static str])> {
+        match self.written() {
+            Some(_) if self.written.is_none() && !self.open.is_empty() => Some((None, self.open)),
+            Some(written) => Some((Some(written), &[])),
+            None => None,
+        }
+    }
+
     /// All texts that mark something in it.
     pub(in super::super) fn markers(&self) -> impl Iterator<Item = &'static str> {
         let tags = [Some(self.shape), self.other].into_iter().flatten().flat_map(|shape| {

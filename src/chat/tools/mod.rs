@@ -18,8 +18,8 @@ pub use format::Format;
 pub(super) use format::Section;
 
 use super::json;
-use crate::constraint::{CallForm, Constraint};
-use serde_json::{Value, json};
+use crate::constraint::{CallForm, CallSpec, Constraint};
+use serde_json::Value;
 
 /// A function that may be called.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +28,8 @@ pub struct Tool {
     pub name: String,
     /// What it takes, as a JSON schema.
     pub parameters: Value,
+    /// The text of that schema as it was sent, where its numbers have more digits than a [`Value`] holds.
+    pub exact: Option<String>,
     /// As the client described it.
     pub raw: Value,
 }
@@ -39,7 +41,16 @@ impl Tool {
         let function = raw.get("function")?;
         let name = function.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
         let parameters = function.get("parameters").cloned().unwrap_or(Value::Null);
-        Some(Self { name, parameters, raw: raw.clone() })
+        Some(Self { name, parameters, exact: None, raw: raw.clone() })
+    }
+
+    /// What it takes, as a JSON schema: nothing where none is given, and anything where it is an empty one.
+    fn schema(&self) -> String {
+        match &self.parameters {
+            Value::Object(fields) if fields.is_empty() => r#"{"type":"object"}"#.to_owned(),
+            Value::Object(_) => self.exact.clone().unwrap_or_else(|| self.parameters.to_string()),
+            _ => r#"{"type":"object","additionalProperties":false}"#.to_owned(),
+        }
     }
 }
 
@@ -66,29 +77,43 @@ pub fn tool_grammar(
     choice: &ToolChoice,
     parallel: bool,
 ) -> Option<Constraint> {
-    let form = format.written()?;
-    let owned = ToOwned::to_owned;
-    let form = CallForm {
-        start: owned(form.start),
-        before: owned(form.before),
-        after: owned(form.after),
-        between: form.between.filter(|_| parallel).map(owned),
-        end: owned(form.end),
-        name: owned(form.name),
-        arguments: owned(form.arguments),
-    };
+    let form = Some(call_form(&format.written()?, parallel));
     let wanted = |tool: &&Tool| match choice {
         ToolChoice::Named(name) => tool.name == *name,
         _ => true,
     };
-    let any = json!({ "type": "object" });
-    let described = |tool: &'_ Tool| tool.parameters.is_object();
-    let tools: Vec<(&str, &Value)> = tools
-        .iter()
-        .filter(wanted)
-        .map(|tool| (tool.name.as_str(), if described(tool) { &tool.parameters } else { &any }))
-        .collect();
-    Some(Constraint::calls(&tools, form))
+    let functions = functions(tools.iter().filter(wanted));
+    Some(Constraint::Calls(Box::new(CallSpec { functions, form, ..CallSpec::default() })))
+}
+
+/// What calls look like where they may come, beside an answer that has a form: in the model's own form, if that
+/// is JSON between marks; else whatever follows what begins them. `None`: they can't be told from an answer.
+#[must_use]
+pub fn tool_calls(format: &Format, tools: &[Tool], parallel: bool) -> Option<CallSpec> {
+    let (written, markers) = format.optional()?;
+    Some(CallSpec {
+        functions: functions(tools.iter()),
+        form: written.map(|written| call_form(&written, parallel)),
+        markers: markers.iter().map(|marker| (*marker).to_owned()).collect(),
+        answer: None,
+    })
+}
+
+fn call_form(written: &format::Written, parallel: bool) -> CallForm {
+    let owned = ToOwned::to_owned;
+    CallForm {
+        start: owned(written.start),
+        before: owned(written.before),
+        after: owned(written.after),
+        between: written.between.filter(|_| parallel).map(owned),
+        end: owned(written.end),
+        name: owned(written.name),
+        arguments: owned(written.arguments),
+    }
+}
+
+fn functions<'t>(tools: impl Iterator<Item = &'t Tool>) -> Vec<(String, String)> {
+    tools.map(|tool| (tool.name.clone(), tool.schema())).collect()
 }
 
 /// What a model is told whose template knows nothing of functions.

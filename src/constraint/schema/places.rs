@@ -1,0 +1,393 @@
+//! The places of a schema: where its parts are, and what references lead to.
+//!
+//! Enters: one document or several, each with its own references. Leaves: places by JSON pointer, `$id`,
+//! `$anchor`. Knows nothing of what keywords mean, but for those that hold schemas.
+
+use super::json::Json;
+use hashbrown::HashMap;
+use std::rc::Rc;
+
+/// Keywords whose value is a schema, an array of schemas, or schemas by name.
+const ONE: &[&str] = &[
+    "items",
+    "additionalItems",
+    "additionalProperties",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "propertyNames",
+    "contains",
+    "contentSchema",
+    "not",
+    "if",
+    "then",
+    "else",
+];
+const SEVERAL: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
+const NAMED: &[&str] = &[
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+    "dependencies",
+];
+/// Most places of schemas: a schema of 128 KiB has fewer.
+const PLACES_MAX: usize = 50_000;
+
+/// A place, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place(u32);
+
+/// What is known of a place.
+struct Known<'j> {
+    document: usize,
+    pointer: String,
+    value: &'j Json,
+    /// The address that references in it are relative to.
+    base: Rc<str>,
+}
+
+/// The places of some documents.
+pub struct Places<'j> {
+    known: Vec<Known<'j>>,
+    by_pointer: HashMap<(usize, String), Place>,
+    /// Parts that have an `$id`, by address.
+    resources: HashMap<(usize, String), Place>,
+    /// Parts that have a name, by the address of what they are in, and whether it is a dynamic one.
+    anchors: HashMap<(usize, String, String), (Place, bool)>,
+    /// How many parts have this dynamic name.
+    dynamic: HashMap<(usize, String), usize>,
+}
+
+impl<'j> Places<'j> {
+    /// The places of these documents, and their roots.
+    pub fn new(documents: &'j [Json]) -> Result<(Self, Vec<Place>), String> {
+        let mut places = Self {
+            known: Vec::new(),
+            by_pointer: HashMap::new(),
+            resources: HashMap::new(),
+            anchors: HashMap::new(),
+            dynamic: HashMap::new(),
+        };
+        let mut roots = Vec::new();
+        for (document, value) in documents.iter().enumerate() {
+            let root = places.intern(document, String::new(), value, &Rc::from(""));
+            places.resources.insert((document, String::new()), root);
+            places.index(root)?;
+            roots.push(root);
+        }
+        Ok((places, roots))
+    }
+
+    /// What stands there.
+    pub fn value(&self, place: Place) -> &'j Json {
+        self.known[place.0 as usize].value
+    }
+
+    /// The place as a JSON pointer into its document.
+    pub fn shown(&self, place: Place) -> String {
+        format!("#{}", self.known[place.0 as usize].pointer)
+    }
+
+    /// Which document it is in.
+    pub fn document(&self, place: Place) -> usize {
+        self.known[place.0 as usize].document
+    }
+
+    /// A place within another: names of members, indices of elements.
+    pub fn within(&mut self, place: Place, steps: &[&str]) -> Option<Place> {
+        let mut at = place;
+        for step in steps {
+            let known = &self.known[at.0 as usize];
+            let value = known.value.step(step)?;
+            let escaped = step.replace('~', "~0").replace('/', "~1");
+            let pointer = format!("{}/{escaped}", known.pointer);
+            let (document, base) = (known.document, Rc::clone(&known.base));
+            at = self.intern(document, pointer, value, &base);
+        }
+        Some(at)
+    }
+
+    /// Where a reference in a place leads to; with `dynamic`, one that looks for the outermost part with its
+    /// name.
+    pub fn resolve(
+        &mut self,
+        from: Place,
+        reference: &str,
+        dynamic: bool,
+    ) -> Result<Place, String> {
+        let known = &self.known[from.0 as usize];
+        let document = known.document;
+        let (address, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let address = join(&known.base, address);
+        let expected = || {
+            format!(
+                "found {}, expected a part of this schema: #/…, or its $anchor or $id",
+                Json::Text(reference.to_owned()).shown()
+            )
+        };
+        let resource = self.resources.get(&(document, address.clone())).copied();
+        let resource = resource.ok_or_else(expected)?;
+        let fragment = decoded(fragment).ok_or_else(expected)?;
+        if fragment.is_empty() {
+            return Ok(resource);
+        }
+        if let Some(pointer) = fragment.strip_prefix('/') {
+            let mut at = resource;
+            for step in pointer.split('/') {
+                let step = step.replace("~1", "/").replace("~0", "~");
+                at = self.within(at, &[&step]).ok_or_else(|| {
+                    let missing =
+                        format!("there is no {} in {}", Json::Text(step).shown(), self.shown(at));
+                    format!("found {}, but {missing}", Json::Text(reference.to_owned()).shown())
+                })?;
+            }
+            return Ok(at);
+        }
+        let key = (document, address, fragment);
+        let (place, is_dynamic) = self.anchors.get(&key).copied().ok_or_else(expected)?;
+        if dynamic && is_dynamic && self.dynamic.get(&(document, key.2)).is_some_and(|n| *n > 1) {
+            return Err(
+                "references to one of several parts of this `$dynamicAnchor` are not supported"
+                    .to_owned(),
+            );
+        }
+        Ok(place)
+    }
+
+    fn intern(
+        &mut self,
+        document: usize,
+        pointer: String,
+        value: &'j Json,
+        base: &Rc<str>,
+    ) -> Place {
+        if let Some(place) = self.by_pointer.get(&(document, pointer.clone())) {
+            return *place;
+        }
+        let id = value.get("$id").and_then(Json::as_text).filter(|id| !id.starts_with('#'));
+        let base = match id {
+            Some(id) => Rc::from(join(base, id.trim_end_matches('#')).as_str()),
+            None => Rc::clone(base),
+        };
+        let place = Place(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
+        self.known.push(Known { document, pointer: pointer.clone(), value, base });
+        self.by_pointer.insert((document, pointer), place);
+        place
+    }
+
+    /// Notes the addresses and names of all schemas in a document.
+    fn index(&mut self, root: Place) -> Result<(), String> {
+        let mut rest = vec![root];
+        while let Some(place) = rest.pop() {
+            if self.known.len() > PLACES_MAX {
+                return Err("it has too many parts".to_owned());
+            }
+            let known = &self.known[place.0 as usize];
+            let (document, value, base) = (known.document, known.value, known.base.to_string());
+            let text = |key: &str| value.get(key).and_then(Json::as_text);
+            if let Some(id) = text("$id") {
+                match id.strip_prefix('#') {
+                    Some(name) => {
+                        self.anchors
+                            .insert((document, base.clone(), name.to_owned()), (place, false));
+                    }
+                    None => {
+                        self.resources.insert((document, base.clone()), place);
+                    }
+                }
+            }
+            for (key, dynamic) in [("$anchor", false), ("$dynamicAnchor", true)] {
+                if let Some(name) = text(key) {
+                    let entry = (document, base.clone(), name.to_owned());
+                    self.anchors.insert(entry, (place, dynamic));
+                    if dynamic {
+                        *self.dynamic.entry((document, name.to_owned())).or_default() += 1;
+                    }
+                }
+            }
+            for (key, inner) in value.members() {
+                let is = |kind: &[&str]| kind.contains(&key.as_str());
+                match inner {
+                    Json::List(all) if is(SEVERAL) => {
+                        for index in 0..all.len() {
+                            rest.extend(self.within(place, &[key, &index.to_string()]));
+                        }
+                    }
+                    Json::Object(all) if is(NAMED) => {
+                        for (name, _) in all {
+                            rest.extend(self.within(place, &[key, name]));
+                        }
+                    }
+                    Json::Object(_) if is(ONE) => rest.extend(self.within(place, &[key])),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text of a fragment; `None` where its percents mean nothing.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            if !digits.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// An address relative to another, as RFC 3986 joins them. Nothing is ever fetched; equal addresses name
+/// the same part.
+fn join(base: &str, address: &str) -> String {
+    let base = base.split('#').next().unwrap_or("");
+    if address.is_empty() {
+        return base.to_owned();
+    }
+    if scheme(address).is_some() {
+        return address.to_owned();
+    }
+    let scheme = scheme(base).unwrap_or("");
+    if address.starts_with("//") {
+        return format!("{scheme}{address}");
+    }
+    let after = &base[scheme.len()..];
+    let authority = match after.strip_prefix("//") {
+        Some(inner) => &after[..2 + inner.find(['/', '?']).unwrap_or(inner.len())],
+        None => "",
+    };
+    let path = after[authority.len()..].split('?').next().unwrap_or("");
+    let (relative, query) = address.find('?').map_or((address, ""), |at| address.split_at(at));
+    let joined = if relative.is_empty() {
+        path.to_owned()
+    } else if relative.starts_with('/') {
+        without_dots(relative)
+    } else {
+        let folder =
+            path.rfind('/').map_or(if authority.is_empty() { "" } else { "/" }, |at| &path[..=at]);
+        without_dots(&format!("{folder}{relative}"))
+    };
+    format!("{scheme}{authority}{joined}{query}")
+}
+
+/// The scheme of an address, with its colon.
+fn scheme(address: &str) -> Option<&str> {
+    let end = address.find(':')?;
+    let mut letters = address[..end].bytes();
+    let is = letters.next().is_some_and(|b| b.is_ascii_alphabetic())
+        && letters.all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    is.then(|| &address[..=end])
+}
+
+/// A path without steps to itself and its parent.
+fn without_dots(path: &str) -> String {
+    let mut steps: Vec<&str> = Vec::new();
+    let all: Vec<&str> = path.split('/').collect();
+    for (index, step) in all.iter().enumerate() {
+        let last = index + 1 == all.len();
+        match *step {
+            "." if last => steps.push(""),
+            "." => {}
+            ".." => {
+                if steps.len() > 1 || steps.first().is_some_and(|first| !first.is_empty()) {
+                    steps.pop();
+                }
+                if last {
+                    steps.push("");
+                }
+            }
+            step => steps.push(step),
+        }
+    }
+    steps.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(schema: &str, from: &[&str], reference: &str) -> Result<String, String> {
+        let documents = [Json::parse(schema).unwrap()];
+        let (mut places, roots) = Places::new(&documents).unwrap();
+        let from = places.within(roots[0], from).unwrap();
+        places.resolve(from, reference, false).map(|place| places.shown(place))
+    }
+
+    #[test]
+    fn references_lead_to_pointers_anchors_and_addresses() {
+        let schema = r#"{"$id": "https://example.com/root.json", "$defs": {
+            "A b": {"$anchor": "a"}, "x/y~z": {}, "é\"": {}, "%25": {},
+            "B": {"$id": "folder/b.json", "$defs": {"C": {"$anchor": "c"}, "D": {"$id": "../d.json"}}},
+            "U": {"$id": "urn:uuid:1", "$anchor": "u"}}, "oneOf": [{}, {"const": {"$id": "no"}}]}"#;
+        for (from, reference, expected) in [
+            (&[][..], "#", "#"),
+            (&[], "#/$defs/A%20b", "#/$defs/A b"),
+            (&[], "#/$defs/A b", "#/$defs/A b"),
+            (&[], "#/$defs/x~1y~0z", "#/$defs/x~1y~0z"),
+            (&[], "#/%24defs/%C3%A9%22", "#/$defs/é\""),
+            (&[], "#/$defs/%2525", "#/$defs/%25"),
+            (&[], "#/oneOf/1", "#/oneOf/1"),
+            (&[], "#a", "#/$defs/A b"),
+            (&[], "root.json#a", "#/$defs/A b"),
+            (&[], "folder/b.json", "#/$defs/B"),
+            (&[], "https://example.com/folder/b.json#c", "#/$defs/B/$defs/C"),
+            (&["$defs", "B"], "#c", "#/$defs/B/$defs/C"),
+            (&["$defs", "B", "$defs", "C"], "#/$defs/D", "#/$defs/B/$defs/D"),
+            (&["$defs", "B"], "../root.json#/$defs/U", "#/$defs/U"),
+            (&[], "d.json", "#/$defs/B/$defs/D"),
+            (&["$defs", "U"], "#u", "#/$defs/U"),
+        ] {
+            assert_eq!(target(schema, from, reference).as_deref(), Ok(expected), "{reference}");
+        }
+        for reference in [
+            "#b",
+            "other.json",
+            "#/$defs/none",
+            "#/oneOf/2",
+            "#/oneOf/01",
+            "#/$defs/A%2",
+            "#/$defs/A%ff",
+            "no",
+        ] {
+            let error = target(schema, &[], reference).unwrap_err();
+            assert!(
+                error.contains(&format!("found {}", Json::Text(reference.to_owned()).shown())),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_are_joined_as_in_rfc_3986() {
+        let base = "http://a/b/c/d;p?q";
+        for (address, expected) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../../g", "http://a/g"),
+            ("../../../g", "http://a/g"),
+            ("g:h", "g:h"),
+        ] {
+            assert_eq!(join(base, address), expected, "{address}");
+        }
+        assert_eq!(join("", "a.json"), "a.json");
+        assert_eq!(join("http://a", "b"), "http://a/b");
+    }
+}

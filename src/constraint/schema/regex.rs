@@ -1,0 +1,738 @@
+//! Expressions: what `pattern` and `format` mean, and how a text or a number is written in an answer.
+//!
+//! Enters: ECMAScript's expressions, as JSON Schema has them. Leaves: the library's, which knows intersection
+//! and complement. Knows nothing of schemas.
+
+use super::json;
+use llguidance::derivre::{JsonQuoteOptions, RegexAst, RegexBuilder};
+
+/// How much may be tried to find out whether an expression matches anything.
+const EMPTY_FUEL: u64 = 10_000;
+/// The largest number of repetitions that an expression may ask for.
+pub const REPEATS_MAX: usize = 100_000;
+
+/// A text that is written as it is.
+pub fn literal(text: &str) -> RegexAst {
+    RegexAst::Literal(text.to_owned())
+}
+
+/// An expression of the library, matched as a whole.
+pub fn expression(source: &str) -> RegexAst {
+    RegexAst::Regex(source.to_owned())
+}
+
+/// One after the other.
+pub fn cat(parts: Vec<RegexAst>) -> RegexAst {
+    RegexAst::Concat(parts)
+}
+
+/// One of these; none: nothing.
+pub fn either(mut options: Vec<RegexAst>) -> RegexAst {
+    if options.len() == 1 { options.remove(0) } else { RegexAst::Or(options) }
+}
+
+/// All of these at once.
+pub fn and(mut all: Vec<RegexAst>) -> RegexAst {
+    if all.len() == 1 { all.remove(0) } else { RegexAst::And(all) }
+}
+
+/// Texts that do not match.
+pub fn not(inner: RegexAst) -> RegexAst {
+    and(vec![anything(), RegexAst::Not(Box::new(inner))])
+}
+
+/// From `least` to `most` times; `u32::MAX` is no limit.
+pub fn repeat(inner: RegexAst, least: u32, most: u32) -> RegexAst {
+    RegexAst::Repeat(Box::new(inner), least, most)
+}
+
+/// Any text.
+pub fn anything() -> RegexAst {
+    expression("(?s:.*)")
+}
+
+/// A text of so many characters.
+pub fn length(least: usize, most: Option<usize>) -> RegexAst {
+    let most = most.map_or_else(String::new, |n| n.to_string());
+    expression(&format!("(?s:.{{{least},{most}}})"))
+}
+
+/// The JSON strings whose texts match.
+pub fn string(content: RegexAst) -> RegexAst {
+    RegexAst::JsonQuote(Box::new(content), JsonQuoteOptions::regular())
+}
+
+/// The one JSON string of a text.
+pub fn exact(text: &str) -> RegexAst {
+    literal(&json::quoted(text))
+}
+
+/// Whether an expression surely matches nothing.
+pub fn is_empty(ast: &RegexAst) -> bool {
+    let mut builder = RegexBuilder::new();
+    let Ok(root) = builder.mk(ast) else { return false };
+    if builder.exprset().is_positive(root) {
+        return false;
+    }
+    builder.to_regex_limited(root, EMPTY_FUEL).is_ok_and(|mut regex| regex.always_empty())
+}
+
+/// Whether a text matches an expression that was accepted before.
+pub fn is_match(ast: &RegexAst, text: &str) -> bool {
+    let mut builder = RegexBuilder::new();
+    let Ok(root) = builder.mk(ast) else { return false };
+    builder.to_regex_limited(root, u64::MAX).is_ok_and(|mut regex| regex.is_match(text))
+}
+
+/// The texts in which ECMAScript's expression finds something.
+///
+/// # Errors
+/// What in it is wrong or not supported.
+pub fn pattern(source: &str) -> Result<RegexAst, String> {
+    let mut parser = Parser { source, at: 0 };
+    let options = parser.options(0)?;
+    if parser.at < source.len() {
+        return Err("unopened group".to_owned());
+    }
+    let mut size = 0;
+    let mut found = |begins| whole(&options, None, begins, source, &mut size);
+    let ast = if options.iter().flatten().any(begins) {
+        let later = cat(vec![expression("(?s:.+)"), found(Begins::Later)?]);
+        either(vec![found(Begins::Here)?, later])
+    } else {
+        cat(vec![anything(), found(Begins::Here)?])
+    };
+    RegexBuilder::new().mk(&ast).map_err(|e| problem(&e.to_string()))?;
+    Ok(ast)
+}
+
+/// A part of an expression. What looks at its surroundings is taken apart; all else is the library's business.
+enum Part {
+    /// From here to there nothing looks around.
+    Plain(usize, usize),
+    /// `^`
+    Start,
+    /// `$`
+    End,
+    /// What follows begins like this, or does not.
+    Ahead { options: Vec<Vec<Part>>, negative: bool },
+    /// A group that holds such parts, and whether it may be left out.
+    Group { options: Vec<Vec<Part>>, optional: bool },
+}
+
+/// Deepest nesting of groups.
+const GROUPS_MAX: usize = 100;
+/// Most parts of what an expression is turned into: what follows a choice is written after each option.
+const PARTS_MAX: usize = 5_000;
+
+struct Parser<'s> {
+    source: &'s str,
+    at: usize,
+}
+
+impl Parser<'_> {
+    /// Alternatives up to the end of the group or of the expression.
+    fn options(&mut self, depth: usize) -> Result<Vec<Vec<Part>>, String> {
+        if depth > GROUPS_MAX {
+            return Err("it is nested too deep".to_owned());
+        }
+        let mut options = vec![Vec::new()];
+        while let Some(c) = self.peek() {
+            let from = self.at;
+            let part = match c {
+                ')' => break,
+                '|' => {
+                    self.at += 1;
+                    options.push(Vec::new());
+                    continue;
+                }
+                '^' | '$' => {
+                    self.at += 1;
+                    if c == '^' { Part::Start } else { Part::End }
+                }
+                '(' => self.group(depth)?,
+                _ => {
+                    self.atom(c);
+                    self.quantifier();
+                    Part::Plain(from, self.at)
+                }
+            };
+            let Some(option) = options.last_mut() else { break };
+            match (option.last_mut(), part) {
+                (Some(Part::Plain(_, end)), Part::Plain(from, to)) if *end == from => *end = to,
+                (_, part) => option.push(part),
+            }
+        }
+        Ok(options)
+    }
+
+    fn group(&mut self, depth: usize) -> Result<Part, String> {
+        let from = self.at;
+        let rest = &self.source[from..];
+        let look = ["(?=", "(?!"].iter().position(|begin| rest.starts_with(begin));
+        // What kind of group it is otherwise, is looked at where it is translated.
+        let named =
+            rest.starts_with("(?<") && !rest.starts_with("(?<=") && !rest.starts_with("(?<!");
+        let head = match look {
+            Some(_) => 3,
+            None if named => rest.find('>').map_or(1, |end| end + 1),
+            None if rest.starts_with("(?:") => 3,
+            None if rest.starts_with("(?<") => return Err("lookbehind is not supported".to_owned()),
+            None if rest.starts_with("(?") => {
+                return Err("this kind of group is not supported".to_owned());
+            }
+            None => 1,
+        };
+        self.at += head;
+        let options = self.options(depth + 1)?;
+        if self.peek() != Some(')') {
+            return Err("unclosed group".to_owned());
+        }
+        self.at += 1;
+        let until = self.at;
+        self.quantifier();
+        let quantifier = &self.source[until..self.at];
+        if let Some(which) = look {
+            let simple = quantifier.is_empty();
+            let ahead = Part::Ahead { options, negative: which == 1 };
+            return if simple {
+                Ok(ahead)
+            } else {
+                Err("a lookahead can't be repeated".to_owned())
+            };
+        }
+        if options.iter().flatten().all(|part| matches!(part, Part::Plain(..))) {
+            return Ok(Part::Plain(from, self.at));
+        }
+        match quantifier {
+            "" | "?" | "??" => Ok(Part::Group { options, optional: !quantifier.is_empty() }),
+            _ => Err("lookaheads and anchors are not supported in what is repeated".to_owned()),
+        }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.source[self.at..].chars().next()
+    }
+
+    /// One character, escape or class.
+    fn atom(&mut self, first: char) {
+        self.at += first.len_utf8();
+        let (mut escaped, class) = (first == '\\', first == '[');
+        while escaped || class {
+            let Some(c) = self.peek() else { return };
+            self.at += c.len_utf8();
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                ']' => return,
+                _ => {}
+            }
+        }
+    }
+
+    fn quantifier(&mut self) {
+        match self.peek() {
+            Some('*' | '+' | '?') => self.at += 1,
+            Some('{') if is_count(&mut self.source[self.at + 1..].chars()) => {
+                self.at += self.source[self.at..].find('}').map_or(1, |end| end + 1);
+            }
+            _ => return,
+        }
+        if self.peek() == Some('?') {
+            self.at += 1;
+        }
+    }
+}
+
+/// Whether what is looked for begins where the text begins.
+#[derive(Clone, Copy, PartialEq)]
+enum Begins {
+    Here,
+    Later,
+    /// Something stands before that may be nothing.
+    Unknown,
+}
+
+/// Whether a part looks for the beginning of the text.
+fn begins(part: &Part) -> bool {
+    match part {
+        Part::Start => true,
+        Part::Plain(..) | Part::End => false,
+        Part::Ahead { options, .. } | Part::Group { options, .. } => {
+            options.iter().flatten().any(begins)
+        }
+    }
+}
+
+/// One of some alternatives, then what follows to the end of the text; `None`: anything.
+fn whole(
+    options: &[Vec<Part>],
+    after: Option<&RegexAst>,
+    begins: Begins,
+    source: &str,
+    size: &mut usize,
+) -> Result<RegexAst, String> {
+    let mut all = Vec::new();
+    for option in options {
+        *size += option.len() + 1;
+        if *size > PARTS_MAX {
+            return Err("it is too large".to_owned());
+        }
+        // The last part first; where each begins is known from those before it.
+        let mut starts = vec![begins];
+        for part in option {
+            let last = starts.last().copied().unwrap_or(begins);
+            starts.push(match part {
+                Part::Plain(..) | Part::Group { .. } if last == Begins::Here => Begins::Unknown,
+                _ => last,
+            });
+        }
+        let mut rest: Option<RegexAst> = after.cloned();
+        for (part, begins) in option.iter().zip(starts).rev() {
+            let next = rest.clone().unwrap_or_else(anything);
+            rest = Some(match part {
+                Part::Plain(from, to) => {
+                    let plain = translated(&source[*from..*to])?;
+                    cat(vec![RegexAst::Regex(plain), next])
+                }
+                Part::Start => match begins {
+                    Begins::Here => next,
+                    Begins::Later => RegexAst::NoMatch,
+                    Begins::Unknown => {
+                        return Err("`^` is supported at its beginning only".to_owned());
+                    }
+                },
+                Part::End if rest.is_none() => RegexAst::EmptyString,
+                Part::End => and(vec![next, RegexAst::EmptyString]),
+                Part::Ahead { options, negative } => {
+                    let ahead = whole(options, None, begins, source, size)?;
+                    and(vec![next, if *negative { not(ahead) } else { ahead }])
+                }
+                Part::Group { options, optional } => {
+                    let mut found = vec![whole(options, Some(&next), begins, source, size)?];
+                    found.extend(optional.then_some(next));
+                    either(found)
+                }
+            });
+        }
+        all.push(rest.unwrap_or_else(anything));
+    }
+    Ok(either(all))
+}
+
+/// The first line that says what is wrong with an expression.
+fn problem(message: &str) -> String {
+    let told = message.lines().rev().find_map(|line| line.strip_prefix("error: "));
+    told.unwrap_or_else(|| message.lines().next().unwrap_or_default()).to_owned()
+}
+
+/// White space as ECMAScript has it, within a class.
+const SPACE: &str = r"\t\n\x0B\x0C\r \u{A0}\u{1680}\u{2000}-\u{200A}\u{2028}\u{2029}\u{202F}\u{205F}\u{3000}\u{FEFF}";
+
+/// ECMAScript's expression in the syntax of Rust's.
+fn translated(source: &str) -> Result<String, String> {
+    let mut chars = source.chars().peekable();
+    let mut out = String::new();
+    // Inside a class: whether nothing has stood in it yet.
+    let mut class: Option<bool> = None;
+    while let Some(c) = chars.next() {
+        let first = class == Some(true);
+        if class.is_some() {
+            class = Some(false);
+        }
+        match c {
+            '\\' => escape(&mut chars, class.is_some(), &mut out)?,
+            '[' if class.is_none() => {
+                class = Some(true);
+                out.push('[');
+                if chars.next_if_eq(&'^').is_some() {
+                    out.push('^');
+                }
+            }
+            // `[]` matches nothing, `[^]` any character.
+            ']' if first => {
+                let any = out.ends_with('^');
+                out.truncate(out.len() - if any { 2 } else { 1 });
+                out.push_str(if any { r"[\s\S]" } else { r"[^\s\S]" });
+                class = None;
+            }
+            ']' if class.is_some() => {
+                class = None;
+                out.push(']');
+            }
+            '[' | '&' | '~' if class.is_some() => {
+                out.push('\\');
+                out.push(c);
+            }
+            // `--` would be a difference; a hyphen at an end is one.
+            '-' if class.is_some() && (first || matches!(chars.peek(), Some('-' | ']'))) => {
+                out.push_str(r"\-");
+            }
+            '.' if class.is_none() => out.push_str(r"[^\n\r\u{2028}\u{2029}]"),
+            '{' if class.is_none() && !is_count(&mut chars.clone()) => out.push_str(r"\{"),
+            '{' if class.is_none() => {
+                out.push('{');
+                for c in chars.by_ref().take_while(|c| *c != '}') {
+                    out.push(c);
+                }
+                out.push('}');
+            }
+            '}' | ']' if class.is_none() => {
+                out.push('\\');
+                out.push(c);
+            }
+            '(' if class.is_none() && chars.peek() == Some(&'?') => {
+                let mut ahead = chars.clone();
+                ahead.next();
+                match (ahead.next(), ahead.next()) {
+                    (Some(':'), _) => {}
+                    // A group's name says nothing without references to it.
+                    (Some('<'), Some(c)) if c != '=' && c != '!' => {
+                        let named = chars.by_ref().any(|c| c == '>');
+                        out.push_str("(?:");
+                        if named {
+                            continue;
+                        }
+                        return Err("unclosed name of a group".to_owned());
+                    }
+                    (Some('=' | '!'), _) => {
+                        return Err("lookahead is supported right after `^` only".to_owned());
+                    }
+                    (Some('<'), _) => return Err("lookbehind is not supported".to_owned()),
+                    _ => return Err("this kind of group is not supported".to_owned()),
+                }
+                out.push('(');
+            }
+            c => out.push(c),
+        }
+    }
+    if class.is_some() { Err("unclosed character class".to_owned()) } else { Ok(out) }
+}
+
+/// Whether what follows a brace makes it a number of repetitions.
+fn is_count(rest: &mut dyn Iterator<Item = char>) -> bool {
+    let inside: String = rest.take_while(|c| *c != '}').take(20).collect();
+    let (least, most) = inside.split_once(',').unwrap_or((&inside, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    !least.is_empty() && digits(least) && digits(most)
+}
+
+/// What stands after a backslash.
+fn escape(
+    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
+    in_class: bool,
+    out: &mut String,
+) -> Result<(), String> {
+    let c = chars.next().ok_or("a backslash at its end")?;
+    let set = |out: &mut String, inside: &str, negated: bool| {
+        out.push_str(if negated { "[^" } else { "[" });
+        out.push_str(inside);
+        out.push(']');
+    };
+    match c {
+        'd' | 'D' => set(out, "0-9", c == 'D'),
+        'w' | 'W' => set(out, "0-9A-Za-z_", c == 'W'),
+        's' | 'S' => set(out, SPACE, c == 'S'),
+        'b' if in_class => out.push_str(r"\x08"),
+        'b' | 'B' => return Err(r"word boundaries (\b) are not supported".to_owned()),
+        '0' if !chars.peek().is_some_and(char::is_ascii_digit) => out.push_str(r"\x00"),
+        '0'..='9' | 'k' => return Err("references to groups are not supported".to_owned()),
+        'c' => {
+            let letter = chars.next().filter(char::is_ascii_alphabetic);
+            let letter = letter.ok_or(r"found \c, expected a letter after it")?;
+            out.push_str(&format!(r"\x{:02X}", letter as u32 % 32));
+        }
+        'x' => out.push_str(&format!(r"\u{{{:X}}}", hex(chars, 2)?)),
+        'u' if chars.peek() == Some(&'{') => {
+            out.push_str(r"\u");
+            braces(chars, out);
+        }
+        'u' => {
+            let mut code = hex(chars, 4)?;
+            if (0xD800..0xDC00).contains(&code) {
+                if !(chars.next() == Some('\\') && chars.next() == Some('u')) {
+                    return Err("half of a surrogate pair".to_owned());
+                }
+                let low = hex(chars, 4)?.wrapping_sub(0xDC00);
+                code = 0x10000 + ((code - 0xD800) << 10) + low.min(0x3FF);
+            }
+            out.push_str(&format!(r"\u{{{code:X}}}"));
+        }
+        'p' | 'P' => {
+            out.push('\\');
+            out.push(c);
+            braces(chars, out);
+        }
+        't' | 'n' | 'r' | 'v' | 'f' => {
+            out.push('\\');
+            out.push(c);
+        }
+        c if c.is_ascii_alphanumeric() => return Err(format!(r"found \{c}, which means nothing")),
+        c => out.push_str(&regex_syntax::escape(&c.to_string())),
+    }
+    Ok(())
+}
+
+/// What stands in braces.
+fn braces(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
+    if chars.peek() == Some(&'{') {
+        for c in chars.by_ref() {
+            out.push(c);
+            if c == '}' {
+                return;
+            }
+        }
+    }
+}
+
+fn hex(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, count: usize) -> Result<u32, String> {
+    let digits: String = chars.take(count).collect();
+    let code = u32::from_str_radix(&digits, 16).ok().filter(|_| digits.len() == count);
+    code.ok_or_else(|| format!("found \"{digits}\", expected {count} hexadecimal digits"))
+}
+
+/// The texts of a format that is enforced. Other formats only say something about a text, as the standard has
+/// it by default.
+pub fn format(name: &str) -> Option<RegexAst> {
+    const LABEL: &str = "[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?";
+    const BYTE: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+    const YEAR: &str = "[0-9]{4}";
+    // The 29th of February is in years that 4 divides, but of whole centuries only in those that 400 divides.
+    const LEAP: &str = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)";
+    let date = || {
+        format!(
+            "({YEAR}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))|{LEAP}-02-29)"
+        )
+    };
+    let time = || {
+        let offset = "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])";
+        // A leap second ends a day of universal time.
+        format!(
+            r"(([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?{offset}|23:59:60(\.[0-9]+)?([Zz]|[+-]00:00))"
+        )
+    };
+    let source = match name {
+        "date" => date(),
+        "time" => time(),
+        "date-time" => format!("{}[Tt]{}", date(), time()),
+        "duration" => {
+            let time = "T([0-9]+H([0-9]+M([0-9]+S)?)?|[0-9]+M([0-9]+S)?|[0-9]+S)";
+            let day = "([0-9]+Y([0-9]+M([0-9]+D)?)?|[0-9]+M([0-9]+D)?|[0-9]+D)";
+            format!("P({day}({time})?|{time}|[0-9]+W)")
+        }
+        "email" => {
+            let atom = "[0-9A-Za-z!#$%&'*+/=?^_`{|}~-]+";
+            format!(r"{atom}(\.{atom})*@({LABEL}(\.{LABEL})*|\[({BYTE}\.){{3}}{BYTE}\])")
+        }
+        "hostname" => {
+            return Some(and(vec![
+                expression(&format!(r"{LABEL}(\.{LABEL})*")),
+                length(1, Some(253)),
+            ]));
+        }
+        "ipv4" => format!(r"({BYTE}\.){{3}}{BYTE}"),
+        "ipv6" => ipv6(),
+        "uuid" => "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}".to_owned(),
+        "uri" => uri(),
+        _ => return None,
+    };
+    Some(expression(&source))
+}
+
+/// RFC 4291: eight groups, one run of zeros left out, the last two groups also as an IPv4 address.
+fn ipv6() -> String {
+    let group = "[0-9A-Fa-f]{1,4}";
+    let byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+    let address = format!(r"({byte}\.){{3}}{byte}");
+    let mut options = vec![format!("({group}:){{7}}{group}"), format!("({group}:){{6}}{address}")];
+    for before in 0..=7 {
+        let front = match before {
+            0 => String::new(),
+            1 => group.to_owned(),
+            n => format!("({group}:){{{}}}{group}", n - 1),
+        };
+        // What is left out stands for at least one group.
+        let after = 7 - before;
+        let mut back = vec![String::new()];
+        if after > 0 {
+            back.push(format!("({group}:){{0,{}}}{group}", after - 1));
+        }
+        if after > 1 {
+            back.push(format!("({group}:){{0,{}}}{address}", after - 2));
+        }
+        options.push(format!("{front}::({})", back.join("|")));
+    }
+    format!("({})", options.join("|"))
+}
+
+/// RFC 3986: a scheme, then an authority and a path, or a path alone; query and fragment.
+fn uri() -> String {
+    let coded = "%[0-9A-Fa-f]{2}";
+    let common = "-0-9A-Za-z._~!$&'()*+,;=";
+    let some = |more: &str| format!("([{common}{more}]|{coded})*");
+    let segment = some(":@");
+    let first = format!("([{common}:@]|{coded})+");
+    let host = format!(r"(\[({}|[vV][0-9A-Fa-f]+\.[{common}:]+)\]|{})", ipv6(), some(""));
+    let authority = format!("({}@)?{host}(:[0-9]*)?", some(":"));
+    let path =
+        format!("(//{authority}(/{segment})*|/({first}(/{segment})*)?|{first}(/{segment})*|)");
+    let end = some(":@/?");
+    format!(r"[A-Za-z][0-9A-Za-z+.-]*:{path}(\?{end})?(#{end})?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(source: &str, text: &str) -> bool {
+        is_match(&pattern(source).unwrap(), text)
+    }
+
+    #[test]
+    fn patterns_are_ecmascripts() {
+        for (source, yes, no) in [
+            ("b", &["abc", "b", "b\n"][..], &["ac", ""][..]),
+            ("^a+$", &["a", "aaa"], &["ba", "", "a\n"]),
+            ("^a|b$", &["ax", "xb", "b"], &["xax"]),
+            (r"^\d\D\w\W\s\S$", &["1a_- x"], &["\u{661}a_- x", "1aé- x"]),
+            (r"^[\d\-x.]+$", &["1-x.", "9"], &["y", "é"]),
+            (r"^[\w.-]+$", &["a.b-c_"], &["a b"]),
+            ("^[[&~]+$", &["[&~"], &["a"]),
+            ("^[a-z--9]+$", &["a-9"], &["A"]),
+            (r"^[^\s]+$", &["é"], &[" ", "\u{a0}"]),
+            ("^{.*}$", &["{a}", "{}"], &["a", "{\n}"]),
+            ("^x{2}y{0,1}z{1,}$", &["xxz", "xxyzz"], &["xz"]),
+            ("^{a}{,2}$", &["{a}{,2}"], &["a"]),
+            (r"^\/a\/\-\.$", &["/a/-."], &["a"]),
+            (r"^\cA\x41\u0042\u{43}\ud83d\ude00\u{1F600}\0$", &["\u{1}ABC😀😀\0"], &["ABC"]),
+            (r"^[\p{L}\P{Letter}--]+\p{Script=Greek}$", &["éß火1α"], &["1"]),
+            ("^(?<year>[0-9]{4})-(?:a|b)$", &["2024-a"], &["2024-c"]),
+            ("^[^]$", &["a", "\n"], &["", "ab"]),
+            ("^.$", &["a", "😀"], &["\n", "\u{2028}"]),
+            (r"^(?!foo)[a-z]+$", &["bar", "fo"], &["foo", "foobar"]),
+            (r"^(?!\.)(?!.*\.\.)(?=.{1,5}$)[a-z.]+$", &["a.b"], &[".a", "a..b", "abcdef"]),
+            (r"^(?!a$)a|^b$", &["ab", "b"], &["a", "c"]),
+            (
+                r"^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+D)?(T(?=\d)(\d+H)?(\d+M)?)?)$",
+                &["P1W", "P1D", "PT2H", "P1DT2M"],
+                &["P", "PT", "P1D1W", "P1DT"],
+            ),
+            (r"a(?=b)", &["ab", "xaby"], &["a", "ac", "ba"]),
+            (r"a(?!b)c?$", &["a", "ac", "xa"], &["ab", "acb"]),
+            (r"(^a|b$)", &["ax", "xb"], &["xax"]),
+            (r"(^|,)x(,|$)", &["x", "a,x", "x,a", ",x,"], &["ax", "xa", ""]),
+            (r"^(a|b$)c?$", &["a", "b", "ac"], &["bc"]),
+            (r"$^", &[""], &["a"]),
+            (r"^\S(|(.|\n)*\S)\Z".trim_end_matches(r"\Z"), &["ab"], &[" "]),
+        ] {
+            for text in yes {
+                assert!(is(source, text), "{text:?} by {source}");
+            }
+            for text in no {
+                assert!(!is(source, text), "{text:?} by {source}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_is_said_without_what_was_made_of_it() {
+        for (source, expected) in [
+            ("(a", "unclosed group"),
+            ("a)", "unopened group"),
+            ("[a", "unclosed character class"),
+            ("a**b{2,1}", "repetition"),
+            (r"\ba", "word boundaries"),
+            (r"(a)\1", "references"),
+            (r"(?<=a)b", "lookbehind"),
+            (r"a^b", "`^` is supported at its beginning"),
+            (r"(?:a(?=b))*c", "lookaheads and anchors are not supported in what is repeated"),
+            (r"\Z", "means nothing"),
+            (r"a\", "backslash"),
+            (r"\ud83d", "surrogate"),
+            (r"(?i)a", "kind of group"),
+            (r"^(?!a", "unclosed group"),
+        ] {
+            let error = pattern(source).unwrap_err();
+            assert!(error.contains(expected) && !error.contains('\n'), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn formats_are_those_of_their_standards() {
+        for (name, yes, no) in [
+            (
+                "date",
+                &["2024-02-29", "2000-02-29", "1999-12-31"][..],
+                &["2023-02-29", "1900-02-29", "2024-04-31", "2024-13-01", "24-01-01"][..],
+            ),
+            (
+                "time",
+                &["08:30:06Z", "23:59:60Z", "12:00:00.52+01:00"],
+                &["24:00:00Z", "12:00:00", "12:59:60Z", "12:00:00+24:00"],
+            ),
+            (
+                "date-time",
+                &["1963-06-19T08:30:06.283185Z", "1990-12-31t15:59:50-08:00"],
+                &["1990-02-31T15:59:59Z", "1990-12-31 15:59:59Z"],
+            ),
+            (
+                "duration",
+                &["P4DT12H30M5S", "P1Y", "PT36H", "P2W"],
+                &["P", "PT", "1D", "P1YT", "P2S", "P1Y2W"],
+            ),
+            (
+                "email",
+                &["joe.bloggs@example.com", "te~st@[127.0.0.1]"],
+                &["2962", ".a@b.c", "a..b@c.d", "a@-b.c"],
+            ),
+            ("hostname", &["www.example.com", "a-b"], &["-a", "a_b", "a..b", ""]),
+            ("ipv4", &["192.168.0.1", "0.0.0.0"], &["256.1.1.1", "01.1.1.1", "1.1.1"]),
+            (
+                "ipv6",
+                &[
+                    "::1",
+                    "::",
+                    "1::",
+                    "1:2:3:4:5:6:7:8",
+                    "::ffff:192.168.0.1",
+                    "1::6:7:8",
+                    "1:2:3:4:5:6:1.2.3.4",
+                    "a::",
+                ],
+                &[
+                    "12345::",
+                    ":1",
+                    "1:2:3:4:5:6:7",
+                    "1::2::3",
+                    "1:2:3:4:5:6:7::8",
+                    "::1.2.3.256",
+                    "1:2:3:4::5:1.2.3.4.5",
+                ],
+            ),
+            (
+                "uuid",
+                &["2EB8AA08-AA98-11EA-B4AA-73B441D16380"],
+                &["2eb8aa08aa9811eab4aa73b441d16380"],
+            ),
+            (
+                "uri",
+                &[
+                    "http://foo.bar/?baz=qux#quux",
+                    "mailto:John.Doe@example.com",
+                    "urn:oasis:names",
+                    "ldap://[2001:db8::7]/c=GB?x",
+                ],
+                &["//foo.bar", "abc", "http:// x", "http://a/\\b", "bar,baz:foo"],
+            ),
+        ] {
+            let format = format(name).unwrap();
+            for text in yes {
+                assert!(is_match(&format, text), "{text} is a {name}");
+            }
+            for text in no {
+                assert!(!is_match(&format, text), "{text} is no {name}");
+            }
+        }
+        assert!(format("int32").is_none());
+    }
+}

@@ -1,0 +1,303 @@
+//! Sets of values of one type, and what two of them have in common.
+//!
+//! A schema is a list of shapes, any of which a value may have. The parts of arrays and objects stay places in
+//! the schema, so that a schema may hold itself.
+
+use super::number::Numbers;
+use super::places::Place;
+use super::regex::{self, and, anything, either, exact, is_match, literal};
+use llguidance::derivre::RegexAst;
+
+/// What a value must satisfy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// The schema in a place.
+    Is(Place),
+    /// Not the schema in a place.
+    Not(Place),
+    /// It is the value in a place.
+    Value(Place),
+    /// Nothing does.
+    Never,
+}
+
+/// A set of values of one type.
+#[derive(Debug, Clone)]
+pub enum Shape {
+    Null,
+    Bool(bool),
+    Number(Numbers),
+    Text(Texts),
+    List(Lists),
+    Object(Objects),
+}
+
+/// A set of texts.
+#[derive(Debug, Clone, Default)]
+pub struct Texts {
+    /// One of these only.
+    pub only: Option<Vec<String>>,
+    /// What they match.
+    pub all: Vec<RegexAst>,
+    /// Characters at least.
+    pub least: usize,
+    /// Characters at most.
+    pub most: Option<usize>,
+}
+
+/// A set of arrays.
+#[derive(Debug, Clone, Default)]
+pub struct Lists {
+    /// What the elements are: all of these hold.
+    pub rules: Vec<ListRule>,
+    pub least: usize,
+    pub most: Option<usize>,
+    /// What some of the elements are.
+    pub contains: Vec<Contains>,
+    /// Where it is said that no two elements are equal.
+    pub unique: Option<Place>,
+}
+
+/// What elements are: first the leading ones, then the rest.
+#[derive(Debug, Clone, Default)]
+pub struct ListRule {
+    pub lead: Vec<Option<Part>>,
+    pub rest: Option<Part>,
+    /// Whether `unevaluatedItems` still counts these elements: an opposite looks at nothing.
+    pub silent: bool,
+}
+
+/// How many elements satisfy something.
+#[derive(Debug, Clone, Copy)]
+pub struct Contains {
+    /// Where it is said.
+    pub place: Place,
+    pub part: Part,
+    pub least: usize,
+    pub most: Option<usize>,
+}
+
+/// A set of objects.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// What the members are: all of these hold.
+    pub rules: Vec<ObjectRule>,
+    pub required: Vec<String>,
+    /// What names are: one of the sets of each.
+    pub names: Vec<Vec<Texts>>,
+    pub least: usize,
+    pub most: Option<usize>,
+}
+
+/// What members are: by name, by what their names match, and all others.
+#[derive(Debug, Clone, Default)]
+pub struct ObjectRule {
+    pub members: Vec<(String, Option<Part>)>,
+    pub patterns: Vec<(String, RegexAst, Option<Part>)>,
+    pub rest: Option<Part>,
+    /// Whether it lists the members that there are; else it only says what some are, if they are there.
+    pub lists: bool,
+    /// Whether `unevaluatedProperties` still counts these members: an opposite looks at nothing.
+    pub silent: bool,
+}
+
+impl Shape {
+    /// All values.
+    pub fn all() -> Vec<Self> {
+        vec![
+            Self::Null,
+            Self::Bool(true),
+            Self::Bool(false),
+            Self::Number(Numbers::default()),
+            Self::Text(Texts::default()),
+            Self::List(Lists::default()),
+            Self::Object(Objects::default()),
+        ]
+    }
+
+    /// The same where its parts are no list of what there is, or look at nothing.
+    pub fn hushed(&self, silent: bool) -> Self {
+        let mut shape = self.clone();
+        match &mut shape {
+            Self::List(lists) => lists.rules.iter_mut().for_each(|rule| rule.silent |= silent),
+            Self::Object(objects) => objects.rules.iter_mut().for_each(|rule| {
+                rule.lists = false;
+                rule.silent |= silent;
+            }),
+            _ => {}
+        }
+        shape
+    }
+
+    /// What is in both sets; `None`: surely nothing.
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        Some(match (self, other) {
+            (Self::Null, Self::Null) => Self::Null,
+            (Self::Bool(a), Self::Bool(b)) if a == b => Self::Bool(*a),
+            (Self::Number(a), Self::Number(b)) => Self::Number(a.and(b)?),
+            (Self::Text(a), Self::Text(b)) => Self::Text(a.and(b)),
+            (Self::List(a), Self::List(b)) => Self::List(a.and(b)),
+            (Self::Object(a), Self::Object(b)) => Self::Object(a.and(b)),
+            _ => return None,
+        })
+    }
+}
+
+impl Texts {
+    fn and(&self, other: &Self) -> Self {
+        let only = match (&self.only, &other.only) {
+            (Some(a), Some(b)) => {
+                let b: hashbrown::HashSet<&String> = b.iter().collect();
+                Some(a.iter().filter(|text| b.contains(text)).cloned().collect())
+            }
+            (one, None) | (None, one) => one.clone(),
+        };
+        Self {
+            only,
+            all: self.all.iter().chain(&other.all).cloned().collect(),
+            least: self.least.max(other.least),
+            most: least_of(self.most, other.most),
+        }
+    }
+
+    /// The texts themselves, if they are listed.
+    pub fn listed(&self) -> Option<Vec<&String>> {
+        Some(self.only.as_ref()?.iter().filter(|text| self.allows(text)).collect())
+    }
+
+    fn allows(&self, text: &str) -> bool {
+        let count = text.chars().count();
+        count >= self.least
+            && self.most.is_none_or(|most| count <= most)
+            && self.all.iter().all(|ast| is_match(ast, text))
+    }
+
+    /// Whether a text is in the set.
+    pub fn has(&self, text: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|one| one == text))
+            && self.allows(text)
+    }
+
+    /// Why there is none, if so.
+    pub fn gap(&self) -> Option<String> {
+        if let Some(most) = self.most.filter(|most| self.least > *most) {
+            return Some(format!("`minLength` is {}, `maxLength` is {most}", self.least));
+        }
+        let empty = match self.listed() {
+            Some(listed) => listed.is_empty(),
+            None => !self.all.is_empty() && regex::is_empty(&self.content()),
+        };
+        empty.then(|| "no text satisfies all that is asked of it".to_owned())
+    }
+
+    /// The texts.
+    pub fn content(&self) -> RegexAst {
+        if let Some(listed) = self.listed() {
+            return either(listed.into_iter().map(|text| literal(text)).collect());
+        }
+        let mut all = self.all.clone();
+        if self.least > 0 || self.most.is_some() {
+            all.push(regex::length(self.least, self.most));
+        }
+        if all.is_empty() { anything() } else { and(all) }
+    }
+
+    /// The texts as JSON strings.
+    pub fn expression(&self) -> RegexAst {
+        match self.listed() {
+            Some(listed) => either(listed.into_iter().map(|text| exact(text)).collect()),
+            None => regex::string(self.content()),
+        }
+    }
+}
+
+impl Lists {
+    fn and(&self, other: &Self) -> Self {
+        Self {
+            rules: self.rules.iter().chain(&other.rules).cloned().collect(),
+            least: self.least.max(other.least),
+            most: least_of(self.most, other.most),
+            contains: self.contains.iter().chain(&other.contains).copied().collect(),
+            unique: self.unique.or(other.unique),
+        }
+    }
+
+    /// How many leading elements are told apart.
+    pub fn lead(&self) -> usize {
+        self.rules.iter().map(|rule| rule.lead.len()).max().unwrap_or(0)
+    }
+
+    /// What the element with this index is.
+    pub fn element(&self, index: usize) -> Vec<Part> {
+        self.rules
+            .iter()
+            .filter_map(|rule| rule.lead.get(index).copied().unwrap_or(rule.rest))
+            .collect()
+    }
+}
+
+impl Objects {
+    fn and(&self, other: &Self) -> Self {
+        let mut required = self.required.clone();
+        required
+            .extend(other.required.iter().filter(|name| !self.required.contains(name)).cloned());
+        Self {
+            rules: self.rules.iter().chain(&other.rules).cloned().collect(),
+            required,
+            names: self.names.iter().chain(&other.names).cloned().collect(),
+            least: self.least.max(other.least),
+            most: least_of(self.most, other.most),
+        }
+    }
+
+    /// The names of all members that are told apart, in the order of the schema, required ones last where they
+    /// are not described.
+    pub fn known(&self) -> Vec<&str> {
+        let mut seen = hashbrown::HashSet::new();
+        let described = self.rules.iter().flat_map(|rule| &rule.members).map(|(name, _)| name);
+        let all = described.chain(&self.required).map(String::as_str);
+        all.filter(|name| seen.insert(*name)).collect()
+    }
+
+    /// Whether there are no other members. A schema that lists `properties` means these and no others, as in
+    /// the reference: by the letter there might be any, and small models would never come to an end. It is
+    /// taken by the letter where it says something of others.
+    pub fn is_closed(&self) -> bool {
+        let says = |rule: &ObjectRule| rule.rest.is_some() || !rule.patterns.is_empty();
+        self.rules.iter().any(|rule| rule.lists)
+            && !self.rules.iter().any(says)
+            && self.least <= self.known().len()
+    }
+
+    /// What the member with a name is.
+    pub fn member(&self, name: &str) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for rule in &self.rules {
+            let mut told = false;
+            for (_, part) in rule.members.iter().filter(|(known, _)| known == name) {
+                told = true;
+                parts.extend(*part);
+            }
+            for (_, ast, part) in &rule.patterns {
+                if is_match(ast, name) {
+                    told = true;
+                    parts.extend(*part);
+                }
+            }
+            if !told {
+                parts.extend(rule.rest);
+            }
+        }
+        if !self.names.iter().all(|sets| sets.iter().any(|set| set.has(name))) {
+            parts.push(Part::Never);
+        }
+        parts
+    }
+}
+
+fn least_of(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
