@@ -1,10 +1,10 @@
 //! What worker processes do.
 
-use crate::chat;
 use crate::worker::{Handler, Topic};
+use crate::{chat, constraint};
 
 /// Does a job; see [`crate::worker`].
 pub const HANDLER: Handler = |topic, job| match topic {
     Topic::Template => chat::work_on_template(job),
-    Topic::Constraint => Vec::new(),
+    Topic::Constraint => constraint::try_out(job),
 };

@@ -1,9 +1,10 @@
 //! "Answer by calling one of these functions", alone or beside another form that an answer may have.
 
 use super::Constraint;
+use serde::{Deserialize, Serialize};
 
 /// Calls of functions, and what else an answer may be.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CallSpec {
     /// Names of functions, and the JSON schemas of their arguments as texts.
     pub functions: Vec<(String, String)>,
@@ -17,7 +18,7 @@ pub struct CallSpec {
 
 /// How a line of models writes calls: `start`, then each call between `before` and `after`, then `end`. In all
 /// of these texts, names of control tokens stand for the tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CallForm {
     /// Before the first call.
     pub start: String,

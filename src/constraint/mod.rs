@@ -10,23 +10,27 @@
 mod call;
 mod gbnf;
 mod schema;
+mod source;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod vocabulary;
 
 pub use call::{CallForm, CallSpec};
+pub(crate) use trial::work as try_out;
 
-use crate::tokenizer::{Kind, Tokenizer};
-use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
+use crate::tokenizer::Tokenizer;
+use crate::worker::{Patience, WorkerError, Workers};
+use llguidance::api::{GrammarInit, ParserLimits};
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv, TokTrie};
 use llguidance::{Matcher, ParserFactory};
-use schema::Piece;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What an answer must look like.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Constraint {
     /// JSON that a schema describes. It is a text, because its numbers keep all their digits.
     JsonSchema(String),
@@ -41,6 +45,29 @@ pub enum Constraint {
 }
 
 impl Constraint {
+    /// What kind it is, in words.
+    fn what(&self) -> &'static str {
+        match self {
+            Self::JsonSchema(_) => "JSON schema",
+            Self::Calls(_) => "tools",
+            Self::Regex(_) => "regular expression",
+            Self::Gbnf(_) | Self::Lark(_) => "grammar",
+        }
+    }
+
+    /// Bytes of its source.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Calls(calls) => {
+                let schemas = calls.functions.iter().map(|(_, schema)| schema);
+                schemas.chain(&calls.answer).map(String::len).sum()
+            }
+            Self::JsonSchema(text) | Self::Regex(text) | Self::Gbnf(text) | Self::Lark(text) => {
+                text.len()
+            }
+        }
+    }
+
     /// A grammar in GBNF, or in Lark after a line `%llguidance`, as the reference takes it.
     #[must_use]
     pub fn grammar(text: &str) -> Self {
@@ -77,6 +104,17 @@ pub enum ConstraintError {
         "the answer's constraint cannot be followed: {0}\nhint: simplify the schema or grammar"
     )]
     Stuck(String),
+    /// It meets a bound while it is tried.
+    #[error("{what}: {error}\nhint: simplify it")]
+    Bound {
+        /// What kind of constraint.
+        what: &'static str,
+        /// The bound.
+        error: WorkerError,
+    },
+    /// It was not even tried: the computer has too much to do, or nobody waits any more.
+    #[error("the constraint could not be compiled: {0}")]
+    Untried(String),
     /// The model cannot be constrained.
     #[error("this model's vocabulary is too large for constraints")]
     Vocabulary,
@@ -97,6 +135,7 @@ fn limits() -> ParserLimits {
 /// Compiles constraints for one model.
 pub struct Compiler {
     tokenizer: Arc<Tokenizer>,
+    workers: Arc<Workers>,
     /// Built when first needed: it takes a fraction of a second and some megabytes.
     factory: OnceLock<Option<ParserFactory>>,
     /// One compiles at a time, whoever asks.
@@ -104,10 +143,16 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// A compiler for the tokens of a model.
+    /// A compiler for the tokens of a model, which has constraints tried by `workers` first.
+    #[must_use]
+    pub fn with(tokenizer: Arc<Tokenizer>, workers: Arc<Workers>) -> Self {
+        Self { tokenizer, workers, factory: OnceLock::new(), turn: Mutex::default() }
+    }
+
+    /// A compiler that tries nothing first: for tests.
     #[must_use]
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, factory: OnceLock::new(), turn: Mutex::default() }
+        Self::with(tokenizer, Arc::new(Workers::here(|_, _| Vec::new())))
     }
 
     /// The tokens that are constrained.
@@ -119,27 +164,32 @@ impl Compiler {
     /// Compiles a constraint.
     ///
     /// # Errors
-    /// When it makes no sense, describes nothing, or is too large.
+    /// When it makes no sense, describes nothing, is too large, or takes too long.
     pub fn compile(&self, constraint: &Constraint) -> Result<Guide, ConstraintError> {
-        let (what, bytes) = match constraint {
-            Constraint::JsonSchema(schema) => ("JSON schema", schema.len()),
-            Constraint::Calls(calls) => {
-                let schemas = calls.functions.iter().map(|(_, schema)| schema);
-                ("tools", schemas.chain(&calls.answer).map(String::len).sum())
-            }
-            Constraint::Regex(regex) => ("regular expression", regex.len()),
-            Constraint::Gbnf(grammar) | Constraint::Lark(grammar) => ("grammar", grammar.len()),
-        };
+        self.compile_within(constraint, &Patience::new(trial::TIME_MAX, &|| true))
+    }
+
+    /// Compiles a constraint, if that is over in time.
+    ///
+    /// # Errors
+    /// When it makes no sense, describes nothing, is too large, or takes too long.
+    pub fn compile_within(
+        &self,
+        constraint: &Constraint,
+        patience: &Patience<'_>,
+    ) -> Result<Guide, ConstraintError> {
+        let (what, bytes) = (constraint.what(), constraint.bytes());
         if bytes > SOURCE_BYTES_MAX {
             return Err(ConstraintError::Long { what, bytes });
         }
+        trial::run(&self.workers, &self.tokenizer, constraint, patience)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let build = || factory(&vocabulary::token_env(&self.tokenizer)?);
         let factory = self.factory.get_or_init(build).as_ref();
         let factory = factory.ok_or(ConstraintError::Vocabulary)?;
-        let guide = with_stack(|| {
+        let guide = on_stack(STACK_BYTES, || {
             let mut problem = String::new();
-            for grammar in self.grammars(constraint)? {
+            for grammar in source::grammars(constraint, &*self.tokenizer)? {
                 match guide(factory, grammar) {
                     Ok(guide) => return Ok(guide),
                     Err(error) => problem = error,
@@ -152,64 +202,6 @@ impl Compiler {
             guide.opened_by(&calls.markers);
         }
         Ok(guide)
-    }
-
-    /// Ways to write a constraint for the library, the best first.
-    fn grammars(&self, constraint: &Constraint) -> Result<Vec<GrammarInit>, String> {
-        let serialized = GrammarInit::Serialized;
-        Ok(match constraint {
-            Constraint::JsonSchema(schema) => {
-                let wanted =
-                    schema::Wanted { answer: Some(schema), calls: &[], form: None, markers: &[] };
-                vec![schema::grammar(wanted, &|text| self.pieces(text))?]
-            }
-            Constraint::Calls(calls) => {
-                let wanted = schema::Wanted {
-                    answer: calls.answer.as_deref(),
-                    calls: &calls.functions,
-                    form: calls.form.as_ref(),
-                    markers: &calls.markers,
-                };
-                vec![schema::grammar(wanted, &|text| self.pieces(text))?]
-            }
-            Constraint::Regex(regex) => {
-                // The library's own message shows what it has made of it.
-                regex_syntax::parse(regex).map_err(|e| e.to_string())?;
-                vec![serialized(TopLevelGrammar::from_regex(regex))]
-            }
-            Constraint::Lark(grammar) => {
-                vec![serialized(TopLevelGrammar::from_lark(grammar.clone()))]
-            }
-            Constraint::Gbnf(grammar) => {
-                let token = |text: &str| match self.tokenizer.encode(text, false, true).as_slice() {
-                    [id] => Some(*id),
-                    _ => None,
-                };
-                let sources = gbnf::parse(grammar, &token)?.sources();
-                let sources = sources.into_iter().map(TopLevelGrammar::from_lark);
-                sources.map(serialized).collect()
-            }
-        })
-    }
-
-    /// A text as what is text in it and what are control tokens.
-    fn pieces(&self, text: &str) -> Vec<Piece> {
-        let (mut pieces, mut plain) = (Vec::new(), Vec::new());
-        let text_of = |plain: &mut Vec<u8>| {
-            let bytes = std::mem::take(plain);
-            let piece = || Piece::Text(String::from_utf8_lossy(&bytes).into_owned());
-            (!bytes.is_empty()).then(piece)
-        };
-        for id in self.tokenizer.encode(text, false, true) {
-            if self.tokenizer.kind(id) == Some(Kind::Control) {
-                pieces.extend(text_of(&mut plain));
-                pieces.push(Piece::Token(id));
-            } else {
-                self.tokenizer.piece(id, true, &mut plain);
-            }
-        }
-        pieces.extend(text_of(&mut plain));
-        pieces
     }
 }
 
@@ -236,10 +228,13 @@ fn factory(env: &TokEnv) -> Option<ParserFactory> {
     Some(factory)
 }
 
-/// Runs `work` on a thread with room for deep recursion.
-fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+/// Runs `work` on a thread with so much stack.
+fn on_stack<T: Send>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK_BYTES);
+        let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(bytes);
         match thread.spawn_scoped(scope, work) {
             Ok(thread) => thread.join().unwrap_or_else(|_| Err("an internal error".to_owned())),
             Err(_) => Err("no thread could be started".to_owned()),

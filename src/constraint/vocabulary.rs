@@ -10,26 +10,41 @@ const TOKEN_BYTES_MAX: usize = 1000;
 /// Bytes of all tokens together: the tree has room for 4 million nodes. The largest vocabularies need 2.
 const BYTES_MAX: usize = (1 << 22) - 1;
 
-/// The tokens of a model.
-struct Vocabulary {
-    tokenizer: Arc<Tokenizer>,
+/// What the words of control tokens begin with: a byte that no text has.
+pub(super) const MARKER: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
+
+/// Tokens, and how a text without control tokens becomes tokens.
+struct Vocabulary<T> {
     trie: TokTrie,
+    tokenize: T,
 }
 
-/// Builds the tree; `None` when there are too many tokens for it.
+/// The tokens of a model; `None` when there are too many for the tree.
 pub(super) fn token_env(tokenizer: &Arc<Tokenizer>) -> Option<TokEnv> {
     let count = u32::try_from(tokenizer.len()).ok()?;
     let words: Vec<Vec<u8>> = (0..count).map(|id| word(tokenizer, id)).collect();
+    let tokenizer = Arc::clone(tokenizer);
+    let ends = tokenizer.ends().to_vec();
+    env(&words, &ends, move |trie, bytes| {
+        trie.tokenize_with_greedy_fallback(bytes, |text| tokenizer.encode_inside(text))
+    })
+}
+
+/// Builds the tree of words, by id; `None` when they are too many for it.
+pub(super) fn env<T>(words: &[Vec<u8>], ends: &[u32], tokenize: T) -> Option<TokEnv>
+where
+    T: Fn(&TokTrie, &[u8]) -> Vec<TokenId> + Send + Sync + 'static,
+{
     if words.iter().map(Vec::len).sum::<usize>() > BYTES_MAX {
         return None;
     }
-    let ends = tokenizer.ends();
+    let count = u32::try_from(words.len()).ok()?;
     let info = TokRxInfo::new(count, ends.first().copied().unwrap_or(INVALID_TOKEN));
-    let mut trie = TokTrie::from(&info, &words);
+    let mut trie = TokTrie::from(&info, words);
     if !ends.is_empty() {
         trie = trie.with_eos_tokens(ends);
     }
-    Some(Arc::new(Vocabulary { tokenizer: Arc::clone(tokenizer), trie }))
+    Some(Arc::new(Vocabulary { trie, tokenize }))
 }
 
 /// The bytes a token adds to a text; none for one that must not be chosen. Control tokens add nothing to a
@@ -39,21 +54,24 @@ fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     match tokenizer.kind(id) {
         Some(Kind::Normal | Kind::UserDefined | Kind::Byte) => tokenizer.piece(id, true, &mut word),
         Some(Kind::Control) => {
-            word.push(TokTrie::SPECIAL_TOKEN_MARKER);
+            word.push(MARKER);
             tokenizer.piece(id, true, &mut word);
         }
         Some(Kind::Unknown | Kind::Unused) | None => {}
     }
-    let is_marker = word == [TokTrie::SPECIAL_TOKEN_MARKER];
+    let is_marker = word == [MARKER];
     if is_marker || word.len() > TOKEN_BYTES_MAX { Vec::new() } else { word }
 }
 
-impl TokenizerEnv for Vocabulary {
+impl<T> TokenizerEnv for Vocabulary<T>
+where
+    T: Fn(&TokTrie, &[u8]) -> Vec<TokenId> + Send + Sync,
+{
     fn tok_trie(&self) -> &TokTrie {
         &self.trie
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.trie.tokenize_with_greedy_fallback(bytes, |text| self.tokenizer.encode_inside(text))
+        (self.tokenize)(&self.trie, bytes)
     }
 }

@@ -213,7 +213,7 @@ impl Engine {
             Ok(Session::new(Box::new(timeline), batch))
         };
         Ok(Self {
-            constraints: Compiler::new(Arc::clone(&tokenizer)),
+            constraints: Compiler::with(Arc::clone(&tokenizer), Arc::clone(workers)),
             tokenizer,
             chat,
             info,

@@ -142,7 +142,9 @@ impl Field {
                     }
                     ValueKind::Number | ValueKind::Bool => i128::try_from(value.clone())?,
                     other => {
-                        return Err(invalid(format!("`%{kind}`: found {other}, expected a number")));
+                        return Err(invalid(format!(
+                            "`%{kind}`: found {other}, expected a number"
+                        )));
                     }
                 };
                 let magnitude = n.unsigned_abs();
