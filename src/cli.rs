@@ -138,6 +138,9 @@ pub struct ServerFlags {
     /// that norm
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub embd_normalize: Option<i32>,
+    /// Refuse API requests with fields that nobody knows (else they are ignored and named)
+    #[arg(long)]
+    pub strict: bool,
     /// Do not open the browser
     #[arg(long)]
     pub nobrowser: bool,

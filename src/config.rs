@@ -95,6 +95,8 @@ pub struct Config {
     pub pooling: Option<Pooling>,
     /// How embeddings are scaled.
     pub embd_normalize: i32,
+    /// Whether requests with unknown fields are refused.
+    pub strict: bool,
     /// Whether to open the browser.
     pub browser: bool,
     /// Whether conversations are kept beside the program.
@@ -192,6 +194,7 @@ impl Config {
         let prefix = r.value("api-prefix", |f| f.server.api_prefix.clone(), String::new())?;
         let pooling = r.pooling()?;
         let embd_normalize = r.embd_normalize()?;
+        let strict = r.value("strict", |f| f.server.strict.then_some(true), false)?;
         let nobrowser = r.value("nobrowser", |f| f.server.nobrowser.then_some(true), false)?;
         let portable = r.value("portable", |f| f.server.portable.then_some(true), false)?;
         let sampling = r.sampling()?;
@@ -241,6 +244,7 @@ impl Config {
             })?,
             pooling,
             embd_normalize,
+            strict,
             browser: !nobrowser,
             portable,
             sampling,

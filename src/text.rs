@@ -3,6 +3,8 @@
 //! Enters: bytes, token by token. Leaves: text that never holds half a character nor any part of a
 //! stop string. Knows nothing of tokens.
 
+use std::str::Utf8Error;
+
 /// Collects bytes and gives out what is surely part of the answer.
 pub struct TextStream {
     stops: Vec<String>,
@@ -36,6 +38,11 @@ impl TextStream {
             rest.push_str(&std::mem::take(&mut self.held));
         }
         rest
+    }
+
+    /// Begins to look for stop strings, none of which was looked for so far.
+    pub fn watch(&mut self, stops: &[String]) {
+        self.stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
     }
 
     /// Whether a stop string was found; nothing comes out after it.
@@ -83,6 +90,40 @@ impl TextStream {
     }
 }
 
+/// Where each of several pieces begins in the text that they make together.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// Whole characters so far.
+    chars: usize,
+    /// Bytes of an unfinished character.
+    partial: Vec<u8>,
+}
+
+impl Places {
+    /// The place of the next piece, in characters: that of the character its first byte belongs to. Bytes that are no
+    /// UTF-8 count as [`TextStream`] shows them.
+    pub fn next(&mut self, piece: &[u8]) -> usize {
+        let earlier = self.partial.len();
+        self.partial.extend_from_slice(piece);
+        let (mut place, mut read) = (self.chars, 0);
+        for chunk in self.partial.utf8_chunks() {
+            let bad = chunk.invalid();
+            let last = read + chunk.valid().len() + bad.len() == self.partial.len();
+            let unfinished = |e: Utf8Error| last && e.error_len().is_none();
+            let bad = if std::str::from_utf8(bad).is_err_and(unfinished) { 0 } else { bad.len() };
+            let characters = chunk.valid().chars().map(char::len_utf8);
+            for bytes in characters.chain(Some(bad).filter(|bytes| *bytes > 0)) {
+                read += bytes;
+                self.chars += 1;
+                // One that was complete before the piece, which only now turns out: it is no UTF-8.
+                place += usize::from(read <= earlier);
+            }
+        }
+        self.partial.drain(..read);
+        place
+    }
+}
+
 /// Bytes at the end of `text` that may be the beginning of `stop`.
 fn overlap(text: &str, stop: &str) -> usize {
     let most = text.len().min(stop.len() - 1);
@@ -115,6 +156,32 @@ mod tests {
     fn invalid_bytes_are_replaced_and_lose_nothing_else() {
         let (out, _) = stream(&[], &[b"a\xffb", b"\xe2\x28c"]);
         assert_eq!(out.concat(), "a\u{fffd}b\u{fffd}(c");
+    }
+
+    #[test]
+    fn places_point_into_the_text_however_it_is_cut() {
+        let bytes = "a é👩 \u{0}b".as_bytes().iter().chain(b"\xff\xe2\x28\xf0\x9fz\xc3").copied();
+        let bytes: Vec<u8> = bytes.collect();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        // The character that each byte belongs to, counted one byte after the other.
+        let of_byte: Vec<usize> = {
+            let mut places = Places::default();
+            bytes.iter().map(|b| places.next(&[*b])).collect()
+        };
+        assert_eq!(of_byte[..9], [0, 1, 2, 2, 3, 3, 3, 3, 4]);
+        assert_eq!(of_byte.last(), Some(&(text.chars().count() - 1)));
+        for cut in 0..bytes.len() {
+            for second in cut..bytes.len() {
+                let mut places = Places::default();
+                let found = [&bytes[..cut], &bytes[cut..second], &bytes[second..]];
+                let found = found.map(|piece| places.next(piece));
+                assert_eq!(found[0], 0);
+                assert_eq!(found[2], of_byte[second], "{cut} {second}");
+                if cut < second {
+                    assert_eq!(found[1], of_byte[cut], "{cut} {second}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod trial;
 mod vocabulary;
 
 pub use call::{CallForm, CallSpec};
+pub use trial::TIME_MAX;
 pub(crate) use trial::work as try_out;
 
 use crate::tokenizer::Tokenizer;

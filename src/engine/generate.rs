@@ -3,7 +3,7 @@
 use super::session::{Progress, Session, SessionError};
 use crate::constraint::{Guide, Step};
 use crate::sampler::{Breakers, Sampler, Sampling, log_probabilities};
-use crate::text::TextStream;
+use crate::text::{Places, TextStream};
 use crate::tokenizer::Tokenizer;
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,16 @@ pub struct Generation {
     pub sampling: Sampling,
     /// Tokens at most; `None`: until the model ends or the context is full.
     pub max_tokens: Option<usize>,
+    /// Tokens of the prompt and its answer together, at most; a prompt that is longer goes without this limit.
+    pub context: Option<usize>,
     /// Texts that end the answer and are not part of it.
     pub stops: Vec<String>,
+    /// Tokens before which the answer neither ends by itself nor is searched for `stops`.
+    pub min_tokens: usize,
     /// Log probabilities wanted: that of each token and of so many likeliest ones.
     pub logprobs: Option<usize>,
+    /// Whether those of the prompt's tokens are wanted as well.
+    pub score_prompt: bool,
     /// Whether end tokens are never chosen.
     pub ignore_end: bool,
     /// Control tokens whose text is part of the answer's.
@@ -30,12 +36,13 @@ pub struct Generation {
 
 impl Generation {
     /// The same for one of several answers, counted from 0: with a given seed, each has a seed of its own,
-    /// which as the only answer's would give the same text.
+    /// which as the only answer's would give the same text. The prompt is scored for the first of them only.
     #[must_use]
     pub fn choice(&self, index: usize) -> Self {
         let mut choice = self.clone();
         let seed = |seed: u64| seed.wrapping_add(index as u64);
         choice.sampling.seed = self.sampling.seed.map(seed);
+        choice.score_prompt &= index == 0;
         choice
     }
 }
@@ -45,11 +52,13 @@ impl Generation {
 pub enum Event {
     /// So many tokens of the prompt are computed.
     Prompt(Progress),
-    /// Text that may be shown, and the tokens chosen since the last piece.
+    /// The whole prompt is computed: its tokens with their log probabilities, where those were wanted.
+    Scored(Vec<TokenChoice>),
+    /// Text that may be shown.
     Text {
         /// The text; it may be empty when tokens form no whole character yet.
         text: String,
-        /// The tokens, with log probabilities if they were wanted.
+        /// The tokens that begin in it, with log probabilities if they were wanted.
         tokens: Vec<TokenChoice>,
     },
 }
@@ -63,6 +72,8 @@ pub struct TokenChoice {
     pub logprob: Option<f32>,
     /// The likeliest tokens in its place, if wanted.
     pub top: Vec<(u32, f32)>,
+    /// Where its text begins in the answer's, in characters; of a prompt's token 0.
+    pub at: usize,
 }
 
 /// Why a generation ended.
@@ -111,6 +122,16 @@ impl Timings {
             generated_tokens: self.generated_tokens + next.generated_tokens,
             generation_time: self.generation_time + next.generation_time,
             ..self
+        }
+    }
+
+    /// The counts and times of the answers to two prompts.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            reused_tokens: self.reused_tokens + other.reused_tokens,
+            ..self.and(other)
         }
     }
 
@@ -180,10 +201,15 @@ fn run(
     wanted: &dyn Fn() -> bool,
     emit: &mut dyn FnMut(Event),
 ) -> Result<Outcome, SessionError> {
-    let mut stream = TextStream::new(&request.stops);
+    let early = request.min_tokens > 0;
+    let mut stream = TextStream::new(if early { &[] } else { &request.stops[..] });
     let mut timings = Timings { prompt_tokens: request.prompt.len(), ..Timings::default() };
     let start = Instant::now();
-    let prefilled = session.prefill(&request.prompt, wanted, &mut |p| emit(Event::Prompt(p)));
+    let prefilled = if request.score_prompt {
+        scored(session, request, wanted, emit).map(|()| 0)
+    } else {
+        session.prefill(&request.prompt, wanted, &mut |p| emit(Event::Prompt(p)))
+    };
     let ended = |finish, timings| Outcome { finish, stopped_by_text: false, timings };
     match prefilled {
         Ok(reused) => timings.reused_tokens = reused,
@@ -192,9 +218,14 @@ fn run(
     }
     timings.prompt_time = start.elapsed();
 
+    let limit = request.context.filter(|limit| request.prompt.len() < *limit);
+    let room = session.context().min(limit.unwrap_or(usize::MAX));
     let start = Instant::now();
     let mut guide = request.guide.clone();
     let mut bytes = Vec::new();
+    let not_end = early.then(|| all_but(is_end, session.logits().len()));
+    // Tokens of which no text is given out yet, and the characters that are.
+    let (mut waiting, mut given, mut places) = (Vec::new(), 0, Places::default());
     // Tokens that were chosen and are not computed: what is certain needs no logits.
     let mut pending: Vec<u32> = Vec::new();
     let finish = loop {
@@ -206,7 +237,7 @@ fn run(
             break Finish::Length;
         }
         // The position after these tokens must exist for its logits to be of use.
-        if session.tokens().len() + pending.len() >= session.context() {
+        if session.tokens().len() + pending.len() >= room {
             break Finish::Length;
         }
         let forced = if let Some(Step::Forced(id)) = step { Some(id) } else { None };
@@ -226,19 +257,28 @@ fn run(
             return Err(SessionError::Compute(message.to_owned()));
         }
         let allowed = if let Some(Step::Among(allowed)) = step { Some(allowed) } else { None };
+        let longer = not_end.as_deref().filter(|_| timings.generated_tokens < request.min_tokens);
+        let longer = longer.and_then(|mask| within(mask, allowed));
+        let allowed = longer.as_deref().or(allowed);
         let id = forced.unwrap_or_else(|| sampler.sample(logits, session.tokens(), allowed));
         timings.generated_tokens += 1;
+        if early && timings.generated_tokens == request.min_tokens {
+            stream.watch(&request.stops);
+        }
         if is_end(id) {
             break Finish::Stop;
         }
         if let (Some(guide), None) = (&mut guide, forced) {
             guide.accept(id)?;
         }
-        let choice = choose(logits, id, request.logprobs);
         bytes.clear();
         piece(id, &mut bytes);
+        let at = places.next(&bytes);
+        waiting.push(TokenChoice { at, ..choose(logits, id, request.logprobs) });
         let text = stream.push(&bytes);
-        emit(Event::Text { text, tokens: vec![choice] });
+        given += text.chars().count();
+        let shown = waiting.partition_point(|token| token.at < given);
+        emit(Event::Text { text, tokens: waiting.drain(..shown).collect() });
         if stream.stopped() {
             break Finish::Stop;
         }
@@ -246,21 +286,61 @@ fn run(
     };
     timings.generation_time = start.elapsed();
     let stopped_by_text = stream.stopped();
-    let rest = stream.finish();
-    if !rest.is_empty() {
-        emit(Event::Text { text: rest, tokens: Vec::new() });
+    let text = stream.finish();
+    if stopped_by_text {
+        waiting.clear();
+    }
+    if !(text.is_empty() && waiting.is_empty()) {
+        emit(Event::Text { text, tokens: waiting });
     }
     Ok(Outcome { finish, stopped_by_text, timings })
 }
 
+/// Computes the prompt and says how likely each of its tokens was; of the first nothing is known.
+fn scored(
+    session: &mut Session,
+    request: &Generation,
+    wanted: &dyn Fn() -> bool,
+    emit: &mut dyn FnMut(Event),
+) -> Result<(), SessionError> {
+    let first = |id: &u32| TokenChoice { id: *id, logprob: None, top: Vec::new(), at: 0 };
+    let mut tokens: Vec<TokenChoice> = request.prompt.first().map(first).into_iter().collect();
+    let mut each = |id, logits: &[f32]| tokens.push(choose(logits, id, request.logprobs));
+    session.score(&request.prompt, wanted, &mut |p| emit(Event::Prompt(p)), &mut each)?;
+    emit(Event::Scored(tokens));
+    Ok(())
+}
+
 fn choose(logits: &[f32], id: u32, wanted: Option<usize>) -> TokenChoice {
     match wanted {
-        None => TokenChoice { id, logprob: None, top: Vec::new() },
+        None => TokenChoice { id, logprob: None, top: Vec::new(), at: 0 },
         Some(n) => {
             let (logprob, top) = log_probabilities(logits, id, n);
-            TokenChoice { id, logprob: Some(logprob), top }
+            TokenChoice { id, logprob: Some(logprob), top, at: 0 }
         }
     }
+}
+
+/// A bit for each of `len` tokens, the lowest first, but for those that end an answer.
+fn all_but(is_end: &dyn Fn(u32) -> bool, len: usize) -> Vec<u32> {
+    let mut mask = vec![u32::MAX; len.div_ceil(32)];
+    for id in (0..u32::try_from(len).unwrap_or(u32::MAX)).filter(|id| is_end(*id)) {
+        mask[id as usize / 32] &= !(1 << (id % 32));
+    }
+    // Bits beyond the last token stand for none.
+    if let (Some(last), used @ 1..) = (mask.last_mut(), len % 32) {
+        *last &= (1 << used) - 1;
+    }
+    mask
+}
+
+/// What two masks both allow; `None` if that is nothing.
+fn within(mask: &[u32], allowed: Option<&[u32]>) -> Option<Vec<u32>> {
+    let both: Vec<u32> = match allowed {
+        None => mask.to_vec(),
+        Some(allowed) => mask.iter().zip(allowed).map(|(a, b)| a & b).collect(),
+    };
+    both.iter().any(|word| *word != 0).then_some(both)
 }
 
 #[cfg(test)]
@@ -354,6 +434,93 @@ mod tests {
         let (text, outcome) = play(&mut session, &limit, 999);
         assert_eq!((text.as_str(), outcome.finish), ("llo,", Finish::Length));
         assert_eq!(outcome.timings.generated_tokens, 4);
+    }
+
+    /// The tokens of an answer as (place, text), as they come with pieces of text.
+    fn tokens(session: &mut Session, request: &Generation) -> Vec<(String, Vec<(usize, u32)>)> {
+        let mut all = Vec::new();
+        let mut emit = |event| {
+            if let Event::Text { text, tokens } = event {
+                all.push((text, tokens.iter().map(|t| (t.at, t.id)).collect()));
+            }
+        };
+        let mut piece = |id: u32, out: &mut Vec<u8>| out.push(u8::try_from(id).unwrap());
+        let sampler = Sampler::new(request.sampling.clone(), Breakers::default());
+        run(session, sampler, &mut piece, &|id| id == 0, request, &|| true, &mut emit).unwrap();
+        all
+    }
+
+    #[test]
+    fn tokens_come_with_the_text_that_they_begin_and_say_where() {
+        let (mut session, _) = parrot("?wörld", 100);
+        let all = tokens(&mut session, &request("?"));
+        let given: Vec<&str> = all.iter().map(|(text, _)| text.as_str()).collect();
+        assert_eq!(given, ["w", "", "ö", "r", "l", "d"]);
+        let places: Vec<usize> = all.iter().flat_map(|(_, t)| t).map(|(at, _)| *at).collect();
+        assert_eq!(places, [0, 1, 1, 2, 3, 4]);
+        assert!(all[1].1.is_empty() && all[2].1.len() == 2, "{all:?}");
+        // What belongs to a stop string is held back and never comes, a false start does.
+        let (mut session, _) = parrot("?a stoa stop", 100);
+        let stop = Generation { stops: vec!["stop".into()], ..request("?") };
+        let all = tokens(&mut session, &stop);
+        let ids = all.iter().flat_map(|(_, t)| t).map(|(_, id)| u8::try_from(*id).unwrap());
+        assert_eq!(String::from_utf8(ids.collect()).unwrap(), "a stoa ");
+    }
+
+    #[test]
+    fn an_answer_has_as_many_tokens_as_it_must() {
+        let (mut session, _) = parrot("?ab", 100);
+        let most = Generation { max_tokens: Some(9), ..request("?") };
+        let (text, _) = play(&mut session, &most, 999);
+        assert_eq!(text, "ab");
+        let more = Generation { min_tokens: 5, ..most.clone() };
+        let (text, outcome) = play(&mut session, &more, 999);
+        assert_eq!((text.len(), outcome.timings.generated_tokens), (5, 6));
+        let stops = Generation { min_tokens: 2, stops: vec!["a".into(), "b".into()], ..most };
+        assert_eq!(play(&mut session, &stops, 999).0, "a");
+        let stops = Generation { min_tokens: 3, ..stops };
+        assert!(play(&mut session, &stops, 999).0.starts_with("ab"));
+    }
+
+    #[test]
+    fn a_smaller_context_of_a_request_ends_its_answer() {
+        let (mut session, _) = parrot("abcdefghijklmnop", 100);
+        let small = Generation { context: Some(8), ..request("abc") };
+        assert_eq!(play(&mut session, &small, 999).0, "defgh");
+        let too_small = Generation { context: Some(3), max_tokens: Some(4), ..request("abc") };
+        assert_eq!(play(&mut session, &too_small, 999).0, "defg");
+    }
+
+    #[test]
+    fn a_prompt_that_is_scored_is_computed_once() {
+        let (mut session, computed) = parrot("abcdefghijklmnop", 100);
+        let one = Generation { max_tokens: Some(1), logprobs: Some(1), ..request("abxdef") };
+        play(&mut session, &one, 999);
+        let before = computed.load(Ordering::Relaxed);
+        let mut scores = Vec::new();
+        let mut emit = |event| {
+            if let Event::Scored(tokens) = event {
+                scores = tokens;
+            }
+        };
+        let mut piece = |id: u32, out: &mut Vec<u8>| out.push(u8::try_from(id).unwrap());
+        let scored = Generation { score_prompt: true, ..one };
+        let sampler = Sampler::new(scored.sampling.clone(), Breakers::default());
+        let outcome =
+            run(&mut session, sampler, &mut piece, &|id| id == 0, &scored, &|| true, &mut emit);
+        assert_eq!(outcome.unwrap().timings.reused_tokens, 0);
+        assert_eq!(computed.load(Ordering::Relaxed) - before, 6);
+        assert_eq!(scores.len(), 6);
+        assert!(scores[0].logprob.is_none() && scores[0].top.is_empty());
+        let likely = |t: &TokenChoice| t.logprob.unwrap() > -0.1;
+        assert_eq!(
+            scores[1..].iter().map(likely).collect::<Vec<_>>(),
+            [true, false, true, true, true]
+        );
+        assert_eq!(scores[2].top[0].0, u32::from(b'c'));
+        // Another answer to it reuses all, and goes on as the first did.
+        let (text, outcome) = play(&mut session, &scored.choice(1), 999);
+        assert_eq!((text.as_str(), outcome.timings.reused_tokens), ("g", 6));
     }
 
     #[test]

@@ -4,14 +4,14 @@ use super::fit::{Need, Room, TooLarge, fit};
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
 use crate::chat::{Chat, Plan, TemplateError, builtin};
-use crate::constraint::{Compiler, Constraint, ConstraintError, Guide};
+use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
 use crate::kernels::{CacheType, Compute, Isa};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Pooling, Shard, Spec, Weights,
     WeightsError, spec,
 };
 use crate::tokenizer::{Tokenizer, TokenizerError};
-use crate::worker::Workers;
+use crate::worker::{Patience, Workers};
 use candle_core::Device;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -254,6 +254,19 @@ impl Engine {
     /// When it cannot be compiled.
     pub fn guide(&self, constraint: &Constraint) -> Result<Guide, ConstraintError> {
         self.constraints.compile(constraint)
+    }
+
+    /// The same for a client, as long as `wanted` says that it waits.
+    ///
+    /// # Errors
+    /// When it cannot be compiled, takes too long, or is not wanted any more.
+    pub fn guide_within(
+        &self,
+        constraint: &Constraint,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Guide, ConstraintError> {
+        let patience = Patience::new(constraint::TIME_MAX, wanted);
+        self.constraints.compile_within(constraint, &patience)
     }
 
     /// The session. Take a turn from [`Engine::queue`] first, so that requests come in order.

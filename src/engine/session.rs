@@ -29,6 +29,23 @@ pub trait Timeline: Send {
         logits: Option<&mut Vec<f32>>,
         wanted: &dyn Fn() -> bool,
     ) -> Result<(), SessionError>;
+    /// The same, and gives the logits after each of the tokens to `each`.
+    ///
+    /// # Errors
+    /// As [`Timeline::forward`].
+    fn forward_each(
+        &mut self,
+        tokens: &[u32],
+        each: &mut dyn FnMut(&[f32]),
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(), SessionError> {
+        let mut logits = Vec::new();
+        tokens.iter().try_for_each(|token| {
+            self.forward(&[*token], Some(&mut logits), wanted)?;
+            each(&logits);
+            Ok(())
+        })
+    }
 }
 
 /// A timeline and the tokens on it.
@@ -120,15 +137,7 @@ impl Session {
         wanted: &dyn Fn() -> bool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<usize, SessionError> {
-        if prompt.is_empty() {
-            return Err(SessionError::Empty);
-        }
-        if prompt.len() >= self.context() {
-            return Err(SessionError::ContextFull {
-                prompt: prompt.len(),
-                context: self.context(),
-            });
-        }
+        self.check(prompt)?;
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         if common == prompt.len() && self.after_prompt.0 == common {
             self.truncate(common);
@@ -145,6 +154,46 @@ impl Session {
         }
         self.after_prompt = (prompt.len(), self.logits.clone());
         Ok(reused)
+    }
+
+    /// As [`Session::prefill`], but computes all of the prompt and gives `each` every token but the first, with the
+    /// logits before it.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub fn score(
+        &mut self,
+        prompt: &[u32],
+        wanted: &dyn Fn() -> bool,
+        progress: &mut dyn FnMut(Progress),
+        each: &mut dyn FnMut(u32, &[f32]),
+    ) -> Result<(), SessionError> {
+        self.check(prompt)?;
+        self.truncate(0);
+        for batch in prompt.chunks(self.batch) {
+            let (mut at, last) = (self.tokens.len(), &mut self.logits);
+            let mut row = |logits: &[f32]| {
+                at += 1;
+                match prompt.get(at) {
+                    Some(token) => each(*token, logits),
+                    None => logits.clone_into(last),
+                }
+            };
+            self.timeline.forward_each(batch, &mut row, wanted)?;
+            self.tokens.extend_from_slice(batch);
+            progress(Progress { processed: self.tokens.len(), total: prompt.len(), reused: 0 });
+        }
+        self.after_prompt = (prompt.len(), self.logits.clone());
+        Ok(())
+    }
+
+    fn check(&self, prompt: &[u32]) -> Result<(), SessionError> {
+        let (prompt, context) = (prompt.len(), self.context());
+        match prompt {
+            0 => Err(SessionError::Empty),
+            _ if prompt >= context => Err(SessionError::ContextFull { prompt, context }),
+            _ => Ok(()),
+        }
     }
 
     /// Computes more tokens and the logits after the last.
@@ -226,5 +275,25 @@ impl Timeline for ModelTimeline {
         let hidden = self.model.hidden_while(tokens, &mut self.cache, which, wanted);
         let hidden = hidden.map_err(failed)?.ok_or(SessionError::Cancelled)?;
         logits.map_or(Ok(()), |logits| self.model.logits(&hidden, logits)).map_err(failed)
+    }
+
+    fn forward_each(
+        &mut self,
+        tokens: &[u32],
+        each: &mut dyn FnMut(&[f32]),
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(), SessionError> {
+        /// Positions whose logits are held at a time: of 262,144 tokens, 16 MB.
+        const ROWS: usize = 16;
+        let failed = |error: candle_core::Error| SessionError::Compute(error.to_string());
+        let hidden = self.model.hidden_while(tokens, &mut self.cache, Wanted::All, wanted);
+        let hidden = hidden.map_err(failed)?.ok_or(SessionError::Cancelled)?;
+        let mut logits = Vec::new();
+        for at in (0..tokens.len()).step_by(ROWS) {
+            let rows = hidden.narrow(0, at, ROWS.min(tokens.len() - at)).map_err(failed)?;
+            self.model.logits(&rows, &mut logits).map_err(failed)?;
+            logits.chunks_exact(self.model.spec().n_vocab).for_each(&mut *each);
+        }
+        Ok(())
     }
 }

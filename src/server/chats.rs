@@ -85,7 +85,8 @@ impl Chats {
             )
         })?;
         let remove = fields.strings("remove", CHATS_MAX)?.unwrap_or_default();
-        fields.finish(&["put", "remove"])?;
+        // No field is ignored here: who misspells `put` would lose a conversation and not know.
+        let _ = fields.finish(&["put", "remove"], true)?;
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         // Held until the new file is in its place: other programs read and change it, too.
         let turn = Turn::at(&self.path).map_err(|error| self.failed(&error))?;

@@ -2,7 +2,8 @@
 
 use super::error::ApiError;
 use super::fields::{Fields, show};
-use crate::constraint::{CallSpec, Constraint, Guide};
+use super::sink::Sink;
+use crate::constraint::{CallSpec, Constraint, ConstraintError, Guide};
 use crate::engine::Engine;
 use serde_json::Value;
 
@@ -22,9 +23,17 @@ impl Asked {
     }
 }
 
-/// Compiles what a field asks for.
-pub fn guide(engine: &Engine, name: &str, constraint: &Constraint) -> Result<Guide, ApiError> {
-    engine.guide(constraint).map_err(|e| ApiError::bad(e.to_string()).with_param(name))
+/// Compiles what a field asks for, as long as the client is there.
+pub fn guide(
+    engine: &Engine,
+    name: &str,
+    constraint: &Constraint,
+    sink: &Sink<'_, '_>,
+) -> Result<Guide, ApiError> {
+    engine.guide_within(constraint, &|| sink.is_wanted()).map_err(|error| match error {
+        ConstraintError::Untried(_) => ApiError::overloaded(error.to_string()),
+        _ => ApiError::bad(error.to_string()).with_param(name),
+    })
 }
 
 /// What an answer has to be where functions may be called: one of two things, neither of which is lost.
@@ -52,8 +61,8 @@ pub fn read(f: &mut Fields) -> Result<Asked, ApiError> {
     for name in KNOWN {
         let Some(value) = f.take(name) else { continue };
         let constraint = match (*name, value.as_str()) {
-            ("response_format", _) => response_format(f, &value)?,
-            ("json_schema", _) => Some(schema(name, &value, f.exact(&[name]))?),
+            ("response_format", _) => response_format(&value)?,
+            ("json_schema", _) => Some(schema(name, &value)?),
             (_, None) => return Err(ApiError::parameter(name, &show(&value), "a string")),
             (_, Some("")) => None,
             ("regex", Some(text)) => Some(Constraint::Regex(text.to_owned())),
@@ -73,20 +82,16 @@ pub fn read(f: &mut Fields) -> Result<Asked, ApiError> {
 }
 
 /// OpenAI's `response_format`, with llama.cpp's `schema` beside `type`.
-fn response_format(f: &Fields, v: &Value) -> Result<Option<Constraint>, ApiError> {
+fn response_format(v: &Value) -> Result<Option<Constraint>, ApiError> {
     const NAME: &str = "response_format";
-    let beside = || f.exact(&[NAME, "schema"]);
     match v["type"].as_str() {
         Some("text") => Ok(None),
         Some("json_object") => match v.get("schema") {
             None | Some(Value::Null) => Ok(Some(Constraint::JsonSchema(ANY_OBJECT.to_owned()))),
-            Some(within) => schema("response_format.schema", within, beside()).map(Some),
+            Some(within) => schema("response_format.schema", within).map(Some),
         },
         Some("json_schema") => {
-            let (within, exact) = match v.get("json_schema") {
-                Some(inner) => (inner.get("schema"), f.exact(&[NAME, "json_schema", "schema"])),
-                None => (v.get("schema"), beside()),
-            };
+            let within = v.get("json_schema").map(|s| &s["schema"]).or(v.get("schema"));
             let Some(within) = within.filter(|s| !s.is_null()) else {
                 return Err(ApiError::parameter(
                     "response_format.json_schema.schema",
@@ -94,7 +99,7 @@ fn response_format(f: &Fields, v: &Value) -> Result<Option<Constraint>, ApiError
                     "a JSON schema",
                 ));
             };
-            schema("response_format.json_schema.schema", within, exact).map(Some)
+            schema("response_format.json_schema.schema", within).map(Some)
         }
         _ => {
             let expected = "an object whose type is text, json_object or json_schema";
@@ -106,11 +111,11 @@ fn response_format(f: &Fields, v: &Value) -> Result<Option<Constraint>, ApiError
 /// The schema of any object.
 const ANY_OBJECT: &str = r#"{"type":"object"}"#;
 
-/// A schema, by its exact text if there is one; an empty one means any object, as in the reference.
-fn schema(name: &str, v: &Value, exact: Option<String>) -> Result<Constraint, ApiError> {
+/// A schema; an empty one means any object, as in the reference.
+fn schema(name: &str, v: &Value) -> Result<Constraint, ApiError> {
     match v.as_object() {
         Some(fields) if fields.is_empty() => Ok(Constraint::JsonSchema(ANY_OBJECT.to_owned())),
-        Some(_) => Ok(Constraint::JsonSchema(exact.unwrap_or_else(|| v.to_string()))),
+        Some(_) => Ok(Constraint::JsonSchema(v.to_string())),
         None => Err(ApiError::parameter(name, &show(v), "a JSON schema: an object")),
     }
 }

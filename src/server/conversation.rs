@@ -125,8 +125,6 @@ fn tools(f: &mut Fields) -> Result<Vec<Tool>, ApiError> {
             return Err(named(".function.parameters", parameters, "a JSON schema"));
         }
         let found = Tool::read(tool);
-        let exact = f.exact(&["tools", &index.to_string(), "function", "parameters"]);
-        let found = found.map(|tool| Tool { exact, ..tool });
         found.ok_or_else(|| named(".function.name", &tool["function"]["name"], "a name"))
     };
     all.iter().enumerate().map(read).collect()

@@ -1,11 +1,13 @@
 //! Embeddings: OpenAI's `/v1/embeddings`, and llama.cpp's `/embedding`.
 
 use super::State;
+use super::aliases::{self, On};
 use super::error::ApiError;
 use super::fields::{Fields, show};
 use super::http::{Reply, Request, Response};
 use super::native::{json_text, token_id};
-use super::stream::{Sink, turn};
+use super::sink::Sink;
+use super::stream::turn;
 use crate::engine::{EmbedError, Engine, normalize};
 use crate::model::Pooling;
 use base64::Engine as _;
@@ -27,7 +29,7 @@ pub fn openai(
     request: &Request,
     reply: &mut Reply<'_>,
 ) -> Result<Option<Response>, ApiError> {
-    let asked = Asked::read(state, engine, &request.body)?;
+    let asked = Asked::read(state, engine, &request.body, reply)?;
     if asked.pooling == Pooling::None {
         return Err(ApiError::bad(
             "embeddings of single tokens, which --pooling none asks for, are no OpenAI embedding\nhint: POST /embedding gives them, another --pooling one for a text",
@@ -55,7 +57,7 @@ pub fn native(
     request: &Request,
     reply: &mut Reply<'_>,
 ) -> Result<Option<Response>, ApiError> {
-    let asked = Asked::read(state, engine, &request.body)?;
+    let asked = Asked::read(state, engine, &request.body, reply)?;
     let Some(all) = asked.embed(engine, reply)? else { return Ok(None) };
     let rows = all.into_iter().enumerate().map(|(index, embedding)| Rows { index, embedding });
     answer(&rows.collect::<Vec<_>>())
@@ -71,8 +73,14 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(state: &State, engine: &Engine, body: &[u8]) -> Result<Self, ApiError> {
+    fn read(
+        state: &State,
+        engine: &Engine,
+        body: &[u8],
+        reply: &mut Reply<'_>,
+    ) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
+        aliases::apply(&mut fields, On::Embedding)?;
         fields.ignore(&["model", "user"]);
         let format = fields.string("encoding_format")?;
         let base64 = match format.as_deref() {
@@ -90,7 +98,7 @@ impl Asked {
             Some(input) => ("input", Some(input)),
             None => ("content", fields.take("content")),
         };
-        fields.finish(KNOWN)?;
+        fields.finish(KNOWN, state.config.strict)?.tell(state.config.quiet, reply);
         let input = input.ok_or_else(|| ApiError::parameter("input", "nothing", EXPECTED))?;
         Ok(Self {
             inputs: inputs(name, &input, engine)?,

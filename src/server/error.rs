@@ -30,6 +30,12 @@ impl ApiError {
         Self::new(400, "invalid_request_error", message)
     }
 
+    /// The computer has too much to do for this request.
+    #[must_use]
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        Self::new(503, "overloaded_error", message).retry_after(2)
+    }
+
     /// A parameter of a wrong type or value.
     #[must_use]
     pub fn parameter(name: &str, found: &str, expected: &str) -> Self {

@@ -1,19 +1,19 @@
-//! Reads the fields of a JSON request, strictly: a wrong type, a number out of range and a name that
-//! nobody knows are errors that say so.
+//! Reads the fields of a JSON request: a wrong type and a number out of range are errors that say so, a name that
+//! nobody knows is ignored and told.
 
 use super::error::ApiError;
-use serde_json::value::RawValue;
+use super::ignored::{self, Ignored};
 use serde_json::{Map, Value};
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
-/// The fields of a request that were not read yet, and the whole request where its numbers may have more digits
-/// than a [`Value`] holds.
-pub struct Fields(Map<String, Value>, Option<Vec<u8>>);
-
-/// Numbers of fewer digits are what they were when they are written again.
-const DIGITS_SAFE: usize = 16;
+/// The fields of a request that were not read yet.
+pub struct Fields {
+    left: Map<String, Value>,
+    /// Names of fields here, and what the request calls them.
+    renamed: Vec<(String, String)>,
+    /// Fields that don't count because another says the same, and that one.
+    passed_over: Vec<(String, String)>,
+}
 
 impl Fields {
     /// Parses a body.
@@ -22,10 +22,8 @@ impl Fields {
     /// When it is no JSON object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => {
-                let mut runs = body.split(|byte| !byte.is_ascii_digit());
-                let long = runs.any(|run| run.len() > DIGITS_SAFE);
-                Ok(Self(fields, long.then(|| body.to_vec())))
+            Ok(Value::Object(left)) => {
+                Ok(Self { left, renamed: Vec::new(), passed_over: Vec::new() })
             }
             Ok(other) => {
                 Err(ApiError::bad(format!("the body is {}, expected a JSON object", kind(&other))))
@@ -36,22 +34,83 @@ impl Fields {
 
     /// A field, if it is there and not null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.shift_remove(name).filter(|v| !v.is_null())
+        self.left.shift_remove(name).filter(|v| !v.is_null())
     }
 
-    /// The text of a value within the request, if it may say more than the value that was read.
-    pub fn exact(&self, path: &[&str]) -> Option<String> {
-        let mut at: &RawValue = serde_json::from_slice(self.1.as_deref()?).ok()?;
-        for step in path {
-            let text = at.get();
-            at = if let Ok(index) = step.parse::<usize>() {
-                *serde_json::from_str::<Vec<&RawValue>>(text).ok()?.get(index)?
-            } else {
-                let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text).ok()?;
-                *members.get(*step)?
-            };
+    /// Whether a field is there and not null; `a.b`: the field `b` of `a`, unless that has no fields.
+    pub fn has(&self, name: &str) -> bool {
+        let (object, inner) = name.split_once('.').unwrap_or((name, ""));
+        match self.left.get(object) {
+            None | Some(Value::Null) => false,
+            Some(Value::Object(fields)) if name.contains('.') => {
+                fields.get(inner).is_some_and(|v| !v.is_null())
+            }
+            Some(_) => true,
         }
-        Some(at.get().to_owned())
+    }
+
+    /// Sets a field for one that the request calls `theirs`.
+    pub fn put(&mut self, name: &str, theirs: &str, value: Value) {
+        match name.split_once('.') {
+            None => {
+                self.renamed.push((name.to_owned(), self.called(theirs).to_owned()));
+                self.left.insert(name.to_owned(), value);
+            }
+            Some((object, inner)) => {
+                let place = self.left.entry(object).or_insert(Value::Null);
+                if place.is_null() {
+                    *place = Value::Object(Map::new());
+                }
+                if let Value::Object(fields) = place {
+                    fields.insert(inner.to_owned(), value);
+                }
+            }
+        }
+    }
+
+    /// Says that a field is ignored because of another.
+    pub fn passed_over(&mut self, theirs: &str, ours: &str) {
+        let (theirs, ours) = (self.called(theirs).to_owned(), self.called(ours).to_owned());
+        self.passed_over.push((theirs, ours));
+    }
+
+    /// Takes the fields of an object as fields of the request, if it is one.
+    pub fn lift(&mut self, object: &str) {
+        if !self.left.get(object).is_some_and(Value::is_object) {
+            return;
+        }
+        let Some(Value::Object(inner)) = self.take(object) else { return };
+        for (name, value) in inner.into_iter().filter(|(_, v)| !v.is_null()) {
+            let theirs = format!("{object}.{name}");
+            if self.has(&name) {
+                self.passed_over.push((theirs, name));
+            } else {
+                self.renamed.push((name.clone(), theirs));
+                self.left.insert(name, value);
+            }
+        }
+    }
+
+    /// Makes each field `b` of an object `a` a field `a.b`.
+    pub fn spread(&mut self, object: &str) {
+        if !self.left.get(object).is_some_and(Value::is_object) {
+            return;
+        }
+        let Some(Value::Object(inner)) = self.take(object) else { return };
+        for (name, value) in inner {
+            self.left.insert(format!("{object}.{name}"), value);
+        }
+    }
+
+    /// A field of a wrong type or value.
+    pub fn wrong(&self, name: &str, found: &Value, expected: &str) -> ApiError {
+        ApiError::parameter(self.called(name), &show(found), expected)
+    }
+
+    /// What the request calls a field.
+    pub fn called<'a>(&'a self, name: &'a str) -> &'a str {
+        let theirs = self.renamed.iter().rev().find(|(ours, _)| ours == name);
+        theirs.map_or(name, |(_, theirs)| theirs)
     }
 
     /// A truth value.
@@ -111,45 +170,44 @@ impl Fields {
         let Some(value) = self.take(name) else { return Ok(None) };
         match read(&value) {
             Some(read) => Ok(Some(read)),
-            None => Err(ApiError::parameter(name, &show(&value), expected)),
+            None => Err(self.wrong(name, &value, expected)),
         }
     }
 
     /// Drops fields that clients send and that change nothing here.
     pub fn ignore(&mut self, names: &[&str]) {
         for name in names {
-            self.0.shift_remove(*name);
+            self.left.shift_remove(*name);
         }
     }
 
-    /// Refuses fields that are known elsewhere but not here, unless they ask for nothing.
+    /// What is left, and what is passed over: ignored, unless the server is `strict`.
     ///
     /// # Errors
-    /// When one of them asks for something.
-    pub fn unsupported(&mut self, names: &[&str]) -> Result<(), ApiError> {
-        for name in names {
-            let asks = |v: &Value| {
-                !matches!(v, Value::Bool(false)) && v != &Value::from("") && !is_empty(v)
-            };
-            if self.take(name).is_some_and(|v| asks(&v)) {
-                return Err(
-                    ApiError::bad(format!("`{name}` is not supported yet")).with_param(name)
-                );
-            }
+    /// Then, when there is anything.
+    pub fn finish(self, known: &[&str], strict: bool) -> Result<Ignored, ApiError> {
+        let mut ignored = Ignored::default();
+        for (name, _) in self.left.iter().filter(|(_, v)| !v.is_null()) {
+            let near = known.iter().filter(|k| *k != name && distance(k, name) <= 2);
+            let near = near.min_by_key(|k| distance(k, name));
+            let hint = near.map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
+            let why = format!("unknown parameter `{}`{hint}", ignored::shown(self.called(name)));
+            ignored.add(self.called(name), why);
         }
-        Ok(())
+        for (name, ours) in &self.passed_over {
+            let (shown, ours) = (ignored::shown(name), ignored::shown(ours));
+            let why = format!("`{shown}` does not count beside `{ours}`, which says the same");
+            ignored.add(name, why);
+        }
+        if strict { ignored.refused() } else { Ok(ignored) }
     }
+}
 
-    /// Refuses whatever was not read.
-    ///
-    /// # Errors
-    /// When a field is left.
-    pub fn finish(self, known: &[&str]) -> Result<(), ApiError> {
-        let Some(name) = self.0.keys().next() else { return Ok(()) };
-        let near =
-            known.iter().filter(|k| distance(k, name) <= 2).min_by_key(|k| distance(k, name));
-        let hint = near.map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
-        Err(ApiError::bad(format!("unknown parameter `{name}`{hint}")).with_param(name))
+#[cfg(test)]
+impl Fields {
+    /// What is left, and the names that are passed over.
+    pub fn into_parts(self) -> (Value, Vec<String>) {
+        (Value::Object(self.left), self.passed_over.into_iter().map(|(name, _)| name).collect())
     }
 }
 
@@ -158,10 +216,6 @@ fn whole(v: &Value) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
     v.as_i64()
         .or_else(|| v.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 9e15).map(|x| x as i64))
-}
-
-fn is_empty(v: &Value) -> bool {
-    v.as_array().is_some_and(Vec::is_empty) || v.as_object().is_some_and(Map::is_empty)
 }
 
 fn kind(v: &Value) -> &'static str {
@@ -207,16 +261,36 @@ fn distance(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
 
+    fn fields(body: &str) -> Fields {
+        Fields::parse(body.as_bytes()).unwrap()
+    }
+
     #[test]
-    fn long_numbers_are_found_again_with_all_their_digits() {
-        let body = br#"{"a": {"b \"": [1, {"c": 123456789012345678901}]}, "d": 1.50}"#;
-        let mut fields = Fields::parse(body).unwrap();
-        let path = ["a", "b \"", "1", "c"];
-        assert_eq!(fields.exact(&path).as_deref(), Some("123456789012345678901"));
-        fields.take("a");
-        assert!(fields.exact(&path).is_some());
-        assert!(fields.exact(&["a", "x"]).is_none());
-        assert!(fields.exact(&["a", "b \"", "7"]).is_none());
-        assert!(Fields::parse(br#"{"a": 1234567890}"#).unwrap().exact(&["a"]).is_none());
+    fn null_is_as_good_as_no_field() {
+        let mut f =
+            fields(r#"{"a": null, "b": null, "c": null, "d": null, "e": null, "new": null}"#);
+        assert_eq!(f.bool("a").unwrap(), None);
+        assert_eq!(f.string("b").unwrap(), None);
+        assert_eq!(f.integer("c", 1..=2).unwrap(), None);
+        assert_eq!(f.strings("d", 1).unwrap(), None);
+        assert!(!f.has("e"));
+        assert_eq!(f.finish(&[], true).unwrap().header(), None);
+    }
+
+    #[test]
+    fn unknown_fields_are_named_and_strict_servers_refuse_them() {
+        let body = r#"{"temprature": 1, "quite_new": 2, "seed": 3}"#;
+        let known = ["temperature", "seed"];
+        let mut f = fields(body);
+        f.ignore(&["seed"]);
+        let ignored = f.finish(&known, false).unwrap();
+        assert_eq!(ignored.header().as_deref(), Some("temprature, quite_new"));
+        let error = fields(body).finish(&known, true).err().unwrap().json()["error"].clone();
+        assert_eq!(error["param"], "temprature");
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(message, "unknown parameter `temprature`; did you mean `temperature`?");
+        // A field that is known elsewhere is no misspelling of itself.
+        let error = fields(r#"{"seed": 1}"#).finish(&known, true).err().unwrap();
+        assert_eq!(error.json()["error"]["message"], "unknown parameter `seed`");
     }
 }

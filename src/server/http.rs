@@ -65,6 +65,8 @@ impl Request {
 pub struct Reply<'c> {
     stream: &'c TcpStream,
     headers: &'c [(&'static str, &'static str)],
+    /// Headers of this answer alone.
+    own_headers: Vec<(&'static str, String)>,
     head_only: bool,
     keep_alive: bool,
     /// Whether the client knows chunks (HTTP/1.1).
@@ -183,6 +185,7 @@ fn connection(
         let mut reply = Reply {
             stream,
             headers,
+            own_headers: Vec::new(),
             head_only: request.method == "HEAD",
             keep_alive: framing.keep_alive,
             chunked: framing.chunked,
@@ -478,6 +481,12 @@ impl<'c> Reply<'c> {
         result
     }
 
+    /// Adds a header to the answer, whatever that will be; of the value only what a header may hold.
+    pub fn header(&mut self, name: &'static str, value: &str) {
+        let value = value.chars().filter(|c| matches!(c, ' '..='~')).collect();
+        self.own_headers.push((name, value));
+    }
+
     /// Begins an answer whose length is not known.
     ///
     /// # Errors
@@ -553,6 +562,7 @@ impl<'c> Reply<'c> {
         Self {
             stream,
             headers,
+            own_headers: Vec::new(),
             head_only: false,
             keep_alive: false,
             chunked: true,
@@ -574,7 +584,7 @@ impl<'c> Reply<'c> {
         for (name, value) in self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        for (name, value) in headers {
+        for (name, value) in self.own_headers.iter().chain(headers) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         if !self.keep_alive {

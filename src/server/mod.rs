@@ -4,6 +4,7 @@
 //! connections into requests, `guard` decides who may ask, `routes` who answers, `openai` and `native`
 //! answer. The server is up before the model is: until then it serves the page and says so.
 
+mod aliases;
 mod chats;
 mod constraint;
 mod conversation;
@@ -12,12 +13,15 @@ mod error;
 mod fields;
 mod guard;
 mod http;
+mod ignored;
 mod native;
 mod openai;
 mod page;
+mod prompts;
 mod reading;
 mod routes;
 mod sampling;
+mod sink;
 mod stream;
 mod trouble;
 mod turn;

@@ -1,13 +1,15 @@
 //! The endpoints that are not OpenAI's: health, properties, tokens, and Markdown for the page.
 
+use super::aliases::{self, On};
 use super::error::ApiError;
 use super::fields::Fields;
-use super::http::{Request, Response};
+use super::http::{Reply, Request, Response};
 use super::sampling;
 use super::{State, routes};
 use crate::engine::Engine;
 use crate::render::render as render_markdown;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Longest text to be tokenized for its own sake, and when each token's text is wanted as well.
 const TEXT_MAX: usize = 8 << 20;
@@ -51,13 +53,21 @@ pub fn props(state: &State, engine: &Engine) -> Response {
 }
 
 /// `POST /tokenize`.
-pub fn tokenize(engine: &Engine, request: &Request) -> Result<Response, ApiError> {
+pub fn tokenize(
+    state: &State,
+    engine: &Engine,
+    request: &Request,
+    reply: &mut Reply<'_>,
+) -> Result<Response, ApiError> {
+    const KNOWN: &[&str] = &["content", "add_special", "parse_special", "with_pieces", "model"];
     let mut fields = Fields::parse(&request.body)?;
+    aliases::apply(&mut fields, On::Tokens)?;
+    fields.ignore(&["model"]);
     let text = fields.string("content")?.unwrap_or_default();
     let add_special = fields.bool("add_special")?.unwrap_or(false);
     let parse_special = fields.bool("parse_special")?.unwrap_or(true);
     let with_pieces = fields.bool("with_pieces")?.unwrap_or(false);
-    fields.finish(&["content", "add_special", "parse_special", "with_pieces"])?;
+    fields.finish(KNOWN, state.config.strict)?.tell(state.config.quiet, reply);
     let limit = if with_pieces { PIECES_TEXT_MAX } else { TEXT_MAX };
     if text.len() > limit {
         let found = format!("{} bytes", text.len());
@@ -76,22 +86,33 @@ pub fn tokenize(engine: &Engine, request: &Request) -> Result<Response, ApiError
 }
 
 /// `POST /detokenize`.
-pub fn detokenize(engine: &Engine, request: &Request) -> Result<Response, ApiError> {
+pub fn detokenize(
+    state: &State,
+    engine: &Engine,
+    request: &Request,
+    reply: &mut Reply<'_>,
+) -> Result<Response, ApiError> {
     let mut fields = Fields::parse(&request.body)?;
+    aliases::apply(&mut fields, On::Tokens)?;
+    fields.ignore(&["model"]);
     let vocab = engine.tokenizer.len();
     let ids = fields.typed("tokens", &format!("an array of token ids below {vocab}"), |v| {
         v.as_array()?.iter().map(|id| token_id(id, vocab)).collect::<Option<Vec<u32>>>()
     })?;
-    fields.finish(&["tokens"])?;
+    fields.finish(&["tokens", "model"], state.config.strict)?.tell(state.config.quiet, reply);
     let bytes = engine.tokenizer.decode(&ids.unwrap_or_default(), true);
     Ok(ok(&json!({ "content": String::from_utf8_lossy(&bytes) })))
 }
 
 /// `POST /render`: Markdown to the HTML fragments that the page shows.
-pub fn render(request: &Request) -> Result<Response, ApiError> {
+pub fn render(
+    state: &State,
+    request: &Request,
+    reply: &mut Reply<'_>,
+) -> Result<Response, ApiError> {
     let mut fields = Fields::parse(&request.body)?;
     let text = fields.string("text")?.unwrap_or_default();
-    fields.finish(&["text"])?;
+    fields.finish(&["text"], state.config.strict)?.tell(state.config.quiet, reply);
     Ok(ok(&json!({ "blocks": render_markdown(&text) })))
 }
 
@@ -115,10 +136,17 @@ pub fn json_text(text: String) -> Response {
 impl State {
     /// What the model is called in the API.
     pub(super) fn model_name(&self, engine: &Engine) -> String {
-        self.config
-            .alias
-            .clone()
-            .or_else(|| self.name.clone())
-            .unwrap_or_else(|| engine.info.name.clone())
+        self.model_names(engine).swap_remove(0)
+    }
+
+    /// All its names, the first of which answers have: those it was given, else the bundle's, else the weights'.
+    pub(super) fn model_names(&self, engine: &Engine) -> Vec<String> {
+        let given = self.config.alias.iter().flat_map(|alias| alias.split(','));
+        let mut names: Vec<String> = given.map(|name| name.trim().to_owned()).collect();
+        names.extend(self.name.clone());
+        names.push(engine.info.name.clone());
+        let mut seen = BTreeSet::new();
+        names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
+        if names.is_empty() { vec!["model".to_owned()] } else { names }
     }
 }

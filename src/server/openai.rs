@@ -1,16 +1,19 @@
 //! OpenAI's dialect: `/v1/models`, `/v1/chat/completions`, `/v1/completions`.
 
 use super::State;
+use super::aliases::{self, On};
 use super::constraint;
 use super::conversation;
 use super::error::ApiError;
 use super::fields::{Fields, show};
 use super::http::{Reply, Request, Response};
-use super::native::{ok, token_id};
+use super::native::ok;
+use super::prompts::{self, Echo};
 use super::sampling;
+use super::sink::{Sink, answered};
 use super::stream::{Choice, Delivery, Dialect, answer};
 use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt, TemplateError};
-use crate::constraint::Constraint;
+use crate::constraint::{Constraint, Guide};
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -28,6 +31,8 @@ const KNOWN: &[&str] = &[
     "max_tokens",
     "max_completion_tokens",
     "n_predict",
+    "min_tokens",
+    "n_ctx",
     "stop",
     "logprobs",
     "top_logprobs",
@@ -37,8 +42,6 @@ const KNOWN: &[&str] = &[
     "return_progress",
     "render",
     "ignore_eos",
-    "user",
-    "metadata",
 ];
 /// Fields that clients send and that change nothing here.
 const IGNORED: &[&str] = &[
@@ -49,20 +52,31 @@ const IGNORED: &[&str] = &[
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "prediction",
+    "verbosity",
     "cache_prompt",
     "id_slot",
     "timings_per_token",
     "n_keep",
 ];
-/// Fields that ask for what is not there yet; ignoring them would give a wrong answer in silence.
-const UNSUPPORTED: &[&str] = &[
-    "functions",
-    "function_call",
-    "suffix",
-    "audio",
-    "modalities",
-    "prediction",
-    "web_search_options",
+/// Whether a value asks for anything.
+type Asks = fn(&Value) -> bool;
+
+/// Fields that ask for what can't be done here, if the function says that they ask for it; ignoring them would give a
+/// wrong answer in silence.
+const IMPOSSIBLE: &[(&str, Asks, &str)] = &[
+    ("suffix", |v| v != "", "nothing can be put before a given end"),
+    ("audio", |_| true, "the model makes text only"),
+    (
+        "modalities",
+        |v| v.as_array().is_none_or(|all| all.iter().any(|m| m != "text")),
+        "the model makes text only",
+    ),
+    // An empty object asks for a search with the usual settings.
+    ("web_search_options", |_| true, "nothing here searches the web"),
+    ("moderation", |_| true, "nothing here judges texts"),
 ];
 /// Answers to one request at most: the others wait meanwhile.
 const CHOICES_MAX: i64 = 8;
@@ -73,23 +87,55 @@ const TOP_LOGPROBS_MAX: i64 = 20;
 
 /// `GET /v1/models`.
 pub fn models(state: &State, engine: &Engine) -> Response {
+    ok(&json!({ "object": "list", "data": [described(state, engine)] }))
+}
+
+/// `GET /v1/models/ID`, where the ID is as it stands in the address.
+pub fn model(state: &State, engine: &Engine, id: &str) -> Result<Response, ApiError> {
+    let id = percent_decoded(id);
+    if state.model_names(engine).contains(&id) {
+        return Ok(ok(&described(state, engine)));
+    }
+    let message =
+        format!("The model `{id}` does not exist; there is `{}`", state.model_name(engine));
+    Err(ApiError::new(404, "invalid_request_error", message)
+        .with_param("model")
+        .with("code", "model_not_found"))
+}
+
+fn described(state: &State, engine: &Engine) -> Value {
     let info = &engine.info;
-    ok(&json!({
-        "object": "list",
-        "data": [{
-            "id": state.model_name(engine),
-            "object": "model",
-            "created": state.started,
-            "owned_by": "tealight",
-            "meta": {
-                "n_vocab": info.vocab,
-                "n_ctx_train": info.context_train,
-                "n_embd": info.embedding,
-                "n_params": info.parameters,
-                "size": info.weight_bytes,
-            },
-        }],
-    }))
+    json!({
+        "id": state.model_name(engine),
+        "aliases": state.model_names(engine),
+        "object": "model",
+        "created": state.started,
+        "owned_by": "tealight",
+        "meta": {
+            "n_vocab": info.vocab,
+            "n_ctx_train": info.context_train,
+            "n_embd": info.embedding,
+            "n_params": info.parameters,
+            "size": info.weight_bytes,
+        },
+    })
+}
+
+/// A part of an address without its escapes.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
+    while let Some(&byte) = bytes.get(at) {
+        if let (b'%', Some(high), Some(low)) = (byte, digit(at + 1), digit(at + 2)) {
+            out.push((high * 16 + low) as u8);
+            at += 3;
+        } else {
+            out.push(byte);
+            at += 1;
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// `POST /v1/chat/completions`.
@@ -100,6 +146,8 @@ pub fn chat(
     reply: &mut Reply<'_>,
 ) -> Result<Option<Response>, ApiError> {
     let mut fields = Fields::parse(&request.body)?;
+    aliases::apply(&mut fields, On::Chat)?;
+    let first_form = fields.called("tools").ends_with("functions");
     let conversation = conversation::read(state, &mut fields)?;
     let wants_logprobs = fields.bool("logprobs")?.unwrap_or(false);
     let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
@@ -107,26 +155,31 @@ pub fn chat(
         return Err(ApiError::parameter("top_logprobs", "a number", "`logprobs`: true with it"));
     }
     let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
-    let common = Common::read(state, engine, fields, logprobs)?;
-    let prompt = rendered(engine, &conversation)?;
-    fits(&prompt.text, engine)?;
-    let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
-    let mut generation = Generation { prompt: ids, visible, ..common.generation.clone() };
-    if let Some(must) = &prompt.must {
-        // What is no JSON says what the whole answer is; a schema, what it is if it is no call.
-        if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
-            let message = "`tool_choice`: the answer has a form already, and can't be a call";
-            return Err(ApiError::bad(message).with_param("tool_choice"));
+    let common = Common::read(state, engine, fields, logprobs, On::Chat, reply)?;
+    answered(reply, common.delivery.quiet_max(), |sink| {
+        let prompt = rendered(engine, &conversation)?;
+        prompts::fits(&prompt.text, engine)?;
+        let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
+        let mut generation = Generation { visible, ..common.generation.clone() };
+        if let Some(must) = &prompt.must {
+            // What is no JSON says what the whole answer is; a schema, what it is if it is no call.
+            if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
+                let message = "`tool_choice`: the answer has a form already, and can't be a call";
+                return Err(ApiError::bad(message).with_param("tool_choice"));
+            }
+            generation.guide = Some(constraint::guide(engine, "tools", must, sink)?);
+        } else if let (Some(asked), false) = (&common.asked, conversation.tools.is_empty()) {
+            let either = constraint::with_calls(asked, prompt.may)?;
+            generation.guide = Some(constraint::guide(engine, "tools", &either, sink)?);
+        } else {
+            generation.guide = common.guide(engine, sink)?;
         }
-        generation.guide = Some(constraint::guide(engine, "tools", must)?);
-    } else if let (Some(asked), false) = (&common.asked, conversation.tools.is_empty()) {
-        let either = constraint::with_calls(asked, prompt.may)?;
-        generation.guide = Some(constraint::guide(engine, "tools", &either)?);
-    }
-    // The form is that of the answer, not of the thoughts before it.
-    generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
-    let dialect = Answer::new(state, engine, &common, Kind::Chat(prompt.plan));
-    answer(engine, &generation, common.delivery, &dialect, reply)
+        // The form is that of the answer, not of the thoughts before it.
+        generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
+        let mut dialect = Answer::new(state, engine, &common, Kind::Chat(prompt.plan));
+        dialect.first_form = first_form;
+        answer(engine, &generation, &[ids], common.delivery, &dialect, sink)
+    })
 }
 
 /// `POST /apply-template`: the prompt that a chat completion of the same body would begin with.
@@ -134,11 +187,13 @@ pub fn apply_template(
     state: &State,
     engine: &Engine,
     request: &Request,
+    reply: &mut Reply<'_>,
 ) -> Result<Response, ApiError> {
     let mut fields = Fields::parse(&request.body)?;
+    aliases::apply(&mut fields, On::Chat)?;
     let conversation = conversation::read(state, &mut fields)?;
     fields.ignore(&["logprobs", "top_logprobs"]);
-    Common::read(state, engine, fields, None)?;
+    Common::read(state, engine, fields, None, On::Chat, reply)?.guide(state, engine)?;
     let prompt = rendered(engine, &conversation)?;
     Ok(ok(&json!({ "prompt": prompt.text })))
 }
@@ -159,7 +214,8 @@ pub fn completion(
     reply: &mut Reply<'_>,
 ) -> Result<Option<Response>, ApiError> {
     let mut fields = Fields::parse(&request.body)?;
-    let prompt = prompt(&mut fields, engine)?;
+    aliases::apply(&mut fields, On::Text)?;
+    let given = fields.take("prompt");
     let echo = fields.bool("echo")?.unwrap_or(false);
     let logprobs = match fields.take("logprobs") {
         None | Some(Value::Bool(false)) => None,
@@ -175,12 +231,24 @@ pub fn completion(
             }
         },
     };
-    let common = Common::read(state, engine, fields, logprobs)?;
-    let echoed = if echo { engine.tokenizer.decode(&prompt, false) } else { Vec::new() };
-    let mut dialect = Answer::new(state, engine, &common, Kind::Completion);
-    dialect.echo = String::from_utf8_lossy(&echoed).into_owned();
-    let generation = Generation { prompt, ..common.generation };
-    answer(engine, &generation, common.delivery, &dialect, reply)
+    let common = Common::read(state, engine, fields, logprobs, On::Text, reply)?;
+    answered(reply, common.delivery.quiet_max(), |sink| {
+        let prompts = prompts::read(given.as_ref(), engine)?;
+        let mut dialect = Answer::new(state, engine, &common, Kind::Completion);
+        if echo {
+            let echo = |prompt| Echo::new(prompt, &engine.tokenizer);
+            dialect.echoes = prompts.iter().map(echo).collect();
+        }
+        let guide = common.guide(engine, sink)?;
+        let mut generation = Generation { guide, ..common.generation };
+        generation.score_prompt = echo && generation.logprobs.is_some();
+        if common.delivery.candidates > common.delivery.choices {
+            // The best of all are found by them.
+            generation.logprobs = generation.logprobs.or(Some(0));
+        }
+        let ids: Vec<Vec<u32>> = prompts.into_iter().map(|prompt| prompt.ids).collect();
+        answer(engine, &generation, &ids, common.delivery, &dialect, sink)
+    })
 }
 
 /// What both endpoints share.
@@ -193,22 +261,24 @@ struct Common {
 }
 
 impl Common {
-    /// Reads the rest of the fields, and refuses those that are left.
+    /// Reads the rest of the fields, and tells of those that are left.
     fn read(
         state: &State,
         engine: &Engine,
         mut f: Fields,
         logprobs: Option<usize>,
+        on: On,
+        reply: &mut Reply<'_>,
     ) -> Result<Self, ApiError> {
         f.ignore(IGNORED);
-        f.unsupported(UNSUPPORTED)?;
-        let choices = f.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1);
-        if let Some(best_of) = f.integer("best_of", 1..=CHOICES_MAX)?
-            && best_of != choices
-        {
-            let expected = "the value of `n`: all answers are sent";
-            return Err(ApiError::parameter("best_of", &best_of.to_string(), expected));
+        for (name, asks, why) in IMPOSSIBLE {
+            if let Some(value) = f.take(name).filter(asks) {
+                let message = format!("`{}`: found {}, but {why}", f.called(name), show(&value));
+                return Err(ApiError::bad(message).with_param(f.called(name)));
+            }
         }
+        let choices = f.integer("n", 1..=CHOICES_MAX)?.unwrap_or(1);
+        let candidates = f.integer("best_of", 1..=CHOICES_MAX)?.unwrap_or(choices);
         let html = match f.string("render")?.as_deref() {
             None | Some("") => false,
             Some("html") => true,
@@ -217,6 +287,14 @@ impl Common {
             }
         };
         let stream = f.bool("stream")?.unwrap_or(false);
+        if candidates < choices || candidates > choices && (stream || on != On::Text) {
+            let expected = if candidates < choices {
+                "at least the value of `n`"
+            } else {
+                "the value of `n`: the best are found among whole texts only"
+            };
+            return Err(ApiError::parameter("best_of", &candidates.to_string(), expected));
+        }
         let include_usage = match f.take("stream_options") {
             None => false,
             Some(Value::Object(options)) => match options.get("include_usage") {
@@ -235,29 +313,40 @@ impl Common {
             }
         };
         let progress = f.bool("return_progress")?.unwrap_or(false);
-        let delivery = Delivery { choices: choices as usize, stream, progress, html };
+        let (choices, candidates) = (choices as usize, candidates as usize);
+        let delivery = Delivery { choices, candidates, stream, progress, html };
         let max_tokens = max_tokens(&mut f)?.unwrap_or(state.config.predict);
         let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(state.config.ignore_end);
+        let count = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        let min_tokens = count(f.integer("min_tokens", 0..=1 << 31)?).unwrap_or(0);
+        let context = count(f.integer("n_ctx", 0..=1 << 31)?);
         let vocab = engine.tokenizer.len();
-        let sampling = sampling::read(&mut f, &state.config.sampling, vocab)?;
+        let encode = |text: &str| engine.tokenizer.encode(text, false, false);
+        let sampling = sampling::read(&mut f, &state.config.sampling, vocab, &encode)?;
         let constraint = constraint::read(&mut f)?;
         let known = KNOWN.iter().chain(conversation::KNOWN).chain(constraint::KNOWN).copied();
-        f.finish(&sampling::known().chain(known).collect::<Vec<_>>())?;
+        let known = sampling::known().chain(known).chain(aliases::known(on));
+        let ignored = f.finish(&known.collect::<Vec<_>>(), state.config.strict)?;
+        ignored.tell(state.config.quiet, reply);
         let asked = constraint.constraint(state.config.constraint.as_ref());
-        let guide =
-            asked.as_ref().map(|(name, c)| constraint::guide(engine, name, c)).transpose()?;
         let generation = Generation {
-            prompt: Vec::new(),
             sampling,
             max_tokens,
+            context,
             stops,
+            min_tokens,
             logprobs,
             ignore_end,
-            guide,
-            visible: Vec::new(),
+            ..Generation::default()
         };
         Ok(Self { generation, delivery, include_usage, asked })
+    }
+
+    /// Compiles what the answer is to look like.
+    fn guide(&self, engine: &Engine, sink: &Sink<'_, '_>) -> Result<Option<Guide>, ApiError> {
+        let asked = self.asked.as_ref();
+        asked.map(|(name, asked)| constraint::guide(engine, name, asked, sink)).transpose()
     }
 }
 
@@ -271,48 +360,6 @@ fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
         }
     }
     Ok(found)
-}
-
-/// The prompt: a text, token ids, or an array with one of either.
-fn prompt(f: &mut Fields, engine: &Engine) -> Result<Vec<u32>, ApiError> {
-    let vocab = engine.tokenizer.len();
-    let expected = format!("a string or an array of token ids below {vocab}");
-    let found = f.typed("prompt", &expected, |v| {
-        match v.as_str().or_else(|| v.as_array()?.first()?.as_str()).map(|text| fits(text, engine))
-        {
-            Some(Err(error)) => Some(Err(error)),
-            _ => prompt_ids(v, &engine.tokenizer).map(Ok),
-        }
-    })?;
-    let found = found.transpose()?;
-    found.ok_or_else(|| ApiError::parameter("prompt", "nothing", &expected))
-}
-
-/// Refuses a text that has too many tokens whatever they are: making them of megabytes takes seconds.
-fn fits(text: &str, engine: &Engine) -> Result<(), ApiError> {
-    let least = text.len() / engine.tokenizer.longest();
-    let context = engine.info.context;
-    if least < context {
-        return Ok(());
-    }
-    let message = format!(
-        "the prompt has at least {least} tokens, but the context has room for {context} including the answer\nhint: shorten the conversation, or start with a larger --ctx-size"
-    );
-    Err(ApiError::new(400, "exceed_context_size_error", message)
-        .with("n_prompt_tokens", least)
-        .with("n_ctx", context))
-}
-
-fn prompt_ids(v: &Value, tokenizer: &Tokenizer) -> Option<Vec<u32>> {
-    match v {
-        Value::String(text) => Some(tokenizer.encode(text, true, true)),
-        Value::Array(all) => match all.as_slice() {
-            [Value::String(text)] => Some(tokenizer.encode(text, true, true)),
-            [Value::Array(ids)] => ids.iter().map(|id| token_id(id, tokenizer.len())).collect(),
-            ids => ids.iter().map(|id| token_id(id, tokenizer.len())).collect(),
-        },
-        _ => None,
-    }
 }
 
 /// Which of the two endpoints answers.
@@ -330,7 +377,14 @@ struct Answer<'e> {
     created: u64,
     model: String,
     include_usage: bool,
-    echo: String,
+    /// Whether log probabilities are part of the answer.
+    logprobs: bool,
+    /// Answers to each prompt.
+    choices: usize,
+    /// The prompts, where they are to be part of the answers.
+    echoes: Vec<Echo>,
+    /// Whether a call is written as it was in OpenAI's first API for functions.
+    first_form: bool,
 }
 
 impl<'e> Answer<'e> {
@@ -343,7 +397,10 @@ impl<'e> Answer<'e> {
             created: unix_time(),
             model: state.model_name(engine),
             include_usage: common.include_usage,
-            echo: String::new(),
+            logprobs: common.generation.logprobs.is_some(),
+            choices: common.delivery.choices,
+            echoes: Vec::new(),
+            first_form: false,
         }
     }
 
@@ -365,7 +422,7 @@ impl<'e> Answer<'e> {
     fn chunk(&self, index: usize, delta: Value, logprobs: Value, finish: Value) -> Value {
         let mut choice = json!({ "index": index });
         let content = if self.is_chat() { "delta" } else { "text" };
-        choice[content] = delta;
+        choice[content] = if self.first_form { in_first_form(delta) } else { delta };
         choice["logprobs"] = logprobs;
         choice["finish_reason"] = finish;
         self.envelope(true, &json!([choice]))
@@ -395,30 +452,57 @@ impl<'e> Answer<'e> {
         let mut whole = json!({ "index": index });
         if self.is_chat() {
             whole["message"] = whole_message(answer);
+            if self.first_form {
+                whole["message"] = in_first_form(whole["message"].take());
+            }
         } else {
-            whole["text"] = json!(format!("{}{}", self.echo, answer.content));
+            let echo = self.echo(index).map_or("", |echo| &echo.text);
+            whole["text"] = json!(format!("{echo}{}", answer.content));
         }
-        whole["logprobs"] = self.logprobs(&choice.tokens);
-        whole["finish_reason"] = json!(finish_reason(choice.outcome.finish, answer.calls.len()));
+        whole["logprobs"] = self.logprobs(index, &choice.scored, &choice.tokens);
+        whole["finish_reason"] = self.reason(choice.outcome.finish, answer.calls.len());
         whole
     }
 
-    fn logprobs(&self, tokens: &[TokenChoice]) -> Value {
-        if tokens.iter().all(|t| t.logprob.is_none()) {
+    /// The prompt of a choice, if it is part of the answer.
+    fn echo(&self, choice: usize) -> Option<&Echo> {
+        self.echoes.get(choice / self.choices)
+    }
+
+    fn reason(&self, finish: Finish, calls: usize) -> Value {
+        match finish_reason(finish, calls) {
+            "tool_calls" if self.first_form => json!("function_call"),
+            reason => json!(reason),
+        }
+    }
+
+    /// Those of a prompt's tokens, if they were scored, and of an answer's.
+    fn logprobs(&self, choice: usize, scored: &[TokenChoice], tokens: &[TokenChoice]) -> Value {
+        if !self.logprobs || scored.is_empty() && tokens.is_empty() {
             return Value::Null;
         }
         let text =
             |id: u32| String::from_utf8_lossy(&self.tokenizer.decode(&[id], true)).into_owned();
         let finite = |p: f32| if p.is_finite() { p } else { -9999.0 };
         if !self.is_chat() {
-            let top = |t: &TokenChoice| -> Map<String, Value> {
-                t.top.iter().map(|&(id, p)| (text(id), json!(finite(p)))).collect()
+            // The likeliest tokens, and the one that was chosen; of several that look alike the likeliest.
+            let top = |t: &TokenChoice| -> Option<Map<String, Value>> {
+                let mut all = Map::new();
+                for (id, p) in t.top.iter().copied().chain([(t.id, t.logprob?)]) {
+                    all.entry(text(id)).or_insert(json!(finite(p)));
+                }
+                Some(all)
             };
+            let echo = self.echo(choice);
+            let before = echo.map_or(0, |echo| echo.chars);
+            let places = echo.iter().flat_map(|echo| &echo.places).copied().take(scored.len());
+            let places: Vec<usize> = places.chain(tokens.iter().map(|t| before + t.at)).collect();
+            let tokens = || scored.iter().chain(tokens);
             return json!({
-                "tokens": tokens.iter().map(|t| text(t.id)).collect::<Vec<_>>(),
-                "token_logprobs": tokens.iter().map(|t| t.logprob.map(finite)).collect::<Vec<_>>(),
-                "top_logprobs": tokens.iter().map(top).collect::<Vec<_>>(),
-                "text_offset": offsets(tokens.iter().map(|t| text(t.id))),
+                "tokens": tokens().map(|t| text(t.id)).collect::<Vec<_>>(),
+                "token_logprobs": tokens().map(|t| t.logprob.map(finite)).collect::<Vec<_>>(),
+                "top_logprobs": tokens().map(top).collect::<Vec<_>>(),
+                "text_offset": places,
             });
         }
         let entry = |id: u32, p: f32| json!({ "token": text(id), "logprob": finite(p), "bytes": self.tokenizer.decode(&[id], true) });
@@ -435,13 +519,12 @@ impl<'e> Answer<'e> {
 }
 
 impl Dialect for Answer<'_> {
-    fn first(&self, choice: usize) -> Option<Value> {
+    fn first(&self, choice: usize, scored: &[TokenChoice]) -> Option<Value> {
         let begin = match self.kind {
             Kind::Chat(_) => json!({ "role": "assistant", "content": "" }),
-            Kind::Completion if self.echo.is_empty() => return None,
-            Kind::Completion => json!(self.echo),
+            Kind::Completion => json!(self.echo(choice)?.text),
         };
-        Some(self.chunk(choice, begin, Value::Null, Value::Null))
+        Some(self.chunk(choice, begin, self.logprobs(choice, scored, &[]), Value::Null))
     }
 
     fn plan(&self) -> &Plan {
@@ -457,7 +540,7 @@ impl Dialect for Answer<'_> {
     }
 
     fn part(&self, choice: usize, part: &Part, calls: usize, tokens: &[TokenChoice]) -> Value {
-        self.chunk(choice, self.delta(part, calls), self.logprobs(tokens), Value::Null)
+        self.chunk(choice, self.delta(part, calls), self.logprobs(choice, &[], tokens), Value::Null)
     }
 
     fn empty(&self, choice: usize) -> Value {
@@ -465,7 +548,7 @@ impl Dialect for Answer<'_> {
     }
 
     fn last(&self, choice: usize, calls: usize, outcome: &Outcome) -> Value {
-        let reason = json!(finish_reason(outcome.finish, calls));
+        let reason = self.reason(outcome.finish, calls);
         let mut last = self.chunk(choice, self.nothing(), Value::Null, reason);
         last["timings"] = timings(&outcome.timings);
         last
@@ -493,17 +576,6 @@ impl Dialect for Answer<'_> {
     }
 }
 
-/// Where each text begins, in characters from the first.
-fn offsets(texts: impl Iterator<Item = String>) -> Vec<usize> {
-    let mut next = 0;
-    let offset = |t: String| {
-        let start = next;
-        next += t.chars().count();
-        start
-    };
-    texts.map(offset).collect()
-}
-
 /// The message of an answer that is sent whole.
 fn whole_message(message: &Message) -> Value {
     let mut whole = json!({ "role": "assistant", "content": message.content, "refusal": null });
@@ -518,6 +590,14 @@ fn whole_message(message: &Message) -> Value {
         }
     }
     whole
+}
+
+/// The call of a message, or a piece of it, as it was in OpenAI's first API for functions.
+fn in_first_form(mut message: Value) -> Value {
+    if let Some(calls) = message.as_object_mut().and_then(|m| m.shift_remove("tool_calls")) {
+        message["function_call"] = calls[0]["function"].clone();
+    }
+    message
 }
 
 fn finish_reason(finish: Finish, calls: usize) -> &'static str {
@@ -573,4 +653,43 @@ fn call_id() -> String {
         char::from(letter)
     };
     std::iter::repeat_with(letter).take(9).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_it_is_meant() {
+        for (text, meant) in [
+            ("a%2Fb", "a/b"),
+            ("a/b", "a/b"),
+            ("%E6%97%A5%20x+y", "日 x+y"),
+            ("100%", "100%"),
+            ("%zz%4", "%zz%4"),
+            ("%ff", "\u{fffd}"),
+            ("%2541", "%41"),
+        ] {
+            assert_eq!(percent_decoded(text), meant);
+        }
+    }
+
+    #[test]
+    fn a_call_in_the_first_form_is_no_list() {
+        let delta = json!({ "tool_calls": [{ "index": 0, "function": { "arguments": "{" } }] });
+        assert_eq!(in_first_form(delta), json!({ "function_call": { "arguments": "{" } }));
+        assert_eq!(in_first_form(json!({ "content": "x" })), json!({ "content": "x" }));
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_impossible() {
+        let asks = |name: &str, value: Value| {
+            IMPOSSIBLE.iter().find(|(n, ..)| *n == name).is_some_and(|(_, asks, _)| asks(&value))
+        };
+        assert!(
+            !asks("modalities", json!(["text"])) && asks("modalities", json!(["text", "audio"]))
+        );
+        assert!(!asks("suffix", json!("")) && asks("suffix", json!("x")));
+        assert!(asks("web_search_options", json!({})) && asks("audio", json!({ "voice": "x" })));
+    }
 }

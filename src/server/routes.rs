@@ -75,7 +75,9 @@ fn route(
             return Ok(Some(file));
         }
     }
+    let model = bare.strip_prefix("/models/").filter(|id| !id.is_empty());
     let allowed = match bare {
+        _ if model.is_some() => "GET",
         "/chats" if method == "POST" && state.chats.is_some() => "POST",
         "/chats" | "/models" | "/props" => "GET",
         "/chat/completions" | "/completions" | "/apply-template" | "/tokenize" | "/detokenize"
@@ -97,18 +99,21 @@ fn route(
         };
     }
     if bare == "/render" {
-        return native::render(request).map(Some);
+        return native::render(state, request, reply).map(Some);
     }
     let engine = engine(state)?;
+    if let Some(id) = model {
+        return openai::model(state, &engine, id).map(Some);
+    }
     if !engine.info.makes_text && !WITHOUT_TEXT.contains(&bare) {
         return Err(ApiError::new(501, "not_supported_error", NO_TEXT));
     }
     match bare {
         "/models" => Ok(Some(openai::models(state, &engine))),
         "/props" => Ok(Some(native::props(state, &engine))),
-        "/tokenize" => native::tokenize(&engine, request).map(Some),
-        "/detokenize" => native::detokenize(&engine, request).map(Some),
-        "/apply-template" => openai::apply_template(state, &engine, request).map(Some),
+        "/tokenize" => native::tokenize(state, &engine, request, reply).map(Some),
+        "/detokenize" => native::detokenize(state, &engine, request, reply).map(Some),
+        "/apply-template" => openai::apply_template(state, &engine, request, reply).map(Some),
         "/embeddings" => embeddings::openai(state, &engine, request, reply),
         "/embedding" => embeddings::native(state, &engine, request, reply),
         "/chat/completions" => openai::chat(state, &engine, request, reply),

@@ -4,6 +4,8 @@ use super::error::ApiError;
 use super::fields::Fields;
 use crate::sampler::{Breakers, NUMBERS, Sampling, Stage};
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 
 /// The fields that are not numbers.
 const OTHERS: &[&str] = &["samplers", "dry_sequence_breakers", "logit_bias", "seed"];
@@ -13,8 +15,13 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     NUMBERS.iter().map(|n| n.name).chain(OTHERS.iter().copied())
 }
 
-/// Reads them; what is not set is as in `defaults`. Token ids are below `vocab`.
-pub fn read(f: &mut Fields, defaults: &Sampling, vocab: usize) -> Result<Sampling, ApiError> {
+/// Reads them; what is not set is as in `defaults`. Token ids are below `vocab`; `encode` makes tokens of a text.
+pub fn read(
+    f: &mut Fields,
+    defaults: &Sampling,
+    vocab: usize,
+    encode: &dyn Fn(&str) -> Vec<u32>,
+) -> Result<Sampling, ApiError> {
     let mut sampling = defaults.clone();
     for number in NUMBERS {
         let read = |v: &Value| v.as_f64().filter(|&x| number.allows(x));
@@ -28,7 +35,7 @@ pub fn read(f: &mut Fields, defaults: &Sampling, vocab: usize) -> Result<Samplin
     if let Some(breakers) = breakers(f)? {
         sampling.dry_sequence_breakers = breakers;
     }
-    if let Some(bias) = logit_bias(f, vocab)? {
+    if let Some(bias) = logit_bias(f, vocab, encode)? {
         sampling.logit_bias = bias;
     }
     match f.integer("seed", i64::MIN..=i64::MAX)? {
@@ -80,27 +87,57 @@ fn breakers(f: &mut Fields) -> Result<Option<Vec<String>>, ApiError> {
     })
 }
 
-/// `{"42": -100}`, or llama.cpp's `[[42, -100], [43, false]]`.
-fn logit_bias(f: &mut Fields, vocab: usize) -> Result<Option<Vec<(u32, f32)>>, ApiError> {
+/// Bytes of all texts in a `logit_bias`.
+const BIAS_BYTES_MAX: usize = 64 << 10;
+
+/// `{"42": -100, " the": 5}`, or llama.cpp's `[[42, -100], [" the", false]]`. A text stands for each of its tokens, and
+/// what is said of a token several times adds up.
+fn logit_bias(
+    f: &mut Fields,
+    vocab: usize,
+    encode: &dyn Fn(&str) -> Vec<u32>,
+) -> Result<Option<Vec<(u32, f32)>>, ApiError> {
     let bias = |v: &Value| match v {
         Value::Bool(false) => Some(f32::NEG_INFINITY),
         v => v.as_f64().filter(|b| b.abs() <= 100.0).map(|b| b as f32),
     };
     let id = |id: u64| u32::try_from(id).ok().filter(|&id| (id as usize) < vocab);
-    let expected = format!("token ids below {vocab} with numbers from -100 to 100, or false");
-    f.typed("logit_bias", &expected, |v| match v {
-        Value::Object(map) => {
-            map.iter().map(|(key, v)| Some((key.parse().ok().and_then(id)?, bias(v)?))).collect()
+    let bytes = Cell::new(0);
+    let text = |text: &str| {
+        bytes.set(bytes.get() + text.len());
+        (bytes.get() <= BIAS_BYTES_MAX).then(|| encode(text))
+    };
+    // As in the reference: a key that is a number is an id.
+    let key = |key: &str| {
+        let digits = key.trim_start();
+        let digits = digits.strip_prefix(['+', '-']).unwrap_or(digits);
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return text(key);
         }
+        key.trim_start().parse().ok().and_then(id).map(|id| vec![id])
+    };
+    let expected = format!(
+        "token ids below {vocab}, or texts of {BIAS_BYTES_MAX} bytes together, with numbers from -100 to 100, or false"
+    );
+    let found: Option<Vec<(Vec<u32>, f32)>> = f.typed("logit_bias", &expected, |v| match v {
+        Value::Object(map) => map.iter().map(|(k, v)| Some((key(k)?, bias(v)?))).collect(),
         Value::Array(pairs) => pairs
             .iter()
             .map(|pair| match pair.as_array()?.as_slice() {
-                [token, v] => Some((id(token.as_u64()?)?, bias(v)?)),
+                [Value::String(token), v] => Some((text(token)?, bias(v)?)),
+                [token, v] => Some((vec![id(token.as_u64()?)?], bias(v)?)),
                 _ => None,
             })
             .collect(),
         _ => None,
-    })
+    })?;
+    Ok(found.map(|all| {
+        let mut sums = BTreeMap::new();
+        for (ids, bias) in all {
+            ids.into_iter().for_each(|id| *sums.entry(id).or_insert(0.0) += bias);
+        }
+        sums.into_iter().collect()
+    }))
 }
 
 #[cfg(test)]
@@ -109,7 +146,9 @@ mod tests {
 
     fn sampling(body: &str) -> Result<Sampling, String> {
         let mut fields = Fields::parse(body.as_bytes()).unwrap();
-        read(&mut fields, &Sampling::default(), 100).map_err(|e| e.json().to_string())
+        // A token for each letter.
+        let encode = |text: &str| text.bytes().map(u32::from).map(|b| b % 100).collect();
+        read(&mut fields, &Sampling::default(), 100, &encode).map_err(|e| e.json().to_string())
     }
 
     #[test]
@@ -131,6 +170,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bias_of_a_text_is_one_of_its_tokens() {
+        let bias =
+            |body: Value| sampling(&json!({ "logit_bias": body }).to_string()).unwrap().logit_bias;
+        let (a, b) = (u32::from(b'a'), u32::from(b'b'));
+        assert_eq!(bias(json!([["ab", 5], [b, -1]])), [(a, 5.0), (b, 4.0)]);
+        assert_eq!(bias(json!({ "ab": 5, "98": -1 })), [(a, 5.0), (b, 4.0)]);
+        assert_eq!(bias(json!({ "a": false, "97": 3 })), [(a, f32::NEG_INFINITY)]);
+        // In a pair a string is always a text, as a key it is an id if it looks like one.
+        assert_eq!(bias(json!([["5", 1]])), [(53, 1.0)]);
+        assert_eq!(bias(json!({ "5": 1, "5x": 2 }))[..2], [(5, 1.0), (20, 2.0)]);
+        assert_eq!(bias(json!({ "": 1 })), []);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_named() {
         for (body, name) in [
             (r#"{"samplers": ["nope"]}"#, "nope"),
@@ -143,6 +196,12 @@ mod tests {
             (r#"{"logit_bias": {"100": 1}}"#, "logit_bias"),
             (r#"{"logit_bias": {"5": true}}"#, "logit_bias"),
             (r#"{"logit_bias": {"5": 101}}"#, "logit_bias"),
+            (r#"{"logit_bias": {"-1": 1}}"#, "logit_bias"),
+            (r#"{"logit_bias": {"99999999999999999999999": 1}}"#, "logit_bias"),
+            (r#"{"logit_bias": [[-1, 1]]}"#, "logit_bias"),
+            (r#"{"logit_bias": [["a"]]}"#, "logit_bias"),
+            (r#"{"logit_bias": "a"}"#, "logit_bias"),
+            (&format!(r#"{{"logit_bias": {{"{}": 1}}}}"#, "x".repeat(70_000)), "logit_bias"),
         ] {
             let error = sampling(body).unwrap_err();
             assert!(error.contains(name), "{body}: {error}");

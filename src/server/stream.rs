@@ -1,11 +1,12 @@
-//! Runs a generation for a request and sends what comes of it, as it comes.
+//! Runs the generations of a request and sends what comes of them, as it comes.
 //!
 //! Knows turns, disconnects and server-sent events; the dialect gives it the JSON of each piece.
 
 use super::error::ApiError;
-use super::http::Reply;
+use super::http::Response;
 use super::native::ok;
 use super::reading::Reading;
+use super::sink::Sink;
 use crate::chat::{Answer, Part, Plan};
 use crate::engine::{
     Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
@@ -13,21 +14,20 @@ use crate::engine::{
 };
 use crate::render::Streamer;
 use serde_json::{Value, json};
-use std::cell::{Cell, RefCell};
-use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How often the socket is looked at for a client that has gone.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long an answer may wait, in all, for a client to take what was sent.
-const BLOCKED_MAX: Duration = Duration::from_secs(20);
+/// How long a stream says nothing. A comment every 15 seconds or so is what the standard of server-sent events advises,
+/// because proxies and clients take a connection on which nothing comes for a dead one.
+const QUIET_MAX: Duration = Duration::from_secs(10);
 /// How often the block that is being written is drawn again.
 const DRAW: Duration = Duration::from_millis(60);
 
-/// How one dialect writes its answers. A request may ask for several; `choice` counts them from 0.
+/// How one dialect writes its answers. A request may ask for several to each of several prompts; `choice` counts them
+/// all from 0.
 pub trait Dialect {
-    /// A chunk that begins a choice, if there is one.
-    fn first(&self, choice: usize) -> Option<Value>;
+    /// A chunk that begins a choice, if there is one, with the prompt's tokens if they were scored.
+    fn first(&self, choice: usize, scored: &[TokenChoice]) -> Option<Value>;
     /// What may be in an answer.
     fn plan(&self) -> &Plan;
     /// An id for a call to which the model gave none.
@@ -50,6 +50,8 @@ pub struct Choice {
     pub answer: Answer,
     /// Its tokens.
     pub tokens: Vec<TokenChoice>,
+    /// The prompt's tokens, if they were scored.
+    pub scored: Rc<[TokenChoice]>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -57,8 +59,10 @@ pub struct Choice {
 /// How an answer is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery {
-    /// How many answers, one after the other.
+    /// How many answers to each prompt, one after the other.
     pub choices: usize,
+    /// How many are made of which these are the likeliest.
+    pub candidates: usize,
     /// Piece by piece.
     pub stream: bool,
     /// With progress while the prompt is computed.
@@ -67,44 +71,76 @@ pub struct Delivery {
     pub html: bool,
 }
 
-/// Generates and answers. Everything that is wrong with the request is said before the first byte.
+impl Delivery {
+    /// How long nothing may be sent, if that has a bound.
+    pub fn quiet_max(self) -> Option<Duration> {
+        self.stream.then_some(QUIET_MAX)
+    }
+}
+
+/// Generates what answers each of `prompts`; all else is as in `request`.
 ///
 /// # Errors
 /// What is to be answered instead.
 pub fn answer(
     engine: &Engine,
     request: &Generation,
+    prompts: &[Vec<u32>],
     delivery: Delivery,
     dialect: &dyn Dialect,
-    reply: &mut Reply<'_>,
-) -> Result<Option<super::http::Response>, ApiError> {
+    sink: &Sink<'_, '_>,
+) -> Result<Option<Response>, ApiError> {
     let context = engine.info.context;
-    if request.prompt.len() >= context {
-        return Err(session_error(&SessionError::ContextFull {
-            prompt: request.prompt.len(),
-            context,
-        }));
+    for (index, prompt) in prompts.iter().enumerate() {
+        let error = match prompt.len() {
+            0 => SessionError::Empty,
+            prompt if prompt >= context => SessionError::ContextFull { prompt, context },
+            _ => continue,
+        };
+        let error = session_error(&error);
+        let several = prompts.len() > 1;
+        return Err(if several { error.with_param(&format!("prompt[{index}]")) } else { error });
     }
-    if request.prompt.is_empty() {
-        return Err(session_error(&SessionError::Empty));
-    }
-    let sink = Sink::new(reply);
-    let Some(_turn) = turn(engine, &sink)? else { return Ok(None) };
+    let Some(_turn) = turn(engine, sink)? else { return Ok(None) };
     if delivery.stream {
-        streamed(engine, request, delivery, dialect, &sink);
+        streamed(engine, request, prompts, delivery, dialect, sink);
         return Ok(None);
     }
     let mut choices = Vec::new();
-    for choice in 0..delivery.choices {
+    let mut all: Option<Timings> = None;
+    for prompt in prompts {
+        let request = Generation { prompt: prompt.clone(), ..request.clone() };
+        let Some((of_prompt, timings)) = whole(engine, &request, delivery, dialect, sink)? else {
+            return Ok(None);
+        };
+        choices.extend(of_prompt);
+        all = Some(all.map_or(timings, |all| all.plus(timings)));
+    }
+    Ok(Some(ok(&dialect.whole(&choices, &all.unwrap_or_default()))))
+}
+
+/// The answers to one prompt, the likeliest of all candidates, and the counts of all; `None`: the client has gone.
+fn whole(
+    engine: &Engine,
+    request: &Generation,
+    delivery: Delivery,
+    dialect: &dyn Dialect,
+    sink: &Sink<'_, '_>,
+) -> Result<Option<(Vec<Choice>, Timings)>, ApiError> {
+    let mut choices: Vec<Choice> = Vec::new();
+    let mut scored: Rc<[TokenChoice]> = Rc::new([]);
+    for candidate in 0..delivery.candidates {
         let reading = Reading::new(dialect);
         let (mut answer, mut tokens) = (Answer::default(), Vec::new());
         let outcome = generate(
             &mut engine.session(),
             &engine.tokenizer,
-            &request.choice(choice),
+            &request.choice(candidate),
             &|| sink.is_wanted() && !reading.is_over(),
-            &mut |event| {
-                if let Event::Text { text, tokens: chosen } = event {
+            &mut |event| match event {
+                Event::Prompt(_) => {}
+                Event::Scored(tokens) => scored = tokens.into(),
+                Event::Text { text, tokens: chosen } => {
                     reading.push(&text).into_iter().for_each(|part| answer.add(part));
                     tokens.extend(chosen);
                 }
@@ -116,10 +152,25 @@ pub fn answer(
             return Ok(None);
         }
         reading.finish().into_iter().for_each(|part| answer.add(part));
-        choices.push(Choice { answer, tokens, outcome });
+        choices.push(Choice { answer, tokens, outcome, scored: Rc::clone(&scored) });
     }
     let timings = choices.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
-    Ok(Some(ok(&dialect.whole(&choices, &timings.unwrap_or_default()))))
+    keep_likeliest(&mut choices, delivery.choices);
+    Ok(Some((choices, timings.unwrap_or_default())))
+}
+
+/// Keeps the `n` answers whose tokens are the likeliest on average, the likeliest first.
+fn keep_likeliest(choices: &mut Vec<Choice>, n: usize) {
+    if choices.len() <= n {
+        return;
+    }
+    let mean = |choice: &Choice| {
+        let all = choice.tokens.iter().map(|t| f64::from(t.logprob.unwrap_or(f32::NEG_INFINITY)));
+        let count = choice.tokens.len();
+        if count > 0 { all.sum::<f64>() / count as f64 } else { f64::NEG_INFINITY }
+    };
+    choices.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+    choices.truncate(n);
 }
 
 /// Waits for a turn; `None`: the client has gone meanwhile.
@@ -131,7 +182,7 @@ pub fn turn<'e>(engine: &'e Engine, sink: &Sink<'_, '_>) -> Result<Option<Turn<'
         Ok(turn) => Ok(Some(turn)),
         Err(QueueError::Cancelled) => Ok(None),
         Err(full @ QueueError::Full(_)) => {
-            Err(ApiError::new(503, "overloaded_error", full.to_string()).retry_after(2))
+            Err(ApiError::overloaded(full.to_string()))
         }
     }
 }
@@ -140,23 +191,33 @@ pub fn turn<'e>(engine: &'e Engine, sink: &Sink<'_, '_>) -> Result<Option<Turn<'
 fn streamed(
     engine: &Engine,
     request: &Generation,
+    prompts: &[Vec<u32>],
     delivery: Delivery,
     dialect: &dyn Dialect,
     sink: &Sink<'_, '_>,
 ) {
     sink.begin();
     let mut all: Option<Timings> = None;
-    for choice in 0..delivery.choices {
-        match stream_choice(engine, request, choice, delivery, dialect, sink) {
-            Ok(Outcome { finish: Finish::Cancelled, .. }) => return,
-            Ok(outcome) => {
-                all = Some(all.map_or(outcome.timings, |t| t.and(outcome.timings)));
-            }
-            Err(error) => {
-                sink.event(&session_error(&error).json());
-                return sink.end();
+    for (number, prompt) in prompts.iter().enumerate() {
+        let request = Generation { prompt: prompt.clone(), ..request.clone() };
+        let mut of_prompt: Option<Timings> = None;
+        let mut scored = Vec::new();
+        for index in 0..delivery.choices {
+            let choice = number * delivery.choices + index;
+            let request = request.choice(index);
+            match stream_choice(engine, &request, choice, &mut scored, delivery, dialect, sink) {
+                Ok(Outcome { finish: Finish::Cancelled, .. }) => return,
+                Ok(Outcome { timings, .. }) => {
+                    of_prompt = Some(of_prompt.map_or(timings, |t| t.and(timings)));
+                }
+                Err(error) => {
+                    sink.event(&session_error(&error).json());
+                    return sink.end();
+                }
             }
         }
+        let of_prompt = of_prompt.unwrap_or_default();
+        all = Some(all.map_or(of_prompt, |all| all.plus(of_prompt)));
     }
     if let Some(end) = dialect.end(&all.unwrap_or_default()) {
         sink.event(&end);
@@ -164,17 +225,23 @@ fn streamed(
     sink.end();
 }
 
-/// Sends the events of one choice.
+/// Sends the events of one choice. `scored`: the prompt's tokens, left there by its first choice if they are wanted.
 fn stream_choice(
     engine: &Engine,
     request: &Generation,
     choice: usize,
+    scored: &mut Vec<TokenChoice>,
     delivery: Delivery,
     dialect: &dyn Dialect,
     sink: &Sink<'_, '_>,
 ) -> Result<Outcome, SessionError> {
-    if let Some(first) = dialect.first(choice) {
-        sink.event(&first);
+    let first = |scored: &[TokenChoice]| {
+        if let Some(first) = dialect.first(choice, scored) {
+            sink.event(&first);
+        }
+    };
+    if !request.score_prompt {
+        first(scored);
     }
     let start = Instant::now();
     let reading = Reading::new(dialect);
@@ -184,9 +251,13 @@ fn stream_choice(
     let outcome = generate(
         &mut engine.session(),
         &engine.tokenizer,
-        &request.choice(choice),
+        request,
         &|| sink.is_wanted() && !reading.is_over(),
         &mut |event| match event {
+            Event::Scored(tokens) => {
+                *scored = tokens;
+                first(scored);
+            }
             Event::Prompt(p) => {
                 if delivery.progress {
                     let mut chunk = dialect.empty(choice);
@@ -268,59 +339,6 @@ impl Drawing {
     }
 }
 
-/// The client's end: where events go, and whether it is still there.
-pub struct Sink<'r, 'c> {
-    reply: RefCell<&'r mut Reply<'c>>,
-    gone: Cell<bool>,
-    looked: Cell<Instant>,
-    blocked: Cell<Duration>,
-}
-
-impl<'r, 'c> Sink<'r, 'c> {
-    /// A client that is there.
-    pub fn new(reply: &'r mut Reply<'c>) -> Self {
-        Self {
-            reply: RefCell::new(reply),
-            gone: Cell::new(false),
-            looked: Cell::new(Instant::now()),
-            blocked: Cell::default(),
-        }
-    }
-
-    /// Whether it still is.
-    pub fn is_wanted(&self) -> bool {
-        if self.looked.get().elapsed() >= LOOK {
-            self.looked.set(Instant::now());
-            self.gone.set(self.gone.get() || self.reply.borrow_mut().is_closed());
-        }
-        !self.gone.get()
-    }
-
-    fn begin(&self) {
-        self.write(|reply| reply.stream("text/event-stream"));
-    }
-
-    fn event(&self, value: &Value) {
-        self.write(|reply| reply.part(format!("data: {value}\n\n").as_bytes()));
-    }
-
-    fn end(&self) {
-        self.write(|reply| reply.part(b"data: [DONE]\n\n"));
-        self.write(Reply::end);
-    }
-
-    fn write(&self, write: impl FnOnce(&mut Reply<'c>) -> io::Result<()>) {
-        if self.gone.get() {
-            return;
-        }
-        let start = Instant::now();
-        let failed = write(*self.reply.borrow_mut()).is_err();
-        // A client that reads slowly holds the model from all others: its patience is counted.
-        self.blocked.set(self.blocked.get() + start.elapsed());
-        self.gone.set(failed || self.blocked.get() > BLOCKED_MAX);
-    }
-}
-
 /// A session's error in the API's words.
 fn session_error(error: &SessionError) -> ApiError {
     match error {
@@ -333,5 +351,41 @@ fn session_error(error: &SessionError) -> ApiError {
         SessionError::Cancelled | SessionError::Compute(_) => {
             ApiError::new(500, "server_error", error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likeliest_answers_are_those_with_the_highest_mean() {
+        let choice = |name: &str, logprobs: &[f32]| {
+            let token = |p: &f32| TokenChoice { id: 0, logprob: Some(*p), top: Vec::new(), at: 0 };
+            let outcome = Outcome {
+                finish: Finish::Stop,
+                stopped_by_text: false,
+                timings: Timings::default(),
+            };
+            let answer = Answer { content: name.to_owned(), ..Answer::default() };
+            let tokens = logprobs.iter().map(token).collect();
+            Choice { answer, tokens, outcome, scored: Rc::new([]) }
+        };
+        let all = || {
+            vec![
+                choice("none", &[]),
+                choice("short", &[-3.0]),
+                choice("long", &[-1.0, -2.0, -1.0, -2.0]),
+                choice("impossible", &[-0.1, f32::NEG_INFINITY]),
+            ]
+        };
+        let kept = |n| {
+            let mut choices = all();
+            keep_likeliest(&mut choices, n);
+            choices.into_iter().map(|c| c.answer.content).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(1), ["long"]);
+        assert_eq!(kept(2), ["long", "short"]);
+        assert_eq!(kept(4).len(), 4);
     }
 }

