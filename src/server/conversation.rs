@@ -57,10 +57,10 @@ pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     }
     match variables.get("enable_thinking") {
         Some(Value::Bool(wanted)) => no_thoughts = !wanted,
+        None | Some(Value::Null) => {}
         Some(other) => {
             return Err(ApiError::parameter("enable_thinking", &show(other), "true or false"));
         }
-        None => {}
     }
     Ok(Conversation {
         messages,

@@ -6,6 +6,11 @@ use super::ignored::{self, Ignored};
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
+/// Fields of a request at most.
+const FIELDS_MAX: usize = 1000;
+/// Unknown fields of a request for which one of a similar name is looked for.
+const HINTS_MAX: usize = 32;
+
 /// The fields of a request that were not read yet.
 pub struct Fields {
     left: Map<String, Value>,
@@ -22,6 +27,10 @@ impl Fields {
     /// When it is no JSON object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(body) {
+            Ok(Value::Object(left)) if left.len() > FIELDS_MAX => {
+                let found = left.len();
+                Err(ApiError::bad(format!("{found} fields, expected at most {FIELDS_MAX}")))
+            }
             Ok(Value::Object(left)) => {
                 Ok(Self { left, renamed: Vec::new(), passed_over: Vec::new() })
             }
@@ -76,10 +85,7 @@ impl Fields {
 
     /// Takes the fields of an object as fields of the request, if it is one.
     pub fn lift(&mut self, object: &str) {
-        if !self.left.get(object).is_some_and(Value::is_object) {
-            return;
-        }
-        let Some(Value::Object(inner)) = self.take(object) else { return };
+        let Some(inner) = self.take_object(object) else { return };
         for (name, value) in inner.into_iter().filter(|(_, v)| !v.is_null()) {
             let theirs = format!("{object}.{name}");
             if self.has(&name) {
@@ -93,12 +99,20 @@ impl Fields {
 
     /// Makes each field `b` of an object `a` a field `a.b`.
     pub fn spread(&mut self, object: &str) {
-        if !self.left.get(object).is_some_and(Value::is_object) {
-            return;
-        }
-        let Some(Value::Object(inner)) = self.take(object) else { return };
-        for (name, value) in inner {
+        for (name, value) in self.take_object(object).into_iter().flatten() {
             self.left.insert(format!("{object}.{name}"), value);
+        }
+    }
+
+    /// A field that is an object, for whose fields there is room.
+    fn take_object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        let fields = self.left.get(name)?.as_object()?.len();
+        match self.take(name)? {
+            Value::Object(inner) if fields + self.left.len() <= FIELDS_MAX => Some(inner),
+            other => {
+                self.left.insert(name.to_owned(), other);
+                None
+            }
         }
     }
 
@@ -187,9 +201,9 @@ impl Fields {
     /// Then, when there is anything.
     pub fn finish(self, known: &[&str], strict: bool) -> Result<Ignored, ApiError> {
         let mut ignored = Ignored::default();
-        for (name, _) in self.left.iter().filter(|(_, v)| !v.is_null()) {
-            let near = known.iter().filter(|k| *k != name && distance(k, name) <= 2);
-            let near = near.min_by_key(|k| distance(k, name));
+        for (index, (name, _)) in self.left.iter().filter(|(_, v)| !v.is_null()).enumerate() {
+            let near = known.iter().filter(|k| *k != name && index < HINTS_MAX);
+            let near = near.filter(|k| distance(k, name) <= 2).min_by_key(|k| distance(k, name));
             let hint = near.map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
             let why = format!("unknown parameter `{}`{hint}", ignored::shown(self.called(name)));
             ignored.add(self.called(name), why);
@@ -275,6 +289,20 @@ mod tests {
         assert_eq!(f.strings("d", 1).unwrap(), None);
         assert!(!f.has("e"));
         assert_eq!(f.finish(&[], true).unwrap().header(), None);
+    }
+
+    #[test]
+    fn a_request_of_very_many_fields_is_refused_and_an_object_of_them_stays_one() {
+        let many = |n: usize| {
+            let all: Map<String, Value> = (0..n).map(|i| (format!("f{i}"), i.into())).collect();
+            Value::Object(all)
+        };
+        assert!(Fields::parse(many(1000).to_string().as_bytes()).is_ok());
+        assert!(Fields::parse(many(1001).to_string().as_bytes()).is_err());
+        let mut f = fields(&serde_json::json!({ "x": 1, "options": many(1000) }).to_string());
+        f.lift("options");
+        f.spread("options");
+        assert_eq!(f.finish(&[], false).unwrap().header().as_deref(), Some("x, options"));
     }
 
     #[test]

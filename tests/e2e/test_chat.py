@@ -84,7 +84,6 @@ def test_an_answer_goes_on_where_its_beginning_ends(server):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "messages[0].role"),
-        ({"messages": QUESTION, "tempratur": 1}, "tempratur"),
         ({"messages": QUESTION, "chat_template_kwargs": 1}, "chat_template_kwargs"),
         ({"messages": QUESTION, "chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
         ({"messages": QUESTION, "chat_template_kwargs": {"enable_thinking": "no"}}, "enable_thinking"),

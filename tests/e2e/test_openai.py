@@ -54,7 +54,8 @@ def test_a_model_is_found_by_each_of_its_names(bundle, start):
             assert client.models.retrieve(name).id == listed["id"]
         with pytest.raises(openai.NotFoundError) as caught:
             client.models.retrieve("gpt-99")
-    assert {"smollm2", "second"} <= set(listed["aliases"]), "also by what the bundle is called"
+    assert listed["aliases"][:2] == ["org/tiny model", "second"]
+    assert "smollm2" in listed["aliases"][2].lower(), "the weights' own name"
     assert server.get("/v1/models/org/tiny%20model").json() == listed
     assert server.get("/models/org%2ftiny%20model").json() == listed
     error = caught.value.body
@@ -138,7 +139,7 @@ def test_several_prompts_are_answered_as_each_alone(server):
     alone = [complete(server, text) for text in texts]
     ids = [tokens(server, text) for text in texts]
     expected = [(index, answer["choices"][0]["text"]) for index, answer in enumerate(alone)]
-    for prompt in (texts, ids, [texts[0], ids[1], [*tokens(server, "\u00e9")]]):
+    for prompt in (texts, ids, [texts[0], *ids[1:]]):
         answer = complete(server, prompt)
         assert [(choice["index"], choice["text"]) for choice in answer["choices"]] == expected
     used = [answer["usage"] for answer in alone]
@@ -153,16 +154,16 @@ def test_several_prompts_are_answered_as_each_alone(server):
 
 def test_several_answers_to_several_prompts_are_numbered_prompt_by_prompt(server):
     texts = ["The capital of France is", "One, two, three,"]
-    body = {"n": 3, "temperature": 1.5, "seed": 11, "echo": True, "logprobs": 0}
+    body = {"n": 2, "max_tokens": 2, "temperature": 1.5, "seed": 11, "echo": True, "logprobs": 0}
     answer = complete(server, texts, **body)
-    assert [choice["index"] for choice in answer["choices"]] == list(range(6))
+    assert [choice["index"] for choice in answer["choices"]] == list(range(4))
     for index, choice in enumerate(answer["choices"]):
-        assert choice["text"].startswith(texts[index // 3])
+        assert choice["text"].startswith(texts[index // 2])
     alone = [choice["text"] for text in texts for choice in complete(server, text, **body)["choices"]]
     assert [choice["text"] for choice in answer["choices"]] == alone
     pieces = streamed(server, texts, **body)
-    assert [pieces[index]["text"] for index in range(6)] == alone
-    assert [pieces[index]["logprobs"] for index in range(6)] == [choice["logprobs"] for choice in answer["choices"]]
+    assert [pieces[index]["text"] for index in range(4)] == alone
+    assert [pieces[index]["logprobs"] for index in range(4)] == [choice["logprobs"] for choice in answer["choices"]]
 
 
 def test_the_best_of_several_answers_are_the_likeliest(server):
@@ -326,7 +327,7 @@ def test_a_stream_that_waits_for_its_turn_is_not_silent(bundle, start):
     def ask(path, body):
         connection = server.socket(20)
         data = json.dumps(body).encode()
-        connection.sendall(b"POST %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data))
+        connection.sendall(b"POST %s HTTP/1.0\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(data), data))
         return connection
 
     first = ask("/v1/completions", long)
