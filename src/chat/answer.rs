@@ -108,6 +108,10 @@ pub struct Reader {
     state: State,
     /// Whether text of the answer was given out.
     begun: bool,
+    /// Whether something that looked like calls was text: then what ends calls may be text as well.
+    refused: bool,
+    /// Whether the calls at hand stand without marks.
+    bare: bool,
 }
 
 enum State {
@@ -116,6 +120,8 @@ enum State {
     Thinking,
     Answer,
     Calls(Box<dyn Section>),
+    /// After calls: what ends them may be said more than once.
+    Closing,
     /// No more calls are wanted.
     Over,
 }
@@ -145,9 +151,10 @@ impl Reader {
             (_, None) => State::Answer,
         };
         // Should an answer that is all calls be none, it is all text.
+        let bare = plan.calls.as_ref().is_some_and(|calls| calls.format.whole);
         let section = matches!(&state, State::Calls(_)).then(String::new);
         let held = Held { section, ..Held::default() };
-        Self { plan, held, out: Out::default(), state, begun: false }
+        Self { plan, held, out: Out::default(), state, begun: false, refused: false, bare }
     }
 
     /// Adds text; returns what it surely is.
@@ -156,10 +163,18 @@ impl Reader {
         self.run()
     }
 
-    /// What is left at the end of the answer.
-    pub fn finish(&mut self) -> Vec<Part> {
+    /// What is left at the end of the answer. `cut`: the model did not end it; then a call without its end is not
+    /// what the model wanted, while one that the model left open is closed.
+    pub fn finish(&mut self, cut: bool) -> Vec<Part> {
         self.held.ended = true;
+        self.held.cut = cut;
         self.run()
+    }
+
+    /// Whether the last call is not complete; asked at the end.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.out.open
     }
 
     /// Whether all that was wanted has been read.
@@ -175,6 +190,7 @@ impl Reader {
                 State::Thinking => self.think(),
                 State::Answer => self.answer(),
                 State::Calls(_) => self.call(),
+                State::Closing => self.close(),
                 State::Over => {
                     self.held.text.clear();
                     false
@@ -251,19 +267,41 @@ impl Reader {
         let mut markers: Vec<&'static str> = again.map_or(Vec::new(), |t| vec![t.open, t.close]);
         if let Some(calls) = &self.plan.calls {
             if calls.bare && !self.begun {
-                match bare(&self.held.text) {
+                let text = self.held.text.trim_start();
+                let white = self.held.text.len() - text.len();
+                let marked = calls.format.open.iter().any(|open| text.starts_with(open));
+                let waits =
+                    !self.held.ended && calls.format.open.iter().any(|open| open.starts_with(text));
+                let found = match bare(&self.held.text) {
+                    _ if marked => Bare::No,
+                    _ if waits => Bare::Perhaps,
+                    Bare::No => match calls.format.begins_bare(text, &calls.tools, self.held.ended)
+                    {
+                        None => Bare::Perhaps,
+                        Some(true) => Bare::Yes(white),
+                        Some(false) => Bare::No,
+                    },
+                    found => found,
+                };
+                match found {
                     Bare::No => {}
                     Bare::Perhaps if self.held.ended => {}
                     Bare::Perhaps => return false,
-                    Bare::Yes(fence) => {
+                    Bare::Yes(before) => {
                         self.held.section = Some(String::new());
-                        self.held.take(fence.len());
                         let section = calls.format.bare_section(calls);
+                        self.held.take(before);
+                        self.bare = true;
                         return self.enter(State::Calls(section));
                     }
                 }
             }
             markers.extend(calls.format.open);
+            let is_token = |mark: &&'static str| mark.contains(['|', '｜']);
+            let any = self.out.calls > 0;
+            if !self.refused {
+                markers.extend(calls.format.closers().filter(|mark| any || is_token(mark)));
+            }
         }
         if markers.is_empty() {
             let all = self.held.text.len();
@@ -288,8 +326,12 @@ impl Reader {
             return self.enter(if opens { State::Thinking } else { State::Answer });
         }
         let Some(calls) = &self.plan.calls else { return false };
+        if !calls.format.open.contains(&marker) {
+            // The end of calls, where none are.
+            return true;
+        }
         self.held.section = Some(found.white + marker);
-        self.held.opener = marker;
+        self.bare = false;
         let section = calls.format.section(calls, marker);
         self.enter(State::Calls(section))
     }
@@ -309,14 +351,43 @@ impl Reader {
             Step::More if !self.held.ended => false,
             Step::Next => true,
             Step::More | Step::Done | Step::Bad => {
+                if self.held.ended && self.out.open {
+                    // The rest of a call that nobody is to make.
+                    self.held.text.clear();
+                }
                 match self.held.section.take() {
-                    Some(text) => self.out.content(&text),
-                    None => self.held.drop_white = true,
+                    Some(_) if step == Step::More && self.held.cut && !self.bare => {
+                        self.held.text.clear();
+                        self.out.open = true;
+                    }
+                    Some(text) => {
+                        self.out.content(&text);
+                        self.refused = true;
+                    }
+                    None => return self.enter(State::Closing),
                 }
                 self.begun = true;
                 self.enter(State::Answer)
             }
         }
+    }
+
+    fn close(&mut self) -> bool {
+        self.begun = true;
+        self.held.skip_white();
+        if let Some(calls) = &self.plan.calls {
+            let closers: Vec<&'static str> = calls.format.closers().collect();
+            if closers.iter().any(|close| self.held.skip(close)) {
+                return true;
+            }
+            if self.held.may_begin(&closers) {
+                return false;
+            }
+        }
+        if self.held.text.is_empty() {
+            return false;
+        }
+        self.enter(State::Answer)
     }
 
     fn enter(&mut self, state: State) -> bool {
@@ -326,7 +397,8 @@ impl Reader {
 }
 
 enum Bare {
-    Yes(String),
+    /// After so many bytes.
+    Yes(usize),
     Perhaps,
     No,
 }
@@ -338,7 +410,7 @@ fn bare(text: &str) -> Bare {
         if let Some(inner) = rest.strip_prefix(fence) {
             let json = inner.trim_start();
             return match json.chars().next() {
-                Some('{' | '[') => Bare::Yes(text[..text.len() - json.len()].to_owned()),
+                Some('{' | '[') => Bare::Yes(text.len() - json.len()),
                 None => Bare::Perhaps,
                 Some(_) if "json".starts_with(inner) => Bare::Perhaps,
                 Some(_) => Bare::No,
@@ -346,7 +418,7 @@ fn bare(text: &str) -> Bare {
         }
     }
     match rest.chars().next() {
-        Some('{' | '[') => Bare::Yes(text[..text.len() - rest.len()].to_owned()),
+        Some('{' | '[') => Bare::Yes(text.len() - rest.len()),
         _ if "```json".starts_with(rest) => Bare::Perhaps,
         _ => Bare::No,
     }
@@ -358,10 +430,10 @@ pub(super) struct Held {
     pub text: String,
     /// Whether nothing more will arrive.
     pub ended: bool,
+    /// Whether that is so because the answer was cut off.
+    pub cut: bool,
     /// What was taken since calls seemed to begin, until one is sure.
     section: Option<String>,
-    /// With which marker they began.
-    pub opener: &'static str,
     drop_white: bool,
 }
 
@@ -453,7 +525,7 @@ impl Held {
 }
 
 /// Bytes at the end of `text` that may be the beginning of `marker`.
-fn overlap(text: &str, marker: &str) -> usize {
+pub(super) fn overlap(text: &str, marker: &str) -> usize {
     let most = text.len().min(marker.len().saturating_sub(1));
     (1..=most)
         .rev()
@@ -468,6 +540,8 @@ pub(super) struct Out {
     parts: Vec<Part>,
     /// Calls so far.
     pub calls: usize,
+    /// Whether the last of them is not complete.
+    open: bool,
 }
 
 impl Out {
@@ -489,7 +563,13 @@ impl Out {
 
     pub fn call(&mut self, name: &str, id: Option<String>) {
         self.calls += 1;
+        self.open = true;
         self.parts.push(Part::Call { id, name: name.to_owned() });
+    }
+
+    /// The arguments of the last call are complete.
+    pub fn end_call(&mut self) {
+        self.open = false;
     }
 
     pub fn arguments(&mut self, text: &str) {

@@ -82,7 +82,7 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
     };
     // Some models name a recipient in every answer.
     let calls = !asked.tools.is_empty() || known.format.whole;
-    let bare = known.format.bare || described || must.is_some();
+    let bare = known.format.bare() || described || must.is_some();
     let plan = Plan {
         tags: known.tags,
         thinking: thinking && !closed,

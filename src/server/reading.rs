@@ -25,10 +25,15 @@ impl<'d> Reading<'d> {
         self.with_ids(parts)
     }
 
-    /// What is left at the end.
-    pub fn finish(&self) -> Vec<Part> {
-        let parts = self.reader.borrow_mut().finish();
+    /// What is left at the end; `cut`: the model did not end it.
+    pub fn finish(&self, cut: bool) -> Vec<Part> {
+        let parts = self.reader.borrow_mut().finish(cut);
         self.with_ids(parts)
+    }
+
+    /// Whether the last call is not complete, after [`Reading::finish`].
+    pub fn is_unfinished(&self) -> bool {
+        self.reader.borrow().is_unfinished()
     }
 
     /// Whether nothing more is wanted of the model.
@@ -36,8 +41,12 @@ impl<'d> Reading<'d> {
         self.reader.borrow().is_over()
     }
 
-    /// How the generation ended: one that was cancelled because nothing more was wanted is complete.
+    /// How the generation ended: one that was cancelled because nothing more was wanted is complete, one that ended
+    /// within a call is not.
     pub fn outcome(&self, mut outcome: Outcome) -> Outcome {
+        if self.is_unfinished() && outcome.finish == Finish::Stop {
+            outcome.finish = Finish::Length;
+        }
         if self.is_over() && outcome.finish == Finish::Cancelled {
             outcome.finish = Finish::Stop;
         }

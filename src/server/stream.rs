@@ -147,11 +147,16 @@ fn whole(
             },
         )
         .map_err(|e| session_error(&e))?;
+        let rest = reading.finish(outcome.finish == Finish::Length);
         let outcome = reading.outcome(outcome);
         if outcome.finish == Finish::Cancelled {
             return Ok(None);
         }
-        reading.finish().into_iter().for_each(|part| answer.add(part));
+        rest.into_iter().for_each(|part| answer.add(part));
+        if reading.is_unfinished() {
+            // Nobody is to make half a call.
+            answer.calls.pop();
+        }
         choices.push(Choice { answer, tokens, outcome, scored: Rc::clone(&scored) });
     }
     let timings = choices.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
@@ -283,7 +288,8 @@ fn stream_choice(
             }
         },
     );
-    let mut rest = reading.finish();
+    let cut = outcome.as_ref().is_ok_and(|outcome| outcome.finish == Finish::Length);
+    let mut rest = reading.finish(cut);
     if rest.is_empty() && waiting.iter().any(|t| t.logprob.is_some()) {
         rest.push(Part::Content(String::new()));
     }

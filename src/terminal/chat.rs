@@ -373,7 +373,7 @@ impl Printer {
 
     /// The rest of what is shown, and the answer.
     fn finish(mut self) -> (String, Answer) {
-        let parts = self.reader.finish();
+        let parts = self.reader.finish(false);
         let mut rest = self.print(parts);
         rest.push_str(self.turn(false));
         (rest, self.answer)

@@ -2,19 +2,24 @@
 //! thought (`analysis`), the answer (`final`), or a call (`to=functions.f`).
 
 use super::super::answer::{Held, Out, Step};
+use super::Tool;
+use super::arguments::{Arguments, object};
 use super::format::Section;
-use super::scan::Scan;
+use std::sync::Arc;
 
 const MESSAGE: &str = "<|message|>";
 /// What ends a message. The model's own ends, `<|return|>` and `<|call|>`, end the answer.
-const ENDS: &[&str] = &["<|end|>", "<|start|>", "<|channel|>"];
+const ENDS: &[&str] = &["<|end|>", "<|start|>", "<|channel|>", "<|call|>", "<|return|>"];
+/// The same, and what belongs into headers, but is dropped where it stands elsewhere.
+const MARKS: &[&str] =
+    &["<|end|>", "<|start|>", "<|channel|>", "<|call|>", "<|return|>", MESSAGE, "<|constrain|>"];
 
 /// Reads such an answer.
 pub(super) struct Channels {
     /// Whether thoughts are told apart from the answer.
     apart: bool,
-    /// Whether calls are calls.
-    calls: bool,
+    /// The functions, if calls are calls.
+    calls: Option<Arc<[Tool]>>,
     state: State,
 }
 
@@ -22,14 +27,18 @@ enum State {
     Header,
     Thought,
     Text,
-    Arguments(Scan),
+    /// Before the arguments of a function.
+    Begin(String),
+    Arguments(Arguments),
+    /// Arguments that are no object.
+    Other(String),
     /// What nobody is told: a call where none was offered.
     Nothing,
 }
 
 impl Channels {
     /// `thinking`: the prompt ends within a thought.
-    pub(super) fn new(apart: bool, thinking: bool, calls: bool) -> Self {
+    pub(super) fn new(apart: bool, thinking: bool, calls: Option<Arc<[Tool]>>) -> Self {
         let state = if thinking { State::Thought } else { State::Header };
         Self { apart, calls, state }
     }
@@ -55,35 +64,59 @@ impl Channels {
             let end = to.find(|c: char| c.is_whitespace() || c == '<').unwrap_or(to.len());
             &to[..end]
         });
+        let recipient = recipient.filter(|name| !name.is_empty() && *name != "assistant");
         let channel = header.rsplit("<|channel|>").next().unwrap_or("").trim_start();
         self.state = match recipient {
-            Some(name) if self.calls && name != "assistant" => {
-                out.call(name.strip_prefix("functions.").unwrap_or(name), None);
-                State::Arguments(Scan::default())
+            Some(name) if self.calls.is_some() => {
+                let name = name.strip_prefix("functions.").unwrap_or(name);
+                out.call(name, None);
+                State::Begin(name.to_owned())
             }
-            Some(name) if name != "assistant" => State::Nothing,
+            Some(_) => State::Nothing,
             _ if channel.starts_with("analysis") => State::Thought,
             _ => State::Text,
         };
         Step::Next
     }
 
+    fn begin(&mut self, name: String, held: &mut Held) -> Step {
+        held.skip_white();
+        self.state = match held.text.chars().next() {
+            None if !held.ended || held.cut => {
+                self.state = State::Begin(name);
+                return Step::More;
+            }
+            Some('{') => State::Arguments(Arguments::default()),
+            _ => State::Other(name),
+        };
+        Step::Next
+    }
+
+    fn other(&mut self, name: &str, held: &mut Held, out: &mut Out) -> Step {
+        let at = ENDS.iter().filter_map(|end| held.text.find(end)).min();
+        if at.is_none() && (!held.ended || held.cut) {
+            self.state = State::Other(name.to_owned());
+            return Step::More;
+        }
+        let text = held.take(at.unwrap_or(held.text.len()));
+        out.arguments(&object(&text, name, self.calls.as_deref().unwrap_or(&[])));
+        out.end_call();
+        self.state = State::Nothing;
+        Step::Next
+    }
+
     fn body(&mut self, held: &mut Held, out: &mut Out) -> Step {
         held.settle();
-        let found = held.until(ENDS);
+        let found = held.until(MARKS);
         match &mut self.state {
             State::Thought if self.apart => out.reasoning(&found.before),
             State::Thought | State::Text => out.content(&found.before),
-            State::Arguments(scan) => {
-                let (end, done) = scan.advance(&found.before);
-                out.arguments(&found.before[..end]);
-                if done {
-                    self.state = State::Nothing;
-                }
-            }
-            State::Header | State::Nothing => {}
+            _ => {}
         }
         if let Some(marker) = found.marker {
+            if !ENDS.contains(&marker) {
+                return Step::Next;
+            }
             self.state = State::Header;
             if marker == "<|channel|>" {
                 held.text.insert_str(0, marker);
@@ -96,13 +129,31 @@ impl Channels {
 
 impl Section for Channels {
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        match self.state {
-            State::Header => self.header(held, out),
-            _ => self.body(held, out),
+        match std::mem::replace(&mut self.state, State::Nothing) {
+            State::Header => {
+                self.state = State::Header;
+                self.header(held, out)
+            }
+            State::Begin(name) => self.begin(name, held),
+            State::Other(name) => self.other(&name, held, out),
+            State::Arguments(mut reader) => {
+                let (json, done) = reader.read(held, ENDS);
+                out.arguments(&json);
+                if done {
+                    out.end_call();
+                    return Step::Next;
+                }
+                self.state = State::Arguments(reader);
+                Step::More
+            }
+            state => {
+                self.state = state;
+                self.body(held, out)
+            }
         }
     }
 
     fn is_between(&self) -> bool {
-        !matches!(self.state, State::Arguments(_))
+        !matches!(self.state, State::Begin(_) | State::Arguments(_) | State::Other(_))
     }
 }

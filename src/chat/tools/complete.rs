@@ -1,6 +1,7 @@
 //! Calls that are read when they are complete, because their text is not the JSON that clients are given.
 
 use super::super::answer::{Held, Out, Step};
+use super::arguments::tell;
 use super::format::Section;
 use super::{Format, Tool};
 use serde_json::Value;
@@ -17,37 +18,76 @@ pub(super) struct Complete {
     format: &'static Format,
     parse: Parse,
     tools: Arc<[Tool]>,
+    /// Whether only known functions count.
+    bare: bool,
     text: String,
     between: bool,
 }
 
 impl Complete {
-    pub(super) fn new(format: &'static Format, parse: Parse, tools: &Arc<[Tool]>) -> Self {
-        Self { format, parse, tools: Arc::clone(tools), text: String::new(), between: true }
+    pub(super) fn new(
+        format: &'static Format,
+        parse: Parse,
+        bare: bool,
+        tools: &Arc<[Tool]>,
+    ) -> Self {
+        let tools = Arc::clone(tools);
+        Self { format, parse, tools, bare, text: String::new(), between: true }
+    }
+
+    fn parsed(&self) -> Option<Vec<(String, Value)>> {
+        let calls = (self.parse)(self.text.trim(), &self.tools)?;
+        let known = |name: &str| self.tools.iter().any(|tool| tool.name == name);
+        (!self.bare || calls.iter().all(|(name, _)| known(name))).then_some(calls)
     }
 }
 
 impl Section for Complete {
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
         self.between = false;
-        let found = held.until(self.format.close);
+        let marks: Vec<&'static str> =
+            self.format.close.iter().chain(self.format.open).copied().collect();
+        let found = held.until(&marks);
         self.text.push_str(&found.before);
         if self.text.len() > TEXT_BYTES_MAX {
             return Step::Bad;
         }
-        if found.marker.is_none() && !held.ended {
-            return Step::More;
+        let Some(marker) = found.marker else {
+            if !held.ended {
+                return Step::More;
+            }
+            // Cut off, they are not what the model wanted.
+            if held.cut {
+                return Step::More;
+            }
+            let Some(calls) = self.parsed() else { return Step::Bad };
+            return self.told(calls, out);
+        };
+        let is_open = self.format.open.contains(&marker);
+        if is_open && self.text.trim().is_empty() {
+            return Step::Next;
         }
-        let Some(calls) = (self.parse)(self.text.trim(), &self.tools) else { return Step::Bad };
-        for (name, arguments) in calls {
-            out.call(&name, None);
-            out.arguments(&arguments.to_string());
+        let Some(calls) = self.parsed() else { return Step::Bad };
+        self.told(calls, out);
+        if is_open {
+            // The end is missing, the next calls follow.
+            self.text.clear();
+            return Step::Next;
         }
-        self.between = true;
         Step::Done
     }
 
     fn is_between(&self) -> bool {
         self.between
+    }
+}
+
+impl Complete {
+    fn told(&mut self, calls: Vec<(String, Value)>, out: &mut Out) -> Step {
+        for (name, arguments) in calls {
+            tell(out, &name, &arguments.to_string());
+        }
+        self.between = true;
+        Step::Done
     }
 }

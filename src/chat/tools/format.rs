@@ -6,7 +6,8 @@ use super::complete::{Complete, Parse};
 use super::named::Named;
 use super::objects::Objects;
 use super::tagged::Tagged;
-use super::{gemma, python};
+use super::{Tool, gemma, python};
+use std::sync::Arc;
 
 /// One form of writing calls.
 #[derive(Debug)]
@@ -23,8 +24,6 @@ pub struct Format {
     shape: Shape,
     /// How they are written if not with a JSON object or list at their beginning.
     other: Option<Shape>,
-    /// Whether an answer that is the JSON of a call of a known function is a call.
-    pub(in super::super) bare: bool,
     /// Whether an answer has this form from its first character on.
     pub(in super::super) whole: bool,
     /// Texts within calls that mark something.
@@ -111,6 +110,18 @@ pub(super) struct TagStyle {
     pub lines: bool,
 }
 
+/// The tags of Qwen3-Coder, which other models write as well.
+const QWEN_TAGS: TagStyle = TagStyle {
+    function: "<function=",
+    function_end: ">",
+    function_close: "</function>",
+    argument: "<parameter=",
+    argument_end: ">",
+    value: "",
+    close: "</parameter>",
+    lines: true,
+};
+
 /// Something that reads calls.
 pub trait Section: Send {
     /// Reads on.
@@ -126,7 +137,6 @@ const NONE: Format = Format {
     close: &[],
     shape: Shape::Objects,
     other: None,
-    bare: false,
     whole: false,
     inner: &[],
     written: None,
@@ -196,7 +206,7 @@ const FORMATS: &[Format] = &[
     Format {
         name: "MiniMax",
         signs: &[&["<minimax:tool_call>"]],
-        open: &["<minimax:tool_call>"],
+        open: &["<minimax:tool_call>", "<invoke name="],
         close: &["</minimax:tool_call>"],
         shape: Shape::Tagged(TagStyle {
             function: "<invoke name=",
@@ -248,16 +258,7 @@ const FORMATS: &[Format] = &[
         signs: &[&["<function=", "<parameter="]],
         open: &["<tool_call>", "<seed:tool_call>", "<function="],
         close: &["</tool_call>", "</seed:tool_call>"],
-        shape: Shape::Tagged(TagStyle {
-            function: "<function=",
-            function_end: ">",
-            function_close: "</function>",
-            argument: "<parameter=",
-            argument_end: ">",
-            value: "",
-            close: "</parameter>",
-            lines: true,
-        }),
+        shape: Shape::Tagged(QWEN_TAGS),
         ..NONE
     },
     Format {
@@ -359,7 +360,6 @@ const FORMATS: &[Format] = &[
         signs: &[&["<tool_call>"]],
         open: &["<tool_call>"],
         close: &["</tool_call>"],
-        bare: true,
         written: Some(Written {
             before: "<tool_call>\n",
             after: "\n</tool_call>",
@@ -376,14 +376,13 @@ const FORMATS: &[Format] = &[
         ],
         open: &["<|python_tag|>"],
         other: Some(Shape::Complete(python::calls_or_code)),
-        bare: true,
         written: Some(Written { arguments: "parameters", ..BARE }),
         ..NONE
     },
 ];
 
 /// For models whose template knows nothing of functions: the JSON that they are asked for.
-static GENERIC: Format = Format { name: "generic", bare: true, ..NONE };
+static GENERIC: Format = Format { name: "generic", ..NONE };
 
 impl Format {
     /// The form that a template asks for.
@@ -397,6 +396,46 @@ impl Format {
     #[must_use]
     pub fn generic() -> &'static Self {
         &GENERIC
+    }
+
+    /// Whether an answer that is the JSON of a call of a known function is a call: models leave out what should stand
+    /// around it.
+    pub(in super::super) fn bare(&self) -> bool {
+        !self.whole && !matches!(self.shape, Shape::Channels)
+    }
+
+    /// What ends calls, and is markup wherever it stands.
+    pub(in super::super) fn closers(&self) -> impl Iterator<Item = &'static str> {
+        let inner = match self.shape {
+            Shape::Tagged(style) => [style.function_close, style.close],
+            _ => ["", ""],
+        };
+        let tokens = self.inner.iter().copied().filter(|mark| mark.contains(['|', '｜']));
+        let close = self.close.iter().copied().chain(inner);
+        close.filter(|mark| mark.starts_with(['<', '['])).chain(tokens)
+    }
+
+    /// Whether a text begins like calls without what should stand before them; `None`: it may.
+    pub(in super::super) fn begins_bare(
+        &self,
+        text: &str,
+        tools: &[Tool],
+        ended: bool,
+    ) -> Option<bool> {
+        let Shape::Tagged(style) = self.shape else { return Some(false) };
+        if !style.function.is_empty() {
+            return Some(false);
+        }
+        let mut found = Some(false);
+        for tool in tools {
+            match text.strip_prefix(&tool.name).map(str::trim_start) {
+                Some(rest) if rest.starts_with(style.argument) => return Some(true),
+                Some(rest) if !ended && style.argument.starts_with(rest) => found = None,
+                None if !ended && tool.name.starts_with(text) => found = None,
+                _ => {}
+            }
+        }
+        found
     }
 
     /// Whether it is that form.
@@ -440,24 +479,59 @@ impl Format {
         calls: &Calls,
         marker: &'static str,
     ) -> Box<dyn Section> {
-        match self.other {
-            Some(other) => {
-                let calls = calls.clone();
-                Box::new(Either { format: self, other, calls, marker, known: None })
-            }
-            None => self.of_shape(self.shape, calls, marker),
-        }
+        Box::new(Any { format: self, calls: calls.clone(), marker, bare: false, known: None })
     }
 
-    /// What reads an answer that looks like JSON.
+    /// What reads an answer that looks like calls without what should stand before them.
     pub(in super::super) fn bare_section(&'static self, calls: &Calls) -> Box<dyn Section> {
-        let names = calls.tools.iter().map(|tool| tool.name.clone()).collect();
-        Box::new(Objects::new(self, false, Some(names)))
+        Box::new(Any { format: self, calls: calls.clone(), marker: "", bare: true, known: None })
     }
 
     /// What reads answers that are written in channels.
     pub(in super::super) fn channels(plan: &Plan) -> Box<dyn Section> {
-        Box::new(Channels::new(plan.apart, plan.thinking, plan.calls.is_some()))
+        let tools = plan.calls.as_ref().map(|calls| Arc::clone(&calls.tools));
+        Box::new(Channels::new(plan.apart, plan.thinking, tools))
+    }
+
+    /// The shape of calls that begin like this, which need not be the format's own; `None`: more is needed.
+    fn shape_of(&self, text: &str, ended: bool, known: Option<&[Tool]>) -> Option<Shape> {
+        let own = self.other.unwrap_or(self.shape);
+        if self.whole {
+            return Some(self.shape);
+        }
+        let is_keyed = matches!(self.shape, Shape::KeyedObjects);
+        let json = if is_keyed { self.shape } else { Shape::Objects };
+        let is_python = matches!(own, Shape::Complete(_));
+        let takes_calls = is_python || matches!(own, Shape::Objects | Shape::KeyedObjects);
+        let calls = if is_python { own } else { Shape::Complete(python::calls) };
+        match text.chars().next() {
+            None if ended => Some(own),
+            None => None,
+            Some('{') => Some(json),
+            Some('[') => match text[1..].trim_start().chars().next() {
+                None if !ended => None,
+                None | Some('{' | '[' | ']' | ',') => Some(json),
+                Some(_) if is_python && known.is_none() => Some(own),
+                Some(_) if takes_calls => {
+                    let begins = python::begins(text[1..].trim_start(), known, ended)?;
+                    Some(if begins { calls } else { json })
+                }
+                Some(_) => Some(json),
+            },
+            Some('<') if takes_calls && known.is_none() => {
+                let tags = &QWEN_TAGS;
+                if text.starts_with(tags.function) {
+                    return Some(Shape::Tagged(*tags));
+                }
+                let waits = !ended && tags.function.starts_with(text);
+                if waits { None } else { Some(own) }
+            }
+            Some(_) if takes_calls && !is_python => {
+                let begins = python::begins(text, known, ended)?;
+                Some(if begins { calls } else { own })
+            }
+            Some(_) => Some(own),
+        }
     }
 
     fn of_shape(
@@ -465,41 +539,60 @@ impl Format {
         shape: Shape,
         calls: &Calls,
         marker: &'static str,
+        bare: bool,
     ) -> Box<dyn Section> {
+        let tools = &calls.tools;
         match shape {
-            Shape::Objects => Box::new(Objects::new(self, false, None)),
-            Shape::KeyedObjects => Box::new(Objects::new(self, true, None)),
-            Shape::Named { end, id } => Box::new(Named::new(self, end, id)),
-            Shape::Tagged(style) => Box::new(Tagged::new(self, style, &calls.tools, marker)),
-            Shape::Complete(parse) => Box::new(Complete::new(self, parse, &calls.tools)),
-            Shape::Channels => Box::new(Channels::new(true, false, true)),
+            Shape::Objects => Box::new(Objects::new(self, false, bare, tools)),
+            Shape::KeyedObjects => Box::new(Objects::new(self, !bare, bare, tools)),
+            Shape::Named { end, id } => Box::new(Named::new(self, end, id, tools)),
+            Shape::Tagged(style) => Box::new(Tagged::new(self, style, tools, marker)),
+            Shape::Complete(parse) => Box::new(Complete::new(self, parse, bare, tools)),
+            Shape::Channels => Box::new(Channels::new(true, false, Some(Arc::clone(tools)))),
         }
     }
 }
 
-/// Calls of one of two shapes, which their first character tells.
-struct Either {
+/// Calls of whatever shape their first characters tell: models mix up the forms that they were trained on.
+struct Any {
     format: &'static Format,
-    /// The shape if it is not JSON.
-    other: Shape,
     calls: Calls,
     marker: &'static str,
+    bare: bool,
     known: Option<Box<dyn Section>>,
 }
 
-impl Section for Either {
+impl Section for Any {
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
         if let Some(section) = &mut self.known {
             return section.step(held, out);
         }
-        held.skip_white();
-        let shape = match held.text.chars().next() {
-            None if held.ended => return Step::Bad,
-            None => return Step::More,
-            Some('{' | '[') => self.format.shape,
-            Some(_) => self.other,
+        if !self.format.whole {
+            held.skip_white();
+        }
+        let is_outer = |mark: &&&'static str| match self.format.shape {
+            Shape::Tagged(style) => **mark != style.function,
+            _ => true,
         };
-        self.known = Some(self.format.of_shape(shape, &self.calls, self.marker));
+        let outer: Vec<&'static str> = self.format.open.iter().filter(is_outer).copied().collect();
+        if !self.bare && !self.format.whole && outer.contains(&self.marker) {
+            // Said twice.
+            if outer.iter().any(|open| held.skip(open)) {
+                return Step::Next;
+            }
+            if held.may_begin(&outer) {
+                return Step::More;
+            }
+        }
+        let known = self.bare.then_some(&*self.calls.tools);
+        let Some(shape) = self.format.shape_of(&held.text, held.ended, known) else {
+            return Step::More;
+        };
+        if held.text.is_empty() && held.ended {
+            return if held.cut { Step::More } else { Step::Bad };
+        }
+        let section = self.format.of_shape(shape, &self.calls, self.marker, self.bare);
+        self.known = Some(section);
         Step::Next
     }
 

@@ -1,7 +1,8 @@
 //! Calls as Gemma 4 writes them: `call:f{city:<|"|>Rome<|"|>,days:2}`, which is JSON with bare keys and with a
 //! token for quotes, in which nothing is escaped.
 
-use super::Tool;
+use super::loose::{scalar, string};
+use super::{Tool, is_name};
 use serde_json::{Map, Value};
 
 const QUOTE: &str = "<|\"|>";
@@ -10,16 +11,23 @@ const DEPTH_MAX: usize = 64;
 
 /// The call of a text.
 pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
-    let text = text.strip_prefix("call:")?;
-    let (name, _) = text.split_once('{')?;
-    let name = name.trim();
-    let fits = |c: char| c.is_alphanumeric() || "_-./:".contains(c);
-    if name.is_empty() || !name.chars().all(fits) {
-        return None;
+    let mut text = text;
+    let mut calls = Vec::new();
+    while let Some(call) = text.trim_start().strip_prefix("call:") {
+        let end = call.find('{').unwrap_or(call.len());
+        let name = call[..end].trim();
+        if !is_name(name) {
+            return None;
+        }
+        let mut parser = Parser { rest: &call[end..], depth: 0 };
+        // A function without arguments may go without braces.
+        let arguments =
+            if parser.rest.is_empty() { Value::Object(Map::new()) } else { parser.value()? };
+        calls.push((name.to_owned(), arguments));
+        // A brace too many, or the next call.
+        text = parser.rest.trim_start_matches(|c: char| c.is_whitespace() || c == '}' || c == ',');
     }
-    let mut parser = Parser { rest: &text[text.find('{')?..], depth: 0 };
-    let arguments = parser.value()?;
-    parser.rest.trim().is_empty().then(|| vec![(name.to_owned(), arguments)])
+    (text.trim().is_empty() && !calls.is_empty()).then_some(calls)
 }
 
 struct Parser<'t> {
@@ -30,7 +38,18 @@ struct Parser<'t> {
 impl<'t> Parser<'t> {
     fn value(&mut self) -> Option<Value> {
         if self.eat(QUOTE) {
-            return self.up_to(QUOTE).map(Value::from);
+            let Some(mut text) = self.up_to(QUOTE) else { return self.word().map(Value::from) };
+            // Quotes said twice.
+            if text.is_empty() && !self.rest.is_empty() && !self.rest.starts_with([',', '}', ']']) {
+                text = self.up_to(QUOTE)?;
+            }
+            self.eat(QUOTE);
+            return Some(Value::from(text));
+        }
+        if self.rest.starts_with('"') {
+            let (text, end) = string(self.rest, &[], true)?;
+            self.rest = self.rest[end..].trim_start();
+            return Some(Value::from(text));
         }
         if self.depth >= DEPTH_MAX {
             return None;
@@ -41,20 +60,29 @@ impl<'t> Parser<'t> {
         } else if self.eat("[") {
             self.list()
         } else {
-            let end = self.rest.find([',', '}', ']']).unwrap_or(self.rest.len());
-            let (word, rest) = self.rest.split_at(end);
-            self.rest = rest;
-            // Neither quoted nor anything of JSON: a text all the same.
-            let word = word.trim();
-            (!word.is_empty()).then(|| serde_json::from_str(word).unwrap_or(Value::from(word)))
+            let word = self.word()?;
+            Some(match scalar(word) {
+                Some(json) => serde_json::from_str(&json).unwrap_or(Value::from(word)),
+                None => Value::from(word),
+            })
         };
         self.depth -= 1;
         value
     }
 
+    /// What stands up to the next comma or bracket; one of its quotes may be missing.
+    fn word(&mut self) -> Option<&'t str> {
+        let end = self.rest.find([',', '}', ']']).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        let word = word.trim().trim_end_matches(QUOTE);
+        (!word.is_empty()).then_some(word)
+    }
+
     fn object(&mut self) -> Option<Value> {
         let mut all = Map::new();
-        while !self.eat("}") {
+        // An end may be missing, where nothing else follows.
+        while !self.eat("}") && !(self.rest.is_empty() && !all.is_empty()) {
             let key = if self.eat(QUOTE) {
                 let key = self.up_to(QUOTE)?;
                 self.eat(":").then_some(key)?
@@ -63,7 +91,7 @@ impl<'t> Parser<'t> {
             };
             let value = self.value()?;
             all.insert(key.to_owned(), value);
-            if !self.eat(",") && !self.rest.starts_with('}') {
+            if !self.eat(",") && !self.rest.starts_with('}') && !self.rest.is_empty() {
                 return None;
             }
         }
@@ -72,9 +100,9 @@ impl<'t> Parser<'t> {
 
     fn list(&mut self) -> Option<Value> {
         let mut all = Vec::new();
-        while !self.eat("]") {
+        while !self.eat("]") && !(self.rest.is_empty() && !all.is_empty()) {
             all.push(self.value()?);
-            if !self.eat(",") && !self.rest.starts_with(']') {
+            if !self.eat(",") && !self.rest.starts_with(']') && !self.rest.is_empty() {
                 return None;
             }
         }
@@ -108,10 +136,15 @@ mod tests {
         let text = r#"call:f{a:<|"|>x, "}<|"|>,b:[1,-2.5,{c:true}], d : null ,e:{},g:[]}"#;
         let expected = r#"{"a":"x, \"}","b":[1,-2.5,{"c":true}],"d":null,"e":{},"g":[]}"#;
         assert_eq!(arguments(text).as_deref(), Some(expected));
-        assert_eq!(arguments("call:f{}").as_deref(), Some("{}"));
-        for text in
-            ["f{}", "call:{}", "call:f", "call:f{a:1", "call:f{a}", "call:f{} x", "call:a b{}"]
-        {
+        for text in ["call:f{}", "call:f", "call:f{}}"] {
+            assert_eq!(arguments(text).as_deref(), Some("{}"), "{text}");
+        }
+        assert_eq!(arguments("call:f{a:1,b:[2").as_deref(), Some(r#"{"a":1,"b":[2]}"#));
+        let number = "123456789012345678901234567890";
+        let text = format!("call:f{{a:{number},b:\"x, y\"}}");
+        assert_eq!(arguments(&text), Some(format!(r#"{{"a":{number},"b":"x, y"}}"#)));
+        assert_eq!(calls("call:f{}call:g{}", &[]).unwrap().len(), 2);
+        for text in ["f{}", "call:{}", "call:f{a}", "call:f{} x", "call:a b{}"] {
             assert_eq!(arguments(text), None, "{text}");
         }
         assert_eq!(arguments(&format!("call:f{{a:{}", "[".repeat(100_000))), None);

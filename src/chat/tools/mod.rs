@@ -2,17 +2,19 @@
 //!
 //! `format` names the forms that models write calls in; each of the other modules reads one kind of them.
 
+pub(super) mod arguments;
 mod channels;
 mod complete;
 mod format;
 mod gemma;
+pub(super) mod loose;
 mod named;
 mod objects;
 mod python;
-mod scan;
 mod tagged;
 #[cfg(test)]
 mod tests;
+mod types;
 
 pub use format::Format;
 pub(super) use format::Section;
@@ -33,13 +35,15 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// A tool as OpenAI's API describes one.
+    /// A tool as OpenAI's API describes one. What is `null` is not there: templates would say "None".
     #[must_use]
     pub fn read(raw: &Value) -> Option<Self> {
-        let function = raw.get("function")?;
+        let mut raw = raw.clone();
+        let function = raw.get_mut("function")?.as_object_mut()?;
+        function.retain(|_, value| !value.is_null());
         let name = function.get("name")?.as_str().filter(|name| !name.is_empty())?.to_owned();
         let parameters = function.get("parameters").cloned().unwrap_or(Value::Null);
-        Some(Self { name, parameters, raw: raw.clone() })
+        Some(Self { name, parameters, raw })
     }
 
     /// What it takes, as a JSON schema: nothing where none is given, and anything where it is an empty one.
@@ -50,6 +54,11 @@ impl Tool {
             _ => r#"{"type":"object","additionalProperties":false}"#.to_owned(),
         }
     }
+}
+
+/// Whether a text can be a function's name.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-./:".contains(c))
 }
 
 /// Which function has to be called.

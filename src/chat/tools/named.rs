@@ -1,9 +1,10 @@
 //! Calls that are a name and a JSON object after it: `[TOOL_CALLS]f[ARGS]{…}`.
 
 use super::super::answer::{Held, Out, Step};
-use super::Format;
+use super::arguments::{Arguments, object};
 use super::format::Section;
-use super::scan::Scan;
+use super::{Format, Tool, is_name};
+use std::sync::Arc;
 
 /// The longest name of a function with what stands around it.
 const HEAD_BYTES_MAX: usize = 512;
@@ -11,11 +12,16 @@ const HEAD_BYTES_MAX: usize = 512;
 /// Reads such calls.
 pub(super) struct Named {
     format: &'static Format,
+    tools: Arc<[Tool]>,
     /// What ends a name where no brace does.
     end: Option<&'static str>,
     /// What stands between name and id.
     id: Option<&'static str>,
+    /// Texts that end whatever is open.
+    marks: Vec<&'static str>,
     state: State,
+    /// The function that is called.
+    name: String,
     count: usize,
 }
 
@@ -25,7 +31,9 @@ enum State {
     /// After it.
     Begin,
     /// In the arguments.
-    Arguments(Scan),
+    Arguments(Arguments),
+    /// In arguments that are no object.
+    Other,
     /// After them.
     After,
     /// In what is said to everybody (functionary).
@@ -37,8 +45,11 @@ impl Named {
         format: &'static Format,
         end: Option<&'static str>,
         id: Option<&'static str>,
+        tools: &Arc<[Tool]>,
     ) -> Self {
-        Self { format, end, id, state: State::Head, count: 0 }
+        let marks = format.close.iter().chain(format.open).copied().collect();
+        let (tools, name) = (Arc::clone(tools), String::new());
+        Self { format, tools, end, id, marks, state: State::Head, name, count: 0 }
     }
 
     fn head(&mut self, held: &mut Held, out: &mut Out) -> Step {
@@ -52,16 +63,24 @@ impl Named {
         if held.may_begin(self.format.open) {
             return Step::More;
         }
-        let brace = held.text.find('{').map(|at| (at, 0));
+        let mark = self.marks.iter().filter_map(|mark| held.text.find(mark)).min();
+        let brace = held.text.find('{').into_iter().chain(mark).min().map(|at| (at, 0));
         let end = self.end.and_then(|end| Some((held.text.find(end)?, end.len())));
-        let Some((at, skip)) = [end, brace].into_iter().flatten().min() else {
+        // The model has said no more than the name of a function.
+        let all = || {
+            let named = self
+                .name_in(&held.text)
+                .is_some_and(|(name, _)| self.tools.iter().any(|tool| tool.name == name));
+            (held.ended && !held.cut && named).then_some((held.text.len(), 0))
+        };
+        let Some((at, skip)) = [end, brace].into_iter().flatten().min().or_else(all) else {
             let waits = !held.ended && held.text.len() <= HEAD_BYTES_MAX;
-            return if waits { Step::More } else { self.over() };
+            return if waits || held.cut { Step::More } else { self.over() };
         };
         if at > HEAD_BYTES_MAX {
             return self.over();
         }
-        let Some((name, id)) = self.name(&held.text[..at]) else { return self.over() };
+        let Some((name, id)) = self.name_in(&held.text[..at]) else { return self.over() };
         held.take(at + skip);
         if name == "all" && self.format.whole {
             held.settle();
@@ -69,13 +88,14 @@ impl Named {
             return Step::Next;
         }
         out.call(&name, id);
+        self.name = name;
         self.count += 1;
         self.state = State::Begin;
         Step::Next
     }
 
     /// Name and id in what stands before the arguments.
-    fn name(&self, head: &str) -> Option<(String, Option<String>)> {
+    fn name_in(&self, head: &str) -> Option<(String, Option<String>)> {
         let mut head = head.to_owned();
         for mark in self.format.inner {
             head = head.replace(mark, "");
@@ -89,25 +109,39 @@ impl Named {
             Some(rest) => (rest.split(':').next().unwrap_or(rest), Some(name.to_owned())),
             None => (name, id),
         };
-        let fits = |c: char| c.is_alphanumeric() || "_-./:".contains(c);
-        let valid = !name.is_empty() && name.len() <= HEAD_BYTES_MAX && name.chars().all(fits);
+        let valid = is_name(name) && name.len() <= HEAD_BYTES_MAX;
         valid.then(|| (name.to_owned(), id.filter(|id| !id.is_empty())))
     }
 
-    fn begin(&mut self, held: &mut Held, out: &mut Out) -> Step {
+    fn begin(&mut self, held: &mut Held) -> Step {
         held.skip_white();
-        match held.text.chars().next() {
-            None if !held.ended => Step::More,
-            Some('{') => {
-                self.state = State::Arguments(Scan::default());
-                Step::Next
-            }
-            _ => {
-                out.arguments("{}");
-                self.state = State::After;
-                Step::Next
+        for mark in self.format.inner.iter().chain(self.end.as_ref()) {
+            if held.skip(mark) {
+                return Step::Next;
             }
         }
+        if held.may_begin(self.format.inner) || held.may_begin(self.end.as_slice()) {
+            return Step::More;
+        }
+        self.state = match held.text.chars().next() {
+            None if !held.ended || held.cut => return Step::More,
+            Some('{') => State::Arguments(Arguments::default()),
+            _ => State::Other,
+        };
+        Step::Next
+    }
+
+    /// Whatever it is, up to the next mark.
+    fn other(&mut self, held: &mut Held, out: &mut Out) -> Step {
+        let at = self.marks.iter().filter_map(|mark| held.text.find(mark)).min();
+        if at.is_none() && (!held.ended || held.cut) {
+            return Step::More;
+        }
+        let text = held.take(at.unwrap_or(held.text.len()));
+        out.arguments(&object(&text, &self.name, &self.tools));
+        out.end_call();
+        self.state = State::After;
+        Step::Next
     }
 
     fn after(&mut self, held: &mut Held) -> Step {
@@ -115,7 +149,7 @@ impl Named {
         if held.text.is_empty() {
             return if held.ended { Step::Done } else { Step::More };
         }
-        for close in self.format.close {
+        for close in self.format.close.iter().chain(&["}", "]"]) {
             if held.skip(close) {
                 return Step::Next;
             }
@@ -126,7 +160,14 @@ impl Named {
                 return Step::Next;
             }
         }
-        let waits = held.may_begin(self.format.close) || held.may_begin(self.format.open);
+        // The next call without what should stand before it.
+        let is_head = |mark: &&str| mark.starts_with(char::is_alphabetic);
+        let heads: Vec<&str> = self.format.inner.iter().copied().filter(is_head).collect();
+        if heads.iter().any(|head| held.text.starts_with(head)) {
+            self.state = State::Head;
+            return Step::Next;
+        }
+        let waits = held.may_begin(&self.marks) || held.may_begin(&heads);
         if waits { Step::More } else { Step::Done }
     }
 
@@ -140,17 +181,18 @@ impl Section for Named {
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
         match &mut self.state {
             State::Head => self.head(held, out),
-            State::Begin => self.begin(held, out),
-            State::Arguments(scan) => {
-                let (end, done) = scan.advance(&held.text);
-                let text = held.take(end);
-                out.arguments(&text);
+            State::Begin => self.begin(held),
+            State::Arguments(reader) => {
+                let (json, done) = reader.read(held, &self.marks);
+                out.arguments(&json);
                 if done {
+                    out.end_call();
                     self.state = State::After;
                     return Step::Next;
                 }
-                if held.ended { Step::Done } else { Step::More }
+                Step::More
             }
+            State::Other => self.other(held, out),
             State::After => self.after(held),
             State::Everybody => {
                 let found = held.until_trimmed(self.format.open);

@@ -1,17 +1,23 @@
 //! Calls that are JSON objects: `{"name": "f", "arguments": {…}}`, alone, in a list, or one after another.
 
 use super::super::answer::{Held, Out, Step};
-use super::Format;
+use super::arguments::{Arguments, object};
 use super::format::Section;
-use super::scan::{Scan, string};
+use super::loose::{Loose, Progress, string};
+use super::{Format, Tool};
+use std::sync::Arc;
 
 /// Reads such calls.
 pub(super) struct Objects {
-    format: &'static Format,
     /// Whether the one key of an object is the name.
     keyed: bool,
-    /// Names of functions, where only these count: the text may be any JSON.
-    known: Option<Vec<String>>,
+    /// Whether only known functions count: the text may be any JSON.
+    bare: bool,
+    tools: Arc<[Tool]>,
+    /// Texts that end whatever is open.
+    marks: Vec<&'static str>,
+    /// Those of them that end the calls.
+    close: Vec<&'static str>,
     state: State,
     call: Call,
     /// Objects around the call that are not the call: `{"tool_calls": [{…}]}`.
@@ -29,6 +35,8 @@ struct Call {
     early: String,
     announced: bool,
     has_arguments: bool,
+    /// Whether the arguments have ended.
+    is_complete: bool,
     /// Objects within the call that hold its parts: `{"function": {…}}`.
     depth: usize,
 }
@@ -43,9 +51,11 @@ enum State {
     /// Before or in a value.
     Value(Field),
     /// In the arguments.
-    Arguments(Scan),
+    Arguments(Arguments),
+    /// In arguments that are no object, of which this much was read.
+    Other(Loose, String),
     /// In a value that means nothing.
-    Skip(Scan),
+    Skip(Loose),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -61,9 +71,30 @@ enum Field {
 }
 
 impl Objects {
-    pub(super) fn new(format: &'static Format, keyed: bool, known: Option<Vec<String>>) -> Self {
-        let call = Call::default();
-        Self { format, keyed, known, state: State::Between, call, wrappers: 0, count: 0 }
+    pub(super) fn new(
+        format: &'static Format,
+        keyed: bool,
+        bare: bool,
+        tools: &Arc<[Tool]>,
+    ) -> Self {
+        let mut close = format.close.to_vec();
+        if bare {
+            // A fence, where bare JSON stood in one.
+            close.push("```");
+        }
+        let marks = close.iter().chain(format.open).copied().collect();
+        let (tools, call) = (Arc::clone(tools), Call::default());
+        Self {
+            keyed,
+            bare,
+            tools,
+            marks,
+            close,
+            state: State::Between,
+            call,
+            wrappers: 0,
+            count: 0,
+        }
     }
 
     fn between(&mut self, held: &mut Held) -> Step {
@@ -72,15 +103,21 @@ impl Objects {
         if held.text.is_empty() {
             return if held.ended { over } else { Step::More };
         }
-        // A fence, where bare JSON stood in one.
-        let closers = self.format.close.iter().chain(self.known.as_ref().map(|_| &"```"));
-        for close in closers {
+        for close in &self.close {
             if held.skip(close) {
                 return over;
             }
-            if held.may_begin(&[close]) {
-                return Step::More;
+        }
+        if self.marks.iter().any(|mark| held.text.starts_with(mark)) {
+            // Said twice, or the next calls.
+            if self.count > 0 {
+                return Step::Done;
             }
+            self.marks.iter().any(|mark| held.skip(mark));
+            return Step::Next;
+        }
+        if held.may_begin(&self.marks) {
+            return Step::More;
         }
         match held.text.chars().next() {
             Some('{') => {
@@ -88,9 +125,9 @@ impl Objects {
                 self.call = Call::default();
                 self.state = State::Key;
             }
-            Some('}') if self.wrappers > 0 => {
+            Some('}') if self.wrappers > 0 || self.count > 0 => {
                 held.take(1);
-                self.wrappers -= 1;
+                self.wrappers = self.wrappers.saturating_sub(1);
             }
             Some('[' | ']' | ',' | ';') => {
                 held.take(1);
@@ -101,10 +138,10 @@ impl Objects {
     }
 
     fn key(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        held.skip_white();
         match held.text.chars().next() {
-            None => self.wait(held),
-            Some(',') => {
+            None => self.wait(held, out),
+            // A brace too many before the first key, a comma, or the end of a list that a brace is missing before.
+            Some(',' | '{' | ']') => {
                 held.take(1);
                 Step::Next
             }
@@ -115,27 +152,36 @@ impl Objects {
             }
             Some('}') => {
                 held.take(1);
-                if !self.announce(out, true) {
-                    return self.broken();
-                }
-                self.count += 1;
-                self.state = State::Between;
-                Step::Next
+                self.end(held, out)
             }
-            Some('"') => {
-                let Some((key, end)) = string(&held.text) else { return self.wait(held) };
+            Some('"' | '\'') => {
+                let Some((key, end)) = string(&held.text, &self.marks, held.ended) else {
+                    return self.wait(held, out);
+                };
                 held.take(end);
-                let Some(field) = self.field(&key) else { return self.broken() };
-                self.state = State::Colon(field);
-                Step::Next
+                self.known_key(&key, held, out)
             }
-            Some(_) => self.broken(),
+            Some(c) if !self.bare && (c.is_alphabetic() || c == '_') => {
+                let is_word = |c: char| c.is_alphanumeric() || c == '_';
+                let Some(end) = held.text.find(|c| !is_word(c)) else {
+                    return self.wait(held, out);
+                };
+                let key = held.take(end);
+                self.known_key(&key, held, out)
+            }
+            Some(_) => self.broken(held, out),
         }
+    }
+
+    fn known_key(&mut self, key: &str, held: &mut Held, out: &mut Out) -> Step {
+        let Some(field) = self.field(key) else { return self.broken(held, out) };
+        self.state = State::Colon(field);
+        Step::Next
     }
 
     /// What a key holds; `None` where the text is then surely no call.
     fn field(&mut self, key: &str) -> Option<Field> {
-        if self.keyed && self.call.name.is_none() {
+        if self.keyed && self.call.name.is_none() && !matches!(key, "name" | "arguments") {
             self.call.name = Some(key.to_owned());
             return Some(Field::Arguments);
         }
@@ -146,16 +192,20 @@ impl Objects {
             "function" => Field::Function,
             "tool_call" | "tool_calls" => Field::Wrapper,
             "type" | "index" => Field::Other,
-            _ if self.known.is_none() => Field::Other,
+            _ if !self.bare => Field::Other,
             _ => return None,
         };
         Some(field)
     }
 
     fn value(&mut self, field: Field, held: &mut Held, out: &mut Out) -> Step {
-        held.skip_white();
-        let Some(first) = held.text.chars().next() else { return self.wait(held) };
+        let Some(first) = held.text.chars().next() else { return self.wait(held, out) };
         match (field, first) {
+            // Nothing at all.
+            (_, ',' | '}' | ']') => self.state = State::Key,
+            (_, ':') => {
+                held.take(1);
+            }
             (Field::Function, '{') => {
                 held.take(1);
                 self.call.depth += 1;
@@ -165,126 +215,199 @@ impl Objects {
                 self.wrappers += 1;
                 self.state = State::Between;
             }
-            (Field::Name | Field::Function, '"') => {
-                let Some((name, end)) = string(&held.text) else { return self.wait(held) };
+            (Field::Name | Field::Function, '"' | '\'') => {
+                let Some((name, end)) = string(&held.text, &self.marks, held.ended) else {
+                    return self.wait(held, out);
+                };
                 held.take(end);
-                let known = self.known.as_ref().is_none_or(|known| known.contains(&name));
-                if name.is_empty() || !known {
-                    return self.broken();
+                let known = !self.bare || self.tools.iter().any(|tool| tool.name == name);
+                if name.trim().is_empty() || !known {
+                    return self.broken(held, out);
                 }
-                if !self.call.announced {
-                    self.call.name = Some(name);
+                if self.call.name.is_none() {
+                    self.call.name = Some(name.trim().to_owned());
                 }
                 // Where arguments came first, all of the call is told now.
                 if self.call.has_arguments {
-                    self.announce(out, false);
+                    self.announce(out);
                 }
                 self.state = State::Key;
             }
-            (Field::Name, _) => return self.broken(),
-            (Field::Arguments, '"') => {
-                // A text of JSON instead of JSON.
-                let Some((text, end)) = string(&held.text) else { return self.wait(held) };
-                held.take(end);
-                self.announce(out, false);
-                self.arguments(&text, out);
-                self.state = State::Key;
+            (Field::Name, _) => return self.broken(held, out),
+            (Field::Arguments, _) if self.call.has_arguments => {
+                self.state = State::Skip(Loose::default())
+            }
+            (Field::Arguments, '{') => {
+                self.call.has_arguments = true;
+                self.announce(out);
+                self.state = State::Arguments(Arguments::default());
             }
             (Field::Arguments, _) => {
-                self.announce(out, false);
-                self.state = State::Arguments(Scan::default());
+                self.call.has_arguments = true;
+                self.state = State::Other(Loose::default(), String::new());
             }
-            (Field::Id, '"') => {
-                let Some((id, end)) = string(&held.text) else { return self.wait(held) };
+            (Field::Id, '"' | '\'') => {
+                let Some((id, end)) = string(&held.text, &self.marks, held.ended) else {
+                    return self.wait(held, out);
+                };
                 held.take(end);
                 self.call.id = Some(id).filter(|id| !id.is_empty());
                 self.state = State::Key;
             }
-            _ => self.state = State::Skip(Scan::default()),
+            _ => self.state = State::Skip(Loose::default()),
         }
         Step::Next
     }
 
-    /// Tells of the call as soon as its name is known; `last`: nothing more will be known of it.
-    fn announce(&mut self, out: &mut Out, last: bool) -> bool {
+    /// Tells of the call, if its name is known.
+    fn announce(&mut self, out: &mut Out) {
         if let Some(name) = self.call.name.as_ref().filter(|_| !self.call.announced) {
             out.call(name, self.call.id.take());
             out.arguments(&self.call.early);
             self.call.announced = true;
+            if self.call.is_complete {
+                out.end_call();
+            }
         }
-        if last && self.call.announced && !self.call.has_arguments {
-            out.arguments("{}");
-        }
-        self.call.announced
     }
 
-    fn arguments(&mut self, text: &str, out: &mut Out) {
-        self.call.has_arguments |= !text.is_empty();
+    fn arguments(&mut self, json: &str, ended: bool, out: &mut Out) {
+        self.call.is_complete |= ended;
         if self.call.announced {
-            out.arguments(text);
+            out.arguments(json);
+            if ended {
+                out.end_call();
+            }
         } else {
-            self.call.early.push_str(text);
+            self.call.early.push_str(json);
         }
+    }
+
+    /// The call's object has ended, or something stands where it should.
+    fn end(&mut self, held: &mut Held, out: &mut Out) -> Step {
+        if self.call.name.is_none() {
+            return self.broken(held, out);
+        }
+        if !self.call.has_arguments {
+            self.call.has_arguments = true;
+            self.arguments("{}", true, out);
+        }
+        self.announce(out);
+        self.count += 1;
+        self.call = Call::default();
+        self.state = State::Between;
+        Step::Next
     }
 
     /// More is needed, if there will be more.
-    fn wait(&self, held: &mut Held) -> Step {
+    fn wait(&mut self, held: &mut Held, out: &mut Out) -> Step {
         if !held.ended {
             return Step::More;
+        }
+        // The model has said what it wanted: of a call, all but what closes it.
+        let is_call = self.call.is_complete || !self.bare;
+        if !held.cut && is_call && self.call.name.is_some() && self.is_at_rest() {
+            self.end(held, out);
         }
         if self.call.announced || self.count > 0 {
             let rest = held.text.len();
             held.take(rest);
+            return Step::Done;
         }
-        self.broken()
+        Step::More
+    }
+
+    /// Whether nothing is half said.
+    fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Key | State::Colon(_) | State::Value(_))
+            && (self.call.is_complete || !self.call.has_arguments)
     }
 
     /// What follows makes no sense.
-    fn broken(&self) -> Step {
+    fn broken(&mut self, held: &mut Held, out: &mut Out) -> Step {
+        if self.call.is_complete && self.call.name.is_some() {
+            self.end(held, out);
+            return Step::Done;
+        }
         if self.call.announced || self.count > 0 { Step::Done } else { Step::Bad }
+    }
+
+    /// In the parts of a call, a mark ends it.
+    fn at_mark(&self, held: &Held) -> Option<bool> {
+        if self.marks.iter().any(|mark| held.text.starts_with(mark)) {
+            return Some(true);
+        }
+        held.may_begin(&self.marks).then_some(false)
     }
 }
 
 impl Section for Objects {
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step {
+        if matches!(self.state, State::Key | State::Colon(_) | State::Value(_)) {
+            held.skip_white();
+            match self.at_mark(held) {
+                Some(true)
+                    if self.call.name.is_some()
+                        && (self.call.is_complete || !self.call.has_arguments) =>
+                {
+                    return self.end(held, out);
+                }
+                Some(true) => return self.broken(held, out),
+                Some(false) => return Step::More,
+                None => {}
+            }
+        }
         match &mut self.state {
             State::Between => self.between(held),
             State::Key => self.key(held, out),
             State::Colon(field) => {
                 let field = *field;
-                held.skip_white();
                 match held.text.chars().next() {
-                    None => self.wait(held),
-                    Some(':') => {
+                    None => self.wait(held, out),
+                    Some(':' | '=') => {
                         held.take(1);
                         self.state = State::Value(field);
                         Step::Next
                     }
-                    Some(_) => self.broken(),
+                    Some(_) => self.broken(held, out),
                 }
             }
             State::Value(field) => {
                 let field = *field;
                 self.value(field, held, out)
             }
-            State::Arguments(scan) => {
-                let (end, done) = scan.advance(&held.text);
-                let text = held.take(end);
-                self.arguments(&text, out);
+            State::Arguments(reader) => {
+                let (json, done) = reader.read(held, &self.marks);
+                self.arguments(&json, done, out);
                 if done {
                     self.state = State::Key;
                     return Step::Next;
                 }
-                self.wait(held)
+                self.wait(held, out)
             }
-            State::Skip(scan) => {
-                let (end, done) = scan.advance(&held.text);
-                held.take(end);
-                if done {
-                    self.state = State::Key;
-                    return Step::Next;
+            State::Other(loose, found) => {
+                let read = loose.read(&held.text, &self.marks, held.ended);
+                held.take(read.taken);
+                found.push_str(&read.json);
+                if read.progress == Progress::More {
+                    return self.wait(held, out);
                 }
-                self.wait(held)
+                found.push_str(&loose.close().unwrap_or_default());
+                let name = self.call.name.clone().unwrap_or_default();
+                let json = object(&std::mem::take(found), &name, &self.tools);
+                self.announce(out);
+                self.arguments(&json, true, out);
+                self.state = State::Key;
+                Step::Next
+            }
+            State::Skip(loose) => {
+                let read = loose.read(&held.text, &self.marks, held.ended);
+                held.take(read.taken);
+                if read.progress == Progress::More {
+                    return self.wait(held, out);
+                }
+                self.state = State::Key;
+                Step::Next
             }
         }
     }

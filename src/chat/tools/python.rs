@@ -1,16 +1,31 @@
 //! Calls in Python's syntax: `[f(x="1"), g()]`, or `f.call(x="1")`.
 
 use super::Tool;
-use serde_json::{Map, Number, Value, json};
+use super::arguments::INTERPRETERS;
+use super::loose::scalar;
+use serde_json::{Map, Value, json};
 
 /// How deep lists and dictionaries may lie in one another.
 const DEPTH_MAX: usize = 64;
-/// Names of functions that take code, where what is called is no function at all.
-const INTERPRETERS: &[&str] = &["python", "ipython", "code_interpreter"];
+
+/// The longest name of a function.
+const NAME_BYTES_MAX: usize = 512;
 
 /// The calls of a text.
 pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
     Parser { rest: text, depth: 0 }.calls()
+}
+
+/// Whether a text begins with a call, of one of these functions if only they count; `None`: it may.
+pub(super) fn begins(text: &str, known: Option<&[Tool]>, ended: bool) -> Option<bool> {
+    let is_word = |c: char| c.is_alphanumeric() || "_.-".contains(c);
+    let end = text.find(|c| !is_word(c));
+    let word = &text[..end.unwrap_or(text.len())];
+    if end.is_none() && !ended && word.len() <= NAME_BYTES_MAX {
+        return None;
+    }
+    let is_known = known.is_none_or(|tools| tools.iter().any(|tool| tool.name == word));
+    Some(!word.is_empty() && is_known && text[word.len()..].starts_with('('))
 }
 
 /// The calls of a text, or the text as code for an interpreter, if one is among the tools.
@@ -19,6 +34,14 @@ pub(super) fn calls_or_code(text: &str, tools: &[Tool]) -> Option<Vec<(String, V
         let tool = tools.iter().find(|tool| INTERPRETERS.contains(&tool.name.as_str()))?;
         Some(vec![(tool.name.clone(), json!({ "code": text }))])
     })
+}
+
+/// The arguments `a=1, b="x"`, as one object.
+pub(super) fn keywords(text: &str) -> Option<Value> {
+    let text = text.trim();
+    let inner = text.strip_prefix('(').map_or(text, |text| text.strip_suffix(')').unwrap_or(text));
+    let (_, value) = Parser { rest: &format!("f({inner})"), depth: 0 }.calls()?.pop()?;
+    value.as_object().is_some_and(|all| !all.is_empty()).then_some(value)
 }
 
 struct Parser<'t> {
@@ -54,14 +77,15 @@ impl Parser<'_> {
         let mut arguments = Map::new();
         loop {
             self.white();
-            if self.eat(")") {
+            // Its end may be missing, where nothing else follows.
+            if self.eat(")") || (self.rest.is_empty() && !arguments.is_empty()) {
                 return Some((name, Value::Object(arguments)));
             }
             let key = self.word()?;
             self.eat("=").then_some(())?;
             let value = self.value()?;
             arguments.insert(key, value);
-            if !self.eat(",") && !self.rest.starts_with(')') {
+            if !self.eat(",") && !self.rest.starts_with(')') && !self.rest.is_empty() {
                 return None;
             }
         }
@@ -80,9 +104,10 @@ impl Parser<'_> {
                 self.rest = &self.rest[1..];
                 self.depth += 1;
                 let mut all = Vec::new();
-                while !self.eat(close) {
+                while !self.eat(close) && !(self.rest.is_empty() && !all.is_empty()) {
                     all.push(self.value()?);
-                    if !self.eat(",") && !self.rest.starts_with(close) {
+                    let more = self.eat(",") || self.rest.is_empty();
+                    if !more && !self.rest.starts_with(close) {
                         return None;
                     }
                 }
@@ -93,14 +118,18 @@ impl Parser<'_> {
                 self.rest = &self.rest[1..];
                 self.depth += 1;
                 let mut all = Map::new();
-                while !self.eat("}") {
+                while !self.eat("}") && !(self.rest.is_empty() && !all.is_empty()) {
                     self.white();
-                    let quote = self.rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-                    let key = self.string(quote)?;
+                    let key = match self.value()? {
+                        Value::String(key) => key,
+                        key @ (Value::Number(_) | Value::Bool(_) | Value::Null) => key.to_string(),
+                        _ => return None,
+                    };
                     self.eat(":").then_some(())?;
                     let value = self.value()?;
                     all.insert(key, value);
-                    if !self.eat(",") && !self.rest.starts_with('}') {
+                    let more = self.eat(",") || self.rest.is_empty();
+                    if !more && !self.rest.starts_with('}') {
                         return None;
                     }
                 }
@@ -112,39 +141,40 @@ impl Parser<'_> {
                 let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
                 self.rest = rest;
                 self.white();
-                match word {
-                    "True" | "true" => Some(Value::Bool(true)),
-                    "False" | "false" => Some(Value::Bool(false)),
-                    "None" | "null" => Some(Value::Null),
-                    number => number.parse::<Number>().ok().map(Value::Number),
-                }
+                serde_json::from_str(&scalar(word)?).ok()
             }
         }
     }
 
-    /// A string in these quotes.
+    /// A string in these quotes, single or threefold.
     fn string(&mut self, quote: char) -> Option<String> {
+        let threefold = String::from_iter([quote; 3]);
+        let end = if self.rest.starts_with(&threefold) { &threefold } else { &threefold[..1] };
+        let mut rest = &self.rest[end.len()..];
         let mut out = String::new();
-        let mut chars = self.rest.char_indices().skip(1);
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '\\' => match chars.next()?.1 {
-                    'n' => out.push('\n'),
-                    't' => out.push('\t'),
-                    'r' => out.push('\r'),
-                    'u' => {
-                        let digits: String = chars.by_ref().take(4).map(|(_, c)| c).collect();
-                        out.push(char::from_u32(u32::from_str_radix(&digits, 16).ok()?)?);
-                    }
-                    c @ ('\\' | '"' | '\'') => out.push(c),
-                    c => out.extend(['\\', c]),
-                },
-                c if c == quote => {
-                    self.rest = &self.rest[at + 1..];
-                    self.white();
-                    return Some(out);
-                }
-                c => out.push(c),
+        while let Some(c) = rest.chars().next() {
+            if let Some(after) = rest.strip_prefix(end) {
+                self.rest = after;
+                self.white();
+                return Some(out);
+            }
+            rest = &rest[c.len_utf8()..];
+            if c != '\\' {
+                out.push(c);
+                continue;
+            }
+            let escaped = rest.chars().next()?;
+            rest = &rest[escaped.len_utf8()..];
+            match escaped {
+                'n' => out.push('\n'),
+                't' => out.push('\t'),
+                'r' => out.push('\r'),
+                'x' => out.push(char::from(u8::try_from(hex(&mut rest, 2)?).ok()?)),
+                'U' => out.push(char::from_u32(hex(&mut rest, 8)?)?),
+                'u' => out.push(utf16(&mut rest)?),
+                '\n' => {}
+                c @ ('\\' | '"' | '\'') => out.push(c),
+                c => out.extend(['\\', c]),
             }
         }
         None
@@ -173,6 +203,27 @@ impl Parser<'_> {
     }
 }
 
+/// So many hexadecimal digits from the front.
+fn hex(rest: &mut &str, count: usize) -> Option<u32> {
+    let digits = rest.get(..count)?;
+    *rest = &rest[count..];
+    u32::from_str_radix(digits, 16).ok()
+}
+
+/// The character of one `\u` or of two; half of a character is none.
+fn utf16(rest: &mut &str) -> Option<char> {
+    let first = u16::try_from(hex(rest, 4)?).ok()?;
+    let mut after = rest.strip_prefix("\\u").unwrap_or("");
+    let second = hex(&mut after, 4).and_then(|unit| u16::try_from(unit).ok());
+    if let Some(second) = second.filter(|_| (0xd800..0xdc00).contains(&first))
+        && let Some(Ok(c)) = char::decode_utf16([first, second]).next()
+    {
+        *rest = after;
+        return Some(c);
+    }
+    Some(char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +247,18 @@ mod tests {
             Some(vec![("s".to_owned(), json!({"query": "q"}))])
         );
         assert_eq!(read("f(a=1)\ng(b='2')").unwrap().len(), 2);
+        assert_eq!(read("[f(a=1, b=[2]").unwrap()[0].1, json!({"a": 1, "b": [2]}));
+        for (value, expected) in [
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            ("1.10", "1.10"),
+            (r#""\ud83d\ude00\ud83d\x41""#, "\"😀\u{fffd}A\""),
+            ("{1: None}", r#"{"1":null}"#),
+            (r#""""x"y""""#, r#""x\"y""#),
+            ("''", "\"\""),
+        ] {
+            let found = &read(&format!("f(x={value})")).unwrap()[0].1["x"];
+            assert_eq!(found.to_string(), expected, "{value}");
+        }
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! Calls with tags around each argument: `<function=f><parameter=x>1</parameter></function>`.
 //!
-//! A value is text; whether it means a string or something else is what the function's schema says.
+//! A value is text; whether it means a string or something else is what the function's schema says. A tag that is
+//! missing is missed where the next one stands, unless that is a value's own text.
 
-use super::super::answer::{Held, Out, Step};
+use super::super::answer::{Held, Out, Step, overlap};
+use super::arguments::object;
 use super::format::{Section, TagStyle};
-use super::{Format, Tool};
+use super::loose::quoted;
+use super::types::{Types, has_property};
+use super::{Format, Tool, is_name};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -13,14 +17,17 @@ const NAME_BYTES_MAX: usize = 512;
 
 /// Reads such calls.
 pub(super) struct Tagged {
-    format: &'static Format,
     style: TagStyle,
     tools: Arc<[Tool]>,
+    /// Texts around the calls.
+    close: Vec<&'static str>,
+    open: Vec<&'static str>,
     /// Whether the tag before the function's name was read already.
     opened: bool,
     state: State,
     function: String,
-    arguments: usize,
+    /// The arguments so far.
+    keys: Vec<String>,
     count: usize,
 }
 
@@ -29,12 +36,21 @@ enum State {
     Function,
     /// Between arguments.
     Arguments,
-    /// In a string, of which so far nothing was read.
-    Text { begun: bool },
-    /// In something else than a string.
-    Other,
+    /// In a value, of which so far nothing was read.
+    Value(Types),
+    /// In a string.
+    Text,
+    /// In all arguments at once, as JSON.
+    Whole,
     /// After a call.
     After,
+}
+
+/// Where a value ends.
+struct End {
+    at: usize,
+    /// The bytes of its own tag, if it has one.
+    tag: usize,
 }
 
 impl Tagged {
@@ -44,62 +60,110 @@ impl Tagged {
         tools: &Arc<[Tool]>,
         marker: &str,
     ) -> Self {
+        let is_wrapper = |mark: &&&'static str| **mark != style.function;
+        let open = format.open.iter().filter(is_wrapper).copied().collect();
+        let close = format.close.to_vec();
         Self {
-            format,
             style,
             tools: Arc::clone(tools),
+            close,
+            open,
             opened: style.function.is_empty() || marker == style.function,
             state: State::Function,
             function: String::new(),
-            arguments: 0,
+            keys: Vec::new(),
             count: 0,
         }
     }
 
     fn function(&mut self, held: &mut Held, out: &mut Out) -> Step {
         held.skip_white();
-        if !self.opened {
-            if held.skip(self.style.function) {
-                self.opened = true;
-                return Step::Next;
+        if self.count == 0 || !self.opened {
+            for open in &self.open {
+                if held.skip(open) {
+                    return Step::Next;
+                }
             }
-            return if held.may_begin(&[self.style.function]) { Step::More } else { self.over() };
         }
-        let (at, skip) = if self.style.function_end.is_empty() {
-            let ends = ["\n", self.style.argument, self.style.function_close];
-            (ends.iter().filter_map(|end| held.text.find(end)).min(), 0)
+        // Said twice, as the case may be.
+        if !self.style.function.is_empty() && held.skip(self.style.function) {
+            self.opened = true;
+            return Step::Next;
+        }
+        if !self.opened {
+            let waits = held.may_begin(&[self.style.function]) || held.may_begin(&self.open);
+            return if waits { Step::More } else { self.over() };
+        }
+        let marks = [self.style.argument, self.style.function_close];
+        let marks = marks.iter().chain(&self.close).filter_map(|end| held.text.find(end)).min();
+        let (end, skip) = if self.style.function_end.is_empty() {
+            (held.text.find('\n'), 0)
         } else {
             (held.text.find(self.style.function_end), self.style.function_end.len())
         };
-        let Some(at) = at else {
+        // A name may go without its end.
+        let end = end.map(|at| (at, skip));
+        let found = end.into_iter().chain(marks.map(|at| (at, 0))).min();
+        let Some((at, skip)) = found else {
             let waits = !held.ended && held.text.len() <= NAME_BYTES_MAX;
-            return if waits { Step::More } else { self.over() };
+            let known = self.tools.iter().any(|tool| tool.name == held.text.trim());
+            if held.ended && !held.cut && known {
+                let at = held.text.len();
+                return self.begin(at, 0, held, out);
+            }
+            return if waits || held.cut { Step::More } else { self.over() };
         };
+        self.begin(at, skip, held, out)
+    }
+
+    fn begin(&mut self, at: usize, skip: usize, held: &mut Held, out: &mut Out) -> Step {
         let name = attribute(&held.text[..at]);
-        let fits = |c: char| c.is_alphanumeric() || "_-./:".contains(c);
-        if name.is_empty() || !name.chars().all(fits) {
+        if !is_name(name) || at > NAME_BYTES_MAX {
             return self.over();
         }
         self.function = name.to_owned();
         held.take(at + skip);
         out.call(&self.function, None);
-        out.arguments("{");
-        (self.count, self.arguments) = (self.count + 1, 0);
+        self.keys.clear();
+        self.count += 1;
         self.state = State::Arguments;
         Step::Next
     }
 
     fn between_arguments(&mut self, held: &mut Held, out: &mut Out) -> Step {
         held.skip_white();
-        if held.skip(self.style.function_close) {
-            out.arguments("}");
-            self.opened = self.style.function.is_empty();
-            self.state = State::After;
+        let style = self.style;
+        if held.text.is_empty() {
+            if held.ended && !held.cut {
+                self.end(out);
+            }
+            return if held.ended { Step::Done } else { Step::More };
+        }
+        if held.skip(style.function_close) {
+            return self.end(out);
+        }
+        let next = [style.function].into_iter().filter(|mark| !mark.is_empty());
+        let marks: Vec<&str> =
+            next.chain(self.open.iter().copied()).chain(self.close.iter().copied()).collect();
+        let all: Vec<&str> = marks
+            .iter()
+            .copied()
+            .chain([style.argument, style.close, style.function_close])
+            .collect();
+        if held.may_begin(&all) {
+            return Step::More;
+        }
+        // The call's end is missing.
+        if marks.iter().any(|mark| held.text.starts_with(mark)) {
+            return self.end(out);
+        }
+        if self.keys.is_empty() && held.text.starts_with('{') {
+            self.state = State::Whole;
             return Step::Next;
         }
-        let style = self.style;
-        if held.may_begin(&[style.function_close, style.argument]) || held.text.is_empty() {
-            return if held.ended { Step::Done } else { Step::More };
+        // A value's end, said twice.
+        if held.skip(style.close) {
+            return Step::Next;
         }
         let Some(rest) = held.text.strip_prefix(style.argument) else {
             // Neither an argument nor the end: skipped, as far as it surely is neither.
@@ -109,8 +173,15 @@ impl Tagged {
             return Step::Next;
         };
         let Some(at) = rest.find(style.argument_end) else { return wait(held) };
+        if at > NAME_BYTES_MAX || rest[..at].contains('\n') {
+            held.take(style.argument.len());
+            return Step::Next;
+        }
         let key = attribute(&rest[..at]).to_owned();
-        let is_text = self.is_text(&key, &rest[..at]);
+        let mut types = Types::of(self.parameters(), &key);
+        if rest[..at].contains("string=\"true\"") {
+            types = Types::TEXT;
+        }
         let after = style.argument.len() + at + style.argument_end.len();
         if style.value.is_empty() {
             held.take(after);
@@ -127,52 +198,153 @@ impl Tagged {
                 return Step::Next;
             }
         }
-        let comma = if self.arguments > 0 { ", " } else { "" };
-        out.arguments(&format!("{comma}{}: ", Value::from(key)));
-        self.arguments += 1;
-        self.state = if is_text { State::Text { begun: false } } else { State::Other };
-        if is_text {
-            out.arguments("\"");
-        }
+        let before = if self.keys.is_empty() { "{" } else { ", " };
+        out.arguments(&format!("{before}{}: ", quoted(&key)));
+        self.keys.push(key);
+        self.state = State::Value(types);
+        Step::Next
+    }
+
+    /// The call's end.
+    fn end(&mut self, out: &mut Out) -> Step {
+        out.arguments(if self.keys.is_empty() { "{}" } else { "}" });
+        out.end_call();
+        self.opened = self.style.function.is_empty();
+        self.state = State::After;
+        Step::Next
+    }
+
+    /// The beginning of a string, or all of something else: that is told when it is complete.
+    fn value(&mut self, types: Types, held: &mut Held, out: &mut Out) -> Step {
+        let end = match self.value_end(held) {
+            Ok(end) => end,
+            Err(sure) => {
+                let text = &held.text[..sure];
+                let line = text.trim();
+                let begun = !text.is_empty() && (!self.style.lines || text != "\n");
+                let is_text =
+                    types.is_text() || (types.is_text_or_null() && line.len() > "null".len());
+                if is_text && begun {
+                    if self.style.lines {
+                        held.skip("\n");
+                    }
+                    out.arguments("\"");
+                    self.state = State::Text;
+                    return Step::Next;
+                }
+                return Step::More;
+            }
+        };
+        let text = self.take_value(&end, held);
+        let text = text.strip_prefix('\n').filter(|_| self.style.lines).unwrap_or(&text);
+        out.arguments(&types.value(text));
+        self.state = State::Arguments;
         Step::Next
     }
 
     /// A string, told as it arrives.
-    fn text(&mut self, begun: bool, held: &mut Held, out: &mut Out) -> Step {
-        // Where values stand on lines of their own, one line break on each side is not the value's.
-        let lines = self.style.lines;
-        if !begun && lines {
-            if held.text.is_empty() && !held.ended {
-                return Step::More;
+    fn text(&mut self, held: &mut Held, out: &mut Out) -> Step {
+        match self.value_end(held) {
+            Ok(end) => {
+                let text = self.take_value(&end, held);
+                out.arguments(inner(&quoted(&text)));
+                out.arguments("\"");
+                self.state = State::Arguments;
+                Step::Next
             }
-            held.skip("\n");
-            self.state = State::Text { begun: true };
+            Err(sure) => {
+                // Where values stand on lines of their own, one line break on each side is not the value's.
+                let sure = if self.style.lines && held.text[..sure].ends_with('\n') {
+                    sure - 1
+                } else {
+                    sure
+                };
+                let text = held.take(sure);
+                out.arguments(inner(&quoted(&text)));
+                Step::More
+            }
         }
-        let found = held.until(&[self.style.close]);
-        let mut text = found.before.as_str();
-        if found.marker.is_some() && lines {
-            text = text.strip_suffix('\n').unwrap_or(text);
-        } else if lines && text.ends_with('\n') && !held.ended {
-            text = &text[..text.len() - 1];
-            held.text.insert(0, '\n');
-        }
-        let quoted = Value::from(text).to_string();
-        out.arguments(&quoted[1..quoted.len() - 1]);
-        if found.marker.is_some() {
-            out.arguments("\"");
-            self.state = State::Arguments;
-            return Step::Next;
-        }
-        if held.ended { Step::Done } else { Step::More }
     }
 
-    /// A number, a list, …: told when it is complete.
-    fn other(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        let Some(at) = held.text.find(self.style.close) else { return wait(held) };
+    fn take_value(&self, end: &End, held: &mut Held) -> String {
+        let mut text = held.take(end.at);
+        held.take(end.tag);
+        if self.style.lines && text.ends_with('\n') {
+            text.pop();
+        }
+        text
+    }
+
+    /// Where a value ends, or how many bytes of it are sure.
+    fn value_end(&self, held: &Held) -> Result<End, usize> {
+        let (text, style) = (&held.text, self.style);
+        let own = text.find(style.close);
+        // The next argument's tag, of one that the function has and that was not given.
+        let next = text.match_indices(style.argument).find_map(|(at, tag)| {
+            let rest = &text[at + tag.len()..];
+            if own.is_some_and(|own| own < at) {
+                return None;
+            }
+            let Some(end) = rest.find(style.argument_end) else {
+                let waits = !held.ended && rest.len() <= NAME_BYTES_MAX;
+                return waits.then_some(Err(at));
+            };
+            let key = attribute(&rest[..end]);
+            let is_next =
+                !self.keys.iter().any(|known| known == key) && has_property(self.parameters(), key);
+            is_next.then_some(Ok(End { at, tag: 0 }))
+        });
+        // What ends the call, if the value's own tag does not come after it, but before another call.
+        let outer = [style.function_close].into_iter().chain(self.close.iter().copied());
+        let outer = outer.filter_map(|mark| Some((text.find(mark)?, mark.len()))).min();
+        let outer =
+            outer.filter(|(at, _)| own.is_none_or(|own| *at < own)).and_then(|(at, length)| {
+                let rest = &text[at + length..];
+                let begins = [style.function].into_iter().filter(|mark| !mark.is_empty());
+                let begins = begins.chain(self.open.iter().copied());
+                let begins = begins.filter_map(|mark| rest.find(mark)).min();
+                match (rest.find(style.close), begins) {
+                    (Some(own), Some(begin)) if own < begin => None,
+                    (Some(_), None) => None,
+                    (None, None) if !held.ended => Some(Err(at)),
+                    (None, None) if held.cut => Some(Err(at)),
+                    _ => Some(Ok(End { at, tag: 0 })),
+                }
+            });
+        let place = |end: &Result<End, usize>| match end {
+            Ok(end) => end.at,
+            Err(at) => *at,
+        };
+        let own = own.map(|at| Ok(End { at, tag: style.close.len() }));
+        let first = [own, next, outer].into_iter().flatten().min_by_key(place);
+        first.unwrap_or_else(|| {
+            if held.ended {
+                return Err(text.len());
+            }
+            let marks = [style.close, style.argument, style.function_close];
+            let keep = marks.iter().chain(&self.close).map(|mark| overlap(text, mark)).max();
+            Err(text.len() - keep.unwrap_or(0))
+        })
+    }
+
+    /// All arguments as one object.
+    fn whole(&mut self, held: &mut Held, out: &mut Out) -> Step {
+        let next = [self.style.function_close, self.style.function];
+        let marks =
+            next.iter().filter(|mark| !mark.is_empty()).chain(&self.close).chain(&self.open);
+        let Some(at) = marks
+            .filter_map(|mark| held.text.find(mark))
+            .min()
+            .or_else(|| (held.ended && !held.cut).then_some(held.text.len()))
+        else {
+            return Step::More;
+        };
         let text = held.take(at);
-        held.take(self.style.close.len());
-        out.arguments(&value(text.trim()).to_string());
-        self.state = State::Arguments;
+        held.skip(self.style.function_close);
+        out.arguments(&object(&text, &self.function, &self.tools));
+        out.end_call();
+        self.opened = self.style.function.is_empty();
+        self.state = State::After;
         Step::Next
     }
 
@@ -181,7 +353,8 @@ impl Tagged {
         if held.text.is_empty() {
             return if held.ended { Step::Done } else { Step::More };
         }
-        for close in self.format.close {
+        let closers = [self.style.function_close, self.style.close];
+        for close in self.close.iter().chain(&closers) {
             if held.skip(close) {
                 return Step::Next;
             }
@@ -191,28 +364,15 @@ impl Tagged {
             self.state = State::Function;
             return Step::Next;
         }
-        let waits =
-            held.may_begin(self.format.close) || (!again.is_empty() && held.may_begin(&[again]));
+        let waits = held.may_begin(&self.close)
+            || held.may_begin(&closers)
+            || (!again.is_empty() && held.may_begin(&[again]));
         if waits { Step::More } else { Step::Done }
     }
 
-    /// Whether the schema says that an argument is a string, or DeepSeek's tag does.
-    fn is_text(&self, key: &str, tag: &str) -> bool {
-        if tag.contains("string=\"true\"") {
-            return true;
-        }
+    fn parameters(&self) -> &Value {
         let tool = self.tools.iter().find(|tool| tool.name == self.function);
-        let Some(schema) = tool.and_then(|tool| tool.parameters.get("properties")?.get(key)) else {
-            return false;
-        };
-        let has_type = |kind: &Value| kind == "string";
-        match &schema["type"] {
-            Value::Array(kinds) => kinds.iter().any(has_type) && !kinds.iter().any(|k| k == "null"),
-            Value::Null => {
-                schema["enum"].as_array().is_some_and(|all| all.iter().all(Value::is_string))
-            }
-            kind => has_type(kind),
-        }
+        tool.map_or(&Value::Null, |tool| &tool.parameters)
     }
 
     fn over(&self) -> Step {
@@ -225,8 +385,9 @@ impl Section for Tagged {
         match self.state {
             State::Function => self.function(held, out),
             State::Arguments => self.between_arguments(held, out),
-            State::Text { begun } => self.text(begun, held, out),
-            State::Other => self.other(held, out),
+            State::Value(types) => self.value(types, held, out),
+            State::Text => self.text(held, out),
+            State::Whole => self.whole(held, out),
             State::After => self.after(held),
         }
     }
@@ -243,7 +404,12 @@ fn wait(held: &mut Held) -> Step {
     }
     let rest = held.text.len();
     held.take(rest);
-    Step::Done
+    Step::Next
+}
+
+/// What stands between a string's quotes.
+fn inner(quoted: &str) -> &str {
+    &quoted[1..quoted.len() - 1]
 }
 
 /// The name in a tag: all of it, or what stands in the first quotes: `"f" string="true"`.
@@ -252,15 +418,5 @@ fn attribute(tag: &str) -> &str {
     match tag.strip_prefix('"') {
         Some(rest) => rest.split('"').next().unwrap_or(rest),
         None => tag,
-    }
-}
-
-/// What a text means that is not said to be a string.
-fn value(text: &str) -> Value {
-    match text {
-        "True" => Value::Bool(true),
-        "False" => Value::Bool(false),
-        "None" => Value::Null,
-        _ => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
     }
 }

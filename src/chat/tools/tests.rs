@@ -11,26 +11,42 @@ fn collect(parts: impl IntoIterator<Item = Part>) -> Answer {
     answer
 }
 
-fn in_pieces<'t>(plan: &Plan, pieces: impl IntoIterator<Item = &'t str>) -> Answer {
+/// What was read, and whether the last call is not complete.
+fn in_pieces<'t>(
+    plan: &Plan,
+    cut: bool,
+    pieces: impl IntoIterator<Item = &'t str>,
+) -> (Answer, bool) {
     let mut reader = Reader::new(plan.clone());
     let mut parts = Vec::new();
     for piece in pieces {
         parts.extend(reader.push(piece));
     }
-    parts.extend(reader.finish());
-    collect(parts)
+    parts.extend(reader.finish(cut));
+    (collect(parts), reader.is_unfinished())
+}
+
+fn in_characters(plan: &Plan, cut: bool, text: &str) -> (Answer, bool) {
+    in_pieces(plan, cut, text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]))
 }
 
 /// Reads a text whole, cut in two at every place, and character by character, and wants the same each time.
 fn read(plan: &Plan, text: &str) -> Answer {
-    let whole = in_pieces(plan, [text]);
+    let whole = in_pieces(plan, false, [text]);
     for (at, _) in text.char_indices() {
         let (a, b) = text.split_at(at);
-        assert_eq!(in_pieces(plan, [a, b]), whole, "cut: {a:?} | {b:?}");
+        assert_eq!(in_pieces(plan, false, [a, b]), whole, "cut: {a:?} | {b:?}");
     }
-    let characters = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]);
-    assert_eq!(in_pieces(plan, characters), whole, "in characters: {text:?}");
-    whole
+    assert_eq!(in_characters(plan, false, text), whole, "in characters: {text:?}");
+    for (at, (_, _, arguments)) in whole.0.calls.iter().enumerate() {
+        let open = whole.1 && at + 1 == whole.0.calls.len();
+        assert!(open || is_object(arguments), "{text:?}: {arguments}");
+    }
+    whole.0
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())
 }
 
 fn tools() -> Vec<Tool> {
@@ -53,12 +69,11 @@ fn tools() -> Vec<Tool> {
 /// The plan for models whose template holds this text.
 fn plan(template: &str) -> Plan {
     let format = Format::of(template);
-    let calls = Calls { format, tools: tools().into(), parallel: true, bare: format.bare };
+    let calls = Calls { format, tools: tools().into(), parallel: true, bare: format.bare() };
     Plan { tags: Tags::of(template), apart: true, thinking: false, calls: Some(calls) }
 }
 
 const ARGS: &str = r#"{"city": "Mála\"ga}", "days": 2, "tags": ["a", {"b": null}]}"#;
-const SAME: &str = r#"{"city": "Mála\"ga}", "days": 2, "tags": ["a",{"b":null}]}"#;
 
 /// Template text, answer, content, calls with id and arguments.
 type Case =
@@ -150,7 +165,7 @@ fn cases() -> Vec<Case> {
             "DSML",
             "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Mála\"ga}</｜DSML｜parameter>\n<｜DSML｜parameter name=\"days\" string=\"false\">2</｜DSML｜parameter>\n<｜DSML｜parameter name=\"tags\" string=\"false\">[\"a\", {\"b\": null}]</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>".into(),
             "",
-            vec![("get_weather", None, SAME)],
+            vec![("get_weather", None, ARGS)],
         ),
         // Granite 3, Phi-4, functools, Nemotron, Apertus, Apriel
         ("<|tool_call|>", format!("<|tool_call|>[{json_call}]"), "", vec![weather]),
@@ -183,7 +198,7 @@ fn cases() -> Vec<Case> {
             "<function=<parameter=",
             "I look.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nMála\"ga}\n</parameter>\n<parameter=days>\n2\n</parameter>\n<parameter=tags>\n[\"a\", {\"b\": null}]\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=get_time>\n</function>\n</tool_call>".into(),
             "I look.",
-            vec![("get_weather", None, SAME), time],
+            vec![("get_weather", None, ARGS), time],
         ),
         (
             "<function=<parameter=",
@@ -195,7 +210,7 @@ fn cases() -> Vec<Case> {
             "<arg_key><arg_value>",
             "I look.\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Mála\"ga}</arg_value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n<arg_key>tags</arg_key>\n<arg_value>[\"a\", {\"b\": null}]</arg_value>\n</tool_call>\n<tool_call>get_time</tool_call>".into(),
             "I look.",
-            vec![("get_weather", None, SAME), time],
+            vec![("get_weather", None, ARGS), time],
         ),
         (
             "<minimax:tool_call>",
@@ -252,9 +267,6 @@ fn each_form_is_read_whole_and_in_pieces() {
         assert_eq!(found.calls, calls, "{form}: {text}");
         assert_eq!(found.content, content, "{form}: {text}");
         assert_eq!(found.reasoning, "");
-        for (_, _, arguments) in found.calls {
-            assert!(serde_json::from_str::<Value>(&arguments).unwrap().is_object(), "{arguments}");
-        }
     }
 }
 
@@ -290,12 +302,200 @@ fn text_that_only_looks_like_a_call_stays_text() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_gives_what_there_is() {
-    let plan = plan("<tool_call>");
-    let found = read(&plan, r#"<tool_call>{"name": "get_weather", "arguments": {"city": "Má"#);
-    assert_eq!(found.calls, [(None, "get_weather".into(), r#"{"city": "Má"#.into())]);
-    let found = read(&plan, r#"<tool_call>{"name": "get_wea"#);
-    assert_eq!((found.content.as_str(), found.calls.len()), (r#"<tool_call>{"name": "get_wea"#, 0));
+fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
+    let broken = |template: &str, text: &str, cut: bool| {
+        let plan = plan(template);
+        let whole = in_pieces(&plan, cut, [text]);
+        assert_eq!(in_characters(&plan, cut, text), whole, "{text}");
+        let (found, unfinished) = whole;
+        let calls: Vec<_> = found.calls.into_iter().map(|(_, name, json)| (name, json)).collect();
+        (calls, found.content, unfinished)
+    };
+    let call = |json: &str| vec![("get_weather".to_owned(), json.to_owned())];
+    let hermes = "<tool_call>";
+    let text = r#"<tool_call>{"name": "get_weather", "arguments": {"city": "Má"#;
+    for cut in [true, false] {
+        assert_eq!(broken(hermes, text, cut), (call(r#"{"city": "Má"#), String::new(), true));
+    }
+    // Brackets that the model forgot are no reason; those that it had no room for are.
+    let text = r#"<tool_call>{"name": "get_weather", "arguments": {"city": "Rome""#;
+    assert_eq!(broken(hermes, text, true), (call(r#"{"city": "Rome""#), String::new(), true));
+    assert_eq!(broken(hermes, text, false), (call(r#"{"city": "Rome"}"#), String::new(), false));
+    let coder = "<function=<parameter=";
+    for text in [
+        "<tool_call>\n<function=get_weather>\n<parameter=days>\n2\n</parameter>\n",
+        "<tool_call>\n<function=get_weather>\n<parameter=days>\n2\n</parameter>\n</func",
+    ] {
+        assert_eq!(
+            broken(coder, text, true),
+            (call("{\"days\": 2"), String::new(), true),
+            "{text}"
+        );
+        assert_eq!(
+            broken(coder, text, false),
+            (call("{\"days\": 2}"), String::new(), false),
+            "{text}"
+        );
+    }
+    let open = "<tool_call>\n<function=get_weather>\n";
+    assert_eq!(broken(coder, open, true), (call(""), String::new(), true));
+    assert_eq!(broken(coder, open, false), (call("{}"), String::new(), false));
+    let python = "<|tool_call_start|>[get_weather(city='x', days=2";
+    assert_eq!(broken("<|tool_call_start|>", python, true), (vec![], String::new(), true));
+    assert_eq!(broken("<|tool_call_start|>", python, false).0, call(r#"{"city":"x","days":2}"#));
+    for (template, text) in [
+        (hermes, r#"<tool_call>{"name": "get_wea"#),
+        (hermes, "<tool_call>"),
+        ("[TOOL_CALLS]", "[TOOL_CALLS]get_wea"),
+        (coder, "<tool_call>\n<function=get_wea"),
+        ("<|tool_call><tool_call|>", "<|tool_call>call:get_weather{city:"),
+    ] {
+        assert_eq!(broken(template, text, true), (vec![], String::new(), true), "{text}");
+        assert_eq!(broken(template, text, false).1, text);
+    }
+    // What may be anything is text.
+    let json = r#"{"name": "get_wea"#;
+    assert_eq!(broken(hermes, json, true), (vec![], json.to_owned(), false));
+}
+
+#[test]
+fn calls_are_read_as_models_really_write_them() {
+    let hermes = "<tool_call>";
+    let coder = "<function=<parameter=";
+    let glm = "<arg_key><arg_value>";
+    let kimi = "<|tool_call_begin|><|tool_call_argument_begin|>";
+    let channels = "<|channel|><|message|>";
+    let lfm = "<|tool_call_start|>";
+    let big = "123456789012345678901234567890";
+    let weather = |json: &str| vec![("get_weather", json.to_owned())];
+    let time = || vec![("get_time", "{}".to_owned())];
+    let two = |json: &str| vec![("get_weather", json.to_owned()), ("get_time", "{}".to_owned())];
+    let parameter =
+        |text: &str| format!("<tool_call>\n<function=get_weather>\n<parameter=city>\n{text}");
+    #[rustfmt::skip]
+    let cases: Vec<(&str, String, Vec<(&str, String)>)> = vec![
+        // No arguments.
+        (hermes, "<tool_call>{\"name\": \"get_time\", \"arguments\": null}</tool_call>".into(), time()),
+        (hermes, "<tool_call>{\"name\": \"get_time\", \"arguments\": \"\"}</tool_call>".into(), time()),
+        (hermes, "<tool_call>{\"name\": \"get_time\", \"arguments\": []}</tool_call>".into(), time()),
+        (hermes, "<tool_call>{\"name\": \"get_time\", \"arguments\": }</tool_call>".into(), time()),
+        (channels, "<|channel|>commentary to=functions.get_time <|constrain|>json<|message|>".into(), time()),
+        (channels, "<|channel|>commentary to=functions.get_time<|message|>null<|call|>".into(), time()),
+        (kimi, "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_time:0<|tool_call_argument_begin|><|tool_call_end|><|tool_calls_section_end|>".into(), time()),
+        ("[TOOL_CALLS]", "[TOOL_CALLS]get_time[ARGS]".into(), time()),
+        ("[TOOL_CALLS]", "[TOOL_CALLS]get_time".into(), time()),
+        ("<｜tool▁call▁begin｜>", "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_time\n```json\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>".into(), time()),
+        (glm, "<tool_call>get_time\n</tool_call>".into(), time()),
+        ("<|tool_call><tool_call|>", "<|tool_call>call:get_time<tool_call|>".into(), time()),
+        // Raw characters, Python's words, digits.
+        (hermes, "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"a\nb\tc\"}}</tool_call>".into(), weather(r#"{"city": "a\nb\tc"}"#)),
+        (hermes, "<tool_call>{'name': 'get_weather', 'arguments': {'city': 'x', 'tags': [True, None,]}}</tool_call>".into(), weather(r#"{"city": "x", "tags": [true, null]}"#)),
+        (hermes, "<tool_call>{\"name\": \"get_weather\", \"arguments\": \"{'city': 'x'}\"}</tool_call>".into(), weather(r#"{"city": "x"}"#)),
+        (hermes, format!("<tool_call>{{\"name\": \"get_weather\", \"arguments\": {{\"days\": {big}, \"city\": 1.10}}}}</tool_call>"), weather(&format!(r#"{{"days": {big}, "city": 1.10}}"#))),
+        (coder, format!("<function=get_weather>\n<parameter=days>\n{big}\n</parameter>\n</function>"), weather(&format!(r#"{{"days": {big}}}"#))),
+        (lfm, format!("<|tool_call_start|>[get_weather(days={big})]<|tool_call_end|>"), weather(&format!(r#"{{"days":{big}}}"#))),
+        // Sections left open, or closed too often.
+        (hermes, "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}\n</tool_call>\n<tool_call>\n{\"name\": \"get_time\"}".into(), two(r#"{"days": 2}"#)),
+        (hermes, "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"x}}\n</tool_call>\n<tool_call>\n{\"name\": \"get_time\"}\n</tool_call>".into(), two("{\"city\": \"x}}\\n\"}")),
+        (hermes, "<tool_call><tool_call>{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}}}</tool_call></tool_call>\n<tool_call>{\"name\": \"get_time\", \"arguments\": {}}</tool_call>\n</tool_call>\n".into(), two(r#"{"days": 2}"#)),
+        (hermes, "{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}\n</tool_call>".into(), weather(r#"{"days": 2}"#)),
+        (hermes, "<tool_call>{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}, \"arguments\": {\"days\": 3}}</tool_call>".into(), weather(r#"{"days": 2}"#)),
+        (coder, parameter("A\n</parameter>\n</tool_call>"), weather(r#"{"city": "A"}"#)),
+        (coder, parameter("A\n</function>\n</tool_call>"), weather(r#"{"city": "A"}"#)),
+        (coder, parameter("A\n</tool_call>"), weather(r#"{"city": "A"}"#)),
+        (coder, parameter("A\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>"), weather(r#"{"city": "A", "days": 2}"#)),
+        (coder, parameter("A\n</parameter>\n</parameter>\n</function>\n</function>\n</tool_call>\n</tool_call>"), weather(r#"{"city": "A"}"#)),
+        (coder, parameter("A\n</parameter>\n</tool_call>\n<tool_call>\n<function=get_time>\n</function>\n</tool_call>"), two(r#"{"city": "A"}"#)),
+        (coder, parameter("A\n<tool_call>\n<function=get_time>\n</function>\n</tool_call>\n"), vec![("get_weather", r#"{"city": "A\n<tool_call>\n<function=get_time>"}"#.to_owned())]),
+        (coder, parameter("say </function> and\n</tool_call> and\n<parameter=x>\n</parameter>\n</function>\n</tool_call>"), weather(r#"{"city": "say </function> and\n</tool_call> and\n<parameter=x>"}"#)),
+        (coder, "<tool_call>\n<function=get_weather>\n<parameter=tags>\n{\"k\": 1}\n</function>\n</tool_call>".into(), weather(r#"{"tags": {"k": 1}}"#)),
+        (glm, "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>x\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>".into(), weather(r#"{"city": "x\n", "days": 2}"#)),
+        (glm, "get_weather\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>".into(), weather(r#"{"days": 2}"#)),
+        ("<minimax:tool_call>", "<invoke name=\"get_weather\">\n<parameter name=\"days\">2</parameter>\n</minimax:tool_call>".into(), weather(r#"{"days": 2}"#)),
+        ("<tool_calls>[", "[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}]</tool_calls>".into(), weather(r#"{"days": 2}"#)),
+        ("<|tool_call|>", "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}]<|/tool_call|>".into(), weather(r#"{"days": 2}"#)),
+        // Another model's form.
+        (lfm, "<|tool_call_start|>[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}]<|tool_call_end|>".into(), weather(r#"{"days": 2}"#)),
+        (lfm, "<|tool_call_start|>{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}<|tool_call_end|>".into(), weather(r#"{"days": 2}"#)),
+        (lfm, "[get_weather(days=2)]".into(), weather(r#"{"days":2}"#)),
+        (hermes, "<tool_call>get_weather(days=2)</tool_call>".into(), weather(r#"{"days":2}"#)),
+        (hermes, "<tool_call>\n<function=get_weather>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>".into(), weather(r#"{"days": 2}"#)),
+        (coder, "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}\n</tool_call>".into(), weather(r#"{"days": 2}"#)),
+        (coder, "<tool_call>\n<function=get_weather>\n{\"days\": 2}\n</function>\n</tool_call>".into(), weather(r#"{"days": 2}"#)),
+        ("<|tools_prefix|>", "<|tools_prefix|>[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}]<|tools_suffix|>".into(), weather(r#"{"days": 2}"#)),
+        (">>>all", ">>>python\nprint(1)".into(), vec![("python", r#"{"code": "print(1)"}"#.to_owned())]),
+    ];
+    for (template, text, expected) in cases {
+        let plan = plan(template);
+        let found = read(&plan, &text);
+        assert!(!in_pieces(&plan, false, [text.as_str()]).1, "{text}: unfinished");
+        let calls: Vec<_> =
+            found.calls.iter().map(|(_, name, json)| (name.as_str(), json.clone())).collect();
+        assert_eq!(calls, expected, "{text}");
+        assert_eq!(found.content, "", "{text}");
+    }
+}
+
+#[test]
+fn golden_answers_that_lost_or_doubled_a_piece_are_still_read() {
+    let mut state = 15_u64;
+    let mut next = |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for (template, text, ..) in cases() {
+        let plan = plan(template);
+        let pieces = pieces(&text, &plan.markers());
+        for at in 0..pieces.len() {
+            let (before, after) = (pieces[..at].concat(), pieces[at + 1..].concat());
+            let piece = pieces[at];
+            for (text, cut) in [
+                (format!("{before}{after}"), false),
+                (format!("{before}{piece}{piece}{after}"), false),
+                (before.clone(), false),
+                (before.clone(), true),
+            ] {
+                let whole = in_pieces(&plan, cut, [text.as_str()]);
+                assert_eq!(in_characters(&plan, cut, &text), whole, "{text:?}");
+                let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+                for _ in 0..3.min(places.len()) {
+                    let (a, b) = text.split_at(places[next(places.len())]);
+                    assert_eq!(in_pieces(&plan, cut, [a, b]), whole, "{a:?} | {b:?}");
+                }
+                let (mut answer, unfinished) = whole;
+                if unfinished {
+                    answer.calls.pop();
+                }
+                for (_, _, arguments) in &answer.calls {
+                    assert!(is_object(arguments), "{text:?}: {arguments}");
+                }
+                // What marks calls, and nothing else, is not told, where the call is still one.
+                let marks = plan.markers();
+                let whole = marks.contains(&piece);
+                let is_mark =
+                    |mark: &&&str| mark.contains(['|', '｜']) && answer.content.contains(**mark);
+                let leaked = marks.iter().find(is_mark).copied();
+                if whole && !answer.calls.is_empty() {
+                    assert_eq!(leaked, None, "{text:?}: {:?}", answer.content);
+                }
+            }
+        }
+    }
+}
+
+/// A text as its marks, words and single other characters.
+fn pieces<'t>(text: &'t str, marks: &[&str]) -> Vec<&'t str> {
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while let Some(c) = rest.chars().next() {
+        let mark =
+            marks.iter().filter(|mark| rest.starts_with(**mark)).map(|mark| mark.len()).max();
+        let word = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(mark.unwrap_or(word.max(c.len_utf8())));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
 }
 
 #[test]

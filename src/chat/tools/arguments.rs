@@ -1,0 +1,143 @@
+//! The arguments of a call: always a JSON object, whatever a model writes for one.
+
+use super::super::answer::{Held, Out};
+use super::loose::{Loose, Progress, quoted, value};
+use super::{Tool, python};
+use serde_json::{Value, json};
+
+/// Names of functions that take code, and of the argument that it is.
+pub(super) const INTERPRETERS: &[&str] = &["python", "ipython", "code_interpreter"];
+
+/// Reads an object that arrives piece by piece.
+#[derive(Debug, Default)]
+pub(super) struct Arguments(Loose);
+
+impl Arguments {
+    /// The JSON that has arrived, and whether the object has ended. Of an answer that was cut off, it has not; of one
+    /// that the model ended itself, missing brackets are added.
+    pub fn read(&mut self, held: &mut Held, marks: &[&str]) -> (String, bool) {
+        let read = self.0.read(&held.text, marks, held.ended);
+        held.take(read.taken);
+        let mut json = read.json;
+        let ends = match read.progress {
+            Progress::Done => true,
+            Progress::Stopped => true,
+            Progress::More => held.ended && !held.cut,
+        };
+        let closed = if ends { self.0.close() } else { None };
+        json.push_str(closed.as_deref().unwrap_or(""));
+        (json, closed.is_some())
+    }
+}
+
+/// The object that a text means, whatever it is: JSON, Python, JSON in a string, nothing, or the value of the one
+/// argument that the function has.
+pub(in super::super) fn object(text: &str, name: &str, tools: &[Tool]) -> String {
+    let text = text.trim();
+    if text.is_empty() {
+        return "{}".to_owned();
+    }
+    let (json, whole) = value(text);
+    if json.starts_with('{') && (whole || text.starts_with('{')) {
+        return json;
+    }
+    if json == "null" || json == "[]" || json == "\"\"" {
+        return "{}".to_owned();
+    }
+    if whole && json.starts_with('"') {
+        let inner: String = serde_json::from_str(&json).unwrap_or_default();
+        let (json, whole) = value(&inner);
+        if whole && json.starts_with('{') {
+            return json;
+        }
+        if inner.trim().is_empty() {
+            return "{}".to_owned();
+        }
+    }
+    if let Some(arguments) = python::keywords(text) {
+        return arguments.to_string();
+    }
+    let json = if whole { json } else { quoted(text) };
+    format!("{{{}: {json}}}", quoted(&only_argument(name, tools)))
+}
+
+/// The name of the one argument that a function has, or one that says what it is.
+fn only_argument(name: &str, tools: &[Tool]) -> String {
+    let tool = tools.iter().find(|tool| tool.name == name);
+    let known = tool.and_then(|tool| tool.parameters.get("properties")?.as_object());
+    match known {
+        Some(known) if known.len() == 1 => known.keys().next().cloned().unwrap_or_default(),
+        _ if INTERPRETERS.contains(&name) => "code".to_owned(),
+        _ => "arguments".to_owned(),
+    }
+}
+
+/// What a function takes of which nothing is said: no arguments.
+pub(super) fn described(parameters: &Value) -> Value {
+    let says_nothing = |schema: &serde_json::Map<String, Value>| {
+        schema.iter().all(|(key, value)| match key.as_str() {
+            "type" => value == "object",
+            "title" | "description" | "$schema" | "$id" | "$defs" | "definitions" => true,
+            "required" => value.as_array().is_some_and(Vec::is_empty),
+            _ => false,
+        })
+    };
+    match parameters.as_object() {
+        Some(schema) if !says_nothing(schema) => parameters.clone(),
+        _ => json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+    }
+}
+
+/// Tells a whole call.
+pub(super) fn tell(out: &mut Out, name: &str, arguments: &str) {
+    out.call(name, None);
+    out.arguments(arguments);
+    out.end_call();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_is_an_object() {
+        let raw = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}});
+        let tools = [Tool::read(&raw).unwrap()];
+        for (text, expected) in [
+            ("", "{}"),
+            ("null", "{}"),
+            ("[]", "{}"),
+            ("\"\"", "{}"),
+            ("None", "{}"),
+            (r#"{"a": 12345678901234567890123}"#, r#"{"a": 12345678901234567890123}"#),
+            (r#"{"a": "cut o"#, r#"{"a": "cut o"}"#),
+            (r#""{\"a\": 1}""#, r#"{"a": 1}"#),
+            ("{'a': True}", r#"{"a": true}"#),
+            ("a=1, b='x'", r#"{"a":1,"b":"x"}"#),
+            ("plain text", r#"{"q": "plain text"}"#),
+            ("[1, 2]", r#"{"q": [1, 2]}"#),
+        ] {
+            assert_eq!(object(text, "f", &tools), expected, "{text}");
+        }
+        assert_eq!(object("print(1)", "python", &[]), r#"{"code": "print(1)"}"#);
+        assert_eq!(object("x", "g", &[]), r#"{"arguments": "x"}"#);
+    }
+
+    #[test]
+    fn a_function_of_which_nothing_is_said_takes_nothing() {
+        let none = described(&Value::Null);
+        for schema in [
+            json!({}),
+            json!({"type": "object"}),
+            json!({"type": "object", "title": "F", "required": []}),
+        ] {
+            assert_eq!(described(&schema), none);
+        }
+        for schema in [
+            json!({"type": "object", "additionalProperties": true}),
+            json!({"type": "object", "properties": {"a": {}}}),
+        ] {
+            assert_eq!(described(&schema), schema);
+        }
+    }
+}
