@@ -1,18 +1,53 @@
 //! What a chat template can take, found by trying it with texts that are easy to find again.
+//!
+//! Each ability is tried when it is first asked for, and only then: a trial costs a rendering.
 
-use super::message::{FunctionCall, Message, ToolCall};
-use super::template::{ChatTemplate, Inputs};
+use super::message::{Message, ToolCall};
+use super::template::{Inputs, Renderer};
 use serde_json::{Value, json};
+use std::sync::OnceLock;
 
-/// What a template can take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a template can take, as far as it was tried.
+#[derive(Debug, Default)]
 pub struct Abilities {
-    /// Messages of the system.
-    pub system: bool,
-    /// Descriptions of functions.
-    pub tools: bool,
-    /// Calls in the history, and how their arguments are to be given.
-    pub arguments: Option<Arguments>,
+    texts: OnceLock<Option<Texts>>,
+    systems: OnceLock<Systems>,
+    tools: OnceLock<bool>,
+    calls: OnceLock<Option<Calls>>,
+    thoughts: OnceLock<Thoughts>,
+}
+
+/// How a template takes a message's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// As a text.
+    Plain,
+    /// As a list of typed parts.
+    Typed,
+}
+
+/// Where a template takes messages of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Systems {
+    /// Nowhere.
+    None,
+    /// One, first.
+    First,
+    /// Several, at the beginning.
+    Several,
+    /// Anywhere.
+    Anywhere,
+}
+
+/// How a template takes calls of functions in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calls {
+    /// How their arguments are to be given.
+    pub arguments: Arguments,
+    /// Whether a message may have several.
+    pub several: bool,
+    /// Whether ids may be any text, not only nine letters and digits.
+    pub any_id: bool,
 }
 
 /// How a template takes the arguments of a call.
@@ -24,96 +59,257 @@ pub enum Arguments {
     Text,
 }
 
-/// A text that no template says by itself.
-const MARK: &str = "xq7marker";
+/// Under which name a template takes the thoughts before a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thoughts {
+    /// `reasoning_content`, or none at all.
+    ReasoningContent,
+    /// `reasoning`.
+    Reasoning,
+    /// `thinking`.
+    Thinking,
+}
+
+/// Texts that no template says by itself.
+const MARKS: [&str; 4] = ["xq7marker", "xq8marker", "xq9marker", "xq6marker"];
+/// An id as Mistral's templates want one, and one as other servers give them.
+const IDS: [&str; 2] = ["call00001", "call_a-B.1/0123456789abcdef"];
 
 impl Abilities {
-    /// Tries a template.
-    #[must_use]
-    pub fn of(template: &ChatTemplate) -> Self {
-        let user = Message::new("user", "Hi");
-        let shows = |messages: &[Message], tools: &Value| {
-            let text = template.render(&Inputs { tools, ..Inputs::new(messages) });
-            text.ok().filter(|text| text.contains(MARK))
-        };
-        let none = Value::Null;
-        let tool = |name: &str| {
-            json!([{ "type": "function", "function": {
-                "name": name, "description": "d",
-                "parameters": { "type": "object", "properties": { "x": { "type": "string" } }, "required": ["x"] },
-            }}])
-        };
-        let call = |arguments: Value| {
-            let function = FunctionCall { name: "f".to_owned(), arguments };
-            let call = ToolCall {
-                id: Some("call00001".to_owned()),
-                kind: "function".to_owned(),
-                function,
+    /// Texts of users and assistants in turn; `None`: it does not show them all.
+    pub fn texts(&self, renderer: &Renderer<'_>) -> Option<Texts> {
+        known(&self.texts, renderer, || {
+            [Texts::Plain, Texts::Typed].into_iter().find(|texts| {
+                let mut messages = [
+                    Message::new("user", MARKS[0]),
+                    Message::new("assistant", MARKS[1]),
+                    Message::new("user", MARKS[2]),
+                ];
+                messages.iter_mut().for_each(|m| m.content.is_typed = *texts == Texts::Typed);
+                shows(renderer, &messages, &Value::Null, 3).is_some()
+            })
+        })
+    }
+
+    /// Messages of the system.
+    pub fn systems(&self, renderer: &Renderer<'_>) -> Systems {
+        known(&self.systems, renderer, || {
+            let system = |index: usize| self.message(renderer, "system", MARKS[index]);
+            let user = || self.message(renderer, "user", "Hi");
+            let assistant = || self.message(renderer, "assistant", "Hello");
+            let works = |messages: &[Message], marks: usize| {
+                shows(renderer, messages, &Value::Null, marks).is_some()
             };
-            let calls = Message { tool_calls: vec![call], ..Message::new("assistant", "") };
-            let result = Message {
-                tool_call_id: Some("call00001".to_owned()),
-                name: Some("f".to_owned()),
-                ..Message::new("tool", "r")
-            };
-            [user.clone(), calls, result]
-        };
-        let object = shows(&call(json!({ "x": MARK })), &tool("f"));
-        // An object that is printed instead of being written as JSON has Python's quotes.
-        let as_object = object.is_some_and(|text| !text.contains(&format!("'{MARK}'")));
-        let as_text =
-            || shows(&call(json!(format!("{{\"x\": \"{MARK}\"}}"))), &tool("f")).is_some();
-        Self {
-            system: shows(&[Message::new("system", MARK), user.clone()], &none).is_some(),
-            tools: shows(std::slice::from_ref(&user), &tool(MARK)).is_some(),
-            arguments: if as_object {
-                Some(Arguments::Object)
+            if !works(&[system(0), user()], 1) {
+                Systems::None
+            } else if !works(&[system(0), system(1), user()], 2) {
+                Systems::First
+            } else if !works(&[system(0), system(1), user(), assistant(), system(2), user()], 3) {
+                Systems::Several
             } else {
-                as_text().then_some(Arguments::Text)
-            },
+                Systems::Anywhere
+            }
+        })
+    }
+
+    /// Descriptions of functions.
+    pub fn tools(&self, renderer: &Renderer<'_>) -> bool {
+        known(&self.tools, renderer, || {
+            let user = self.message(renderer, "user", "Hi");
+            shows(renderer, &[user], &tools(MARKS[0]), 1).is_some()
+        })
+    }
+
+    /// Calls in the history; `None`: it takes none.
+    pub fn calls(&self, renderer: &Renderer<'_>) -> Option<Calls> {
+        known(&self.calls, renderer, || {
+            let round = |arguments: Arguments, id: &str, count: usize| {
+                let id = |index: usize| match index {
+                    0 => id.to_owned(),
+                    _ => format!("{}{}", &id[..id.len() - 1], index + 1),
+                };
+                let call = |index: usize| {
+                    let object = json!({ "x": MARKS[index] });
+                    let arguments = match arguments {
+                        Arguments::Object => object,
+                        Arguments::Text => Value::from(object.to_string()),
+                    };
+                    ToolCall::new(Some(id(index)), "f", arguments)
+                };
+                let mut messages = vec![
+                    self.message(renderer, "user", "Hi"),
+                    Message {
+                        tool_calls: (0..count).map(call).collect(),
+                        ..self.message(renderer, "assistant", "")
+                    },
+                ];
+                messages.extend((0..count).map(|index| Message {
+                    tool_call_id: Some(id(index)),
+                    name: Some("f".to_owned()),
+                    ..self.message(renderer, "tool", MARKS[count + index])
+                }));
+                shows(renderer, &messages, &tools("f"), 2 * count)
+            };
+            // An object that is printed instead of being written as JSON has Python's quotes.
+            let object = round(Arguments::Object, IDS[0], 1)
+                .is_some_and(|text| !text.contains(&format!("'{}'", MARKS[0])));
+            let arguments = if object {
+                Arguments::Object
+            } else {
+                round(Arguments::Text, IDS[0], 1).map(|_| Arguments::Text)?
+            };
+            Some(Calls {
+                arguments,
+                several: round(arguments, IDS[0], 2).is_some(),
+                any_id: round(arguments, IDS[1], 1).is_some(),
+            })
+        })
+    }
+
+    /// Thoughts before a call.
+    pub fn thoughts(&self, renderer: &Renderer<'_>) -> Thoughts {
+        known(&self.thoughts, renderer, || {
+            let Some(calls) = self.calls(renderer) else { return Thoughts::ReasoningContent };
+            let names = [Thoughts::ReasoningContent, Thoughts::Reasoning, Thoughts::Thinking];
+            let found = names.into_iter().find(|name| {
+                let object = json!({ "x": "y" });
+                let arguments = match calls.arguments {
+                    Arguments::Object => object,
+                    Arguments::Text => Value::from(object.to_string()),
+                };
+                let mut call = Message {
+                    tool_calls: vec![ToolCall::new(Some(IDS[0].to_owned()), "f", arguments)],
+                    ..self.message(renderer, "assistant", "")
+                };
+                name.give(&mut call, Some(MARKS[0].to_owned()));
+                let result = Message {
+                    tool_call_id: Some(IDS[0].to_owned()),
+                    name: Some("f".to_owned()),
+                    ..self.message(renderer, "tool", "r")
+                };
+                let messages = [self.message(renderer, "user", "Hi"), call, result];
+                shows(renderer, &messages, &tools("f"), 1).is_some()
+            });
+            found.unwrap_or(Thoughts::ReasoningContent)
+        })
+    }
+
+    fn message(&self, renderer: &Renderer<'_>, role: &str, text: &str) -> Message {
+        let mut message = Message::new(role, text);
+        message.content.is_typed = self.texts(renderer) == Some(Texts::Typed);
+        message
+    }
+}
+
+impl Thoughts {
+    /// Gives a message its thoughts under this name and no other.
+    pub fn give(self, message: &mut Message, thoughts: Option<String>) {
+        (message.reasoning_content, message.reasoning, message.thinking) = (None, None, None);
+        match self {
+            Self::ReasoningContent => message.reasoning_content = thoughts,
+            Self::Reasoning => message.reasoning = thoughts,
+            Self::Thinking => message.thinking = thoughts,
         }
     }
 }
 
+/// What was found out before, or else is found now; it is kept unless that was interrupted.
+fn known<T: Copy>(kept: &OnceLock<T>, renderer: &Renderer<'_>, find: impl FnOnce() -> T) -> T {
+    kept.get().copied().unwrap_or_else(|| {
+        let found = find();
+        if !renderer.is_interrupted() {
+            let _ = kept.set(found);
+        }
+        found
+    })
+}
+
+/// What a template makes of messages, if the first so many marks are in it.
+fn shows(
+    renderer: &Renderer<'_>,
+    messages: &[Message],
+    tools: &Value,
+    marks: usize,
+) -> Option<String> {
+    let text = renderer.render(&Inputs { tools, ..Inputs::new(messages) }).ok()?;
+    MARKS.iter().take(marks).all(|mark| text.contains(mark)).then_some(text)
+}
+
+fn tools(name: &str) -> Value {
+    json!([{ "type": "function", "function": {
+        "name": name, "description": "d",
+        "parameters": { "type": "object", "properties": { "x": { "type": "string" } }, "required": ["x"] },
+    }}])
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::{ChatTemplate, TIME_MAX};
     use super::*;
+    use crate::worker::Patience;
+
+    fn new(source: &str) -> Renderer<'static> {
+        let template = ChatTemplate::new(source, "<s>".to_owned(), "</s>".to_owned()).unwrap();
+        let patience = Box::leak(Box::new(Patience::new(TIME_MAX, &|| true)));
+        Box::leak(Box::new(template)).within(patience)
+    }
 
     #[test]
     fn real_templates_show_what_they_take() {
         macro_rules! of {
             ($name:literal) => {{
-                let source =
-                    include_str!(concat!("../../tests/golden/templates/", $name, ".jinja"));
                 let template =
-                    ChatTemplate::new(source, "<s>".to_owned(), "</s>".to_owned()).unwrap();
-                let found = Abilities::of(&template);
-                (found.system, found.tools, found.arguments)
+                    new(include_str!(concat!("../../tests/golden/templates/", $name, ".jinja")));
+                let found = Abilities::default();
+                let calls = found.calls(&template);
+                let calls = calls.map(|calls| (calls.arguments, calls.several, calls.any_id));
+                (found.systems(&template), found.tools(&template), calls)
             }};
         }
-        let object = (true, true, Some(Arguments::Object));
-        let text = (true, true, Some(Arguments::Text));
-        assert_eq!(of!("Qwen-Qwen2.5-7B-Instruct"), object);
-        assert_eq!(of!("Qwen3-Coder"), object);
-        assert_eq!(of!("GLM-4.6"), object);
-        assert_eq!(of!("openai-gpt-oss-120b"), object);
-        assert_eq!(of!("mistralai-Mistral-Nemo-Instruct-2407"), object);
-        assert_eq!(of!("ibm-granite-granite-4.0"), object);
-        assert_eq!(of!("deepseek-ai-DeepSeek-V3.1"), (true, false, Some(Arguments::Object)));
-        assert_eq!(of!("meetkai-functionary-medium-v3.2"), text);
-        assert_eq!(of!("Apertus-8B-Instruct"), object);
-        assert_eq!(of!("microsoft-Phi-3.5-mini-instruct"), (true, false, None));
-        let named = |name| {
-            let source = super::super::builtin::source(name).unwrap();
-            let template = ChatTemplate::new(source, String::new(), String::new()).unwrap();
-            Abilities::of(&template).system
-        };
-        assert!(named("chatml") && named("gemma"));
-        let strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}";
-        let template = ChatTemplate::new(strict, String::new(), String::new()).unwrap();
+        let object = Some((Arguments::Object, true, true));
+        let text = Some((Arguments::Text, true, true));
+        assert_eq!(of!("Qwen-Qwen2.5-7B-Instruct"), (Systems::Anywhere, true, object));
+        assert_eq!(of!("Qwen3-Coder"), (Systems::Anywhere, true, object));
+        assert_eq!(of!("GLM-4.6"), (Systems::Anywhere, true, object));
         assert_eq!(
-            Abilities::of(&template),
-            Abilities { system: false, tools: false, arguments: None }
+            of!("openai-gpt-oss-120b"),
+            (Systems::First, true, Some((Arguments::Object, false, true)))
         );
+        let nemo = Some((Arguments::Object, true, false));
+        assert_eq!(of!("mistralai-Mistral-Nemo-Instruct-2407"), (Systems::First, true, nemo));
+        assert_eq!(of!("ibm-granite-granite-4.0"), (Systems::Anywhere, true, object));
+        assert_eq!(of!("deepseek-ai-DeepSeek-V3.1"), (Systems::Anywhere, false, object));
+        assert_eq!(of!("meetkai-functionary-medium-v3.2"), (Systems::Anywhere, true, text));
+        assert_eq!(of!("Apertus-8B-Instruct"), (Systems::First, true, object));
+        assert_eq!(of!("microsoft-Phi-3.5-mini-instruct"), (Systems::Anywhere, false, None));
+    }
+
+    #[test]
+    fn named_templates_take_what_they_say() {
+        let systems = |name| {
+            let source = super::super::builtin::source(name).unwrap();
+            Abilities::default().systems(&new(source))
+        };
+        assert_eq!(systems("chatml"), Systems::Anywhere);
+        assert_ne!(systems("gemma"), Systems::None);
+    }
+
+    #[test]
+    fn a_strict_template_takes_little_and_a_typed_one_takes_parts() {
+        let strict = new(
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}",
+        );
+        let found = Abilities::default();
+        assert_eq!(found.texts(&strict), None);
+        assert_eq!(found.systems(&strict), Systems::None);
+        assert_eq!((found.tools(&strict), found.calls(&strict)), (false, None));
+        let typed = new(
+            "{% for m in messages %}[{{ m.role }}]{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}",
+        );
+        let found = Abilities::default();
+        assert_eq!(found.texts(&typed), Some(Texts::Typed));
+        assert_eq!(found.systems(&typed), Systems::Anywhere);
+        let plain = new("{% for m in messages %}{{ m.content }}{% endfor %}");
+        assert_eq!(Abilities::default().texts(&plain), Some(Texts::Plain));
     }
 }

@@ -1,34 +1,42 @@
 //! A conversation made to fit a template: what the template cannot take is said in a way that it can.
+//!
+//! What a template can take in general, its abilities say. Whether it shows all of this conversation is tried with a
+//! mark in place of each text; if a mark is missing, the next way is taken, and after the last of them the
+//! conversation is refused.
 
-use super::abilities::{Abilities, Arguments};
+use super::abilities::{Arguments, Systems, Texts, Thoughts};
 use super::answer::{Calls, Plan};
-use super::tools::{describe, tool_calls, tool_grammar};
+use super::template::Renderer;
+use super::tools::{arguments, describe, tool_calls, tool_grammar};
 use super::{
     Conversation, Ending, Format, Inputs, Known, Message, Prompt, ReasoningFormat, TemplateError,
-    ToolCall, ToolChoice,
+    Tool, ToolCall, ToolChoice,
 };
+use crate::worker::Patience;
 use jiff::Zoned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 /// The prompt for a conversation, and the plan of its answer.
-pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, TemplateError> {
-    let mut messages = asked.messages.clone();
-    let wants = Wants::of(&messages, !asked.tools.is_empty());
-    let abilities = if wants.anything() { Some(known.abilities()) } else { None };
-    let mut described = false;
-    if let Some(abilities) = abilities {
-        described = !asked.tools.is_empty() && !abilities.tools;
-        if described {
-            add_to_system(&mut messages, &describe(&asked.tools));
-        }
-        fit_calls(&mut messages, abilities);
-        if !abilities.system {
-            merge_system(&mut messages);
-        }
-    }
-    if known.template.source().contains("message.thinking") {
-        name_thinking(&mut messages);
-    }
+///
+/// # Errors
+/// When the template does not take it, or not in time.
+pub(super) fn prompt(
+    known: &Known,
+    asked: &Conversation,
+    patience: &Patience<'_>,
+) -> Result<Prompt, TemplateError> {
+    let renderer = known.template.within(patience);
+    let prompt = fitted(known, asked, &renderer);
+    // What was found out with time running out is not to be trusted.
+    renderer.interruption().map_or(prompt, Err)
+}
+
+fn fitted(
+    known: &Known,
+    asked: &Conversation,
+    renderer: &Renderer<'_>,
+) -> Result<Prompt, TemplateError> {
     let mut variables = asked.variables.clone();
     if asked.no_thoughts {
         // The two names that templates have for it.
@@ -36,29 +44,21 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
             variables.entry(name).or_insert(Value::Bool(false));
         }
     }
+    let described = !asked.tools.is_empty() && !known.abilities.tools(renderer);
     let tools = match asked.tools.as_slice() {
         [] => Value::Null,
         _ if described => Value::Null,
         tools => tools.iter().map(|tool| tool.raw.clone()).collect(),
     };
-    let inputs = Inputs {
-        messages: &messages,
-        tools: &tools,
-        documents: &asked.documents,
-        add_generation_prompt: asked.ending == Ending::Answer,
-        variables: &variables,
-        now: Zoned::now(),
-    };
-    let mut text = match known.template.render(&inputs) {
-        // Some templates take for granted what a client may leave out.
-        Err(TemplateError::Failed(_)) if tools.is_array() => {
-            let tools = in_full(tools.clone());
-            known.template.render(&Inputs { tools: &tools, ..inputs })?
-        }
-        rendered => rendered?,
-    };
-    if let (Ending::Continue, Some(last)) = (asked.ending, messages.last()) {
-        cut_after(&mut text, &last.content)?;
+    let stage = Stage { known, renderer, asked, tools, variables: &variables };
+    let mut messages = asked.messages.clone();
+    if described {
+        add_to_system(&mut messages, &describe(&asked.tools));
+    }
+    let messages = stage.fitted(&messages)?;
+    let mut text = stage.render(&messages)?;
+    if asked.ending == Ending::Continue {
+        stage.cut_within_last(&mut text, messages)?;
     }
     let thinking = known.tags.is_some_and(|tags| tags.is_open(&text));
     let closed = thinking && asked.no_thoughts;
@@ -97,6 +97,272 @@ pub(super) fn prompt(known: &Known, asked: &Conversation) -> Result<Prompt, Temp
     Ok(Prompt { text, plan, must, may })
 }
 
+/// A template, and what it is given beside the messages.
+struct Stage<'s> {
+    known: &'s Known,
+    renderer: &'s Renderer<'s>,
+    asked: &'s Conversation,
+    tools: Value,
+    variables: &'s Map<String, Value>,
+}
+
+/// How far a conversation is changed to be taken.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Where messages of the system may stay, if the template takes them there.
+    systems: Systems,
+    /// Whether an assistant's text beside calls is a message of its own before them.
+    apart: bool,
+    /// Whether neighbours of the same role are one message, and calls come one at a time.
+    merged: bool,
+    /// Whether calls and results are told in words, so that there are users and assistants only.
+    words: bool,
+}
+
+const ABLE: Way = Way { systems: Systems::Anywhere, apart: false, merged: false, words: false };
+
+/// The ways, in the order in which they are tried.
+const WAYS: &[Way] = &[
+    ABLE,
+    Way { apart: true, ..ABLE },
+    Way { systems: Systems::None, ..ABLE },
+    Way { systems: Systems::None, apart: true, ..ABLE },
+    Way { systems: Systems::First, apart: true, merged: true, ..ABLE },
+    Way { systems: Systems::None, apart: true, merged: true, ..ABLE },
+    Way { systems: Systems::None, merged: true, words: true, ..ABLE },
+];
+
+/// What a template leaves out.
+struct Lost {
+    /// The first thing that must not be.
+    why: Option<String>,
+    /// Messages without their thoughts.
+    thoughts: Vec<usize>,
+}
+
+impl Stage<'_> {
+    fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
+        let inputs = Inputs {
+            messages,
+            tools: &self.tools,
+            documents: &self.asked.documents,
+            add_generation_prompt: self.asked.ending == Ending::Answer,
+            variables: self.variables,
+            now: Zoned::now(),
+        };
+        match self.renderer.render(&inputs) {
+            // Some templates take for granted what a client may leave out.
+            Err(TemplateError::Failed(_)) if self.tools.is_array() => {
+                let tools = in_full(self.tools.clone());
+                self.renderer.render(&Inputs { tools: &tools, ..inputs })
+            }
+            rendered => rendered,
+        }
+    }
+
+    /// The conversation so that nothing of it is lost.
+    fn fitted(&self, messages: &[Message]) -> Result<Vec<Message>, TemplateError> {
+        let mut refusal = None;
+        let mut tried: Vec<Vec<Message>> = Vec::new();
+        for way in WAYS {
+            let fitted = self.fit(messages.to_vec(), *way);
+            if tried.is_empty() && self.is_usual(&fitted) {
+                return Ok(fitted);
+            }
+            if tried.contains(&fitted) {
+                continue;
+            }
+            let error = match self.lost(&fitted) {
+                Ok(Lost { why: None, thoughts }) => {
+                    return Ok(self.with_thoughts(fitted, &thoughts));
+                }
+                Ok(Lost { why: Some(why), .. }) => TemplateError::Refused(why),
+                // It may mind the marks and not the texts.
+                Err(error) if self.render(&fitted).is_err() => error,
+                Err(_) => return Ok(fitted),
+            };
+            refusal.get_or_insert(error);
+            tried.push(fitted);
+        }
+        Err(refusal.unwrap_or_else(|| TemplateError::Refused("there are none".to_owned())))
+    }
+
+    /// Whether these are users and assistants in turn, which the template is known to show.
+    fn is_usual(&self, messages: &[Message]) -> bool {
+        let (renderer, abilities) = (self.renderer, &self.known.abilities);
+        let system = messages.first().is_some_and(|first| first.role == "system");
+        let rest = &messages[usize::from(system)..];
+        let in_turn = rest.iter().enumerate().all(|(index, message)| {
+            message.role == ["user", "assistant"][index % 2]
+                && message.tool_calls.is_empty()
+                && message.tool_call_id.is_none()
+        });
+        in_turn
+            && !rest.is_empty()
+            && self.tools.is_null()
+            && abilities.texts(renderer).is_some()
+            && (!system || abilities.systems(renderer) != Systems::None)
+    }
+
+    /// What the template leaves out of these messages: each text is a mark, and is looked for.
+    fn lost(&self, messages: &[Message]) -> Result<Lost, TemplateError> {
+        let mark = |index: usize, what: usize| format!("xq{index}m{what}q");
+        let mut marked = messages.to_vec();
+        for (index, message) in marked.iter_mut().enumerate() {
+            if !message.content.trim().is_empty() {
+                *message.content = mark(index, 0);
+            }
+            let thoughts =
+                [&mut message.reasoning_content, &mut message.reasoning, &mut message.thinking];
+            thoughts.into_iter().flatten().for_each(|text| *text = mark(index, 1));
+            for (number, call) in message.tool_calls.iter_mut().enumerate() {
+                let object = json!({ "x": mark(index, 2 + number) });
+                let arguments = &mut call.function.arguments;
+                *arguments = if arguments.is_string() { object.to_string().into() } else { object };
+            }
+        }
+        // A template may write in capital letters.
+        let text = self.render(&marked)?.to_lowercase();
+        let is_lost = |index: usize, what: usize| !text.contains(&mark(index, what));
+        // A result in words is the user's, but no turn.
+        let is_turn = |m: &Message| m.role == "user" && m.tool_call_id.is_none();
+        let last_user = messages.iter().rposition(is_turn);
+        let mut lost = Lost { why: None, thoughts: Vec::new() };
+        for (index, message) in messages.iter().enumerate() {
+            if !message.content.trim().is_empty() && is_lost(index, 0) {
+                let (role, said) = (&message.role, snippet(&message.content));
+                let why = format!("it leaves out what the {role} says, \"{said}\"");
+                lost.why.get_or_insert(why);
+            }
+            for (number, call) in message.tool_calls.iter().enumerate() {
+                if is_lost(index, 2 + number) {
+                    let why = format!("it leaves out the call of `{}`", call.function.name);
+                    lost.why.get_or_insert(why);
+                }
+            }
+            // Thoughts of earlier turns are left out by all models that think.
+            let thinks = thoughts(message).is_some();
+            if thinks && last_user.is_none_or(|user| user < index) && is_lost(index, 1) {
+                lost.thoughts.push(index);
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Thoughts that the template knows no place for as text, where that is shown.
+    fn with_thoughts(&self, messages: Vec<Message>, without: &[usize]) -> Vec<Message> {
+        let continued = self.asked.ending == Ending::Continue;
+        let mut changed = messages.clone();
+        for &index in without {
+            let message = &mut changed[index];
+            if message.tool_calls.is_empty() && continued {
+                continue;
+            }
+            let said = thoughts(message).map(str::to_owned).unwrap_or_default();
+            Thoughts::ReasoningContent.give(message, None);
+            *message.content = joined(&said, &message.content);
+        }
+        let mut apart = changed.clone();
+        set_apart(&mut apart, true);
+        merge(&mut apart);
+        let all_shown = |lost: &Lost| lost.why.is_none() && lost.thoughts.is_empty();
+        let shown =
+            |messages: &Vec<Message>| self.lost(messages).is_ok_and(|lost| all_shown(&lost));
+        if without.is_empty() {
+            return messages;
+        }
+        [changed, apart].into_iter().find(shown).unwrap_or(messages)
+    }
+
+    /// Ends a prompt within its last message. The template may write anything after it, the same words included: so
+    /// the place is where a mark stands that is added to the message.
+    fn cut_within_last(
+        &self,
+        prompt: &mut String,
+        mut messages: Vec<Message>,
+    ) -> Result<(), TemplateError> {
+        const MARK: &str = "xq7endq";
+        if let Some(last) = messages.last_mut() {
+            last.content.push_str(MARK);
+        }
+        let marked = self.render(&messages)?;
+        let Some(at) = marked.rfind(MARK) else {
+            let message = "the last message's text is not in the prompt, and can't be continued";
+            return Err(TemplateError::Refused(message.to_owned()));
+        };
+        // White space before the mark is not in the prompt where the template trims texts.
+        let (whole, trimmed) = (&marked[..at], marked[..at].trim_end());
+        let kept = if prompt.starts_with(whole) { whole } else { trimmed };
+        kept.clone_into(prompt);
+        Ok(())
+    }
+
+    /// The messages in this way.
+    fn fit(&self, mut messages: Vec<Message>, way: Way) -> Vec<Message> {
+        let (renderer, abilities) = (self.renderer, &self.known.abilities);
+        if messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty()) {
+            pair_up(&mut messages);
+            match abilities.calls(renderer).filter(|_| !way.words) {
+                Some(able) => {
+                    fit_arguments(&mut messages, able.arguments, &self.asked.tools);
+                    if !able.any_id {
+                        shorten_ids(&mut messages);
+                    }
+                    if !able.several || way.merged {
+                        one_at_a_time(&mut messages);
+                    }
+                    let thinks = messages.iter().any(|m| m.reasoning_content.is_some());
+                    // With thoughts of that name, templates take no text beside calls.
+                    let never = thinks && abilities.thoughts(renderer) == Thoughts::Thinking;
+                    if way.apart || never {
+                        set_apart(&mut messages, way.apart);
+                    }
+                }
+                None => in_words(&mut messages),
+            }
+        }
+        if messages.iter().any(|m| m.role == "system") {
+            fit_systems(&mut messages, abilities.systems(renderer).min(way.systems));
+        }
+        if way.merged {
+            // Templates that know little often want users and assistants in turn.
+            merge(&mut messages);
+        }
+        if messages.iter().any(|m| m.reasoning_content.is_some()) {
+            let name = abilities.thoughts(renderer);
+            for message in &mut messages {
+                let said = message.reasoning_content.take();
+                name.give(message, said);
+            }
+        }
+        if abilities.texts(renderer) == Some(Texts::Typed) {
+            messages.iter_mut().for_each(|message| message.content.is_typed = true);
+        }
+        messages
+    }
+}
+
+fn thoughts(message: &Message) -> Option<&str> {
+    let names = [&message.reasoning_content, &message.reasoning, &message.thinking];
+    names.into_iter().flatten().next().map(String::as_str)
+}
+
+/// The beginning of a text.
+fn snippet(text: &str) -> String {
+    const CHARS_MAX: usize = 40;
+    let mut short: String = text.trim().chars().take(CHARS_MAX).collect();
+    if text.trim().chars().count() > CHARS_MAX {
+        short.push('…');
+    }
+    short
+}
+
+/// Two texts, one after the other.
+fn joined(first: &str, second: &str) -> String {
+    let between = if first.is_empty() || second.is_empty() { "" } else { "\n\n" };
+    format!("{first}{between}{second}")
+}
+
 /// Functions with a description and parameters, be they empty.
 fn in_full(mut tools: Value) -> Value {
     for tool in tools.as_array_mut().into_iter().flatten() {
@@ -114,75 +380,142 @@ fn in_full(mut tools: Value) -> Value {
     tools
 }
 
-/// What a conversation asks of a template beyond questions and answers.
-struct Wants {
-    system: bool,
-    tools: bool,
-    calls: bool,
-}
-
-impl Wants {
-    fn of(messages: &[Message], tools: bool) -> Self {
-        Self {
-            system: messages.iter().any(|m| m.role == "system"),
-            tools,
-            calls: messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty()),
+/// An assistant's text beside calls as a message before them; of all, or only where there are thoughts as well.
+fn set_apart(messages: &mut Vec<Message>, all: bool) {
+    for mut message in std::mem::take(messages) {
+        let is_beside = !message.tool_calls.is_empty() && !message.content.trim().is_empty();
+        if is_beside && (all || message.reasoning_content.is_some()) {
+            messages.push(Message::new("assistant", std::mem::take(&mut *message.content)));
         }
-    }
-
-    fn anything(&self) -> bool {
-        self.system || self.tools || self.calls
+        messages.push(message);
     }
 }
 
-/// Thoughts under the other name. Beside a call, such templates take thoughts or text, not both.
-fn name_thinking(messages: &mut [Message]) {
+/// Gives each call an id, and each result the id and the function of its call.
+fn pair_up(messages: &mut [Message]) {
+    let mut known: HashSet<String> =
+        messages.iter().flat_map(|m| &m.tool_calls).filter_map(|call| call.id.clone()).collect();
+    let mut count = 0;
+    // Calls without a result so far.
+    let mut open: Vec<(String, String)> = Vec::new();
     for message in messages {
-        message.thinking.clone_from(&message.reasoning_content);
-        if message.thinking.is_some() && !message.tool_calls.is_empty() {
-            message.content.clear();
-        }
-    }
-}
-
-/// Calls with their arguments in the form that the template takes; as text, where it takes none.
-fn fit_calls(messages: &mut Vec<Message>, abilities: Abilities) {
-    for message in messages.iter_mut() {
         for call in &mut message.tool_calls {
-            let arguments = &mut call.function.arguments;
-            match (abilities.arguments, &*arguments) {
-                (Some(Arguments::Object), Value::String(text)) => {
-                    let text = if text.trim().is_empty() { "{}" } else { text };
-                    // A model's broken JSON stays the text that it is.
-                    if let Ok(object @ Value::Object(_)) = serde_json::from_str(text) {
-                        *arguments = object;
+            let id = call.id.get_or_insert_with(|| {
+                loop {
+                    count += 1;
+                    let id = format!("call{count:05}");
+                    if known.insert(id.clone()) {
+                        break id;
                     }
                 }
-                (Some(Arguments::Text), Value::Object(_)) => {
-                    *arguments = Value::String(arguments.to_string());
-                }
-                _ => {}
+            });
+            open.push((id.clone(), call.function.name.clone()));
+        }
+        if message.role == "tool" {
+            let fits = |(id, name): &(String, String)| match (&message.tool_call_id, &message.name)
+            {
+                (Some(wanted), _) => id == wanted,
+                (None, Some(wanted)) => name == wanted,
+                (None, None) => true,
+            };
+            if let Some(at) = open.iter().position(fits) {
+                let (id, name) = open.remove(at);
+                message.tool_call_id.get_or_insert(id);
+                message.name.get_or_insert(name);
             }
         }
     }
-    if abilities.arguments.is_some() {
-        return;
+}
+
+/// Arguments in the form that the template takes. Of broken ones, as much as can be read.
+fn fit_arguments(messages: &mut [Message], form: Arguments, tools: &[Tool]) {
+    for call in messages.iter_mut().flat_map(|message| &mut message.tool_calls) {
+        let ToolCall { function, .. } = call;
+        match (form, &function.arguments) {
+            (Arguments::Object, Value::String(text)) => {
+                let object = serde_json::from_str(text).ok().filter(Value::is_object);
+                function.arguments = object.unwrap_or_else(|| {
+                    let mended = arguments::object(text, &function.name, tools);
+                    serde_json::from_str(&mended).unwrap_or_else(|_| json!({ "arguments": text }))
+                });
+            }
+            (Arguments::Text, Value::String(text)) if text.trim().is_empty() => {
+                function.arguments = Value::from("{}");
+            }
+            (Arguments::Text, Value::Object(_)) => {
+                function.arguments = Value::String(function.arguments.to_string());
+            }
+            _ => {}
+        }
     }
+}
+
+/// Ids of nine letters and digits, the same for the same: Mistral's templates take no others.
+fn shorten_ids(messages: &mut [Message]) {
+    for message in messages {
+        let calls = message.tool_calls.iter_mut().filter_map(|call| call.id.as_mut());
+        for id in calls.chain(message.tool_call_id.as_mut()) {
+            if id.len() != 9 || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                *id = short_id(id);
+            }
+        }
+    }
+}
+
+fn short_id(id: &str) -> String {
+    const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    // FNV-1a, for which see http://www.isthe.com/chongo/tech/comp/fnv/.
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut rest = id.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    let letter = || {
+        let letter = LETTERS[(rest % 36) as usize];
+        rest /= 36;
+        char::from(letter)
+    };
+    std::iter::repeat_with(letter).take(9).collect()
+}
+
+/// Several calls of a message as one after another, each with its result.
+fn one_at_a_time(messages: &mut Vec<Message>) {
+    let mut rest = std::mem::take(messages).into_iter().peekable();
+    while let Some(mut message) = rest.next() {
+        if message.tool_calls.len() < 2 {
+            messages.push(message);
+            continue;
+        }
+        let mut results = Vec::new();
+        while let Some(result) = rest.next_if(|next| next.role == "tool") {
+            results.push(result);
+        }
+        for call in std::mem::take(&mut message.tool_calls) {
+            let (own, others): (Vec<_>, Vec<_>) =
+                results.into_iter().partition(|result| result.tool_call_id == call.id);
+            results = others;
+            let next = Message::new("assistant", "");
+            let first = std::mem::replace(&mut message, next);
+            messages.push(Message { tool_calls: vec![call], ..first });
+            messages.extend(own);
+        }
+        messages.extend(results);
+    }
+}
+
+/// Calls and results as text.
+fn in_words(messages: &mut Vec<Message>) {
     for message in messages.iter_mut() {
         if !message.tool_calls.is_empty() {
             let calls = std::mem::take(&mut message.tool_calls);
             let calls: Vec<String> = calls.iter().map(call_text).collect();
             let between = if message.content.is_empty() { "" } else { "\n" };
-            message.content = format!("{}{between}{}", message.content, calls.join("\n"));
+            *message.content = format!("{}{between}{}", *message.content, calls.join("\n"));
         }
         if message.role == "tool" {
             let name = message.name.take().map_or_else(String::new, |name| format!(" of {name}"));
-            message.content = format!("Result{name}:\n{}", message.content);
+            *message.content = format!("Result{name}:\n{}", *message.content);
             "user".clone_into(&mut message.role);
         }
     }
-    // Templates that know no functions often want users and assistants in turn.
-    merge(messages, |last, next| last.role == "user" && next.role == "user");
+    merge(messages);
 }
 
 fn call_text(call: &ToolCall) -> String {
@@ -193,13 +526,18 @@ fn call_text(call: &ToolCall) -> String {
     json!({ "name": call.function.name, "arguments": arguments }).to_string()
 }
 
-/// Joins neighbours that belong together.
-fn merge(messages: &mut Vec<Message>, belong: impl Fn(&Message, &Message) -> bool) {
+/// Joins neighbours that both are the user's, or both an assistant's text.
+fn merge(messages: &mut Vec<Message>) {
     let mut merged: Vec<Message> = Vec::with_capacity(messages.len());
     for message in messages.drain(..) {
+        let is_text =
+            |m: &Message| m.tool_calls.is_empty() && (m.role == "user" || m.role == "assistant");
         match merged.last_mut() {
-            Some(last) if belong(last, &message) => {
-                last.content = format!("{}\n\n{}", last.content, message.content);
+            Some(last) if last.role == message.role && is_text(last) && is_text(&message) => {
+                *last.content = joined(&last.content, &message.content);
+                last.tool_call_id = last.tool_call_id.take().and(message.tool_call_id);
+                last.reasoning_content =
+                    last.reasoning_content.take().or(message.reasoning_content);
             }
             _ => merged.push(message),
         }
@@ -210,48 +548,57 @@ fn merge(messages: &mut Vec<Message>, belong: impl Fn(&Message, &Message) -> boo
 /// Adds to what the system says first.
 fn add_to_system(messages: &mut Vec<Message>, text: &str) {
     match messages.first_mut() {
-        Some(first) if first.role == "system" => {
-            first.content = format!("{}\n\n{text}", first.content);
-        }
+        Some(first) if first.role == "system" => *first.content = joined(&first.content, text),
         _ => messages.insert(0, Message::new("system", text)),
     }
 }
 
-/// What the system says becomes the beginning of what comes next.
-fn merge_system(messages: &mut Vec<Message>) {
-    let mut kept = String::new();
-    messages.retain_mut(|message| {
-        if message.role == "system" {
-            kept.push_str(&message.content);
-            kept.push_str("\n\n");
-            return false;
-        }
-        if message.role == "user" && !kept.is_empty() {
-            message.content = std::mem::take(&mut kept) + &message.content;
-        }
-        true
-    });
-    if !kept.is_empty() {
-        messages.push(Message::new("user", kept.trim_end()));
+/// What the system says where the template takes it; else as part of what the user says at that place.
+fn fit_systems(messages: &mut Vec<Message>, able: Systems) {
+    if able == Systems::Anywhere {
+        return;
     }
+    let all = std::mem::take(messages);
+    let leading = all.iter().take_while(|message| message.role == "system").count();
+    let mut all = all.into_iter();
+    let first = all.by_ref().take(leading);
+    let mut said = String::new();
+    match able {
+        Systems::Several => messages.extend(first),
+        _ => said = first.fold(String::new(), |said, next| joined(&said, &next.content)),
+    }
+    if able == Systems::First && leading > 0 {
+        messages.push(Message::new("system", std::mem::take(&mut said)));
+    }
+    for mut message in all {
+        match message.role.as_str() {
+            "system" => {
+                said = joined(&said, &message.content);
+                continue;
+            }
+            "user" => *message.content = joined(&std::mem::take(&mut said), &message.content),
+            // A result follows its call.
+            "tool" => {}
+            _ => say(messages, &mut said),
+        }
+        messages.push(message);
+    }
+    say(messages, &mut said);
 }
 
-/// Ends a prompt within its last message, as `continue_final_message` of `transformers` does.
-fn cut_after(prompt: &mut String, content: &str) -> Result<(), TemplateError> {
-    let found = (!content.trim().is_empty()).then(|| prompt.rfind(content.trim())).flatten();
-    let Some(at) = found else {
-        let message = "the last message's text is not in the prompt, and can't be continued";
-        return Err(TemplateError::Refused(message.to_owned()));
-    };
-    let whole = content.trim_start();
-    let kept = if prompt[at..].starts_with(whole) { whole } else { content.trim() };
-    prompt.truncate(at + kept.len());
-    Ok(())
+/// What the system says as the user's words.
+fn say(messages: &mut Vec<Message>, said: &mut String) {
+    let said = std::mem::take(said);
+    match messages.last_mut() {
+        _ if said.is_empty() => {}
+        Some(last) if last.role == "user" => *last.content = joined(&last.content, &said),
+        _ => messages.push(Message::new("user", said)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Chat, FunctionCall, Tool};
+    use super::super::Chat;
     use super::*;
     use crate::constraint::Constraint;
 
@@ -271,9 +618,8 @@ mod tests {
     }
 
     fn round(arguments: Value) -> Conversation {
-        let function = FunctionCall { name: "look".to_owned(), arguments };
         let id = Some("abcdef123".to_owned());
-        let call = ToolCall { id: id.clone(), kind: "function".to_owned(), function };
+        let call = ToolCall::new(id.clone(), "look", arguments);
         let messages = vec![
             Message::new("system", "Be brief."),
             Message::new("user", "Where?"),
@@ -403,38 +749,269 @@ mod tests {
 
     #[test]
     fn a_last_message_is_continued_where_it_ends() {
-        let chat = chat(super::super::builtin::source("chatml").unwrap());
-        let with = |content: &str| {
+        let chatml = chat(super::super::builtin::source("chatml").unwrap());
+        let with = |chat: &Chat, content: &str| {
             let messages = vec![Message::new("user", "Hi"), Message::new("assistant", content)];
-            chat.prompt(&Conversation {
-                messages,
-                ending: Ending::Continue,
-                ..Conversation::default()
-            })
+            let ending = Ending::Continue;
+            chat.prompt(&Conversation { messages, ending, ..Conversation::default() }).unwrap().text
         };
-        assert!(with("Well, ").unwrap().text.ends_with("<|im_start|>assistant\nWell, "));
-        assert!(with(" ").is_err());
+        // Also where the template writes the same again after it.
+        for content in
+            ["Well, ", "Well", "end", "im", "|", "e", "<", "<|im_end|>\n", "Hi", "\n", ""]
+        {
+            let text = with(&chatml, content);
+            assert!(text.ends_with(&format!("<|im_start|>assistant\n{content}")), "{text:?}");
+        }
+        let gemma = chat(super::super::builtin::source("gemma").unwrap());
+        for (content, kept) in [("Well, ", "Well,"), ("turn", "turn"), ("of", "of"), ("", "")] {
+            let text = with(&gemma, content);
+            let text = text.split_once("<start_of_turn>model\n").unwrap().1;
+            assert_eq!(text, kept);
+        }
         let nothing = Conversation {
             messages: vec![Message::new("user", "Hi")],
             ending: Ending::Nothing,
             ..Conversation::default()
         };
-        assert_eq!(chat.prompt(&nothing).unwrap().text, "<|im_start|>user\nHi<|im_end|>\n");
+        assert_eq!(chatml.prompt(&nothing).unwrap().text, "<|im_start|>user\nHi<|im_end|>\n");
     }
 
     #[test]
     fn functions_and_documents_have_templates_of_their_own_where_a_model_brings_them() {
-        let main = "plain{% for m in messages %}{% endfor %}";
-        let chat = Chat::new(main, Some("tools {{ tools[0].function.name }}"), Some("rag"), "", "")
-            .unwrap();
+        let main = "plain{% for m in messages %}{{ m.content }}{% endfor %}";
+        let tools = "tools {{ tools[0].function.name }}{{ messages[0].content }}";
+        let rag = "rag{{ messages[0].content }}";
+        let chat = Chat::new(main, Some(tools), Some(rag), "", "").unwrap();
+        let ask = || Conversation {
+            messages: vec![Message::new("user", "?")],
+            ..Conversation::default()
+        };
         let text = |more: Conversation| chat.prompt(&more).unwrap().text;
-        assert_eq!(text(Conversation::default()), "plain");
-        assert_eq!(
-            text(Conversation { tools: vec![tool()], ..Conversation::default() }),
-            "tools look"
-        );
-        assert_eq!(text(Conversation { documents: json!([{}]), ..Conversation::default() }), "rag");
+        assert_eq!(text(ask()), "plain?");
+        assert_eq!(text(Conversation { tools: vec![tool()], ..ask() }), "tools look?");
+        assert_eq!(text(Conversation { documents: json!([{}]), ..ask() }), "rag?");
         let broken = Chat::new(main, Some("{% if %}"), None, "", "").unwrap();
         assert!(broken.tool_use.is_none());
+    }
+
+    /// The golden templates, the named ones, and those of a folder that `TEALIGHT_TEMPLATES` names.
+    fn all_templates() -> Vec<(String, String)> {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/templates").to_owned();
+        let folders = [Some(golden), std::env::var("TEALIGHT_TEMPLATES").ok()];
+        let named = super::super::builtin::names();
+        let mut all: Vec<_> = named
+            .into_iter()
+            .map(|name| (name.to_owned(), super::super::builtin::source(name).unwrap().to_owned()))
+            .collect();
+        for folder in folders.into_iter().flatten() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|e| e == "jinja") {
+                    let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+                    // It wants a variable that nobody gives it.
+                    if !name.contains("firefunction") {
+                        all.push((name, std::fs::read_to_string(path).unwrap()));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn call(id: Option<&str>, name: &str, arguments: Value) -> ToolCall {
+        ToolCall::new(id.map(ToOwned::to_owned), name, arguments)
+    }
+
+    fn calls(content: &str, calls: Vec<ToolCall>) -> Message {
+        Message { tool_calls: calls, ..Message::new("assistant", content) }
+    }
+
+    fn thinking(thoughts: &str, message: Message) -> Message {
+        Message { reasoning_content: Some(thoughts.to_owned()), ..message }
+    }
+
+    fn result(id: Option<&str>, content: &str) -> Message {
+        Message { tool_call_id: id.map(ToOwned::to_owned), ..Message::new("tool", content) }
+    }
+
+    /// Histories as clients send them; each text that has to be in the prompt has digits in it.
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    fn histories() -> Vec<(&'static str, Vec<Message>)> {
+        let user = |text: &str| Message::new("user", text);
+        let system = |text: &str| Message::new("system", text);
+        let assistant = |text: &str| Message::new("assistant", text);
+        let at = |text: &str| json!({ "at": text });
+        let look = |id: Option<&'static str>, text: &str| call(id, "look", at(text));
+        let (a, b, c) = (Some("call_a-1/x"), Some("call_b-2/x"), Some("call_c-3/x"));
+        vec![
+            ("a question", vec![user("u1")]),
+            ("a system", vec![system("s1"), user("u1")]),
+            ("two systems", vec![system("s1"), system("s2"), user("u1")]),
+            ("a system in the middle", vec![user("u1"), assistant("a1"), system("s1"), user("u2")]),
+            ("a system at the end", vec![system("s1"), user("u1"), system("s2")]),
+            (
+                "a system before an answer",
+                vec![user("u1"), system("s1"), assistant("a1"), user("u2")],
+            ),
+            ("two questions", vec![user("u1"), user("u2")]),
+            ("two answers", vec![user("u1"), assistant("a1"), assistant("a2"), user("u2")]),
+            ("a call", vec![user("u1"), calls("", vec![look(a, "c1")]), result(a, "r1")]),
+            (
+                "a call and a system",
+                vec![
+                    system("s1"),
+                    user("u1"),
+                    calls("", vec![look(a, "c1")]),
+                    result(a, "r1"),
+                    assistant("a1"),
+                    user("u2"),
+                ],
+            ),
+            (
+                "a call without ids",
+                vec![
+                    user("u1"),
+                    calls("", vec![look(None, "c1")]),
+                    result(None, "r1"),
+                    assistant("a1"),
+                    user("u2"),
+                ],
+            ),
+            (
+                "a call with a text",
+                vec![user("u1"), calls("a1", vec![look(a, "c1")]), result(a, "r1")],
+            ),
+            (
+                "a call in text",
+                vec![
+                    user("u1"),
+                    calls("", vec![call(a, "look", json!("{\"at\": \"c1\"}"))]),
+                    result(a, "r1"),
+                ],
+            ),
+            (
+                "a call cut off",
+                vec![
+                    user("u1"),
+                    calls("", vec![call(a, "look", json!("{\"at\": \"c1"))]),
+                    result(a, "r1"),
+                ],
+            ),
+            (
+                "a call of nothing",
+                vec![user("u1"), calls("", vec![call(a, "look", json!(""))]), result(a, "r1")],
+            ),
+            (
+                "a call of a text",
+                vec![
+                    user("u1"),
+                    calls("", vec![call(a, "look", json!("c1 is no JSON"))]),
+                    result(a, "r1"),
+                ],
+            ),
+            ("a call and no result", vec![user("u1"), calls("", vec![look(a, "c1")]), user("u2")]),
+            (
+                "several calls",
+                vec![
+                    user("u1"),
+                    calls("", vec![look(a, "c1"), look(b, "c2"), look(c, "c3")]),
+                    result(a, "r1"),
+                    result(b, "r2"),
+                    result(c, "r3"),
+                ],
+            ),
+            (
+                "results in another order",
+                vec![
+                    user("u1"),
+                    calls("", vec![look(a, "c1"), look(b, "c2")]),
+                    result(b, "r2"),
+                    result(a, "r1"),
+                    assistant("a1"),
+                    user("u2"),
+                ],
+            ),
+            (
+                "call after call",
+                vec![
+                    user("u1"),
+                    calls("", vec![look(a, "c1")]),
+                    result(a, "r1"),
+                    calls("", vec![look(b, "c2")]),
+                    result(b, "r2"),
+                    assistant("a1"),
+                    user("u2"),
+                ],
+            ),
+            (
+                "a system after a result",
+                vec![user("u1"), calls("", vec![look(a, "c1")]), result(a, "r1"), system("s1")],
+            ),
+            (
+                "a question after a result",
+                vec![user("u1"), calls("", vec![look(a, "c1")]), result(a, "r1"), user("u2")],
+            ),
+            (
+                "thoughts before a call",
+                vec![user("u1"), thinking("t1", calls("", vec![look(a, "c1")])), result(a, "r1")],
+            ),
+            (
+                "thoughts, a text and a call",
+                vec![user("u1"), thinking("t1", calls("a1", vec![look(a, "c1")])), result(a, "r1")],
+            ),
+            (
+                "a text and several calls",
+                vec![
+                    system("s1"),
+                    user("u1"),
+                    calls("a1", vec![look(a, "c1"), look(b, "c2")]),
+                    result(a, "r1"),
+                    result(b, "r2"),
+                    assistant("a2"),
+                    user("u2"),
+                ],
+            ),
+        ]
+    }
+
+    #[test]
+    fn whatever_a_client_sends_back_is_in_the_prompt_under_every_template() {
+        let mut wrong = Vec::new();
+        for (name, source) in all_templates() {
+            let chat = chat(&source);
+            for (what, messages) in histories() {
+                for tools in [vec![tool()], Vec::new()] {
+                    let has_tools = !tools.is_empty();
+                    let asked = Conversation {
+                        messages: messages.clone(),
+                        tools,
+                        ..Conversation::default()
+                    };
+                    let text = match chat.prompt(&asked) {
+                        Ok(prompt) => prompt.text,
+                        Err(error) => {
+                            wrong.push(format!("{name}, {what}, tools {has_tools}: {error}"));
+                            continue;
+                        }
+                    };
+                    let mut wanted: Vec<String> =
+                        messages.iter().map(|m| m.content.to_string()).collect();
+                    wanted.extend(messages.iter().filter_map(|m| m.reasoning_content.clone()));
+                    let said = |call: &ToolCall| match &call.function.arguments {
+                        Value::String(text) => text.contains("c1").then(|| "c1".to_owned()),
+                        object => Some(object["at"].as_str().unwrap().to_owned()),
+                    };
+                    wanted.extend(messages.iter().flat_map(|m| &m.tool_calls).filter_map(said));
+                    let lost: Vec<_> =
+                        wanted.iter().filter(|wanted| !text.contains(wanted.as_str())).collect();
+                    if !lost.is_empty() {
+                        wrong.push(format!(
+                            "{name}, {what}, tools {has_tools}: lost {lost:?}\n{text}"
+                        ));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}\n{} wrong", wrong.join("\n"), wrong.len());
     }
 }

@@ -1,6 +1,6 @@
 //! JSON as Python's `json.dumps` writes it, to the byte: models were trained on that spacing.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// How it is written; the default is that of `transformers`: one line, `, ` and `: `, letters as they are.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +46,7 @@ impl Writer<'_> {
             Value::Bool(true) => self.out.push_str("true"),
             Value::Bool(false) => self.out.push_str("false"),
             Value::Number(n) => match n.as_f64() {
-                Some(x) if n.is_f64() => self.out.push_str(&float(x)),
+                Some(x) if n.is_f64() && float_keeps(n) => self.out.push_str(&float(x)),
                 _ => self.out.push_str(&n.to_string()),
             },
             Value::String(text) => self.text(text),
@@ -117,6 +117,13 @@ impl Writer<'_> {
         }
         self.out.push('"');
     }
+}
+
+/// Whether a float tells a number from its neighbours: of more than 17 digits it can't keep each.
+pub(super) fn float_keeps(number: &Number) -> bool {
+    let text = number.to_string();
+    let digits = text.split(['e', 'E']).next().unwrap_or("").chars().filter(char::is_ascii_digit);
+    digits.skip_while(|c| *c == '0').count() <= 17
 }
 
 /// Python's `repr` of a float: the shortest digits that give it back, with an exponent outside 1e-4 to 1e16.

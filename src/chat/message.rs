@@ -1,7 +1,10 @@
 //! One message of a conversation, in the form that templates and API clients share.
 
+use serde::de::{Deserializer, Error as _};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::ops::{Deref, DerefMut};
 
 /// One message of a conversation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -10,12 +13,15 @@ pub struct Message {
     pub role: String,
     /// The text.
     #[serde(default)]
-    pub content: String,
+    pub content: Content,
     /// What an assistant thought before it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// The same, under the name that some templates know it by.
+    /// The same, under other names that some templates know it by.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    #[expect(missing_docs, reason = "as the one before")]
     pub thinking: Option<String>,
     /// The functions an assistant called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -26,6 +32,58 @@ pub struct Message {
     /// Who speaks; in a `tool` message the function's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// A message's text, and whether a template is given it as a list of typed parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    text: String,
+    /// As `[{"type": "text", "text": …}]`.
+    pub is_typed: bool,
+}
+
+impl Deref for Content {
+    type Target = String;
+
+    fn deref(&self) -> &String {
+        &self.text
+    }
+}
+
+impl DerefMut for Content {
+    fn deref_mut(&mut self) -> &mut String {
+        &mut self.text
+    }
+}
+
+impl<T: Into<String>> From<T> for Content {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), is_typed: false }
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.is_typed {
+            return json!([{ "type": "text", "text": self.text }]).serialize(serializer);
+        }
+        self.text.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let part = |part: &Value| Some(part["text"].as_str()?.to_owned());
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(text.into()),
+            Value::Array(parts) => {
+                let text: Option<String> = parts.iter().map(part).collect();
+                let text = text.ok_or_else(|| D::Error::custom("a part that is no text"))?;
+                Ok(Self { text, is_typed: true })
+            }
+            _ => Err(D::Error::custom("neither a text nor parts")),
+        }
+    }
 }
 
 /// A call of a function.
@@ -58,6 +116,14 @@ impl Message {
     /// A message of that role.
     #[must_use]
     pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.to_owned(), content: content.into(), ..Self::default() }
+        Self { role: role.to_owned(), content: content.into().into(), ..Self::default() }
+    }
+}
+
+impl ToolCall {
+    /// A call with that id.
+    #[must_use]
+    pub fn new(id: Option<String>, name: &str, arguments: Value) -> Self {
+        Self { id, kind: function(), function: FunctionCall { name: name.to_owned(), arguments } }
     }
 }

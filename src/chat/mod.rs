@@ -15,18 +15,18 @@ mod reasoning;
 mod template;
 mod tools;
 
-pub use abilities::{Abilities, Arguments};
+pub use abilities::{Abilities, Arguments, Calls as CallAbilities, Systems};
 pub use answer::{Answer, Calls, Part, Plan, Reader};
 pub(crate) use jinja::work as work_on_template;
-pub use message::{FunctionCall, Message, ToolCall};
+pub use message::{Content, FunctionCall, Message, ToolCall};
 pub use reasoning::{ReasoningFormat, Tags};
-pub use template::{ChatTemplate, Inputs, TemplateError};
+pub use template::{ChatTemplate, Inputs, Renderer, TIME_MAX, TemplateError};
 pub use tools::{Format, Tool, ToolChoice, tool_calls, tool_grammar};
 
 use crate::constraint::{CallSpec, Constraint};
-use crate::worker::Workers;
+use crate::worker::{Patience, Workers};
 use serde_json::{Map, Value};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// What a model is to answer.
 #[derive(Debug, Clone, Default)]
@@ -87,7 +87,8 @@ pub struct Chat {
 /// A template and what is known of it.
 struct Known {
     template: ChatTemplate,
-    abilities: OnceLock<Abilities>,
+    /// Tried when first needed: most conversations are only users and assistants.
+    abilities: Abilities,
     format: &'static Format,
     tags: Option<&'static Tags>,
 }
@@ -101,12 +102,7 @@ impl Known {
     ) -> Result<Self, TemplateError> {
         let template = ChatTemplate::with(workers, source, bos.to_owned(), eos.to_owned())?;
         let (format, tags) = (Format::of(source), Tags::of(source));
-        Ok(Self { template, abilities: OnceLock::new(), format, tags })
-    }
-
-    /// Tried when first needed: most conversations are only users and assistants.
-    fn abilities(&self) -> Abilities {
-        *self.abilities.get_or_init(|| Abilities::of(&self.template))
+        Ok(Self { template, abilities: Abilities::default(), format, tags })
     }
 }
 
@@ -156,11 +152,23 @@ impl Chat {
     /// When the template refuses the messages, fails, or does not come to an end; when a call is asked for that
     /// can't be enforced.
     pub fn prompt(&self, conversation: &Conversation) -> Result<Prompt, TemplateError> {
+        self.prompt_while(conversation, &|| true)
+    }
+
+    /// The prompt for a conversation, as long as `wanted` says that somebody waits for it.
+    ///
+    /// # Errors
+    /// As [`Chat::prompt`], and when nobody waits any more.
+    pub fn prompt_while(
+        &self,
+        conversation: &Conversation,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Prompt, TemplateError> {
         let known = match (&self.tool_use, &self.rag) {
             (Some(known), _) if !conversation.tools.is_empty() => known,
             (_, Some(known)) if !conversation.documents.is_null() => known,
             _ => &self.main,
         };
-        fit::prompt(known, conversation)
+        fit::prompt(known, conversation, &Patience::new(TIME_MAX, wanted))
     }
 }

@@ -6,6 +6,7 @@ use jiff::Zoned;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value as Json};
+use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl<'i> Inputs<'i> {
 }
 
 /// A template that cannot be used, or refuses the conversation.
-#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum TemplateError {
     /// It is not Jinja.
     #[error("chat template: {0}\nhint: choose another with --chat-template NAME or FILE")]
@@ -148,6 +149,12 @@ impl ChatTemplate {
         self.ask(Some(Values { template: self, inputs }), &inputs.now, patience)
     }
 
+    /// Rendering as long as somebody waits.
+    #[must_use]
+    pub fn within<'r>(&'r self, patience: &'r Patience<'r>) -> Renderer<'r> {
+        Renderer { template: self, patience, interruption: RefCell::default() }
+    }
+
     fn ask(
         &self,
         values: Option<Values<'_>>,
@@ -159,6 +166,43 @@ impl ChatTemplate {
         let job = serde_json::to_vec(&job).map_err(failed)?;
         let result = self.workers.ask(Topic::Template, &job, patience)?;
         serde_json::from_slice(&result).map_err(failed)?
+    }
+}
+
+/// A template that is rendered several times for the same request, until time is up.
+pub struct Renderer<'r> {
+    template: &'r ChatTemplate,
+    patience: &'r Patience<'r>,
+    interruption: RefCell<Option<TemplateError>>,
+}
+
+impl Renderer<'_> {
+    /// The prompt for a conversation.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, fails, or does not come to an end.
+    pub fn render(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
+        if let Some(error) = &*self.interruption.borrow() {
+            return Err(error.clone());
+        }
+        let result = self.template.render_within(inputs, self.patience);
+        let untried = matches!(result, Err(TemplateError::Untried(_)));
+        if let (Err(error), true) = (&result, untried || self.patience.is_over()) {
+            self.interruption.replace(Some(error.clone()));
+        }
+        result
+    }
+
+    /// Whether something was not rendered because time was up or nobody waited any more.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.interruption.borrow().is_some()
+    }
+
+    /// Why that was so.
+    #[must_use]
+    pub fn interruption(&self) -> Option<TemplateError> {
+        self.interruption.borrow().clone()
     }
 }
 

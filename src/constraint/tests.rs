@@ -2,6 +2,7 @@
 
 use super::gbnf::{Choice, Grammar, Item};
 use super::*;
+use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::ApproximateTokEnv;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

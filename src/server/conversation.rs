@@ -163,33 +163,42 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
     let wrong = |field: &str, found: &Value, expected: &str| {
         ApiError::parameter(&format!("messages[{index}].{field}"), &show(found), expected)
     };
-    // `developer` is OpenAI's newer word for `system`; templates know only that.
+    // `developer` is OpenAI's newer word for `system`, `function` its older one for `tool`; templates know neither.
     let role = match v["role"].as_str() {
         Some("developer") => "system",
+        Some("function") => "tool",
         Some(role @ ("system" | "user" | "assistant" | "tool")) => role,
         _ => return Err(wrong("role", &v["role"], "system, user, assistant or tool")),
     };
+    let is_assistant = role == "assistant";
     let text = |field: &str| match &v[field] {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text.clone())),
         other => Err(wrong(field, other, "a string")),
     };
+    let mut thoughts = None;
+    for field in ["reasoning_content", "reasoning"].into_iter().filter(|_| is_assistant) {
+        thoughts = thoughts.or(text(field)?.filter(|text| !text.is_empty()));
+    }
     let content = match &v["content"] {
         Value::String(text) => text.clone(),
-        Value::Null if role == "assistant" => String::new(),
+        Value::Null if is_assistant => text("refusal")?.unwrap_or_default(),
+        Value::Null if role == "tool" => String::new(),
         Value::Array(parts) => parts
             .iter()
-            .map(|part| match (part["type"].as_str(), part["text"].as_str()) {
-                (Some("text" | "input_text" | "output_text"), Some(text)) => Ok(text),
+            .map(|part| match (part["type"].as_str(), &part["text"], &part["refusal"]) {
+                (None, ..) if part.is_string() => Ok(part.as_str().unwrap_or_default()),
+                (Some("text" | "input_text" | "output_text"), Value::String(text), _)
+                | (Some("refusal"), _, Value::String(text)) => Ok(text.as_str()),
                 _ => Err(wrong("content", part, "parts of type text")),
             })
             .collect::<Result<Vec<_>, _>>()?
             .concat(),
         other => return Err(wrong("content", other, "a string or an array of parts")),
     };
-    let calls = match &v["tool_calls"] {
+    let mut calls = match &v["tool_calls"] {
         Value::Null => Vec::new(),
-        Value::Array(calls) if role == "assistant" => calls
+        Value::Array(calls) if is_assistant || calls.is_empty() => calls
             .iter()
             .enumerate()
             .map(|(i, call)| {
@@ -200,14 +209,40 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
             .collect::<Result<_, _>>()?,
         other => return Err(wrong("tool_calls", other, "an assistant's array of calls")),
     };
-    let thoughts = text("reasoning_content")?.filter(|text| !text.is_empty());
+    // The form that OpenAI's API had before.
+    match &v["function_call"] {
+        Value::Null => {}
+        call if is_assistant => {
+            if calls.is_empty() {
+                calls.push(ToolCall {
+                    function: function_call(call, &|field, found, expected| {
+                        wrong(&format!("function_call{field}"), found, expected)
+                    })?,
+                    ..ToolCall::new(None, "", Value::Null)
+                });
+            }
+        }
+        other => return Err(wrong("function_call", other, "an assistant's call")),
+    }
     Ok(Message {
-        reasoning_content: thoughts.filter(|_| role == "assistant"),
+        reasoning_content: thoughts,
         tool_calls: calls,
-        tool_call_id: text("tool_call_id")?,
-        name: text("name")?,
+        tool_call_id: id(&v["tool_call_id"])
+            .ok_or_else(|| wrong("tool_call_id", &v["tool_call_id"], "a string"))?,
+        name: text("name")?.filter(|name| !name.is_empty()),
         ..Message::new(role, content)
     })
+}
+
+/// An id, which some clients count; `Some(None)`: there is none.
+#[expect(clippy::option_option, reason = "wrong, missing, there")]
+fn id(v: &Value) -> Option<Option<String>> {
+    match v {
+        Value::Null => Some(None),
+        Value::String(id) => Some(Some(id.clone()).filter(|id| !id.is_empty())),
+        Value::Number(id) => Some(Some(id.to_string())),
+        _ => None,
+    }
 }
 
 fn tool_call(
@@ -218,20 +253,27 @@ fn tool_call(
     if !(kind.is_null() || kind == "function") {
         return Err(wrong(".type", kind, "\"function\""));
     }
-    let function = &v["function"];
-    let Some(name) = function["name"].as_str() else {
-        return Err(wrong(".function.name", &function["name"], "a string"));
+    let within = |field: &str, found: &Value, expected: &str| {
+        wrong(&format!(".function{field}"), found, expected)
     };
-    let arguments = match &function["arguments"] {
-        Value::Null => Value::String("{}".to_owned()),
+    let function = function_call(&v["function"], &within)?;
+    let id = id(&v["id"]).ok_or_else(|| wrong(".id", &v["id"], "a string"))?;
+    Ok(ToolCall { function, ..ToolCall::new(id, "", Value::Null) })
+}
+
+fn function_call(
+    v: &Value,
+    wrong: &dyn Fn(&str, &Value, &str) -> ApiError,
+) -> Result<FunctionCall, ApiError> {
+    let Some(name) = v["name"].as_str() else {
+        return Err(wrong(".name", &v["name"], "a string"));
+    };
+    let arguments = match &v["arguments"] {
+        Value::Null => Value::from("{}"),
+        // PHP's empty object.
+        Value::Array(all) if all.is_empty() => Value::from("{}"),
         known @ (Value::String(_) | Value::Object(_)) => known.clone(),
-        other => return Err(wrong(".function.arguments", other, "the text of a JSON object")),
+        other => return Err(wrong(".arguments", other, "the text of a JSON object")),
     };
-    let id = match &v["id"] {
-        Value::Null => None,
-        Value::String(id) => Some(id.clone()),
-        other => return Err(wrong(".id", other, "a string")),
-    };
-    let function = FunctionCall { name: name.to_owned(), arguments };
-    Ok(ToolCall { id, kind: "function".to_owned(), function })
+    Ok(FunctionCall { name: name.to_owned(), arguments })
 }

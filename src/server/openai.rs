@@ -157,7 +157,7 @@ pub fn chat(
     let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
     let common = Common::read(state, engine, fields, logprobs, On::Chat, reply)?;
     answered(reply, common.delivery.quiet_max(), |sink| {
-        let prompt = rendered(engine, &conversation)?;
+        let prompt = rendered(engine, &conversation, sink)?;
         prompts::fits(&prompt.text, engine)?;
         let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
         let mut generation = Generation { visible, ..common.generation.clone() };
@@ -193,16 +193,23 @@ pub fn apply_template(
     aliases::apply(&mut fields, On::Chat)?;
     let conversation = conversation::read(state, &mut fields)?;
     fields.ignore(&["logprobs", "top_logprobs"]);
-    Common::read(state, engine, fields, None, On::Chat, reply)?.guide(state, engine)?;
-    let prompt = rendered(engine, &conversation)?;
+    let common = Common::read(state, engine, fields, None, On::Chat, reply)?;
+    let sink = Sink::new(reply);
+    common.guide(engine, &sink)?;
+    let prompt = rendered(engine, &conversation, &sink)?;
     Ok(ok(&json!({ "prompt": prompt.text })))
 }
 
 /// A conversation as the model sees it.
-fn rendered(engine: &Engine, conversation: &Conversation) -> Result<Prompt, ApiError> {
-    engine.chat.prompt(conversation).map_err(|e| {
-        let field = if matches!(e, TemplateError::Unforced) { "tool_choice" } else { "messages" };
-        ApiError::bad(e.to_string()).with_param(field)
+fn rendered(
+    engine: &Engine,
+    conversation: &Conversation,
+    sink: &Sink<'_, '_>,
+) -> Result<Prompt, ApiError> {
+    engine.chat.prompt_while(conversation, &|| sink.is_wanted()).map_err(|error| match error {
+        TemplateError::Untried(_) => ApiError::overloaded(error.to_string()),
+        TemplateError::Unforced => ApiError::bad(error.to_string()).with_param("tool_choice"),
+        _ => ApiError::bad(error.to_string()).with_param("messages"),
     })
 }
 

@@ -186,9 +186,7 @@ pub fn turn<'e>(engine: &'e Engine, sink: &Sink<'_, '_>) -> Result<Option<Turn<'
     match engine.queue.enter(&|| sink.is_wanted()) {
         Ok(turn) => Ok(Some(turn)),
         Err(QueueError::Cancelled) => Ok(None),
-        Err(full @ QueueError::Full(_)) => {
-            Err(ApiError::overloaded(full.to_string()))
-        }
+        Err(full @ QueueError::Full(_)) => Err(ApiError::overloaded(full.to_string())),
     }
 }
 

@@ -68,6 +68,12 @@ impl<'w> Patience<'w> {
         (self.wanted)()
     }
 
+    /// Whether all of the time is spent.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.left.get().is_zero()
+    }
+
     fn spend(&self, time: Duration) {
         self.left.set(self.left.get().saturating_sub(time));
     }

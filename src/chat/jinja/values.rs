@@ -103,3 +103,39 @@ fn name(key: &Value) -> Result<String, String> {
         other => return Err(format!("keys must be texts, found {other}")),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{ChatTemplate, Inputs, Message};
+    use serde_json::{Map, Value};
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let big = "123456789012345678901234567890123456789012345678901234567890";
+        let numbers = [
+            big,
+            "-9223372036854775809",
+            "18446744073709551616",
+            "9223372036854775807",
+            "3.14159265358979323846264338327950288",
+            "1e+999",
+            "1.5",
+            "0",
+        ];
+        let list: Value = serde_json::from_str(&format!("[{}]", numbers.join(","))).unwrap();
+        let variables = Map::from_iter([("numbers".to_owned(), list)]);
+        let render = |source: &str| {
+            let template = ChatTemplate::new(source, String::new(), String::new()).unwrap();
+            let messages = [Message::new("user", "Hi")];
+            template.render(&Inputs { variables: &variables, ..Inputs::new(&messages) }).unwrap()
+        };
+        let expected = numbers.join(", ");
+        assert_eq!(render("{{ numbers|tojson }}"), format!("[{expected}]"));
+        for each in ["{{ n }}", "{{ n|string }}", "{{ n ~ '' }}", "{{ n|tojson }}"] {
+            let source = format!(
+                "{{% for n in numbers %}}{{{{ ', ' if loop.index0 }}}}{each}{{% endfor %}}"
+            );
+            assert_eq!(render(&source), expected, "{each}");
+        }
+    }
+}

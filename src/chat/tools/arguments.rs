@@ -20,8 +20,7 @@ impl Arguments {
         held.take(read.taken);
         let mut json = read.json;
         let ends = match read.progress {
-            Progress::Done => true,
-            Progress::Stopped => true,
+            Progress::Done | Progress::Stopped => true,
             Progress::More => held.ended && !held.cut,
         };
         let closed = if ends { self.0.close() } else { None };

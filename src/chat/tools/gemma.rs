@@ -82,7 +82,7 @@ impl<'t> Parser<'t> {
     fn object(&mut self) -> Option<Value> {
         let mut all = Map::new();
         // An end may be missing, where nothing else follows.
-        while !self.eat("}") && !(self.rest.is_empty() && !all.is_empty()) {
+        while !self.eat("}") && (all.is_empty() || !self.rest.is_empty()) {
             let key = if self.eat(QUOTE) {
                 let key = self.up_to(QUOTE)?;
                 self.eat(":").then_some(key)?
@@ -100,7 +100,7 @@ impl<'t> Parser<'t> {
 
     fn list(&mut self) -> Option<Value> {
         let mut all = Vec::new();
-        while !self.eat("]") && !(self.rest.is_empty() && !all.is_empty()) {
+        while !self.eat("]") && (all.is_empty() || !self.rest.is_empty()) {
             all.push(self.value()?);
             if !self.eat(",") && !self.rest.starts_with(']') && !self.rest.is_empty() {
                 return None;

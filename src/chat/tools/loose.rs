@@ -346,15 +346,15 @@ fn escape(rest: &str, ended: bool, out: &mut String) -> Taken {
         }
         'u' => match (unit(rest), ended) {
             (Unit::Cut, false) => Taken::Wait,
-            (Unit::Some(high @ 0xd800..=0xdbff), _) => match (unit(&rest[6..]), ended) {
+            (Unit::Some(0xd800..=0xdbff), _) => match (unit(&rest[6..]), ended) {
                 (Unit::Cut, false) => Taken::Wait,
                 (Unit::Some(0xdc00..=0xdfff), _) => {
                     out.push_str(&rest[..12]);
                     Taken::Bytes(12)
                 }
-                _ => lone(high, out),
+                _ => lone(out),
             },
-            (Unit::Some(low @ 0xdc00..=0xdfff), _) => lone(low, out),
+            (Unit::Some(0xdc00..=0xdfff), _) => lone(out),
             (Unit::Some(_), _) => {
                 out.push_str(&rest[..6]);
                 Taken::Bytes(6)
@@ -373,7 +373,7 @@ fn escape(rest: &str, ended: bool, out: &mut String) -> Taken {
 }
 
 /// Half of a character is none.
-fn lone(_: u16, out: &mut String) -> Taken {
+fn lone(out: &mut String) -> Taken {
     out.push_str("\\ufffd");
     Taken::Bytes(6)
 }
@@ -509,7 +509,7 @@ mod tests {
         ] {
             let (json, progress, taken) = read(text, &["</x>"]);
             assert_eq!((progress, taken), (Progress::Done, text.len()), "{text}");
-            assert_eq!(json, text.replace("\"b\" :", "\"b\" :"));
+            assert_eq!(json, text);
         }
         assert_eq!(read(r#"{"a": 1}} x"#, &[]).2, 8);
         assert_eq!(read("12, x", &[]), ("12".into(), Progress::Done, 2));
@@ -543,7 +543,7 @@ mod tests {
             read(text, &[]);
             let (json, _) = value(text);
             serde_json::from_str::<Value>(&json).unwrap_or_else(|e| panic!("{text}: {json}: {e}"));
-            assert_eq!(json.replace(", \"b\" :2", ", \"b\" :2"), expected, "{text}");
+            assert_eq!(json, expected, "{text}");
         }
     }
 

@@ -235,7 +235,7 @@ impl Objects {
             }
             (Field::Name, _) => return self.broken(held, out),
             (Field::Arguments, _) if self.call.has_arguments => {
-                self.state = State::Skip(Loose::default())
+                self.state = State::Skip(Loose::default());
             }
             (Field::Arguments, '{') => {
                 self.call.has_arguments = true;

@@ -104,7 +104,7 @@ impl Parser<'_> {
                 self.rest = &self.rest[1..];
                 self.depth += 1;
                 let mut all = Vec::new();
-                while !self.eat(close) && !(self.rest.is_empty() && !all.is_empty()) {
+                while !self.eat(close) && (all.is_empty() || !self.rest.is_empty()) {
                     all.push(self.value()?);
                     let more = self.eat(",") || self.rest.is_empty();
                     if !more && !self.rest.starts_with(close) {
@@ -118,7 +118,7 @@ impl Parser<'_> {
                 self.rest = &self.rest[1..];
                 self.depth += 1;
                 let mut all = Map::new();
-                while !self.eat("}") && !(self.rest.is_empty() && !all.is_empty()) {
+                while !self.eat("}") && (all.is_empty() || !self.rest.is_empty()) {
                     self.white();
                     let key = match self.value()? {
                         Value::String(key) => key,

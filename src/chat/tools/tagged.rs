@@ -121,7 +121,7 @@ impl Tagged {
         if !is_name(name) || at > NAME_BYTES_MAX {
             return self.over();
         }
-        self.function = name.to_owned();
+        name.clone_into(&mut self.function);
         held.take(at + skip);
         out.call(&self.function, None);
         self.keys.clear();

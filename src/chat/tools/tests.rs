@@ -358,7 +358,11 @@ fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
     assert_eq!(broken(hermes, json, true), (vec![], json.to_owned(), false));
 }
 
+/// Template text, answer, function and arguments of each call.
+type Written = (&'static str, String, Vec<(&'static str, String)>);
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn calls_are_read_as_models_really_write_them() {
     let hermes = "<tool_call>";
     let coder = "<function=<parameter=";
@@ -373,7 +377,7 @@ fn calls_are_read_as_models_really_write_them() {
     let parameter =
         |text: &str| format!("<tool_call>\n<function=get_weather>\n<parameter=city>\n{text}");
     #[rustfmt::skip]
-    let cases: Vec<(&str, String, Vec<(&str, String)>)> = vec![
+    let cases: Vec<Written> = vec![
         // No arguments.
         (hermes, "<tool_call>{\"name\": \"get_time\", \"arguments\": null}</tool_call>".into(), time()),
         (hermes, "<tool_call>{\"name\": \"get_time\", \"arguments\": \"\"}</tool_call>".into(), time()),
