@@ -3,14 +3,17 @@
 //! Enters: the arguments of a process, of a bundle's `.args`, or of environment variables. Leaves:
 //! [`Flags`], in which everything is optional, and a [`Command`]. [`crate::config`] gives them meaning.
 
+mod environment;
 mod perplexity;
 mod sampling;
 mod tokenize;
 
+pub use environment::{Variable, environment};
 pub use perplexity::{PerplexityFlags, parse_perplexity};
 pub use sampling::SamplingFlags;
 pub use tokenize::{TokenizeFlags, parse_tokenize};
 
+use clap::builder::Resettable;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -43,7 +46,7 @@ pub enum Command {
     version,
     about = "A language model in one file: runs on this computer, and nothing leaves it.",
     override_usage = "tealight [OPTIONS]\n       tealight -p TEXT [OPTIONS]\n       tealight chat|info|doctor|verify|bench|tokenize|perplexity [OPTIONS]",
-    after_help = "Commands:\n  (none)      serve the chat page and the API, and open the browser\n  chat        chat in the terminal\n  info        describe the program's model\n  doctor      say whether it runs here, and what is in the way [--json]\n  verify      check every byte of the bundle\n  bench       measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.\n\nExit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.",
+    after_help = "Commands:\n  (none)      serve the chat page and the API, and open the browser\n  chat        chat in the terminal\n  info        describe the program's model\n  doctor      say whether it runs here, and what is in the way [--json]\n  verify      check every byte of the bundle\n  bench       measure the speed: -p tokens -n tokens -r runs [--json]\n  tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin\n  perplexity  measure how well a text is predicted: -f FILE\n\nWith -p TEXT or -f FILE: print one completion and end.\n\nEnvironment: LLAMA_ARG_ and the name of an option set it (LLAMA_ARG_CTX_SIZE), as do llama.cpp's other\nnames; OLLAMA_HOST and OLLAMA_CONTEXT_LENGTH; NOBROWSER. An option counts more.\n\nExit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.",
     disable_help_subcommand = true,
     // The later of two settings counts, as in the programs these flags come from.
     args_override_self = true
@@ -68,7 +71,7 @@ pub struct Flags {
     #[arg(short = 't', long, value_name = "N")]
     pub threads: Option<usize>,
     /// Tokens of a prompt computed at a time
-    #[arg(short = 'b', long, value_name = "N")]
+    #[arg(short = 'b', long, env = "LLAMA_ARG_BATCH", value_name = "N")]
     pub batch_size: Option<usize>,
     /// Layers on the GPU: a number, auto or all (this build computes on the CPU)
     #[arg(long, alias = "gpu-layers", alias = "gpulayers", value_name = "N")]
@@ -116,7 +119,7 @@ pub struct ServerFlags {
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// Ask for this key in every API request (several: separated by commas)
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, env = "LLAMA_API_KEY", value_name = "KEY")]
     pub api_key: Option<String>,
     /// A file with such keys, one a line
     #[arg(long, value_name = "FILE")]
@@ -125,7 +128,7 @@ pub struct ServerFlags {
     #[arg(short = 'a', long, value_name = "NAME")]
     pub alias: Option<String>,
     /// Serve the page from this folder
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, env = "LLAMA_ARG_STATIC_PATH", value_name = "FOLDER")]
     pub path: Option<PathBuf>,
     /// Serve everything below this path
     #[arg(long, value_name = "PATH")]
@@ -165,9 +168,15 @@ pub struct TextFlags {
     /// End an answer at this text (may be given several times)
     #[arg(short = 'r', long, value_name = "TEXT", allow_hyphen_values = true)]
     pub reverse_prompt: Vec<String>,
-    /// Read \n, \t, \" and \\ in prompts as line break, tab, quote and backslash
-    #[arg(short = 'e', long)]
+    /// Keep what is typed in `chat` in this file, for the arrow keys of the next one
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Read \n, \r, \t, \', \", \\ and \xHH in prompts and stop texts as the characters they stand for (the default)
+    #[arg(short = 'e', long, overrides_with = "no_escape")]
     pub escape: bool,
+    /// Take prompts and stop texts as they are, backslashes too
+    #[arg(long, overrides_with = "escape")]
+    pub no_escape: bool,
     /// Chat template instead of the model's own: a name (such as chatml or llama3), a file, or Jinja
     #[arg(long, value_name = "NAME|FILE", allow_hyphen_values = true)]
     pub chat_template: Option<String>,
@@ -178,11 +187,19 @@ pub struct TextFlags {
     #[arg(long, value_name = "JSON")]
     pub chat_template_kwargs: Option<String>,
     /// Thoughts of a model: apart from its answer (auto, deepseek) or in it (none)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "LLAMA_ARG_THINK", value_name = "NAME")]
     pub reasoning_format: Option<String>,
     /// Tokens a model may think: 0 for no thoughts, -1 for no limit
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, env = "LLAMA_ARG_THINK_BUDGET", value_name = "N", allow_negative_numbers = true)]
     pub reasoning_budget: Option<i64>,
+}
+
+impl TextFlags {
+    /// Whether escapes are read, if one of the two flags says so.
+    #[must_use]
+    pub fn escapes(&self) -> Option<bool> {
+        (self.escape || self.no_escape).then_some(self.escape)
+    }
 }
 
 /// Arguments of other programs that mean nothing here; they are taken with a warning.
@@ -222,9 +239,9 @@ pub struct AcceptedFlags {
     pub unsecure: bool,
     #[arg(long, hide = true)]
     pub cont_batching: bool,
-    #[arg(long, hide = true, value_name = "N")]
+    #[arg(long, hide = true, env = "LLAMA_ARG_N_PARALLEL", value_name = "N")]
     pub parallel: Option<usize>,
-    #[arg(long, hide = true, value_name = "N")]
+    #[arg(long, hide = true, env = "LLAMA_ARG_UBATCH", value_name = "N")]
     pub ubatch_size: Option<usize>,
     #[arg(long, hide = true, value_name = "N")]
     pub threads_batch: Option<usize>,
@@ -330,7 +347,8 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
 /// # Errors
 /// clap's error, which names the argument and suggests one; `--help` and `--version` come this way too.
 pub fn parse(arguments: &[OsString]) -> Result<Flags, clap::Error> {
-    let command = Flags::command().no_binary_name(true);
+    // The environment is a layer of its own: `environment::arguments`.
+    let command = Flags::command().no_binary_name(true).mut_args(|arg| arg.env(Resettable::Reset));
     Flags::from_arg_matches(&command.try_get_matches_from(spelled_out(arguments))?)
 }
 
@@ -359,69 +377,6 @@ fn spelled_out(arguments: &[OsString]) -> impl Iterator<Item = OsString> {
 pub fn parse_bench(arguments: &[OsString]) -> Result<BenchFlags, clap::Error> {
     let command = BenchFlags::command().no_binary_name(true);
     BenchFlags::from_arg_matches(&command.try_get_matches_from(spelled_out(arguments))?)
-}
-
-/// The environment variables that set something, as arguments of the same meaning.
-#[must_use]
-pub fn environment_arguments(
-    variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Vec<(String, Vec<OsString>)> {
-    const VARIABLES: &[(&str, &str)] = &[
-        ("LLAMA_ARG_MODEL", "--model"),
-        ("LLAMA_ARG_CTX_SIZE", "--ctx-size"),
-        ("OLLAMA_CONTEXT_LENGTH", "--ctx-size"),
-        ("LLAMA_ARG_THREADS", "--threads"),
-        ("LLAMA_ARG_N_GPU_LAYERS", "--n-gpu-layers"),
-        ("LLAMA_ARG_HOST", "--host"),
-        ("LLAMA_ARG_PORT", "--port"),
-        ("LLAMA_ARG_N_PREDICT", "--predict"),
-        ("LLAMA_ARG_N_PARALLEL", "--parallel"),
-        ("LLAMA_ARG_TEMPERATURE", "--temp"),
-        ("LLAMA_ARG_TOP_K", "--top-k"),
-        ("LLAMA_ARG_TOP_P", "--top-p"),
-        ("LLAMA_ARG_MIN_P", "--min-p"),
-        ("LLAMA_ARG_REPEAT_PENALTY", "--repeat-penalty"),
-        ("LLAMA_ARG_PRESENCE_PENALTY", "--presence-penalty"),
-        ("LLAMA_ARG_FREQUENCY_PENALTY", "--frequency-penalty"),
-        ("LLAMA_API_KEY", "--api-key"),
-        ("LLAMA_ARG_CHAT_TEMPLATE", "--chat-template"),
-        ("LLAMA_ARG_CHAT_TEMPLATE_FILE", "--chat-template-file"),
-        ("LLAMA_ARG_CHAT_TEMPLATE_KWARGS", "--chat-template-kwargs"),
-        ("LLAMA_ARG_THINK", "--reasoning-format"),
-        ("LLAMA_ARG_THINK_BUDGET", "--reasoning-budget"),
-    ];
-    let mut found: Vec<(String, Vec<OsString>)> = VARIABLES
-        .iter()
-        .filter_map(|(name, flag)| {
-            let value = variable(name).filter(|v| !v.is_empty())?;
-            // One argument, so that a value like -5 is not taken for a flag.
-            let mut argument = OsString::from(format!("{flag}="));
-            argument.push(value);
-            Some(((*name).to_owned(), vec![argument]))
-        })
-        .collect();
-    if let Some(address) = variable("OLLAMA_HOST").and_then(|v| v.into_string().ok()) {
-        let address = address.trim_start_matches("http://").trim_end_matches('/');
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port))
-                if !host.ends_with(':') && port.bytes().all(|b| b.is_ascii_digit()) =>
-            {
-                (host, Some(port))
-            }
-            _ => (address, None),
-        };
-        let mut arguments = Vec::new();
-        for (flag, value) in [("--host", Some(host)), ("--port", port)] {
-            if let Some(value) = value.filter(|v| !v.is_empty()) {
-                arguments.push(OsString::from(format!("{flag}={value}")));
-            }
-        }
-        found.push(("OLLAMA_HOST".to_owned(), arguments));
-    }
-    if variable("NOBROWSER").is_some_and(|v| !v.is_empty() && v != "0") {
-        found.push(("NOBROWSER".to_owned(), vec![OsString::from("--nobrowser")]));
-    }
-    found
 }
 
 #[cfg(test)]
@@ -464,19 +419,5 @@ mod tests {
     fn an_unknown_flag_is_named_with_a_suggestion() {
         let error = parse(&os(&["--tempp", "1"])).unwrap_err().to_string();
         assert!(error.contains("--tempp") && error.contains("--temp"), "{error}");
-    }
-
-    #[test]
-    fn ollama_host_is_an_address_with_or_without_a_port() {
-        let with = |value: &str| {
-            let value = OsString::from(value);
-            let found =
-                environment_arguments(&|name| (name == "OLLAMA_HOST").then(|| value.clone()));
-            found.into_iter().flat_map(|(_, a)| a).collect::<Vec<_>>()
-        };
-        assert_eq!(with("0.0.0.0:11434"), os(&["--host=0.0.0.0", "--port=11434"]));
-        assert_eq!(with("http://localhost:1/"), os(&["--host=localhost", "--port=1"]));
-        assert_eq!(with(":8081"), os(&["--port=8081"]));
-        assert_eq!(with("127.0.0.1"), os(&["--host=127.0.0.1"]));
     }
 }

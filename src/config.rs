@@ -53,6 +53,8 @@ pub struct Layer {
     pub origin: Origin,
     /// What it sets.
     pub flags: Flags,
+    /// What is odd about it.
+    pub warning: Option<String>,
 }
 
 /// All settings.
@@ -111,6 +113,10 @@ pub struct Config {
     pub prompt: Option<String>,
     /// File with text to complete.
     pub prompt_file: Option<PathBuf>,
+    /// Whether backslash escapes in prompts are read.
+    pub escape: bool,
+    /// File that keeps what was typed in terminal chats.
+    pub history: Option<PathBuf>,
     /// System prompt of chats.
     pub system_prompt: Option<String>,
     /// Texts that end an answer.
@@ -202,7 +208,8 @@ impl Config {
         let constraint = r.constraint()?;
         let prompt = r.optional("prompt", |f| f.text.prompt.clone(), |p| format!("{p:?}"));
         let prompt_file = r.optional("file", |f| f.text.file.clone(), |p| p.display().to_string());
-        let escape = r.value("escape", |f| f.text.escape.then_some(true), false)?;
+        let escape = r.value("escape", |f| f.text.escapes(), true)?;
+        let history = r.history()?;
         let system_prompt = r.system_prompt()?;
         let stops = r.value_of(
             "reverse-prompt",
@@ -252,6 +259,8 @@ impl Config {
             constraint,
             prompt: prompt.map(unescape),
             prompt_file,
+            escape,
+            history,
             system_prompt,
             stops: stops.into_iter().map(unescape).collect(),
             template,
@@ -452,10 +461,26 @@ impl Resolver<'_> {
             return Ok(None);
         };
         self.row("system-prompt", &format!("{text:?}"), &origin);
-        if origin == Origin::Bundle {
-            Ok(Some(text))
-        } else {
-            at_file("system-prompt", text).map(Some)
+        match text.strip_prefix('@') {
+            Some(path) if origin != Origin::Bundle => {
+                let text = read_text("system-prompt", Path::new(path))?;
+                Ok(Some(without_last_break(&text).to_owned()))
+            }
+            _ => Ok(Some(text)),
+        }
+    }
+
+    /// The file of what was typed. It is written to, so that a bundle must not name one of its user's.
+    fn history(&mut self) -> Result<Option<PathBuf>, ConfigError> {
+        let name = "history";
+        let show = |p: &PathBuf| p.display().to_string();
+        let found = self.optional(name, |f| f.text.history.clone(), show);
+        match self.find(|f| f.text.history.clone()) {
+            Some((path, origin @ Origin::Bundle)) => {
+                let expected = "no file: only who types may name one that is written".to_owned();
+                Err(ConfigError::Value { name, origin, found: show(&path), expected })
+            }
+            _ => Ok(found),
         }
     }
 
@@ -543,7 +568,8 @@ fn warnings(layers: &[Layer]) -> Vec<String> {
             out.push(text.to_owned());
         }
     };
-    for Layer { flags, .. } in layers {
+    for Layer { flags, warning, .. } in layers {
+        say(warning.is_some(), warning.as_deref().unwrap_or_default());
         let a = &flags.accepted;
         say(
             flags.n_gpu_layers.as_deref().is_some_and(|n| n != "0") || a.gpu.is_some(),
@@ -608,26 +634,43 @@ fn normal_prefix(prefix: &str) -> Option<String> {
     inner.split('/').all(plain).then(|| format!("/{inner}"))
 }
 
-/// Backslash escapes of a prompt; others stay as they are.
+/// A text from a file without its last line break, which editors and `echo` put there.
+#[must_use]
+pub fn without_last_break(text: &str) -> &str {
+    text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
+}
+
+/// Backslash escapes of a prompt, as llama.cpp reads them: `\n`, `\r`, `\t`, the two quotes, the backslash, and `\xHH`
+/// for a byte. Others stay as they are. Bytes that are no UTF-8 then become U+FFFD each, as its tokenizer has it.
 #[must_use]
 pub fn unescape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('n') => out.push('\n'),
-            Some('t') => out.push('\t'),
-            Some('r') => out.push('\r'),
-            Some(c @ ('\\' | '"' | '\'')) => out.push(c),
-            Some(other) => out.extend(['\\', other]),
-            None => out.push('\\'),
-        }
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let (byte, after) = match (byte, after) {
+            (b'\\', [b'n', after @ ..]) => (b'\n', after),
+            (b'\\', [b'r', after @ ..]) => (b'\r', after),
+            (b'\\', [b't', after @ ..]) => (b'\t', after),
+            (b'\\', [quoted @ (b'\\' | b'"' | b'\''), after @ ..]) => (*quoted, after),
+            (b'\\', [b'x', high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, after),
+                _ => (byte, &rest[1..]),
+            },
+            _ => (byte, after),
+        };
+        out.push(byte);
+        rest = after;
     }
-    out
+    let mut text = String::with_capacity(out.len());
+    for chunk in out.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]
@@ -637,7 +680,7 @@ mod tests {
 
     fn layer(origin: Origin, arguments: &[&str]) -> Layer {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        Layer { origin, flags: crate::cli::parse(&arguments).unwrap() }
+        Layer { origin, flags: crate::cli::parse(&arguments).unwrap(), warning: None }
     }
 
     #[test]
@@ -721,13 +764,65 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_read_only_when_asked() {
+    fn escapes_are_read_unless_that_is_forbidden() {
         let with = |extra: &[&str]| {
-            let mut arguments = vec!["-p", r"a\nb\\\q"];
+            let mut arguments =
+                vec!["-p", r"a\nb\\\q", "-r", r"\n\n", "--dry-sequence-breaker", r"\t"];
             arguments.extend(extra);
-            Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap().prompt.unwrap()
+            let config = Config::resolve(&[layer(Origin::Flag, &arguments)]).unwrap();
+            let breakers = config.sampling.dry_sequence_breakers;
+            (config.prompt.unwrap(), config.stops.concat(), breakers.concat())
         };
-        assert_eq!(with(&[]), r"a\nb\\\q");
-        assert_eq!(with(&["-e"]), "a\nb\\\\q");
+        let read = ("a\nb\\\\q".to_owned(), "\n\n".to_owned(), "\t".to_owned());
+        assert_eq!(with(&[]), read);
+        assert_eq!(with(&["-e"]), read);
+        assert_eq!(with(&["--no-escape", "-e"]), read);
+        let typed = (r"a\nb\\\q".to_owned(), r"\n\n".to_owned(), r"\t".to_owned());
+        assert_eq!(with(&["--no-escape"]), typed);
+        assert_eq!(with(&["-e", "--no-escape"]), typed);
+        let layers =
+            [layer(Origin::Bundle, &["--no-escape"]), layer(Origin::Flag, &["-p", r"\n", "-e"])];
+        assert_eq!(Config::resolve(&layers).unwrap().prompt.as_deref(), Some("\n"));
+    }
+
+    /// The right values are those of llama.cpp's `string_process_escapes`.
+    #[test]
+    fn an_escape_means_what_it_means_in_llama_cpp() {
+        for (typed, meant) in [
+            (r#"\n\r\t\'\"\\"#, "\n\r\t'\"\\"),
+            (r"\x41\x0a\xe2\x82\xac", "A\n€"),
+            (r"\x4\x4G\x", r"\x4\x4G\x"),
+            (r"\q\u0041\", r"\q\u0041\"),
+            (r"\\n", r"\n"),
+            (r"\x5cn", r"\n"),
+            (r"a\xffb\xe2\x82", "a\u{fffd}b\u{fffd}\u{fffd}"),
+            ("é\\né", "é\né"),
+            ("", ""),
+        ] {
+            assert_eq!(unescape(typed), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_file_loses_its_last_line_break_and_no_other() {
+        for (text, wanted) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("a", "a")]
+        {
+            assert_eq!(without_last_break(text), wanted);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("system.txt");
+        std::fs::write(&path, "Be brief.\r\n").unwrap();
+        let value = format!("@{}", path.display());
+        let config = Config::resolve(&[layer(Origin::Flag, &["-sys", &value])]).unwrap();
+        assert_eq!(config.system_prompt.as_deref(), Some("Be brief."));
+    }
+
+    #[test]
+    fn a_bundle_names_no_file_that_is_written() {
+        let flags = ["--history", "typed"];
+        assert!(Config::resolve(&[layer(Origin::Bundle, &flags)]).is_err());
+        let config = Config::resolve(&[layer(Origin::Flag, &flags)]).unwrap();
+        assert_eq!(config.history.as_deref(), Some(Path::new("typed")));
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,16 +17,18 @@ use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
 use tealight::server::{self, Chats, Model, Page, State};
 use tealight::source::{self, NO_WEIGHTS, Program, SourceError};
-use tealight::system::{self, Browser};
-use tealight::terminal::{self, Interrupt, Patient};
+use tealight::system::{self, Browser, THREADS_HINT};
+use tealight::terminal::{self, Interrupt, Interrupted, Patient};
 use tealight::worker::{self, Bounded, CHILD_FLAG, Workers};
 use tealight_bundle::args::Args;
+use tealight_bundle::shown::{self, say};
+use tealight_bundle::signals::{self, Ending};
 use tealight_bundle::tail::Role;
 
-/// Exit code of a wrong command line, as clap has it. The others: 0, 1 where something failed.
+/// Exit code of a wrong command line, as clap has it. The others: 0, 1 where something failed (also in
+/// `tealight_bundle`, where mapped weights vanish), 130 after Ctrl-C ([`Ending::code`]). Where no signal is watched it
+/// does what it does to any program: one completion ends by it, with what was printed.
 const USAGE: u8 = 2;
-/// Exit code after a second Ctrl-C, as shells have it.
-const INTERRUPTED: i32 = 130;
 
 /// Bounded in worker processes only.
 #[global_allocator]
@@ -44,13 +46,19 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast::<clap::Error>() {
             Ok(usage) => {
-                let _ = usage.print();
+                if let Err(error) = shown::usage(&usage) {
+                    say(format_args!("error: {TO_STDOUT}: {error}"));
+                    return ExitCode::FAILURE;
+                }
                 if usage.use_stderr() {
                     last_words(&arguments, &usage.to_string());
                 }
                 ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(USAGE))
             }
             Err(error) if error.is::<Unfit>() => ExitCode::FAILURE,
+            Err(error) if error.is::<Interrupted>() => {
+                ExitCode::from(u8::try_from(Ending::Interrupt.code()).unwrap_or(USAGE))
+            }
             Err(error) => {
                 let text = format!("error: {error:#}");
                 say(format_args!("{text}"));
@@ -62,6 +70,9 @@ fn main() -> ExitCode {
         },
     }
 }
+
+/// What failed where a report is lost.
+const TO_STDOUT: &str = "writing to stdout";
 
 /// Sees to it that an error is seen after a double click: by keeping the window, or where there is none, in
 /// the browser.
@@ -166,10 +177,9 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
                 stand_in(&engine);
             }
         }
-        let interrupt = interrupt();
         return match command {
-            Command::Chat => terminal::chat(&engine, &config, &interrupt),
-            _ => terminal::complete(&engine, &config, &interrupt),
+            Command::Chat => terminal::chat(&engine, &config, &*interrupt()?),
+            _ => terminal::complete(&engine, &config),
         };
     }
     let shards = weights(&config, program.as_ref())?;
@@ -210,15 +220,22 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
         };
         flags.text.system_prompt = program.text(Role::SystemPrompt).or(flags.text.system_prompt);
         flags.text.chat_template = program.text(Role::ChatTemplate).or(flags.text.chat_template);
-        layers.push(Layer { origin: Origin::Bundle, flags });
+        layers.push(Layer { origin: Origin::Bundle, flags, warning: None });
     }
-    for (variable, arguments) in cli::environment_arguments(&|name| std::env::var_os(name)) {
-        let flags = cli::parse(&arguments)
-            .map_err(|e| misplaced(format!("environment variable {variable}"), &e))?;
-        layers.push(Layer { origin: Origin::Environment(variable), flags });
-    }
-    layers.push(Layer { origin: Origin::Flag, flags: user });
+    layers.extend(environment()?);
+    layers.push(Layer { origin: Origin::Flag, flags: user, warning: None });
     Ok(layers)
+}
+
+/// The layers that the environment sets.
+fn environment() -> anyhow::Result<Vec<Layer>> {
+    let variables = cli::environment(&|name| std::env::var_os(name)).into_iter();
+    let layers = variables.map(|cli::Variable { name, arguments, warning }| {
+        let flags = cli::parse(&arguments)
+            .map_err(|e| misplaced(format!("environment variable {name}"), &e))?;
+        Ok(Layer { origin: Origin::Environment(name), flags, warning })
+    });
+    layers.collect()
 }
 
 /// Serves the page at once, and the model as soon as it is loaded.
@@ -246,8 +263,12 @@ fn serve(
     let accepting = {
         let (state, stop, listener) =
             (Arc::clone(&state), Arc::clone(&stop), listener.try_clone()?);
-        std::thread::spawn(move || server::run(&listener, &state, &stop))
+        let thread = std::thread::Builder::new().name("accepting".to_owned());
+        let accepting = thread.spawn(move || server::run(&listener, &state, &stop));
+        accepting.map_err(|error| no_thread(&error))?
     };
+    // A server that can't start a thread for a request would look alive and answer nothing.
+    let _ = std::thread::Builder::new().spawn(|| ()).map_err(|error| no_thread(&error))?.join();
     if listener.local_addr()?.port() != wanted && wanted != 0 && !quiet {
         say(format_args!("port {wanted} is taken by another program; this is the next free one"));
     }
@@ -358,9 +379,9 @@ fn url(listener: &TcpListener, config: &Config) -> anyhow::Result<String> {
 fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let stop = Arc::clone(stop);
     let address = listener.local_addr()?;
-    ctrlc::set_handler(move || {
+    signals::watch(move |ending| {
         if stop.swap(true, Ordering::SeqCst) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(ending.code());
         }
         // The accepting thread sees the flag at its next connection: this one.
         let loopback = match address.ip() {
@@ -370,12 +391,18 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
         };
         let _ = std::net::TcpStream::connect((loopback, address.port()));
     })
-    .context("setting the handler of Ctrl-C")
+    .map_err(|error| no_thread(&error))
+}
+
+/// Too few threads, which is a limit of the user and not of the program.
+fn no_thread(error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!("no thread could be started: {error}\n{THREADS_HINT}")
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_bench(arguments)?;
-    let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: flags.shared() }])?;
+    let layer = Layer { origin: Origin::Flag, flags: flags.shared(), warning: None };
+    let config = Config::resolve(&[layer])?;
     if flags.limits {
         return print(&terminal::limits(&Compute::new(config.isa, config.threads), flags.json));
     }
@@ -396,21 +423,31 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
 
 fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_perplexity(arguments)?;
-    let config = Config::resolve(&[Layer { origin: Origin::Flag, flags: flags.shared() }])?;
-    let bare = Bare::load(named_weights(flags.model.as_deref())?, &config.load_options())?;
-    print(&terminal::perplexity(bare, &flags, &config, &interrupt())?)
+    let mut layers = environment()?;
+    layers.push(Layer { origin: Origin::Flag, flags: flags.shared(), warning: None });
+    let config = Config::resolve(&layers)?;
+    let bare = Bare::load(named_weights(config.model.as_deref())?, &config.load_options())?;
+    print(&terminal::perplexity(bare, &flags, &config, &interrupt)?)
 }
 
-/// Set by Ctrl-C. A second one in a row means that nobody looks: then the program ends.
-fn interrupt() -> Arc<Interrupt> {
+/// Begins to take signals for what can be stopped. Those that end the program leave the terminal as it was: a line editor
+/// may have it.
+fn interrupt() -> anyhow::Result<Arc<Interrupt>> {
     let interrupt = Arc::new(Interrupt::default());
-    let raised = Arc::clone(&interrupt);
-    let _ = ctrlc::set_handler(move || {
-        if raised.raise() {
-            std::process::exit(INTERRUPTED);
+    let watched = Arc::clone(&interrupt);
+    let mode = system::TerminalMode::now();
+    signals::watch(move |ending| {
+        if !watched.ends(ending) {
+            return;
         }
-    });
-    interrupt
+        mode.restore();
+        if ending == Ending::Interrupt {
+            std::process::exit(ending.code());
+        }
+        ending.die();
+    })
+    .map_err(|error| no_thread(&error))?;
+    Ok(interrupt)
 }
 
 /// The weights in a file that was named, or else the program's own.
@@ -426,15 +463,7 @@ fn workers() -> Arc<Workers> {
     Arc::new(Workers::start(HANDLER))
 }
 
-/// Says something on stderr; that nobody hears it is no error.
-fn say(text: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Prints an answer; a closed pipe is a success.
+/// Prints a report; a closed pipe is a success.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("writing to stdout"),
-        _ => Ok(()),
-    }
+    shown::report(text).context(TO_STDOUT)
 }

@@ -13,7 +13,10 @@ pub mod macho;
 pub mod manifest;
 pub mod mapped;
 pub mod parts;
+pub mod shown;
+pub mod signals;
 pub mod tail;
+mod vanished;
 pub mod verify;
 
 pub use manifest::Manifest;

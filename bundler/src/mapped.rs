@@ -13,6 +13,7 @@ use memmap2::Mmap;
 use thiserror::Error;
 
 use crate::gguf;
+use crate::vanished::Known;
 
 /// How long to wait for who changes a file, or reads it.
 const WAIT: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
@@ -21,6 +22,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// A regular file, mapped read-only.
 #[derive(Debug)]
 pub struct Mapped {
+    // Before the mapping, so that it is forgotten first.
+    _known: Known,
     map: Mmap,
     path: PathBuf,
     /// Open for its shared lock, which goes with it.
@@ -83,7 +86,7 @@ impl Mapped {
             return Err(MapError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
         }
         // SAFETY: the mapping is private to this value, read-only, and of a regular file. What no program can rule out
-        // is that another one shortens or rewrites the file meanwhile. On Linux a running executable cannot be opened
+        // is that another one shortens or rewrites the file meanwhile; for the former, `vanished` has words. On Linux a running executable cannot be opened
         // for writing, and Windows refuses to shorten a mapped file, which covers a bundle that runs; our own
         // rewriting (`tail::rewrite`) never moves or changes weights, and what it does change nobody reads meanwhile:
         // it has the file locked, and so has who reads it (`open`). Everything read from the mapping is checked as
@@ -94,7 +97,12 @@ impl Mapped {
         // addresses are looked up, and a file that is not in memory yet is read in larger pieces. Only a wish.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Mapped { map, path: path.to_owned(), lock: Mutex::new(None) })
+        Ok(Mapped {
+            _known: Known::new(&map, path),
+            map,
+            path: path.to_owned(),
+            lock: Mutex::new(None),
+        })
     }
 
     /// The whole file.

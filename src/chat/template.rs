@@ -51,7 +51,7 @@ impl<'i> Inputs<'i> {
             documents: &Json::Null,
             add_generation_prompt: true,
             variables: &NONE,
-            now: Zoned::now(),
+            now: jinja::now(),
         }
     }
 }
@@ -116,7 +116,7 @@ impl ChatTemplate {
             return Err(TemplateError::Long(source.len()));
         }
         let template = Self { workers: Arc::clone(workers), source: source.to_owned(), bos, eos };
-        match template.ask(None, &Zoned::now(), &Patience::new(TIME_MAX, &|| true)) {
+        match template.ask(None, &jinja::now(), &Patience::new(TIME_MAX, &|| true)) {
             // It will be said again when it is needed.
             Err(TemplateError::Untried(_)) => Ok(template),
             compiled => compiled.map(|_| template),

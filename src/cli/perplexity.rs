@@ -24,13 +24,7 @@ use std::path::PathBuf;
 )]
 pub struct PerplexityFlags {
     /// Weights: a GGUF file, the first part of a split one, or a bundle (default: the program's own)
-    #[arg(
-        short = 'm',
-        long = "model",
-        alias = "weights",
-        env = "LLAMA_ARG_MODEL",
-        value_name = "FILE"
-    )]
+    #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// The text in this file (-: standard input)
     #[arg(short = 'f', long, value_name = "FILE")]
@@ -72,6 +66,7 @@ impl PerplexityFlags {
     #[must_use]
     pub fn shared(&self) -> Flags {
         Flags {
+            model: self.model.clone(),
             ctx_size: self.ctx_size,
             threads: self.threads,
             batch_size: self.batch_size,

@@ -107,7 +107,9 @@ impl Resolver<'_> {
             // After "none", only what follows counts.
             Some((texts, origin)) => {
                 let none = texts.iter().rposition(|t| t == "none").map_or(0, |at| at + 1);
-                (texts[none..].iter().map(|t| unescape(t)).collect(), origin)
+                let escape = self.find(|f| f.text.escapes()).is_none_or(|(escape, _)| escape);
+                let read = |text: &String| if escape { unescape(text) } else { text.clone() };
+                (texts[none..].iter().map(read).collect(), origin)
             }
         };
         self.row("dry-sequence-breaker", &format!("{texts:?}"), &origin);
@@ -175,7 +177,7 @@ mod tests {
     fn resolve(arguments: &[&str]) -> Result<Sampling, String> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         let flags = crate::cli::parse(&arguments).map_err(|e| e.to_string())?;
-        let layers = [Layer { origin: Origin::Flag, flags }];
+        let layers = [Layer { origin: Origin::Flag, flags, warning: None }];
         Config::resolve(&layers).map(|c| c.sampling).map_err(|e| e.to_string())
     }
 

@@ -14,6 +14,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{JoinHandle, Thread};
 
@@ -84,6 +85,7 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
+        let spare = (threads > 1).then(Spare::take);
         let workers: Vec<_> = (1..threads.max(1))
             .filter_map(|index| {
                 let shared = Arc::clone(&shared);
@@ -93,6 +95,7 @@ impl Pool {
                     .ok()
             })
             .collect();
+        drop(spare);
         let sleepers = workers.iter().map(|w| w.thread().clone()).collect();
         Self { shared, workers, sleepers, turn: Mutex::new(()) }
     }
@@ -173,6 +176,37 @@ impl Pool {
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
             resume_unwind(panic);
+        }
+    }
+}
+
+/// Threads kept free while a pool takes all that the user may have: one for a request, one for its chat template.
+struct Spare {
+    threads: Vec<JoinHandle<()>>,
+    /// Threads end when nobody holds it any more.
+    held: Option<Sender<()>>,
+}
+
+impl Spare {
+    const THREADS: usize = 2;
+
+    fn take() -> Self {
+        let (held, wait) = channel();
+        let wait = Arc::new(Mutex::new(wait));
+        let threads = (0..Self::THREADS).filter_map(|_| {
+            let wait: Arc<Mutex<Receiver<()>>> = Arc::clone(&wait);
+            let idle = move || _ = wait.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            std::thread::Builder::new().name("spare".to_owned()).spawn(idle).ok()
+        });
+        Self { threads: threads.collect(), held: Some(held) }
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.held = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }

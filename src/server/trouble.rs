@@ -25,10 +25,13 @@ pub fn trouble(error: &str, open: impl FnOnce(&str) -> bool) -> bool {
     let (handler, loaded) = LastWords::new(error);
     let handler: Arc<dyn Handler> = Arc::new(handler);
     // It accepts until the program ends, which is soon.
-    std::thread::spawn(move || {
+    let accepting = std::thread::Builder::new().spawn(move || {
         http::serve(&listener, HEADERS, &handler, &AtomicBool::new(false));
     });
-    if !open(&format!("http://{address}/")) || loaded.recv_timeout(PATIENCE).is_err() {
+    if accepting.is_err()
+        || !open(&format!("http://{address}/"))
+        || loaded.recv_timeout(PATIENCE).is_err()
+    {
         return false;
     }
     std::thread::sleep(PARTING);

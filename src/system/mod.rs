@@ -17,7 +17,10 @@ pub use graphics::graphics;
 pub use medium::{Medium, is_writable, quarantine};
 pub use memory::{Memory, size};
 pub use version::version;
-pub use window::{hold, is_unseen};
+pub use window::{TerminalMode, hold, is_unseen};
+
+/// What helps where no thread can be started.
+pub const THREADS_HINT: &str = "hint: this user may have no more of them (`ulimit -u`); end other programs, or ask for fewer with --threads";
 
 /// What a program of the system prints, or `None` where there is none. Only for what has no other way.
 #[cfg(any(windows, target_os = "macos"))]

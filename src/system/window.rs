@@ -13,8 +13,43 @@ pub fn is_unseen() -> bool {
 /// Elsewhere it does nothing.
 pub fn hold() {
     if is_own_window() && stdin().is_terminal() && stderr().is_terminal() {
+        // The program's own words, without a line break: `shown::say` is for what comes from elsewhere.
         eprint!("\nPress Enter to close this window. ");
         let _ = stdin().read_line(&mut String::new());
+    }
+}
+
+/// How the terminal treats keys, to be put back after a line editor that had no time to.
+pub struct TerminalMode {
+    #[cfg(unix)]
+    found: Option<rustix::termios::Termios>,
+}
+
+impl TerminalMode {
+    /// That of the terminal on stdin, if it is one.
+    #[must_use]
+    pub fn now() -> Self {
+        Self {
+            #[cfg(unix)]
+            found: rustix::termios::tcgetattr(stdin()).ok(),
+        }
+    }
+
+    /// Puts it back if it is another one now. (A console of Windows does so by itself.)
+    pub fn restore(&self) {
+        #[cfg(unix)]
+        {
+            use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+            use std::io::Write as _;
+            let Some(found) = &self.found else { return };
+            let edits =
+                |mode: &rustix::termios::Termios| !mode.local_modes.contains(LocalModes::ICANON);
+            if tcgetattr(stdin()).is_ok_and(|now| edits(&now)) && !edits(found) {
+                // Pastes without marks around them, and the cursor on a line of its own.
+                let _ = stdout().write_all(b"\x1b[?2004l\n").and_then(|()| stdout().flush());
+                let _ = tcsetattr(stdin(), OptionalActions::Now, found);
+            }
+        }
     }
 }
 

@@ -1,17 +1,23 @@
 //! `tealight chat`: a conversation in the terminal.
 //!
-//! Lines come from stdin, so that a pipe works as well as a person. Ctrl-C stops an answer; between
-//! answers it ends the program.
+//! Entries come from stdin, so that a pipe works as well as a person. Ctrl-C stops an answer; between
+//! answers it takes back what was typed, and twice in a row it ends the program.
 
-use super::{Interrupt, show};
+mod entry;
+mod lines;
+
+use super::{Interrupt, Interrupted, paint, show};
 use crate::chat::{Answer, Conversation, Message, Part, Plan, Reader};
 use crate::config::Config;
 use crate::constraint::Guide;
 use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
 use crate::sampler::{NUMBERS, Sampling, Stage};
+use entry::Entry;
+use lines::{Lines, Typed};
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, IsTerminal as _};
+use tealight_bundle::shown::say;
 
 const HELP: &str = "\
 /help, /?            this list
@@ -25,7 +31,10 @@ const HELP: &str = "\
 /undo                take back the last question and its answer
 /stats               speed of the last answer
 /upload FILE         put a text file before the next question
-\"\"\"                  begin and end a text of several lines";
+\"\"\"                  begin and end a text of several lines; nothing in it is a command
+
+Arrow keys move in the line and through what was typed before; a paste is one question.
+Ctrl-C stops an answer, Ctrl-D ends.";
 
 /// The conversation and its settings.
 struct Chat<'e> {
@@ -44,71 +53,48 @@ enum Next {
     End,
 }
 
-/// Chats until `/bye`, the end of the input, or Ctrl-C between answers.
+/// Chats until `/bye` or the end of the input.
 ///
 /// # Errors
-/// When stdin cannot be read, or the settings' constraint is none.
+/// When stdin cannot be read, the settings' constraint is none, or Ctrl-C is pressed twice between answers
+/// ([`Interrupted`]).
 pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let person = io::stdin().is_terminal();
     let guide = config.constraint.as_ref().map(|c| engine.guide(c)).transpose()?;
     let (messages, upload, last) = (Vec::new(), None, None);
     let mut chat = Chat { engine, config: config.clone(), guide, messages, upload, last };
     chat.clear();
-    if person && !config.quiet {
-        eprintln!("{} — /help for help, /bye to end", engine.info.name);
+    if io::stdin().is_terminal() && !config.quiet {
+        say(format_args!("{} — /help for help, /bye to end", engine.info.name));
     }
+    let mut lines = Lines::new(config.history.as_deref());
+    let mut cancelled = false;
     loop {
-        if person {
-            show("> ")?;
-        }
-        let Some(entry) = read_entry(person)? else { break };
-        let next = match &entry {
-            Entry::Line(line) if line.trim().is_empty() => continue,
-            Entry::Line(line) => match line.trim().strip_prefix('/') {
-                Some(command) => chat.command(command, interrupt),
-                None => chat.ask(line.trim(), interrupt),
-            },
-            Entry::Quoted(text) => chat.ask(text.trim(), interrupt),
+        let text = match lines.next()? {
+            Typed::Text(text) => text,
+            Typed::Cancelled if cancelled => return Err(Interrupted.into()),
+            Typed::Cancelled => {
+                say(format_args!("Ctrl-C once more, Ctrl-D or /bye ends"));
+                cancelled = true;
+                continue;
+            }
+            Typed::End => return Ok(()),
+        };
+        cancelled = false;
+        let next = match entry::read(&text) {
+            Entry::Empty => Next::Line,
+            Entry::Command(name, rest) => chat.command(name, rest, interrupt),
+            Entry::Unknown(word) => {
+                say(format_args!(
+                    "/{word}: no such command; /help lists them, and between \"\"\" nothing is one"
+                ));
+                Next::Line
+            }
+            Entry::Question(text) => chat.ask(text, interrupt),
         };
         if next == Next::End {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
-}
-
-/// What was typed.
-enum Entry {
-    /// A line, which may be a command.
-    Line(String),
-    /// What stands between two `"""`, never a command.
-    Quoted(String),
-}
-
-/// The next entry; `None` at the end of the input.
-fn read_entry(person: bool) -> io::Result<Option<Entry>> {
-    let Some(line) = read_line()? else { return Ok(None) };
-    let Some(first) = line.trim_start().strip_prefix("\"\"\"") else {
-        return Ok(Some(Entry::Line(line)));
-    };
-    let mut text = first.to_owned();
-    while !text.trim_end().ends_with("\"\"\"") {
-        if person {
-            show("… ")?;
-        }
-        match read_line()? {
-            Some(line) => text.push_str(&line),
-            None => return Ok(Some(Entry::Quoted(text))),
-        }
-    }
-    Ok(Some(Entry::Quoted(text.trim_end().trim_end_matches("\"\"\"").to_owned())))
-}
-
-/// A line with its end; bytes that are no UTF-8 become U+FFFD.
-fn read_line() -> io::Result<Option<String>> {
-    let mut bytes = Vec::new();
-    let count = io::stdin().lock().read_until(b'\n', &mut bytes)?;
-    Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 impl Chat<'_> {
@@ -120,12 +106,10 @@ impl Chat<'_> {
         }
     }
 
-    fn command(&mut self, command: &str, interrupt: &Interrupt) -> Next {
-        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-        let rest = rest.trim();
+    fn command(&mut self, name: &str, rest: &str, interrupt: &Interrupt) -> Next {
         let result = match name {
             "help" | "?" => {
-                eprintln!("{HELP}");
+                say(format_args!("{HELP}"));
                 Ok(())
             }
             "bye" | "exit" => return Next::End,
@@ -147,10 +131,10 @@ impl Chat<'_> {
                 Ok(())
             }
             "upload" => self.upload(rest),
-            other => Err(format!("/{other}: no such command; /help lists them")),
+            other => Err(format!("/{other} is not there yet")),
         };
         if let Err(message) = result {
-            eprintln!("{message}");
+            say(format_args!("{message}"));
         }
         Next::Line
     }
@@ -166,6 +150,13 @@ impl Chat<'_> {
 
     /// Answers the last message, which is a question.
     fn answer(&mut self, interrupt: &Interrupt) -> Next {
+        interrupt.begin();
+        let next = self.answer_on(interrupt);
+        interrupt.end();
+        next
+    }
+
+    fn answer_on(&mut self, interrupt: &Interrupt) -> Next {
         let conversation = Conversation {
             messages: self.messages.clone(),
             variables: self.config.template_variables.clone(),
@@ -176,7 +167,7 @@ impl Chat<'_> {
         let prompt = match self.engine.chat.prompt(&conversation) {
             Ok(prompt) => prompt,
             Err(error) => {
-                eprintln!("{error}");
+                say(format_args!("{error}"));
                 self.messages.pop();
                 return Next::Line;
             }
@@ -191,7 +182,6 @@ impl Chat<'_> {
             guide: self.guide.clone().map(|guide| guide.after(prompt.plan.thoughts_end())),
             ..Generation::default()
         };
-        interrupt.clear();
         let open = Cell::new(true);
         let mut printer = Printer::new(prompt.plan);
         let outcome = generate(
@@ -201,21 +191,20 @@ impl Chat<'_> {
             &|| open.get() && !interrupt.is_raised(),
             &mut |event| {
                 if let Event::Text { text, .. } = event {
-                    let text = printer.push(&text);
-                    open.set(open.get() && show(&text).unwrap_or(false));
+                    open.set(printer.push(&text).unwrap_or(false) && open.get());
                 }
             },
         );
-        interrupt.clear();
+        // After a failure too: the letters must not stay pale.
+        let answer = printer.finish();
         match outcome {
             Ok(outcome) => {
-                let (rest, answer) = printer.finish();
-                let _ = show(&(rest + "\n"));
+                let _ = show("\n");
                 self.last = Some(outcome.timings);
                 if outcome.finish == Finish::Length {
-                    eprintln!(
+                    say(format_args!(
                         "[cut off: the limit of tokens or the end of the context was reached]"
-                    );
+                    ));
                 }
                 self.messages.push(Message {
                     reasoning_content: Some(answer.reasoning).filter(|text| !text.is_empty()),
@@ -223,7 +212,7 @@ impl Chat<'_> {
                 });
             }
             Err(error) => {
-                eprintln!("{error}");
+                say(format_args!("{error}"));
                 self.messages.pop();
             }
         }
@@ -235,7 +224,7 @@ impl Chat<'_> {
             self.messages.pop();
         }
         if self.messages.last().is_none_or(|m| m.role != "user") {
-            eprintln!("/regen: there is no question to answer again");
+            say(format_args!("/regen: there is no question to answer again"));
             return Next::Line;
         }
         self.answer(interrupt)
@@ -300,31 +289,31 @@ impl Chat<'_> {
             usual.contains(&n.name) || (n.get)(s).to_bits() != (n.get)(&default).to_bits()
         });
         let numbers: Vec<String> = shown.map(|n| format!("{} {}", n.name, (n.get)(s))).collect();
-        eprintln!(
+        say(format_args!(
             "{}  seed {}  max_tokens {}",
             numbers.join("  "),
             or_minus_one(s.seed.map(|n| n.to_string())),
             or_minus_one(self.config.predict.map(|n| n.to_string())),
-        );
+        ));
         let computed = self.engine.session().tokens().len();
-        eprintln!(
+        say(format_args!(
             "{} messages; {computed} of {} tokens of context",
             self.messages.len(),
             self.engine.info.context
-        );
+        ));
     }
 
     fn stats(&self) {
         match self.last {
-            None => eprintln!("no answer yet"),
-            Some(t) => eprintln!(
+            None => say(format_args!("no answer yet")),
+            Some(t) => say(format_args!(
                 "prompt: {} tokens, {} of them reused, {:.1} tokens/s; answer: {} tokens, {:.1} tokens/s",
                 t.prompt_tokens,
                 t.reused_tokens,
                 t.prompt_per_second(),
                 t.generated_tokens,
                 t.generated_per_second()
-            ),
+            )),
         }
     }
 
@@ -345,7 +334,7 @@ impl Chat<'_> {
 
     fn upload(&mut self, path: &str) -> Result<(), String> {
         let text = read(path, "/upload")?;
-        eprintln!("{path}: {} characters, before the next question", text.chars().count());
+        say(format_args!("{path}: {} characters, before the next question", text.chars().count()));
         self.upload = Some(text);
         Ok(())
     }
@@ -366,37 +355,32 @@ impl Printer {
         Self { reader: Reader::new(plan), answer: Answer::default(), pale, thinking: false }
     }
 
-    fn push(&mut self, text: &str) -> String {
+    /// Prints the next piece. `false`: nobody reads any more.
+    fn push(&mut self, text: &str) -> io::Result<bool> {
         let parts = self.reader.push(text);
         self.print(parts)
     }
 
-    /// The rest of what is shown, and the answer.
-    fn finish(mut self) -> (String, Answer) {
+    /// Prints the rest. Returns the answer.
+    fn finish(mut self) -> Answer {
         let parts = self.reader.finish(false);
-        let mut rest = self.print(parts);
-        rest.push_str(self.turn(false));
-        (rest, self.answer)
+        let _ = self.print(parts).and_then(|_| paint(self.turn(false)));
+        self.answer
     }
 
-    fn print(&mut self, parts: Vec<Part>) -> String {
-        let mut shown = String::new();
+    fn print(&mut self, parts: Vec<Part>) -> io::Result<bool> {
+        let mut open = true;
         for part in parts {
-            match &part {
-                Part::Reasoning(text) => {
-                    shown.push_str(self.turn(true));
-                    shown.push_str(text);
-                }
-                Part::Content(text) => {
-                    shown.push_str(self.turn(false));
-                    shown.push_str(text);
-                }
+            let (thinking, text) = match &part {
+                Part::Reasoning(text) => (true, text.as_str()),
+                Part::Content(text) => (false, text.as_str()),
                 // Nothing is offered here that could be called.
-                Part::Call { .. } | Part::Arguments(_) => {}
-            }
+                Part::Call { .. } | Part::Arguments(_) => (self.thinking, ""),
+            };
+            open = paint(self.turn(thinking)).and_then(|_| show(text))?;
             self.answer.add(part);
         }
-        shown
+        Ok(open)
     }
 
     /// What is printed where thoughts begin or end.

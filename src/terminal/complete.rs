@@ -1,21 +1,18 @@
 //! `tealight -p TEXT`: prints one completion.
 
-use super::{Interrupt, show};
-use crate::config::{Config, read_text};
+use super::{input, show};
+use crate::config::{Config, unescape};
 use crate::engine::{Engine, Event, Finish, Generation, generate};
 use anyhow::Context as _;
 use std::cell::Cell;
-use std::io::{self, Read as _};
-use std::path::Path;
+use tealight_bundle::shown::say;
 
-/// Longest prompt from standard input.
-const STDIN_BYTES_MAX: u64 = 64 << 20;
-
-/// Completes the prompt of `config` and prints what the model adds.
+/// Completes the prompt of `config` and prints what the model adds, each piece at once: a signal may end the process
+/// between any two of them.
 ///
 /// # Errors
 /// When there is no prompt to read or it does not fit the context.
-pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
+pub fn complete(engine: &Engine, config: &Config) -> anyhow::Result<()> {
     let prompt = prompt(config)?;
     let request = Generation {
         prompt: engine.tokenizer.encode(&prompt, true, true),
@@ -32,7 +29,7 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
         &mut engine.session(),
         &engine.tokenizer,
         &request,
-        &|| open.get() && !interrupt.is_raised(),
+        &|| open.get(),
         &mut |event| {
             if let Event::Text { text, .. } = event
                 && open.get()
@@ -52,35 +49,26 @@ pub fn complete(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyh
     }
     let t = outcome.timings;
     if outcome.finish == Finish::Length && config.predict.is_none_or(|n| t.generated_tokens < n) {
-        eprintln!("[cut off: the context of {} tokens is full]", engine.info.context);
+        say(format_args!("[cut off: the context of {} tokens is full]", engine.info.context));
     }
     if config.verbose {
-        eprintln!(
+        say(format_args!(
             "prompt {} tokens, {:.1}/s; generated {} tokens, {:.1}/s",
             t.prompt_tokens,
             t.prompt_per_second(),
             t.generated_tokens,
             t.generated_per_second()
-        );
+        ));
     }
     Ok(())
 }
 
 /// The text of `-p`, with that of `-f` before it.
 fn prompt(config: &Config) -> anyhow::Result<String> {
-    let mut text = match config.prompt_file.as_deref() {
-        None => String::new(),
-        Some(path) if path == Path::new("-") => {
-            let mut text = String::new();
-            io::stdin()
-                .lock()
-                .take(STDIN_BYTES_MAX)
-                .read_to_string(&mut text)
-                .context("reading the prompt from standard input")?;
-            text
-        }
-        Some(path) => read_text("file", path)?,
-    };
+    let mut text = config.prompt_file.as_deref().map_or(Ok(String::new()), input::prompt)?;
+    if config.escape {
+        text = unescape(&text);
+    }
     text.push_str(config.prompt.as_deref().unwrap_or(""));
     Ok(text)
 }

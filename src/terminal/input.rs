@@ -1,33 +1,49 @@
-//! A text that is measured: read to its last byte, unlike a prompt.
+//! Texts from files and from standard input, which are read whole or not at all.
 
+use crate::config::without_last_break;
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Longest text. Its tokens take four bytes each.
+/// Longest text that is measured. Its tokens take four bytes each.
 const TEXT_BYTES_MAX: u64 = 256 << 20;
+/// Longest prompt.
+const PROMPT_BYTES_MAX: u64 = 64 << 20;
 
-/// The text in a file; `-` or none: on standard input.
+/// The text in a file, to its last byte; `-` or none: on standard input.
 ///
 /// # Errors
 /// When it cannot be read, is too long, or is no UTF-8.
 pub fn text(path: Option<&Path>) -> anyhow::Result<String> {
+    open(path, TEXT_BYTES_MAX)
+}
+
+/// The prompt in a file, without the mark of UTF-8 at its beginning and the line break at its end; `-`: on standard input.
+///
+/// # Errors
+/// As [`text`].
+pub fn prompt(path: &Path) -> anyhow::Result<String> {
+    let text = open(Some(path), PROMPT_BYTES_MAX)?;
+    Ok(without_last_break(text.strip_prefix('\u{feff}').unwrap_or(&text)).to_owned())
+}
+
+fn open(path: Option<&Path>, bytes_max: u64) -> anyhow::Result<String> {
     match path.filter(|path| *path != Path::new("-")) {
-        None => read(io::stdin().lock(), "standard input"),
+        None => read(io::stdin().lock(), "standard input", bytes_max),
         Some(path) => {
             let name = format!("--file {}", path.display());
-            read(File::open(path).with_context(|| name.clone())?, &name)
+            read(File::open(path).with_context(|| name.clone())?, &name, bytes_max)
         }
     }
 }
 
-fn read(source: impl Read, name: &str) -> anyhow::Result<String> {
+fn read(source: impl Read, name: &str, bytes_max: u64) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
-    source.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
+    source.take(bytes_max + 1).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
     anyhow::ensure!(
-        bytes.len() as u64 <= TEXT_BYTES_MAX,
-        "{name}: found more than {TEXT_BYTES_MAX} bytes, expected at most that\nhint: cut the text into parts"
+        bytes.len() as u64 <= bytes_max,
+        "{name}: found more than {bytes_max} bytes, expected at most that\nhint: cut the text into parts"
     );
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -35,4 +51,32 @@ fn read(source: impl Read, name: &str) -> anyhow::Result<String> {
             "{name}: byte {at} begins no UTF-8 character, expected text in UTF-8\nhint: convert the file, for example with iconv"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_taken_whole_or_refused_never_cut() {
+        let with = |bytes: &[u8]| read(bytes, "there", 8).map_err(|e| e.to_string());
+        assert_eq!(with(b"12345678").unwrap(), "12345678");
+        assert!(with(b"123456789").unwrap_err().contains("more than 8 bytes"));
+        assert!(with(b"ab\xff").unwrap_err().contains("byte 2"));
+        assert!(with(b"ab\xe2\x82").unwrap_err().contains("byte 2"));
+        assert_eq!(with(b"a\0b\r\n").unwrap(), "a\0b\r\n");
+    }
+
+    #[test]
+    fn a_prompt_has_no_mark_before_it_and_no_line_break_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prompt");
+        for (bytes, wanted) in
+            [("\u{feff}tea\r\n", "tea"), (" tea \n\n", " tea \n"), ("tea", "tea")]
+        {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(prompt(&path).unwrap(), wanted);
+            assert_eq!(text(Some(&path)).unwrap(), bytes);
+        }
+    }
 }

@@ -23,36 +23,94 @@ pub use tokenize::tokenize;
 pub use verify::verify;
 
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use tealight_bundle::shown::answers;
+use tealight_bundle::signals::Ending;
 
-/// Writes to stdout at once. `false`: nobody reads any more, which is no failure.
+/// Writes a piece of an answer to stdout at once: its exact bytes, and on a terminal nothing that acts on it. `false`:
+/// nobody reads any more, which is no failure.
 ///
 /// # Errors
 /// When the text is lost for another reason, such as a full disk.
 fn show(text: &str) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let mut out = answers();
+    closed_is_success(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// The same with marks of the program's own, such as colours.
+fn paint(marks: &'static str) -> io::Result<bool> {
+    let mut out = answers();
+    closed_is_success(out.own(marks).and_then(|()| out.flush()))
+}
+
+fn closed_is_success(result: io::Result<()>) -> io::Result<bool> {
+    match result {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// Set by Ctrl-C; whoever generates looks at it.
+/// Whoever was at the terminal ended the program, and knows it.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// What a signal means at the moment: Ctrl-C stops an answer, and ends the program where there is none; the others end
+/// it. What leaves half a file behind is stopped by any, so that it can be removed.
 #[derive(Default)]
-pub struct Interrupt(AtomicBool);
+pub struct Interrupt(AtomicU8);
+
+const WAITING: u8 = 0;
+const ANSWERING: u8 = 1;
+const WRITING: u8 = 2;
+const STOPPING: u8 = 3;
 
 impl Interrupt {
-    /// Says that somebody pressed Ctrl-C. Returns whether somebody had before, and nobody looked.
-    pub fn raise(&self) -> bool {
-        self.0.swap(true, Ordering::SeqCst)
+    /// Takes note of a signal. Returns whether it ends the program.
+    pub fn ends(&self, ending: Ending) -> bool {
+        let stop = |from| {
+            self.0.compare_exchange(from, STOPPING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        let stops = stop(WRITING) || ending == Ending::Interrupt && stop(ANSWERING);
+        !stops
+    }
+
+    fn begin(&self) {
+        self.0.store(ANSWERING, Ordering::SeqCst);
+    }
+
+    fn begin_to_write(&self) {
+        self.0.store(WRITING, Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.0.store(WAITING, Ordering::SeqCst);
     }
 
     fn is_raised(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst) == STOPPING
     }
+}
 
-    fn clear(&self) {
-        self.0.store(false, Ordering::SeqCst);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctrl_c_stops_an_answer_and_ends_what_waits_or_does_not_listen() {
+        let interrupt = Interrupt::default();
+        assert!(interrupt.ends(Ending::Interrupt), "nothing is answered");
+        interrupt.begin();
+        assert!(interrupt.ends(Ending::Terminate) && interrupt.ends(Ending::HangUp));
+        assert!(!interrupt.is_raised());
+        assert!(!interrupt.ends(Ending::Interrupt));
+        assert!(interrupt.is_raised());
+        assert!(interrupt.ends(Ending::Interrupt), "the answer does not stop");
+        interrupt.end();
+        assert!(!interrupt.is_raised() && interrupt.ends(Ending::Interrupt));
+        interrupt.begin_to_write();
+        assert!(!interrupt.ends(Ending::HangUp));
+        assert!(interrupt.is_raised());
     }
 }

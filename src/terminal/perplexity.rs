@@ -1,18 +1,21 @@
 //! `tealight perplexity`: how well a model predicts a text, and every logit on the way.
 
 use super::npy::Npy;
-use super::{Interrupt, input};
+use super::{Interrupt, Interrupted, input};
 use crate::cli::PerplexityFlags;
 use crate::config::{Config, at_file};
 use crate::engine::{Bare, Plan, Row, measure};
 use anyhow::Context as _;
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+use tealight_bundle::shown::say;
 
 /// Tokens of a chunk of a text where nobody says; that of the reference.
 const CONTEXT_DEFAULT: usize = 512;
 
-/// Measures as `flags` and `config` say. Returns the report.
+/// Measures as `flags` and `config` say. Returns the report. `interrupt` begins to take signals, which is once there is
+/// something to stop.
 ///
 /// # Errors
 /// When there are no tokens, they cannot be computed, or the logits cannot be written.
@@ -20,7 +23,7 @@ pub fn perplexity(
     bare: Bare,
     flags: &PerplexityFlags,
     config: &Config,
-    interrupt: &Interrupt,
+    interrupt: &dyn Fn() -> anyhow::Result<Arc<Interrupt>>,
 ) -> anyhow::Result<String> {
     let Bare { model, tokenizer, name } = bare;
     let (tokens, bos, usual) = if let Some(ids) = &flags.token_ids {
@@ -37,7 +40,7 @@ pub fn perplexity(
         "found {} tokens, expected two or more: the second is the first that is predicted",
         tokens.len()
     );
-    let context = match flags.ctx_size {
+    let context = match config.context_named.then_some(config.context) {
         None => usual,
         Some(0) => model.spec().n_ctx_train,
         Some(n) => n,
@@ -51,6 +54,8 @@ pub fn perplexity(
         value_type: config.value_type,
         every_row: flags.logits_out.is_some(),
     };
+    let interrupt = interrupt()?;
+    interrupt.begin_to_write();
     let mut out = match &flags.logits_out {
         None => None,
         Some(path) => Some(Npy::create(path, tokens.len(), model.spec().n_vocab)?),
@@ -65,7 +70,7 @@ pub fn perplexity(
         out.as_mut().map_or(Ok(()), |out| out.row(row.logits))
     });
     if live && shown > 0 {
-        eprintln!();
+        say(format_args!(""));
     }
     let found = match result.map_err(anyhow::Error::from).and_then(|found| {
         out.map_or(Ok(()), Npy::finish)?;
@@ -77,9 +82,14 @@ pub fn perplexity(
             if let Some(path) = flags.logits_out.as_ref().filter(|path| path.is_file()) {
                 let _ = std::fs::remove_file(path);
             }
-            return Err(error.context(name));
+            return Err(if interrupt.is_raised() {
+                Interrupted.into()
+            } else {
+                error.context(name)
+            });
         }
     };
+    interrupt.end();
     if flags.json {
         let report = json!({
             "model": name,

@@ -7,6 +7,7 @@ use crate::model::{ModelFile, Shard};
 use crate::tokenizer::Tokenizer;
 use anyhow::Context as _;
 use std::io::{self, BufWriter, Write};
+use tealight_bundle::shown::{answers, say};
 
 /// Prints the tokens of the text that `flags` name, by the vocabulary in `shards`.
 ///
@@ -27,7 +28,7 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
     let special = tokenizer.adds_bos() && !flags.no_bos;
     let encode = |text: &str| tokenizer.encode(text, special, !flags.no_parse_special);
     if flags.json_lines {
-        return written(json_lines(&mut BufWriter::new(io::stdout().lock()), &text, &encode)?);
+        return written(json_lines(&mut BufWriter::new(answers()), &text, &encode)?);
     }
     let text = if flags.escape { unescape(&text) } else { text };
     let ids = encode(&text);
@@ -37,11 +38,11 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
         && ids[0] == ids[1]
         && tokenizer.bos() == Some(ids[0])
     {
-        eprintln!(
+        say(format_args!(
             "warning: the text begins with a BOS token of its own, so there are two now; --no-bos adds none"
-        );
+        ));
     }
-    written(print(&mut BufWriter::new(io::stdout().lock()), &tokenizer, &ids, flags))
+    written(print(&mut BufWriter::new(answers()), &tokenizer, &ids, flags))
 }
 
 /// A closed pipe is a success.

@@ -90,11 +90,15 @@ pub fn hash_pages(
         let share = chunk.len().div_ceil(threads).next_multiple_of(page_len());
         thread::scope(|scope| {
             let hash = |part: &[u8]| part.chunks(page_len()).map(hash).collect::<Vec<_>>();
-            let running: Vec<_> =
-                chunk.chunks(share).map(|part| scope.spawn(move || hash(part))).collect();
-            for thread in running {
+            // Where no thread is to be had (`ulimit -u`), this one does its part.
+            let start = |part| {
+                let thread = thread::Builder::new().spawn_scoped(scope, move || hash(part));
+                thread.map_err(|_| hash(part))
+            };
+            let running: Vec<_> = chunk.chunks(share).map(start).collect();
+            for part in running {
                 // A thread that only hashes does not panic.
-                pages.extend(thread.join().unwrap_or_default());
+                pages.extend(part.map_or_else(|done| done, |part| part.join().unwrap_or_default()));
             }
         });
         tick(want);

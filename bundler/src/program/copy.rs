@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Result, anyhow};
@@ -29,8 +30,12 @@ pub fn copy(
     mut to: Option<Sink<'_>>,
     tick: &mut dyn FnMut(u64),
 ) -> Result<Sums> {
-    let mut sha256 = Sha256::new();
-    let mut crc32 = crc32fast::Hasher::new();
+    let sums = Mutex::new((Sha256::new(), crc32fast::Hasher::new()));
+    let sum = |chunk: &[u8]| {
+        let mut sums = sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.0.update(chunk);
+        sums.1.update(chunk);
+    };
     let mut left = bytes;
     let mut chunk = Vec::new();
     let mut next = Vec::new();
@@ -38,10 +43,10 @@ pub fn copy(
     while !chunk.is_empty() {
         left -= chunk.len() as u64;
         thread::scope(|scope| {
-            scope.spawn(|| {
-                sha256.update(&chunk);
-                crc32.update(&chunk);
-            });
+            // Who may have no further thread (`ulimit -u`) waits a little longer.
+            if thread::Builder::new().spawn_scoped(scope, || sum(&chunk)).is_err() {
+                sum(&chunk);
+            }
             if let Some(sink) = &mut to {
                 put(sink, &chunk)?;
             }
@@ -50,6 +55,7 @@ pub fn copy(
         tick(chunk.len() as u64);
         std::mem::swap(&mut chunk, &mut next);
     }
+    let (sha256, crc32) = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Sums { sha256: sha256.finalize().into(), crc32: crc32.finalize() })
 }
 

@@ -56,12 +56,7 @@ fn as_text(mapped: &Mapped, tail: &Tail) -> Result<String> {
     let mut out = String::new();
     let name = manifest.name.as_deref().map(|name| format!("“{name}”, ")).unwrap_or_default();
     let size = human(mapped.bytes().len() as u64);
-    writeln!(
-        out,
-        "{}: {name}{size}, by {}",
-        mapped.path().display(),
-        escape(&manifest.created_by)
-    )?;
+    writeln!(out, "{}: {name}{size}, by {}", mapped.path().display(), manifest.created_by)?;
     writeln!(out, "{:>14}  {:<13}  {:<12}  name", "bytes", "role", "sha256")?;
     let mut line = |bytes: u64, role: &dyn std::fmt::Display, sha256: Sha256Sum, name: &str| {
         let sha256 = sha256.to_string();
@@ -75,11 +70,4 @@ fn as_text(mapped: &Mapped, tail: &Tail) -> Result<String> {
         line(entry.bytes, &entry.role, entry.sha256, &format!("{} (beside the file)", entry.name))?;
     }
     Ok(out)
-}
-
-/// Text from a file, safe to show on a terminal. Entries' names already are.
-fn escape(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
 }

@@ -20,30 +20,34 @@ mod verify;
 mod weights;
 mod write;
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use tealight_bundle::{Mapped, Tail, tail};
+use tealight_bundle::{Mapped, Tail, shown, tail};
 
 /// Done.
 const OK: u8 = 0;
 /// Not done; the error is on stderr.
 const FAILED: u8 = 1;
+/// What failed where an answer is lost.
+const TO_STDOUT: &str = "cannot write to stdout";
 // 2 is clap's: the command line was not understood.
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    ExitCode::from(match run(cli) {
-        Ok(()) => OK,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            FAILED
+    let done = match cli::Cli::try_parse() {
+        Ok(cli) => run(cli).map(|()| OK),
+        Err(usage) => {
+            let code = u8::try_from(usage.exit_code()).unwrap_or(FAILED);
+            shown::usage(&usage).context(TO_STDOUT).map(|()| code)
         }
-    })
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        note(format_args!("error: {error:#}"));
+        FAILED
+    }))
 }
 
 fn run(cli: cli::Cli) -> Result<()> {
@@ -84,19 +88,12 @@ fn read_tail(mapped: &Mapped) -> Result<Tail> {
 
 /// Prints the answer. A reader that closed the pipe has all it wanted.
 fn answer(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to stdout")
-        }
-        _ => Ok(()),
-    }
+    shown::report(text).context(TO_STDOUT)
 }
 
 /// A line for the person, beside the answer.
 fn note(text: impl std::fmt::Display) {
-    // A stderr that is closed is no reason to stop.
-    let _ = writeln!(io::stderr(), "{text}");
+    shown::say(format_args!("{text}"));
 }
 
 /// A count of bytes, for people.

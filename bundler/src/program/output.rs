@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use tealight_bundle::signals;
 
 use super::copy::write_failed;
 
@@ -22,7 +23,7 @@ static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Makes Ctrl-C and the like remove what is unfinished.
 pub fn remove_on_signal() -> Result<()> {
-    ctrlc::set_handler(|| {
+    signals::watch(|_| {
         let pending = pending();
         for path in pending.iter() {
             let _ = fs::remove_file(path);

@@ -1,12 +1,14 @@
 //! What chat templates call beyond Jinja itself, as `transformers` offers it.
 
 use super::{filters, percent, python, rewrite, text};
-use jiff::Zoned;
 use jiff::fmt::StdFmtWrite;
 use jiff::fmt::strtime::{BrokenDownTime, Config, DefaultCustom};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::globals;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Marks an error as the template's own word (`raise_exception`), not a fault of it.
 #[derive(Debug)]
@@ -145,6 +147,17 @@ fn percent_sign(left: &Value, right: &Value) -> Result<Value, Error> {
     Ok(Value::from(if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }))
 }
 
+/// What a template takes for the present: the clock's time, or where that has no date in the calendar (a clock can be set
+/// beyond the year 9999), the nearest that has one.
+pub(in super::super) fn now() -> Zoned {
+    moment(SystemTime::now()).to_zoned(TimeZone::system())
+}
+
+fn moment(time: SystemTime) -> Timestamp {
+    let nearest = if time < UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::try_from(time).unwrap_or(nearest)
+}
+
 /// `datetime.strftime` of the moment a prompt is made; a directive that nobody knows stays as it is.
 pub(in super::super) fn strftime(now: &Zoned, format: &str) -> String {
     let lenient = Config::<DefaultCustom>::new().lenient(true);
@@ -159,6 +172,26 @@ pub(in super::super) fn strftime(now: &Zoned, format: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::tz::offset;
+    use std::time::Duration;
+
+    #[test]
+    fn a_clock_beyond_the_calendar_is_at_its_end() {
+        let years = |n| Duration::from_secs(31_556_952) * n;
+        for (time, wanted) in [
+            (UNIX_EPOCH + years(50) + years(1) / 2, "2020"),
+            (UNIX_EPOCH + years(8029) + years(1) / 2, "9999"),
+            (UNIX_EPOCH + years(8031), "9999"),
+            (UNIX_EPOCH + years(100_000), "9999"),
+            (UNIX_EPOCH - years(50_000), "-9999"),
+        ] {
+            for hours in [-12, 0, 14] {
+                let there = moment(time).to_zoned(TimeZone::fixed(offset(hours)));
+                assert_eq!(strftime(&there, "%Y"), wanted);
+            }
+        }
+        assert!(strftime(&now(), "%Y").parse::<u32>().unwrap() > 2020);
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

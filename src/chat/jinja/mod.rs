@@ -12,7 +12,7 @@ mod rewrite;
 mod text;
 mod values;
 
-pub(super) use functions::strftime;
+pub(super) use functions::{now, strftime};
 
 use super::TemplateError;
 use jiff::Zoned;

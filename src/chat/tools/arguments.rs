@@ -71,6 +71,22 @@ fn only_argument(name: &str, tools: &[Tool]) -> String {
     }
 }
 
+/// What a function takes of which nothing is said: no arguments.
+pub(super) fn described(parameters: &Value) -> Value {
+    let says_nothing = |schema: &serde_json::Map<String, Value>| {
+        schema.iter().all(|(key, value)| match key.as_str() {
+            "type" => value == "object",
+            "title" | "description" | "$schema" | "$id" | "$defs" | "definitions" => true,
+            "required" => value.as_array().is_some_and(Vec::is_empty),
+            _ => false,
+        })
+    };
+    match parameters.as_object() {
+        Some(schema) if !says_nothing(schema) => parameters.clone(),
+        _ => json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+    }
+}
+
 /// Tells a whole call.
 pub(super) fn tell(out: &mut Out, name: &str, arguments: &str) {
     out.call(name, None);

@@ -46,13 +46,9 @@ impl Tool {
         Some(Self { name, parameters, raw })
     }
 
-    /// What it takes, as a JSON schema: nothing where none is given, and anything where it is an empty one.
+    /// What it takes, as the text of a JSON schema.
     fn schema(&self) -> String {
-        match &self.parameters {
-            Value::Object(fields) if fields.is_empty() => r#"{"type":"object"}"#.to_owned(),
-            Value::Object(_) => self.parameters.to_string(),
-            _ => r#"{"type":"object","additionalProperties":false}"#.to_owned(),
-        }
+        arguments::described(&self.parameters).to_string()
     }
 }
 

@@ -1,0 +1,79 @@
+//! What a process does whose mapped file goes away. Each case is this program once more, for it ends by it.
+#![cfg(target_os = "linux")]
+#![expect(unsafe_code, reason = "maps a file that nobody takes note of")]
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use tealight_bundle::Mapped;
+
+const CASE: &str = "TEALIGHT_TEST_VANISHED";
+const BYTES: u64 = 1 << 20;
+
+#[test]
+fn a_file_that_became_shorter_is_told_with_an_exit_code() {
+    let done = again("a_file_that_became_shorter_is_told_with_an_exit_code", |path| {
+        let other = Mapped::open(&std::env::current_exe().unwrap()).unwrap();
+        let gone = Mapped::open(path).unwrap();
+        drop(Mapped::open(path).unwrap());
+        File::options().write(true).open(path).unwrap().set_len(4096).unwrap();
+        // Many threads at once, as those that compute.
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| gone.bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>());
+            }
+        });
+        drop(other);
+    });
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(said.contains("weights: the file became shorter"), "{said}");
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+}
+
+#[test]
+fn a_fault_that_is_not_of_a_known_file_is_passed_on() {
+    let done = again("a_fault_that_is_not_of_a_known_file_is_passed_on", |path| {
+        let _known = Mapped::open(&std::env::current_exe().unwrap()).unwrap();
+        // One that was known, and is forgotten.
+        drop(Mapped::open(path).unwrap());
+        // SAFETY: bytes, which are read; that they go away is what is tried.
+        let map = unsafe { memmap2::Mmap::map(&File::open(path).unwrap()).unwrap() };
+        File::options().write(true).open(path).unwrap().set_len(0).unwrap();
+        std::hint::black_box(map[4096]);
+    });
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.signal(), Some(libc::SIGBUS), "{said}");
+    assert!(!said.contains("became shorter"), "{said}");
+}
+
+#[test]
+fn a_stack_that_overflows_is_still_told_by_the_standard_library() {
+    #[expect(unconditional_recursion, reason = "that is the case")]
+    fn deeper(depth: u64) -> u64 {
+        let room = std::hint::black_box([depth; 512]);
+        deeper(depth + 1) + room[7]
+    }
+    let done = again("a_stack_that_overflows_is_still_told_by_the_standard_library", |path| {
+        let _known = Mapped::open(path).unwrap();
+        std::hint::black_box(deeper(0));
+    });
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.signal(), Some(libc::SIGABRT), "{said}");
+    assert!(said.contains("overflowed its stack"), "{said}");
+}
+
+/// Runs `case` in a process of its own, on a file of zeros.
+fn again(name: &str, case: impl FnOnce(&Path)) -> Output {
+    if let Some(path) = std::env::var_os(CASE) {
+        case(Path::new(&path));
+        unreachable!("the process has ended");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    File::create(&path).unwrap().set_len(BYTES).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CASE, &path);
+    command.output().unwrap()
+}

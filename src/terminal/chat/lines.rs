@@ -1,0 +1,160 @@
+//! Where entries of a terminal chat come from: a line editor for a person at a terminal, plain lines for pipes and for
+//! terminals that can't move a cursor.
+//!
+//! Enters: keys or bytes. Leaves: an entry's text, of one line or several.
+
+use super::super::show;
+use super::entry::is_open;
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Config, Helper};
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use tealight_bundle::shown::say;
+
+/// Entries that the arrow keys find.
+const HISTORY_MAX: usize = 1000;
+
+/// What came.
+pub enum Typed {
+    /// An entry.
+    Text(String),
+    /// Ctrl-C: what was typed so far is taken back.
+    Cancelled,
+    /// The end of the input.
+    End,
+}
+
+/// Where entries come from.
+pub enum Lines {
+    /// A person with an editor.
+    Edited(Box<Editor>),
+    /// Lines as they come, with a prompt before each where a person sees it.
+    Plain { prompt: bool },
+}
+
+impl Lines {
+    /// Entries of standard input. `history` keeps them from one chat to the next.
+    pub fn new(history: Option<&Path>) -> Self {
+        let person = io::stdin().is_terminal();
+        if person && io::stdout().is_terminal() && has_cursor() {
+            match Editor::new(history) {
+                Ok(editor) => return Self::Edited(Box::new(editor)),
+                Err(error) => say(format_args!("note: no line editor here: {error}")),
+            }
+        }
+        Self::Plain { prompt: person }
+    }
+
+    /// Waits for the next entry.
+    pub fn next(&mut self) -> io::Result<Typed> {
+        match self {
+            Self::Edited(editor) => editor.next(),
+            Self::Plain { prompt } => plain(*prompt),
+        }
+    }
+}
+
+/// Whether the terminal can move its cursor. Those of Windows can.
+fn has_cursor() -> bool {
+    cfg!(windows) || std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
+}
+
+/// A line, or the lines from one mark to the next.
+fn plain(prompt: bool) -> io::Result<Typed> {
+    let mut text = String::new();
+    loop {
+        if prompt {
+            show(if text.is_empty() { "> " } else { "… " })?;
+        }
+        let mut bytes = Vec::new();
+        if io::stdin().lock().read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(if text.is_empty() { Typed::End } else { Typed::Text(text) });
+        }
+        // Bytes that are no UTF-8 become U+FFFD.
+        text.push_str(&String::from_utf8_lossy(&bytes));
+        if !is_open(&text) {
+            return Ok(Typed::Text(text));
+        }
+    }
+}
+
+/// The line editor. It takes keys one by one, so that no line is too long for the terminal, and a paste in one piece.
+pub struct Editor {
+    lines: rustyline::Editor<Marks, FileHistory>,
+    history: Option<PathBuf>,
+}
+
+impl Editor {
+    fn new(history: Option<&Path>) -> Result<Self, ReadlineError> {
+        let config = Config::builder().max_history_size(HISTORY_MAX)?.build();
+        let mut lines = rustyline::Editor::with_config(config)?;
+        lines.set_helper(Some(Marks));
+        let mut editor = Self { lines, history: history.map(Path::to_owned) };
+        if let Some(path) = history
+            && let Err(error) = editor.lines.load_history(path)
+            && !matches!(&error, ReadlineError::Io(e) if e.kind() == io::ErrorKind::NotFound)
+        {
+            // What can't be read as a history is no place to write one to.
+            say(format_args!("warning: --history {}: {error}", path.display()));
+            editor.history = None;
+        }
+        Ok(editor)
+    }
+
+    fn next(&mut self) -> io::Result<Typed> {
+        loop {
+            match self.lines.readline("> ") {
+                Ok(text) => {
+                    self.remember(&text);
+                    return Ok(Typed::Text(text));
+                }
+                Err(ReadlineError::Interrupted) => return Ok(Typed::Cancelled),
+                Err(ReadlineError::Eof) => return Ok(Typed::End),
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    say(format_args!("that was no UTF-8; the line is taken back"));
+                }
+                Err(ReadlineError::Io(error)) => return Err(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    fn remember(&mut self, text: &str) {
+        if text.trim().is_empty() || !self.lines.add_history_entry(text).unwrap_or(false) {
+            return;
+        }
+        if let Some(path) = &self.history
+            && let Err(error) = self.lines.append_history(path)
+        {
+            say(format_args!("warning: --history {}: {error}", path.display()));
+            self.history = None;
+        }
+    }
+}
+
+/// Says when an entry is complete: Enter between two marks begins a new line.
+struct Marks;
+
+impl Validator for Marks {
+    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        let open = is_open(context.input());
+        Ok(if open { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
+    }
+}
+
+impl Completer for Marks {
+    type Candidate = String;
+}
+
+impl Hinter for Marks {
+    type Hint = String;
+}
+
+impl Highlighter for Marks {}
+
+impl Helper for Marks {}
