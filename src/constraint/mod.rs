@@ -245,7 +245,7 @@ fn on_stack<T: Send>(
 
 /// The library's explanation without what only its authors can use.
 fn readable(error: &str) -> String {
-    if error.starts_with("panic:") {
+    if error.starts_with("panic:") || error.contains("fuel exhausted") {
         return "it is too large".to_owned();
     }
     if error.starts_with("NoExtensionBias") {

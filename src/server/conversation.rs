@@ -39,6 +39,7 @@ const RESERVED: &[&str] = &[
 pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     let messages = messages(f)?;
     let mut tools = tools(f)?;
+    allowed_tools(f, &mut tools)?;
     let choice = tool_choice(f, &tools)?;
     if choice == ToolChoice::None {
         tools.clear();
@@ -128,6 +129,31 @@ fn tools(f: &mut Fields) -> Result<Vec<Tool>, ApiError> {
         found.ok_or_else(|| named(".function.name", &tool["function"]["name"], "a name"))
     };
     all.iter().enumerate().map(read).collect()
+}
+
+/// OpenAI's choice of some of the functions: leaves these, and the choice among them.
+fn allowed_tools(f: &mut Fields, tools: &mut Vec<Tool>) -> Result<(), ApiError> {
+    let Some(choice) = f.take("tool_choice") else { return Ok(()) };
+    if choice["type"] != "allowed_tools" {
+        f.put("tool_choice", "tool_choice", choice);
+        return Ok(());
+    }
+    let allowed = &choice["allowed_tools"];
+    let names = allowed["tools"]
+        .as_array()
+        .filter(|_| matches!(allowed["mode"].as_str(), Some("auto" | "required")));
+    let known = |v: &Value| {
+        let name = v["function"]["name"].as_str()?;
+        tools.iter().position(|tool| tool.name == name)
+    };
+    let Some(kept) = names.and_then(|all| all.iter().map(known).collect::<Option<Vec<_>>>()) else {
+        let expected = "`allowed_tools` with the mode auto or required, and functions in `tools`";
+        return Err(ApiError::parameter("tool_choice", &show(&choice), expected));
+    };
+    let mut index = 0..;
+    tools.retain(|_| index.next().is_some_and(|index| kept.contains(&index)));
+    f.put("tool_choice", "tool_choice", allowed["mode"].clone());
+    Ok(())
 }
 
 fn tool_choice(f: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, ApiError> {

@@ -203,7 +203,9 @@ impl Fields {
         let mut ignored = Ignored::default();
         for (index, (name, _)) in self.left.iter().filter(|(_, v)| !v.is_null()).enumerate() {
             let near = known.iter().filter(|k| *k != name && index < HINTS_MAX);
-            let near = near.filter(|k| distance(k, name) <= 2).min_by_key(|k| distance(k, name));
+            // Of two letters, one more or less makes another word.
+            let far = (name.len() / 3).min(2);
+            let near = near.filter(|k| distance(k, name) <= far).min_by_key(|k| distance(k, name));
             let hint = near.map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
             let why = format!("unknown parameter `{}`{hint}", ignored::shown(self.called(name)));
             ignored.add(self.called(name), why);
@@ -317,6 +319,8 @@ mod tests {
         assert_eq!(error["param"], "temprature");
         let message = error["message"].as_str().unwrap();
         assert_eq!(message, "unknown parameter `temprature`; did you mean `temperature`?");
+        let error = fields(r#"{"id": 1}"#).finish(&["n"], true).err().unwrap();
+        assert_eq!(error.json()["error"]["message"], "unknown parameter `id`");
         // A field that is known elsewhere is no misspelling of itself.
         let error = fields(r#"{"seed": 1}"#).finish(&known, true).err().unwrap();
         assert_eq!(error.json()["error"]["message"], "unknown parameter `seed`");

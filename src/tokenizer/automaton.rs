@@ -77,10 +77,21 @@ impl Automaton {
             }
             places.push((token, start, bytes.len()));
         }
-        let mut texts: Vec<(&[u8], u32)> = Vec::with_capacity(places.len());
-        texts.extend(places.iter().map(|&(token, start, end)| (&bytes[start..end], token)));
-        texts.retain(|(text, _)| !text.is_empty());
-        texts.sort_unstable();
+        // By the first bytes as a number, and only then by the texts themselves: most are told apart so.
+        let first = |text: &[u8]| {
+            let mut first = [0; 8];
+            let len = text.len().min(8);
+            first[..len].copy_from_slice(&text[..len]);
+            u64::from_be_bytes(first)
+        };
+        let keyed = |&(token, start, end): &(u32, usize, usize)| {
+            let text: &[u8] = &bytes[start..end];
+            (first(text), text, token)
+        };
+        let mut keyed: Vec<(u64, &[u8], u32)> = places.iter().map(keyed).collect();
+        keyed.sort_unstable();
+        let texts = keyed.iter().map(|&(_, text, token)| (text, token));
+        let mut texts: Vec<(&[u8], u32)> = texts.filter(|(text, _)| !text.is_empty()).collect();
         texts.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
             if same {
@@ -121,7 +132,10 @@ impl Automaton {
             }
             while start < end {
                 let label = texts[start].0[depth];
-                let same = texts[start..end].partition_point(|(text, _)| text[depth] == label);
+                let same = match end - start {
+                    1 => 1,
+                    _ => texts[start..end].partition_point(|(text, _)| text[depth] == label),
+                };
                 let child = ranges.len() as u32;
                 let fallback = if node == 0 {
                     all.root[usize::from(label)] = child;

@@ -95,17 +95,15 @@ impl Tokenizer {
     /// # Errors
     /// When its metadata is missing, contradictory, or names an algorithm that is not implemented.
     pub fn new(file: &ModelFile) -> Result<Self, TokenizerError> {
-        match file.text("tokenizer.ggml.pre").filter(|pre| !pre.is_empty()) {
-            Some(pre) => Self::with_pre(file, pre),
-            None => {
-                let mut tokenizer = Self::with_pre(file, "default")?;
-                // The others cut no words, or have their own way.
-                if file.text("tokenizer.ggml.model") == Some("gpt2") {
-                    tokenizer.warnings.push(NO_PRE.to_owned());
-                }
-                Ok(tokenizer)
-            }
+        if let Some(pre) = file.text("tokenizer.ggml.pre").filter(|pre| !pre.is_empty()) {
+            return Self::with_pre(file, pre);
         }
+        let mut tokenizer = Self::with_pre(file, "default")?;
+        // The others cut no words, or have their own way.
+        if file.text("tokenizer.ggml.model") == Some("gpt2") {
+            tokenizer.warnings.push(NO_PRE.to_owned());
+        }
+        Ok(tokenizer)
     }
 
     /// As [`Tokenizer::new`], with another `tokenizer.ggml.pre` than the file's.

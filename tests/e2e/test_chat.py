@@ -231,6 +231,42 @@ def test_a_call_is_streamed_name_first_then_its_arguments(caller):
     assert not any(choice.delta.content for choice in choices)
 
 
+def test_a_call_that_the_limit_cuts_is_not_delivered_as_a_finished_one(caller):
+    text = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Tokyo, where it\nrains all day"}}\n</tool_call>'
+    body = {"messages": ASKED, "tools": [WEATHER], "temperature": 0, "grammar": f"root ::= {json.dumps(text)}"}
+
+    def streamed(**more):
+        choices = [event["choices"][0] for event in caller.events("/v1/chat/completions", body | more) if event["choices"]]
+        calls = [call["function"] for choice in choices for call in choice["delta"].get("tool_calls", [])]
+        assert not any(choice["delta"].get("content") for choice in choices)
+        return "".join(call["arguments"] for call in calls), choices[-1]["finish_reason"]
+
+    whole = caller.post("/v1/chat/completions", body | {"max_tokens": 80}).json()["choices"][0]
+    (call,) = whole["message"]["tool_calls"]
+    assert json.loads(call["function"]["arguments"]) == {"city": "Tokyo, where it\nrains all day"}
+    assert streamed(max_tokens=80) == (call["function"]["arguments"], whole["finish_reason"] == "tool_calls" and "tool_calls")
+    for limit in (3, 10, 18):
+        cut = caller.post("/v1/chat/completions", body | {"max_tokens": limit}).json()["choices"][0]
+        assert cut["finish_reason"] == "length" and "tool_calls" not in cut["message"] and not cut["message"]["content"]
+        arguments, reason = streamed(max_tokens=limit)
+        assert reason == "length" and call["function"]["arguments"].startswith(arguments)
+
+
+def test_a_history_goes_back_as_clients_keep_it(caller):
+    call = {"name": "get_weather", "arguments": '{"city": "To'}
+    history = [
+        {"role": "developer", "content": "Be brief."},
+        *ASKED,
+        {"role": "assistant", "content": None, "reasoning": "I look.", "function_call": call},
+        {"role": "function", "name": "get_weather", "content": "31"},
+        {"role": "system", "content": "In French."},
+    ]
+    text = prompt(caller, history, tools=[{"type": "function", "function": WEATHER["function"] | {"description": None}}])
+    for said in ("Be brief.", "I look.", '{"city": "To"}', "31", "In French."):
+        assert said in text
+    assert "None" not in text and "null" not in text
+
+
 def test_where_no_function_is_offered_a_call_is_text(caller):
     plain = caller.chat(ASKED[0]["content"], max_tokens=8)["choices"][0]
     none = caller.chat(ASKED[0]["content"], max_tokens=8, tools=[WEATHER], tool_choice="none")["choices"][0]

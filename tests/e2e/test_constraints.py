@@ -144,6 +144,57 @@ def test_other_fields_constrain_too(client, field, pattern):
         assert re.fullmatch(pattern, answer.message.content), answer
 
 
+IDS = [9007199254740993, -9223372036854775808, 123456789012345678901234567890]
+
+
+@pytest.mark.parametrize("number", IDS)
+def test_integers_keep_their_digits_from_the_request_to_the_answer(server, number):
+    schema = {"type": "object", "properties": {"id": {"const": number}}, "required": ["id"]}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    body = {"messages": QUESTION, "max_tokens": 80, "temperature": 0}
+    answer = server.post(CHAT, body | {"response_format": form}).json()["choices"][0]["message"]
+    assert json.loads(answer["content"]) == {"id": number}
+    tool = {"type": "function", "function": {"name": "look", "parameters": schema}}
+    answer = server.post(CHAT, body | {"tools": [tool], "tool_choice": "required"}).json()["choices"][0]["message"]
+    assert json.loads(answer["tool_calls"][0]["function"]["arguments"]) == {"id": number}
+
+
+CALLABLE = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"at": {"enum": ["Rome", "Oslo"]}}, "required": ["at"]}}}
+YES = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}}, "required": ["answer"], "additionalProperties": False}}}
+
+
+def test_a_call_stays_possible_beside_an_answer_that_has_a_form(server):
+    def ask(**more):
+        return server.post(CHAT, {"messages": QUESTION, "tools": [CALLABLE], "response_format": YES, "max_tokens": 60, "temperature": 0, "seed": 1} | more)
+
+    # This model's template knows no functions: calls are bare JSON, whose first key a bias can ask for.
+    ids = lambda text: {str(id): 100 for id in server.post("/tokenize", {"content": text}).json()["tokens"]}
+    content = ask(logit_bias=ids("answer")).json()["choices"][0]
+    assert json.loads(content["message"]["content"])["answer"] in ("yes", "no") and content["finish_reason"] == "stop"
+    call = ask(logit_bias=ids("name")).json()["choices"][0]
+    assert call["finish_reason"] == "tool_calls", call
+    function = call["message"]["tool_calls"][0]["function"]
+    assert function["name"] == "look" and json.loads(function["arguments"])["at"] in ("Rome", "Oslo")
+    # Where a call is asked for, the form of other answers does not matter; where none may come, only it does.
+    assert ask(tool_choice="required").json()["choices"][0]["finish_reason"] == "tool_calls"
+    assert "tool_calls" not in ask(tool_choice="none").json()["choices"][0]["message"]
+    for field in ({"grammar": 'root ::= "a"'}, {"regex": "a"}):
+        refused = server.post(CHAT, {"messages": QUESTION, "tools": [CALLABLE]} | field)
+        assert refused.status == 400 and "tool_choice" in refused.error["message"], refused.error
+    form = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "objec"}}}
+    assert ask(response_format=form).error["param"] == "response_format"
+    wrong = CALLABLE | {"function": {"name": "f", "parameters": {"type": "objec"}}}
+    refused = ask(tools=[wrong])
+    assert refused.error["param"] == "tools" and 'parameters of "f": #/type' in refused.error["message"]
+
+
+@pytest.mark.parametrize("function", [{"name": "now"}, {"name": "now", "parameters": None}])
+def test_a_function_without_parameters_is_called_with_none(server, function):
+    body = {"messages": QUESTION, "tools": [{"type": "function", "function": function}], "tool_choice": "required", "max_tokens": 60}
+    call = server.post(CHAT, body | {"temperature": 2, "seed": 3}).json()["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert (call["name"], call["arguments"]) == ("now", "{}")
+
+
 def test_a_cut_and_a_stop_string_end_as_always(client):
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMAS["nested"]}}
     common = {"model": "any", "messages": QUESTION, "temperature": 0, "response_format": form}
@@ -157,8 +208,8 @@ WRONG = [
     ({"response_format": {"type": "xml"}}, "response_format"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
     ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "strin"}}}}, '#/type: found "strin"'),
-    ({"json_schema": {"properties": {"a": {"items": {"not": {}}}}}}, "#/properties/a/items: `not`"),
-    ({"json_schema": {"properties": {"a": {"type": "string", "pattern": "(a"}}}}, "#/properties/a: "),
+    ({"json_schema": {"properties": {"a": {"items": {"uniqueItems": True}}}}}, "#/properties/a/items: `uniqueItems`"),
+    ({"json_schema": {"properties": {"a": {"type": "string", "pattern": "(a"}}}}, "#/properties/a/pattern: "),
     ({"json_schema": {"$ref": "#/$defs/missing"}}, "missing"),
     ({"json_schema": {"$ref": "https://example.com/schema"}}, "#/$ref"),
     ({"json_schema": {"type": "integer", "minimum": 2, "maximum": 1}}, "minimum"),

@@ -313,6 +313,19 @@ def test_functions_of_the_first_api_are_called_in_its_form(client):
     assert chunks[-1].finish_reason == "function_call"
 
 
+def test_only_the_tools_that_are_allowed_are_offered(server):
+    tool = lambda name: {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
+    allow = lambda mode, *names: {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [tool(name) for name in names]}}
+    tools = [tool("first"), tool("second")]
+    prompt = lambda **more: server.post("/apply-template", {"messages": HELLO} | more).json()["prompt"]
+    assert prompt(tools=tools, tool_choice=allow("auto", "second")) == prompt(tools=tools[1:])
+    body = {"messages": HELLO, "tools": tools, "temperature": 0, "tool_choice": allow("required", "second")}
+    (call,) = server.post("/v1/chat/completions", body | {"parallel_tool_calls": False}).json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "second"
+    for wrong in (allow("auto", "third"), allow("never", "first"), {"type": "allowed_tools"}):
+        assert server.post("/v1/chat/completions", body | {"tool_choice": wrong}).error["param"] == "tool_choice"
+
+
 # ---- streams
 
 

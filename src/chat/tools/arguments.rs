@@ -82,7 +82,14 @@ pub(super) fn described(parameters: &Value) -> Value {
         })
     };
     match parameters.as_object() {
-        Some(schema) if !says_nothing(schema) => parameters.clone(),
+        Some(schema) if !says_nothing(schema) => {
+            let mut schema = schema.clone();
+            if schema.contains_key("properties") {
+                // Arguments are an object, also where nobody says so.
+                schema.entry("type").or_insert(json!("object"));
+            }
+            Value::Object(schema)
+        }
         _ => json!({ "type": "object", "properties": {}, "additionalProperties": false }),
     }
 }
@@ -138,5 +145,6 @@ mod tests {
         ] {
             assert_eq!(described(&schema), schema);
         }
+        assert_eq!(described(&json!({"properties": {"a": {}}}))["type"], "object");
     }
 }

@@ -82,6 +82,8 @@ pub struct Plan {
 const NODES_MAX: usize = 20_000;
 /// Most of `patternProperties` at once: each set of them is a kind of name.
 const PATTERNS_MAX: usize = 4;
+/// Most expressions that one text has to match: their states are multiplied.
+const EXPRESSIONS_MAX: usize = 8;
 
 impl Plan {
     /// The plan for values that satisfy these parts, one root for each.
@@ -257,6 +259,16 @@ impl Maker<'_, '_> {
         node
     }
 
+    /// A fault in what these parts are together.
+    fn fault(&self, parts: &[Part], text: &str) -> Fault {
+        match parts.first() {
+            Some(Part::Is(place) | Part::Not(place) | Part::Value(place)) => {
+                self.reader.fault(*place, text)
+            }
+            _ => Fault { document: 0, text: format!("#{text}") },
+        }
+    }
+
     /// Finds the forms of a node.
     fn fill(&mut self, node: Node) -> Result<(), Fault> {
         let parts = self.nodes[node].parts.clone();
@@ -280,6 +292,13 @@ impl Maker<'_, '_> {
                     Ok(Form::Scalar(literal(if value { "true" } else { "false" })))
                 }
                 Shape::Number(numbers) => number(&numbers),
+                Shape::Text(texts) if texts.all.len() > EXPRESSIONS_MAX => {
+                    let found = texts.all.len();
+                    let text = format!(
+                        ": found {found} expressions that a text has to match at once, expected at most {EXPRESSIONS_MAX}"
+                    );
+                    return Err(self.fault(&parts, &text));
+                }
                 Shape::Text(texts) => text(&texts),
                 Shape::List(lists) => self.list(&lists)?,
                 Shape::Object(objects) => self.object(&parts, &objects)?,
@@ -385,12 +404,7 @@ impl Maker<'_, '_> {
                 ": found {} `patternProperties` at once, expected at most {PATTERNS_MAX}",
                 patterns.len()
             );
-            return Err(match parts.first() {
-                Some(Part::Is(place) | Part::Not(place) | Part::Value(place)) => {
-                    self.reader.fault(*place, &text)
-                }
-                _ => Fault { document: 0, text },
-            });
+            return Err(self.fault(parts, &text));
         }
         let mut others = Vec::new();
         for set in 0..1_u32 << patterns.len() {

@@ -361,6 +361,10 @@ fn a_fault_is_told_with_its_place_and_without_a_grammar() {
         (r#"{"type": "object", "properties": {"a": {"required": true}}}"#.to_owned(), "#/properties/a/required: found true, expected an array of names"),
         (r#"{"items": {"uniqueItems": true}}"#.to_owned(), "#/items: `uniqueItems` is not supported"),
         (r#"{"not": {"oneOf": [{"type": "null"}]}}"#.to_owned(), "#/not: `oneOf` is not supported within `not` or `if`"),
+        (
+            json!({ "allOf": (1..25).map(|n| json!({ "pattern": format!("a{{{n}}}") })).collect::<Vec<_>>() }).to_string(),
+            "#: found 24 expressions that a text has to match at once, expected at most 8",
+        ),
         (r#"{"items": 5}"#.to_owned(), "#/items: found 5, expected a schema"),
         (r#"{"anyOf": {}}"#.to_owned(), "#/anyOf: found {}, expected an array of schemas"),
         (r#"{"minimum": "5"}"#.to_owned(), r#"#/minimum: found "5", expected a number"#),
@@ -514,7 +518,7 @@ mod suite {
     /// Cases whose meaning here is another on purpose: file, beginning of the description, reason.
     const OTHERWISE: &[(&str, &str, &str)] = &[
         ("format", "", "ten formats are enforced"),
-        ("oneOf", "", "`oneOf` is taken for `anyOf`"),
+        ("oneOf", "oneOf", "`oneOf` is taken for `anyOf`"),
         (
             "unevaluatedProperties",
             "dynamic evalation inside nested refs",
