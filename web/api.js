@@ -1,6 +1,8 @@
 // Enters: requests as plain objects. Leaves: the server's answers, or an ApiError. Keeps the API key
 // (sessionStorage). Does not know: conversations, elements, languages.
 
+import { json } from './text.js';
+
 const KEY = 'tealight.key';
 let key = '';
 try { key = sessionStorage.getItem(KEY) || ''; } catch { /* kept in memory only */ }
@@ -42,7 +44,7 @@ async function request(path, { body, signal, quiet = false } = {}) {
 		const headers = used ? { Authorization: `Bearer ${used}` } : {};
 		if (body) headers['Content-Type'] = 'application/json';
 		const response = await fetch(new URL(path, document.baseURI), {
-			method: body ? 'POST' : 'GET', headers, signal, cache: 'no-store', body: body && JSON.stringify(body),
+			method: body ? 'POST' : 'GET', headers, signal, cache: 'no-store', body: body && json(body),
 		});
 		if (response.ok) return response;
 		const error = await failure(response);

@@ -8,7 +8,9 @@ import { createThread } from './thread.js';
 import { announcer } from './announce.js';
 import { $, ask, open as openDialog, toast, saveFile } from './dialogs.js';
 import { setUp as setUpSettings, openSettings } from './settings.js';
-import { exportText, importText, ImportError, MAX_MB } from './transfer.js';
+import { exportTexts, importText, ImportError, TITLE_UNITS } from './transfer.js';
+import { FILE_BYTES_MAX } from './limits.js';
+import { cut, isolated, title as cleanTitle, wellFormed } from './text.js';
 import * as view from './frame.js';
 
 const composer = $('composer');
@@ -78,21 +80,32 @@ function defaults() {
 }
 
 function titleFrom(text) {
-	const words = text.trim().replace(/\s+/g, ' ');
-	if (words.length <= 48) return words;
-	const cut = words.slice(0, 48);
-	return `${cut.slice(0, cut.lastIndexOf(' ') > 20 ? cut.lastIndexOf(' ') : 48)}…`;
+	const words = cleanTitle(text.slice(0, 5000));
+	const short = cut(words, 48, TITLE_UNITS - 1);
+	if (short === words) return words;
+	return `${short.lastIndexOf(' ') > 20 ? short.slice(0, short.lastIndexOf(' ')) : short}…`;
 }
 
 async function save(chat, touched = true) {
 	if (chat.gone) return;
 	if (touched) chat.updated = Date.now();
 	try {
-		await store.put(chat);
+		took(chat, await store.save(chat));
 	} catch {
 		return view.storageNotice(t('saveFailed'));
 	}
 	if (touched) await refreshList(chat.id);
+}
+
+/** Shows what the store has changed in a conversation: `changed` is null where it is gone. */
+function took(chat, changed) {
+	const { answer } = state;
+	if (answer?.chat === chat && (changed === null || !chat.messages.includes(answer.message))) answer.controller.abort();
+	if (changed === null) chat.gone = true;
+	if (chat !== state.chat || changed === false) return;
+	if (changed === null) return show(fresh(), false);
+	thread.sync(chat.messages, answer, false);
+	draw();
 }
 
 async function refreshList(changedId) {
@@ -102,10 +115,10 @@ async function refreshList(changedId) {
 }
 
 otherTabs?.addEventListener('message', async ({ data: id }) => {
+	if (!store) return;
 	await refreshList();
-	if (state.chat.id !== id || state.answer?.chat.id === id) return;
-	const changed = await store.get(id);
-	if (changed) show(changed, false);
+	const chat = await inUse(id);
+	if (chat) took(chat, await store.pull(chat));
 });
 
 function show(chat, focus = true) {
@@ -113,8 +126,7 @@ function show(chat, focus = true) {
 	state.chat = chat;
 	composer.value = drafts.get(chat.id) ?? '';
 	resize();
-	const hash = chat.messages.length ? `#c=${chat.id}` : '';
-	history.replaceState(null, '', location.pathname + location.search + hash);
+	showAddress();
 	draw();
 	thread.show(chat, state.answer);
 	if (focus) composer.focus();
@@ -134,24 +146,36 @@ async function openConversation(id) {
 	return true;
 }
 
+const inUse = (id) => [state.chat, state.answer?.chat].find((one) => one?.id === id);
+
 /** The conversation's own object where it is in use, so that changes are not lost. */
-async function take(id) {
-	const inUse = [state.chat, state.answer?.chat].find((one) => one?.id === id);
-	return inUse ?? store.get(id);
+const take = async (id) => inUse(id) ?? store.get(id);
+
+// The address of another conversation, put in by hand or by Back.
+addEventListener('hashchange', async () => {
+	const id = hashId();
+	if (!store || !id || id === state.chat.id) return;
+	if (!(await openConversation(id))) showAddress();
+});
+const hashId = () => (location.hash.startsWith('#c=') ? location.hash.slice(3) : '');
+
+function showAddress() {
+	const hash = state.chat.messages.length ? `#c=${state.chat.id}` : '';
+	history.replaceState(null, '', location.pathname + location.search + hash);
 }
 
 async function rename(id) {
 	const chat = await take(id);
 	const title = await ask({ title: t('renameTitle'), label: t('titleLabel'), value: chat.title, ok: t('save') });
 	if (title === null) return;
-	chat.title = title.slice(0, 200);
+	chat.title = cut(cleanTitle(title), TITLE_UNITS, TITLE_UNITS);
 	await save(chat);
 	draw();
 }
 
 async function remove(id) {
 	const chat = await take(id);
-	const title = chat.title || t('newChat');
+	const title = isolated(cleanTitle(chat.title)) || t('newChat');
 	if (!(await ask({ title: t('deleteTitle'), text: t('deleteText', { title }), ok: t('delete'), danger: true }))) return;
 	chat.gone = true;
 	if (state.answer?.chat === chat) state.answer.controller.abort();
@@ -163,15 +187,19 @@ async function remove(id) {
 
 async function exportChats(...ids) {
 	const all = (await Promise.all(ids.map(take))).filter(Boolean);
-	saveFile(`tealight-chats-${new Date().toISOString().slice(0, 10)}.json`, exportText(all));
+	const texts = exportTexts(all);
+	for (const [i, text] of texts.entries()) {
+		const part = texts.length > 1 ? `-${i + 1}` : '';
+		saveFile(`tealight-chats-${new Date().toISOString().slice(0, 10)}${part}.json`, text);
+	}
 }
 
 async function importFile(file) {
 	try {
-		if (file.size > MAX_MB * 1e6) throw new ImportError('size', { n: MAX_MB });
+		if (file.size > FILE_BYTES_MAX) throw new ImportError('size', { n: FILE_BYTES_MAX / 1e6 });
 		const text = await file.text();
 		const found = importText(text, [...state.heads.map(({ id }) => id), state.chat.id], newId);
-		await store.put(...found);
+		await store.add(...found);
 		await refreshList('');
 		toast(found.length === 1 ? t('imported1') : t('imported', { n: found.length }));
 	} catch (error) {
@@ -190,11 +218,11 @@ function ready() {
 }
 
 function send(text) {
-	const content = text.replace(/^\s*\n|\s+$/g, '');
+	const content = wellFormed(text.replace(/^\s*\n|\s+$/g, ''));
 	if (!content || !ready()) return false;
 	const { chat } = state;
 	chat.title ||= titleFrom(content);
-	chat.messages.push({ role: 'user', content, created: Date.now(), meta: {} });
+	chat.messages.push({ id: newId(), role: 'user', content, created: Date.now(), meta: {} });
 	generate(chat);
 	return true;
 }
@@ -219,8 +247,9 @@ function resend(message, text) {
 
 async function generate(chat) {
 	const body = requestBody(state.props, chat);
-	const message = { role: 'assistant', content: '', created: Date.now(), meta: { finish: 'partial', model: state.props?.model_alias ?? '' } };
+	const message = { id: newId(), role: 'assistant', content: '', created: Date.now(), meta: { finish: 'partial', model: state.props?.model_alias ?? '' } };
 	chat.messages.push(message);
+	store.own(message.id);
 	const answer = {
 		chat, message, controller: new AbortController(), blocks: [], changed: new Set(), thoughts: { blocks: [], changed: new Set() },
 		phase: 'waiting', percent: 0, total: 0, count: 0, firstAt: 0, finish: '', usage: null,
@@ -312,7 +341,7 @@ function account({ message, controller, usage, timings, finish, total, count, fi
 	} else {
 		meta.error = error.type === 'cut' ? 'cut' : error instanceof SyntaxError ? 'other' : 'offline';
 	}
-	meta.error_message = error.message.slice(0, 500);
+	meta.error_message = cut(error.message, 500, 2000);
 }
 
 function conclude(answer, error) {
@@ -321,8 +350,8 @@ function conclude(answer, error) {
 	state.answer = null;
 	save(chat);
 	if (chat === state.chat) {
-		thread.finish(answer, !error);
-		live.finish(message.meta.finish === 'aborted' ? t('stopped') : message.meta.finish === 'stop' ? t('finished') : $('messages').querySelector('.message:last-child .notice p').textContent);
+		const notice = thread.finish(answer, !error);
+		live.finish(message.meta.finish === 'aborted' ? t('stopped') : message.meta.finish === 'stop' ? t('finished') : notice);
 	}
 	const hadFocus = document.activeElement === $('stop');
 	draw();
@@ -385,11 +414,20 @@ function useLanguage(code) {
 	thread.show(state.chat, state.answer);
 }
 
+/** A key that an input method takes: Enter ends the word there and sends nothing. Safari tells it by the code only. */
+const composing = (event) => event.isComposing || event.keyCode === 229;
+
 function wire() {
+	addEventListener('keydown', (event) => {
+		if (!composing(event)) return;
+		event.stopImmediatePropagation();
+		// In a field of one line Enter would send the form around it.
+		if (event.key === 'Enter' && event.target.localName === 'input') event.preventDefault();
+	}, true);
 	on('form', 'submit', (event) => { event.preventDefault(); submit(); });
 	composer.addEventListener('input', () => { resize(); $('send').disabled = state.server !== 'ready' || !composer.value.trim(); });
 	composer.addEventListener('keydown', (event) => {
-		if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+		if (event.key !== 'Enter' || event.shiftKey) return;
 		event.preventDefault();
 		submit();
 	});
@@ -428,7 +466,7 @@ function wire() {
 		onTheme(theme) { preference.set('theme', theme); dispatchEvent(new CustomEvent('tealight:theme', { detail: theme })); },
 	});
 	document.addEventListener('keydown', (event) => {
-		if (event.key === 'Escape' && !document.querySelector('dialog[open]') && !event.defaultPrevented && !event.isComposing) {
+		if (event.key === 'Escape' && !document.querySelector('dialog[open]') && !event.defaultPrevented) {
 			if (!view.closeDrawer(true)) state.answer?.controller.abort();
 		}
 		if (!event.altKey || !event.shiftKey || event.ctrlKey || event.metaKey || document.querySelector('dialog[open]')) return;
@@ -447,7 +485,7 @@ async function start() {
 	store = await openStore(api.chats);
 	if (!store.persistent) view.storageNotice(t('memoryOnly'));
 	await refreshList();
-	if (!(location.hash.startsWith('#c=') && await openConversation(location.hash.slice(3)))) show(state.chat, !matchMedia('(pointer: coarse)').matches);
+	if (!(hashId() && await openConversation(hashId()))) show(state.chat, !matchMedia('(pointer: coarse)').matches);
 }
 
 start();

@@ -3,6 +3,7 @@
 import { t, number, translate } from './i18n.js';
 import { contextSize } from './options.js';
 import { $ } from './dialogs.js';
+import { isolated, title as cleanTitle } from './text.js';
 
 const narrow = matchMedia('(max-width: 800px)');
 const show = (el, text) => { el.hidden = !text; if (el.textContent !== text) el.textContent = text; };
@@ -39,7 +40,7 @@ export function list({ heads, chat, answer }) {
 	const [id, action] = [focused?.closest('li').dataset.id, focused?.dataset.action];
 	$('conversations').replaceChildren(...matching.map((one) => {
 		const item = $('t-conversation').content.cloneNode(true).firstElementChild;
-		const title = one.title || t('newChat');
+		const title = cleanTitle(one.title) || t('newChat');
 		const open = item.querySelector('.open');
 		item.dataset.id = one.id;
 		open.firstElementChild.textContent = title;
@@ -51,7 +52,7 @@ export function list({ heads, chat, answer }) {
 			open.append(mark);
 		}
 		for (const button of item.querySelectorAll('.tools button')) {
-			button.title = `${t(button.dataset.action)}: ${title}`;
+			button.title = `${t(button.dataset.action)}: ${isolated(title)}`;
 			button.setAttribute('aria-label', button.title);
 		}
 		return item;
@@ -91,9 +92,9 @@ function emptyPage({ server, props, chat }) {
 export function frame(state) {
 	const { server, detail, locked, props, chat, answer } = state;
 	document.body.dataset.state = answer && server === 'ready' ? 'generating' : server;
-	const title = chat.title || t('newChat');
+	const title = cleanTitle(chat.title) || t('newChat');
 	$('title').textContent = title;
-	document.title = chat.title ? `${title} · tealight` : 'tealight';
+	document.title = chat.title ? `${isolated(title)} · tealight` : 'tealight';
 	$('model').textContent = props?.model_alias ?? '';
 	$('version').textContent = props?.tealight?.version ? `tealight ${props.tealight.version}` : '';
 	const banner = { loading: t('loading'), offline: t('offline') }[server] ?? '';

@@ -2,6 +2,7 @@
 // or theme at once. Does not know: conversations, the store.
 import { FIELDS, bundleDefaults, differing, effective, inRange } from './options.js';
 import { t, translate, language } from './i18n.js';
+import { wellFormed } from './text.js';
 import { $, open } from './dialogs.js';
 
 const fields = new Map(FIELDS.map((field) => {
@@ -34,7 +35,7 @@ function fill(values) {
 
 /** The values in the form, or null after showing and focusing the first wrong one. */
 function read() {
-	const values = { system: $('f-system').value };
+	const values = { system: wellFormed($('f-system').value) };
 	let wrong = null;
 	for (const { field, input } of fields.values()) {
 		const value = input.value === '' ? NaN : Number(input.value);

@@ -4,6 +4,7 @@
 import { fragment } from './sanitize.js';
 import { t, number, translate } from './i18n.js';
 import { copy } from './dialogs.js';
+import { count, cut } from './text.js';
 
 const LONG = 8000; // characters of a user's message shown before "Show all"
 const clone = (id) => translate(document.getElementById(id).content.cloneNode(true)).firstElementChild;
@@ -25,7 +26,7 @@ function noticeText({ content, meta }) {
 
 /** Gives code its header, and wide things a box of their own to scroll in. */
 function dress(content) {
-	for (const pre of content.querySelectorAll('pre')) {
+	for (const pre of content.querySelectorAll('pre:not(.continued)')) {
 		const lang = pre.dataset.lang || '';
 		const figure = clone('t-code');
 		figure.dataset.lang = lang;
@@ -125,18 +126,37 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		}
 		const slot = row.slots[i];
 		const fresh = dress(fragment(html));
+		const rest = fresh.querySelector(':scope > pre.continued > code');
+		if (rest && goOn(row, i, rest)) return;
 		const [was, now] = [slot.firstElementChild, fresh.firstElementChild];
 		const sameCode = [was, now].every((el) => el?.className === 'codeblock' && !el.nextElementSibling) && was.dataset.lang === now.dataset.lang;
 		if (sameCode) was.querySelector('code').replaceWith(now.querySelector('code')); // keeps focus and scroll
 		else slot.replaceChildren(fresh);
 	}
 
+	/** Long code comes in pieces, so that a line more does not draw it all again: each is put into the first one's element. */
+	function goOn(row, i, rest) {
+		const begin = row.slots.slice(0, i).findLast((slot) => slot.localName === 'div');
+		const code = begin?.querySelector('.codeblock code');
+		if (!code) return false;
+		const piece = document.createElement('span');
+		piece.append(...rest.childNodes);
+		if (row.slots[i].parentNode === code) {
+			row.slots[i].replaceWith(piece);
+		} else {
+			row.slots[i].remove();
+			code.append(piece);
+		}
+		row.slots[i] = piece;
+		return true;
+	}
+
 	function userText(row, whole = false) {
 		const { content } = row.message;
 		const more = row.el.querySelector('[data-action=more]');
 		more.hidden = whole || content.length <= LONG;
-		more.textContent = t('showAll', { n: number(content.length) });
-		row.body.textContent = more.hidden ? content : `${content.slice(0, LONG * 0.75)}…`;
+		if (!more.hidden) more.textContent = t('showAll', { n: number(count(content)) });
+		row.body.textContent = more.hidden ? content : `${cut(content, LONG * 0.75, LONG)}…`;
 	}
 
 	function addRow(message, answer) {
@@ -177,8 +197,8 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 
 	/** Draws what changed in the answer being written (all of it if `all`). */
 	function stream(answer, all = false) {
-		const row = rows.at(-1);
-		if (row?.message !== answer.message) return;
+		const row = rows.find((one) => one.message === answer.message);
+		if (!row) return;
 		row.live = answer;
 		row.el.dataset.status = 'streaming';
 		for (const [part, { blocks, changed }] of [[row, answer], [thinking(row), answer.thoughts]]) {
@@ -201,7 +221,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		});
 		form.addEventListener('keydown', (event) => {
 			if (event.key === 'Escape') { event.stopPropagation(); close(); }
-			if (event.key === 'Enter' && event.target === area && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
+			if (event.key === 'Enter' && event.target === area && !event.shiftKey) { event.preventDefault(); form.requestSubmit(); }
 		});
 		form.querySelector('[data-action=edit-cancel]').addEventListener('click', close);
 		row.el.classList.add('editing');
@@ -233,23 +253,25 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 			this.sync(chat.messages, answer);
 		},
 		/** Makes the rows those of `messages`: keeps what is the same, drops the rest, adds what is new. */
-		sync(messages, answer) {
+		sync(messages, answer, toTheEnd = true) {
 			let same = 0;
 			while (same < rows.length && rows[same].message === messages[same]) same += 1;
 			for (const row of rows.splice(same)) { near.unobserve(row.el); row.el.remove(); }
 			for (const message of messages.slice(same)) addRow(message, answer?.message === message ? answer : null);
-			pin();
+			if (toTheEnd) pin();
+			else follow();
 		},
 		stream,
-		/** The answer is over. `exact`: its last blocks are final, else they are drawn again from the text. */
+		/** The answer is over; gives what is said of its end. `exact`: its last blocks are final, else they are drawn again from the text. */
 		finish(answer, exact) {
-			const row = rows.at(-1);
-			if (row?.message !== answer.message) return;
+			const row = rows.find((one) => one.message === answer.message);
+			if (!row) return '';
 			stream(answer);
 			row.live = null;
 			thinking(row);
 			settle(row);
 			if (!exact || !row.slots.length) later(row);
+			return noticeText(row.message);
 		},
 		/** Tries again where drawing failed. */
 		redraw() { for (const row of rows) if (row.pending) later(row); },

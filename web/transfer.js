@@ -2,9 +2,11 @@
 // anew from known fields of the right type, else an ImportError {reason, values}. Content stays text.
 // Does not know: the store, elements.
 import { FIELDS, inRange } from './options.js';
+import { FILE_BYTES_MAX, CHATS_MAX } from './limits.js';
+import { cut, json, title, wellFormed } from './text.js';
 
-export const MAX_MB = 64;
-const MAX = { conversations: 10000, messages: 20000, content: 8000000, title: 200 };
+export const TITLE_UNITS = 200;
+const MAX = { conversations: CHATS_MAX, messages: 1000000, content: FILE_BYTES_MAX };
 const FORMAT = 'tealight-chats';
 
 export class ImportError extends Error {
@@ -15,7 +17,27 @@ const META_TEXT = ['finish', 'model', 'error', 'error_message'];
 const META_NUMBER = ['thought_seconds', 'prompt_tokens', 'completion_tokens', 'prompt_per_second', 'predicted_per_second', 'n_ctx'];
 
 export const plain = ({ id, title, created, updated, settings, messages }) => ({ id, title, created, updated, settings, messages });
-export const exportText = (all) => JSON.stringify({ format: FORMAT, version: 1, conversations: all.map(plain) }, null, 1);
+const bytes = (text) => new Blob([text]).size;
+
+/** The parts of a list of conversations, each no longer than `most` as text in all, where one alone is not. */
+export function parts(all, most) {
+	const out = [];
+	let room = 0;
+	for (const one of all) {
+		const size = bytes(json(plain(one), 1)) * 1.02 + 100;
+		if (size > room || !out.length) { out.push([]); room = most; }
+		out.at(-1).push(one);
+		room -= size;
+	}
+	return out;
+}
+
+/** The texts of an export: one, unless it would be longer than an import may be. */
+export const exportTexts = (all) => parts(all, FILE_BYTES_MAX - 1000).map((some) => {
+	const file = { format: FORMAT, version: 1, conversations: some.map(plain) };
+	const text = json(file, 1);
+	return bytes(text) <= FILE_BYTES_MAX ? text : json(file);
+});
 
 const bad = (path, what, values) => { throw new ImportError('type', { path, what, values }); };
 const object = (value, path) => (value !== null && typeof value === 'object' && !Array.isArray(value) ? value : bad(path, 'object'));
@@ -24,7 +46,7 @@ function short(value, path, most) {
 	return value;
 }
 const list = (value, path, most) => (Array.isArray(value) ? short(value, path, most) : bad(path, 'list'));
-const text = (value, path, most) => (typeof value === 'string' ? short(value, path, most) : bad(path, 'text'));
+const text = (value, path, most) => (typeof value === 'string' ? wellFormed(short(value, path, most)) : bad(path, 'text'));
 function time(value, path, otherwise) {
 	if (value === undefined) return otherwise;
 	return typeof value === 'number' && value >= 0 && value <= 8.64e15 ? value : bad(path, 'number');
@@ -57,34 +79,50 @@ function meta(value, path) {
 	return out;
 }
 
-function message(value, path, now) {
+function message(value, path, now, id) {
 	object(value, path);
 	if (value.role !== 'user' && value.role !== 'assistant') bad(`${path}.role`, 'role');
 	return {
-		role: value.role, content: text(value.content, `${path}.content`, MAX.content),
+		id, role: value.role, content: text(value.content, `${path}.content`, MAX.content),
 		created: time(value.created, `${path}.created`, now), meta: meta(value.meta, `${path}.meta`),
 		...(value.thoughts !== undefined && { thoughts: text(value.thoughts, `${path}.thoughts`, MAX.content) }),
 	};
 }
 
+const isId = (id) => typeof id === 'string' && /^[\w-]{8,64}$/.test(id);
+
+/** Gives an id to each message without one, or with one for the second time: the same each time it is read. */
+export function nameMessages(messages) {
+	const used = new Set();
+	return messages.map((one, i) => {
+		let id = isId(one?.id) && !used.has(one.id) ? one.id : `message-${i}`;
+		while (used.has(id)) id += '-';
+		used.add(id);
+		return id;
+	});
+}
+
 /** All or nothing. `freshId()` makes an id for a conversation whose own is missing, odd or in `taken`. */
 export function importText(source, taken, freshId) {
 	let file;
-	try { file = JSON.parse(source.replace(/^\uFEFF/, '')); } catch (error) { throw new ImportError('json', { message: error.message.slice(0, 120) }); }
+	try { file = JSON.parse(source.replace(/^\uFEFF/, '')); } catch (error) { throw new ImportError('json', { message: cut(error.message, 120) }); }
 	if (file?.format !== FORMAT || file.version !== 1) throw new ImportError('format');
 	const used = new Set(taken);
 	const now = Date.now();
 	return list(file.conversations, 'conversations', MAX.conversations).map((value, i) => {
 		const path = `conversations[${i}]`;
 		object(value, path);
-		let id = typeof value.id === 'string' && /^[\w-]{8,64}$/.test(value.id) ? value.id : freshId();
+		let id = isId(value.id) ? value.id : freshId();
 		while (used.has(id)) id = freshId();
 		used.add(id);
 		const created = time(value.created, `${path}.created`, now);
+		const messages = list(value.messages, `${path}.messages`, MAX.messages);
+		const ids = nameMessages(messages);
 		return {
-			id, title: text(value.title ?? '', `${path}.title`, MAX.title), created, updated: time(value.updated, `${path}.updated`, created),
+			id, title: cut(title(text(value.title ?? '', `${path}.title`, MAX.content)), TITLE_UNITS, TITLE_UNITS), created, updated: time(value.updated, `${path}.updated`, created),
 			settings: settings(value.settings, `${path}.settings`),
-			messages: list(value.messages, `${path}.messages`, MAX.messages).map((one, j) => message(one, `${path}.messages[${j}]`, now)),
+			messages: messages.map((one, j) => message(one, `${path}.messages[${j}]`, now, ids[j])),
+			...(isId(value.rev) && { rev: value.rev }),
 		};
 	});
 }

@@ -13,6 +13,8 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::char::is_combining_mark;
+
 /// From this size on a list is cut before its next item.
 const LONG_BYTES: usize = 8 * 1024;
 
@@ -22,9 +24,13 @@ const TOO_LONG_BYTES: usize = 16 * 1024;
 /// At this size a block is cut even inside a line.
 const CUT_BYTES: usize = 24 * 1024;
 
-/// The same two sizes for fenced code.
-const CODE_TOO_LONG_BYTES: usize = 64 * 1024;
-const CODE_CUT_BYTES: usize = 96 * 1024;
+/// The same two sizes for fenced code, which is drawn as one all the same. Small, because the open
+/// block is sent whole each time it grows.
+const CODE_TOO_LONG_BYTES: usize = 8 * 1024;
+const CODE_CUT_BYTES: usize = 12 * 1024;
+
+/// How far back a cut inside a line looks for a space, so as not to split what belongs together.
+const SPACE_BYTES: usize = 256;
 
 /// How much of a line is looked at to tell what it is.
 const HEAD_BYTES: usize = 1024;
@@ -104,8 +110,7 @@ impl Blocks {
             }
             let limit = self.start + self.cut_bytes();
             if end > limit {
-                let at = (0..=limit).rev().find(|at| self.text.is_char_boundary(*at));
-                return Some(self.cut(at.unwrap_or(limit)));
+                return Some(self.cut(self.last_place(limit)));
             }
             if !whole {
                 return None;
@@ -118,6 +123,27 @@ impl Blocks {
                 None => self.start = self.line,
             }
         }
+    }
+
+    /// Whether the open block goes on with fenced code that was cut.
+    pub fn is_continued(&self) -> bool {
+        self.continued
+    }
+
+    /// The last place before `limit` where a line can be cut: after a space, or else between
+    /// characters that are drawn apart.
+    fn last_place(&self, limit: usize) -> usize {
+        let near = self.text.as_bytes().get(limit - SPACE_BYTES..limit).unwrap_or_default();
+        if let Some(back) = near.iter().rev().position(|b| *b == b' ') {
+            return limit - back;
+        }
+        let apart = |at: &usize| {
+            let Some((before, after)) = self.text.split_at_checked(*at) else { return false };
+            !before.ends_with('\u{200D}') && !after.starts_with(joins)
+        };
+        let whole = |at: &usize| self.text.is_char_boundary(*at);
+        let near = limit - SPACE_BYTES..=limit;
+        near.clone().rev().find(apart).or_else(|| near.rev().find(whole)).unwrap_or(limit)
     }
 
     /// The source of the open block, if it has any text.
@@ -221,6 +247,12 @@ impl Blocks {
             self.fence = fence;
         }
     }
+}
+
+/// Whether a character is drawn together with the one before it.
+fn joins(c: char) -> bool {
+    is_combining_mark(c)
+        || matches!(c, '\u{200D}' | '\u{FE00}'..='\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}')
 }
 
 /// What a line changes.
@@ -502,6 +534,13 @@ mod tests {
                 .iter()
                 .all(|block| block.starts_with("- item\n") && block.len() < LONG_BYTES + 16)
         );
+        let together =
+            format!("{}{}", "x".repeat(CUT_BYTES - 3), "👩\u{200D}👩\u{200D}👧".repeat(9));
+        assert_eq!(blocks(&together)[0].len(), CUT_BYTES - 3);
+        assert_eq!(blocks(&"e\u{301}".repeat(CUT_BYTES)).concat(), "e\u{301}".repeat(CUT_BYTES));
+        assert!(blocks(&"e\u{301}".repeat(CUT_BYTES)).iter().all(|b| b.starts_with('e')));
+        assert!(blocks(&"word ".repeat(CUT_BYTES)).iter().all(|b| b.ends_with("word ")));
+        assert_eq!(blocks(&"\u{301}".repeat(CUT_BYTES)).concat(), "\u{301}".repeat(CUT_BYTES));
         let code = format!("```rust\n{}```\nend", "let x = 1;\n".repeat(CODE_TOO_LONG_BYTES / 6));
         let cut = blocks(&code);
         assert_eq!(cut.len(), 3);

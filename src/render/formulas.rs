@@ -1,43 +1,51 @@
-//! Where a Markdown text contains formulas.
+//! Where a Markdown text contains formulas and bare addresses.
 //!
 //! Enters: the Markdown of one block. Leaves: the same Markdown with a mark in the place of each
-//! formula, and the formulas. It does not know how formulas are typeset, and it only guesses
-//! where Markdown's code is: whoever finds a mark in code, an address or the like puts the
-//! source back with [`Formulas::restore`].
+//! of them, and what was there. It does not know how formulas are typeset, and it only guesses
+//! where Markdown's code is: whoever finds a mark in code, a link's target or the like puts the
+//! source back with [`Extracts::restore`].
 //!
-//! Formulas are taken out before Markdown is parsed because Markdown would read them as its own:
+//! They are taken out before Markdown is parsed because Markdown would read them as its own:
 //! `\(` as an escaped parenthesis, `_` as emphasis, `|` as a table's column, a line with `=` as a
 //! heading. The mark is a noncharacter, a number and a noncharacter; Unicode keeps
 //! noncharacters for such use inside programs, and those in the text itself are replaced.
 
 use std::borrow::Cow;
 
+use super::addresses::{self, SIGNS};
+use super::cjk::unmarked;
 use super::escape::push_escaped;
+use super::links::{anchor, clickable};
 use super::mathml::mathml;
 
 const MARK_START: char = '\u{FDD0}';
 const MARK_END: char = '\u{FDD1}';
 
-/// The formulas of one block, in order.
+/// The formulas and bare addresses of one block, in order.
 #[derive(Default)]
-pub struct Formulas(Vec<Formula>);
+pub struct Extracts(Vec<Extract>);
 
-/// One formula.
-struct Formula {
+struct Extract {
     /// As written, with its delimiters.
     source: String,
-    /// Between the delimiters; `None` when the closing one is missing.
-    latex: Option<String>,
-    display: bool,
+    what: What,
 }
 
-impl Formulas {
-    /// Takes the formulas out of a text.
+enum What {
+    /// What stands between the delimiters; `None` when the closing one is missing.
+    Formula { latex: Option<String>, display: bool },
+    /// What is shown, and where it leads.
+    Address { shown: String, target: String },
+}
+
+impl Extracts {
+    /// Takes the formulas and addresses out of a text.
     pub fn extract(source: &str) -> (Cow<'_, str>, Self) {
         let marked = source.contains([MARK_START, MARK_END]);
         let indented =
             source.lines().all(|line| line.starts_with("    ") || line.trim().is_empty());
-        let tempting = source.contains(['$']) || source.contains("\\(") || source.contains("\\[");
+        let signs = ["$", "\\(", "\\[", "://", "www.", "@"];
+        let tempting = signs.iter().any(|sign| source.contains(sign));
         if !marked && (indented || !tempting) {
             return (Cow::Borrowed(source), Self::default());
         }
@@ -46,24 +54,25 @@ impl Formulas {
         (Cow::Owned(scan.out), Self(scan.found))
     }
 
-    /// The text with the formulas' sources in the place of their marks.
+    /// The text as it was written, with the sources in the place of their marks.
     pub fn restore<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.0.is_empty() || !text.contains(MARK_START) {
-            return Cow::Borrowed(text);
+            return unmarked(Cow::Borrowed(text));
         }
         let mut out = String::with_capacity(text.len());
         self.walk(text, |piece| match piece {
             Piece::Text(text) => out.push_str(text),
-            Piece::Formula(formula) => out.push_str(&formula.source),
+            Piece::Extract(extract) => out.push_str(&extract.source),
         });
-        Cow::Owned(out)
+        unmarked(Cow::Owned(out))
     }
 
-    /// Appends the HTML of a text with its formulas typeset.
-    pub fn push_html(&self, out: &mut String, text: &str) {
+    /// Appends the HTML of a text with its formulas typeset and, unless it is a link's, its
+    /// addresses as links.
+    pub fn push_html(&self, out: &mut String, text: &str, in_link: bool) {
         self.walk(text, |piece| match piece {
-            Piece::Text(text) => push_escaped(out, text),
-            Piece::Formula(formula) => formula.push_html(out),
+            Piece::Text(text) => push_escaped(out, &unmarked(Cow::Borrowed(text))),
+            Piece::Extract(extract) => extract.push_html(out, in_link),
         });
     }
 
@@ -74,8 +83,8 @@ impl Formulas {
             let known = marked.split_once(MARK_END).and_then(|(number, after)| {
                 Some((self.0.get(number.parse::<usize>().ok()?)?, after))
             });
-            rest = if let Some((formula, after)) = known {
-                each(Piece::Formula(formula));
+            rest = if let Some((extract, after)) = known {
+                each(Piece::Extract(extract));
                 after
             } else {
                 // Not one of ours: an entity can spell the character.
@@ -89,28 +98,40 @@ impl Formulas {
 
 enum Piece<'a> {
     Text(&'a str),
-    Formula(&'a Formula),
+    Extract(&'a Extract),
 }
 
-impl Formula {
-    fn push_html(&self, out: &mut String) {
-        let latex = self.latex.as_deref();
-        if let Some(html) = latex.and_then(|latex| mathml(latex, self.display)) {
-            out.push_str(&html);
-        } else {
-            out.push_str("<code class=\"math-source\">");
-            push_escaped(out, &self.source);
-            out.push_str("</code>");
+impl Extract {
+    fn push_html(&self, out: &mut String, in_link: bool) {
+        match &self.what {
+            What::Formula { latex, display } => {
+                let latex = latex.as_deref();
+                if let Some(html) = latex.and_then(|latex| mathml(latex, *display)) {
+                    out.push_str(&html);
+                } else {
+                    out.push_str("<code class=\"math-source\">");
+                    push_escaped(out, &self.source);
+                    out.push_str("</code>");
+                }
+            }
+            What::Address { shown, target } => match clickable(target) {
+                Some(href) if !in_link => {
+                    out.push_str(&anchor(&href));
+                    push_escaped(out, shown);
+                    out.push_str("</a>");
+                }
+                _ => push_escaped(out, shown),
+            },
         }
     }
 }
 
-/// A walk over a text from formula to formula. Positions are of ASCII characters or of the
+/// A walk over a text from one of them to the next. Positions are of ASCII characters or of the
 /// text's ends, so they never fall inside a character.
 struct Scan<'a> {
     source: &'a str,
     out: String,
-    found: Vec<Formula>,
+    found: Vec<Extract>,
     /// Where the walk is.
     at: usize,
     /// Up to where the source is in `out`.
@@ -161,7 +182,8 @@ impl<'a> Scan<'a> {
     /// Looks at the next character that can matter; `false` at the end.
     fn step(&mut self) -> bool {
         let rest = self.source.get(self.at..).unwrap_or_default();
-        let Some(skipped) = rest.find(['\n', '`', '\\', '$']) else {
+        let signs = |c| matches!(c, '\n' | '`' | '\\' | '$') || SIGNS.contains(&c);
+        let Some(skipped) = rest.find(signs) else {
             self.copy_to(self.source.len());
             return false;
         };
@@ -169,6 +191,7 @@ impl<'a> Scan<'a> {
         match self.byte(self.at) {
             Some(b'\n') => self.start_line(self.at + 1),
             Some(b'`') => self.code_span(),
+            Some(b':' | b'@' | b'w') => self.address(),
             Some(b'\\') => match self.byte(self.at + 1) {
                 Some(b'(') => self.enclosed(Delimiter::Parenthesis),
                 Some(b'[') => self.enclosed(Delimiter::Bracket),
@@ -220,6 +243,18 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// Takes out a bare address that the sign at this place is part of.
+    fn address(&mut self) {
+        let from = self.line.max(self.copied);
+        let Some(found) = addresses::find(self.source, from, self.at) else {
+            self.at += 1;
+            return;
+        };
+        self.at = found.range.start;
+        let what = What::Address { shown: found.shown, target: found.target };
+        self.take(found.range.end, what);
+    }
+
     /// Steps over a code span, or over backticks that open none.
     fn code_span(&mut self) {
         let length = self.run(self.at, b'`');
@@ -246,11 +281,12 @@ impl<'a> Scan<'a> {
             let latex = self.source.get(body..close).unwrap_or_default();
             if !latex.trim().is_empty() {
                 let latex = self.without_quote_marks(latex);
-                self.take(close + 2, Some(latex), display);
+                self.take(close + 2, What::Formula { latex: Some(latex), display });
                 return;
             }
         } else if self.is_unfinished(start, delimiter) {
-            self.take(self.source.trim_end().len().max(body), None, false);
+            let what = What::Formula { latex: None, display: false };
+            self.take(self.source.trim_end().len().max(body), what);
             return;
         }
         self.at = body;
@@ -323,17 +359,17 @@ impl<'a> Scan<'a> {
         }
         let latex = self.source.get(start + 1..at).unwrap_or_default().to_owned();
         self.at = start;
-        self.take(at + 1, Some(latex), false);
+        self.take(at + 1, What::Formula { latex: Some(latex), display: false });
     }
 
     /// Replaces the source from here to `end` by a mark.
-    fn take(&mut self, end: usize, latex: Option<String>, display: bool) {
+    fn take(&mut self, end: usize, what: What) {
         let source = self.source.get(self.at..end).unwrap_or_default().to_owned();
         self.copy_to(self.at);
         self.out.push(MARK_START);
         self.out.push_str(&self.found.len().to_string());
         self.out.push(MARK_END);
-        self.found.push(Formula { source, latex, display });
+        self.found.push(Extract { source, what });
         self.at = end;
         self.copied = end;
     }
@@ -414,19 +450,23 @@ fn fenced_length(text: &str, fence: char, opening: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// The text with each formula as `[latex]` or `[latex!]` for display, `[?]` for unfinished.
+    /// The text with each formula as `[latex]` or `[latex!]` for display, `[?]` for unfinished,
+    /// and each address as `<target>`.
     fn seen(source: &str) -> String {
-        let (text, formulas) = Formulas::extract(source);
+        let (text, extracts) = Extracts::extract(source);
         let mut out = String::new();
-        formulas.walk(&text, |piece| match piece {
+        extracts.walk(&text, |piece| match piece {
             Piece::Text(text) => out.push_str(text),
-            Piece::Formula(formula) => {
+            Piece::Extract(Extract { what: What::Formula { latex, display }, .. }) => {
                 out.push('[');
-                out.push_str(formula.latex.as_deref().unwrap_or("?"));
-                out.push_str(if formula.display { "!]" } else { "]" });
+                out.push_str(latex.as_deref().unwrap_or("?"));
+                out.push_str(if *display { "!]" } else { "]" });
+            }
+            Piece::Extract(Extract { what: What::Address { target, .. }, .. }) => {
+                out.push_str(&format!("<{target}>"));
             }
         });
-        assert_eq!(formulas.restore(&text), source);
+        assert_eq!(extracts.restore(&text), source);
         out
     }
 
@@ -470,6 +510,10 @@ mod tests {
             ("a \\( b\nc", "a \\( b\nc"),
             (r"\(\)", r"\(\)"),
             ("", ""),
+            ("https://a.b/$x$_y_z $x$", "<https://a.b/$x$_y_z> [x]"),
+            ("$x@y.z$ `a@b.c` a@b.c", "[x@y.z] `a@b.c` <mailto:a@b.c>"),
+            ("```\nhttps://a.b\n```\nwww.a.b", "```\nhttps://a.b\n```\n<http://www.a.b>"),
+            ("a@b.c@d.e www.a.b@c.d", "<mailto:a@b.c>@d.e <http://www.a.b@c.d>"),
         ];
         for (source, expected) in cases {
             // The trailing space of an unfinished formula stays outside it.
@@ -479,10 +523,10 @@ mod tests {
 
     #[test]
     fn marks_in_the_text_are_not_formulas() {
-        let (text, formulas) = Formulas::extract("\u{FDD0}0\u{FDD1} $x$");
+        let (text, extracts) = Extracts::extract("\u{FDD0}0\u{FDD1} $x$");
         assert_eq!(text, "\u{FFFD}0\u{FFFD} \u{FDD0}0\u{FDD1}");
         let mut html = String::new();
-        formulas.push_html(&mut html, "\u{FDD0}7\u{FDD1}\u{FDD0}");
+        extracts.push_html(&mut html, "\u{FDD0}7\u{FDD1}\u{FDD0}", false);
         assert_eq!(html, "\u{FFFD}7\u{FFFD}\u{FFFD}");
     }
 }

@@ -1,8 +1,10 @@
-//! Which link targets may be clicked.
+//! Which link targets may be clicked, and how such a link is written.
 //!
 //! Enters: a link target as Markdown gave it (entities and backslashes already resolved).
-//! Leaves: a cleaned target, or nothing when clicking it must not be possible. It does not know
-//! about HTML: the caller still escapes what it gets.
+//! Leaves: a cleaned target, or nothing when clicking it must not be possible; and the opening
+//! tag for it. A target alone is not HTML yet: the caller escapes it.
+
+use super::escape::push_escaped;
 
 /// The target to put in `href`, or `None` when it is not an absolute `http`, `https` or `mailto`
 /// address.
@@ -22,6 +24,16 @@ pub fn clickable(target: &str) -> Option<String> {
         scheme.eq_ignore_ascii_case("mailto") && !rest.is_empty()
     };
     allowed.then(|| percent_encode(trimmed))
+}
+
+/// The opening tag of a link. The title shows where it leads, whatever its text says.
+pub fn anchor(href: &str) -> String {
+    let mut out = String::from("<a href=\"");
+    push_escaped(&mut out, href);
+    out.push_str("\" target=\"_blank\" rel=\"noopener noreferrer nofollow\" title=\"");
+    push_escaped(&mut out, href);
+    out.push_str("\">");
+    out
 }
 
 /// Writes the characters that never belong in an address as percent escapes.

@@ -8,10 +8,11 @@ use std::borrow::Cow;
 
 use pulldown_cmark::{Alignment, CodeBlockKind, Event, LinkType, Options, Parser, Tag, TagEnd};
 
+use super::cjk::marked;
 use super::code::{Colours, language};
 use super::escape::push_escaped;
-use super::formulas::Formulas;
-use super::links::clickable;
+use super::formulas::Extracts;
+use super::links::{anchor, clickable};
 
 /// The most containers one line may open; a line of more is not written by anyone.
 const LINE_CONTAINERS: usize = 32;
@@ -19,11 +20,38 @@ const LINE_CONTAINERS: usize = 32;
 /// The deepest nesting of elements that is written; what is deeper loses its markup.
 const ELEMENT_DEPTH: usize = 64;
 
-/// The model's headings start this much below the page's own.
-const HEADING_SHIFT: usize = 2;
+/// The level of an answer's first heading: below the page's title and the message's own heading.
+const FIRST_HEADING: usize = 3;
 
-/// The HTML of a block. `colours` may hold what an earlier, shorter state of the same block left.
-pub fn block_html(source: &str, colours: &mut Colours) -> String {
+/// What a block needs to know of those before it, and leaves for those after it.
+#[derive(Default)]
+pub struct Surroundings {
+    /// The colouring of the block's code, perhaps from an earlier, shorter state of it.
+    pub colours: Colours,
+    /// The headings that the block is under.
+    pub outline: Outline,
+    /// The block goes on with the code of the block before it.
+    pub continued: bool,
+}
+
+/// The levels of the headings that enclose what comes next, outermost first.
+///
+/// A model begins with any level and leaves levels out; in the page, where screen readers go from
+/// heading to heading, each is at most one below the last.
+#[derive(Clone, Default)]
+pub struct Outline(Vec<usize>);
+
+impl Outline {
+    /// The level in the page of the next heading, whose level in the text is `level`.
+    fn enter(&mut self, level: usize) -> usize {
+        while self.0.pop_if(|enclosing| *enclosing >= level).is_some() {}
+        self.0.push(level);
+        (FIRST_HEADING + self.0.len() - 1).min(6)
+    }
+}
+
+/// The HTML of a block.
+pub fn block_html(source: &str, around: &mut Surroundings) -> String {
     let mut out = String::with_capacity(source.len() + source.len() / 4);
     if source.lines().any(|line| containers(line) > LINE_CONTAINERS) {
         out.push_str("<p>");
@@ -31,12 +59,13 @@ pub fn block_html(source: &str, colours: &mut Colours) -> String {
         out.push_str("</p>");
         return out;
     }
-    colours.rewind();
-    let (text, formulas) = Formulas::extract(source);
+    around.colours.rewind();
+    let (text, extracts) = Extracts::extract(source);
+    let text = marked(&text);
     let options =
         Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut events = Parser::new_ext(&text, options).into_offset_iter();
-    let mut writer = Writer::new(out, &formulas, colours);
+    let mut writer = Writer::new(out, &extracts, around);
     for (event, range) in events.by_ref() {
         writer.event(event, text.get(range).unwrap_or_default());
     }
@@ -73,14 +102,16 @@ fn containers(line: &str) -> usize {
 /// Writes events as HTML.
 struct Writer<'a> {
     out: String,
-    formulas: &'a Formulas,
-    colours: &'a mut Colours,
+    extracts: &'a Extracts,
+    around: &'a mut Surroundings,
     /// What closes each open element; empty for one that was too deep to be written.
     closers: Vec<Cow<'static, str>>,
     /// The code block, raw HTML or image that is being read.
     pending: Option<Pending>,
     /// Links that are open: a link inside a link is not HTML.
     links: usize,
+    /// The next block of code goes on with the one before this block.
+    continued: bool,
     /// The columns of the open table, the next cell's column, and whether its head is open.
     columns: Vec<Alignment>,
     column: usize,
@@ -95,11 +126,12 @@ enum Pending {
 }
 
 impl<'a> Writer<'a> {
-    fn new(out: String, formulas: &'a Formulas, colours: &'a mut Colours) -> Self {
+    fn new(out: String, extracts: &'a Extracts, around: &'a mut Surroundings) -> Self {
         Self {
+            continued: around.continued,
             out,
-            formulas,
-            colours,
+            extracts,
+            around,
             closers: Vec::new(),
             pending: None,
             links: 0,
@@ -118,11 +150,15 @@ impl<'a> Writer<'a> {
         match event {
             Event::Start(tag) => self.start(tag, source),
             Event::End(tag) => self.end(tag),
-            Event::Text(text) => self.formulas.push_html(&mut self.out, &text),
+            Event::Text(text) => self.extracts.push_html(&mut self.out, &text, self.links > 0),
             Event::Code(text) => {
                 self.out.push_str("<code>");
-                push_escaped(&mut self.out, &self.formulas.restore(&text));
+                push_escaped(&mut self.out, &self.extracts.restore(&text));
                 self.out.push_str("</code>");
+            }
+            // A cell can have no other line break.
+            Event::InlineHtml(tag) if self.in_cell() && is_break(&tag) => {
+                self.out.push_str("<br>");
             }
             // The last three are syntax that is not switched on.
             Event::Html(text)
@@ -130,7 +166,7 @@ impl<'a> Writer<'a> {
             | Event::InlineMath(text)
             | Event::DisplayMath(text)
             | Event::FootnoteReference(text) => {
-                push_escaped(&mut self.out, &self.formulas.restore(&text));
+                push_escaped(&mut self.out, &self.extracts.restore(&text));
             }
             Event::SoftBreak => self.out.push('\n'),
             Event::HardBreak => self.out.push_str("<br>\n"),
@@ -152,7 +188,7 @@ impl<'a> Writer<'a> {
             }
             (Pending::Html { text }, Event::End(TagEnd::HtmlBlock)) => {
                 self.out.push_str("<pre class=\"raw-html\">");
-                push_escaped(&mut self.out, self.formulas.restore(text).trim_end());
+                push_escaped(&mut self.out, self.extracts.restore(text).trim_end());
                 self.out.push_str("</pre>");
                 return None;
             }
@@ -178,13 +214,13 @@ impl<'a> Writer<'a> {
         match tag {
             Tag::Paragraph => self.open("<p>", "</p>"),
             Tag::Heading { level, .. } => {
-                let level = (level as usize + HEADING_SHIFT).min(6);
+                let level = self.around.outline.enter(level as usize);
                 self.open(&format!("<h{level}>"), format!("</h{level}>"));
             }
             Tag::BlockQuote(_) => self.open("<blockquote>", "</blockquote>"),
             Tag::CodeBlock(kind) => {
                 let language = match kind {
-                    CodeBlockKind::Fenced(info) => language(&self.formulas.restore(&info)),
+                    CodeBlockKind::Fenced(info) => language(&self.extracts.restore(&info)),
                     CodeBlockKind::Indented => String::new(),
                 };
                 self.pending = Some(Pending::Code { language, text: String::new() });
@@ -217,7 +253,7 @@ impl<'a> Writer<'a> {
             Tag::Strikethrough => self.open("~", "~"),
             Tag::Link { link_type, dest_url, .. } => self.link(link_type, &dest_url),
             Tag::Image { dest_url, .. } => {
-                let target = self.formulas.restore(&dest_url).into_owned();
+                let target = self.extracts.restore(&dest_url).into_owned();
                 self.pending = Some(Pending::Image { target, alt: String::new(), nested: 0 });
             }
             // Syntax that is not switched on.
@@ -277,21 +313,32 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Whether a table's cell is open.
+    fn in_cell(&self) -> bool {
+        self.closers.iter().any(|closer| matches!(&**closer, "</td>" | "</th>"))
+    }
+
     fn code_block(&mut self, language: &str, text: &str) {
-        self.out.push_str("<pre class=\"code\"");
+        // Only the first block of code can go on with the one before.
+        let continued = std::mem::take(&mut self.continued);
+        self.out.push_str(if continued {
+            "<pre class=\"code continued\""
+        } else {
+            "<pre class=\"code\""
+        });
         if !language.is_empty() {
             self.out.push_str(" data-lang=\"");
             push_escaped(&mut self.out, language);
             self.out.push('"');
         }
         self.out.push_str("><code>");
-        let text = self.formulas.restore(text);
-        self.colours.push_html(&mut self.out, language, &text);
+        let text = self.extracts.restore(text);
+        self.around.colours.push_html(&mut self.out, language, &text);
         self.out.push_str("</code></pre>");
     }
 
     fn link(&mut self, link_type: LinkType, target: &str) {
-        let target = self.formulas.restore(target);
+        let target = self.extracts.restore(target);
         let href = if matches!(link_type, LinkType::Email) {
             clickable(&format!("mailto:{target}"))
         } else {
@@ -310,7 +357,7 @@ impl<'a> Writer<'a> {
     /// Writes an image as its description and a link, since the page loads nothing.
     fn image(&mut self, target: &str, alt: &str) {
         self.out.push_str("<span class=\"image-link\">");
-        push_escaped(&mut self.out, &self.formulas.restore(alt));
+        push_escaped(&mut self.out, &self.extracts.restore(alt));
         self.out.push_str("</span>");
         if self.links == 0 {
             self.address(target, " ");
@@ -331,9 +378,9 @@ impl<'a> Writer<'a> {
     /// Writes a link reference definition as the line it was.
     fn definition(&mut self, label: &str, target: &str, title: Option<&str>) {
         self.out.push_str("<p class=\"link-definition\">[");
-        push_escaped(&mut self.out, &self.formulas.restore(label));
+        push_escaped(&mut self.out, &self.extracts.restore(label));
         self.out.push_str("]: ");
-        let target = self.formulas.restore(target);
+        let target = self.extracts.restore(target);
         let before = self.out.len();
         self.address(&target, "");
         if self.out.len() == before {
@@ -341,20 +388,17 @@ impl<'a> Writer<'a> {
         }
         if let Some(title) = title {
             self.out.push(' ');
-            push_escaped(&mut self.out, &self.formulas.restore(title));
+            push_escaped(&mut self.out, &self.extracts.restore(title));
         }
         self.out.push_str("</p>");
     }
 }
 
-/// The opening tag of a link. The title shows where it leads, whatever its text says.
-fn anchor(href: &str) -> String {
-    let mut out = String::from("<a href=\"");
-    push_escaped(&mut out, href);
-    out.push_str("\" target=\"_blank\" rel=\"noopener noreferrer nofollow\" title=\"");
-    push_escaped(&mut out, href);
-    out.push_str("\">");
-    out
+/// Whether a tag is a line break, however it is written.
+fn is_break(tag: &str) -> bool {
+    let name = tag.trim_start_matches('<').trim_start_matches('/');
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+    name.get(..end).is_some_and(|name| name.eq_ignore_ascii_case("br"))
 }
 
 #[cfg(test)]
@@ -362,7 +406,7 @@ mod tests {
     use super::*;
 
     fn html(source: &str) -> String {
-        block_html(source, &mut Colours::default())
+        block_html(source, &mut Surroundings::default())
     }
 
     /// What a link to `href` looks like.
@@ -383,8 +427,11 @@ mod tests {
             ("10~20, 30~40 ~a~", "<p>10~20, 30~40 ~a~</p>"),
             ("a  \nb\\\nc\nd", "<p>a<br>\nb<br>\nc\nd</p>"),
             ("# a", "<h3>a</h3>"),
-            ("a\n---", "<h4>a</h4>"),
-            ("###### a", "<h6>a</h6>"),
+            ("a\n---", "<h3>a</h3>"),
+            (
+                "> ###### a\n> # b\n> ### c",
+                "<blockquote><h3>a</h3><h3>b</h3><h4>c</h4></blockquote>",
+            ),
             ("---", "<hr>"),
             ("> a\n> > b", "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote>"),
             ("- a\n  - b\n- c", "<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>"),
@@ -424,14 +471,141 @@ mod tests {
             ),
             ("<!-- x", "<pre class=\"raw-html\">&lt;!-- x</pre>"),
             (
-                "| <br> |\n|-|",
-                "<table><thead><tr><th>&lt;br&gt;</th></tr></thead><tbody></tbody></table>",
+                "| <b> |\n|-|",
+                "<table><thead><tr><th>&lt;b&gt;</th></tr></thead><tbody></tbody></table>",
             ),
+            ("a<br>b", "<p>a&lt;br&gt;b</p>"),
             ("<div>$x$", "<pre class=\"raw-html\">&lt;div&gt;$x$</pre>"),
         ];
         for (source, expected) in cases {
             assert_eq!(html(source), expected, "{source:?}");
         }
+    }
+
+    #[test]
+    fn line_breaks_in_cells_are_line_breaks() {
+        let cell = |text: &str| {
+            let html = html(&format!("| {text} |\n|-|\n| {text} |"));
+            let (_, head) = html.split_once("<th>").unwrap();
+            let (head, rest) = head.split_once("</th>").unwrap();
+            assert!(rest.contains(&format!("<td>{head}</td>")), "{html}");
+            head.to_owned()
+        };
+        for tag in ["<br>", "<br/>", "<br />", "<BR>", "</br>", "<br class=\"x\">"] {
+            assert_eq!(
+                cell(&format!("a{tag}**b{tag}c**")),
+                "a<br><strong>b<br>c</strong>",
+                "{tag}"
+            );
+        }
+        for tag in ["<brx>", "<b>", "<!--br-->", "`<br>`", "\\<br>", "&lt;br&gt;"] {
+            assert!(!cell(tag).contains("<br"), "{tag}");
+        }
+    }
+
+    #[test]
+    fn bold_beside_cjk_punctuation_is_bold() {
+        let cases = [
+            ("**重点。**后面", "<strong>重点。</strong>后面"),
+            ("これは**「引用」**です", "これは<strong>「引用」</strong>です"),
+            ("中文**“引用”**中文", "中文<strong>“引用”</strong>中文"),
+            (
+                "**`a`**입니다, **(b)**는",
+                "<strong><code>a</code></strong>입니다, <strong>(b)</strong>는",
+            ),
+            (
+                "*「a」*は~~「b」~~と***「c」***で",
+                "<em>「a」</em>は<del>「b」</del>と<em><strong>「c」</strong></em>で",
+            ),
+            ("**中文（a）**，**b：**c", "<strong>中文（a）</strong>，<strong>b：</strong>c"),
+            ("**[a](https://a.b)**。", ""),
+            ("`**「a」**は` a。* b* ** 「c」**は", "<code>**「a」**は</code> a。* b* ** 「c」**は"),
+            ("1 * 「a」 * 2", "1 * 「a」 * 2"),
+        ];
+        for (source, expected) in cases {
+            let html = html(source);
+            if expected.is_empty() {
+                assert!(
+                    html.starts_with("<p><strong><a ") && html.ends_with("</a></strong>。</p>")
+                );
+            } else {
+                assert_eq!(html, format!("<p>{expected}</p>"), "{source:?}");
+            }
+            assert!(!html.contains('\u{FDD2}'), "{source:?}");
+        }
+        for source in [
+            "[「*」*は](https://a.b/「*」*は)",
+            "![は*「a」*](x)",
+            "<b title=\"は*「」*\">",
+            "```は*「\nは*「」*は\n```",
+            "[は*「」*は]: https://a.b 'は*「」*'",
+            "    は*「」*は",
+            "$は*「」*は$ \\(は*「",
+            "<div>\nは*「」*は",
+            "|は*「」*は|\n|-|",
+            "<https://a.b/は*「」*は>",
+            "は*「」*は https://a.b/*「",
+            "&#xFDD2;*「",
+        ] {
+            assert!(!html(source).contains('\u{FDD2}'), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn bare_addresses_are_links_where_text_is_text() {
+        let a = link("https://a.b/_c_*d/e", "https://a.b/_c_*d/e");
+        let mail = link("mailto:a@b.c", "a@b.c");
+        let cases = [
+            ("see https://a.b/_c_*d/e.", format!("<p>see {a}.</p>")),
+            ("**https://a.b/_c_*d/e**", format!("<p><strong>{a}</strong></p>")),
+            ("**https://a.b/_c_*d/e**后", format!("<p><strong>{a}</strong>后</p>")),
+            ("# a@b.c", format!("<h3>{mail}</h3>")),
+            ("- a@b.c", format!("<ul><li>{mail}</li></ul>")),
+            ("www.a.b", format!("<p>{}</p>", link("http://www.a.b", "www.a.b"))),
+            (
+                "`https://a.b` ``a@b.c``",
+                "<p><code>https://a.b</code> <code>a@b.c</code></p>".into(),
+            ),
+            (
+                "[https://a.b](https://a.c)",
+                format!("<p>{}</p>", link("https://a.c", "https://a.b")),
+            ),
+            (
+                "[a](https://a.c/x_y_)_z_",
+                format!("<p>{}<em>z</em></p>", link("https://a.c/x_y_", "a")),
+            ),
+            (
+                "[a *a@b.c* b](https://a.c)",
+                format!("<p>{}</p>", link("https://a.c", "a <em>a@b.c</em> b")),
+            ),
+            ("![https://a.b](x)", "<p><span class=\"image-link\">https://a.b</span></p>".into()),
+            ("[https://a.b]", format!("<p>[{}]</p>", link("https://a.b", "https://a.b"))),
+            ("<b href=\"https://a.b\">", "<p>&lt;b href=&quot;https://a.b&quot;&gt;</p>".into()),
+            ("    https://a.b", "<pre class=\"code\"><code>https://a.b</code></pre>".into()),
+            (
+                "<https://a.b> <a@b.c>",
+                format!("<p>{} {mail}</p>", link("https://a.b", "https://a.b")),
+            ),
+            (
+                "https://a.b/\"onx=\"",
+                format!("<p>{}&quot;onx=&quot;</p>", link("https://a.b/", "https://a.b/")),
+            ),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(html(source), expected, "{source:?}");
+        }
+        let table = html("|https://a.b/|a@b.c|\n|-|-|");
+        assert_eq!(table.matches("<a href").count(), 2, "{table}");
+    }
+
+    #[test]
+    fn headings_never_skip_a_level() {
+        let mut around = Surroundings::default();
+        let mut level = |source: &str| block_html(source, &mut around).as_bytes()[2] - b'0';
+        let levels: Vec<u8> = [2, 3, 6, 3, 2, 1, 4, 5, 6, 6]
+            .map(|n: usize| level(&format!("{} a", "#".repeat(n))))
+            .into();
+        assert_eq!(levels, [3, 4, 5, 4, 3, 3, 4, 5, 6, 6]);
     }
 
     #[test]

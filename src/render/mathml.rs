@@ -5,13 +5,13 @@
 //! begin and end in a text.
 
 use std::convert::Infallible;
-use std::panic::catch_unwind;
 
 use pulldown_latex::config::DisplayMode;
 use pulldown_latex::event::{ColorChange, ColorTarget, Event, StateChange};
 use pulldown_latex::{Parser, RenderConfig, Storage, write_mathml};
 
 use super::escape::push_escaped;
+use super::quiet::quietly;
 
 /// The longest formula that is typeset.
 const FORMULA_BYTES: usize = 4 * 1024;
@@ -45,6 +45,87 @@ const DEFINITIONS: [&str; 12] = [
 const BOX_COLOR: (u8, u8, u8) = (1, 2, 3);
 const BOX_COMMAND: &str = "\\textcolor{#010203}";
 const BOX_STYLE: &str = "border: 0.06em solid rgb(1 2 3)";
+
+/// The elements that leave; the page knows the same.
+pub const ELEMENTS: [&str; 24] = [
+    "math",
+    "mrow",
+    "mi",
+    "mn",
+    "mo",
+    "mtext",
+    "mspace",
+    "msub",
+    "msup",
+    "msubsup",
+    "munder",
+    "mover",
+    "munderover",
+    "mfrac",
+    "msqrt",
+    "mroot",
+    "mtable",
+    "mtr",
+    "mtd",
+    "mpadded",
+    "mphantom",
+    "mmultiscripts",
+    "mprescripts",
+    "none",
+];
+
+/// Their attributes.
+pub const ATTRIBUTES: [&str; 24] = [
+    "display",
+    "displaystyle",
+    "scriptlevel",
+    "mathvariant",
+    "stretchy",
+    "symmetric",
+    "largeop",
+    "movablelimits",
+    "accent",
+    "accentunder",
+    "fence",
+    "separator",
+    "form",
+    "lspace",
+    "rspace",
+    "minsize",
+    "maxsize",
+    "width",
+    "height",
+    "depth",
+    "voffset",
+    "linethickness",
+    "columnspan",
+    "rowspan",
+];
+
+/// Their classes.
+pub const CLASSES: [&str; 21] = [
+    "math-boxed",
+    "small",
+    "mop-negated",
+    "cell-left",
+    "cell-right",
+    "menv-align",
+    "menv-alignlike",
+    "menv-arraylike",
+    "menv-border-only",
+    "menv-cases",
+    "menv-cells-left",
+    "menv-cells-right",
+    "menv-hdashline",
+    "menv-hline",
+    "menv-left-dashed",
+    "menv-left-solid",
+    "menv-multline",
+    "menv-nonumber",
+    "menv-right-dashed",
+    "menv-right-solid",
+    "menv-with-eqn",
+];
 
 /// The `MathML` of a formula.
 pub fn mathml(latex: &str, display: bool) -> Option<String> {
@@ -92,7 +173,7 @@ fn is_definition(text: &str) -> bool {
 fn checked(latex: &str, display: bool) -> Option<String> {
     // The library still has places that panic on odd input; to the reader that is a formula that
     // could not be typeset, like any other.
-    let markup = catch_unwind(|| typeset(latex, display)).ok()??;
+    let markup = quietly(|| typeset(latex, display))??;
     filter(&markup)
 }
 
@@ -183,7 +264,7 @@ fn filter(markup: &str) -> Option<String> {
         let alone = tag.strip_suffix('/');
         let inside = alone.unwrap_or(tag);
         let (name, attributes) = inside.split_once(' ').unwrap_or((inside, ""));
-        if !is_element(name) {
+        if !ELEMENTS.contains(&name) {
             return None;
         }
         out.push('<');
@@ -230,7 +311,12 @@ fn push_attributes(out: &mut String, attributes: &str) -> Option<()> {
         rest = after.trim_start();
         if name == "style" && value == BOX_STYLE {
             out.push_str(" class=\"math-boxed\"");
-        } else if is_attribute(name) {
+        } else if name == "class" {
+            let known: Vec<&str> = value.split(' ').filter(|c| CLASSES.contains(c)).collect();
+            if !known.is_empty() {
+                out.push_str(&format!(" class=\"{}\"", known.join(" ")));
+            }
+        } else if ATTRIBUTES.contains(&name) {
             out.push(' ');
             out.push_str(name);
             out.push_str("=\"");
@@ -239,67 +325,6 @@ fn push_attributes(out: &mut String, attributes: &str) -> Option<()> {
         }
     }
     Some(())
-}
-
-fn is_element(name: &str) -> bool {
-    matches!(
-        name,
-        "math"
-            | "mrow"
-            | "mi"
-            | "mn"
-            | "mo"
-            | "mtext"
-            | "mspace"
-            | "msub"
-            | "msup"
-            | "msubsup"
-            | "munder"
-            | "mover"
-            | "munderover"
-            | "mfrac"
-            | "msqrt"
-            | "mroot"
-            | "mtable"
-            | "mtr"
-            | "mtd"
-            | "mpadded"
-            | "mphantom"
-            | "mmultiscripts"
-            | "mprescripts"
-            | "none"
-    )
-}
-
-fn is_attribute(name: &str) -> bool {
-    matches!(
-        name,
-        "display"
-            | "displaystyle"
-            | "scriptlevel"
-            | "class"
-            | "mathvariant"
-            | "stretchy"
-            | "symmetric"
-            | "largeop"
-            | "movablelimits"
-            | "accent"
-            | "accentunder"
-            | "fence"
-            | "separator"
-            | "form"
-            | "lspace"
-            | "rspace"
-            | "minsize"
-            | "maxsize"
-            | "width"
-            | "height"
-            | "depth"
-            | "voffset"
-            | "linethickness"
-            | "columnspan"
-            | "rowspan"
-    )
 }
 
 #[cfg(test)]

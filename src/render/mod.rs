@@ -6,21 +6,26 @@
 //! the connection to it, or the model.
 //!
 //! A text is cut into blocks (`blocks`), and each block is rendered on its own (`markdown`):
-//! its formulas are taken out first (`formulas`, `mathml`), its code is coloured (`code`), and
-//! all that is text leaves through `escape`. Since the cuts depend only on what is already
-//! written, rendering while the text grows and rendering it whole agree.
+//! its formulas and bare addresses are taken out first (`formulas`, `mathml`, `addresses`), its
+//! code is coloured (`code`), and all that is text leaves through `escape`. Since the cuts depend
+//! only on what is already written, rendering while the text grows and rendering it whole agree.
+//! What a block takes over from those before it is the level of its headings and, where long code
+//! was cut, the colours.
 
+mod addresses;
 mod blocks;
+mod cjk;
+mod clock;
 mod code;
 mod escape;
 mod formulas;
 mod links;
 mod markdown;
 mod mathml;
+mod quiet;
 
 use blocks::Blocks;
-use code::Colours;
-use markdown::block_html;
+use markdown::{Surroundings, block_html};
 
 /// Renders a finished text: one HTML fragment per top-level block.
 ///
@@ -43,8 +48,8 @@ pub struct Streamer {
     number: usize,
     /// What was last sent for the open block.
     sent: Option<String>,
-    /// The colouring of the open block's code.
-    colours: Colours,
+    /// What the finished blocks leave to the open one.
+    around: Surroundings,
     /// Text came since the last update.
     changed: bool,
 }
@@ -72,16 +77,20 @@ impl Streamer {
             return out;
         }
         while let Some(source) = self.blocks.next_finished() {
-            let html = block_html(&source, &mut self.colours);
+            let html = block_html(&source, &mut self.around);
             if self.sent.as_ref() != Some(&html) {
                 out.push((self.number, html));
             }
             self.number += 1;
             self.sent = None;
-            self.colours = Colours::default();
+            self.around.continued = self.blocks.is_continued();
+            self.around.colours.next_piece(self.around.continued);
         }
         if let Some(source) = self.blocks.open() {
-            let html = block_html(&source, &mut self.colours);
+            // The block comes again: its headings are no news to it then.
+            let outline = self.around.outline.clone();
+            let html = block_html(&source, &mut self.around);
+            self.around.outline = outline;
             if self.sent.as_ref() != Some(&html) {
                 out.push((self.number, html.clone()));
                 self.sent = Some(html);

@@ -1,9 +1,11 @@
 //! The rules that hold for every text: streaming agrees with rendering, and nothing hostile
 //! passes, fails or takes long.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use super::code::Colours;
 use super::*;
 
 /// Numbers that look random and are the same in every run.
@@ -97,9 +99,21 @@ const SOUP: [&str; 44] = [
     "=\n",
 ];
 
+/// A streamer whose colours never run out of time: this computer may be busy.
+fn untimed() -> Streamer {
+    let around = Surroundings { colours: Colours::untimed(), ..Surroundings::default() };
+    Streamer { around, ..Streamer::default() }
+}
+
+fn render(text: &str) -> Vec<String> {
+    let mut streamer = untimed();
+    streamer.push(text);
+    streamer.update().into_iter().map(|(_, html)| html).collect()
+}
+
 /// Feeds a text in pieces and checks everything that is promised about updates.
 fn check_stream(text: &str, numbers: &mut Numbers) {
-    let mut streamer = Streamer::new();
+    let mut streamer = untimed();
     let mut blocks: Vec<String> = Vec::new();
     let mut at = 0;
     while at < text.len() {
@@ -169,7 +183,7 @@ fn streaming_long_blocks_gives_what_rendering_gives() {
         "z".repeat(2_000)
     ));
     for text in texts {
-        let mut streamer = Streamer::new();
+        let mut streamer = untimed();
         let mut blocks = Vec::new();
         let mut at = 0;
         while at < text.len() {
@@ -187,7 +201,7 @@ fn streaming_long_blocks_gives_what_rendering_gives() {
 
 #[test]
 fn blocks_come_out_as_they_are_written() {
-    let mut streamer = Streamer::new();
+    let mut streamer = untimed();
     streamer.push("Hello *wor");
     assert_eq!(streamer.update(), [(0, "<p>Hello *wor</p>".to_owned())]);
     assert_eq!(streamer.update(), []);
@@ -370,4 +384,113 @@ fn hostile_texts_are_rendered_in_bounded_time() {
         }
         assert!(took < Duration::from_secs(30), "{shown:?} took {took:?}");
     }
+}
+
+/// The words of a list in the page's sanitizer.
+fn page_list(name: &str) -> BTreeSet<String> {
+    let script = include_str!("../../web/sanitize.js");
+    let (_, list) = script.split_once(&format!("const {name} = words('")).expect(name);
+    list.split('\'').next().unwrap_or_default().split(' ').map(str::to_owned).collect()
+}
+
+fn set<'a>(words: impl IntoIterator<Item = &'a &'a str>) -> BTreeSet<String> {
+    words.into_iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Which elements and classes the HTML of texts has.
+fn written(texts: &[&str]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut elements, mut classes) = (BTreeSet::new(), BTreeSet::new());
+    for text in texts {
+        for html in render(text) {
+            for tag in html.split('<').skip(1) {
+                let tag = tag.split('>').next().unwrap_or_default();
+                let name = tag.trim_start_matches('/').split(' ').next().unwrap_or_default();
+                elements.insert(name.to_owned());
+                let list = tag.split_once("class=\"").and_then(|(_, rest)| rest.split('"').next());
+                classes
+                    .extend(list.into_iter().flat_map(|list| list.split(' ')).map(str::to_owned));
+            }
+        }
+    }
+    (elements, classes)
+}
+
+#[test]
+fn the_page_lets_through_what_is_written_and_nothing_else() {
+    assert_eq!(page_list("MATH_TAGS"), set(&mathml::ELEMENTS));
+    assert_eq!(page_list("MATH_ATTRS"), set(&mathml::ATTRIBUTES));
+    assert_eq!(page_list("MATH_CLASSES"), set(&mathml::CLASSES));
+    let coloured: BTreeSet<_> =
+        code::KINDS.iter().chain(&code::DETAILS).map(|name| format!("hl-{name}")).collect();
+    assert_eq!(page_list("CODE_CLASSES"), coloured);
+
+    let long = format!("```\n{}```", "x\n".repeat(20_000));
+    let html = [
+        "# a\n## b\n### c\n#### d\n---\n> a\n\n- a\n\n1. b\n\n- [ ] c",
+        "*a* **b** ~~c~~ `d` [e](https://f.example)  \ng\n\n<div>\n\n![a](b)\n\n[a]: b\n\n$\\nope$",
+        "|a|b|c|\n|:-|:-:|-:|\n|1|2|3|",
+        &long,
+    ];
+    let (elements, classes) = written(&html);
+    assert_eq!(elements, page_list("HTML_TAGS"));
+    assert_eq!(classes, page_list("CLASSES"));
+
+    let formulas = FORMULAS.map(|formula| format!("$${formula}$$"));
+    let (elements, classes) = written(&formulas.each_ref().map(String::as_str));
+    let known = page_list("MATH_TAGS");
+    assert!(elements.iter().all(|name| known.contains(name) || name == "p"), "{elements:?}");
+    let missing: Vec<_> = page_list("MATH_CLASSES").difference(&classes).cloned().collect();
+    assert_eq!(missing, Vec::<String>::new(), "allowed and never written");
+}
+
+/// Formulas that need what a page must let through.
+const FORMULAS: [&str; 14] = [
+    r"\boxed{x}",
+    r"a \not= b",
+    r"\bigl( x \big/",
+    r"\begin{cases} 1 & 2 \\ 3 & 4 \end{cases}",
+    r"\begin{rcases} 1 & 2 \end{rcases}",
+    r"\begin{align} a &= b \\ c &= d \end{align}",
+    r"\begin{array}{|l|c|r|} \hline 1 & 2 & 3 \\ \hline 4 & 5 & 6 \end{array}",
+    r"\begin{array}{:l:c:r:} 1 & 2 & 3 \\ \hdashline 4 & 5 & 6 \end{array}",
+    r"\begin{array}{||l|:r::} 1 & 2 \\ \hline \hline 4 & 5 \end{array}",
+    r"\begin{matrix} 1 \end{matrix}",
+    r"\begin{gather} a \\ b \end{gather}",
+    r"\begin{multline} a \\ b \end{multline}",
+    r"\begin{split} a &= b \end{split}",
+    r"\begin{matrix*}[r] 1 \end{matrix*}",
+];
+
+#[test]
+fn headings_and_long_code_go_on_from_block_to_block() {
+    assert_eq!(
+        render("## a\n\n#### b\n\nc\n\n### d\n\n# e"),
+        ["<h3>a</h3>", "<h4>b</h4>", "<p>c</p>", "<h4>d</h4>", "<h3>e</h3>"]
+    );
+    let code = format!("```rust\n/*\n{}*/ fn\n```\n\n```rust\nfn\n```", "x y\n".repeat(5_000));
+    let blocks = render(&code);
+    let (last, pieces) = blocks.split_last().unwrap();
+    assert!(pieces.len() == 3 && !last.contains("continued"));
+    for (i, piece) in pieces.iter().enumerate() {
+        assert_eq!(piece.contains("<pre class=\"code continued\" data-lang=\"rust\">"), i > 0);
+        assert!(piece.contains("<span class=\"hl-comment\">x y</span>\n"), "{i}");
+    }
+    assert!(pieces[2].contains("<span class=\"hl-storage hl-type\">fn</span>"));
+}
+
+#[test]
+fn long_code_that_grows_costs_what_it_is_long() {
+    // As it streams: a line at each update. The open block alone is drawn again.
+    let drawn = |lines: usize| {
+        let mut streamer = untimed();
+        streamer.push("```nosuch\n");
+        let mut bytes = 0;
+        for _ in 0..lines {
+            streamer.push("    let number_of_things = 1;\n");
+            bytes += streamer.update().iter().map(|(_, html)| html.len()).sum::<usize>();
+        }
+        bytes
+    };
+    let (few, many) = (drawn(2_000), drawn(16_000));
+    assert!(many < few * 9, "{few} bytes for 2,000 lines, {many} for 16,000");
 }

@@ -2,7 +2,8 @@
 //!
 //! Enters: changes as the page sends them. Leaves: the file, whole or as it was: a change is written beside
 //! it and then takes its place. Its form is the page's export, so either can be read where the other is. No
-//! request names a file. Knows nothing of what conversations hold but their ids.
+//! request names a file. Knows nothing of what conversations hold but their ids and revisions. Text with
+//! halves of UTF-16 characters, which JavaScript writes as escapes, is repaired.
 
 use super::error::ApiError;
 use super::fields::Fields;
@@ -11,6 +12,7 @@ use super::native::json_text;
 use super::turn::Turn;
 use crate::source::Program;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
@@ -18,10 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 use tealight_bundle::tail::Role;
 
+/// What the page goes by as well.
+const LIMITS: &str = include_str!("../../web/limits.js");
 /// Bytes of the file at most; what the page takes as an import.
-const BYTES_MAX: usize = 64_000_000;
-/// Conversations at most, as for the page.
-const CHATS_MAX: usize = 10_000;
+const BYTES_MAX: usize = limit("FILE_BYTES_MAX");
+/// Conversations at most.
+const CHATS_MAX: usize = limit("CHATS_MAX");
+/// Bytes of a change at most: a conversation of the file's size, and what is around it.
+pub(super) const CHANGE_BYTES_MAX: usize = BYTES_MAX + 4096;
 /// What the file calls its form.
 const FORMAT: &str = "tealight-chats";
 
@@ -70,9 +76,10 @@ impl Chats {
         self.read().map(|file| json_text(text(file)))
     }
 
-    /// `POST /chats`: `{"put": [conversation, …], "remove": [id, …]}`.
+    /// `POST /chats`: `{"put": [conversation, …], "remove": [id, …], "when": {id: revision, …}}`. A revision is
+    /// the `rev` that the conversation here must have, or null for none; else nothing is changed (409).
     pub(super) fn change(&self, request: &Request) -> Result<Response, ApiError> {
-        let mut fields = Fields::parse(&request.body)?;
+        let mut fields = Fields::parse(&whole_characters(&request.body))?;
         let conversations =
             |v: &Value| Some(v.as_array()?.iter().map(|c| Some((id(c)?, c.clone()))).collect());
         let put: Option<Option<Vec<(String, Value)>>> =
@@ -85,8 +92,9 @@ impl Chats {
             )
         })?;
         let remove = fields.strings("remove", CHATS_MAX)?.unwrap_or_default();
+        let when = fields.typed("when", "an object of revisions", |v| v.as_object().cloned())?;
         // No field is ignored here: who misspells `put` would lose a conversation and not know.
-        let _ = fields.finish(&["put", "remove"], true)?;
+        let _ = fields.finish(&["put", "remove", "when"], true)?;
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         // Held until the new file is in its place: other programs read and change it, too.
         let turn = Turn::at(&self.path).map_err(|error| self.failed(&error))?;
@@ -97,6 +105,13 @@ impl Chats {
         }
         // Read anew each time: another program may have changed it meanwhile.
         let mut all = self.read()?;
+        for (id, revision) in when.iter().flatten() {
+            let here = all.get(id).and_then(|conversation| conversation.get("rev"));
+            if here.unwrap_or(&Value::Null) != revision {
+                let message = format!("{id}: changed meanwhile; read it again");
+                return Err(ApiError::new(409, "conflict_error", message));
+            }
+        }
         for name in &remove {
             all.shift_remove(name);
         }
@@ -226,12 +241,71 @@ fn text(all: Map<String, Value>) -> String {
 }
 
 fn parse(text: &[u8]) -> Option<Map<String, Value>> {
-    let mut file: Value = serde_json::from_slice(text).ok()?;
+    let mut file: Value = serde_json::from_slice(&whole_characters(text)).ok()?;
     if file["format"] != FORMAT || file["version"] != 1 {
         return None;
     }
     let Value::Array(all) = file["conversations"].take() else { return None };
     all.into_iter().map(|conversation| Some((id(&conversation)?, conversation))).collect()
+}
+
+/// The number that a limit has for the page.
+const fn limit(name: &str) -> usize {
+    let (text, name) = (LIMITS.as_bytes(), name.as_bytes());
+    let mut at = 0;
+    // `NAME = 123;` begins in a constant's line only.
+    loop {
+        let mut same = 0;
+        while same < name.len() && text[at + same] == name[same] {
+            same += 1;
+        }
+        if same == name.len() {
+            break;
+        }
+        at += 1;
+    }
+    at += name.len() + " = ".len();
+    let mut number = 0;
+    while text[at].is_ascii_digit() {
+        number = number * 10 + (text[at] - b'0') as usize;
+        at += 1;
+    }
+    assert!(number > 0, "web/limits.js: no such limit");
+    number
+}
+
+/// JSON with U+FFFD for what is no character: escapes of half a UTF-16 pair, and bytes that are no UTF-8.
+///
+/// JavaScript's strings may hold such halves and its JSON does too; serde refuses them, and with one of them
+/// the whole file would be lost.
+fn whole_characters(json: &[u8]) -> Cow<'_, [u8]> {
+    let mut json = match String::from_utf8_lossy(json) {
+        Cow::Borrowed(_) => Cow::Borrowed(json),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    };
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', json.get(at..).unwrap_or_default()) {
+        at += found;
+        let pair = (unit(&json, at), unit(&json, at + 6));
+        at += match pair {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                if let Some(escape) = json.to_mut().get_mut(at..at + 6) {
+                    escape.copy_from_slice(b"\\ufffd");
+                }
+                6
+            }
+            // The next byte is escaped, be it a backslash.
+            _ => 2,
+        };
+    }
+    json
+}
+
+/// The number that an escape at this place stands for, if there is one.
+fn unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// The id of a conversation, of the form that the page takes.
@@ -341,6 +415,75 @@ mod tests {
         let mut expected = [&["chat.chats.json"], &others[..]].concat();
         expected.sort_unstable();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn the_page_and_the_program_have_the_same_limits() {
+        assert!(LIMITS.contains(&format!("FILE_BYTES_MAX = {BYTES_MAX};")));
+        assert!(LIMITS.contains(&format!("CHATS_MAX = {CHATS_MAX};")));
+    }
+
+    #[test]
+    fn what_has_changed_meanwhile_is_not_put_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (here(&folder), here(&folder));
+        let put = |chats: &Chats, rev: &str, when: &str| {
+            let id = "aaaaaaaa";
+            change(
+                chats,
+                &format!(
+                    r#"{{"put":[{{"id":"{id}","title":"{rev}","rev":"{rev}"}}],"when":{{"{id}":{when}}}}}"#
+                ),
+            )
+        };
+        assert_eq!(put(&one, "r1", r#""r0""#), Err(409), "nothing is there");
+        assert_eq!(put(&one, "r1", "null"), Ok(()));
+        assert_eq!(put(&two, "r2", "null"), Err(409), "it is new to that one only");
+        assert_eq!(put(&two, "r2", r#""r1""#), Ok(()));
+        assert_eq!(put(&one, "r3", r#""r1""#), Err(409));
+        assert_eq!(kept(&one), ["r2"]);
+        assert_eq!(change(&one, r#"{"put":[{"id":"aaaaaaaa","title":"old page"}]}"#), Ok(()));
+        assert_eq!(
+            put(&one, "r4", "null"),
+            Ok(()),
+            "one without a revision is as one that is not there"
+        );
+        assert_eq!(change(&one, r#"{"when":[]}"#), Err(400));
+    }
+
+    #[test]
+    fn halves_of_characters_are_repaired_and_lose_nothing() {
+        let cases = [
+            (r"a", "a"),
+            (r"\ud83d\ude00", "😀"),
+            (r"\uD83D", "\u{FFFD}"),
+            (r"\ude00x\ud83d", "\u{FFFD}x\u{FFFD}"),
+            (r"\ud83d\ud83d\ude00", "\u{FFFD}😀"),
+            (r"\\ud83d", r"\ud83d"),
+            (r"\\\ud83d\n", "\\\u{FFFD}\n"),
+            (r"\ud83d\\ude00", "\u{FFFD}\\ude00"),
+            (r"\u00e9\uffff", "é\u{FFFF}"),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let chats = here(&folder);
+        for (written, expected) in cases {
+            let one = format!(r#"{{"id":"aaaaaaaa","title":"{written}"}}"#);
+            change(&chats, &format!(r#"{{"put":[{one}]}}"#)).unwrap();
+            assert_eq!(kept(&chats), [expected], "{written}");
+            // And as another program may have left it.
+            let file = format!(r#"{{"format":"{FORMAT}","version":1,"conversations":[{one}]}}"#);
+            std::fs::write(chats.path(), file).unwrap();
+            assert_eq!(kept(&chats), [expected], "{written}");
+        }
+        // The three bytes of a half, which some programs write.
+        let mut file = br#"{"format":"tealight-chats","version":1,"conversations":[{"id":"aaaaaaaa","title":""#.to_vec();
+        file.extend(b"\xED\xA0\xBD!\"}]}");
+        std::fs::write(chats.path(), file).unwrap();
+        assert!(kept(&chats)[0].ends_with("\u{FFFD}!"));
+        for torn in ["\\", "\\u", "\\ud83d", "\\ud83d\\u", "\\u+123", "\\ud8\u{e9}"] {
+            let repaired = whole_characters(torn.as_bytes()).into_owned();
+            assert_eq!(String::from_utf8(repaired).unwrap().len(), torn.len(), "{torn}");
+        }
     }
 
     #[test]

@@ -104,6 +104,11 @@ pub trait Handler: Send + Sync {
     /// never read.
     fn admit(&self, request: &Request) -> Option<Response>;
 
+    /// Bytes of the request's body at most.
+    fn body_bytes_max(&self, _request: &Request) -> usize {
+        BODY_BYTES_MAX
+    }
+
     /// Answers a whole request.
     fn answer(&self, request: &Request, reply: &mut Reply<'_>);
 }
@@ -178,7 +183,7 @@ fn connection(
         if let Some(refusal) = handler.admit(&request) {
             return refuse(stream, headers, Some(refusal));
         }
-        request.body = match input.body(&framing) {
+        request.body = match input.body(&framing, handler.body_bytes_max(&request)) {
             Ok(body) => body,
             Err(problem) => return refuse(stream, headers, problem.response()),
         };
@@ -368,11 +373,11 @@ impl Input<'_> {
         Ok(Some((request, framing)))
     }
 
-    fn body(&mut self, head: &Framing) -> Result<Vec<u8>, Problem> {
+    fn body(&mut self, head: &Framing, bytes_max: usize) -> Result<Vec<u8>, Problem> {
         if let Length::Known(length) = head.length
-            && length > BODY_BYTES_MAX
+            && length > bytes_max
         {
-            return Err(too_large());
+            return Err(too_large(bytes_max));
         }
         let empty = matches!(head.length, Length::Known(0));
         if head.expects_continue && !empty {
@@ -381,11 +386,11 @@ impl Input<'_> {
         let deadline = Instant::now() + BODY_TIME;
         match head.length {
             Length::Known(length) => self.take(length, deadline),
-            Length::Chunked => self.chunks(deadline),
+            Length::Chunked => self.chunks(deadline, bytes_max),
         }
     }
 
-    fn chunks(&mut self, deadline: Instant) -> Result<Vec<u8>, Problem> {
+    fn chunks(&mut self, deadline: Instant, bytes_max: usize) -> Result<Vec<u8>, Problem> {
         let mut body = Vec::new();
         loop {
             let line = self.line(deadline)?;
@@ -394,8 +399,8 @@ impl Input<'_> {
             let size = digits
                 .and_then(|s| usize::from_str_radix(s, 16).ok())
                 .ok_or_else(|| Problem::Status(400, format!("malformed chunk size {size:?}")))?;
-            if size > BODY_BYTES_MAX - body.len() {
-                return Err(too_large());
+            if size > bytes_max - body.len() {
+                return Err(too_large(bytes_max));
             }
             if size == 0 {
                 // Trailers up to the empty line.
@@ -460,8 +465,8 @@ impl Input<'_> {
     }
 }
 
-fn too_large() -> Problem {
-    Problem::Status(413, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::Status(413, format!("the body is larger than {bytes_max} bytes"))
 }
 
 impl<'c> Reply<'c> {

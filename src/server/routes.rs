@@ -1,8 +1,9 @@
 //! Which path is answered by whom.
 
+use super::chats::CHANGE_BYTES_MAX;
 use super::error::ApiError;
 use super::guard::Refusal;
-use super::http::{Handler, Reply, Request, Response};
+use super::http::{BODY_BYTES_MAX, Handler, Reply, Request, Response};
 use super::{Model, State, embeddings, native, openai};
 use crate::engine::{Engine, NO_TEXT};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,12 @@ pub struct Routes(pub Arc<State>);
 impl Handler for Routes {
     fn admit(&self, request: &Request) -> Option<Response> {
         check(&self.0, request).err().map(|error| error.response())
+    }
+
+    fn body_bytes_max(&self, request: &Request) -> usize {
+        // One conversation may be all that the file has room for.
+        let chats = self.0.chats.is_some() && request.path.ends_with("/chats");
+        if chats { CHANGE_BYTES_MAX } else { BODY_BYTES_MAX }
     }
 
     fn answer(&self, request: &Request, reply: &mut Reply<'_>) {

@@ -67,6 +67,69 @@ def test_a_conversation_is_there_for_another_browser_and_another_run(chrome, sti
     assert watch.foreign == [] and watch.complaints == []
 
 
+def test_half_a_character_loses_no_conversation(chrome, stick, start):
+    file = stick.parent / "chat.chats.json"
+    old = ONE | {"id": "bbbbbbbb", "title": "old \ud83d", "messages": [{"role": "user", "content": "\udc00", "meta": {}}]}
+    file.write_text(json.dumps({"format": "tealight-chats", "version": 1, "conversations": [old]}))
+    server = start(stick, "-c", "512", "-n", "3", "--portable")
+    assert json.loads(server.get("/chats").body)["conversations"][0]["title"] == "old \ufffd"
+    page, watch = open_page(chrome, server)
+    ask(page, "a" * 47 + "\U0001f600" + "b" * 10)
+    expect(page.locator("#conversations li")).to_have_count(2)
+    assert server.post("/chats", b'{"put":[{"id":"cccccccc","title":"\\ud83d!"}]}').status == 200
+    assert sorted(c["title"] for c in chats_of(stick)) == ["a" * 47 + "\U0001f600…", "old \ufffd", "\ufffd!"]
+    page.context.close()
+    assert watch.foreign == [] and watch.complaints == []
+
+
+def test_two_browsers_with_one_conversation_lose_nothing(chrome, stick, start):
+    """Two browsers tell each other nothing; the file is what they have in common."""
+    server = start(stick, "-c", "1024", "--temp", "0", "-n", "8", "--portable")
+    pages = []
+    for _ in range(2):
+        page, watch = open_page(chrome, server)
+        answered(page)
+        if pages:
+            page.locator("#conversations .open").click()
+        else:
+            ask(page, "Name a colour.")
+        pages.append(page)
+    for page, text in zip(pages, ("One.", "Two.")):
+        ask(page, text, wait=False)
+    for page in pages:
+        answered(page)
+    for _ in range(100):  # the last change may still be under way
+        (kept,) = chats_of(stick)
+        finishes = {m["meta"]["finish"] for m in kept["messages"] if m["role"] == "assistant"}
+        if len(kept["messages"]) == 6 and "partial" not in finishes:
+            break
+        pages[0].wait_for_timeout(100)
+    asked = [m["content"] for m in kept["messages"] if m["role"] == "user"]
+    assert sorted(asked) == ["Name a colour.", "One.", "Two."] and len(kept["messages"]) == 6, kept
+    assert finishes <= {"stop", "length"}, finishes
+    for page in pages:
+        page.context.close()
+
+
+def test_what_one_page_exports_another_takes(chrome, stick, start):
+    """One conversation of 40 MB: more than other requests may have."""
+    server = start(stick, "-c", "256", "--portable")
+    message = {"role": "user", "content": "é" * 4_000_000, "created": 1, "meta": {}}
+    chat = ONE | {"title": "long", "messages": [message | {"id": f"message-{n}"} for n in range(5)]}
+    page, watch = open_page(chrome, server)
+    answered(page)
+    export = json.dumps({"format": "tealight-chats", "version": 1, "conversations": [chat]}, ensure_ascii=False)
+    (stick.parent / "export.json").write_text(export)
+    page.locator("#import-file").set_input_files(stick.parent / "export.json")
+    expect(page.locator("#conversations .open")).to_have_text("long", timeout=ANSWER_MS)
+    assert [len(m["content"]) for m in chats_of(stick)[0]["messages"]] == [4_000_000] * 5
+    (stick.parent / "export.json").write_bytes(b" " * 64_000_001)
+    page.locator("#import-file").set_input_files(stick.parent / "export.json")
+    expect(page.locator("#ask-text")).to_contain_text("64 MB")
+    page.context.close()
+    assert watch.foreign == [] and watch.complaints == []
+
+
 def test_without_the_flag_nothing_is_kept_here(stick, start):
     server = start(stick, "-c", "256")
     answer = server.get("/chats")
