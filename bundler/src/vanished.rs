@@ -1,13 +1,10 @@
 //! What is said where a mapped file goes away while it is read: a stick that was pulled out, a file that another program
 //! shortened.
 //!
-//! Enters: where files are mapped. Leaves: the process, with a message and [`CODE`], when the system has no bytes for a
+//! Enters: where files are mapped. Leaves: the process, with a message and an exit code, when the system has no bytes for a
 //! mapped address. The system tells that by SIGBUS, at whatever instruction read the address, so there is nothing to
 //! return to. Windows refuses to shorten a mapped file; there, a stick that is pulled out still ends the program by
 //! Windows' own words.
-
-/// Exit code of a process whose mapped file went away: that of any failure.
-pub const CODE: i32 = 1;
 
 pub use known::Known;
 
@@ -20,6 +17,9 @@ mod known {
     use std::ptr;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+
+    /// Exit code of a process whose mapped file went away: that of any failure.
+    const FAILED: c_int = 1;
 
     /// A mapped range, and what is said when it has no bytes any more. Never freed: a handler may be reading it on any
     /// thread at any time. That is a hundred bytes for each file that is ever mapped.
@@ -115,7 +115,7 @@ mod known {
             // SAFETY: reads the message, which is never freed; then the process is no more.
             unsafe {
                 libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
-                libc::_exit(super::CODE)
+                libc::_exit(FAILED)
             }
         }
         pass_on(signal, info, context);

@@ -135,6 +135,8 @@ const WAYS: &[Way] = &[
 struct Lost {
     /// The first thing that must not be.
     why: Option<String>,
+    /// Whether it leaves out all there is: it does not show conversations.
+    all: bool,
     /// Messages without their thoughts.
     thoughts: Vec<usize>,
 }
@@ -163,6 +165,7 @@ impl Stage<'_> {
     fn fitted(&self, messages: &[Message]) -> Result<Vec<Message>, TemplateError> {
         let mut refusal = None;
         let mut tried: Vec<Vec<Message>> = Vec::new();
+        let mut shows_some = false;
         for way in WAYS {
             let fitted = self.fit(messages.to_vec(), *way);
             if tried.is_empty() && self.is_usual(&fitted) {
@@ -172,16 +175,26 @@ impl Stage<'_> {
                 continue;
             }
             let error = match self.lost(&fitted) {
-                Ok(Lost { why: None, thoughts }) => {
+                Ok(Lost { why: None, thoughts, .. }) => {
                     return Ok(self.with_thoughts(fitted, &thoughts));
                 }
-                Ok(Lost { why: Some(why), .. }) => TemplateError::Refused(why),
+                Ok(Lost { why: Some(why), all, .. }) => {
+                    shows_some |= !all;
+                    TemplateError::Refused(why)
+                }
                 // It may mind the marks and not the texts.
                 Err(error) if self.render(&fitted).is_err() => error,
                 Err(_) => return Ok(fitted),
             };
             refusal.get_or_insert(error);
             tried.push(fitted);
+        }
+        // A template that says the same whatever was said is taken at its word.
+        if let (Some(TemplateError::Refused(_)), Some(first)) = (&refusal, tried.first())
+            && !shows_some
+            && self.render(first).is_ok()
+        {
+            return Ok(first.clone());
         }
         Err(refusal.unwrap_or_else(|| TemplateError::Refused("there are none".to_owned())))
     }
@@ -205,7 +218,8 @@ impl Stage<'_> {
 
     /// What the template leaves out of these messages: each text is a mark, and is looked for.
     fn lost(&self, messages: &[Message]) -> Result<Lost, TemplateError> {
-        let mark = |index: usize, what: usize| format!("xq{index}m{what}q");
+        const MARK: &str = "xq7z";
+        let mark = |index: usize, what: usize| format!("{MARK}{index}m{what}q");
         let mut marked = messages.to_vec();
         for (index, message) in marked.iter_mut().enumerate() {
             if !message.content.trim().is_empty() {
@@ -226,7 +240,7 @@ impl Stage<'_> {
         // A result in words is the user's, but no turn.
         let is_turn = |m: &Message| m.role == "user" && m.tool_call_id.is_none();
         let last_user = messages.iter().rposition(is_turn);
-        let mut lost = Lost { why: None, thoughts: Vec::new() };
+        let mut lost = Lost { why: None, all: !text.contains(MARK), thoughts: Vec::new() };
         for (index, message) in messages.iter().enumerate() {
             if !message.content.trim().is_empty() && is_lost(index, 0) {
                 let (role, said) = (&message.role, snippet(&message.content));

@@ -36,23 +36,17 @@ pub fn guide(
     })
 }
 
-/// What an answer has to be where functions may be called: one of two things, neither of which is lost.
+/// What an answer has to be where functions may be called: a call, or the JSON that the field `name` asks for.
 ///
 /// # Errors
 /// When both can't be had.
-pub fn with_calls(
-    (name, asked): &(&'static str, Constraint),
-    may: Option<CallSpec>,
-) -> Result<Constraint, ApiError> {
-    let refused = |problem: &str| {
+pub fn with_calls(name: &str, schema: &str, may: Option<CallSpec>) -> Result<Constraint, ApiError> {
+    let may = may.ok_or_else(|| {
+        let problem = "this model's calls can't be told from such an answer";
         let hint = "leave out `tools`, or set `tool_choice` to \"none\"";
         ApiError::bad(format!("`{name}`: {problem}\nhint: {hint}")).with_param(name)
-    };
-    let Constraint::JsonSchema(schema) = asked else {
-        return Err(refused("a call of a function would not follow it"));
-    };
-    let may = may.ok_or_else(|| refused("this model's calls can't be told from such an answer"))?;
-    Ok(Constraint::Calls(Box::new(CallSpec { answer: Some(schema.clone()), ..may })))
+    })?;
+    Ok(Constraint::Calls(Box::new(CallSpec { answer: Some(schema.to_owned()), ..may })))
 }
 
 /// Reads the field that was set. One that asks for nothing takes away the server's default.

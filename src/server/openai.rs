@@ -168,10 +168,13 @@ pub fn chat(
                 return Err(ApiError::bad(message).with_param("tool_choice"));
             }
             generation.guide = Some(constraint::guide(engine, "tools", must, sink)?);
-        } else if let (Some(asked), false) = (&common.asked, conversation.tools.is_empty()) {
-            let either = constraint::with_calls(asked, prompt.may)?;
+        } else if let (Some((name, Constraint::JsonSchema(schema))), false) =
+            (&common.asked, conversation.tools.is_empty())
+        {
+            let either = constraint::with_calls(name, schema, prompt.may)?;
             generation.guide = Some(constraint::guide(engine, "tools", &either, sink)?);
         } else {
+            // What is no JSON says what the model writes, calls included.
             generation.guide = common.guide(engine, sink)?;
         }
         // The form is that of the answer, not of the thoughts before it.
