@@ -54,6 +54,7 @@ retry|Try again|Reintentar
 showAll|Show all ({n} characters)|Mostrar todo ({n} caracteres)
 code|Code|Código
 table|Table|Tabla
+task|Task|Tarea
 rename|Rename|Cambiar el título
 renameTitle|Rename the conversation|Cambiar el título
 titleLabel|Title|Título

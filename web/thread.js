@@ -36,6 +36,7 @@ function dress(content) {
 		figure.append(pre);
 		Object.assign(pre, { tabIndex: 0, role: 'group', ariaLabel: lang || t('code') });
 	}
+	for (const box of content.querySelectorAll('input')) box.ariaLabel = t('task');
 	for (const wide of content.querySelectorAll('table, math[display=block]')) {
 		const box = document.createElement('div');
 		const isTable = wide.localName === 'table';

@@ -91,8 +91,31 @@ fn leading(text: &str, is: impl Fn(u8) -> bool) -> &str {
     text.get(..length).unwrap_or_default()
 }
 
+/// The longest host that is looked at.
+const HOST_CHARACTERS: usize = 255;
+
+/// Whether a text begins with a host of so many dots at least. Its last two parts have no `_`.
+fn has_host(text: &str, dots: usize) -> bool {
+    let first = text.chars().next();
+    let letters = first.is_some_and(is_cjk);
+    let part = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    let name: String = text
+        .chars()
+        .take(HOST_CHARACTERS)
+        .take_while(|c| part(*c) && (letters || !is_cjk(*c)))
+        .collect();
+    let name = name.trim_end_matches(['.', '_', '-']);
+    first.is_some_and(|c| c.is_alphanumeric() || c == '[')
+        && !name.rsplit('.').take(2).any(|part| part.contains('_'))
+        && name.matches('.').count() >= dots
+}
+
 /// Where a web address ends whose host begins at `host` and has so many dots at least.
 fn web(text: &str, host: usize, dots: usize) -> Option<usize> {
+    // First, as a text of such beginnings is not to be read to its end for each.
+    if !has_host(text.get(host..)?, dots) {
+        return None;
+    }
     let rest = text.get(host..)?;
     let mut end = rest.len();
     let mut brackets = 0_usize;
@@ -130,24 +153,24 @@ fn web(text: &str, host: usize, dots: usize) -> Option<usize> {
         before = c;
     }
     let address = without_trail(rest.get(..end)?);
-    let name = address.split(['/', '?', '#', ':']).next().unwrap_or_default();
-    let first = name.chars().next()?;
-    let mut parts = name.rsplit('.');
-    let underscored = parts.by_ref().take(2).any(|part| part.contains('_'));
-    let enough = name.matches('.').count() >= dots;
-    ((first.is_alphanumeric() || first == '[') && !underscored && enough)
-        .then(|| host + address.len())
+    has_host(address, dots).then(|| host + address.len())
 }
 
 /// An address without the punctuation that belongs to the sentence around it.
 fn without_trail(address: &str) -> &str {
     let mut rest = address;
+    let surplus =
+        |open, close| address.matches(close).count().saturating_sub(address.matches(open).count());
+    let mut closing = [(')', surplus('(', ')')), ('}', surplus('{', '}'))];
     loop {
         let before = rest.len();
         rest = rest.trim_end_matches(['?', '!', '.', ',', ':', '*', '_', '~', '\'', '\\']);
-        for (open, close) in [('(', ')'), ('{', '}')] {
-            if rest.ends_with(close) && rest.matches(close).count() > rest.matches(open).count() {
-                rest = rest.strip_suffix(close).unwrap_or(rest);
+        for (close, surplus) in &mut closing {
+            if *surplus > 0
+                && let Some(shorter) = rest.strip_suffix(*close)
+            {
+                *surplus -= 1;
+                rest = shorter;
             }
         }
         if let Some(head) = rest.strip_suffix(';') {
@@ -292,6 +315,7 @@ mod tests {
             ("https://zh.a.b/wiki/北京_城 x", "https://zh.a.b/wiki/北京_城"),
             ("https://例子.中国/", "https://例子.中国/"),
             ("https://müller.example/straße", "https://müller.example/straße"),
+            ("https://a.b后_面 www.a.b后_面", "https://a.b | www.a.b>http://www.a.b"),
             ("邮箱me@a.bc。", "me@a.bc>mailto:me@a.bc"),
             ("https://a.b🎉", "https://a.b"),
         ];

@@ -357,10 +357,21 @@ fn hostile_texts_are_rendered_in_bounded_time() {
         "\r",
         "$x_{",
         "\\begin{",
+        "http://a_b/",
+        "http://a",
+        "www.",
+        "www.a_.",
+        "a@",
+        "a@b.c_",
+        ":mailto:",
+        "。**",
+        "*「",
+        "~。~",
     ]
     .iter()
     .map(|piece| piece.repeat(100_000 / piece.len()))
     .collect();
+    texts.push(format!("https://a/{}", "(".repeat(10_000) + &")".repeat(100_000)));
     texts.push("x".repeat(1_000_000));
     texts.push(format!("```js\n{}", "((((".repeat(200_000)));
     texts.push(format!(

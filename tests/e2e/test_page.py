@@ -429,10 +429,11 @@ def test_halves_of_characters_in_an_import_are_repaired(page):
 
 
 def test_headings_go_down_one_level_at_a_time(page):
-    import_chat(page, conversation(("user", "Draw."), ("assistant", "### A\n\n# B\n\n##### C\n\ntext\n\n###### D")))
+    import_chat(page, conversation(("user", "Draw."), ("assistant", "### A\n\n# B\n\n##### C\n\n- [x] text\n\n###### D")))
     expect(last_answer(page).get_by_role("heading", name="D")).to_be_visible()
     seen = page.evaluate("""[...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].filter((h) => h.checkVisibility()).map((h) => +h.tagName[1])""")
     assert seen == [1, 2, 2, 3, 3, 4, 5], seen
+    assert page.get_by_role("checkbox", name="Task").is_checked()
 
 
 def test_the_address_of_another_conversation_shows_it(page):
