@@ -1,10 +1,14 @@
-//! Hostile templates in worker processes: each ends no more than its own request.
+//! Hostile templates and constraints in worker processes: each ends no more than its own request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tealight::chat::{ChatTemplate, Inputs, Message, TemplateError};
+use tealight::constraint::{Compiler, Constraint, ConstraintError};
 use tealight::jobs::HANDLER;
-use tealight::worker::{Patience, Workers};
+use tealight::model::ModelFile;
+use tealight::source;
+use tealight::tokenizer::Tokenizer;
+use tealight::worker::{Patience, WorkerError, Workers};
 
 /// Self-reference: printing it would never end, and ends the stack.
 const CIRCLE: &str = "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}";
@@ -99,4 +103,64 @@ fn numbers_keep_their_digits_on_the_way() {
     let tools = serde_json::from_str(numbers).unwrap();
     let rendered = template.render(&Inputs { tools: &tools, ..Inputs::new(&[]) }).unwrap();
     assert_eq!(rendered, numbers);
+}
+
+fn compiler() -> Compiler {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/models/smollm2-135m-instruct-q4_1.gguf");
+    let shards = source::open(std::path::Path::new(path)).expect("`make test` fetches it");
+    let tokenizer = Tokenizer::new(&ModelFile::open(shards).unwrap()).unwrap();
+    Compiler::with(Arc::new(tokenizer), workers())
+}
+
+#[test]
+fn a_hostile_constraint_ends_no_more_than_its_request() {
+    let compiler = compiler();
+    let repeated: Vec<String> = (1..25).map(|i| format!(r#"{{"pattern":"a{{{i}}}"}}"#)).collect();
+    let deep =
+        |open: &str, close: &str, count: usize| open.repeat(count) + "\"a\"" + &close.repeat(count);
+    let hostile = [
+        Constraint::JsonSchema(format!(r#"{{"type":"string","allOf":[{}]}}"#, repeated.join(","))),
+        Constraint::JsonSchema(format!(r#"{{"const":{}}}"#, i64::MIN)),
+        Constraint::JsonSchema(deep(r#"{"items":"#, "}", 120).replace("\"a\"", "{}")),
+        Constraint::Regex("(((a{1,99}){1,99}){1,99}){1,99}".to_owned()),
+        Constraint::Regex(format!("{}a", "(a|b)*a".repeat(2000))),
+        Constraint::Gbnf(format!("root ::= {}", deep("(", ")", 30_000))),
+        Constraint::Lark(format!("start: {}", deep("(", ")", 30_000))),
+        Constraint::Lark(format!("start: /{}/", "(x&~(y|z){3,50})".repeat(200))),
+    ];
+    for constraint in &hostile {
+        let began = Instant::now();
+        // Compiled or refused, but in time, and the process is still there.
+        let result = compiler.compile(constraint);
+        if let Err(ConstraintError::Untried(why)) = &result {
+            panic!("{why}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{constraint:?}: {:?}", began.elapsed());
+        assert!(compiler.compile(&Constraint::JsonSchema("{}".to_owned())).is_ok());
+    }
+}
+
+#[test]
+fn a_constraint_that_nobody_waits_for_is_not_tried_on() {
+    let compiler = compiler();
+    let schema: Vec<String> = (1..25).map(|i| format!(r#"{{"pattern":"a{{{i}}}"}}"#)).collect();
+    let schema =
+        Constraint::JsonSchema(format!(r#"{{"type":"string","allOf":[{}]}}"#, schema.join(",")));
+    let began = Instant::now();
+    let wanted = || began.elapsed() < Duration::from_millis(100);
+    let result =
+        compiler.compile_within(&schema, &Patience::new(Duration::from_secs(600), &wanted));
+    // A reader that refuses it at once is as good.
+    assert!(
+        matches!(result, Err(ConstraintError::Untried(_) | ConstraintError::Invalid { .. })),
+        "{result:?}"
+    );
+    let result =
+        compiler.compile_within(&schema, &Patience::new(Duration::from_millis(300), &|| true));
+    let late = |e: &WorkerError| matches!(e, WorkerError::Deadline(_));
+    assert!(
+        matches!(&result, Err(ConstraintError::Bound { error, .. }) if late(error))
+            || matches!(result, Err(ConstraintError::Invalid { .. })),
+        "{result:?}"
+    );
 }
