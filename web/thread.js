@@ -127,7 +127,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		}
 		const slot = row.slots[i];
 		const fresh = dress(fragment(html));
-		const rest = fresh.querySelector(':scope > pre.continued > code');
+		const rest = fresh.firstElementChild?.matches('pre.continued') && fresh.querySelector('code');
 		if (rest && goOn(row, i, rest)) return;
 		const [was, now] = [slot.firstElementChild, fresh.firstElementChild];
 		const sameCode = [was, now].every((el) => el?.className === 'codeblock' && !el.nextElementSibling) && was.dataset.lang === now.dataset.lang;

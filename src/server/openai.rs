@@ -425,7 +425,8 @@ impl<'e> Answer<'e> {
             (Kind::Completion, _) => "text_completion",
         };
         json!({
-            "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices,
+            "id": self.id, "object": object, "created": self.created, "model": self.model,
+            "system_fingerprint": concat!("tealight-", env!("CARGO_PKG_VERSION")), "choices": choices,
         })
     }
 

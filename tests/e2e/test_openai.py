@@ -225,6 +225,7 @@ def test_what_openai_documents_is_taken_and_changes_nothing(server):
     plain = server.chat("Say hello.")["choices"]
     answer = server.post("/v1/chat/completions", {"messages": HELLO, "temperature": 0, "max_tokens": 16} | DOCUMENTED)
     assert answer.json()["choices"] == plain
+    assert answer.json()["system_fingerprint"].startswith("tealight-")
     assert "x-ignored-fields" not in answer.headers
 
 

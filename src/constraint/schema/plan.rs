@@ -372,8 +372,8 @@ impl Maker<'_, '_> {
             closed = true;
         }
         let mut members = Vec::new();
-        for name in &names {
-            let node = self.node(objects.member(name));
+        for (name, parts) in names.iter().zip(objects.members(&names)) {
+            let node = self.node(parts);
             members.push(Member { name: name.clone(), required: required.contains(name), node });
         }
         let others = if closed { Vec::new() } else { self.others(parts, objects, &names)? };

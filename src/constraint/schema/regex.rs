@@ -4,10 +4,12 @@
 //! and complement. Knows nothing of schemas.
 
 use super::json;
-use llguidance::derivre::{JsonQuoteOptions, RegexAst, RegexBuilder};
+use llguidance::derivre::{JsonQuoteOptions, Regex, RegexAst, RegexBuilder};
 
 /// How much may be tried to find out whether an expression matches anything.
 const EMPTY_FUEL: u64 = 10_000;
+/// How much may be done to make an expression ready to be tried: some ten milliseconds.
+const MATCH_FUEL: u64 = 200_000;
 /// The largest number of repetitions that an expression may ask for.
 pub const REPEATS_MAX: usize = 100_000;
 
@@ -77,11 +79,21 @@ pub fn is_empty(ast: &RegexAst) -> bool {
     builder.to_regex_limited(root, EMPTY_FUEL).is_ok_and(|mut regex| regex.always_empty())
 }
 
-/// Whether a text matches an expression that was accepted before.
-pub fn is_match(ast: &RegexAst, text: &str) -> bool {
-    let mut builder = RegexBuilder::new();
-    let Ok(root) = builder.mk(ast) else { return false };
-    builder.to_regex_limited(root, u64::MAX).is_ok_and(|mut regex| regex.is_match(text))
+/// An expression that texts are tried with.
+pub struct Matcher(Option<Regex>);
+
+impl Matcher {
+    /// For an expression that was accepted before; one that is too large to be tried matches nothing.
+    pub fn new(ast: &RegexAst) -> Self {
+        let mut builder = RegexBuilder::new();
+        let root = builder.mk(ast).ok();
+        Self(root.and_then(|root| builder.into_regex_limited(root, MATCH_FUEL).ok()))
+    }
+
+    /// Whether a text matches.
+    pub fn is_match(&mut self, text: &str) -> bool {
+        self.0.as_mut().is_some_and(|regex| regex.is_match(text))
+    }
 }
 
 /// The texts in which ECMAScript's expression finds something.
@@ -103,6 +115,9 @@ pub fn pattern(source: &str) -> Result<RegexAst, String> {
         cat(vec![anything(), found(Begins::Here)?])
     };
     RegexBuilder::new().mk(&ast).map_err(|e| problem(&e.to_string()))?;
+    if Matcher::new(&ast).0.is_none() {
+        return Err("it is too large".to_owned());
+    }
     Ok(ast)
 }
 
@@ -585,7 +600,7 @@ mod tests {
     use super::*;
 
     fn is(source: &str, text: &str) -> bool {
-        is_match(&pattern(source).unwrap(), text)
+        Matcher::new(&pattern(source).unwrap()).is_match(text)
     }
 
     #[test]
@@ -727,10 +742,10 @@ mod tests {
         ] {
             let format = format(name).unwrap();
             for text in yes {
-                assert!(is_match(&format, text), "{text} is a {name}");
+                assert!(Matcher::new(&format).is_match(text), "{text} is a {name}");
             }
             for text in no {
-                assert!(!is_match(&format, text), "{text} is no {name}");
+                assert!(!Matcher::new(&format).is_match(text), "{text} is no {name}");
             }
         }
         assert!(format("int32").is_none());

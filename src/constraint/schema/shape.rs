@@ -5,7 +5,7 @@
 
 use super::number::Numbers;
 use super::places::Place;
-use super::regex::{self, and, anything, either, exact, is_match, literal};
+use super::regex::{self, Matcher, and, anything, either, exact, literal};
 use llguidance::derivre::RegexAst;
 
 /// What a value must satisfy.
@@ -162,20 +162,18 @@ impl Texts {
 
     /// The texts themselves, if they are listed.
     pub fn listed(&self) -> Option<Vec<&String>> {
-        Some(self.only.as_ref()?.iter().filter(|text| self.allows(text)).collect())
+        let mut test = self.test();
+        Some(self.only.as_ref()?.iter().filter(|text| test(text)).collect())
     }
 
-    fn allows(&self, text: &str) -> bool {
-        let count = text.chars().count();
-        count >= self.least
-            && self.most.is_none_or(|most| count <= most)
-            && self.all.iter().all(|ast| is_match(ast, text))
-    }
-
-    /// Whether a text is in the set.
-    pub fn has(&self, text: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| only.iter().any(|one| one == text))
-            && self.allows(text)
+    /// Whether a text is in the set, if it is one of those listed.
+    fn test(&self) -> impl FnMut(&str) -> bool {
+        let (least, most) = (self.least, self.most.unwrap_or(usize::MAX));
+        let mut all: Vec<Matcher> = self.all.iter().map(Matcher::new).collect();
+        move |text| {
+            let fits = (least..=most).contains(&text.chars().count());
+            fits && all.iter_mut().all(|matcher| matcher.is_match(text))
+        }
     }
 
     /// Why there is none, if so.
@@ -269,27 +267,39 @@ impl Objects {
             && self.least <= self.known().len()
     }
 
-    /// What the member with a name is.
-    pub fn member(&self, name: &str) -> Vec<Part> {
-        let mut parts = Vec::new();
+    /// What the members with these names are.
+    pub fn members(&self, names: &[String]) -> Vec<Vec<Part>> {
+        let mut parts = vec![Vec::new(); names.len()];
         for rule in &self.rules {
-            let mut told = false;
-            for (_, part) in rule.members.iter().filter(|(known, _)| known == name) {
-                told = true;
-                parts.extend(*part);
-            }
-            for (_, ast, part) in &rule.patterns {
-                if is_match(ast, name) {
+            let mut matchers: Vec<Matcher> =
+                rule.patterns.iter().map(|(_, ast, _)| Matcher::new(ast)).collect();
+            let by_name: hashbrown::HashMap<&String, Option<Part>> =
+                rule.members.iter().map(|(name, part)| (name, *part)).collect();
+            for (name, parts) in names.iter().zip(&mut parts) {
+                let mut told = false;
+                if let Some(part) = by_name.get(name) {
                     told = true;
                     parts.extend(*part);
                 }
-            }
-            if !told {
-                parts.extend(rule.rest);
+                for (matcher, (_, _, part)) in matchers.iter_mut().zip(&rule.patterns) {
+                    if matcher.is_match(name) {
+                        told = true;
+                        parts.extend(*part);
+                    }
+                }
+                if !told {
+                    parts.extend(rule.rest);
+                }
             }
         }
-        if !self.names.iter().all(|sets| sets.iter().any(|set| set.has(name))) {
-            parts.push(Part::Never);
+        for sets in &self.names {
+            let mut tests: Vec<_> = sets.iter().map(|set| (set, set.test())).collect();
+            for (name, parts) in names.iter().zip(&mut parts) {
+                let listed = |set: &Texts| set.only.as_ref().is_none_or(|all| all.contains(name));
+                if !tests.iter_mut().any(|(set, test)| listed(set) && test(name)) {
+                    parts.push(Part::Never);
+                }
+            }
         }
         parts
     }
