@@ -78,7 +78,6 @@ fn default(value: &Value, args: Rest<Value>, more: Kwargs) -> Value {
     if value.is_undefined() || (falsy && !value.is_true()) { other } else { value.clone() }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn batch(
     state: &State<'_, '_>,
     value: Value,
@@ -89,7 +88,6 @@ fn batch(
     filters::batch(state, value, count, fill)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn slice(
     state: &State<'_, '_>,
     value: Value,
@@ -106,10 +104,12 @@ fn center(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<Value, Error
     text::call(&python::str(value)?, "center", &[width])
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn dictsort(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<Value, Error> {
     filters::dictsort(value, named(args, &more, &["case_sensitive", "by", "reverse"])?)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn sort(
     state: &State<'_, '_>,
     value: Value,
@@ -119,6 +119,7 @@ fn sort(
     filters::sort(state, value, named(args, &more, &["reverse", "case_sensitive", "attribute"])?)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn unique(
     state: &State<'_, '_>,
     value: Value,
@@ -216,13 +217,12 @@ fn indent(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<String, Erro
     let width = argument(&args, &more, 0, "width").unwrap_or_else(|| Value::from(4));
     let first = argument(&args, &more, 1, "first").is_some_and(|v| v.is_true());
     let blank = argument(&args, &more, 2, "blank").is_some_and(|v| v.is_true());
-    let margin = match width.as_str() {
-        Some(margin) => margin.to_owned(),
-        None => {
-            let width = usize::try_from(width)?;
-            bounded(width)?;
-            " ".repeat(width)
-        }
+    let margin = if let Some(margin) = width.as_str() {
+        margin.to_owned()
+    } else {
+        let width = usize::try_from(width)?;
+        bounded(width)?;
+        " ".repeat(width)
     };
     let lines = text::lines(&text, false);
     bounded(text.len().saturating_add((lines.len() + 1).saturating_mul(margin.len())))?;
@@ -268,11 +268,9 @@ fn truncate(text: String, args: Rest<Value>, more: Kwargs) -> Result<String, Err
 fn file_size(value: f64, binary: Option<bool>) -> String {
     let binary = binary.unwrap_or(false);
     let (base, infix) = if binary { (1024.0, "i") } else { (1000.0, "") };
-    if value == 1.0 {
-        return "1 Byte".to_owned();
-    }
     if value < base {
-        return format!("{} Bytes", value.trunc());
+        let count = value.trunc() as i64;
+        return format!("{count} {}", if count == 1 { "Byte" } else { "Bytes" });
     }
     let mut unit = base;
     for prefix in ["k", "M", "G", "T", "P", "E", "Z", "Y"] {

@@ -58,16 +58,15 @@ fn done(job: Job<String, Map<String, Json>>) -> Result<String, TemplateError> {
         static KEPT: RefCell<Vec<Rc<Template>>> = const { RefCell::new(Vec::new()) };
     }
     let kept = KEPT.with_borrow(|all| all.iter().find(|t| t.source == job.source).cloned());
-    let template = match kept {
-        Some(template) => template,
-        None => {
-            let template = Rc::new(Template::new(job.source)?);
-            KEPT.with_borrow_mut(|all| {
-                all.truncate(KEPT_MAX - 1);
-                all.insert(0, Rc::clone(&template));
-            });
-            template
-        }
+    let template = if let Some(template) = kept {
+        template
+    } else {
+        let template = Rc::new(Template::new(job.source)?);
+        KEPT.with_borrow_mut(|all| {
+            all.truncate(KEPT_MAX - 1);
+            all.insert(0, Rc::clone(&template));
+        });
+        template
     };
     match job.values {
         None => Ok(String::new()),

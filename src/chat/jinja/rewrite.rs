@@ -30,9 +30,10 @@ const KEYWORDS: &[&str] = &[
 
 /// The source to be compiled.
 pub(super) fn rewritten(source: &str) -> Cow<'_, str> {
-    let source = match source.contains('\r') {
-        true => Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n")),
-        false => Cow::Borrowed(source),
+    let source = if source.contains('\r') {
+        Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n"))
+    } else {
+        Cow::Borrowed(source)
     };
     let source = match without_marks(&source) {
         Cow::Owned(marked) => Cow::Owned(marked),

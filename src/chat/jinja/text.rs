@@ -91,13 +91,11 @@ impl<'a> Args<'a> {
 
     fn text(&self, place: usize, name: &str) -> Result<String, Error> {
         let found = self.get(place, name);
-        match found.as_ref().and_then(|v| v.as_str()) {
-            Some(text) => Ok(text.to_owned()),
-            None => {
-                let kind = found.map_or_else(|| "nothing".to_owned(), |v| v.kind().to_string());
-                Err(invalid(format!("{}: found {kind}, expected a text", self.method)))
-            }
+        if let Some(text) = found.as_ref().and_then(|v| v.as_str()) {
+            return Ok(text.to_owned());
         }
+        let kind = found.map_or_else(|| "nothing".to_owned(), |v| v.kind().to_string());
+        Err(invalid(format!("{}: found {kind}, expected a text", self.method)))
     }
 
     fn integer(&self, place: usize, name: &str) -> Result<Option<i64>, Error> {

@@ -362,7 +362,6 @@ fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
 type Written = (&'static str, String, Vec<(&'static str, String)>);
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn calls_are_read_as_models_really_write_them() {
     let hermes = "<tool_call>";
     let coder = "<function=<parameter=";
