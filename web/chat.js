@@ -166,6 +166,7 @@ function showAddress() {
 
 async function rename(id) {
 	const chat = await take(id);
+	if (!chat) return refreshList(); // deleted in another browser
 	const title = await ask({ title: t('renameTitle'), label: t('titleLabel'), value: chat.title, ok: t('save') });
 	if (title === null) return;
 	chat.title = cut(cleanTitle(title), TITLE_UNITS, TITLE_UNITS);
@@ -175,6 +176,7 @@ async function rename(id) {
 
 async function remove(id) {
 	const chat = await take(id);
+	if (!chat) return refreshList();
 	const title = isolated(cleanTitle(chat.title)) || t('newChat');
 	if (!(await ask({ title: t('deleteTitle'), text: t('deleteText', { title }), ok: t('delete'), danger: true }))) return;
 	chat.gone = true;

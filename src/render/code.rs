@@ -30,14 +30,11 @@ const COLOURED_BYTES: usize = 32 * 1024;
 const COLOURED_LINE_BYTES: usize = 256;
 
 /// Time for the colours of one text. Dense code takes 1 to 15 µs a byte.
-const TEXT_TIME: Duration = Duration::from_millis(300);
+const TEXT_TIME: Duration = Duration::from_millis(250);
 
-/// From this time on a line is slow.
+/// From this time on a line is slow, and tried again before its time counts: at its first use an
+/// expression is compiled.
 const SLOW: Duration = Duration::from_millis(15);
-
-/// How many slow lines are tried again before their time counts: at its first use an expression
-/// is compiled.
-const SECOND_TRIES: u32 = 6;
 
 /// The longest language word that is shown.
 const LANGUAGE_BYTES: usize = 32;
@@ -217,12 +214,13 @@ struct Allowance {
     /// An unfinished line is painted again and again while an answer grows, each time it is drawn.
     /// That must not use up the time of a long answer, so only slow lines count in full.
     spent: Duration,
-    second_tries: u32,
+    /// A line was slow the second time as well, so it is the text and not compiling.
+    no_second_try: bool,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { most: TEXT_TIME, spent: Duration::ZERO, second_tries: 0 }
+        Self { most: TEXT_TIME, spent: Duration::ZERO, no_second_try: false }
     }
 }
 
@@ -232,12 +230,13 @@ impl Allowance {
     }
 
     /// Counts the time of a line; `false` if it is to be tried again.
-    fn count(&mut self, took: Duration, line: &str) -> bool {
-        if took >= SLOW && self.second_tries < SECOND_TRIES {
-            self.second_tries += 1;
+    fn count(&mut self, took: Duration, line: &str, again: bool) -> bool {
+        let slow = took >= SLOW;
+        self.no_second_try |= slow && again;
+        if slow && !self.no_second_try {
             return false;
         }
-        if took >= SLOW || line.ends_with('\n') {
+        if slow || line.ends_with('\n') {
             self.spent += took;
         }
         true
@@ -288,15 +287,17 @@ impl Painter {
     }
 
     fn try_line(&mut self, out: &mut String, line: &str, allowance: &mut Allowance) -> Option<()> {
+        let mut again = false;
         let operations = loop {
             let mut state = self.state.clone();
             let time = Stopwatch::start();
             // The grammars are data; a mistake in one must not end the program.
             let operations = quietly(|| state.parse_line(line, syntaxes()))?.ok()?;
-            if allowance.count(time.elapsed(), line) {
+            if allowance.count(time.elapsed(), line, again) {
                 self.state = state;
                 break operations;
             }
+            again = true;
         };
         let mut spans = Spans { out, class: None, space: "" };
         let mut from = 0;
@@ -581,8 +582,8 @@ mod tests {
             let shown: String =
                 html.split('<').map(|p| p.split_once('>').map_or(p, |p| p.1)).collect();
             assert_eq!(shown.replace("&#39;", "'").replace("&amp;", "&"), code, "{language}");
-            // Slow lines take twice their time, the last may be the slowest, and compiling comes on top.
-            assert!(took < 2 * TEXT_TIME + Duration::from_millis(700), "{language} took {took:?}");
+            // One line is tried twice, the last may be the slowest, and compiling comes on top.
+            assert!(took < TEXT_TIME + Duration::from_millis(700), "{language} took {took:?}");
         }
     }
 
@@ -590,15 +591,16 @@ mod tests {
     fn time_is_counted_where_it_is_to_be() {
         let mut allowance = Allowance::default();
         let (fast, slow) = (SLOW / 15, SLOW);
-        for _ in 0..SECOND_TRIES {
-            assert!(!allowance.count(slow, "a\n"), "compiling is not the text's fault");
-        }
+        assert!(!allowance.count(slow, "a\n", false), "compiling is not the text's fault");
+        assert!(allowance.count(Duration::ZERO, "a\n", true));
+        assert!(!allowance.count(slow, "a\n", false), "nor is it for the next expression");
         for _ in 0..1000 {
-            assert!(allowance.count(fast, "unfinished"));
+            assert!(allowance.count(fast, "unfinished", false));
         }
         assert_eq!(allowance.spent, Duration::ZERO);
-        assert!(allowance.count(fast, "a\n") && allowance.count(slow, "unfinished"));
-        assert_eq!(allowance.spent, fast + slow);
+        assert!(allowance.count(fast, "a\n", false) && allowance.count(slow, "unfinished", true));
+        assert!(allowance.count(slow, "a\n", false), "one was slow twice");
+        assert_eq!(allowance.spent, fast + slow + slow);
         allowance.spent = TEXT_TIME;
         let mut colours = Colours { allowance, ..Colours::default() };
         let mut plain = String::new();

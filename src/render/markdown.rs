@@ -580,7 +580,14 @@ mod tests {
             ),
             ("![https://a.b](x)", "<p><span class=\"image-link\">https://a.b</span></p>".into()),
             ("[https://a.b]", format!("<p>[{}]</p>", link("https://a.b", "https://a.b"))),
-            ("<b href=\"https://a.b\">", "<p>&lt;b href=&quot;https://a.b&quot;&gt;</p>".into()),
+            (
+                "<b href=\"https://a.b\">",
+                "<pre class=\"raw-html\">&lt;b href=&quot;https://a.b&quot;&gt;</pre>".into(),
+            ),
+            (
+                "x <b href=\"https://a.b\">",
+                "<p>x &lt;b href=&quot;https://a.b&quot;&gt;</p>".into(),
+            ),
             ("    https://a.b", "<pre class=\"code\"><code>https://a.b</code></pre>".into()),
             (
                 "<https://a.b> <a@b.c>",

@@ -455,9 +455,11 @@ fn the_page_lets_through_what_is_written_and_nothing_else() {
 }
 
 /// Formulas that need what a page must let through.
-const FORMULAS: [&str; 14] = [
+const FORMULAS: [&str; 16] = [
     r"\boxed{x}",
-    r"a \not= b",
+    r"a \not= b \not{x+y}",
+    r"a \shortmid b",
+    r"\cancel{a b}",
     r"\bigl( x \big/",
     r"\begin{cases} 1 & 2 \\ 3 & 4 \end{cases}",
     r"\begin{rcases} 1 & 2 \end{rcases}",

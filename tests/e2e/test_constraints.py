@@ -178,8 +178,12 @@ def test_a_call_stays_possible_beside_an_answer_that_has_a_form(server):
     # Where a call is asked for, the form of other answers does not matter; where none may come, only it does.
     assert ask(tool_choice="required").json()["choices"][0]["finish_reason"] == "tool_calls"
     assert "tool_calls" not in ask(tool_choice="none").json()["choices"][0]["message"]
-    for field in ({"grammar": 'root ::= "a"'}, {"regex": "a"}):
-        refused = server.post(CHAT, {"messages": QUESTION, "tools": [CALLABLE]} | field)
+    # What is no JSON says what the model writes, calls included.
+    call = r'{"name": "look", "arguments": {"at": "Oslo"}}'
+    for field in ({"grammar": "root ::= " + json.dumps(call)}, {"regex": re.escape(call)}):
+        answer = server.post(CHAT, {"messages": QUESTION, "tools": [CALLABLE]} | field).json()["choices"][0]
+        assert answer["message"]["tool_calls"][0]["function"]["name"] == "look", answer
+        refused = server.post(CHAT, {"messages": QUESTION, "tools": [CALLABLE], "tool_choice": "required"} | field)
         assert refused.status == 400 and "tool_choice" in refused.error["message"], refused.error
     form = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "objec"}}}
     assert ask(response_format=form).error["param"] == "response_format"

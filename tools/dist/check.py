@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-BYTES_MAX = 15_000_000
+BYTES_MAX = 20_000_000
 GLIBC_MAX = (2, 17)
 
 # The machine as the format numbers it, and for macOS the oldest version that has to be able to start it.
