@@ -32,8 +32,20 @@ pub fn guide(
 ) -> Result<Guide, ApiError> {
     engine.guide_within(constraint, &|| sink.is_wanted()).map_err(|error| match error {
         ConstraintError::Untried(_) => ApiError::overloaded(error.to_string()),
-        _ => ApiError::bad(error.to_string()).with_param(name),
+        _ => ApiError::bad(error.to_string()).with_param(blamed(name, constraint, &error)),
     })
+}
+
+/// The field at fault: of an answer that may be a call as well, the functions' own if it is theirs.
+fn blamed<'n>(name: &'n str, constraint: &Constraint, error: &ConstraintError) -> &'n str {
+    match (constraint, error) {
+        (Constraint::Calls(calls), ConstraintError::Invalid { problem, .. })
+            if calls.answer.is_some() && problem.starts_with("parameters of") =>
+        {
+            "tools"
+        }
+        _ => name,
+    }
 }
 
 /// What an answer has to be where functions may be called: a call, or the JSON that the field `name` asks for.

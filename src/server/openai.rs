@@ -172,7 +172,7 @@ pub fn chat(
             (&common.asked, conversation.tools.is_empty())
         {
             let either = constraint::with_calls(name, schema, prompt.may)?;
-            generation.guide = Some(constraint::guide(engine, "tools", &either, sink)?);
+            generation.guide = Some(constraint::guide(engine, name, &either, sink)?);
         } else {
             // What is no JSON says what the model writes, calls included.
             generation.guide = common.guide(engine, sink)?;

@@ -311,9 +311,12 @@ def test_a_model_that_knows_no_functions_can_be_made_to_call_one(server):
 
 
 def test_a_call_and_another_form_exclude_each_other(server):
-    body = {"messages": QUESTION, "tools": [WEATHER], "tool_choice": "required", "response_format": {"type": "json_object"}}
-    answer = server.post("/v1/chat/completions", body)
+    body = {"messages": QUESTION, "tools": [WEATHER], "tool_choice": "required", "max_tokens": 60}
+    answer = server.post("/v1/chat/completions", body | {"regex": "a*"})
     assert answer.status == 400 and answer.error["param"] == "tool_choice"
+    # A schema says what an answer is that is no call.
+    answer = server.post("/v1/chat/completions", body | {"response_format": {"type": "json_object"}}).json()
+    assert answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
 
 
 def test_a_template_that_knows_no_functions_describes_them(server):
@@ -335,7 +338,10 @@ def test_a_control_token_that_begins_a_call_is_seen_though_it_is_not_shown(tmp_p
         (token,) = server.post("/tokenize", {"content": "<tool_call>", "parse_special": True}).json()["tokens"]
 
         def say(**more):
-            return server.chat("Hi", logit_bias={str(token): 100}, max_tokens=1, **more)["choices"][0]["message"]
+            more |= {"logit_bias": {str(token): 100}, "max_tokens": 1}
+            return server.chat("Hi", **more)["choices"][0]
 
-        assert say()["content"] == "", "it is no text"
-        assert say(tools=[WEATHER])["content"] == "<tool_call>", "seen, and given back as no call followed"
+        assert say()["message"]["content"] == "", "it is no text"
+        cut = say(tools=[WEATHER])
+        assert cut["finish_reason"] == "length" and not cut["message"].get("content"), "no mark in the text, and half a call is none"
+        assert "tool_calls" not in cut["message"]
