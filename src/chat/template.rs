@@ -84,9 +84,10 @@ pub enum TemplateError {
 impl From<WorkerError> for TemplateError {
     fn from(error: WorkerError) -> Self {
         match error {
-            WorkerError::Unwanted | WorkerError::Start(_) | WorkerError::Busy => {
-                Self::Untried(error.to_string())
-            }
+            WorkerError::Unwanted
+            | WorkerError::Start(_)
+            | WorkerError::Thread(_)
+            | WorkerError::Busy => Self::Untried(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

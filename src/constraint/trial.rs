@@ -56,9 +56,12 @@ pub(super) fn run(
     let job = job.map_err(|e| ConstraintError::Untried(e.to_string()))?;
     match workers.ask(Topic::Constraint, &job, patience) {
         Ok(_) => Ok(()),
-        Err(error @ (WorkerError::Unwanted | WorkerError::Start(_) | WorkerError::Busy)) => {
-            Err(ConstraintError::Untried(error.to_string()))
-        }
+        Err(
+            error @ (WorkerError::Unwanted
+            | WorkerError::Start(_)
+            | WorkerError::Thread(_)
+            | WorkerError::Busy),
+        ) => Err(ConstraintError::Untried(error.to_string())),
         Err(error) => Err(ConstraintError::Bound { what: constraint.what(), error }),
     }
 }

@@ -180,7 +180,7 @@ impl Pool {
     }
 }
 
-/// Threads kept free while a pool takes all that the user may have: one for a request, one for its chat template.
+/// Threads kept free while a pool takes all that the user may have: one for a request, two for what its chat template needs.
 struct Spare {
     threads: Vec<JoinHandle<()>>,
     /// Threads end when nobody holds it any more.
@@ -188,7 +188,7 @@ struct Spare {
 }
 
 impl Spare {
-    const THREADS: usize = 2;
+    const THREADS: usize = 3;
 
     fn take() -> Self {
         let (held, wait) = channel();

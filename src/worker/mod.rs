@@ -12,6 +12,7 @@ pub use child::{CHILD_FLAG, run};
 pub use memory::Bounded;
 pub use pool::Workers;
 
+use crate::system::THREADS_HINT;
 use std::cell::Cell;
 use std::time::Duration;
 
@@ -102,6 +103,9 @@ pub enum WorkerError {
         "no process could be started for it: {0}\nhint: the system's limit of processes or memory may be reached"
     )]
     Start(String),
+    /// No child can be started, and no thread to do without one.
+    #[error("no thread could be started: {0}\n{THREADS_HINT}")]
+    Thread(String),
     /// Too many such jobs run.
     #[error("too many others are being worked on\nhint: try again in a moment")]
     Busy,

@@ -121,7 +121,7 @@ impl Workers {
             let work = || (self.handler)(topic, job);
             match thread.stack_size(STACK_BYTES).spawn_scoped(scope, work) {
                 Ok(thread) => thread.join().map_err(|_| WorkerError::Ended),
-                Err(error) => Err(WorkerError::Start(error.to_string())),
+                Err(error) => Err(WorkerError::Thread(error.to_string())),
             }
         })
     }
