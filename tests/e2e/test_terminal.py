@@ -73,7 +73,9 @@ class Terminal:
         """Types the last keys. Returns the exit code."""
         self.type(keys)
         end = time.monotonic() + 20
-        while (self.read(0.1) or self.process.poll() is None) and time.monotonic() < end:
+        while self.process.poll() is None and time.monotonic() < end:
+            self.read(0.1)
+        while self.read(0.1):
             pass
         code = self.process.wait(1)
         os.close(self.master)
