@@ -198,7 +198,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 
 	/** Draws what changed in the answer being written (all of it if `all`). */
 	function stream(answer, all = false) {
-		const row = rows.find((one) => one.message === answer.message);
+		const row = rows.findLast((one) => one.message === answer.message);
 		if (!row) return;
 		row.live = answer;
 		row.el.dataset.status = 'streaming';
@@ -265,7 +265,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		stream,
 		/** The answer is over; gives what is said of its end. `exact`: its last blocks are final, else they are drawn again from the text. */
 		finish(answer, exact) {
-			const row = rows.find((one) => one.message === answer.message);
+			const row = rows.findLast((one) => one.message === answer.message);
 			if (!row) return '';
 			stream(answer);
 			row.live = null;

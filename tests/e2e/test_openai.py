@@ -58,6 +58,8 @@ def test_a_model_is_found_by_each_of_its_names(bundle, start):
     assert "smollm2" in listed["aliases"][2].lower(), "the weights' own name"
     assert server.get("/v1/models/org/tiny%20model").json() == listed
     assert server.get("/models/org%2ftiny%20model").json() == listed
+    for text, meant in [("%E6%97%A5%20x+y", "日 x+y"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%ff", "\ufffd"), ("%2541", "%41")]:
+        assert f"`{meant}`" in server.get(f"/v1/models/{text}").json()["error"]["message"]
     error = caught.value.body
     assert (error["code"], error["param"], error["type"]) == ("model_not_found", "model", "invalid_request_error")
     assert "gpt-99" in error["message"]

@@ -38,7 +38,7 @@ def asleep(process: subprocess.Popen) -> bool:
 # ---- signals
 
 
-def test_what_it_was_started_to_ignore_it_ignores(tmp_path):
+def test_what_it_was_started_to_ignore_it_ignores():
     ignored = (*SIGNALS, signal.SIGQUIT)
     port = free_port()
     command = [str(part) for part in (RUNTIME, "--nobrowser", "--port", port, *MODEL)]

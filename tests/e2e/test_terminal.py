@@ -29,7 +29,10 @@ class Terminal:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         command = [str(part) for part in (program, *arguments)]
         env = CLEAN | {"TERM": term, "LANG": "C.UTF-8"}
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True)
+        # A session of its own, whose terminal this is: so Ctrl-C is a signal for it.
+        controls = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # noqa: E731
+        streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+        self.process = subprocess.Popen(command, **streams, env=env, start_new_session=True, preexec_fn=controls)
         os.close(slave)
 
     def read(self, seconds: float) -> bool:
@@ -130,7 +133,7 @@ def test_between_marks_enter_begins_a_line_and_indentation_stays(typed):
     assert typed(b'"""\r    if x:\r        y\r"""\r') == ["    if x:\n        y"]
 
 
-def test_a_dumb_terminal_gets_lines_and_no_sequences(tmp_path):
+def test_a_dumb_terminal_gets_lines_and_no_sequences():
     terminal = Terminal(*CHAT, term="dumb")
     terminal.see(b"> ")
     terminal.ask(b"/etc/hosts has which lines?\r")
@@ -142,7 +145,7 @@ def test_a_dumb_terminal_gets_lines_and_no_sequences(tmp_path):
 # ---- ending
 
 
-def test_ctrl_c_takes_back_what_was_typed_and_twice_ends(typed):
+def test_ctrl_c_takes_back_what_was_typed_and_twice_ends():
     terminal = Terminal(*CHAT)
     terminal.see(b"> ")
     terminal.type(b"never mind\x03")
@@ -153,6 +156,19 @@ def test_ctrl_c_takes_back_what_was_typed_and_twice_ends(typed):
     terminal.see(b"Ctrl-C once more")
     terminal.see(b"> ")
     assert terminal.end(b"\x03") == 130
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_chat(tmp_path):
+    saved = tmp_path / "chat.json"
+    terminal = Terminal("chat", "-m", SMOLLM2, "-c", "8192", "--ignore-eos", "--temp", "0")
+    terminal.see(b"> ")
+    terminal.type(b"Tell me a very long story.\r")
+    terminal.see(b"nce")  # it is telling
+    terminal.type(b"\x03")
+    terminal.see(b"> ", 5)
+    terminal.type(f"/save {saved}\r".encode())
+    assert terminal.end(b"/bye\r") == 0
+    assert [message["role"] for message in json.loads(saved.read_text())] == ["user", "assistant"]
 
 
 def test_ctrl_d_ends_it():
