@@ -62,7 +62,8 @@ pub fn find(given: File) -> Result<Vec<File>, PartsError> {
     if parts.iter().any(Option::is_none) {
         // A name that fits what the file says is its model's: another model may have as many parts and tensors. It is
         // no other model if the given file is what it lacks.
-        let is_right = name.as_ref().is_some_and(|name| name.number == number + 1);
+        let own_name = name.as_ref();
+        let is_right = own_name.is_some_and(|name| name.number == number + 1);
         let is_of_another = |file: &File| {
             let Some(name) = file.path.file_name().and_then(|name| name.to_str()) else {
                 return false;
@@ -72,7 +73,10 @@ pub fn find(given: File) -> Result<Vec<File>, PartsError> {
             };
             let says = Split::of(file).and_then(|split| split.number);
             let fits = says == Some(name.number as u64 - 1);
-            fits && (is_right || file.path.with_file_name(name.of_part(number + 1)).exists())
+            // Of the same name but for its ending's letters, it is no other model's.
+            let same = own_name.is_some_and(|own| own.stem == name.stem);
+            fits && !same
+                && (is_right || file.path.with_file_name(name.of_part(number + 1)).exists())
         };
         look_around(&path, &own, &is_of_another, &mut parts)?;
     }
@@ -310,6 +314,13 @@ mod tests {
         let at = folder.path();
         let names = [1, 2, 3].map(|n| format!("m-0000{n}-of-00003.gguf"));
         (0..).zip(&names).for_each(|(n, name)| part(at, name, n, 3));
+        // An ending in other letters is one.
+        std::fs::rename(at.join(&names[1]), at.join("m-00002-of-00003.GGUF")).unwrap();
+        let others = [names[0].as_str(), "m-00002-of-00003.GGUF", names[2].as_str()];
+        for name in others {
+            assert_eq!(found(at, name).unwrap(), others);
+        }
+        std::fs::rename(at.join(others[1]), at.join(&names[1])).unwrap();
         // Of another model, under a name that doesn't fit.
         part(at, "other.gguf", 1, 3);
         for name in &names {

@@ -173,13 +173,10 @@ impl ModelFile {
     /// # Errors
     /// When it is missing, of another shape, or of a type without a kernel.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, FileError> {
-        // A vector is a matrix of one row.
-        let vector = rows == 1 && self.tensor(name).is_some_and(|t| t.dims.len() == 1);
-        let dims: &[usize] = if vector { &[columns] } else { &[columns, rows] };
-        self.shaped(name, dims, rows, columns)
+        self.shaped(name, &[columns, rows], rows, columns)
     }
 
-    /// A tensor of exactly these dimensions, as a matrix.
+    /// A tensor of exactly these dimensions but for ones at their end, as a matrix: a vector is a matrix of one row.
     fn shaped(
         &self,
         name: &str,
@@ -191,7 +188,7 @@ impl ModelFile {
             self.tensors.get(name).ok_or_else(|| FileError::Missing(name.to_owned()))?;
         let (shard, gguf) = &self.shards[shard];
         let info = &gguf.tensors()[at];
-        if info.dims != dims {
+        if without_ones(&info.dims) != without_ones(dims) {
             let (found, expected) = (info.dims.clone(), dims.to_vec());
             return Err(FileError::Shape { name: name.to_owned(), found, expected });
         }
@@ -304,4 +301,9 @@ impl ModelFile {
             value.map_or_else(|| "missing".to_owned(), |v| format!("found {}", v.describe()));
         FileError::Metadata { key: key.to_owned(), found, expected }
     }
+}
+
+/// Dimensions without the ones at their end, which say nothing.
+fn without_ones(dims: &[usize]) -> &[usize] {
+    &dims[..dims.iter().rposition(|&n| n != 1).map_or(0, |at| at + 1)]
 }

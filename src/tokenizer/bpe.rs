@@ -16,15 +16,20 @@ use std::sync::LazyLock;
 /// Merge ranks and the pre-tokenizer.
 pub(super) struct Bpe {
     pre: PreTokenizer,
-    merges: Merges,
+    /// `None`: the file brings none, and the joined text's own id is the rank.
+    merges: Option<Merges>,
 }
+
+/// Where a file has its merges.
+const MERGES: &str = "tokenizer.ggml.merges";
 
 impl Bpe {
     /// The tokenizer whose words are cut as `pre` says.
     pub(super) fn new(file: &ModelFile, pre: &str) -> Result<Self, TokenizerError> {
-        let pre = PreTokenizer::new(pre)?;
-        let merges = Merges::new(file.strings("tokenizer.ggml.merges")?);
-        Ok(Self { pre, merges })
+        // Kimi K2's vocabulary is tiktoken's, whose ranks are the ids; the reference merges nothing then.
+        let without = pre == "kimi-k2" && file.get(MERGES).is_none();
+        let merges = if without { None } else { Some(Merges::new(file.strings(MERGES)?)) };
+        Ok(Self { pre: PreTokenizer::new(pre)?, merges })
     }
 
     /// Appends the ids of a text without special tokens.
@@ -59,7 +64,11 @@ impl Bpe {
         let mut chain = Chain::new(word);
         // The lowest rank is merged first.
         chain.merge_all(|pair| {
-            self.merges.rank(pair.left.as_bytes(), pair.right.as_bytes()).map(Reverse)
+            let rank = match &self.merges {
+                Some(merges) => merges.rank(pair.left.as_bytes(), pair.right.as_bytes()),
+                None => vocabulary.find(pair.joined.as_bytes()),
+            };
+            rank.map(Reverse)
         });
         for symbol in chain.texts() {
             match vocabulary.find(symbol.as_bytes()) {

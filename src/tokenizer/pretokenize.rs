@@ -75,10 +75,10 @@ impl Cutter {
                     steps::add(found.len());
                     pieces.cut(found.start());
                     at = found.start();
-                    for kept in spare.kept(found.as_str(), &text[found.end()..]) {
+                    spare.kept(found.as_str(), &text[found.end()..], &mut |kept| {
                         at += kept;
                         pieces.cut(at);
-                    }
+                    });
                 }
             }
             Self::DigitsByThree(runs) => {
@@ -119,45 +119,44 @@ impl Pieces<'_> {
 }
 
 impl Spare {
-    /// The lengths of the words that a match is cut into, given what follows it. What they leave of it is looked at
-    /// again.
-    fn kept(self, found: &str, rest: &str) -> Vec<usize> {
+    /// Gives `each` the lengths of the words that a match is cut into, given what follows it. What they leave of it is
+    /// looked at again.
+    fn kept(self, found: &str, rest: &str, each: &mut dyn FnMut(usize)) {
         let whole = found.len();
         let mut reversed = found.chars().rev();
-        let Some(last) = reversed.next() else { return vec![whole] };
+        let Some(last) = reversed.next() else { return each(whole) };
         let spares = match self {
             Self::Never => false,
             Self::Always => true,
             Self::UnlessLine | Self::Halving => !matches!(last, '\r' | '\n'),
         };
         if !spares || !found.chars().all(char::is_whitespace) {
-            return vec![whole];
+            return each(whole);
         }
         let count = found.chars().count();
         if self == Self::Halving {
-            return halved(found, count, rest.is_empty());
+            return halved(found, count, rest.is_empty(), each);
         }
         // At the end of the text, or alone, the last white space stays.
-        vec![if rest.is_empty() || count == 1 { whole } else { whole - last.len_utf8() }]
+        each(if rest.is_empty() || count == 1 { whole } else { whole - last.len_utf8() });
     }
 }
 
-/// The lengths of `count` characters of white space in words of the largest power of two that leaves something, or takes
+/// Gives `each` the lengths of `count` characters of white space in words of the largest power of two that leaves something, or takes
 /// all where the text ends. All at once: to find the rest again after each word takes the square of its length.
-fn halved(found: &str, count: usize, ends: bool) -> Vec<usize> {
-    let mut lengths = Vec::new();
+fn halved(found: &str, count: usize, ends: bool, each: &mut dyn FnMut(usize)) {
     let (mut left, mut rest) = (count, found);
     loop {
         let fits = |&n: &usize| n < left || (n == left && ends);
         let kept = (0..=9).rev().map(|power| 1 << power).find(fits).unwrap_or(1);
         let bytes = rest.char_indices().nth(kept).map_or(rest.len(), |(at, _)| at);
         steps::add(bytes);
-        lengths.push(bytes);
+        each(bytes);
         left -= kept;
         rest = &rest[bytes..];
         // A single one may belong to what follows.
         if left == 0 || (left == 1 && !ends) {
-            return lengths;
+            return;
         }
     }
 }

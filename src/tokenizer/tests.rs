@@ -433,6 +433,18 @@ fn bpe(more: Vec<(&str, Meta)>) -> Result<Tokenizer, TokenizerError> {
 }
 
 #[test]
+fn kimi_k2_without_merges_joins_by_the_ids_of_what_is_joined() {
+    let tokens = ["a", "b", "c", "bc", "ab", "abc"].map(|text| (text.to_owned(), 1, 0.0));
+    let pre = |name| vec![("tokenizer.ggml.pre", Meta::Text(name))];
+    let tokenizer = Tokenizer::new(&vocabulary("gpt2", &tokens, pre("kimi-k2"))).unwrap();
+    for (text, ids) in [("abc", &[5][..]), ("ab", &[4]), ("abb", &[4, 1]), ("bcab", &[3, 4])] {
+        assert_eq!(tokenizer.encode_inside(text), ids, "{text}");
+    }
+    let error = Tokenizer::new(&vocabulary("gpt2", &tokens, pre("gpt-2"))).err().unwrap();
+    assert!(error.to_string().contains("tokenizer.ggml.merges"), "{error}");
+}
+
+#[test]
 fn a_special_token_beyond_the_vocabulary_is_told_and_left_out() {
     let pre = || ("tokenizer.ggml.pre", Meta::Text("gpt-2"));
     assert!(bpe(vec![pre()]).unwrap().warnings().is_empty());

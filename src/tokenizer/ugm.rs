@@ -215,7 +215,7 @@ impl Replacements {
         }
         let (len, place) = found?;
         let rest = self.texts.get(place as usize..)?;
-        let end = rest.iter().position(|&byte| byte == 0)?;
+        let end = rest.iter().take(REPLACED_MAX).position(|&byte| byte == 0)?;
         Some((len, &rest[..end]))
     }
 }

@@ -272,12 +272,12 @@ fn alignment(metadata: &[(String, Value)]) -> Result<u64, GgufError> {
         return Ok(ALIGNMENT_DEFAULT);
     };
     match value.as_u64() {
-        Some(a) if a.is_power_of_two() && (8..=1 << 20).contains(&a) => Ok(a),
+        Some(a) if a.is_power_of_two() && a <= 1 << 20 => Ok(a),
         _ => Err(GgufError::Value {
             what: "metadata `general.alignment`".to_owned(),
             offset: 0,
             found: value.describe(),
-            expected: "a power of two from 8 to 1048576".to_owned(),
+            expected: "a power of two up to 1048576".to_owned(),
         }),
     }
 }
@@ -304,8 +304,8 @@ fn read_directory(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<RawTensor>,
             expected: expected.to_owned(),
         };
         let n_dims = cursor.u32("number of dimensions")?;
-        if !(1..=4).contains(&n_dims) {
-            return Err(wrong(format!("{n_dims} dimensions"), "1 to 4"));
+        if n_dims > 4 {
+            return Err(wrong(format!("{n_dims} dimensions"), "at most 4"));
         }
         let mut dims = Vec::with_capacity(4);
         for _ in 0..n_dims {
@@ -315,6 +315,10 @@ fn read_directory(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<RawTensor>,
                 Ok(d) if d > 0 && i64::try_from(d).is_ok() => dims.push(d),
                 _ => return Err(wrong(format!("a dimension of {dim}"), "1 to 2^63 - 1")),
             }
+        }
+        if dims.is_empty() {
+            // A scalar, which the reference reads as one element.
+            dims.push(1);
         }
         let id = cursor.u32("tensor type")?;
         let dtype = DType::from_id(id).ok_or_else(|| {

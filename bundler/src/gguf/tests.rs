@@ -61,6 +61,22 @@ fn reads_scalars_arrays_and_tensors_in_place() {
 }
 
 #[test]
+fn any_power_of_two_aligns_and_a_scalar_is_one_element() {
+    for alignment in [1_u32, 2, 4, 8, 64] {
+        let mut w = Writer::new(2, 1);
+        w.string("general.alignment").u32(4).u32(alignment);
+        let second = 4_u64.next_multiple_of(alignment.into());
+        w.tensor("scale", &[], 0, 0).tensor("x", &[8], 0, second);
+        let start = w.0.len().next_multiple_of(alignment as usize);
+        w.0.resize(start + second as usize + 32, 0);
+        let gguf = Gguf::parse(&w.0).unwrap();
+        assert_eq!(gguf.tensors()[0].dims, [1]);
+        assert_eq!(gguf.tensors()[0].range, start..start + 4, "{alignment}");
+        assert_eq!(gguf.tensors()[1].range.end, w.0.len(), "{alignment}");
+    }
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let mut w = Writer::new(1, 1);
     w.string("k").u32(9).u32(8).u64(1).string("abc");
@@ -131,9 +147,14 @@ fn unknown_types_versions_and_alignments_are_named() {
     let mut w = Writer::new(1, 0);
     w.tensor("x", &[8], 99, 0);
     assert!(error(&w.data(256)).contains("type number 99"));
-    let mut w = Writer::new(0, 1);
-    w.string("general.alignment").u32(4).u32(3);
-    assert!(error(&w.0).contains("general.alignment"));
+    let mut w = Writer::new(1, 0);
+    w.tensor("x", &[1; 5], 0, 0);
+    assert!(error(&w.0).contains("5 dimensions"));
+    for alignment in [0, 3, 1 << 21] {
+        let mut w = Writer::new(0, 1);
+        w.string("general.alignment").u32(4).u32(alignment);
+        assert!(error(&w.0).contains("general.alignment"), "{alignment}");
+    }
     let mut bytes = Writer::new(0, 0).0;
     bytes[4] = 1;
     assert!(error(&bytes).contains("GGUF version 1"));
