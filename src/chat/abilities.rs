@@ -59,6 +59,16 @@ pub enum Arguments {
     Text,
 }
 
+impl Arguments {
+    /// An object in this form.
+    fn of(self, object: Value) -> Value {
+        match self {
+            Self::Object => object,
+            Self::Text => object.to_string().into(),
+        }
+    }
+}
+
 /// Under which name a template takes the thoughts before a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thoughts {
@@ -129,12 +139,7 @@ impl Abilities {
                     _ => format!("{}{}", &id[..id.len() - 1], index + 1),
                 };
                 let call = |index: usize| {
-                    let object = json!({ "x": MARKS[index] });
-                    let arguments = match arguments {
-                        Arguments::Object => object,
-                        Arguments::Text => Value::from(object.to_string()),
-                    };
-                    ToolCall::new(Some(id(index)), "f", arguments)
+                    ToolCall::new(Some(id(index)), "f", arguments.of(json!({ "x": MARKS[index] })))
                 };
                 let mut messages = vec![
                     self.message(renderer, "user", "Hi"),
@@ -172,11 +177,7 @@ impl Abilities {
             let Some(calls) = self.calls(renderer) else { return Thoughts::ReasoningContent };
             let names = [Thoughts::ReasoningContent, Thoughts::Reasoning, Thoughts::Thinking];
             let found = names.into_iter().find(|name| {
-                let object = json!({ "x": "y" });
-                let arguments = match calls.arguments {
-                    Arguments::Object => object,
-                    Arguments::Text => Value::from(object.to_string()),
-                };
+                let arguments = calls.arguments.of(json!({ "x": "y" }));
                 let mut call = Message {
                     tool_calls: vec![ToolCall::new(Some(IDS[0].to_owned()), "f", arguments)],
                     ..self.message(renderer, "assistant", "")

@@ -108,7 +108,7 @@ pub struct Reader {
     state: State,
     /// Whether text of the answer was given out.
     begun: bool,
-    /// Whether something that looked like calls was text: then what ends calls may be text as well.
+    /// Whether a supposed call turned out to be text; closing marks may then be text too.
     refused: bool,
     /// Whether the calls at hand stand without marks.
     bare: bool,
@@ -120,10 +120,12 @@ enum State {
     Thinking,
     Answer,
     Calls(Box<dyn Section>),
-    /// After calls: what ends them may be said more than once.
+    /// After calls: closing marks may be repeated.
     Closing,
     /// No more calls are wanted.
     Over,
+    /// The answer was cut within a call of which nothing was told yet.
+    Cut,
 }
 
 /// What a reader of calls made of the text at hand.
@@ -163,17 +165,23 @@ impl Reader {
         self.run()
     }
 
-    /// What is left at the end of the answer. `cut`: the model did not end it; then a call without its end is not
-    /// what the model wanted, while one that the model left open is closed.
+    /// What is left at the end of the answer. `cut`: a limit ended it. An open call is then left unfinished; if the model
+    /// itself stopped, it is closed.
     pub fn finish(&mut self, cut: bool) -> Vec<Part> {
         self.held.ended = true;
         self.held.cut = cut;
         self.run()
     }
 
-    /// Whether the last call is not complete; asked at the end.
+    /// Whether the answer ended within a call; asked at the end.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
+        self.out.open || matches!(self.state, State::Cut)
+    }
+
+    /// Whether the last call that was told is not complete; asked at the end.
+    #[must_use]
+    pub fn has_open_call(&self) -> bool {
         self.out.open
     }
 
@@ -191,7 +199,7 @@ impl Reader {
                 State::Answer => self.answer(),
                 State::Calls(_) => self.call(),
                 State::Closing => self.close(),
-                State::Over => {
+                State::Over | State::Cut => {
                     self.held.text.clear();
                     false
                 }
@@ -254,6 +262,28 @@ impl Reader {
         self.enter(State::Answer)
     }
 
+    /// Whether the text at hand begins a call without marks.
+    fn bare_call(&self, calls: &Calls) -> Bare {
+        let (ended, text) = (self.held.ended, self.held.text.trim_start());
+        let white = self.held.text.len() - text.len();
+        let open = calls.format.open;
+        if open.iter().any(|mark| text.starts_with(mark)) {
+            return Bare::No;
+        }
+        if !ended && open.iter().any(|mark| mark.starts_with(text)) {
+            return Bare::Perhaps;
+        }
+        let found = match bare(&self.held.text) {
+            Bare::No => match calls.format.begins_bare(text, &calls.tools, ended) {
+                None => Bare::Perhaps,
+                Some(true) => Bare::Yes(white),
+                Some(false) => Bare::No,
+            },
+            found => found,
+        };
+        if ended && matches!(found, Bare::Perhaps) { Bare::No } else { found }
+    }
+
     fn answer(&mut self) -> bool {
         if self.held.drop_white {
             let white = self.held.text.len() - self.held.text.trim_start().len();
@@ -267,25 +297,8 @@ impl Reader {
         let mut markers: Vec<&'static str> = again.map_or(Vec::new(), |t| vec![t.open, t.close]);
         if let Some(calls) = &self.plan.calls {
             if calls.bare && !self.begun {
-                let text = self.held.text.trim_start();
-                let white = self.held.text.len() - text.len();
-                let marked = calls.format.open.iter().any(|open| text.starts_with(open));
-                let waits =
-                    !self.held.ended && calls.format.open.iter().any(|open| open.starts_with(text));
-                let found = match bare(&self.held.text) {
-                    _ if marked => Bare::No,
-                    _ if waits => Bare::Perhaps,
-                    Bare::No => match calls.format.begins_bare(text, &calls.tools, self.held.ended)
-                    {
-                        None => Bare::Perhaps,
-                        Some(true) => Bare::Yes(white),
-                        Some(false) => Bare::No,
-                    },
-                    found => found,
-                };
-                match found {
+                match self.bare_call(calls) {
                     Bare::No => {}
-                    Bare::Perhaps if self.held.ended => {}
                     Bare::Perhaps => return false,
                     Bare::Yes(before) => {
                         self.held.section = Some(String::new());
@@ -327,7 +340,7 @@ impl Reader {
         }
         let Some(calls) = &self.plan.calls else { return false };
         if !calls.format.open.contains(&marker) {
-            // The end of calls, where none are.
+            // A stray closing mark: dropped.
             return true;
         }
         self.held.section = Some(found.white + marker);
@@ -352,13 +365,12 @@ impl Reader {
             Step::Next => true,
             Step::More | Step::Done | Step::Bad => {
                 if self.held.ended && self.out.open {
-                    // The rest of a call that nobody is to make.
+                    // The tail of an unfinished call.
                     self.held.text.clear();
                 }
                 match self.held.section.take() {
                     Some(_) if step == Step::More && self.held.cut && !self.bare => {
-                        self.held.text.clear();
-                        self.out.open = true;
+                        return self.enter(State::Cut);
                     }
                     Some(text) => {
                         self.out.content(&text);

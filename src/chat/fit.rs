@@ -1,4 +1,4 @@
-//! A conversation made to fit a template: what the template cannot take is said in a way that it can.
+//! Fits a conversation to a template: rewrites what the template can't express.
 //!
 //! What a template can take in general, its abilities say. Whether it shows all of this conversation is tried with a
 //! mark in place of each text; if a mark is missing, the next way is taken, and after the last of them the
@@ -27,7 +27,7 @@ pub(super) fn prompt(
 ) -> Result<Prompt, TemplateError> {
     let renderer = known.template.within(patience);
     let prompt = fitted(known, asked, &renderer);
-    // What was found out with time running out is not to be trusted.
+    // After an interruption, what the probes found is unreliable.
     renderer.interruption().map_or(prompt, Err)
 }
 
@@ -105,7 +105,7 @@ struct Stage<'s> {
     variables: &'s Map<String, Value>,
 }
 
-/// How far a conversation is changed to be taken.
+/// How much a conversation is rewritten for the template.
 #[derive(Debug, Clone, Copy)]
 struct Way {
     /// Where messages of the system may stay, if the template takes them there.
@@ -131,11 +131,14 @@ const WAYS: &[Way] = &[
     Way { systems: Systems::None, merged: true, words: true, ..ABLE },
 ];
 
+/// Messages and calls at most: pairing calls with results takes their product, and no template renders so many.
+const TURNS_MAX: usize = 20_000;
+
 /// What a template leaves out.
 struct Lost {
     /// The first thing that must not be.
     why: Option<String>,
-    /// Whether it leaves out all there is: it does not show conversations.
+    /// Whether none of the messages is shown at all.
     all: bool,
     /// Messages without their thoughts.
     thoughts: Vec<usize>,
@@ -161,8 +164,13 @@ impl Stage<'_> {
         }
     }
 
-    /// The conversation so that nothing of it is lost.
+    /// The mildest rewriting under which the template shows everything.
     fn fitted(&self, messages: &[Message]) -> Result<Vec<Message>, TemplateError> {
+        let count: usize = messages.iter().map(|message| 1 + message.tool_calls.len()).sum();
+        if count > TURNS_MAX {
+            let why = format!("found {count} messages and calls, expected at most {TURNS_MAX}");
+            return Err(TemplateError::Refused(why));
+        }
         let mut refusal = None;
         let mut tried: Vec<Vec<Message>> = Vec::new();
         let mut shows_some = false;
@@ -189,7 +197,7 @@ impl Stage<'_> {
             refusal.get_or_insert(error);
             tried.push(fitted);
         }
-        // A template that says the same whatever was said is taken at its word.
+        // A template that ignores the messages altogether is meant that way.
         if let (Some(TemplateError::Refused(_)), Some(first)) = (&refusal, tried.first())
             && !shows_some
             && self.render(first).is_ok()
@@ -236,11 +244,13 @@ impl Stage<'_> {
         }
         // A template may write in capital letters.
         let text = self.render(&marked)?.to_lowercase();
-        let is_lost = |index: usize, what: usize| !text.contains(&mark(index, what));
+        let marks = text.split(MARK).skip(1).filter_map(|rest| Some(rest.split_once('q')?.0));
+        let shown: HashSet<&str> = marks.collect();
+        let is_lost = |index: usize, what: usize| !shown.contains(&*format!("{index}m{what}"));
         // A result in words is the user's, but no turn.
         let is_turn = |m: &Message| m.role == "user" && m.tool_call_id.is_none();
         let last_user = messages.iter().rposition(is_turn);
-        let mut lost = Lost { why: None, all: !text.contains(MARK), thoughts: Vec::new() };
+        let mut lost = Lost { why: None, all: shown.is_empty(), thoughts: Vec::new() };
         for (index, message) in messages.iter().enumerate() {
             if !message.content.trim().is_empty() && is_lost(index, 0) {
                 let (role, said) = (&message.role, snippet(&message.content));
@@ -262,8 +272,11 @@ impl Stage<'_> {
         Ok(lost)
     }
 
-    /// Thoughts that the template knows no place for as text, where that is shown.
+    /// Moves thoughts that the template has no field for into the text, if it shows them there.
     fn with_thoughts(&self, messages: Vec<Message>, without: &[usize]) -> Vec<Message> {
+        if without.is_empty() {
+            return messages;
+        }
         let continued = self.asked.ending == Ending::Continue;
         let mut changed = messages.clone();
         for &index in without {
@@ -281,9 +294,6 @@ impl Stage<'_> {
         let all_shown = |lost: &Lost| lost.why.is_none() && lost.thoughts.is_empty();
         let shown =
             |messages: &Vec<Message>| self.lost(messages).is_ok_and(|lost| all_shown(&lost));
-        if without.is_empty() {
-            return messages;
-        }
         [changed, apart].into_iter().find(shown).unwrap_or(messages)
     }
 
@@ -549,8 +559,9 @@ fn merge(messages: &mut Vec<Message>) {
             Some(last) if last.role == message.role && is_text(last) && is_text(&message) => {
                 *last.content = joined(&last.content, &message.content);
                 last.tool_call_id = last.tool_call_id.take().and(message.tool_call_id);
+                let thoughts = [last.reasoning_content.take(), message.reasoning_content];
                 last.reasoning_content =
-                    last.reasoning_content.take().or(message.reasoning_content);
+                    thoughts.into_iter().flatten().reduce(|first, second| joined(&first, &second));
             }
             _ => merged.push(message),
         }
@@ -868,6 +879,15 @@ mod tests {
             ),
             ("two questions", vec![user("u1"), user("u2")]),
             ("two answers", vec![user("u1"), assistant("a1"), assistant("a2"), user("u2")]),
+            (
+                "two answers with thoughts",
+                vec![
+                    user("u1"),
+                    thinking("t1", assistant("a1")),
+                    thinking("t2", calls("a2", vec![look(a, "c1")])),
+                    result(a, "r1"),
+                ],
+            ),
             ("a call", vec![user("u1"), calls("", vec![look(a, "c1")]), result(a, "r1")]),
             (
                 "a call and a system",

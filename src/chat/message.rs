@@ -17,11 +17,11 @@ pub struct Message {
     /// What an assistant thought before it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
-    /// The same, under other names that some templates know it by.
+    /// The same, under the name that some templates use.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// The same, under the name that others use.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
-    #[expect(missing_docs, reason = "as the one before")]
     pub thinking: Option<String>,
     /// The functions an assistant called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -125,7 +125,7 @@ impl Chat {
         Ok(Self { main: known(main)?, tool_use: other(tool_use), rag: other(rag) })
     }
 
-    /// The same, rendered in the own process without bounds: for tests.
+    /// The same, rendered in this process without bounds: for tests.
     ///
     /// # Errors
     /// When the main template is none.

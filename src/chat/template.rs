@@ -76,25 +76,23 @@ pub enum TemplateError {
     /// It failed while rendering, or met a bound.
     #[error("chat template failed: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Failed(String),
-    /// It was not even tried: the computer has too much to do, or nobody waits any more.
+    /// Not rendered: the machine is overloaded, or the client has left.
     #[error("the prompt could not be made: {0}")]
     Untried(String),
 }
 
 impl From<WorkerError> for TemplateError {
     fn from(error: WorkerError) -> Self {
-        match error {
-            WorkerError::Unwanted
-            | WorkerError::Start(_)
-            | WorkerError::Thread(_)
-            | WorkerError::Busy => Self::Untried(error.to_string()),
-            _ => Self::Failed(error.to_string()),
+        if error.is_untried() {
+            Self::Untried(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
         }
     }
 }
 
 impl ChatTemplate {
-    /// A template that is compiled and rendered in the own process, without bounds: for tests.
+    /// A template that is compiled and rendered in this process, without bounds: for tests.
     ///
     /// # Errors
     /// When it is not a template.
@@ -118,7 +116,7 @@ impl ChatTemplate {
         }
         let template = Self { workers: Arc::clone(workers), source: source.to_owned(), bos, eos };
         match template.ask(None, &jinja::now(), &Patience::new(TIME_MAX, &|| true)) {
-            // It will be said again when it is needed.
+            // The first request will report it.
             Err(TemplateError::Untried(_)) => Ok(template),
             compiled => compiled.map(|_| template),
         }

@@ -149,7 +149,7 @@ a{{- i -}} b
 {{ messages[0].tool_calls }}|{{ messages[0].get('tool_calls') }}|{{ messages[0].get('tool_calls', []) }}
 """
 
-# A name, then the values it is tried on, then arguments.
+# Each filter with its arguments, and the values it is tried on.
 ON = ["n", "nope", "t", "i", "neg", "x", "s", "empty", "uni", "ws", "l", "le", "ls", "d", "de", "none_list"]
 FILTERS = {
     "abs": ["i", "neg", "x"], "attr('a')": ["d", "nope"], "batch(2)|list": ["l", "le"], "batch(2, 'z')|list": ["l"], "capitalize": ON,
@@ -259,8 +259,8 @@ def main(out):
     table = [[source, outcome(source)] for source in dict.fromkeys(rows())]
     # Whatever prints an address differs from run to run.
     table = [row for row in table if " at 0x" not in (row[1] or "")]
-    document = {"reference": f"jinja2 {jinja2.__version__}", "values": VALUES, "rows": table}
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in document.pop("rows"))
+    document = {"reference": f"jinja2 {jinja2.__version__}", "values": VALUES}
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in table)
     head = json.dumps(document, ensure_ascii=False)[:-1]
     out.write_text(head + ', "rows": [\n' + lines + "\n]}\n")
     print(len(table), "rows,", sum(row[1] is None for row in table), "of them fail in the reference")

@@ -369,8 +369,6 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
     };
     let value = values::to_json(value).map_err(|problem| invalid(format!("tojson: {problem}")))?;
-    json::dumps(&value, &style, TEXT_BYTES_MAX).or_else(|_| {
-        bounded(TEXT_BYTES_MAX + 1)?;
-        Ok(String::new())
-    })
+    json::dumps(&value, &style, TEXT_BYTES_MAX)
+        .map_err(|_| invalid(format!("tojson: expected at most {TEXT_BYTES_MAX} bytes")))
 }

@@ -1,8 +1,7 @@
 //! Jinja as chat templates mean it: minijinja, with what Python does differently.
 //!
-//! Enters: a [`Job`], as JSON. Leaves: the prompt, or a [`TemplateError`], as JSON. Runs in a worker process, since a
-//! hostile template can make it compute or allocate without end; nothing here bounds memory or time beyond a number
-//! of steps.
+//! Enters: a [`Job`], as JSON. Leaves: the prompt, or a [`TemplateError`], as JSON. Runs in a worker process:
+//! steps and the length of single texts are bounded here, time and memory only there.
 
 mod filters;
 mod functions;
@@ -42,7 +41,7 @@ pub(super) struct Job<S, V> {
     pub source: S,
     /// What it is rendered with; `None`: it is compiled only.
     pub values: Option<V>,
-    /// What it takes for the present, in the form of RFC 9557.
+    /// The current time, as RFC 9557 writes it.
     pub now: String,
 }
 

@@ -1,5 +1,6 @@
 //! JSON as values of a template, and back, without loss of digits.
 
+use super::super::json::float_keeps;
 use minijinja::value::{Object, ObjectRepr, Serde, Value, ValueKind};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Number, Value as Json};
@@ -36,11 +37,8 @@ fn from_number(number: &Number) -> Value {
             Err(_) => Value::from_object(Digits(text)),
         };
     }
-    let significant = text.split(['e', 'E']).next().unwrap_or("");
-    let significant = significant.trim_start_matches(['-', '0', '.']);
-    let digits = significant.bytes().filter(u8::is_ascii_digit).count();
     match number.as_f64() {
-        Some(x) if x.is_finite() && digits <= 17 => Value::from(x),
+        Some(x) if x.is_finite() && float_keeps(number) => Value::from(x),
         _ => Value::from_object(Digits(text)),
     }
 }
@@ -68,7 +66,7 @@ pub(super) fn to_json(value: &Value) -> Result<Json, String> {
         ValueKind::None => Json::Null,
         ValueKind::Bool => Json::Bool(value.is_true()),
         ValueKind::Number => {
-            let number = if value.is_integer() { value.to_string() } else { serde(value) };
+            let number = if value.is_integer() { value.to_string() } else { float_digits(value) };
             serde_json::from_str(&number).map_err(|e| e.to_string())?
         }
         ValueKind::String => Json::String(value.as_str().unwrap_or_default().to_owned()),
@@ -88,8 +86,8 @@ pub(super) fn to_json(value: &Value) -> Result<Json, String> {
     })
 }
 
-/// A float with all its digits.
-fn serde(value: &Value) -> String {
+/// The shortest digits that give the float back.
+fn float_digits(value: &Value) -> String {
     f64::try_from(value.clone()).map_or_else(|_| value.to_string(), |x| format!("{x:?}"))
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::answer::{Held, Out};
 use super::loose::{Loose, Progress, quoted, value};
-use super::{Tool, python};
+use super::{Tool, python, tool};
 use serde_json::{Value, json};
 
 /// Names of functions that take code, and of the argument that it is.
@@ -62,7 +62,7 @@ pub(in super::super) fn object(text: &str, name: &str, tools: &[Tool]) -> String
 
 /// The name of the one argument that a function has, or one that says what it is.
 fn only_argument(name: &str, tools: &[Tool]) -> String {
-    let tool = tools.iter().find(|tool| tool.name == name);
+    let tool = tool(tools, name);
     let known = tool.and_then(|tool| tool.parameters.get("properties")?.as_object());
     match known {
         Some(known) if known.len() == 1 => known.keys().next().cloned().unwrap_or_default(),
@@ -71,10 +71,10 @@ fn only_argument(name: &str, tools: &[Tool]) -> String {
     }
 }
 
-/// What a function takes of which nothing is said: no arguments.
-pub(super) fn described(parameters: &Value) -> Value {
-    let says_nothing = |schema: &serde_json::Map<String, Value>| {
-        schema.iter().all(|(key, value)| match key.as_str() {
+/// The schema of a function's arguments; if the client describes none, one that allows none.
+pub(super) fn schema(parameters: &Value) -> Value {
+    let says_nothing = |fields: &serde_json::Map<String, Value>| {
+        fields.iter().all(|(key, value)| match key.as_str() {
             "type" => value == "object",
             "title" | "description" | "$schema" | "$id" | "$defs" | "definitions" => true,
             "required" => value.as_array().is_some_and(Vec::is_empty),
@@ -82,8 +82,8 @@ pub(super) fn described(parameters: &Value) -> Value {
         })
     };
     match parameters.as_object() {
-        Some(schema) if !says_nothing(schema) => {
-            let mut schema = schema.clone();
+        Some(fields) if !says_nothing(fields) => {
+            let mut schema = fields.clone();
             if schema.contains_key("properties") {
                 // Arguments are an object, also where nobody says so.
                 schema.entry("type").or_insert(json!("object"));
@@ -131,20 +131,20 @@ mod tests {
 
     #[test]
     fn a_function_of_which_nothing_is_said_takes_nothing() {
-        let none = described(&Value::Null);
-        for schema in [
+        let none = schema(&Value::Null);
+        for described in [
             json!({}),
             json!({"type": "object"}),
             json!({"type": "object", "title": "F", "required": []}),
         ] {
-            assert_eq!(described(&schema), none);
+            assert_eq!(schema(&described), none);
         }
-        for schema in [
+        for described in [
             json!({"type": "object", "additionalProperties": true}),
             json!({"type": "object", "properties": {"a": {}}}),
         ] {
-            assert_eq!(described(&schema), schema);
+            assert_eq!(schema(&described), described);
         }
-        assert_eq!(described(&json!({"properties": {"a": {}}}))["type"], "object");
+        assert_eq!(schema(&json!({"properties": {"a": {}}}))["type"], "object");
     }
 }

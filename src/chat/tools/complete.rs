@@ -3,7 +3,7 @@
 use super::super::answer::{Held, Out, Step};
 use super::arguments::tell;
 use super::format::Section;
-use super::{Format, Tool};
+use super::{Format, Tool, tool};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Complete {
 
     fn parsed(&self) -> Option<Vec<(String, Value)>> {
         let calls = (self.parse)(self.text.trim(), &self.tools)?;
-        let known = |name: &str| self.tools.iter().any(|tool| tool.name == name);
+        let known = |name: &str| tool(&self.tools, name).is_some();
         (!self.bare || calls.iter().all(|(name, _)| known(name))).then_some(calls)
     }
 }
@@ -53,11 +53,8 @@ impl Section for Complete {
             return Step::Bad;
         }
         let Some(marker) = found.marker else {
-            if !held.ended {
-                return Step::More;
-            }
             // Cut off, they are not what the model wanted.
-            if held.cut {
+            if !held.ended || held.cut {
                 return Step::More;
             }
             let Some(calls) = self.parsed() else { return Step::Bad };

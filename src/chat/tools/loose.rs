@@ -385,7 +385,7 @@ enum Unit {
     None,
 }
 
-/// The UTF-16 unit that `\uXXXX` at the front says.
+/// The UTF-16 code unit of the escape, `\u` and four hex digits, that a text begins with.
 fn unit(text: &str) -> Unit {
     let is_hex = |b: &u8| b.is_ascii_hexdigit();
     let bytes = text.as_bytes();

@@ -48,8 +48,16 @@ impl Tool {
 
     /// What it takes, as the text of a JSON schema.
     fn schema(&self) -> String {
-        arguments::described(&self.parameters).to_string()
+        arguments::schema(&self.parameters).to_string()
     }
+}
+
+/// Longest text that may become the name of a function.
+const NAME_BYTES_MAX: usize = 512;
+
+/// The function of that name.
+fn tool<'t>(tools: &'t [Tool], name: &str) -> Option<&'t Tool> {
+    tools.iter().find(|tool| tool.name == name)
 }
 
 /// Whether a text can be a function's name.

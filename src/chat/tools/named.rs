@@ -3,7 +3,7 @@
 use super::super::answer::{Held, Out, Step};
 use super::arguments::{Arguments, object};
 use super::format::Section;
-use super::{Format, Tool, is_name};
+use super::{Format, Tool, is_name, tool};
 use std::sync::Arc;
 
 /// The longest name of a function with what stands around it.
@@ -70,7 +70,7 @@ impl Named {
         let all = || {
             let named = self
                 .name_in(&held.text)
-                .is_some_and(|(name, _)| self.tools.iter().any(|tool| tool.name == name));
+                .is_some_and(|(name, _)| tool(&self.tools, &name).is_some());
             (held.ended && !held.cut && named).then_some((held.text.len(), 0))
         };
         let Some((at, skip)) = [end, brace].into_iter().flatten().min().or_else(all) else {

@@ -4,7 +4,7 @@ use super::super::answer::{Held, Out, Step};
 use super::arguments::{Arguments, object};
 use super::format::Section;
 use super::loose::{Loose, Progress, string};
-use super::{Format, Tool};
+use super::{Format, Tool, tool};
 use std::sync::Arc;
 
 /// Reads such calls.
@@ -220,7 +220,7 @@ impl Objects {
                     return self.wait(held, out);
                 };
                 held.take(end);
-                let known = !self.bare || self.tools.iter().any(|tool| tool.name == name);
+                let known = !self.bare || tool(&self.tools, &name).is_some();
                 if name.trim().is_empty() || !known {
                     return self.broken(held, out);
                 }

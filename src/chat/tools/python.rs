@@ -1,15 +1,12 @@
 //! Calls in Python's syntax: `[f(x="1"), g()]`, or `f.call(x="1")`.
 
-use super::Tool;
 use super::arguments::INTERPRETERS;
 use super::loose::scalar;
+use super::{NAME_BYTES_MAX, Tool, tool};
 use serde_json::{Map, Value, json};
 
 /// How deep lists and dictionaries may lie in one another.
 const DEPTH_MAX: usize = 64;
-
-/// The longest name of a function.
-const NAME_BYTES_MAX: usize = 512;
 
 /// The calls of a text.
 pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
@@ -24,7 +21,7 @@ pub(super) fn begins(text: &str, known: Option<&[Tool]>, ended: bool) -> Option<
     if end.is_none() && !ended && word.len() <= NAME_BYTES_MAX {
         return None;
     }
-    let is_known = known.is_none_or(|tools| tools.iter().any(|tool| tool.name == word));
+    let is_known = known.is_none_or(|tools| tool(tools, word).is_some());
     Some(!word.is_empty() && is_known && text[word.len()..].starts_with('('))
 }
 

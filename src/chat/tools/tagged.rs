@@ -1,19 +1,16 @@
 //! Calls with tags around each argument: `<function=f><parameter=x>1</parameter></function>`.
 //!
-//! A value is text; whether it means a string or something else is what the function's schema says. A tag that is
-//! missing is missed where the next one stands, unless that is a value's own text.
+//! A value is text; whether it means a string or something else is what the function's schema says. A missing
+//! closing tag is noticed at the next tag, unless that tag belongs to the value's text.
 
 use super::super::answer::{Held, Out, Step, overlap};
 use super::arguments::object;
 use super::format::{Section, TagStyle};
 use super::loose::quoted;
 use super::types::{Types, has_property};
-use super::{Format, Tool, is_name};
+use super::{Format, NAME_BYTES_MAX, Tool, is_name, tool};
 use serde_json::Value;
 use std::sync::Arc;
-
-/// The longest name of a function or of an argument.
-const NAME_BYTES_MAX: usize = 512;
 
 /// Reads such calls.
 pub(super) struct Tagged {
@@ -106,7 +103,7 @@ impl Tagged {
         let found = end.into_iter().chain(marks.map(|at| (at, 0))).min();
         let Some((at, skip)) = found else {
             let waits = !held.ended && held.text.len() <= NAME_BYTES_MAX;
-            let known = self.tools.iter().any(|tool| tool.name == held.text.trim());
+            let known = tool(&self.tools, held.text.trim()).is_some();
             if held.ended && !held.cut && known {
                 let at = held.text.len();
                 return self.begin(at, 0, held, out);
@@ -371,7 +368,7 @@ impl Tagged {
     }
 
     fn parameters(&self) -> &Value {
-        let tool = self.tools.iter().find(|tool| tool.name == self.function);
+        let tool = tool(&self.tools, &self.function);
         tool.map_or(&Value::Null, |tool| &tool.parameters)
     }
 

@@ -11,19 +11,28 @@ fn collect(parts: impl IntoIterator<Item = Part>) -> Answer {
     answer
 }
 
-/// What was read, and whether the last call is not complete.
+/// What was read, and whether the answer ended within a call.
 fn in_pieces<'t>(
     plan: &Plan,
     cut: bool,
     pieces: impl IntoIterator<Item = &'t str>,
 ) -> (Answer, bool) {
+    let (answer, reader) = read_pieces(plan, cut, pieces);
+    (answer, reader.is_unfinished())
+}
+
+fn read_pieces<'t>(
+    plan: &Plan,
+    cut: bool,
+    pieces: impl IntoIterator<Item = &'t str>,
+) -> (Answer, Reader) {
     let mut reader = Reader::new(plan.clone());
     let mut parts = Vec::new();
     for piece in pieces {
         parts.extend(reader.push(piece));
     }
     parts.extend(reader.finish(cut));
-    (collect(parts), reader.is_unfinished())
+    (collect(parts), reader)
 }
 
 fn in_characters(plan: &Plan, cut: bool, text: &str) -> (Answer, bool) {
@@ -436,6 +445,20 @@ fn calls_are_read_as_models_really_write_them() {
             found.calls.iter().map(|(_, name, json)| (name.as_str(), json.clone())).collect();
         assert_eq!(calls, expected, "{text}");
         assert_eq!(found.content, "", "{text}");
+    }
+}
+
+#[test]
+fn a_finished_call_stays_wherever_the_next_one_is_cut() {
+    let plan = plan("<tool_call>");
+    let call = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {}}\n</tool_call>";
+    let text = format!("{call}\n{call}");
+    for end in call.len()..text.len() {
+        let (mut answer, reader) = read_pieces(&plan, true, [&text[..end]]);
+        if reader.has_open_call() {
+            answer.calls.pop();
+        }
+        assert!(!answer.calls.is_empty(), "{:?}", &text[..end]);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Which kinds of values a schema allows: what a text means that has no quotes.
 
 use super::loose::{self, is_number, quoted};
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-/// How many references and combinations are followed.
-const DEPTH_MAX: usize = 32;
+/// Schemas that are looked at for one argument at most: references can fan out.
+const SCHEMAS_MAX: usize = 256;
 
 /// Kinds of JSON values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +46,9 @@ impl Types {
 
     /// What the argument `key` of a function may be, whose parameters are these.
     pub fn of(parameters: &Value, key: &str) -> Self {
-        match property(parameters, parameters, key, 0) {
-            Some(schema) => Self::read(parameters, schema, 0),
+        let mut left = SCHEMAS_MAX;
+        match property(parameters, key, &mut left) {
+            Some(schema) => Self::read(parameters, schema, &mut left),
             None => ALL,
         }
     }
@@ -94,8 +96,8 @@ impl Types {
         quoted(text)
     }
 
-    fn read(root: &Value, schema: &Value, depth: usize) -> Self {
-        let Some(schema) = schema.as_object().filter(|_| depth < DEPTH_MAX) else { return ALL };
+    fn read(root: &Value, schema: &Value, left: &mut usize) -> Self {
+        let Some(schema) = schema.as_object().filter(|_| spend(left)) else { return ALL };
         let mut found = ALL;
         let mut narrow = |types: Self| {
             let both = found.and(types);
@@ -103,7 +105,7 @@ impl Types {
             found = if both.any() { both } else { types };
         };
         if let Some(target) = schema.get("$ref").and_then(|r| resolve(root, r.as_str()?)) {
-            narrow(Self::read(root, target, depth + 1));
+            narrow(Self::read(root, target, left));
         }
         match schema.get("type") {
             Some(Value::String(kind)) => narrow(NONE.with(kind)),
@@ -120,14 +122,14 @@ impl Types {
         }
         for any in ["anyOf", "oneOf"] {
             if let Some(Value::Array(all)) = schema.get(any) {
-                let each = all.iter().map(|one| Self::read(root, one, depth + 1));
+                let each = all.iter().map(|one| Self::read(root, one, left));
                 if let Some(types) = each.reduce(Self::or) {
                     narrow(types);
                 }
             }
         }
         for one in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
-            narrow(Self::read(root, one, depth + 1));
+            narrow(Self::read(root, one, left));
         }
         if schema.get("nullable") == Some(&Value::Bool(true)) && found.said {
             found.null = true;
@@ -188,19 +190,31 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Takes one of the schemas that may still be looked at, if there is one.
+fn spend(left: &mut usize) -> bool {
+    let any = *left > 0;
+    *left = left.saturating_sub(1);
+    any
+}
+
 /// Whether a function has such an argument.
 pub(super) fn has_property(parameters: &Value, key: &str) -> bool {
-    listed(parameters, parameters, key, 0).is_some()
+    listed(parameters, parameters, key, &mut { SCHEMAS_MAX }).is_some()
 }
 
 /// The schema of a property, or of properties without a schema of their own.
-fn property<'s>(root: &'s Value, schema: &'s Value, key: &str, depth: usize) -> Option<&'s Value> {
-    listed(root, schema, key, depth)
-        .or_else(|| schema.get("additionalProperties").filter(|more| more.is_object()))
+fn property<'s>(root: &'s Value, key: &str, left: &mut usize) -> Option<&'s Value> {
+    listed(root, root, key, left)
+        .or_else(|| root.get("additionalProperties").filter(|more| more.is_object()))
 }
 
-fn listed<'s>(root: &'s Value, schema: &'s Value, key: &str, depth: usize) -> Option<&'s Value> {
-    if depth >= DEPTH_MAX {
+fn listed<'s>(
+    root: &'s Value,
+    schema: &'s Value,
+    key: &str,
+    left: &mut usize,
+) -> Option<&'s Value> {
+    if !spend(left) {
         return None;
     }
     let schema: &Map<String, Value> = schema.as_object()?;
@@ -211,26 +225,14 @@ fn listed<'s>(root: &'s Value, schema: &'s Value, key: &str, depth: usize) -> Op
     let parts =
         ["allOf", "anyOf", "oneOf"].into_iter().filter_map(|name| schema.get(name)?.as_array());
     let mut all = target.into_iter().chain(parts.flatten());
-    all.find_map(|part| listed(root, part, key, depth + 1))
+    all.find_map(|part| listed(root, part, key, left))
 }
 
 /// What a reference within the schema points at.
 fn resolve<'s>(root: &'s Value, reference: &str) -> Option<&'s Value> {
     let pointer = reference.strip_prefix('#')?;
-    root.pointer(pointer).or_else(|| root.pointer(&decoded(pointer)?))
-}
-
-/// A text without percent-encoding.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = (first == b'%').then(|| std::str::from_utf8(after.get(..2)?).ok()).flatten();
-        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).ok()
+    let decoded = || percent_decode_str(pointer).decode_utf8().ok();
+    root.pointer(pointer).or_else(|| root.pointer(&decoded()?))
 }
 
 #[cfg(test)]
@@ -276,6 +278,17 @@ mod tests {
         assert_eq!(id.value("+12"), "\"+12\"");
         assert_eq!(Types::of(&parameters, "loop"), ALL);
         assert_eq!(Types::of(&Value::Null, "x"), ALL);
+    }
+
+    #[test]
+    fn references_that_fan_out_are_not_followed_without_end() {
+        let again = vec![json!({"$ref": "#"}); 10];
+        let fans = json!({"anyOf": again, "properties": {"x": {"anyOf": again}}});
+        assert!(has_property(&fans, "x") && !has_property(&fans, "y"));
+        // Each of ten looks at ten, and so on.
+        for key in ["x", "y"] {
+            assert_eq!(Types::of(&fans, key), ALL, "{key}");
+        }
     }
 
     #[test]
