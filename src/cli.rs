@@ -295,6 +295,7 @@ impl BenchFlags {
     #[must_use]
     pub fn shared(&self) -> Flags {
         Flags {
+            model: self.model.clone(),
             threads: self.threads,
             cache_type_k: self.cache_type_k.clone(),
             cache_type_v: self.cache_type_v.clone(),

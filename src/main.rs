@@ -57,7 +57,8 @@ fn main() -> ExitCode {
             }
             Err(error) if error.is::<Unfit>() => ExitCode::FAILURE,
             Err(error) if error.is::<Interrupted>() => {
-                ExitCode::from(u8::try_from(Ending::Interrupt.code()).unwrap_or(USAGE))
+                let ending = error.downcast_ref().map_or(Ending::Interrupt, |Interrupted(by)| *by);
+                ExitCode::from(ending.code())
             }
             Err(error) => {
                 let text = format!("error: {error:#}");
@@ -128,7 +129,8 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     if command == Command::Tokenize {
         let flags = cli::parse_tokenize(rest)?;
-        return terminal::tokenize(named_weights(flags.model.as_deref())?, &flags);
+        let config = settings(Flags { model: flags.model.clone(), ..Flags::default() })?;
+        return terminal::tokenize(named_weights(config.model.as_deref())?, &flags);
     }
     if command == Command::Perplexity {
         return perplexity(rest);
@@ -138,10 +140,9 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
-        let program = match &user.model {
-            Some(path) => Program::at(path)?,
-            None => Program::open()?,
-        };
+        let layers = layers(None, user)?;
+        let model = layers.iter().rev().find_map(|layer| layer.flags.model.as_deref());
+        let program = model.map_or_else(Program::open, Program::at)?;
         return print(&terminal::verify(&program)?);
     }
     let program = Program::open();
@@ -381,7 +382,7 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
     let address = listener.local_addr()?;
     signals::watch(move |ending| {
         if stop.swap(true, Ordering::SeqCst) {
-            std::process::exit(ending.code());
+            std::process::exit(ending.code().into());
         }
         // The accepting thread sees the flag at its next connection: this one.
         let loopback = match address.ip() {
@@ -399,14 +400,18 @@ fn no_thread(error: &io::Error) -> anyhow::Error {
     anyhow::anyhow!("no thread could be started: {error}\n{THREADS_HINT}")
 }
 
+/// The settings of a command that takes nothing from a bundle.
+fn settings(flags: Flags) -> anyhow::Result<Config> {
+    Ok(Config::resolve(&layers(None, flags)?)?)
+}
+
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_bench(arguments)?;
-    let layer = Layer { origin: Origin::Flag, flags: flags.shared(), warning: None };
-    let config = Config::resolve(&[layer])?;
+    let config = settings(flags.shared())?;
     if flags.limits {
         return print(&terminal::limits(&Compute::new(config.isa, config.threads), flags.json));
     }
-    let shards = named_weights(flags.model.as_deref())?;
+    let shards = named_weights(config.model.as_deref())?;
     let context = flags.depth + flags.prompt.max(flags.generate) + 8;
     let engine = Engine::load(
         shards,
@@ -423,9 +428,7 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
 
 fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
     let flags = cli::parse_perplexity(arguments)?;
-    let mut layers = environment()?;
-    layers.push(Layer { origin: Origin::Flag, flags: flags.shared(), warning: None });
-    let config = Config::resolve(&layers)?;
+    let config = settings(flags.shared())?;
     let bare = Bare::load(named_weights(config.model.as_deref())?, &config.load_options())?;
     print(&terminal::perplexity(bare, &flags, &config, &interrupt)?)
 }
@@ -442,7 +445,7 @@ fn interrupt() -> anyhow::Result<Arc<Interrupt>> {
         }
         mode.restore();
         if ending == Ending::Interrupt {
-            std::process::exit(ending.code());
+            std::process::exit(ending.code().into());
         }
         ending.die();
     })

@@ -26,7 +26,7 @@ pub enum Ending {
 impl Ending {
     /// The exit code by which shells know this end.
     #[must_use]
-    pub fn code(self) -> i32 {
+    pub fn code(self) -> u8 {
         match self {
             Ending::HangUp => 128 + 1,
             Ending::Interrupt => 128 + 2,
@@ -38,7 +38,7 @@ impl Ending {
     pub fn die(self) -> ! {
         #[cfg(unix)]
         unix::raise(self);
-        std::process::exit(self.code())
+        std::process::exit(self.code().into())
     }
 }
 

@@ -17,13 +17,7 @@ use std::path::PathBuf;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct TokenizeFlags {
     /// Model or vocabulary: a GGUF file, the first part of a split one, or a bundle (default: the program's own)
-    #[arg(
-        short = 'm',
-        long = "model",
-        alias = "weights",
-        env = "LLAMA_ARG_MODEL",
-        value_name = "FILE"
-    )]
+    #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// The text itself
     #[arg(short = 'p', long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -18,6 +18,7 @@ use std::cell::Cell;
 use std::fs;
 use std::io::{self, IsTerminal as _};
 use tealight_bundle::shown::say;
+use tealight_bundle::signals::Ending;
 
 const HELP: &str = "\
 /help, /?            this list
@@ -71,7 +72,7 @@ pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::
     loop {
         let text = match lines.next()? {
             Typed::Text(text) => text,
-            Typed::Cancelled if cancelled => return Err(Interrupted.into()),
+            Typed::Cancelled if cancelled => return Err(Interrupted(Ending::Interrupt).into()),
             Typed::Cancelled => {
                 say(format_args!("Ctrl-C once more, Ctrl-D or /bye ends"));
                 cancelled = true;

@@ -51,10 +51,10 @@ fn closed_is_success(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Whoever was at the terminal ended the program, and knows it.
+/// Ended by a signal; there is nothing to report.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
-pub struct Interrupted;
+pub struct Interrupted(pub Ending);
 
 /// What a signal means at the moment: Ctrl-C stops an answer, and ends the program where there is none; the others end
 /// it. What leaves half a file behind is stopped by any, so that it can be removed.
@@ -64,13 +64,17 @@ pub struct Interrupt(AtomicU8);
 const WAITING: u8 = 0;
 const ANSWERING: u8 = 1;
 const WRITING: u8 = 2;
-const STOPPING: u8 = 3;
+/// And the signal that stops it.
+const STOPPING: [u8; 3] = [3, 4, 5];
+const ENDINGS: [Ending; 3] = [Ending::Interrupt, Ending::Terminate, Ending::HangUp];
 
 impl Interrupt {
     /// Takes note of a signal. Returns whether it ends the program.
     pub fn ends(&self, ending: Ending) -> bool {
+        let stopping = ENDINGS.into_iter().zip(STOPPING).find(|(known, _)| *known == ending);
+        let stopping = stopping.map_or(STOPPING[0], |(_, state)| state);
         let stop = |from| {
-            self.0.compare_exchange(from, STOPPING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            self.0.compare_exchange(from, stopping, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         let stops = stop(WRITING) || ending == Ending::Interrupt && stop(ANSWERING);
         !stops
@@ -89,7 +93,13 @@ impl Interrupt {
     }
 
     fn is_raised(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == STOPPING
+        self.raised().is_some()
+    }
+
+    /// The signal that stops it, if one does.
+    fn raised(&self) -> Option<Ending> {
+        let state = self.0.load(Ordering::SeqCst);
+        ENDINGS.into_iter().zip(STOPPING).find(|(_, stopping)| *stopping == state).map(|(by, _)| by)
     }
 }
 

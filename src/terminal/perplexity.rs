@@ -82,10 +82,9 @@ pub fn perplexity(
             if let Some(path) = flags.logits_out.as_ref().filter(|path| path.is_file()) {
                 let _ = std::fs::remove_file(path);
             }
-            return Err(if interrupt.is_raised() {
-                Interrupted.into()
-            } else {
-                error.context(name)
+            return Err(match interrupt.raised() {
+                Some(ending) => Interrupted(ending).into(),
+                None => error.context(name),
             });
         }
     };

@@ -18,7 +18,7 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
     let file = ModelFile::open(shards)?;
     let tokenizer = Tokenizer::new(&file).with_context(|| name)?;
     if !flags.quiet {
-        tokenizer.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+        tokenizer.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
     }
     // Read after the vocabulary: a wrong file is said before somebody types a text.
     let text = match &flags.prompt {
