@@ -6,5 +6,5 @@ use crate::{chat, constraint};
 /// Does a job; see [`crate::worker`].
 pub const HANDLER: Handler = |topic, job| match topic {
     Topic::Template => chat::work_on_template(job),
-    Topic::Constraint => constraint::try_out(job),
+    Topic::Constraint => constraint::work_on_constraint(job),
 };

@@ -4,6 +4,7 @@
 //! files, and the bundle if there is one. Reads no weights.
 
 use crate::model::Shard;
+use crate::system::own_file;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight_bundle::gguf;
@@ -101,15 +102,11 @@ impl Program {
         // The other systems follow a link to the program by themselves.
         let path =
             if cfg!(target_os = "macos") { path.canonicalize().unwrap_or(path) } else { path };
-        // Linux keeps the running file reachable here even when its name is gone or taken by another.
-        let own = Path::new("/proc/self/exe");
-        if cfg!(target_os = "linux") && own.exists() {
-            let open = std::fs::File::open(own).map_err(SourceError::Program)?;
-            let file = Arc::new(Mapped::open_file(open, &path)?);
-            let tail = read_tail(&file)?;
-            return Ok(Self { path, file, tail });
-        }
-        Self::at(&path)
+        let own = own_file().map_err(SourceError::Program)?;
+        let open = std::fs::File::open(own).map_err(SourceError::Program)?;
+        let file = Arc::new(Mapped::open_file(open, &path)?);
+        let tail = read_tail(&file)?;
+        Ok(Self { path, file, tail })
     }
 
     /// Maps a program, or another file that may be a bundle.

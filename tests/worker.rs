@@ -141,26 +141,19 @@ fn a_hostile_constraint_ends_no_more_than_its_request() {
 }
 
 #[test]
-fn a_constraint_that_nobody_waits_for_is_not_tried_on() {
+fn a_constraint_that_nobody_waits_for_is_not_compiled() {
     let compiler = compiler();
-    let schema: Vec<String> = (1..25).map(|i| format!(r#"{{"pattern":"a{{{i}}}"}}"#)).collect();
-    let schema =
-        Constraint::JsonSchema(format!(r#"{{"type":"string","allOf":[{}]}}"#, schema.join(",")));
-    let began = Instant::now();
-    let wanted = || began.elapsed() < Duration::from_millis(100);
-    let result =
-        compiler.compile_within(&schema, &Patience::new(Duration::from_secs(600), &wanted));
-    // A reader that refuses it at once is as good.
-    assert!(
-        matches!(result, Err(ConstraintError::Untried(_) | ConstraintError::Invalid { .. })),
-        "{result:?}"
-    );
-    let result =
-        compiler.compile_within(&schema, &Patience::new(Duration::from_millis(300), &|| true));
+    // One that compiles.
+    let schema = Constraint::JsonSchema(r#"{"type": "object"}"#.to_owned());
+    let compile = |time, wanted| compiler.compile_within(&schema, &Patience::new(time, wanted));
+    let minute = Duration::from_secs(60);
+    let result = compile(minute, &|| false);
+    assert!(matches!(result, Err(ConstraintError::Untried(_))), "{result:?}");
+    let result = compile(Duration::ZERO, &|| true);
     let late = |e: &WorkerError| matches!(e, WorkerError::Deadline(_));
     assert!(
-        matches!(&result, Err(ConstraintError::Bound { error, .. }) if late(error))
-            || matches!(result, Err(ConstraintError::Invalid { .. })),
+        matches!(&result, Err(ConstraintError::Bound { error, .. }) if late(error)),
         "{result:?}"
     );
+    assert!(compile(minute, &|| true).is_ok());
 }

@@ -18,13 +18,15 @@ mod vocabulary;
 
 pub use call::{CallForm, CallSpec};
 pub use trial::TIME_MAX;
-pub(crate) use trial::work as try_out;
+pub(crate) use trial::work as work_on_constraint;
 
+use crate::system::on_stack;
 use crate::tokenizer::Tokenizer;
 use crate::worker::{Patience, WorkerError, Workers};
 use llguidance::api::{GrammarInit, ParserLimits};
 use llguidance::toktrie::{InferenceCapabilities, SimpleVob, TokEnv, TokTrie};
 use llguidance::{Matcher, ParserFactory};
+use schema::SchemaFault;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
@@ -49,8 +51,8 @@ impl Constraint {
     /// What kind it is, in words.
     fn what(&self) -> &'static str {
         match self {
-            Self::JsonSchema(_) => "JSON schema",
-            Self::Calls(_) => "tools",
+            Self::JsonSchema(_) => JSON_SCHEMA,
+            Self::Calls(_) => TOOLS,
             Self::Regex(_) => "regular expression",
             Self::Gbnf(_) | Self::Lark(_) => "grammar",
         }
@@ -60,7 +62,8 @@ impl Constraint {
     fn bytes(&self) -> usize {
         match self {
             Self::Calls(calls) => {
-                let schemas = calls.functions.iter().map(|(_, schema)| schema);
+                let read = calls.form.is_some();
+                let schemas = calls.functions.iter().filter(|_| read).map(|(_, schema)| schema);
                 schemas.chain(&calls.answer).map(String::len).sum()
             }
             Self::JsonSchema(text) | Self::Regex(text) | Self::Gbnf(text) | Self::Lark(text) => {
@@ -121,6 +124,10 @@ pub enum ConstraintError {
     Vocabulary,
 }
 
+/// What a constraint is called whose source is a schema, and one whose source is the schemas of functions.
+const JSON_SCHEMA: &str = "JSON schema";
+pub(crate) const TOOLS: &str = "tools";
+
 /// Longest schema, expression or grammar.
 const SOURCE_BYTES_MAX: usize = 128 << 10;
 /// Stack for compiling: sources are taken apart recursively.
@@ -137,6 +144,8 @@ fn limits() -> ParserLimits {
 pub struct Compiler {
     tokenizer: Arc<Tokenizer>,
     workers: Arc<Workers>,
+    /// What a constraint is tried with.
+    vocabulary: OnceLock<trial::Vocabulary>,
     /// Built when first needed: it takes a fraction of a second and some megabytes.
     factory: OnceLock<Option<ParserFactory>>,
     /// One compiles at a time, whoever asks.
@@ -147,7 +156,8 @@ impl Compiler {
     /// A compiler for the tokens of a model, which has constraints tried by `workers` first.
     #[must_use]
     pub fn with(tokenizer: Arc<Tokenizer>, workers: Arc<Workers>) -> Self {
-        Self { tokenizer, workers, factory: OnceLock::new(), turn: Mutex::default() }
+        let (vocabulary, factory) = (OnceLock::new(), OnceLock::new());
+        Self { tokenizer, workers, vocabulary, factory, turn: Mutex::default() }
     }
 
     /// A compiler that tries nothing first: for tests.
@@ -183,12 +193,13 @@ impl Compiler {
         if bytes > SOURCE_BYTES_MAX {
             return Err(ConstraintError::Long { what, bytes });
         }
-        trial::run(&self.workers, &self.tokenizer, constraint, patience)?;
+        let vocabulary = self.vocabulary.get_or_init(|| trial::Vocabulary::of(&self.tokenizer));
+        trial::run(&self.workers, vocabulary, constraint, patience)?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let build = || factory(&vocabulary::token_env(&self.tokenizer)?);
         let factory = self.factory.get_or_init(build).as_ref();
         let factory = factory.ok_or(ConstraintError::Vocabulary)?;
-        let guide = on_stack(STACK_BYTES, || {
+        let guide = on_stack(STACK_BYTES, || -> Result<Guide, SchemaFault> {
             let mut problem = String::new();
             for grammar in source::grammars(constraint, &*self.tokenizer)? {
                 match guide(factory, grammar) {
@@ -196,9 +207,18 @@ impl Compiler {
                     Err(error) => problem = error,
                 }
             }
-            Err(problem)
+            Err(problem.into())
         });
-        let mut guide = guide.map_err(|problem| ConstraintError::Invalid { what, problem })?;
+        let guide = guide.map_err(|e| {
+            ConstraintError::Untried(WorkerError::Thread(e.to_string()).to_string())
+        })?;
+        let guide = guide.unwrap_or_else(|| Err("an internal error".to_owned().into()));
+        let mut guide = guide.map_err(|fault| {
+            let of_answer = fault.of_answer
+                && matches!(constraint, Constraint::Calls(calls) if calls.answer.is_some());
+            let what = if of_answer { JSON_SCHEMA } else { what };
+            ConstraintError::Invalid { what, problem: fault.text }
+        })?;
         if let Constraint::Calls(calls) = constraint {
             guide.opened_by(&calls.markers);
         }
@@ -227,20 +247,6 @@ fn factory(env: &TokEnv) -> Option<ParserFactory> {
     factory.quiet();
     *factory.limits_mut() = limits();
     Some(factory)
-}
-
-/// Runs `work` on a thread with so much stack.
-fn on_stack<T: Send>(
-    bytes: usize,
-    work: impl FnOnce() -> Result<T, String> + Send,
-) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(bytes);
-        match thread.spawn_scoped(scope, work) {
-            Ok(thread) => thread.join().unwrap_or_else(|_| Err("an internal error".to_owned())),
-            Err(_) => Err("no thread could be started".to_owned()),
-        }
-    })
 }
 
 /// The library's explanation without what only its authors can use.

@@ -42,6 +42,21 @@ pub(super) struct Wanted<'a> {
     pub markers: &'a [String],
 }
 
+/// Why there is no grammar.
+#[derive(Debug)]
+pub(super) struct SchemaFault {
+    /// Whether the schema of the answer is at fault, not that of a function.
+    pub of_answer: bool,
+    /// What is wrong, and where.
+    pub text: String,
+}
+
+impl From<String> for SchemaFault {
+    fn from(text: String) -> Self {
+        Self { of_answer: true, text }
+    }
+}
+
 /// The grammar of these answers; `pieces` takes a text apart into what is text and what is a control token.
 ///
 /// # Errors
@@ -49,23 +64,30 @@ pub(super) struct Wanted<'a> {
 pub(super) fn grammar(
     wanted: Wanted<'_>,
     pieces: &dyn Fn(&str) -> Vec<Piece>,
-) -> Result<GrammarInit, String> {
-    let texts = wanted.calls.iter().map(|(_, text)| text.as_str()).chain(wanted.answer);
+) -> Result<GrammarInit, SchemaFault> {
+    // Calls without a grammar are free: their schemas are not even read.
+    let functions = if wanted.form.is_some() { wanted.calls } else { &[] };
+    let texts = functions.iter().map(|(_, text)| text.as_str()).chain(wanted.answer);
     let documents: Vec<Json> = texts.map(Json::parse).collect::<Result<_, _>>()?;
     let (places, roots) = Places::new(&documents)?;
     let mut reader = Reader::new(places);
     let parts: Vec<Part> = roots.into_iter().map(Part::Is).collect();
     let (plan, roots) =
-        Plan::new(&mut reader, &parts).map_err(|fault| match wanted.calls.get(fault.document) {
-            Some((name, _)) => format!("parameters of {}: {}", json::quoted(name), fault.text),
-            None => fault.text,
+        Plan::new(&mut reader, &parts).map_err(|fault| match functions.get(fault.document) {
+            Some((name, _)) => SchemaFault {
+                of_answer: false,
+                text: format!("parameters of {}: {}", json::quoted(name), fault.text),
+            },
+            None => fault.text.into(),
         })?;
     let mut writer = Writer::new()?;
     let mut options = Vec::new();
     if let Some(form) = wanted.form {
         let mut calls = Vec::new();
-        for ((name, _), root) in wanted.calls.iter().zip(&roots) {
-            let mut call = writer.pieces(&pieces(&form.before))?;
+        let before = writer.pieces(&pieces(&form.before))?;
+        let after = writer.pieces(&pieces(&form.after))?;
+        for ((name, _), root) in functions.iter().zip(&roots) {
+            let mut call = before.clone();
             // In the same lexemes as the objects of schemas, which may begin alike.
             let (key, name) = (json::quoted(&form.name), json::quoted(name));
             let arguments = json::quoted(&form.arguments);
@@ -73,7 +95,7 @@ pub(super) fn grammar(
             call.extend(writer.pieces(&open.map(|text| Piece::Text(text.to_owned())))?);
             call.push(writer.node(*root)?);
             call.extend(writer.pieces(&[Piece::Text("}".to_owned())])?);
-            call.extend(writer.pieces(&pieces(&form.after))?);
+            call.extend(after.iter().copied());
             calls.push(call);
         }
         let call = writer.rule(calls)?;
@@ -92,8 +114,8 @@ pub(super) fn grammar(
         options.push(writer.pieces(&pieces(marker))?);
     }
     if wanted.answer.is_some() {
-        let root = *roots.last().ok_or("there is no schema")?;
+        let root = *roots.last().ok_or_else(|| "there is no schema".to_owned())?;
         options.push(vec![writer.node(root)?]);
     }
-    writer.finish(options, &plan)
+    Ok(writer.finish(options, &plan)?)
 }

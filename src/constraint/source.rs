@@ -1,6 +1,6 @@
 //! A constraint as grammars in the library's form.
 
-use super::schema::{self, Piece};
+use super::schema::{self, Piece, SchemaFault};
 use super::{Constraint, gbnf};
 use crate::tokenizer::{Kind, Tokenizer};
 use llguidance::api::{GrammarInit, TopLevelGrammar};
@@ -48,7 +48,7 @@ impl Words for Tokenizer {
 pub(super) fn grammars(
     constraint: &Constraint,
     words: &dyn Words,
-) -> Result<Vec<GrammarInit>, String> {
+) -> Result<Vec<GrammarInit>, SchemaFault> {
     let serialized = GrammarInit::Serialized;
     let pieces = |text: &str| words.pieces(text);
     Ok(match constraint {

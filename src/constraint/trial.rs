@@ -7,9 +7,10 @@
 use super::schema::Piece;
 use super::source::{Words, grammars};
 use super::vocabulary::{MARKER, env};
-use super::{Constraint, ConstraintError, STACK_BYTES, Step, factory, guide, on_stack};
-use crate::tokenizer::{Kind, Tokenizer};
-use crate::worker::{Patience, Topic, WorkerError, Workers};
+use super::{Constraint, ConstraintError, STACK_BYTES, Step, factory, guide};
+use crate::system::on_stack;
+use crate::tokenizer::Tokenizer;
+use crate::worker::{Patience, Topic, Workers};
 use llguidance::ParserFactory;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -20,20 +21,21 @@ use std::time::Duration;
 pub const TIME_MAX: Duration = Duration::from_secs(5);
 /// Stack to compile with: half of what there will be.
 const TRIAL_STACK_BYTES: usize = STACK_BYTES / 2;
-/// Stack to follow with: half of what the threads have that generate.
-const STEP_STACK_BYTES: usize = 1 << 20;
+/// Stack to follow with: half of what a connection's thread has, which generates.
+const STEP_STACK_BYTES: usize = 1 << 19;
 /// Steps that are followed.
 const STEPS: usize = 48;
 
-/// What is tried, and the model's tokens as far as a grammar can name them.
+/// What is tried, and over which tokens.
 #[derive(Serialize, Deserialize)]
-struct Job {
-    constraint: Constraint,
-    vocabulary: Vocabulary,
+struct Job<C, V> {
+    constraint: C,
+    vocabulary: V,
 }
 
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-struct Vocabulary {
+/// A model's tokens as far as a grammar can name them.
+#[derive(PartialEq, Serialize, Deserialize)]
+pub(super) struct Vocabulary {
     /// Number of the model's tokens.
     size: usize,
     /// Its control tokens.
@@ -43,54 +45,45 @@ struct Vocabulary {
 /// Has a constraint tried by `workers`. That it makes no sense is no error here.
 pub(super) fn run(
     workers: &Workers,
-    tokenizer: &Tokenizer,
+    vocabulary: &Vocabulary,
     constraint: &Constraint,
     patience: &Patience<'_>,
 ) -> Result<(), ConstraintError> {
-    let control = |id: &u32| tokenizer.kind(*id) == Some(Kind::Control);
-    let size = tokenizer.len();
-    let ids = (0..u32::try_from(size).unwrap_or(u32::MAX)).filter(control);
-    let text = |id: u32| String::from_utf8_lossy(&tokenizer.decode(&[id], true)).into_owned();
-    let vocabulary = Vocabulary { size, control: ids.map(|id| (id, text(id))).collect() };
-    let job = serde_json::to_vec(&Job { constraint: constraint.clone(), vocabulary });
+    let job = serde_json::to_vec(&Job { constraint, vocabulary });
     let job = job.map_err(|e| ConstraintError::Untried(e.to_string()))?;
     match workers.ask(Topic::Constraint, &job, patience) {
-        Ok(_) => Ok(()),
-        Err(
-            error @ (WorkerError::Unwanted
-            | WorkerError::Start(_)
-            | WorkerError::Thread(_)
-            | WorkerError::Busy),
-        ) => Err(ConstraintError::Untried(error.to_string())),
+        Ok(problem) if problem.is_empty() => Ok(()),
+        Ok(problem) => {
+            Err(ConstraintError::Untried(String::from_utf8_lossy(&problem).into_owned()))
+        }
+        Err(error) if error.is_untried() => Err(ConstraintError::Untried(error.to_string())),
         Err(error) => Err(ConstraintError::Bound { what: constraint.what(), error }),
     }
 }
 
-/// Tries a constraint, in a worker process. There is no result: it is over, whatever came of it.
+/// Tries a constraint, in a worker process. There is no result, whatever came of it, but why it could not be tried.
 pub(crate) fn work(job: &[u8]) -> Vec<u8> {
-    if let Ok(Job { constraint, vocabulary }) = serde_json::from_slice(job) {
-        try_out(&constraint, &vocabulary);
-    }
-    Vec::new()
+    let job = serde_json::from_slice(job).map_err(|e| e.to_string());
+    let tried = job.and_then(|Job { constraint, vocabulary }| try_out(&constraint, vocabulary));
+    tried.err().unwrap_or_default().into_bytes()
 }
 
-fn try_out(constraint: &Constraint, vocabulary: &Vocabulary) {
+fn try_out(constraint: &Constraint, vocabulary: Vocabulary) -> Result<(), String> {
     thread_local! {
-        static KEPT: RefCell<Option<(Vocabulary, Rc<ParserFactory>)>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<Rc<Kept>>> = const { RefCell::new(None) };
     }
-    let kept = KEPT.with_borrow(|kept| {
-        kept.as_ref().filter(|(of, _)| of == vocabulary).map(|(_, factory)| Rc::clone(factory))
-    });
-    let factory = kept.or_else(|| vocabulary.factory().map(Rc::new));
-    let Some(factory) = factory else { return };
-    KEPT.set(Some((vocabulary.clone(), Rc::clone(&factory))));
-    let factory: &ParserFactory = &factory;
+    let kept = KEPT.take().filter(|kept| kept.vocabulary == vocabulary);
+    let fresh = || Some(Rc::new(Kept { factory: vocabulary.factory()?, vocabulary }));
+    // A vocabulary too large for the library is told when the constraint is compiled.
+    let Some(kept) = kept.or_else(fresh) else { return Ok(()) };
+    KEPT.set(Some(Rc::clone(&kept)));
+    let Kept { vocabulary, factory } = &*kept;
     let compiled = on_stack(TRIAL_STACK_BYTES, || {
-        let all = grammars(constraint, vocabulary)?;
-        Ok(all.into_iter().filter_map(|grammar| guide(factory, grammar).ok()).collect::<Vec<_>>())
+        let all = grammars(constraint, vocabulary).unwrap_or_default();
+        all.into_iter().filter_map(|grammar| guide(factory, grammar).ok()).collect::<Vec<_>>()
     });
-    for mut guide in compiled.unwrap_or_default() {
-        let _ = on_stack(STEP_STACK_BYTES, move || {
+    for mut guide in compiled.map_err(|e| e.to_string())?.into_iter().flatten() {
+        let followed = on_stack(STEP_STACK_BYTES, move || {
             for step in 0..STEPS {
                 let next = match guide.step() {
                     Ok(Step::Forced(_)) => continue,
@@ -101,9 +94,16 @@ fn try_out(constraint: &Constraint, vocabulary: &Vocabulary) {
                     break;
                 }
             }
-            Ok(())
         });
+        followed.map_err(|e| e.to_string())?;
     }
+    Ok(())
+}
+
+/// A vocabulary and what is compiled with it.
+struct Kept {
+    vocabulary: Vocabulary,
+    factory: ParserFactory,
 }
 
 /// One of the tokens in a mask; another one at each step.
@@ -122,6 +122,15 @@ fn chosen(mask: &[u32], step: usize) -> Option<u32> {
 }
 
 impl Vocabulary {
+    /// That of a model.
+    pub(super) fn of(tokenizer: &Tokenizer) -> Self {
+        let size = tokenizer.len();
+        let ids = 0..u32::try_from(size).unwrap_or(u32::MAX);
+        let text = |id| String::from_utf8_lossy(&tokenizer.decode(&[id], true)).into_owned();
+        let control = ids.filter(|&id| tokenizer.is_control(id)).map(|id| (id, text(id))).collect();
+        Self { size, control }
+    }
+
     /// The control tokens under their own ids, behind all ids a token for each byte, and an end.
     fn factory(&self) -> Option<ParserFactory> {
         let mut words = vec![Vec::new(); self.size];

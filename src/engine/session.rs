@@ -286,10 +286,15 @@ impl Timeline for ModelTimeline {
         /// Positions whose logits are held at a time: of 262,144 tokens, 16 MB.
         const ROWS: usize = 16;
         let failed = |error: candle_core::Error| SessionError::Compute(error.to_string());
+        let before = self.cache.len();
         let hidden = self.model.hidden_while(tokens, &mut self.cache, Wanted::All, wanted);
         let hidden = hidden.map_err(failed)?.ok_or(SessionError::Cancelled)?;
         let mut logits = Vec::new();
         for at in (0..tokens.len()).step_by(ROWS) {
+            if !wanted() {
+                self.cache.truncate(before);
+                return Err(SessionError::Cancelled);
+            }
             let rows = hidden.narrow(0, at, ROWS.min(tokens.len() - at)).map_err(failed)?;
             self.model.logits(&rows, &mut logits).map_err(failed)?;
             logits.chunks_exact(self.model.spec().n_vocab).for_each(&mut *each);

@@ -14,7 +14,6 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{JoinHandle, Thread};
 
@@ -180,32 +179,24 @@ impl Pool {
     }
 }
 
-/// Threads kept free while a pool takes all that the user may have: one for a request, two for what its chat template needs.
-struct Spare {
-    threads: Vec<JoinHandle<()>>,
-    /// Threads end when nobody holds it any more.
-    held: Option<Sender<()>>,
-}
+/// Holds back threads while a pool starts, so that it can't use up the user's limit: one for a request, two for what its
+/// chat template needs.
+struct Spare(Vec<JoinHandle<()>>);
 
 impl Spare {
     const THREADS: usize = 3;
 
     fn take() -> Self {
-        let (held, wait) = channel();
-        let wait = Arc::new(Mutex::new(wait));
-        let threads = (0..Self::THREADS).filter_map(|_| {
-            let wait: Arc<Mutex<Receiver<()>>> = Arc::clone(&wait);
-            let idle = move || _ = wait.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            std::thread::Builder::new().name("spare".to_owned()).spawn(idle).ok()
-        });
-        Self { threads: threads.collect(), held: Some(held) }
+        let thread =
+            || std::thread::Builder::new().name("spare".to_owned()).spawn(std::thread::park);
+        Self((0..Self::THREADS).filter_map(|_| thread().ok()).collect())
     }
 }
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        self.held = None;
-        for thread in self.threads.drain(..) {
+        for thread in self.0.drain(..) {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

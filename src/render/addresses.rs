@@ -31,21 +31,21 @@ pub struct Address {
 pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
     let rest = text.get(at..)?;
     let before = text.get(from..at)?;
-    let (start, end, scheme) = if rest.starts_with("://") {
+    let (start, host, kind) = if rest.starts_with("://") {
         let scheme = trailing(before, |b| b.is_ascii_alphabetic());
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return None;
         }
-        (at - scheme.len(), web(text, at + 3, 0)?, "")
+        (at - scheme.len(), at + 3, Kind::Url)
     } else if rest.starts_with("www.") {
-        (at, web(text, at, 1)?, "http://")
+        (at, at, Kind::Www)
     } else if rest.starts_with('@') {
         let local = trailing(before, |b| b.is_ascii_alphanumeric() || b".-_+".contains(&b));
         let local = local.trim_start_matches(['.', '-', '_', '+']);
         if local.is_empty() {
             return None;
         }
-        (at - local.len(), mail(text, at + 1)?, "mailto:")
+        (at - local.len(), at + 1, Kind::Mail)
     } else if rest.starts_with(':') {
         let scheme = trailing(before, |b| b.is_ascii_alphabetic());
         let local = leading(rest.get(1..)?, |b| b.is_ascii_alphanumeric() || b".-_+".contains(&b));
@@ -54,29 +54,52 @@ pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
         if !is_mail || !text.get(sign..)?.starts_with('@') {
             return None;
         }
-        (at - scheme.len(), mail(text, sign + 1)?, "")
+        (at - scheme.len(), sign + 1, Kind::Mailto)
     } else {
         return None;
     };
-    let ahead = text.get(..start)?;
-    let line = ahead.rsplit('\n').next().unwrap_or(ahead);
-    // `<…>` and the target of a link are Markdown's own.
-    if line.ends_with('<') || line.trim_end().ends_with("](") {
+    // Before its end is looked for: a text of refused beginnings is not to be read to its end for each.
+    if !may_follow(text.get(..start)?, kind) {
         return None;
     }
-    let neighbour = line.chars().next_back();
-    let allowed = match scheme {
-        "http://" => {
-            neighbour.is_none_or(|c| c.is_whitespace() || is_cjk(c) || "*_~([{|\"'“‘".contains(c))
-        }
-        "mailto:" => neighbour != Some('/'),
-        _ => neighbour.is_none_or(|c| !c.is_ascii_alphanumeric()),
+    let (end, scheme) = match kind {
+        Kind::Url => (web(text, host, 0)?, ""),
+        Kind::Www => (web(text, host, 1)?, "http://"),
+        Kind::Mail => (mail(text, host)?, "mailto:"),
+        Kind::Mailto => (mail(text, host)?, ""),
     };
-    if !allowed {
-        return None;
-    }
     let shown = text.get(start..end)?.replace("\\_", "_").replace("\\&", "&").replace("&amp;", "&");
     Some(Address { range: start..end, target: format!("{scheme}{shown}"), shown })
+}
+
+/// How an address begins.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// `https://`
+    Url,
+    /// `www.`
+    Www,
+    /// With a person's name.
+    Mail,
+    /// `mailto:`
+    Mailto,
+}
+
+/// Whether an address may stand after this text.
+fn may_follow(ahead: &str, kind: Kind) -> bool {
+    // `<…>` and the target of a link are Markdown's own.
+    let on_line = ahead.trim_end_matches(|c: char| c.is_whitespace() && c != '\n');
+    if ahead.ends_with('<') || on_line.ends_with("](") {
+        return false;
+    }
+    let Some(neighbour) = ahead.chars().next_back() else { return true };
+    match kind {
+        Kind::Www => {
+            neighbour.is_whitespace() || is_cjk(neighbour) || "*_~([{|\"'“‘".contains(neighbour)
+        }
+        Kind::Mail => neighbour != '/',
+        Kind::Url | Kind::Mailto => !neighbour.is_ascii_alphanumeric(),
+    }
 }
 
 /// The bytes at the end of a text that `is` holds for.
@@ -112,7 +135,7 @@ fn has_host(text: &str, dots: usize) -> bool {
 
 /// Where a web address ends whose host begins at `host` and has so many dots at least.
 fn web(text: &str, host: usize, dots: usize) -> Option<usize> {
-    // First, as a text of such beginnings is not to be read to its end for each.
+    // First, for the same reason.
     if !has_host(text.get(host..)?, dots) {
         return None;
     }

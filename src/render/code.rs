@@ -17,7 +17,7 @@ use syntect::parsing::{ParseState, Scope, ScopeStack, SyntaxReference, SyntaxSet
 
 use super::clock::Stopwatch;
 use super::escape::push_escaped;
-use super::quiet::quietly;
+use crate::system::quietly;
 
 /// How much of one code block is coloured; the rest is plain.
 const COLOURED_BYTES: usize = 32 * 1024;
@@ -29,7 +29,10 @@ const COLOURED_BYTES: usize = 32 * 1024;
 /// 3.3 s with 512: backtracking grows with the fourth power of the length.
 const COLOURED_LINE_BYTES: usize = 256;
 
-/// Time for the colours of one text. Dense code takes 1 to 15 µs a byte.
+/// What a byte of a line may take: dense code takes 1 to 15 µs.
+const BYTE_TIME: Duration = Duration::from_micros(15);
+
+/// Time for the lines of one text that takes longer than that.
 const TEXT_TIME: Duration = Duration::from_millis(250);
 
 /// From this time on a line is slow, and tried again before its time counts: at its first use an
@@ -85,13 +88,23 @@ pub(super) const DETAILS: [&str; 30] = [
 /// Blocks are known by their order. Only lines that were not there before are coloured, so a
 /// block that grows line by line costs what its text costs once.
 #[derive(Default)]
-pub struct Colours {
+pub struct Colours<'w> {
     blocks: Vec<Coloured>,
     next: usize,
-    allowance: Allowance,
+    allowance: Allowance<'w>,
 }
 
-impl Colours {
+impl<'w> Colours<'w> {
+    /// Colours for as long as `wanted` says that somebody waits for them.
+    pub fn for_client(wanted: &'w dyn Fn() -> bool) -> Self {
+        Self { allowance: Allowance { wanted, ..Allowance::default() }, ..Self::default() }
+    }
+
+    /// Whether somebody waits for them.
+    pub fn are_wanted(&self) -> bool {
+        (self.allowance.wanted)()
+    }
+
     /// Colours on a computer that is never too busy for them.
     #[cfg(test)]
     pub fn untimed() -> Self {
@@ -102,6 +115,8 @@ impl Colours {
     /// Starts over with the next piece of the same text. If it `goes_on` with the last code block
     /// of this one, so do its colours.
     pub fn next_piece(&mut self, goes_on: bool) {
+        // Blocks of what was written before, and then read in another way, are none of this piece.
+        self.blocks.truncate(self.next);
         let last = self.blocks.pop().filter(|_| goes_on);
         self.blocks.clear();
         self.blocks.extend(last.map(Coloured::rest));
@@ -172,7 +187,7 @@ impl Coloured {
     }
 
     /// Appends the HTML of `code`, which begins with the source seen before.
-    fn push_html(&mut self, out: &mut String, code: &str, allowance: &mut Allowance) {
+    fn push_html(&mut self, out: &mut String, code: &str, allowance: &mut Allowance<'_>) {
         let mut unfinished = "";
         for line in code.get(self.source.len()..).unwrap_or_default().split_inclusive('\n') {
             if line.ends_with('\n') {
@@ -199,7 +214,7 @@ fn push_line(
     painter: Option<&mut Painter>,
     before: usize,
     line: &str,
-    allowance: &mut Allowance,
+    allowance: &mut Allowance<'_>,
 ) {
     let fits = before + line.len() <= COLOURED_BYTES && line.len() <= COLOURED_LINE_BYTES;
     match painter {
@@ -208,25 +223,26 @@ fn push_line(
     }
 }
 
-/// What time the lines of one text have taken.
-struct Allowance {
+/// What the lines of one text may take: a time for slow ones, as long as somebody waits for them.
+struct Allowance<'w> {
     most: Duration,
     /// An unfinished line is painted again and again while an answer grows, each time it is drawn.
-    /// That must not use up the time of a long answer, so only slow lines count in full.
+    /// That must not use up the time of a long answer, so it counts only when it is slow.
     spent: Duration,
     /// A line was slow the second time as well, so it is the text and not compiling.
     no_second_try: bool,
+    wanted: &'w dyn Fn() -> bool,
 }
 
-impl Default for Allowance {
+impl Default for Allowance<'_> {
     fn default() -> Self {
-        Self { most: TEXT_TIME, spent: Duration::ZERO, no_second_try: false }
+        Self { most: TEXT_TIME, spent: Duration::ZERO, no_second_try: false, wanted: &|| true }
     }
 }
 
-impl Allowance {
+impl Allowance<'_> {
     fn is_spent(&self) -> bool {
-        self.spent >= self.most
+        self.spent >= self.most || !(self.wanted)()
     }
 
     /// Counts the time of a line; `false` if it is to be tried again.
@@ -237,7 +253,8 @@ impl Allowance {
             return false;
         }
         if slow || line.ends_with('\n') {
-            self.spent += took;
+            let usual = BYTE_TIME * u32::try_from(line.len()).unwrap_or(u32::MAX);
+            self.spent += took.saturating_sub(usual);
         }
         true
     }
@@ -276,7 +293,7 @@ impl Painter {
         })
     }
 
-    fn push_line(&mut self, out: &mut String, line: &str, allowance: &mut Allowance) {
+    fn push_line(&mut self, out: &mut String, line: &str, allowance: &mut Allowance<'_>) {
         let before = out.len();
         if self.failed || self.try_line(out, line, allowance).is_none() {
             // Once the parser's state is lost, colours would be wrong: the rest stays plain.
@@ -286,7 +303,12 @@ impl Painter {
         }
     }
 
-    fn try_line(&mut self, out: &mut String, line: &str, allowance: &mut Allowance) -> Option<()> {
+    fn try_line(
+        &mut self,
+        out: &mut String,
+        line: &str,
+        allowance: &mut Allowance<'_>,
+    ) -> Option<()> {
         let mut again = false;
         let operations = loop {
             let mut state = self.state.clone();
@@ -591,6 +613,9 @@ mod tests {
     fn time_is_counted_where_it_is_to_be() {
         let mut allowance = Allowance::default();
         let (fast, slow) = (SLOW / 15, SLOW);
+        let over = |took: Duration, line: &str| {
+            took.saturating_sub(BYTE_TIME * u32::try_from(line.len()).unwrap())
+        };
         assert!(!allowance.count(slow, "a\n", false), "compiling is not the text's fault");
         assert!(allowance.count(Duration::ZERO, "a\n", true));
         assert!(!allowance.count(slow, "a\n", false), "nor is it for the next expression");
@@ -600,7 +625,10 @@ mod tests {
         assert_eq!(allowance.spent, Duration::ZERO);
         assert!(allowance.count(fast, "a\n", false) && allowance.count(slow, "unfinished", true));
         assert!(allowance.count(slow, "a\n", false), "one was slow twice");
-        assert_eq!(allowance.spent, fast + slow + slow);
+        let spent = over(fast, "a\n") + over(slow, "unfinished") + over(slow, "a\n");
+        assert_eq!(allowance.spent, spent);
+        assert!(allowance.count(BYTE_TIME * 256, &"a\n".repeat(128), false));
+        assert_eq!(allowance.spent, spent, "real code takes as much");
         allowance.spent = TEXT_TIME;
         let mut colours = Colours { allowance, ..Colours::default() };
         let mut plain = String::new();

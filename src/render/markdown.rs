@@ -25,9 +25,9 @@ const FIRST_HEADING: usize = 3;
 
 /// What a block needs to know of those before it, and leaves for those after it.
 #[derive(Default)]
-pub struct Surroundings {
+pub struct Surroundings<'w> {
     /// The colouring of the block's code, perhaps from an earlier, shorter state of it.
-    pub colours: Colours,
+    pub colours: Colours<'w>,
     /// The headings that the block is under.
     pub outline: Outline,
     /// The block goes on with the code of the block before it.
@@ -51,7 +51,7 @@ impl Outline {
 }
 
 /// The HTML of a block.
-pub fn block_html(source: &str, around: &mut Surroundings) -> String {
+pub fn block_html(source: &str, around: &mut Surroundings<'_>) -> String {
     let mut out = String::with_capacity(source.len() + source.len() / 4);
     if source.lines().any(|line| containers(line) > LINE_CONTAINERS) {
         out.push_str("<p>");
@@ -100,10 +100,10 @@ fn containers(line: &str) -> usize {
 }
 
 /// Writes events as HTML.
-struct Writer<'a> {
+struct Writer<'a, 'w> {
     out: String,
     extracts: &'a Extracts,
-    around: &'a mut Surroundings,
+    around: &'a mut Surroundings<'w>,
     /// What closes each open element; empty for one that was too deep to be written.
     closers: Vec<Cow<'static, str>>,
     /// The code block, raw HTML or image that is being read.
@@ -125,8 +125,8 @@ enum Pending {
     Image { target: String, alt: String, nested: usize },
 }
 
-impl<'a> Writer<'a> {
-    fn new(out: String, extracts: &'a Extracts, around: &'a mut Surroundings) -> Self {
+impl<'a, 'w> Writer<'a, 'w> {
+    fn new(out: String, extracts: &'a Extracts, around: &'a mut Surroundings<'w>) -> Self {
         Self {
             continued: around.continued,
             out,

@@ -11,7 +11,7 @@ use pulldown_latex::event::{ColorChange, ColorTarget, Event, StateChange};
 use pulldown_latex::{Parser, RenderConfig, Storage, write_mathml};
 
 use super::escape::push_escaped;
-use super::quiet::quietly;
+use crate::system::quietly;
 
 /// The longest formula that is typeset.
 const FORMULA_BYTES: usize = 4 * 1024;

@@ -22,9 +22,9 @@ mod formulas;
 mod links;
 mod markdown;
 mod mathml;
-mod quiet;
 
 use blocks::Blocks;
+use code::Colours;
 use markdown::{Surroundings, block_html};
 
 /// Renders a finished text: one HTML fragment per top-level block.
@@ -32,7 +32,13 @@ use markdown::{Surroundings, block_html};
 /// Link reference definitions hold for their own block only, and are shown as text.
 #[must_use]
 pub fn render(markdown: &str) -> Vec<String> {
-    let mut streamer = Streamer::new();
+    render_while(markdown, &|| true)
+}
+
+/// The same as long as `wanted` says that somebody waits for it; else not all of it.
+#[must_use]
+pub fn render_while(markdown: &str, wanted: &dyn Fn() -> bool) -> Vec<String> {
+    let mut streamer = Streamer::for_client(wanted);
     streamer.push(markdown);
     // All at once, each block is sent exactly once and in order.
     streamer.update().into_iter().map(|(_, html)| html).collect()
@@ -42,23 +48,25 @@ pub fn render(markdown: &str) -> Vec<String> {
 ///
 /// At any moment the last fragment of each block is what [`render`] gives for the text so far.
 #[derive(Default)]
-pub struct Streamer {
+pub struct Streamer<'w> {
     blocks: Blocks,
     /// The number of the open block.
     number: usize,
     /// What was last sent for the open block.
     sent: Option<String>,
     /// What the finished blocks leave to the open one.
-    around: Surroundings,
+    around: Surroundings<'w>,
     /// Text came since the last update.
     changed: bool,
 }
 
-impl Streamer {
-    /// An answer of which nothing is written yet.
+impl<'w> Streamer<'w> {
+    /// An answer of which nothing is written yet, rendered as long as `wanted` says that somebody waits for it.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn for_client(wanted: &'w dyn Fn() -> bool) -> Self {
+        let around =
+            Surroundings { colours: Colours::for_client(wanted), ..Surroundings::default() };
+        Self { around, ..Self::default() }
     }
 
     /// Appends text; nothing is rendered yet.
@@ -76,7 +84,9 @@ impl Streamer {
         if !std::mem::take(&mut self.changed) {
             return out;
         }
-        while let Some(source) = self.blocks.next_finished() {
+        while self.around.colours.are_wanted()
+            && let Some(source) = self.blocks.next_finished()
+        {
             let html = block_html(&source, &mut self.around);
             if self.sent.as_ref() != Some(&html) {
                 out.push((self.number, html));

@@ -100,7 +100,7 @@ const SOUP: [&str; 44] = [
 ];
 
 /// A streamer whose colours never run out of time: this computer may be busy.
-fn untimed() -> Streamer {
+fn untimed() -> Streamer<'static> {
     let around = Surroundings { colours: Colours::untimed(), ..Surroundings::default() };
     Streamer { around, ..Streamer::default() }
 }
@@ -361,6 +361,8 @@ fn hostile_texts_are_rendered_in_bounded_time() {
         "http://a",
         "www.",
         "www.a_.",
+        "xwww.a.b/",
+        "1http://a",
         "a@",
         "a@b.c_",
         ":mailto:",

@@ -118,14 +118,13 @@ pub const ROWS: &[Row] = &[
     row("enable_thinking", "chat_template_kwargs.enable_thinking", On::Chat, same),
     row("think", "chat_template_kwargs.enable_thinking", On::Chat, truth),
     row("think", "reasoning_effort", On::Chat, text),
-    row("thinking", "chat_template_kwargs.enable_thinking", On::Chat, truth),
+    row("thinking", "chat_template_kwargs.enable_thinking", On::Chat, boolean),
     row("thinking.type", "chat_template_kwargs.enable_thinking", On::Chat, enabled),
-    row("reasoning.enabled", "chat_template_kwargs.enable_thinking", On::Chat, truth),
-    row("reasoning.effort", "reasoning_effort", On::Chat, text),
+    row("reasoning.enabled", "chat_template_kwargs.enable_thinking", On::Chat, boolean),
+    row("reasoning.effort", "reasoning_effort", On::Chat, same),
     row("separate_reasoning", "reasoning_format", On::Chat, apart),
     // Functions, as OpenAI's API had them at first.
     row("functions", "tools", On::Chat, tools),
-    row("functions", "parallel_tool_calls", On::Chat, one_at_a_time),
     row("function_call", "tool_choice", On::Chat, tool_choice),
     // Embeddings and tokens. TEI, Ollama, vLLM.
     row("inputs", "input", On::Embedding, same),
@@ -273,6 +272,10 @@ fn number_if_any(v: &Value) -> Result<Value, &'static str> {
     }
 }
 
+fn boolean(v: &Value) -> Result<Value, &'static str> {
+    if v.is_boolean() { Ok(v.clone()) } else { Err("true or false") }
+}
+
 /// A truth value; a text is another row's.
 fn truth(v: &Value) -> Result<Value, &'static str> {
     match v {
@@ -311,12 +314,6 @@ fn tools(v: &Value) -> Result<Value, &'static str> {
         return Ok(Value::Null);
     }
     Ok(all.iter().map(|f| json!({ "type": "function", "function": f })).collect())
-}
-
-/// The form of answers that `functions` asks for has place for one call.
-#[expect(clippy::unnecessary_wraps, reason = "the form of all conversions")]
-fn one_at_a_time(v: &Value) -> Result<Value, &'static str> {
-    Ok(if v.as_array().is_some_and(Vec::is_empty) { Value::Null } else { json!(false) })
 }
 
 fn tool_choice(v: &Value) -> Result<Value, &'static str> {
@@ -455,7 +452,7 @@ mod tests {
             (
                 On::Chat,
                 json!({ "functions": [function] }),
-                json!({ "tools": [{ "type": "function", "function": function }], "parallel_tool_calls": false }),
+                json!({ "tools": [{ "type": "function", "function": function }] }),
             ),
             (On::Chat, json!({ "functions": [] }), json!({})),
             (On::Chat, json!({ "function_call": "auto" }), json!({ "tool_choice": "auto" })),

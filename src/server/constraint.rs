@@ -3,7 +3,7 @@
 use super::error::ApiError;
 use super::fields::{Fields, show};
 use super::sink::Sink;
-use crate::constraint::{CallSpec, Constraint, ConstraintError, Guide};
+use crate::constraint::{CallSpec, Constraint, ConstraintError, Guide, TOOLS};
 use crate::engine::Engine;
 use serde_json::Value;
 
@@ -39,11 +39,7 @@ pub fn guide(
 /// The field at fault: of an answer that may be a call as well, the functions' own if it is theirs.
 fn blamed<'n>(name: &'n str, constraint: &Constraint, error: &ConstraintError) -> &'n str {
     match (constraint, error) {
-        (Constraint::Calls(calls), ConstraintError::Invalid { problem, .. })
-            if calls.answer.is_some() && problem.starts_with("parameters of") =>
-        {
-            "tools"
-        }
+        (Constraint::Calls(_), ConstraintError::Invalid { what: TOOLS, .. }) => TOOLS,
         _ => name,
     }
 }

@@ -39,8 +39,7 @@ const RESERVED: &[&str] = &[
 pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     let messages = messages(f)?;
     let mut tools = tools(f)?;
-    allowed_tools(f, &mut tools)?;
-    let choice = tool_choice(f, &tools)?;
+    let choice = tool_choice(f, &mut tools)?;
     if choice == ToolChoice::None {
         tools.clear();
     }
@@ -113,10 +112,11 @@ fn tools(f: &mut Fields) -> Result<Vec<Tool>, ApiError> {
     let Some(found) = f.take("tools") else { return Ok(Vec::new()) };
     let expected = format!("an array of at most {TOOLS_MAX} functions");
     let all = found.as_array().filter(|all| all.len() <= TOOLS_MAX);
-    let all = all.ok_or_else(|| ApiError::parameter("tools", &show(&found), &expected))?;
+    let all = all.ok_or_else(|| f.wrong("tools", &found, &expected))?;
+    let list = f.called("tools").to_owned();
     let read = |(index, tool): (usize, &Value)| {
         let named = |field: &str, found: &Value, expected: &str| {
-            ApiError::parameter(&format!("tools[{index}]{field}"), &show(found), expected)
+            ApiError::parameter(&format!("{list}[{index}]{field}"), &show(found), expected)
         };
         if tool["type"] != "function" {
             return Err(named(".type", &tool["type"], "\"function\""));
@@ -131,33 +131,29 @@ fn tools(f: &mut Fields) -> Result<Vec<Tool>, ApiError> {
     all.iter().enumerate().map(read).collect()
 }
 
-/// OpenAI's choice of some of the functions: leaves these, and the choice among them.
-fn allowed_tools(f: &mut Fields, tools: &mut Vec<Tool>) -> Result<(), ApiError> {
-    let Some(choice) = f.take("tool_choice") else { return Ok(()) };
-    if choice["type"] != "allowed_tools" {
-        f.put("tool_choice", "tool_choice", choice);
-        return Ok(());
-    }
+/// OpenAI's choice of some of the functions: leaves these; gives the choice among them.
+fn allowed<'c>(choice: &'c Value, tools: &mut Vec<Tool>) -> Option<&'c Value> {
     let allowed = &choice["allowed_tools"];
-    let names = allowed["tools"]
-        .as_array()
-        .filter(|_| matches!(allowed["mode"].as_str(), Some("auto" | "required")));
+    let mode = &allowed["mode"];
+    let names = allowed["tools"].as_array().filter(|_| *mode == "auto" || *mode == "required")?;
     let known = |v: &Value| {
         let name = v["function"]["name"].as_str()?;
         tools.iter().position(|tool| tool.name == name)
     };
-    let Some(kept) = names.and_then(|all| all.iter().map(known).collect::<Option<Vec<_>>>()) else {
-        let expected = "`allowed_tools` with the mode auto or required, and functions in `tools`";
-        return Err(ApiError::parameter("tool_choice", &show(&choice), expected));
-    };
+    let kept: Vec<usize> = names.iter().map(known).collect::<Option<_>>()?;
     let mut index = 0..;
     tools.retain(|_| index.next().is_some_and(|index| kept.contains(&index)));
-    f.put("tool_choice", "tool_choice", allowed["mode"].clone());
-    Ok(())
+    Some(mode)
 }
 
-fn tool_choice(f: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
-    let Some(choice) = f.take("tool_choice") else { return Ok(ToolChoice::Auto) };
+fn tool_choice(f: &mut Fields, tools: &mut Vec<Tool>) -> Result<ToolChoice, ApiError> {
+    let Some(given) = f.take("tool_choice") else { return Ok(ToolChoice::Auto) };
+    let choice = if given["type"] == "allowed_tools" {
+        let expected = "`allowed_tools` with the mode auto or required, and functions in `tools`";
+        allowed(&given, tools).ok_or_else(|| f.wrong("tool_choice", &given, expected))?
+    } else {
+        &given
+    };
     let found = match choice.as_str() {
         Some("auto") => Some(ToolChoice::Auto),
         Some("none") => Some(ToolChoice::None),
@@ -170,7 +166,7 @@ fn tool_choice(f: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, ApiError> {
     };
     found.ok_or_else(|| {
         let expected = "\"auto\", \"none\", \"required\" or one of the functions in `tools`";
-        ApiError::parameter("tool_choice", &show(&choice), expected)
+        f.wrong("tool_choice", &given, expected)
     })
 }
 

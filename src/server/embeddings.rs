@@ -94,14 +94,13 @@ impl Asked {
         let width = i64::try_from(engine.info.embedding).unwrap_or(i64::MAX);
         let dimensions = fields.integer("dimensions", 1..=width)?;
         let norm = fields.integer("embd_normalize", NORMS)?;
-        let (name, input) = match fields.take("input") {
-            Some(input) => ("input", Some(input)),
-            None => ("content", fields.take("content")),
-        };
+        let name = if fields.has("input") { "input" } else { "content" };
+        let input = fields.take(name);
+        let name = fields.called(name).to_owned();
         fields.finish(KNOWN, state.config.strict)?.tell(state.config.quiet, reply);
         let input = input.ok_or_else(|| ApiError::parameter("input", "nothing", EXPECTED))?;
         Ok(Self {
-            inputs: inputs(name, &input, engine)?,
+            inputs: inputs(&name, &input, engine)?,
             pooling: state.config.pooling.or(engine.info.pooling).unwrap_or(Pooling::Mean),
             norm: norm.and_then(|n| i32::try_from(n).ok()).unwrap_or(state.config.embd_normalize),
             dimensions: dimensions.and_then(|n| usize::try_from(n).ok()),

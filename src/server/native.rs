@@ -5,9 +5,10 @@ use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Reply, Request, Response};
 use super::sampling;
+use super::sink::Sink;
 use super::{State, routes};
 use crate::engine::Engine;
-use crate::render::render as render_markdown;
+use crate::render::render_while;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -113,7 +114,8 @@ pub fn render(
     let mut fields = Fields::parse(&request.body)?;
     let text = fields.string("text")?.unwrap_or_default();
     fields.finish(&["text"], state.config.strict)?.tell(state.config.quiet, reply);
-    Ok(ok(&json!({ "blocks": render_markdown(&text) })))
+    let sink = Sink::new(reply);
+    Ok(ok(&json!({ "blocks": render_while(&text, &|| sink.is_wanted()) })))
 }
 
 /// A token id below `vocab`.

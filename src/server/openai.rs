@@ -16,6 +16,7 @@ use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt, TemplateE
 use crate::constraint::{Constraint, Guide};
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
+use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::LazyLock;
@@ -92,8 +93,8 @@ pub fn models(state: &State, engine: &Engine) -> Response {
 
 /// `GET /v1/models/ID`, where the ID is as it stands in the address.
 pub fn model(state: &State, engine: &Engine, id: &str) -> Result<Response, ApiError> {
-    let id = percent_decoded(id);
-    if state.model_names(engine).contains(&id) {
+    let id = percent_decode_str(id).decode_utf8_lossy();
+    if state.model_names(engine).iter().any(|name| *name == id) {
         return Ok(ok(&described(state, engine)));
     }
     let message =
@@ -121,23 +122,6 @@ fn described(state: &State, engine: &Engine) -> Value {
     })
 }
 
-/// A part of an address without its escapes.
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
-    while let Some(&byte) = bytes.get(at) {
-        if let (b'%', Some(high), Some(low)) = (byte, digit(at + 1), digit(at + 2)) {
-            out.push((high * 16 + low) as u8);
-            at += 3;
-        } else {
-            out.push(byte);
-            at += 1;
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 /// `POST /v1/chat/completions`.
 pub fn chat(
     state: &State,
@@ -148,11 +132,14 @@ pub fn chat(
     let mut fields = Fields::parse(&request.body)?;
     aliases::apply(&mut fields, On::Chat)?;
     let first_form = fields.called("tools").ends_with("functions");
-    let conversation = conversation::read(state, &mut fields)?;
+    let mut conversation = conversation::read(state, &mut fields)?;
+    // A message in the form of `functions` holds one call.
+    conversation.parallel &= !first_form;
     let wants_logprobs = fields.bool("logprobs")?.unwrap_or(false);
     let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
     if top.is_some_and(|n| n > 0) && !wants_logprobs {
-        return Err(ApiError::parameter("top_logprobs", "a number", "`logprobs`: true with it"));
+        let name = fields.called("top_logprobs");
+        return Err(ApiError::parameter(name, "a number", "`logprobs`: true with it"));
     }
     let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
     let common = Common::read(state, engine, fields, logprobs, On::Chat, reply)?;
@@ -162,7 +149,7 @@ pub fn chat(
         let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
         let mut generation = Generation { visible, ..common.generation.clone() };
         if let Some(must) = &prompt.must {
-            // What is no JSON says what the whole answer is; a schema, what it is if it is no call.
+            // A grammar or regex governs the whole answer, a schema only one that is not a call.
             if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
                 let message = "`tool_choice`: the answer has a form already, and can't be a call";
                 return Err(ApiError::bad(message).with_param("tool_choice"));
@@ -174,7 +161,7 @@ pub fn chat(
             let either = constraint::with_calls(name, schema, prompt.may)?;
             generation.guide = Some(constraint::guide(engine, name, &either, sink)?);
         } else {
-            // What is no JSON says what the model writes, calls included.
+            // A grammar or regex governs everything the model writes, calls included.
             generation.guide = common.guide(engine, sink)?;
         }
         // The form is that of the answer, not of the thoughts before it.
@@ -233,17 +220,13 @@ pub fn completion(
         Some(v) => match v.as_u64().filter(|&n| n <= TOP_LOGPROBS_MAX as u64) {
             Some(n) => Some(n as usize),
             None => {
-                return Err(ApiError::parameter(
-                    "logprobs",
-                    &show(&v),
-                    "a whole number from 0 to 20",
-                ));
+                return Err(fields.wrong("logprobs", &v, "a whole number from 0 to 20"));
             }
         },
     };
     let common = Common::read(state, engine, fields, logprobs, On::Text, reply)?;
     answered(reply, common.delivery.quiet_max(), |sink| {
-        let prompts = prompts::read(given.as_ref(), engine)?;
+        let prompts = prompts::read(given.as_ref(), engine, sink)?;
         let mut dialect = Answer::new(state, engine, &common, Kind::Completion);
         if echo {
             let echo = |prompt| Echo::new(prompt, &engine.tokenizer);
@@ -253,7 +236,7 @@ pub fn completion(
         let mut generation = Generation { guide, ..common.generation };
         generation.score_prompt = echo && generation.logprobs.is_some();
         if common.delivery.candidates > common.delivery.choices {
-            // The best of all are found by them.
+            // Candidates are ranked by log probability.
             generation.logprobs = generation.logprobs.or(Some(0));
         }
         let ids: Vec<Vec<u32>> = prompts.into_iter().map(|prompt| prompt.ids).collect();
@@ -267,7 +250,7 @@ struct Common {
     delivery: Delivery,
     include_usage: bool,
     /// What the answer must look like, and the field that says so.
-    asked: Option<(&'static str, Constraint)>,
+    asked: Option<(String, Constraint)>,
 }
 
 impl Common {
@@ -334,12 +317,12 @@ impl Common {
         let vocab = engine.tokenizer.len();
         let encode = |text: &str| engine.tokenizer.encode(text, false, false);
         let sampling = sampling::read(&mut f, &state.config.sampling, vocab, &encode)?;
-        let constraint = constraint::read(&mut f)?;
+        let asked = constraint::read(&mut f)?.constraint(state.config.constraint.as_ref());
+        let asked = asked.map(|(name, constraint)| (f.called(name).to_owned(), constraint));
         let known = KNOWN.iter().chain(conversation::KNOWN).chain(constraint::KNOWN).copied();
         let known = sampling::known().chain(known).chain(aliases::known(on));
         let ignored = f.finish(&known.collect::<Vec<_>>(), state.config.strict)?;
         ignored.tell(state.config.quiet, reply);
-        let asked = constraint.constraint(state.config.constraint.as_ref());
         let generation = Generation {
             sampling,
             max_tokens,
@@ -669,21 +652,6 @@ fn call_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_read_as_it_is_meant() {
-        for (text, meant) in [
-            ("a%2Fb", "a/b"),
-            ("a/b", "a/b"),
-            ("%E6%97%A5%20x+y", "日 x+y"),
-            ("100%", "100%"),
-            ("%zz%4", "%zz%4"),
-            ("%ff", "\u{fffd}"),
-            ("%2541", "%41"),
-        ] {
-            assert_eq!(percent_decoded(text), meant);
-        }
-    }
 
     #[test]
     fn a_call_in_the_first_form_is_no_list() {

@@ -2,6 +2,7 @@
 
 use super::http::Response;
 use crate::source::Program;
+use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
@@ -45,29 +46,13 @@ impl Page {
             "" => "index.html",
             name => name,
         };
-        let name = &*unescape(name);
+        // What is no UTF-8 then names no file.
+        let name = &*percent_decode_str(name).decode_utf8().ok()?;
         let bytes = self.0.get(name)?;
         let mut response = Response::new(200, content_type(name), bytes.to_vec());
         response.headers.push(("Cache-Control", "no-cache".to_owned()));
         Some(response)
     }
-}
-
-/// Percent escapes of a path as what they stand for; what is no UTF-8 then names no file.
-fn unescape(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
-    }
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
-        let value = hex.and_then(|h| u8::from_str_radix(h, 16).ok());
-        let escaped = value.filter(|_| first == b'%');
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &after[2..] } else { after };
-    }
-    Cow::Owned(String::from_utf8(bytes).unwrap_or_default())
 }
 
 fn from_bundle(program: &Program) -> HashMap<String, Cow<'static, [u8]>> {

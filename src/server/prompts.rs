@@ -1,8 +1,9 @@
-//! The prompts of a text completion: one or several, each a text, token ids, or both in turns.
+//! The prompts of a text completion: one or several, each a text, token ids, or a mix of both.
 
 use super::error::ApiError;
 use super::fields::show;
 use super::native::token_id;
+use super::sink::Sink;
 use crate::engine::Engine;
 use crate::text::Places;
 use crate::tokenizer::Tokenizer;
@@ -20,15 +21,22 @@ pub struct Prompt {
 }
 
 /// Reads the field `prompt`.
-pub fn read(given: Option<&Value>, engine: &Engine) -> Result<Vec<Prompt>, ApiError> {
+pub fn read(
+    given: Option<&Value>,
+    engine: &Engine,
+    sink: &Sink<'_, '_>,
+) -> Result<Vec<Prompt>, ApiError> {
     let vocab = engine.tokenizer.len();
     let expected = format!(
-        "a string, an array of token ids below {vocab} (or of these and strings), or an array of at most {PROMPTS_MAX} of these"
+        "a string, an array of token ids below {vocab} and strings, or an array of at most {PROMPTS_MAX} such prompts"
     );
     let wrong = |found: &str| ApiError::parameter("prompt", found, &expected);
     let encode =
         |text: &str, first| fits(text, engine).map(|()| engine.tokenizer.encode(text, first, true));
     let one = |v: &Value| {
+        if !sink.is_wanted() {
+            return Err(ApiError::overloaded("the client has left"));
+        }
         let parts = match v {
             Value::String(text) => {
                 return Ok(Prompt { ids: encode(text, true)?, text: Some(text.clone()) });
@@ -92,36 +100,36 @@ impl Echo {
     }
 
     /// `pieces`: the tokens' bytes; `begins`: the first stands before every text, and is no part of this one.
-    fn of(mut pieces: Vec<Vec<u8>>, given: Option<&str>, begins: bool) -> Self {
-        if let Some(given) = given {
-            if let (true, Some(first)) = (begins, pieces.first_mut()) {
-                first.clear();
-            }
-            let says = |pieces: &[Vec<u8>]| pieces.concat() == given.as_bytes();
-            // A model may want a token behind every text too, or a space before it.
-            let mut others = pieces.clone();
-            if let Some(last) = others.last_mut() {
-                last.clear();
-            }
-            if !says(&pieces) && says(&others) {
-                pieces = others;
-            }
-            let mut others = pieces.clone();
-            if let Some(first) = others.iter_mut().find(|piece| !piece.is_empty())
-                && first[0] == b' '
-            {
-                first.remove(0);
-            }
-            if !says(&pieces) && says(&others) {
-                pieces = others;
-            }
-        }
+    fn of(pieces: Vec<Vec<u8>>, given: Option<&str>, begins: bool) -> Self {
+        let pieces = given.and_then(|text| fitted(&pieces, text, begins)).unwrap_or(pieces);
         let mut places = Places::default();
         let places = pieces.iter().map(|piece| places.next(piece)).collect();
         let text = String::from_utf8_lossy(&pieces.concat()).into_owned();
         let chars = text.chars().count();
         Self { text, places, chars }
     }
+}
+
+/// The pieces as parts of the given text, without what the tokenizer added: tokens at its ends, and spaces.
+fn fitted(pieces: &[Vec<u8>], given: &str, begins: bool) -> Option<Vec<Vec<u8>>> {
+    let (mut rest, mut parts) = (given.as_bytes(), Vec::with_capacity(pieces.len()));
+    for (index, piece) in pieces.iter().enumerate() {
+        let bare = piece.strip_prefix(b" ").unwrap_or(piece);
+        let part: &[u8] = if begins && index == 0 {
+            b""
+        } else if rest.starts_with(piece) {
+            piece
+        } else if rest.starts_with(bare) {
+            bare
+        } else if rest.is_empty() && index + 1 == pieces.len() {
+            b""
+        } else {
+            return None;
+        };
+        rest = rest.get(part.len()..)?;
+        parts.push(part.to_vec());
+    }
+    rest.is_empty().then_some(parts)
 }
 
 #[cfg(test)]
@@ -143,6 +151,8 @@ mod tests {
         assert_eq!(echo(&[b"<s>", b" Hi", b"!"], Some("Hi!"), true), is("Hi!", &[0, 0, 2]));
         assert_eq!(echo(&[b" Hi", b"!"], Some(" Hi!"), false), is(" Hi!", &[0, 3]));
         assert_eq!(echo(&[b"Hi", b"</s>"], Some("Hi"), false), is("Hi", &[0, 2]));
+        assert_eq!(echo(&[b" Hi", b"</s>"], Some("Hi"), false), is("Hi", &[0, 2]));
+        assert_eq!(echo(&[b" a", b"<s>", b" b"], Some("a<s>b"), false), is("a<s>b", &[0, 1, 4]));
         // The text itself has the token.
         assert_eq!(echo(&[b"<s>", b"<s>", b"x"], Some("<s>x"), true), is("<s>x", &[0, 0, 3]));
         // Characters of several tokens.

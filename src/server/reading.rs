@@ -31,9 +31,9 @@ impl<'d> Reading<'d> {
         self.with_ids(parts)
     }
 
-    /// Whether the last call is not complete, after [`Reading::finish`].
-    pub fn is_unfinished(&self) -> bool {
-        self.reader.borrow().is_unfinished()
+    /// Whether the last call that was told is not complete, after [`Reading::finish`].
+    pub fn has_open_call(&self) -> bool {
+        self.reader.borrow().has_open_call()
     }
 
     /// Whether nothing more is wanted of the model.
@@ -44,7 +44,7 @@ impl<'d> Reading<'d> {
     /// How the generation ended: one that was cancelled because nothing more was wanted is complete, one that ended
     /// within a call is not.
     pub fn outcome(&self, mut outcome: Outcome) -> Outcome {
-        if self.is_unfinished() && outcome.finish == Finish::Stop {
+        if self.reader.borrow().is_unfinished() && outcome.finish == Finish::Stop {
             outcome.finish = Finish::Length;
         }
         if self.is_over() && outcome.finish == Finish::Cancelled {

@@ -153,8 +153,8 @@ fn whole(
             return Ok(None);
         }
         rest.into_iter().for_each(|part| answer.add(part));
-        if reading.is_unfinished() {
-            // Nobody is to make half a call.
+        if reading.has_open_call() {
+            // Never deliver half a call.
             answer.calls.pop();
         }
         choices.push(Choice { answer, tokens, outcome, scored: Rc::clone(&scored) });
@@ -248,7 +248,8 @@ fn stream_choice(
     }
     let start = Instant::now();
     let reading = Reading::new(dialect);
-    let mut page = delivery.html.then(|| Drawing::new(choice));
+    let wanted = || sink.is_wanted();
+    let mut page = delivery.html.then(|| Drawing::new(choice, &wanted));
     // Tokens whose text is held back go with the piece that it becomes part of.
     let mut waiting = Vec::new();
     let outcome = generate(
@@ -307,16 +308,16 @@ fn stream_choice(
 }
 
 /// The answer and the thoughts before it as HTML, drawn now and then.
-struct Drawing {
+struct Drawing<'w> {
     choice: usize,
-    content: Streamer,
-    thoughts: Streamer,
+    content: Streamer<'w>,
+    thoughts: Streamer<'w>,
     last: Instant,
 }
 
-impl Drawing {
-    fn new(choice: usize) -> Self {
-        let (content, thoughts) = (Streamer::new(), Streamer::new());
+impl<'w> Drawing<'w> {
+    fn new(choice: usize, wanted: &'w dyn Fn() -> bool) -> Self {
+        let (content, thoughts) = (Streamer::for_client(wanted), Streamer::for_client(wanted));
         Self { choice, content, thoughts, last: Instant::now() }
     }
 

@@ -108,10 +108,11 @@ mod system {
         };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(Attempt::Others),
-            Err(TryLockError::Error(_)) => {
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 let _ = std::fs::remove_file(path);
                 return Ok(Attempt::Never);
             }
+            Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
         // Whoever had it before has removed it, and somebody may have made another since.

@@ -8,6 +8,8 @@ mod cores;
 mod graphics;
 mod medium;
 mod memory;
+mod quiet;
+mod stack;
 mod version;
 mod window;
 
@@ -16,8 +18,23 @@ pub use cores::Cores;
 pub use graphics::graphics;
 pub use medium::{Medium, is_writable, quarantine};
 pub use memory::{Memory, size};
+pub use quiet::quietly;
+pub use stack::on_stack;
 pub use version::version;
 pub use window::{TerminalMode, hold, is_unseen};
+
+/// Where the running program's own file can be opened. Linux keeps it reachable when its name is gone or taken by another.
+///
+/// # Errors
+/// When the system does not say.
+pub fn own_file() -> std::io::Result<std::path::PathBuf> {
+    let own = std::path::Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && own.exists() {
+        Ok(own.to_owned())
+    } else {
+        std::env::current_exe()
+    }
+}
 
 /// What helps where no thread can be started.
 pub const THREADS_HINT: &str = "hint: this user may have no more of them (`ulimit -u`); end other programs, or ask for fewer with --threads";

@@ -18,6 +18,8 @@ pub const CHILD_FLAG: &str = "--as-worker";
 #[must_use]
 pub fn run(handler: Handler) -> ExitCode {
     memory::limit(MEMORY_BYTES_MAX);
+    // A panic's message may hold the user's text.
+    std::panic::set_hook(Box::new(|_| {}));
     let (began, watched) = channel::<Option<Duration>>();
     let watch = move || {
         let mut time = None;

@@ -1,4 +1,4 @@
-//! Work on hostile input in a child of the own executable, which may run out of time, memory or stack alone.
+//! Work on hostile input in a child of this executable, which may run out of time, memory or stack alone.
 //!
 //! A chat template or a schema can make its library compute without end, or end the process: a thread can be neither
 //! stopped nor kept from memory. A child can. Enters: a [`Topic`] and the bytes of a job. Leaves: the bytes of its
@@ -46,7 +46,7 @@ impl Topic {
     }
 }
 
-/// What works on a job: the same function in a child and, in tests, in the own process.
+/// What works on a job: the same function in a child and, in tests, in this process.
 pub type Handler = fn(Topic, &[u8]) -> Vec<u8>;
 
 /// How long somebody waits for a result, over all the jobs that it takes.
@@ -109,4 +109,12 @@ pub enum WorkerError {
     /// Too many such jobs run.
     #[error("too many others are being worked on\nhint: try again in a moment")]
     Busy,
+}
+
+impl WorkerError {
+    /// Whether the job is not to blame: it was not worked on, or not to its end.
+    #[must_use]
+    pub fn is_untried(&self) -> bool {
+        matches!(self, Self::Unwanted | Self::Start(_) | Self::Thread(_) | Self::Busy)
+    }
 }

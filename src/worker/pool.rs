@@ -2,6 +2,7 @@
 
 use super::child::CHILD_FLAG;
 use super::{Handler, Patience, STACK_BYTES, Topic, WorkerError};
+use crate::system::{on_stack, own_file};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
@@ -25,7 +26,7 @@ const LAST_WORDS_MAX: u64 = 4 << 10;
 /// Children of an executable that work on jobs.
 pub struct Workers {
     handler: Handler,
-    /// The executable; `None`: jobs are done in the own process, without bounds.
+    /// The executable; `None`: jobs are done in this process, without bounds.
     program: Option<PathBuf>,
     places: Mutex<Places>,
     freed: Condvar,
@@ -43,17 +44,10 @@ struct Places {
 
 impl Workers {
     /// Children of the running executable, the first of which is started at once. Where the system starts none at all
-    /// (an emulator, say), jobs are done in the own process, which is said on stderr.
+    /// (an emulator, say), jobs are done in this process, which is said on stderr.
     #[must_use]
     pub fn start(handler: Handler) -> Self {
-        // Linux keeps the running file reachable here even when its name is gone or taken by another.
-        let own = Path::new("/proc/self/exe");
-        let program = if cfg!(target_os = "linux") && own.exists() {
-            Some(own.to_owned())
-        } else {
-            std::env::current_exe().ok()
-        };
-        Self::of(program, handler)
+        Self::of(own_file().ok(), handler)
     }
 
     /// Children of this executable, which has to call [`super::run`] with the same handler.
@@ -66,7 +60,7 @@ impl Workers {
         Self { handler, program, places: Mutex::new(places), freed: Condvar::new() }
     }
 
-    /// No children: jobs are done in the own process.
+    /// No children: jobs are done in this process.
     #[must_use]
     pub fn here(handler: Handler) -> Self {
         Self::of(None, handler)
@@ -89,7 +83,9 @@ impl Workers {
             return self.work_here(topic, job);
         }
         let began = Instant::now();
-        let worker = place.worker.take().map_or_else(|| Worker::start(program), Ok);
+        // One that was kept may have been ended by somebody else.
+        let kept = place.worker.take().and_then(Worker::alive);
+        let worker = kept.map_or_else(|| Worker::start(program), Ok);
         let worker = worker.and_then(Worker::greeted);
         let mut worker = match worker {
             Ok(worker) => worker,
@@ -114,16 +110,12 @@ impl Workers {
         result
     }
 
-    /// Does a job in the own process, on a thread with room for deep recursion.
+    /// Does a job in this process, on a thread with room for deep recursion.
     fn work_here(&self, topic: Topic, job: &[u8]) -> Result<Vec<u8>, WorkerError> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("worker".to_owned());
-            let work = || (self.handler)(topic, job);
-            match thread.stack_size(STACK_BYTES).spawn_scoped(scope, work) {
-                Ok(thread) => thread.join().map_err(|_| WorkerError::Ended),
-                Err(error) => Err(WorkerError::Thread(error.to_string())),
-            }
-        })
+        match on_stack(STACK_BYTES, || (self.handler)(topic, job)) {
+            Ok(result) => result.ok_or(WorkerError::Ended),
+            Err(error) => Err(WorkerError::Thread(error.to_string())),
+        }
     }
 
     /// Whether this was the first try of all; then there won't be another.
@@ -217,6 +209,11 @@ impl Worker {
         reader.map(|_| worker)
     }
 
+    /// The child, unless it has ended.
+    fn alive(mut self) -> Option<Self> {
+        matches!(self.child.try_wait(), Ok(None)).then_some(self)
+    }
+
     /// Once it has said that it is there.
     fn greeted(mut self) -> io::Result<Self> {
         if !self.greeted {
@@ -236,7 +233,9 @@ impl Worker {
         patience: &Patience<'_>,
     ) -> Result<Vec<u8>, WorkerError> {
         let deadline = Instant::now() + patience.left.get();
-        self.send(topic, job, patience.left.get()).map_err(|_| WorkerError::Ended)?;
+        if self.send(topic, job, patience.left.get()).is_err() {
+            return Err(self.last_words());
+        }
         loop {
             let now = Instant::now();
             if now >= deadline {

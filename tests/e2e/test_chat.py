@@ -244,7 +244,8 @@ def test_a_call_that_the_limit_cuts_is_not_delivered_as_a_finished_one(caller):
     whole = caller.post("/v1/chat/completions", body | {"max_tokens": 80}).json()["choices"][0]
     (call,) = whole["message"]["tool_calls"]
     assert json.loads(call["function"]["arguments"]) == {"city": "Tokyo, where it\nrains all day"}
-    assert streamed(max_tokens=80) == (call["function"]["arguments"], whole["finish_reason"] == "tool_calls" and "tool_calls")
+    assert whole["finish_reason"] == "tool_calls"
+    assert streamed(max_tokens=80) == (call["function"]["arguments"], "tool_calls")
     for limit in (3, 10, 18):
         cut = caller.post("/v1/chat/completions", body | {"max_tokens": limit}).json()["choices"][0]
         assert cut["finish_reason"] == "length" and "tool_calls" not in cut["message"] and not cut["message"]["content"]

@@ -186,7 +186,8 @@ def test_a_call_stays_possible_beside_an_answer_that_has_a_form(server):
         refused = server.post(CHAT, {"messages": QUESTION, "tools": [CALLABLE], "tool_choice": "required"} | field)
         assert refused.status == 400 and "tool_choice" in refused.error["message"], refused.error
     form = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "objec"}}}
-    assert ask(response_format=form).error["param"] == "response_format"
+    refused = ask(response_format=form)
+    assert refused.error["param"] == "response_format" and refused.error["message"].startswith("JSON schema: #/type")
     wrong = CALLABLE | {"function": {"name": "f", "parameters": {"type": "objec"}}}
     refused = ask(tools=[wrong])
     assert refused.error["param"] == "tools" and 'parameters of "f": #/type' in refused.error["message"]

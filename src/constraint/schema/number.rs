@@ -39,7 +39,7 @@ impl Decimal {
         let point = before.checked_sub(i64::try_from(leading).ok()?)?;
         let point = point.checked_add(exponent.parse::<i64>().ok()?)?;
         let count = i64::try_from(digits.len()).ok()?;
-        if point > DIGITS_MAX || count - point > DIGITS_MAX {
+        if point > DIGITS_MAX || count.checked_sub(point).is_none_or(|n| n > DIGITS_MAX) {
             return None;
         }
         let zeros = |n: i64| "0".repeat(usize::try_from(n).unwrap_or(0));
@@ -434,7 +434,13 @@ mod tests {
         }
         assert_eq!(decimal("1.7976931348623157e308").to_string().len(), 309);
         assert_eq!(decimal("5e-324").to_string().len(), 326);
-        for text in ["1e999999999", "1e-5000", "1e99999999999999999999", "1e9223372036854775807"] {
+        for text in [
+            "1e999999999",
+            "1e-5000",
+            "1e99999999999999999999",
+            "1e9223372036854775807",
+            "1e-9223372036854775808",
+        ] {
             assert!(Decimal::read(text).is_none(), "{text}");
         }
         assert!(decimal("-2") < decimal("-1.5") && decimal("-1.5") < decimal("0"));

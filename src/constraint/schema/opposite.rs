@@ -92,7 +92,10 @@ impl<'j> Reader<'j> {
                 numbers(Numbers { low, high, ..Numbers::default() })
             }
             "minLength" => match self.count(place, key)? {
-                Some(n) if n > 0 => texts(Texts { most: Some(n - 1), ..Texts::default() }),
+                Some(n) if n > 0 => {
+                    let most = Some(n - 1).filter(|most| *most <= REPEATS_MAX);
+                    texts(Texts { most, ..Texts::default() })
+                }
                 _ => Vec::new(),
             },
             "maxLength" => {

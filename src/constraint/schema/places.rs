@@ -5,6 +5,7 @@
 
 use super::json::Json;
 use hashbrown::HashMap;
+use percent_encoding::percent_decode_str;
 use std::rc::Rc;
 
 /// Keywords whose value is a schema, an array of schemas, or schemas by name.
@@ -128,7 +129,7 @@ impl<'j> Places<'j> {
         };
         let resource = self.resources.get(&(document, address.clone())).copied();
         let resource = resource.ok_or_else(expected)?;
-        let fragment = decoded(fragment).ok_or_else(expected)?;
+        let fragment = percent_decode_str(fragment).decode_utf8().map_err(|_| expected())?;
         if fragment.is_empty() {
             return Ok(resource);
         }
@@ -144,7 +145,7 @@ impl<'j> Places<'j> {
             }
             return Ok(at);
         }
-        let key = (document, address, fragment);
+        let key = (document, address, fragment.into_owned());
         let (place, is_dynamic) = self.anchors.get(&key).copied().ok_or_else(expected)?;
         if dynamic && is_dynamic && self.dynamic.get(&(document, key.2)).is_some_and(|n| *n > 1) {
             return Err(
@@ -226,24 +227,6 @@ impl<'j> Places<'j> {
         }
         Ok(())
     }
-}
-
-/// The text of a fragment; `None` where its percents mean nothing.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                return None;
-            }
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// An address relative to another, as RFC 3986 joins them. Nothing is ever fetched; equal addresses name

@@ -82,8 +82,6 @@ pub struct Plan {
 const NODES_MAX: usize = 20_000;
 /// Most of `patternProperties` at once: each set of them is a kind of name.
 const PATTERNS_MAX: usize = 4;
-/// Most expressions that one text has to match: their states are multiplied.
-const EXPRESSIONS_MAX: usize = 8;
 
 impl Plan {
     /// The plan for values that satisfy these parts, one root for each.
@@ -292,14 +290,10 @@ impl Maker<'_, '_> {
                     Ok(Form::Scalar(literal(if value { "true" } else { "false" })))
                 }
                 Shape::Number(numbers) => number(&numbers),
-                Shape::Text(texts) if texts.all.len() > EXPRESSIONS_MAX => {
-                    let found = texts.all.len();
-                    let text = format!(
-                        ": found {found} expressions that a text has to match at once, expected at most {EXPRESSIONS_MAX}"
-                    );
-                    return Err(self.fault(&parts, &text));
+                Shape::Text(texts) => {
+                    texts.check().map_err(|problem| self.fault(&parts, &problem))?;
+                    text(&texts)
                 }
-                Shape::Text(texts) => text(&texts),
                 Shape::List(lists) => self.list(&lists)?,
                 Shape::Object(objects) => self.object(&parts, &objects)?,
             };
@@ -366,9 +360,8 @@ impl Maker<'_, '_> {
         let mut closed = objects.is_closed();
         // Where all names that there may be are listed, they are members like others.
         if !closed && let Some(listed) = listed_names(objects) {
-            names.extend(
-                listed.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>(),
-            );
+            let mut seen: hashbrown::HashSet<String> = names.iter().cloned().collect();
+            names.extend(listed.into_iter().filter(|name| seen.insert(name.clone())));
             closed = true;
         }
         let mut members = Vec::new();

@@ -194,9 +194,8 @@ impl<'j> Reader<'j> {
                         any.extend(self.shapes(Part::Is(*option))?.iter().cloned());
                     }
                     // A value that satisfies several options has the members of all of them.
-                    for set in
-                        (1..1_usize << options.len()).filter(|s| several && s.count_ones() > 1)
-                    {
+                    let sets = if several { 1..1_usize << options.len() } else { 0..0 };
+                    for set in sets.filter(|set| set.count_ones() > 1) {
                         let mut all = Shape::all();
                         for (_, option) in
                             options.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1)
@@ -337,8 +336,9 @@ impl<'j> Reader<'j> {
             match inner {
                 Json::List(_) if key != "dependentSchemas" => {
                     let mut required = self.names(at, inner)?;
-                    required.insert(0, name.clone());
-                    required.dedup();
+                    if !required.contains(name) {
+                        required.insert(0, name.clone());
+                    }
                     shapes.push(Shape::Object(Objects { required, ..Objects::default() }));
                 }
                 _ if key != "dependentRequired" => {
@@ -361,7 +361,14 @@ impl<'j> Reader<'j> {
         let wrong =
             || self.fault(place, &format!(": found {}, expected an array of names", value.shown()));
         let Json::List(all) = value else { return Err(wrong()) };
-        all.iter().map(|name| name.as_text().map(ToOwned::to_owned).ok_or_else(wrong)).collect()
+        let names: Result<Vec<String>, Fault> = all
+            .iter()
+            .map(|name| name.as_text().map(ToOwned::to_owned).ok_or_else(wrong))
+            .collect();
+        let mut names = names?;
+        let mut seen = hashbrown::HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Ok(names)
     }
 
     /// What `unevaluatedProperties` and `unevaluatedItems` say of what nothing else in the schema looks at.
@@ -593,10 +600,7 @@ impl<'j> Reader<'j> {
             None => Vec::new(),
             Some(names) => {
                 let place = self.child(place, &["required"]);
-                let mut names = self.names(place, names)?;
-                let mut seen = hashbrown::HashSet::new();
-                names.retain(|name| seen.insert(name.clone()));
-                names
+                self.names(place, names)?
             }
         };
         let mut names = Vec::new();
@@ -608,6 +612,9 @@ impl<'j> Reader<'j> {
                 _ => None,
             });
             let texts: Vec<Texts> = texts.collect();
+            for names in &texts {
+                names.check().map_err(|problem| self.fault(place, &problem))?;
+            }
             let all = |t: &Texts| {
                 t.only.is_none() && t.all.is_empty() && t.least == 0 && t.most.is_none()
             };

@@ -76,7 +76,7 @@ pub fn is_empty(ast: &RegexAst) -> bool {
     if builder.exprset().is_positive(root) {
         return false;
     }
-    builder.to_regex_limited(root, EMPTY_FUEL).is_ok_and(|mut regex| regex.always_empty())
+    builder.into_regex_limited(root, EMPTY_FUEL).is_ok_and(|mut regex| regex.always_empty())
 }
 
 /// An expression that texts are tried with.
@@ -114,11 +114,12 @@ pub fn pattern(source: &str) -> Result<RegexAst, String> {
     } else {
         cat(vec![anything(), found(Begins::Here)?])
     };
-    RegexBuilder::new().mk(&ast).map_err(|e| problem(&e.to_string()))?;
-    if Matcher::new(&ast).0.is_none() {
-        return Err("it is too large".to_owned());
+    let mut builder = RegexBuilder::new();
+    let root = builder.mk(&ast).map_err(|e| problem(&e.to_string()))?;
+    match builder.into_regex_limited(root, MATCH_FUEL) {
+        Ok(_) => Ok(ast),
+        Err(_) => Err("it is too large".to_owned()),
     }
-    Ok(ast)
 }
 
 /// A part of an expression. What looks at its surroundings is taken apart; all else is the library's business.
@@ -400,7 +401,6 @@ fn translated(source: &str) -> Result<String, String> {
                 let mut ahead = chars.clone();
                 ahead.next();
                 match (ahead.next(), ahead.next()) {
-                    (Some(':'), _) => {}
                     // A group's name says nothing without references to it.
                     (Some('<'), Some(c)) if c != '=' && c != '!' => {
                         let named = chars.by_ref().any(|c| c == '>');
@@ -410,11 +410,8 @@ fn translated(source: &str) -> Result<String, String> {
                         }
                         return Err("unclosed name of a group".to_owned());
                     }
-                    (Some('=' | '!'), _) => {
-                        return Err("lookahead is supported right after `^` only".to_owned());
-                    }
-                    (Some('<'), _) => return Err("lookbehind is not supported".to_owned()),
-                    _ => return Err("this kind of group is not supported".to_owned()),
+                    // The others have been taken apart or refused.
+                    _ => {}
                 }
                 out.push('(');
             }
@@ -426,8 +423,9 @@ fn translated(source: &str) -> Result<String, String> {
 
 /// Whether what follows a brace makes it a number of repetitions.
 fn is_count(rest: &mut dyn Iterator<Item = char>) -> bool {
-    let inside: String = rest.take_while(|c| *c != '}').take(20).collect();
-    let (least, most) = inside.split_once(',').unwrap_or((&inside, ""));
+    let text: String = rest.take(20).collect();
+    let Some((inside, _)) = text.split_once('}') else { return false };
+    let (least, most) = inside.split_once(',').unwrap_or((inside, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     !least.is_empty() && digits(least) && digits(most)
 }

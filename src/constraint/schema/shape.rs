@@ -8,6 +8,9 @@ use super::places::Place;
 use super::regex::{self, Matcher, and, anything, either, exact, literal};
 use llguidance::derivre::RegexAst;
 
+/// Most expressions that one text has to match: their states are multiplied.
+const EXPRESSIONS_MAX: usize = 8;
+
 /// What a value must satisfy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
@@ -160,10 +163,21 @@ impl Texts {
         }
     }
 
+    /// Refuses more expressions at once than can be followed.
+    pub fn check(&self) -> Result<(), String> {
+        match self.all.len() {
+            0..=EXPRESSIONS_MAX => Ok(()),
+            found => Err(format!(
+                ": found {found} expressions that a text has to match at once, expected at most {EXPRESSIONS_MAX}"
+            )),
+        }
+    }
+
     /// The texts themselves, if they are listed.
     pub fn listed(&self) -> Option<Vec<&String>> {
+        let only = self.only.as_ref()?;
         let mut test = self.test();
-        Some(self.only.as_ref()?.iter().filter(|text| test(text)).collect())
+        Some(only.iter().filter(|text| test(text)).collect())
     }
 
     /// Whether a text is in the set, if it is one of those listed.

@@ -12,7 +12,8 @@ use std::path::Path;
 /// The guide for a schema, or what is wrong with it.
 pub(in super::super) fn compile(factory: &ParserFactory, schema: &str) -> Result<Guide, String> {
     let wanted = Wanted { answer: Some(schema), calls: &[], form: None, markers: &[] };
-    guide(factory, grammar(wanted, &text_only)?)
+    let grammar = grammar(wanted, &text_only).map_err(|fault| fault.text)?;
+    guide(factory, grammar)
 }
 
 fn text_only(text: &str) -> Vec<Piece> {
@@ -437,8 +438,7 @@ fn a_call_or_an_answer_may_come_where_both_are_asked_for() {
     let functions = [("f".to_owned(), r##"{"type": "object", "properties": {"x": {"$ref": "#/$defs/i"}}, "required": ["x"], "$defs": {"i": {"type": "integer"}}}"##.to_owned()), ("now".to_owned(), r#"{"type": "object", "properties": {}}"#.to_owned())];
     let answer = r#"{"type": "object", "properties": {"name": {"enum": ["f", "g"]}, "argument": {"type": "null"}}, "required": ["name"]}"#;
     let guide = |form: Option<&CallForm>, answer: Option<&str>, markers: &[String]| {
-        let calls = if form.is_some() { &functions[..] } else { &[] };
-        let wanted = Wanted { answer, calls, form, markers };
+        let wanted = Wanted { answer, calls: &functions, form, markers };
         super::super::guide(&byte_factory(), grammar(wanted, &text_only).unwrap()).unwrap()
     };
     let (call, now) =
@@ -477,7 +477,9 @@ fn a_call_or_an_answer_may_come_where_both_are_asked_for() {
     }
     let wrong = [("f".to_owned(), r#"{"type": "objec"}"#.to_owned())];
     let wanted = Wanted { answer: None, calls: &wrong, form: Some(&form), markers: &[] };
-    let error = grammar(wanted, &text_only).err().unwrap();
+    let fault = grammar(wanted, &text_only).err().unwrap();
+    assert!(!fault.of_answer);
+    let error = fault.text;
     assert!(error.starts_with(r#"parameters of "f": #/type: found "objec""#), "{error}");
 }
 

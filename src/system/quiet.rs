@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    const CHILD: &str = "render::quiet::tests::child_that_panics";
+    const CHILD: &str = "system::quiet::tests::child_that_panics";
 
     #[test]
     #[ignore = "run by the next test, in a process of its own"]
