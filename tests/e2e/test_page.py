@@ -439,9 +439,10 @@ def test_headings_go_down_one_level_at_a_time(page):
 
 def test_the_address_of_another_conversation_shows_it(page):
     import_chat(page, conversation(("user", "first"), ("assistant", "1"), title="one"), "one")
+    expect(page).to_have_url(re.compile("#c="))
     first = page.url
     import_chat(page, conversation(("user", "second"), ("assistant", "2"), title="two"), "two")
-    assert page.url != first
+    expect(page).not_to_have_url(first)
     page.evaluate("(url) => { location.href = url; }", first)
     expect(page.locator(".message.user .body")).to_have_text("first")
     page.evaluate("() => { location.hash = '#c=nosuchone'; }")
