@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::target::Target;
-use super::usb::FileSystem;
+use super::usb::filesystem::FileSystem;
 
 /// Make one executable file that chats: a runtime, weights and a chat page.
 #[derive(Debug, Parser)]

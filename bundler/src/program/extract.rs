@@ -9,9 +9,9 @@ use tealight_bundle::tail::Role;
 use tealight_bundle::{Mapped, Tail};
 
 use super::copy::{Sink, copy, write_failed};
+use super::executable::ExecutableFormat;
 use super::output::{Output, commit};
 use super::progress::Progress;
-use super::runtime::Kind;
 use super::{answer, cli, leftover_note, note, open_bundle};
 
 /// `tealight-bundle extract`.
@@ -77,7 +77,11 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
             tail.manifest().runtime.sha256
         );
         let data = bytes.get(..usize::try_from(tail.runtime_end())?).unwrap_or_default();
-        let name = if Kind::of(data) == Some(Kind::Pe) { "tealight.exe" } else { "tealight" };
+        let name = if ExecutableFormat::of(data) == Some(ExecutableFormat::Pe) {
+            "tealight.exe"
+        } else {
+            "tealight"
+        };
         let sha256 = tail.manifest().runtime.sha256.0;
         pieces.push(Piece { name: name.to_owned(), data, sha256, executable: true });
     }

@@ -5,6 +5,7 @@
 
 mod cli;
 mod copy;
+mod executable;
 mod extract;
 mod list;
 mod new;
@@ -13,6 +14,7 @@ mod progress;
 mod runtime;
 mod set;
 mod settings;
+mod source;
 mod target;
 mod universal;
 mod usb;

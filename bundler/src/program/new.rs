@@ -8,9 +8,10 @@ use tealight_bundle::tail::Role;
 use tealight_bundle::tail::write::{Part, Settings};
 
 use super::copy::{Sink, copy, write_failed};
+use super::executable::{ExecutableFormat, PE_BYTES_MAX};
 use super::output::{self, Output, same_file};
 use super::progress::Progress;
-use super::runtime::{self, Kind, PE_BYTES_MAX, Runtime};
+use super::runtime::{self, Runtime};
 use super::settings::{self, Change};
 use super::universal;
 use super::weights::{self, Shard, shard_name};
@@ -34,8 +35,8 @@ pub fn run(args: &cli::New) -> Result<()> {
     change.apply(&mut settings);
 
     // A signature of somebody's own stays valid only on an executable that is left as it is.
-    let untouched = runtime.kind == Kind::MachO && plain;
-    let exe = with_exe(target, runtime.kind);
+    let untouched = runtime.format == ExecutableFormat::MachO && plain;
+    let exe = with_exe(target, runtime.format);
     if args.pair && untouched {
         refuse_inputs(&exe, &inputs(&runtime, &shards))?;
         return pair(&exe, args.force, &runtime, &shards, None);
@@ -75,7 +76,7 @@ fn single(
 ) -> Result<()> {
     let mut output = Output::create(target, force, true)?;
     let weights_bytes: u64 = shards.iter().map(|shard| shard.bytes).sum();
-    let passes = if runtime.kind == Kind::MachO { 2 } else { 1 };
+    let passes = if runtime.format == ExecutableFormat::MachO { 2 } else { 1 };
     let mut progress = Progress::new("bundling", passes * (weights_bytes + runtime.bytes));
     let sources: Vec<_> = shards.iter().map(Shard::source).collect();
     layout.write(&mut output, runtime, &sources, settings, &mut progress)?;
@@ -175,13 +176,13 @@ fn inputs<'a>(runtime: &'a Runtime, shards: &'a [Shard]) -> Vec<&'a Path> {
     programs.chain(shards).chain([runtime.path.as_path()]).collect()
 }
 
-fn with_exe(target: &Path, kind: Kind) -> PathBuf {
+fn with_exe(target: &Path, format: ExecutableFormat) -> PathBuf {
     let has_exe = target.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("exe"));
-    if kind != Kind::Pe || has_exe {
+    if format != ExecutableFormat::Pe || has_exe {
         return target.to_owned();
     }
     let mut name = target.as_os_str().to_owned();
-    name.push(kind.ending());
+    name.push(format.ending());
     name.into()
 }
 

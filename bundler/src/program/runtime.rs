@@ -6,53 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use tealight_bundle::{Mapped, Tail, tail};
 
+use super::executable::ExecutableFormat;
 use super::target::Target;
-use super::universal::Program;
+use super::universal::program::Program;
 use super::{cli, human, note};
-
-/// Windows does not start an `.exe` longer than this.
-pub const PE_BYTES_MAX: u64 = u32::MAX as u64;
-
-/// What an executable was made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Linux and other Unixes.
-    Elf,
-    /// Windows.
-    Pe,
-    /// macOS.
-    MachO,
-}
-
-impl Kind {
-    /// By the first bytes; `None` for anything else.
-    pub fn of(bytes: &[u8]) -> Option<Kind> {
-        let magic: [u8; 4] = *bytes.first_chunk()?;
-        match magic {
-            [0x7f, b'E', b'L', b'F'] => Some(Kind::Elf),
-            [b'M', b'Z', ..] => {
-                let at = bytes.get(0x3c..0x40)?.first_chunk().map(|at| u32::from_le_bytes(*at))?;
-                let header = bytes.get(usize::try_from(at).ok()?..)?;
-                header.starts_with(b"PE\0\0").then_some(Kind::Pe)
-            }
-            // One architecture, 32 and 64 bits, either byte order; then several in one file.
-            [0xce | 0xcf, 0xfa, 0xed, 0xfe]
-            | [0xfe, 0xed, 0xfa, 0xce | 0xcf]
-            | [0xca, 0xfe, 0xba, 0xbe | 0xbf] => Some(Kind::MachO),
-            _ => None,
-        }
-    }
-
-    /// What the names of its executables end in.
-    pub fn ending(self) -> &'static str {
-        if self == Kind::Pe { ".exe" } else { "" }
-    }
-}
 
 /// An executable to put in front.
 pub struct Runtime {
     pub path: PathBuf,
-    pub kind: Kind,
+    pub format: ExecutableFormat,
     /// How long the executable is (of a bundle's: was, before anything was added).
     pub bytes: u64,
     /// What its SHA-256 must be, if that is known.
@@ -67,11 +29,11 @@ pub struct Runtime {
 
 impl Runtime {
     /// The executable of a bundle.
-    pub fn of_bundle(path: &Path, kind: Kind, tail: &Tail) -> Runtime {
+    pub fn of_bundle(path: &Path, format: ExecutableFormat, tail: &Tail) -> Runtime {
         let runtime = &tail.manifest().runtime;
         Runtime {
             path: path.to_owned(),
-            kind,
+            format,
             bytes: runtime.bytes,
             sha256: Some(runtime.sha256.0),
             in_segment: tail.in_segment(),
@@ -154,7 +116,7 @@ fn open(path: &Path) -> Result<Runtime> {
     let path = path.to_owned();
     let mapped = Mapped::open(&path).with_context(|| "the runtime")?;
     let bytes = mapped.bytes();
-    let Some(kind) = Kind::of(bytes) else {
+    let Some(format) = ExecutableFormat::of(bytes) else {
         let swapped = if bytes.starts_with(b"GGUF") { " (it is a weights file)" } else { "" };
         bail!(
             "{}: not an executable for Linux, Windows or macOS{swapped}\nhint: --runtime names the program `tealight`",
@@ -164,7 +126,7 @@ fn open(path: &Path) -> Result<Runtime> {
     // A runtime that is itself a bundle serves without what is behind it.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
         None => Ok(Runtime {
-            kind,
+            format,
             bytes: bytes.len() as u64,
             sha256: None,
             path,
@@ -178,7 +140,7 @@ fn open(path: &Path) -> Result<Runtime> {
                 path.display(),
                 human(tail.manifest().runtime.bytes)
             ));
-            Ok(Runtime::of_bundle(&path, kind, &tail))
+            Ok(Runtime::of_bundle(&path, format, &tail))
         }
     }
 }
@@ -204,27 +166,4 @@ fn beside_program() -> Result<PathBuf> {
 fn folder_of_program() -> Result<PathBuf> {
     let program = env::current_exe().context("cannot find out where this program is")?;
     Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn executables_are_known_by_their_first_bytes() {
-        let mut pe = vec![0; 0x84];
-        pe[..2].copy_from_slice(b"MZ");
-        pe[0x3c] = 0x80;
-        assert_eq!(Kind::of(&pe), None, "a DOS program");
-        pe[0x80..].copy_from_slice(b"PE\0\0");
-        assert_eq!(Kind::of(&pe), Some(Kind::Pe));
-        pe[0x3f] = 0xff;
-        assert_eq!(Kind::of(&pe), None, "an offset far outside");
-        assert_eq!(Kind::of(b"MZ\0\0"), None);
-        assert_eq!(Kind::of(b"\x7fELF"), Some(Kind::Elf));
-        assert_eq!(Kind::of(&0xfeed_facf_u32.to_le_bytes()), Some(Kind::MachO));
-        assert_eq!(Kind::of(&0xcafe_babe_u32.to_be_bytes()), Some(Kind::MachO));
-        assert_eq!(Kind::of(b"GGUF"), None);
-        assert_eq!(Kind::of(b""), None);
-    }
 }

@@ -12,11 +12,13 @@ use tealight_bundle::tail::write::{Part, Plan, Settings, Small};
 use tealight_bundle::tail::{self, Role};
 use tealight_bundle::{Mapped, Tail};
 
+use super::executable::{ExecutableFormat, PE_BYTES_MAX};
 use super::output::{self, Output};
 use super::progress::Progress;
-use super::runtime::{Kind, PE_BYTES_MAX, Runtime};
+use super::runtime::Runtime;
 use super::settings::Change;
-use super::write::{Layout, Source};
+use super::source::Source;
+use super::write::Layout;
 use super::{answer, cli, human, note, read_tail};
 
 /// `tealight-bundle set`.
@@ -56,7 +58,9 @@ pub fn run(args: &cli::Set) -> Result<()> {
     }
     let is_universal = old.with_role(Role::Runtime).next().is_some();
     ensure!(
-        Kind::of(mapped.bytes()) != Some(Kind::Pe) || new_bytes <= PE_BYTES_MAX || is_universal,
+        ExecutableFormat::of(mapped.bytes()) != Some(ExecutableFormat::Pe)
+            || new_bytes <= PE_BYTES_MAX
+            || is_universal,
         "{shown} would have {}, and Windows does not start an .exe above 4 GiB; nothing was changed\n\
          hint: make a pair instead, with --pair",
         human(new_bytes)
@@ -108,7 +112,7 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
         .iter()
         .map(|entry| Source::part_of(path, entry.range.start as u64..entry.range.end as u64))
         .collect();
-    let runtime = Runtime::of_bundle(path, Kind::MachO, old);
+    let runtime = Runtime::of_bundle(path, ExecutableFormat::MachO, old);
     let layout = Layout::new(&runtime, parts.collect())?;
     if let Some(reason) = layout.too_long(&runtime, settings)? {
         bail!("{shown}: {reason}; nothing was changed\nhint: make a pair instead, with --pair");

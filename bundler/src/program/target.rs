@@ -5,7 +5,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use super::runtime::Kind;
+use super::executable::ExecutableFormat;
 
 /// A system and its processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -45,15 +45,15 @@ impl Target {
 
     /// What the runtime is called in a `dist` folder.
     pub fn runtime_name(self) -> String {
-        format!("tealight-{}{}", self.name(), self.kind().ending())
+        format!("tealight-{}{}", self.name(), self.format().ending())
     }
 
     /// The form of its executables.
-    pub fn kind(self) -> Kind {
+    pub fn format(self) -> ExecutableFormat {
         match self {
-            Target::LinuxX86_64 | Target::LinuxAarch64 => Kind::Elf,
-            Target::WindowsX86_64 => Kind::Pe,
-            Target::MacosArm64 | Target::MacosX86_64 => Kind::MachO,
+            Target::LinuxX86_64 | Target::LinuxAarch64 => ExecutableFormat::Elf,
+            Target::WindowsX86_64 => ExecutableFormat::Pe,
+            Target::MacosArm64 | Target::MacosX86_64 => ExecutableFormat::MachO,
         }
     }
 
@@ -61,20 +61,20 @@ impl Target {
     pub fn of(bytes: &[u8]) -> Option<Target> {
         let u16_at = |at: usize| bytes.get(at..)?.first_chunk().map(|x| u16::from_le_bytes(*x));
         let u32_at = |at: usize| bytes.get(at..)?.first_chunk().map(|x| u32::from_le_bytes(*x));
-        match Kind::of(bytes)? {
+        match ExecutableFormat::of(bytes)? {
             // 64 bits, little-endian, then e_machine.
-            Kind::Elf => match (bytes.get(4..6)?, u16_at(18)?) {
+            ExecutableFormat::Elf => match (bytes.get(4..6)?, u16_at(18)?) {
                 ([2, 1], 62) => Some(Target::LinuxX86_64),
                 ([2, 1], 183) => Some(Target::LinuxAarch64),
                 _ => None,
             },
             // The machine follows `PE\0\0`.
-            Kind::Pe => {
+            ExecutableFormat::Pe => {
                 let header = usize::try_from(u32_at(0x3c)?).ok()?;
                 (u16_at(header.checked_add(4)?)? == 0x8664).then_some(Target::WindowsX86_64)
             }
             // 64 bits, little-endian, then the processor.
-            Kind::MachO => match (u32_at(0)?, u32_at(4)?) {
+            ExecutableFormat::MachO => match (u32_at(0)?, u32_at(4)?) {
                 (0xfeed_facf, 0x0100_0007) => Some(Target::MacosX86_64),
                 (0xfeed_facf, 0x0100_000c) => Some(Target::MacosArm64),
                 _ => None,

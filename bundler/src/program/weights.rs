@@ -12,7 +12,7 @@ use tealight_bundle::gguf::Gguf;
 use tealight_bundle::parts::{self, File, Name};
 use tealight_bundle::tail::layout::WEIGHTS_FOLDER;
 
-use super::write::Source;
+use super::source::Source;
 
 /// One GGUF file.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,27 +14,13 @@ use tealight_bundle::tail;
 use tealight_bundle::tail::write::{Fixed, Part, Plan, Settings, Sums};
 
 use super::copy::{Sink, copy, write_failed};
+use super::executable::{ExecutableFormat, PE_BYTES_MAX};
 use super::human;
 use super::output::Output;
 use super::progress::Progress;
-use super::runtime::{Kind, PE_BYTES_MAX, Runtime};
-use super::universal::Program;
-
-/// Something that goes into the bundle as it is.
-pub struct Source<'a> {
-    pub path: &'a Path,
-    pub offset: u64,
-    pub bytes: u64,
-    /// What its SHA-256 must be, if that is known.
-    pub sha256: Option<[u8; 32]>,
-}
-
-impl<'a> Source<'a> {
-    /// A part of a file, whatever is in it.
-    pub fn part_of(path: &'a Path, range: Range<u64>) -> Source<'a> {
-        Source { path, offset: range.start, bytes: range.end - range.start, sha256: None }
-    }
-}
+use super::runtime::Runtime;
+use super::source::Source;
+use super::universal::program::Program;
 
 /// Where everything goes.
 pub struct Layout {
@@ -48,7 +33,7 @@ impl Layout {
     /// Lays out a bundle of that runtime, with what goes with it, and these parts.
     pub fn new(runtime: &Runtime, parts: Vec<Part>) -> Result<Layout> {
         let parts = runtime.programs.iter().map(Program::part).chain(parts).collect();
-        if runtime.kind != Kind::MachO {
+        if runtime.format != ExecutableFormat::MachO {
             return Ok(Layout { plan: Plan::new(runtime.bytes, parts)?, image: None });
         }
         let mapped = Mapped::open(&runtime.path)?;
@@ -66,7 +51,10 @@ impl Layout {
     /// Why no system would start such a file, if so.
     pub fn too_long(&self, runtime: &Runtime, settings: &Settings) -> Result<Option<String>> {
         let tail_end = self.tail_end(settings)?;
-        if runtime.kind == Kind::Pe && tail_end > PE_BYTES_MAX && runtime.programs.is_empty() {
+        if runtime.format == ExecutableFormat::Pe
+            && tail_end > PE_BYTES_MAX
+            && runtime.programs.is_empty()
+        {
             return Ok(Some(format!(
                 "Windows does not start an .exe above 4 GiB, and this one would have {}",
                 human(tail_end)

@@ -6,21 +6,20 @@
 //! `stub.sh` and `universal.sh`; what they need to know of one file, [`table`] tells them.
 
 mod pe;
+pub mod program;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use tealight_bundle::Mapped;
 use tealight_bundle::manifest::Sha256Sum;
-use tealight_bundle::tail::Role;
-use tealight_bundle::tail::layout::RUNTIME_FOLDER;
-use tealight_bundle::tail::write::{Part, Placed, Plan};
+use tealight_bundle::tail::write::{Placed, Plan};
 
 use super::runtime::{self, Runtime};
 use super::target::Target;
-use super::write::Source;
+use program::Program;
 
 /// What a shell reads before it has found the file. It begins by closing the quotes that [`pe`] opens.
 const STUB: &str = include_str!("stub.sh");
@@ -29,49 +28,11 @@ const SCRIPT: &str = include_str!("universal.sh");
 /// What `dd` counts in, in `universal.sh`.
 const BLOCK: u64 = 65536;
 
-/// A program for another system than that of the one in front.
-pub struct Program {
-    pub target: Target,
-    pub path: PathBuf,
-    pub bytes: u64,
-    pub sha256: [u8; 32],
-    /// As `cksum` prints it, which every system has.
-    sum: u32,
-}
-
-impl Program {
-    /// Its place among the parts of a bundle.
-    pub fn part(&self) -> Part {
-        let name = format!("{RUNTIME_FOLDER}{}", self.target.runtime_name());
-        Part { name, role: Role::Runtime, bytes: self.bytes }
-    }
-
-    /// Its bytes.
-    pub fn source(&self) -> Source<'_> {
-        let sha256 = Some(self.sha256);
-        Source { sha256, ..Source::part_of(&self.path, 0..self.bytes) }
-    }
-
-    fn of(target: Target, dist: Option<&Path>) -> Result<Program> {
-        let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
-        ensure!(
-            !in_segment,
-            "{}: this is a bundle, from which the program for macOS cannot be taken as it was\n\
-             hint: make it again: make dist",
-            path.display()
-        );
-        let mapped = Mapped::open(&path)?;
-        let content = mapped.bytes().get(..usize::try_from(bytes)?).unwrap_or_default();
-        let sha256 = Sha256::digest(content).into();
-        Ok(Program { target, sum: cksum(content), path, bytes, sha256 })
-    }
-}
-
 /// The runtime in front of a file for every system. Without `dist`, the folders are those of [`runtime::for_target`].
 pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     let mut front = runtime::for_target(Target::WindowsX86_64, dist)?;
     let behind = Target::ALL.into_iter().filter(|target| *target != Target::WindowsX86_64);
-    front.programs = behind.map(|target| Program::of(target, dist)).collect::<Result<_>>()?;
+    front.programs = behind.map(|target| program(target, dist)).collect::<Result<_>>()?;
 
     let mapped = Mapped::open(&front.path)?;
     let pe = mapped.bytes().get(..usize::try_from(front.bytes)?).unwrap_or_default();
@@ -94,6 +55,21 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     Ok(front)
 }
 
+/// A program that goes behind.
+fn program(target: Target, dist: Option<&Path>) -> Result<Program> {
+    let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
+    ensure!(
+        !in_segment,
+        "{}: this is a bundle, from which the program for macOS cannot be taken as it was\n\
+         hint: make it again: make dist",
+        path.display()
+    );
+    let mapped = Mapped::open(&path)?;
+    let content = mapped.bytes().get(..usize::try_from(bytes)?).unwrap_or_default();
+    let sha256 = Sha256::digest(content).into();
+    Ok(Program { target, cksum: cksum(content), path, bytes, sha256 })
+}
+
 /// What the script knows of the file: for each program where it begins, how long it is, its sum, and a name that no other
 /// program has.
 fn table(programs: &[Program], places: &[Placed]) -> String {
@@ -101,12 +77,12 @@ fn table(programs: &[Program], places: &[Placed]) -> String {
     let mut table =
         format!("# tealight {}\ntl_targets='{}'\n", env!("CARGO_PKG_VERSION"), names.join(" "));
     table.push_str("tl_program() {\n\tcase $1 in\n");
-    for (Program { target, bytes, sha256, sum, .. }, place) in programs.iter().zip(places) {
+    for (Program { target, bytes, sha256, cksum, .. }, place) in programs.iter().zip(places) {
         let block = place.data_offset / BLOCK;
         let name: String = Sha256Sum(*sha256).to_string().chars().take(32).collect();
         let _ = writeln!(
             table,
-            "\t{target}) tl_block={block} tl_bytes={bytes} tl_sum={sum} tl_name={name} ;;"
+            "\t{target}) tl_block={block} tl_bytes={bytes} tl_sum={cksum} tl_name={name} ;;"
         );
     }
     table.push_str("\t*) return 1 ;;\n\tesac\n}\n\n");
@@ -140,6 +116,7 @@ fn cksum(content: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn sums_are_those_of_the_command() {
@@ -156,7 +133,7 @@ mod tests {
             path: PathBuf::new(),
             bytes: u64::MAX,
             sha256: [0xff; 32],
-            sum: u32::MAX,
+            cksum: u32::MAX,
         };
         let programs: Vec<_> = Target::ALL.into_iter().map(program).collect();
         let part = programs[0].part();

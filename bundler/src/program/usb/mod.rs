@@ -3,7 +3,7 @@
 //! Enters: weights, a `dist` folder, settings, the folder to fill. Leaves: files that FAT can hold. Each program is a
 //! bundle without weights, whose manifest names those beside it.
 
-mod filesystem;
+pub mod filesystem;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,0 +1,34 @@
+//! A program that lies in a file for every system, behind the one in front.
+
+use std::path::PathBuf;
+
+use tealight_bundle::tail::Role;
+use tealight_bundle::tail::layout::RUNTIME_FOLDER;
+use tealight_bundle::tail::write::Part;
+
+use crate::program::source::Source;
+use crate::program::target::Target;
+
+/// A program for another system than that of the one in front.
+pub struct Program {
+    pub target: Target,
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub sha256: [u8; 32],
+    /// As `cksum` prints it, which every system has.
+    pub cksum: u32,
+}
+
+impl Program {
+    /// Its place among the parts of a bundle.
+    pub fn part(&self) -> Part {
+        let name = format!("{RUNTIME_FOLDER}{}", self.target.runtime_name());
+        Part { name, role: Role::Runtime, bytes: self.bytes }
+    }
+
+    /// Its bytes.
+    pub fn source(&self) -> Source<'_> {
+        let sha256 = Some(self.sha256);
+        Source { sha256, ..Source::part_of(&self.path, 0..self.bytes) }
+    }
+}
