@@ -7,20 +7,25 @@
 mod abilities;
 mod answer;
 pub mod builtin;
+mod error;
 mod fit;
+mod held;
 mod jinja;
 mod json;
 mod message;
+mod reader;
 mod reasoning;
 mod template;
 mod tools;
 
 pub use abilities::{Abilities, Arguments, Calls as CallAbilities, Systems};
-pub use answer::{Answer, Calls, Part, Plan, Reader};
+pub use answer::{Answer, Calls, Part, Plan};
+pub use error::TemplateError;
 pub(crate) use jinja::work as work_on_template;
 pub use message::{Content, FunctionCall, Message, ToolCall};
+pub use reader::Reader;
 pub use reasoning::{ReasoningFormat, Tags};
-pub use template::{ChatTemplate, Inputs, Renderer, TIME_MAX, TemplateError};
+pub use template::{ChatTemplate, Inputs, Renderer, TIME_MAX};
 pub use tools::{Format, Tool, ToolChoice, tool_calls, tool_grammar};
 
 use crate::constraint::{CallSpec, Constraint};

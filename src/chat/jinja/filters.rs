@@ -2,7 +2,7 @@
 //! (`jinja.palletsprojects.com/en/stable/templates/#builtin-filters`).
 
 use super::super::json::{self, Style};
-use super::functions::{TEXT_BYTES_MAX, bounded, invalid};
+use super::guards::{TEXT_BYTES_MAX, bounded, invalid};
 use super::{percent, python, text, values};
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, State, Value, filters};

@@ -1,5 +1,6 @@
 //! What chat templates call beyond Jinja itself, as `transformers` offers it.
 
+use super::guards::{invalid, is_namespace};
 use super::{filters, percent, python, rewrite, text};
 use jiff::fmt::StdFmtWrite;
 use jiff::fmt::strtime::{BrokenDownTime, Config, DefaultCustom};
@@ -57,32 +58,12 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     });
 }
 
-/// Whether it is what `namespace()` gives; the type has no public name.
-pub(super) fn is_namespace(value: &Value) -> bool {
-    value.as_object().is_some_and(|object| object.type_name().ends_with("Namespace"))
-}
-
 fn cycler(items: Rest<Value>) -> Result<Value, Error> {
     globals::cycler(items.0)
 }
 
-/// Longest text that a filter or method makes.
-pub(super) const TEXT_BYTES_MAX: usize = 16 << 20;
 /// Widest column that `str.format` fills, in decimal digits of the width.
 const WIDTH_DIGITS_MAX: usize = 3;
-
-/// An operation that Python would not do.
-pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message)
-}
-
-/// Refuses to make a text of so many bytes, if that is too long.
-pub(super) fn bounded(bytes: usize) -> Result<(), Error> {
-    if bytes <= TEXT_BYTES_MAX {
-        return Ok(());
-    }
-    Err(invalid(format!("a text of {bytes} bytes, expected at most {TEXT_BYTES_MAX}")))
-}
 
 /// Methods of Python's strings, lists and dictionaries.
 fn python_method(

@@ -5,6 +5,7 @@
 
 mod filters;
 mod functions;
+mod guards;
 mod percent;
 mod python;
 mod rewrite;

@@ -1,7 +1,7 @@
 //! Python's `%` on texts: `printf`-style formatting
 //! (`docs.python.org/3/library/stdtypes.html#printf-style-string-formatting`).
 
-use super::functions::{bounded, invalid};
+use super::guards::{bounded, invalid};
 use super::python;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};

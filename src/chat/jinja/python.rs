@@ -1,7 +1,7 @@
 //! Values as Python prints them: `str` and `repr`.
 
 use super::super::json;
-use super::functions::{bounded, is_namespace};
+use super::guards::{bounded, is_namespace};
 use super::text;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};

@@ -1,6 +1,6 @@
 //! Methods of Python's strings, as its reference has them (`docs.python.org/3/library/stdtypes.html#string-methods`).
 
-use super::functions::{bounded, invalid};
+use super::guards::{bounded, invalid};
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, Value};
 use regex::Regex;

@@ -1,12 +1,9 @@
 //! The arguments of a call: always a JSON object, whatever a model writes for one.
 
-use super::super::answer::{Held, Out};
+use super::super::held::{Held, Out};
 use super::loose::{Loose, Progress, quoted, value};
-use super::{Tool, python, tool};
-use serde_json::{Value, json};
-
-/// Names of functions that take code, and of the argument that it is.
-pub(super) const INTERPRETERS: &[&str] = &["python", "ipython", "code_interpreter"];
+use super::python;
+use super::tool::{INTERPRETERS, Tool, tool};
 
 /// Reads an object that arrives piece by piece.
 #[derive(Debug, Default)]
@@ -71,29 +68,6 @@ fn only_argument(name: &str, tools: &[Tool]) -> String {
     }
 }
 
-/// The schema of a function's arguments; if the client describes none, one that allows none.
-pub(super) fn schema(parameters: &Value) -> Value {
-    let says_nothing = |fields: &serde_json::Map<String, Value>| {
-        fields.iter().all(|(key, value)| match key.as_str() {
-            "type" => value == "object",
-            "title" | "description" | "$schema" | "$id" | "$defs" | "definitions" => true,
-            "required" => value.as_array().is_some_and(Vec::is_empty),
-            _ => false,
-        })
-    };
-    match parameters.as_object() {
-        Some(fields) if !says_nothing(fields) => {
-            let mut schema = fields.clone();
-            if schema.contains_key("properties") {
-                // Arguments are an object, also where nobody says so.
-                schema.entry("type").or_insert(json!("object"));
-            }
-            Value::Object(schema)
-        }
-        _ => json!({ "type": "object", "properties": {}, "additionalProperties": false }),
-    }
-}
-
 /// Tells a whole call.
 pub(super) fn tell(out: &mut Out, name: &str, arguments: &str) {
     out.call(name, None);
@@ -104,6 +78,7 @@ pub(super) fn tell(out: &mut Out, name: &str, arguments: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn anything_is_an_object() {
@@ -127,24 +102,5 @@ mod tests {
         }
         assert_eq!(object("print(1)", "python", &[]), r#"{"code": "print(1)"}"#);
         assert_eq!(object("x", "g", &[]), r#"{"arguments": "x"}"#);
-    }
-
-    #[test]
-    fn a_function_of_which_nothing_is_said_takes_nothing() {
-        let none = schema(&Value::Null);
-        for described in [
-            json!({}),
-            json!({"type": "object"}),
-            json!({"type": "object", "title": "F", "required": []}),
-        ] {
-            assert_eq!(schema(&described), none);
-        }
-        for described in [
-            json!({"type": "object", "additionalProperties": true}),
-            json!({"type": "object", "properties": {"a": {}}}),
-        ] {
-            assert_eq!(schema(&described), described);
-        }
-        assert_eq!(schema(&json!({"properties": {"a": {}}}))["type"], "object");
     }
 }

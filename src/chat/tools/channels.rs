@@ -1,10 +1,10 @@
 //! Answers in channels, as gpt-oss writes them: each message begins with a header that says whether it is a
 //! thought (`analysis`), the answer (`final`), or a call (`to=functions.f`).
 
-use super::super::answer::{Held, Out, Step};
-use super::Tool;
+use super::super::held::{Held, Out, Step};
 use super::arguments::{Arguments, object};
-use super::format::Section;
+use super::section::Section;
+use super::tool::Tool;
 use std::sync::Arc;
 
 const MESSAGE: &str = "<|message|>";

@@ -1,17 +1,15 @@
 //! Calls that are read when they are complete, because their text is not the JSON that clients are given.
 
-use super::super::answer::{Held, Out, Step};
+use super::super::held::{Held, Out, Step};
 use super::arguments::tell;
-use super::format::Section;
-use super::{Format, Tool, tool};
+use super::format::{Format, Parse};
+use super::section::Section;
+use super::tool::{Tool, tool};
 use serde_json::Value;
 use std::sync::Arc;
 
 /// The longest text of calls.
 const TEXT_BYTES_MAX: usize = 1 << 20;
-
-/// Names and arguments of the calls that a text consists of, if it does.
-pub(super) type Parse = fn(&str, &[Tool]) -> Option<Vec<(String, Value)>>;
 
 /// Collects the text of calls up to their end.
 pub(super) struct Complete {

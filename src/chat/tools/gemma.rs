@@ -2,7 +2,7 @@
 //! token for quotes, in which nothing is escaped.
 
 use super::loose::{scalar, string};
-use super::{Tool, is_name};
+use super::tool::{Tool, is_name};
 use serde_json::{Map, Value};
 
 const QUOTE: &str = "<|\"|>";

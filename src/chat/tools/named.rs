@@ -1,9 +1,10 @@
 //! Calls that are a name and a JSON object after it: `[TOOL_CALLS]f[ARGS]{…}`.
 
-use super::super::answer::{Held, Out, Step};
+use super::super::held::{Held, Out, Step};
 use super::arguments::{Arguments, object};
-use super::format::Section;
-use super::{Format, Tool, is_name, tool};
+use super::format::Format;
+use super::section::Section;
+use super::tool::{Tool, is_name, tool};
 use std::sync::Arc;
 
 /// The longest name of a function with what stands around it.

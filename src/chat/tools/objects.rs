@@ -1,10 +1,11 @@
 //! Calls that are JSON objects: `{"name": "f", "arguments": {…}}`, alone, in a list, or one after another.
 
-use super::super::answer::{Held, Out, Step};
+use super::super::held::{Held, Out, Step};
 use super::arguments::{Arguments, object};
-use super::format::Section;
+use super::format::Format;
 use super::loose::{Loose, Progress, string};
-use super::{Format, Tool, tool};
+use super::section::Section;
+use super::tool::{Tool, tool};
 use std::sync::Arc;
 
 /// Reads such calls.

@@ -1,8 +1,7 @@
 //! Calls in Python's syntax: `[f(x="1"), g()]`, or `f.call(x="1")`.
 
-use super::arguments::INTERPRETERS;
 use super::loose::scalar;
-use super::{NAME_BYTES_MAX, Tool, tool};
+use super::tool::{INTERPRETERS, NAME_BYTES_MAX, Tool, tool};
 use serde_json::{Map, Value, json};
 
 /// How deep lists and dictionaries may lie in one another.

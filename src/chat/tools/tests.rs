@@ -1,6 +1,7 @@
 //! Each form of calls, whole and in pieces cut at every place.
 
-use super::super::answer::{Answer, Calls, Part, Plan, Reader};
+use super::super::answer::{Answer, Calls, Part, Plan};
+use super::super::reader::Reader;
 use super::super::reasoning::Tags;
 use super::{Format, Tool};
 use serde_json::{Value, json};
