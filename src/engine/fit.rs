@@ -4,7 +4,7 @@
 //! what to tell the user, or why it can't be. Weights are mapped: more of them than memory are slow, not
 //! impossible. What is private (the cache, room to compute) has to be had.
 
-use super::load::LoadOptions;
+use super::options::{LoadOptions, Room};
 use crate::model::{CacheShape, ModelFile, Spec};
 use crate::system::{Memory, size};
 
@@ -54,23 +54,6 @@ impl Need {
     #[must_use]
     pub fn private(&self, context: usize) -> u64 {
         self.per_position.saturating_mul(context as u64).saturating_add(self.working)
-    }
-}
-
-/// The memory there is, and how much the context means.
-#[derive(Debug, Clone, Copy)]
-pub struct Room {
-    /// What there is.
-    pub memory: Memory,
-    /// Whether the user named the size of the context, so that it is not to be cut.
-    pub named: bool,
-}
-
-impl Room {
-    /// What there is now, `None` where the system does not say.
-    #[must_use]
-    pub fn now(named: bool) -> Option<Self> {
-        Some(Self { memory: Memory::now()?, named })
     }
 }
 

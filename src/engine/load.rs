@@ -1,11 +1,12 @@
 //! From a model file to something that answers.
 
-use super::fit::{Need, Room, TooLarge, fit};
+use super::fit::{Need, TooLarge, fit};
+use super::options::LoadOptions;
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
 use crate::chat::{Chat, Plan, TemplateError, builtin};
 use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
-use crate::kernels::{CacheType, Compute, Isa};
+use crate::kernels::{CacheType, Compute};
 use crate::model::{
     CacheShape, FamilyError, FileError, Model, ModelFile, Pooling, Shard, Spec, Weights,
     WeightsError, spec,
@@ -18,27 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Requests that may wait besides the running one.
 const WAITING_MAX: usize = 16;
-
-/// How a model is loaded.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// Size of the context; 0: what the model was trained on.
-    pub context: usize,
-    /// The memory it has to fit into, if that is to be looked at.
-    pub room: Option<Room>,
-    /// Threads that compute.
-    pub threads: usize,
-    /// Prompt tokens computed at a time.
-    pub batch: usize,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Element type of the cached keys.
-    pub key_type: CacheType,
-    /// Element type of the cached values.
-    pub value_type: CacheType,
-    /// A chat template instead of the file's own.
-    pub template: Option<String>,
-}
 
 /// A loaded model that answers one request at a time.
 pub struct Engine {

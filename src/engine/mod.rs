@@ -9,13 +9,15 @@ mod fit;
 mod generate;
 mod load;
 mod measure;
+mod options;
 mod queue;
 mod session;
 
 pub use embed::{EmbedError, NO_TEXT, embed, normalize};
-pub use fit::{Fit, Need, Room, TooLarge, fit};
+pub use fit::{Fit, Need, TooLarge, fit};
 pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
-pub use load::{Bare, Engine, LoadError, LoadOptions, ModelInfo};
+pub use load::{Bare, Engine, LoadError, ModelInfo};
 pub use measure::{MeasureError, Perplexity, Plan, Row, measure};
+pub use options::{LoadOptions, Room};
 pub use queue::{Queue, QueueError, Turn};
 pub use session::{ModelTimeline, Progress, Session, SessionError, Timeline};

@@ -3,7 +3,7 @@
 //! Enters: what the layer for every token gives, and the residual stream before it. Leaves: the sum of both
 //! halves.
 
-use super::ffn::pool;
+use super::experts;
 use super::linear::Linear;
 use super::norm::Norm;
 use super::ops::{self, ExpertPool};
@@ -55,7 +55,7 @@ impl Beside {
             router_norm: Norm::of(s, scale),
             router: w.linear(&name("ffn_gate_inp"), rule.count, s.d_model)?,
             norm: norm("pre_ffw_norm_2")?,
-            pool: pool(s, rule, w, &name)?,
+            pool: experts::load(s, rule, w, &name)?,
             out_norm: norm("post_ffw_norm_2")?,
         }))
     }

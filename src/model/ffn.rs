@@ -1,9 +1,10 @@
 //! The feed-forward half of a layer: gated, plain, or a mixture of experts.
 
 use super::beside::Beside;
+use super::experts;
 use super::linear::Linear;
 use super::ops::{self, ExpertPool};
-use super::spec::{Experts, Spec};
+use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
 use crate::kernels::Compute;
 use candle_core::{Result, Tensor};
@@ -54,7 +55,7 @@ impl Ffn {
         if let Some(rule) = s.experts.filter(|_| routed) {
             return Ok(Self::Moe {
                 router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
-                pool: pool(s, rule, w, &name)?,
+                pool: experts::load(s, rule, w, &name)?,
                 shared: Self::shared(w, &name, d)?,
             });
         }
@@ -117,25 +118,6 @@ impl Ffn {
             }
         }
     }
-}
-
-/// The experts of a layer; `name` makes a tensor's name.
-///
-/// # Errors
-/// When a tensor is missing or misshapen.
-pub fn pool(
-    s: &Spec,
-    rule: Experts,
-    w: &Weights<'_>,
-    name: &dyn Fn(&str) -> String,
-) -> std::result::Result<Arc<ExpertPool>, WeightsError> {
-    let vector = |part: &str| {
-        let name = name(part);
-        w.has(&name).then(|| w.floats(&name, rule.count)).transpose()
-    };
-    let experts = w.experts(name, rule.count, (s.d_model, rule.d_ffn))?;
-    let (bias, scales) = (vector("exp_probs_b.bias")?, vector("ffn_down_exps.scale")?);
-    Ok(Arc::new(ExpertPool { experts, rule, bias, scales }))
 }
 
 /// Bytes of what lies between the two halves of a layer, at most: a long prompt goes through in parts.

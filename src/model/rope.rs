@@ -3,8 +3,7 @@
 //! Enters: positions and a layer's [`Frequencies`]. Leaves: [`Rotation`], for [`super::ops::rotate`].
 //! Knows nothing of heads.
 
-use super::spec::{Frequencies, Rope, Spec, Yarn};
-use super::weights::{Weights, WeightsError};
+use super::spec::{Frequencies, Rope, Yarn};
 use candle_core::{Device, Result, Tensor};
 
 /// Cosines and sines of some positions, (positions, dims / 2), times the magnitude.
@@ -79,41 +78,6 @@ fn kept_by_yarn(yarn: Yarn, context: usize, (dims, base): (usize, f32)) -> Vec<f
     let high = pair(yarn.beta_slow).ceil().min(dims - 1.0);
     let ramp = |i: usize| 1.0 - ((i as f32 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
     (0..half).map(|i| ramp(i) * yarn.extrapolation).collect()
-}
-
-/// Divisors of the frequencies that a file brings as tensors.
-pub struct Factors {
-    always: Option<Vec<f32>>,
-    short: Option<Vec<f32>>,
-    long: Option<Vec<f32>>,
-    original_context: usize,
-}
-
-impl Factors {
-    /// The tensors `rope_freqs` (Llama 3) and `rope_factors_short` and `_long` (LongRoPE), as far as
-    /// they are there.
-    ///
-    /// # Errors
-    /// When one has another length than the pairs of a head.
-    pub fn load(s: &Spec, w: &Weights<'_>) -> std::result::Result<Self, WeightsError> {
-        let dims = s.layers.iter().filter_map(|l| l.rope).filter(|rope| rope.divided);
-        let pairs = dims.map(|rope| rope.dims / 2).max().unwrap_or(0);
-        let factors = |name: &str| w.has(name).then(|| w.floats(name, pairs)).transpose();
-        Ok(Self {
-            always: factors("rope_freqs.weight")?,
-            short: factors("rope_factors_short.weight")?,
-            long: factors("rope_factors_long.weight")?,
-            original_context: s.rope.original_context,
-        })
-    }
-
-    /// Those for a timeline of at most `context` positions. All its positions use the same ones, or its
-    /// early keys would not fit its late queries.
-    #[must_use]
-    pub fn of(&self, context: usize) -> Option<&[f32]> {
-        let by_length = if context > self.original_context { &self.long } else { &self.short };
-        self.always.as_ref().or(by_length.as_ref()).map(Vec::as_slice)
-    }
 }
 
 #[cfg(test)]
