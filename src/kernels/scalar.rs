@@ -3,7 +3,8 @@
 //! Integer sums within 16 columns are exact; they are scaled and added in f32 from first to last.
 
 use super::activations::{BLOCK, Row};
-use super::attention::{Element, ROWS, Weights};
+use super::attention::layout::{ROWS, Weights};
+use super::attention::stored::Element;
 use super::blocks::{GROUP, Group, SUB, group_bytes, unpack};
 use super::float::exp;
 use std::ops::Range;

@@ -8,8 +8,10 @@
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
 mod lanes;
-mod stored;
+pub(super) mod layout;
+pub(super) mod stored;
 
+pub use layout::{BLOCK, KEYS, ROWS, Weights};
 pub use stored::{CacheType, Cached, Element};
 pub(super) use {lanes::lanes, stored::by_element};
 
@@ -23,12 +25,6 @@ use super::arm;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{attention as x86, sse};
 
-/// Positions whose keys lie together: element by element, so that a vector holds one element of each.
-pub const KEYS: usize = 16;
-/// Positions that are scored before their values are mixed. A cache's capacity is a multiple of it.
-pub const BLOCK: usize = 64;
-/// Rows of queries that share a pass over keys and values, at most.
-pub const ROWS: usize = 8;
 /// Positions that are softened together; spans are then added up in order, whoever computed them, so
 /// that neither the number of threads nor that of the queries changes a result.
 const SPAN: usize = 4 * BLOCK;
@@ -80,9 +76,6 @@ impl Window {
         }
     }
 }
-
-/// Weights of a block of positions, for each of some rows.
-pub type Weights = [[f32; BLOCK]];
 
 /// Some query heads that share keys and values: each a position and a head.
 #[derive(Clone, Copy)]

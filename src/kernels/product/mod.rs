@@ -12,9 +12,9 @@ mod few;
 mod gated;
 mod input;
 mod panels;
+pub(super) mod runs;
 
 pub(super) use division::Divisions;
-pub use few::Runs;
 pub use gated::{Affine, Gated};
 pub use input::Input;
 
@@ -24,6 +24,7 @@ use super::{Compute, Matrix, Shared, scalar};
 use division::Places;
 use half::{bf16, f16};
 use input::{Levels, PANELS_FROM};
+use runs::Runs;
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 

@@ -11,7 +11,7 @@ macro_rules! levels {
             use crate::kernels::activations::{BLOCK, Row, Tile};
             use crate::kernels::blocks::{GROUP, Group, group_bytes, is_wide, sub_of, unpack};
             use crate::kernels::panel::{PANEL_ROWS, Panel, Place};
-            use crate::kernels::product::Runs;
+            use crate::kernels::product::runs::Runs;
             use crate::kernels::vectors::for_type;
             use tealight_bundle::gguf::DType;
 

@@ -11,7 +11,7 @@ macro_rules! level {
             use super::{panels, rows};
             use crate::kernels::activations::{Row, Tile};
             use crate::kernels::panel::{PANEL_ROWS, Panel};
-            use crate::kernels::product::Runs;
+            use crate::kernels::product::runs::Runs;
             use tealight_bundle::gguf::DType;
 
             /// See [`rows::rows`].

@@ -13,7 +13,7 @@ use super::quads::{
 };
 use super::vectors::{halves, load_f32, sum_words};
 use crate::kernels::activations::Row;
-use crate::kernels::product::Runs;
+use crate::kernels::product::runs::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use std::cell::Cell;

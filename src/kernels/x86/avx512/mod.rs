@@ -12,6 +12,7 @@ mod dot;
 mod panels;
 mod quads;
 mod rows;
+mod types;
 mod vectors;
 
 /// Kernels on floats: those of AVX2, but for what the compiler makes longer vectors of.

@@ -3,8 +3,9 @@
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
-use super::decode::{Decode, STEP, for_type};
+use super::decode::{Decode, STEP};
 use super::dot::Dot;
+use super::types::for_type;
 use super::vectors::{load, load_f32, store, transpose};
 use crate::kernels::activations::{BLOCK, Tile};
 use crate::kernels::blocks::{GROUP, is_wide};

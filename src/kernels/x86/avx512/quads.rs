@@ -3,11 +3,12 @@
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
-use super::decode::{
-    Decode, IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, Q2_K,
-    Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
-};
+use super::decode::Decode;
 use super::dot::Dot;
+use super::types::{
+    IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0,
+    Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, TQ1_0, TQ2_0,
+};
 use super::vectors::{
     bytes_of_rows, four, four_words, halves, halves_of_blocks, halves_of_rows, look_up, low_bits,
     quarters, swap_words, transpose_quarters, with_bit,

@@ -6,12 +6,13 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
-use super::decode::{Decode, Q8_0, for_type};
+use super::decode::Decode;
 use super::dot::Dot;
 use super::quads::Quad;
+use super::types::{Q8_0, for_type};
 use super::vectors::{four, load_f32, quarters, store, sum_words, swap_quarters};
 use crate::kernels::activations::Row;
-use crate::kernels::product::Runs;
+use crate::kernels::product::runs::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use std::cell::Cell;
