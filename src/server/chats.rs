@@ -8,7 +8,7 @@
 use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Request, Response};
-use super::native::json_text;
+use super::json::json_text;
 use super::turn::Turn;
 use crate::source::Program;
 use serde_json::{Map, Value, json};

@@ -3,9 +3,9 @@
 use super::State;
 use super::aliases::{self, On};
 use super::error::ApiError;
-use super::fields::{Fields, show};
+use super::fields::{Fields, show, token_id};
 use super::http::{Reply, Request, Response};
-use super::native::{json_text, token_id};
+use super::json::json_text;
 use super::sink::Sink;
 use super::stream::turn;
 use crate::engine::{EmbedError, Engine, normalize};

@@ -219,6 +219,11 @@ impl Fields {
     }
 }
 
+/// A token id below `vocab`.
+pub fn token_id(v: &Value, vocab: usize) -> Option<u32> {
+    v.as_u64().filter(|&id| id < vocab as u64).and_then(|id| u32::try_from(id).ok())
+}
+
 #[cfg(test)]
 impl Fields {
     /// What is left, and the names that are passed over.

@@ -8,12 +8,14 @@ mod aliases;
 mod chats;
 mod constraint;
 mod conversation;
+mod dialect;
 mod embeddings;
 mod error;
 mod fields;
 mod guard;
 mod http;
 mod ignored;
+mod json;
 mod native;
 mod openai;
 mod page;
@@ -32,6 +34,7 @@ pub use trouble::trouble;
 
 use crate::config::{Config, PORT_DEFAULT};
 use crate::engine::Engine;
+use error::ApiError;
 use guard::Guard;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -161,6 +164,21 @@ impl State {
             chats,
             model: RwLock::new(Model::Loading),
             started: openai::unix_time(),
+        }
+    }
+
+    /// The engine, or why there is none.
+    fn engine(&self) -> Result<Arc<Engine>, ApiError> {
+        match &*self.model.read().unwrap_or_else(PoisonError::into_inner) {
+            Model::Ready(engine) => Ok(Arc::clone(engine)),
+            Model::Loading => {
+                Err(ApiError::new(503, "unavailable_error", "Loading model").retry_after(1))
+            }
+            Model::Missing(message) => Err(ApiError::new(503, "no_weights", message.clone())),
+            Model::Failed(message) => {
+                let message = format!("The model could not be loaded.\n\n{message}");
+                Err(ApiError::new(503, "no_weights", message))
+            }
         }
     }
 

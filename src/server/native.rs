@@ -1,15 +1,16 @@
 //! The endpoints that are not OpenAI's: health, properties, tokens, and Markdown for the page.
 
+use super::State;
 use super::aliases::{self, On};
 use super::error::ApiError;
-use super::fields::Fields;
+use super::fields::{Fields, token_id};
 use super::http::{Reply, Request, Response};
+use super::json::ok;
 use super::sampling;
 use super::sink::Sink;
-use super::{State, routes};
 use crate::engine::Engine;
 use crate::render::render_while;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// Longest text to be tokenized for its own sake, and when each token's text is wanted as well.
@@ -18,7 +19,7 @@ const PIECES_TEXT_MAX: usize = 512 << 10;
 
 /// `GET /health`: 200 when the model answers, 503 before.
 pub fn health(state: &State) -> Result<Response, ApiError> {
-    routes::engine(state)?;
+    state.engine()?;
     Ok(ok(&json!({ "status": "ok" })))
 }
 
@@ -116,23 +117,6 @@ pub fn render(
     fields.finish(&["text"], state.config.strict)?.tell(state.config.quiet, reply);
     let sink = Sink::new(reply);
     Ok(ok(&json!({ "blocks": render_while(&text, &|| sink.is_wanted()) })))
-}
-
-/// A token id below `vocab`.
-pub fn token_id(v: &Value, vocab: usize) -> Option<u32> {
-    v.as_u64().filter(|&id| id < vocab as u64).and_then(|id| u32::try_from(id).ok())
-}
-
-/// A JSON answer.
-pub fn ok(value: &Value) -> Response {
-    json_text(value.to_string())
-}
-
-/// A JSON answer that is written already.
-pub fn json_text(text: String) -> Response {
-    let mut response = Response::new(200, "application/json", text);
-    response.headers.push(("Cache-Control", "no-store".to_owned()));
-    response
 }
 
 impl State {

@@ -1,8 +1,7 @@
 //! The prompts of a text completion: one or several, each a text, token ids, or a mix of both.
 
 use super::error::ApiError;
-use super::fields::show;
-use super::native::token_id;
+use super::fields::{show, token_id};
 use super::sink::Sink;
 use crate::engine::Engine;
 use crate::text::Places;

@@ -1,6 +1,6 @@
 //! Reads an answer while it is generated, and gives each call of a function an id.
 
-use super::stream::Dialect;
+use super::dialect::Dialect;
 use crate::chat::{Part, Reader};
 use crate::engine::{Finish, Outcome};
 use std::cell::{Cell, RefCell};

@@ -4,10 +4,10 @@ use super::chats::CHANGE_BYTES_MAX;
 use super::error::ApiError;
 use super::guard::Refusal;
 use super::http::{BODY_BYTES_MAX, Handler, Reply, Request, Response};
-use super::{Model, State, embeddings, native, openai};
-use crate::engine::{Engine, NO_TEXT};
+use super::{State, embeddings, native, openai};
+use crate::engine::NO_TEXT;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// Answers requests about one state.
 pub struct Routes(pub Arc<State>);
@@ -108,7 +108,7 @@ fn route(
     if bare == "/render" {
         return native::render(state, request, reply).map(Some);
     }
-    let engine = engine(state)?;
+    let engine = state.engine()?;
     if let Some(id) = model {
         return openai::model(state, &engine, id).map(Some);
     }
@@ -131,21 +131,6 @@ fn route(
 /// What a model that makes no text answers all the same.
 const WITHOUT_TEXT: &[&str] =
     &["/models", "/props", "/tokenize", "/detokenize", "/embeddings", "/embedding"];
-
-/// The engine, or why there is none.
-pub fn engine(state: &State) -> Result<Arc<Engine>, ApiError> {
-    match &*state.model.read().unwrap_or_else(PoisonError::into_inner) {
-        Model::Ready(engine) => Ok(Arc::clone(engine)),
-        Model::Loading => {
-            Err(ApiError::new(503, "unavailable_error", "Loading model").retry_after(1))
-        }
-        Model::Missing(message) => Err(ApiError::new(503, "no_weights", message.clone())),
-        Model::Failed(message) => {
-            let message = format!("The model could not be loaded.\n\n{message}");
-            Err(ApiError::new(503, "no_weights", message))
-        }
-    }
-}
 
 fn refused(refusal: Refusal) -> ApiError {
     match refusal {

@@ -2,18 +2,19 @@
 //!
 //! Knows turns, disconnects and server-sent events; the dialect gives it the JSON of each piece.
 
+use super::dialect::{Choice, Dialect};
 use super::error::ApiError;
 use super::http::Response;
-use super::native::ok;
+use super::json::ok;
 use super::reading::Reading;
 use super::sink::Sink;
-use crate::chat::{Answer, Part, Plan};
+use crate::chat::{Answer, Part};
 use crate::engine::{
     Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
     Turn, generate,
 };
 use crate::render::Streamer;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -22,39 +23,6 @@ use std::time::{Duration, Instant};
 const QUIET_MAX: Duration = Duration::from_secs(10);
 /// How often the block that is being written is drawn again.
 const DRAW: Duration = Duration::from_millis(60);
-
-/// How one dialect writes its answers. A request may ask for several to each of several prompts; `choice` counts them
-/// all from 0.
-pub trait Dialect {
-    /// A chunk that begins a choice, if there is one, with the prompt's tokens if they were scored.
-    fn first(&self, choice: usize, scored: &[TokenChoice]) -> Option<Value>;
-    /// What may be in an answer.
-    fn plan(&self) -> &Plan;
-    /// An id for a call to which the model gave none.
-    fn call_id(&self) -> String;
-    /// A chunk with a piece of an answer, the number of calls so far, and its tokens.
-    fn part(&self, choice: usize, part: &Part, calls: usize, tokens: &[TokenChoice]) -> Value;
-    /// An empty chunk, to which progress or HTML is added.
-    fn empty(&self, choice: usize) -> Value;
-    /// The chunk that ends a choice with so many calls.
-    fn last(&self, choice: usize, calls: usize, outcome: &Outcome) -> Value;
-    /// A chunk that ends the stream, if there is one, with the counts of all choices.
-    fn end(&self, timings: &Timings) -> Option<Value>;
-    /// The whole answer at once.
-    fn whole(&self, choices: &[Choice], timings: &Timings) -> Value;
-}
-
-/// One finished answer.
-pub struct Choice {
-    /// What it says.
-    pub answer: Answer,
-    /// Its tokens.
-    pub tokens: Vec<TokenChoice>,
-    /// The prompt's tokens, if they were scored.
-    pub scored: Rc<[TokenChoice]>,
-    /// How it ended.
-    pub outcome: Outcome,
-}
 
 /// How an answer is sent.
 #[derive(Debug, Clone, Copy)]
