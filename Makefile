@@ -21,7 +21,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench bench-avx2 check fmt clippy deny clean \
+.PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench bench-avx2 check fmt circles clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -86,10 +86,13 @@ bench-avx2: build need-python ## the same, without AVX-512 on either side
 		sh tools/venv.sh .venv-reference-avx2 tools/fidelity/requirements.txt
 	.venv-reference-avx2/bin/python tools/bench.py --isa avx2 $(ARGS)
 
-check: need-build need-python fmt deny clippy ## formatting, lints, licences of dependencies
+check: need-build need-python fmt circles deny clippy ## formatting, circles of imports, lints, licences of dependencies
 
 fmt:
 	$(CARGO) fmt --all --check
+
+circles: ## files that import each other in a loop
+	@$(PYTHON) tools/circles.py
 
 # With the profile of the build: its build scripts and macros are used again.
 clippy:
