@@ -21,7 +21,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-rust test-e2e test-arm fidelity bench bench-avx2 check fmt circles clippy deny clean \
+.PHONY: help run bundle build dist model test test-nightly test-rust test-e2e test-arm fuzz fidelity bench bench-avx2 check fmt circles clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -47,12 +47,18 @@ build: need-build ## the two programs, optimized
 dist: need-build need-python ## both programs for Linux, Windows and macOS, checked, with checksums, in dist/
 	@sh tools/dist/dist.sh $(TARGETS)
 
-test: need-build need-python need-test ## set up all that is needed and run every test, on real models too
+test: need-build need-python need-test ## set up all that is needed and test, on real models and in a real browser too
 	$(PYTHON) tools/models.py get tests
 	@sh tools/venv.sh .venv tests/requirements.txt
 	@$(MAKE) --no-print-directory test-rust
-	@$(MAKE) --no-print-directory test-arm
 	@$(MAKE) --no-print-directory test-e2e
+
+test-nightly: test ## that, and what takes long: the programs of other systems, the reference, fuzzing
+	@sh tools/need.sh systems
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tools/fidelity/requirements.txt
+	@$(MAKE) --no-print-directory test-arm
+	.venv/bin/python -m pytest tests/e2e -m nightly
+	@$(MAKE) --no-print-directory fuzz
 
 # Builds the two programs on the way: the tests in tests/ and bundler/tests/ want them.
 test-rust:
@@ -60,10 +66,14 @@ test-rust:
 
 # E2E="-k page -x" passes arguments on to pytest.
 test-e2e:
-	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e $(E2E)
+	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e -m 'not nightly' $(E2E)
 
 test-arm: need-build ## the kernels for 64-bit ARM, in an emulator
 	@sh tools/test-kernels.sh
+
+# ARGS="calls schema" names targets, SECONDS_EACH=600 takes longer.
+fuzz: need-build need-python ## fuzz what reads strangers' bytes, each target for a minute
+	@sh tools/fuzz.sh $(ARGS)
 
 # ARGS="tiny tokenizers" passes arguments on.
 fidelity: build need-python ## compare every logit and token with llama.cpp's, and rewrite docs/fidelity.md

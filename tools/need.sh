@@ -1,7 +1,7 @@
 #!/bin/sh
 # Says in one line what is missing to build (`build`), to set up the tests (`python`) or to run them (`test`), and how
-# to get it. On Debian, as root, `test` installs the programs that only the tests want; `debian PACKAGE...` installs
-# packages, and fails elsewhere. Silent when all is there.
+# to get it. On Debian, as root, `test` installs the programs that only the tests want, `systems` what builds and runs
+# the programs of other systems; `debian PACKAGE...` installs packages, and fails elsewhere. Silent when all is there.
 set -eu
 
 fail() {
@@ -45,8 +45,6 @@ debian() {
 
 need_test() {
 	here=$(dirname "$0")
-	# Only wanted: without it the test of every system call of a run is skipped, and says so.
-	have strace || debian strace || true
 	if [ -n "${CHROME:-}" ]; then
 		sh "$here/browser.sh" >/dev/null || fail "CHROME=$CHROME cannot be run" 'name the Chromium or Chrome program itself'
 	elif ! sh "$here/browser.sh" >/dev/null; then
@@ -55,34 +53,43 @@ need_test() {
 	fi
 	have unzip || debian unzip ||
 		fail 'unzip not found; the bundle is tested with it' 'install it (on Debian: apt-get install unzip)'
-	need_emulators
+	[ "$(uname -s)" = Linux ] || return 0
+	# What traces system calls and formats a stick; shells that start a file for every system, and what reads its script.
+	set --
+	have mkfs.vfat || set -- "$@" dosfstools
+	for tool in strace zsh busybox mksh posh fish shellcheck; do
+		have "$tool" || set -- "$@" "$tool"
+	done
+	wanted "$@"
 }
 
-# The systems that are not this one. Without them their tests are skipped, by name.
-need_emulators() {
+# The systems that are not this one.
+need_systems() {
 	[ "$(uname -sm)" = 'Linux x86_64' ] || return 0
 	set --
 	have wine && [ -e /usr/lib/wine/wine64 ] || set -- "$@" wine wine64
 	have x86_64-w64-mingw32-gcc || set -- "$@" gcc-mingw-w64-x86-64-posix
 	have qemu-aarch64 || set -- "$@" qemu-user
-	[ -d /usr/aarch64-linux-gnu/lib ] || set -- "$@" libc6-arm64-cross
-	# Shells that start a file for every system, and what reads its script.
-	for tool in zsh busybox shellcheck; do
-		have "$tool" || set -- "$@" "$tool"
-	done
-	[ $# = 0 ] || debian "$@" || echo "note: not found: $*; what needs them is not tested" >&2
+	have aarch64-linux-gnu-gcc || set -- "$@" gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	wanted "$@"
+}
+
+# Tests say themselves what they miss, and fail unless ALLOW_SKIP=1.
+wanted() {
+	[ $# = 0 ] || debian "$@" || echo "note: not found: $*" >&2
 }
 
 case "${1:-}" in
 build) need_build ;;
 python) need_python ;;
 test) need_test ;;
+systems) need_systems ;;
 debian)
 	shift
 	debian "$@"
 	;;
 *)
-	echo "usage: $0 build|python|test|debian PACKAGE..." >&2
+	echo "usage: $0 build|python|test|systems|debian PACKAGE..." >&2
 	exit 2
 	;;
 esac

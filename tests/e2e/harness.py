@@ -16,6 +16,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -86,6 +87,20 @@ class Answer:
     @property
     def error(self) -> dict:
         return self.json()["error"]
+
+
+def needs(*programs: str) -> None:
+    """Fails where a program is missing that a test wants; with ALLOW_SKIP=1, skips."""
+    for program in programs:
+        if not shutil.which(program):
+            missing(f"{program} not found")
+
+
+def missing(what: str) -> NoReturn:
+    """What a test wants can be installed and is not. A test that silently does nothing proves nothing."""
+    if os.environ.get("ALLOW_SKIP") == "1":
+        pytest.skip(what)
+    pytest.fail(f"{what}\nhint: sh tools/need.sh installs it on Debian; ALLOW_SKIP=1 does without", pytrace=False)
 
 
 def proc(*parts: object) -> Path:

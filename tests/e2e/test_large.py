@@ -113,6 +113,7 @@ def test_windows_gets_a_pair_and_the_reason(four, folder):
     run(BUNDLER, "verify", folder / "w" / "chat.exe", **PATIENCE)
 
 
+@pytest.mark.nightly
 def test_the_pair_runs_on_windows(windows, four, folder, expected):  # noqa: F811
     target = folder / "pair"
     target.mkdir()

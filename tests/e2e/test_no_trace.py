@@ -27,10 +27,10 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 
 def tracer() -> str:
-    path = shutil.which("strace")
-    if not path or run(path, "-o", "/dev/null", "true", ok=False).returncode:
-        pytest.skip("strace is not there, or may not trace here")
-    return path
+    needs("strace")
+    if run("strace", "-o", "/dev/null", "true", ok=False).returncode:
+        pytest.skip("strace may not trace here")
+    return "strace"
 
 
 def calls(log: Path) -> list[str]:

@@ -228,7 +228,7 @@ def test_a_chunked_body_is_read_and_a_too_large_one_is_413(server):
         except OSError:
             pass  # refused while we were still sending
         answer = read_all(connection)
-    assert not answer or status_of(answer) == 413
+    assert status_of(answer) == 413
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_bad_chunk_size_is_refused(server, size):
         connection.sendall(head + size.encode() + b"\r\n{}\r\n0\r\n\r\n")
         connection.shutdown(socket.SHUT_WR)
         answer = read_all(connection)
-    assert not answer or status_of(answer) in (400, 413)
+    assert status_of(answer) == 400
 
 
 def test_a_head_without_end_is_refused(server):
@@ -266,7 +266,7 @@ def test_a_head_without_end_is_refused(server):
         except OSError:
             pass
         answer = read_all(connection)
-    assert not answer or status_of(answer) in (400, 431)
+    assert status_of(answer) == 431
 
 
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00" * 10, b"\x00" * 1000, b"HELLO\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 100 + b"x\r\n\r\n"])
@@ -275,7 +275,7 @@ def test_what_is_not_http_is_refused(server, garbage):
         connection.sendall(garbage)
         connection.shutdown(socket.SHUT_WR)
         answer = read_all(connection)
-    assert not answer or status_of(answer) in (400, 505)
+    assert status_of(answer) == 400
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,10 @@ def test_others_are_answered_while_requests_never_finish(server, slow):
 def test_a_request_that_never_finishes_is_closed_in_time(slow, which, seconds):
     connection = slow[which]
     assert seconds - 2 < connection.closed_after() < seconds + 5
-    assert not connection.answer or status_of(connection.answer) == 408
+    if which == "silent":
+        assert connection.answer == b"", "nobody has asked anything"
+    else:
+        assert status_of(connection.answer) == 408
 
 
 def test_the_server_is_as_before_after_all_this(server):

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import BUNDLER, CLEAN, RUNTIME, SMOLLM2, link, run
+from harness import BUNDLER, CLEAN, RUNTIME, SMOLLM2, link, missing, needs, run
 
 PROMPT = ("-p", "The three primary colours are", "-n", "8", "--temp", "0", "-c", "256")
 NATIVE = {"x86_64": "linux-x86_64", "aarch64": "linux-aarch64"}.get(platform.machine())
@@ -80,8 +80,12 @@ def test_the_weights_are_divided_and_give_the_same_text(stick, expected):
     run("sha256sum", "--quiet", "--strict", "-c", "SHA256SUMS", cwd=stick)
 
 
+@pytest.mark.nightly
 def test_llama_cpp_reads_the_parts(stick):
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama.cpp's Python package is not installed")
+    try:
+        import llama_cpp
+    except ImportError:
+        missing("llama.cpp's Python package is not installed")
     model = llama_cpp.Llama(str(sorted(stick.glob("*.gguf"))[0]), n_ctx=64, verbose=False)
     assert model.n_vocab() == 49152
     assert len(model("The three primary colours are", max_tokens=4, temperature=0)["choices"][0]["text"]) > 2
@@ -134,8 +138,9 @@ def test_the_macos_script_starts_the_program_for_the_processor(read_only, tmp_pa
 
 
 def test_a_real_fat_image_holds_it_and_starts_it(stick, tmp_path, expected):
-    if os.geteuid() != 0 or not shutil.which("mkfs.vfat"):
-        pytest.skip("a FAT image can be mounted by root only, and needs mkfs.vfat")
+    if os.geteuid() != 0:
+        pytest.skip("a FAT image can be mounted by root only")
+    needs("mkfs.vfat")
     image, mount = tmp_path / "image", tmp_path / "STICK"
     with image.open("wb") as file:
         file.truncate(600 << 20)

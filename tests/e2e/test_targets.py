@@ -1,6 +1,6 @@
 """The programs of other systems, run: Windows' in wine, those for ARM in qemu, on the real model from a real bundle.
 
-What is missing for a system skips its tests, with the reason. The bundles are made by the bundler of this system. What
+What is missing for a system fails its tests (with ALLOW_SKIP=1 it skips them), with the reason. The bundles are made by the bundler of this system. What
 they answer has to be, to the letter, what the bundle of this system answers.
 """
 
@@ -20,7 +20,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from harness import CLEAN, ROOT, SMOLLM2, Server, bundle_of, link, run, wait_for
+from harness import CLEAN, ROOT, SMOLLM2, Server, bundle_of, link, missing, needs, run, wait_for
+
+pytestmark = pytest.mark.nightly  # minutes of building
 
 QUESTION = "What is the capital of France?"
 PROMPT = "Once upon a time, in a café by the sea,"
@@ -54,15 +56,9 @@ def built(name: str) -> Path:
     command = ["sh", ROOT / "tools/dist/build.sh", "quick", name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 3:
-        pytest.skip(f"{name}: {done.stderr.splitlines()[-2].removeprefix('error: ')}")
+        missing(f"{name}: {done.stderr.splitlines()[-2].removeprefix('error: ')}")
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
-
-
-def needs(name: str, *programs: str) -> None:
-    for program in programs:
-        if not shutil.which(program):
-            pytest.skip(f"{name}: {program} not found")
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +66,7 @@ def windows(tmp_path_factory):
     name = "windows-x86_64"
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip(f"{name}: wine is tried on Linux x86-64 only")
-    needs(name, "wine", "wineserver", "x86_64-w64-mingw32-gcc")
+    needs("wine", "wineserver", "x86_64-w64-mingw32-gcc")
     prefix = tmp_path_factory.mktemp("wine")
     # Not the user's own Windows; no questions about .NET and HTML; letters as they are.
     env = {"WINEPREFIX": str(prefix), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml=", "LC_ALL": "C.UTF-8"}
@@ -91,10 +87,10 @@ def arm():
         pytest.skip(f"{name}: needs Linux")
     command = []
     if platform.machine() != "aarch64":
-        needs(name, "qemu-aarch64")
+        needs("qemu-aarch64")
         libraries = Path("/usr/aarch64-linux-gnu")
         if not (libraries / "lib").is_dir():
-            pytest.skip(f"{name}: no {libraries}, the C library for qemu-aarch64")
+            missing(f"{name}: no {libraries}, the C library for qemu-aarch64")
         command = ["qemu-aarch64", "-L", str(libraries)]
     return System(name, command, {}, threads=2)
 

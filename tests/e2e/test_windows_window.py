@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from harness import SMOLLM2, link, run, wait_for
+from test_targets import windows  # noqa: F401 (a fixture)
 
-targets = pytest.importorskip("test_targets", reason="how programs of other systems are run")
-windows = targets.windows
+pytestmark = pytest.mark.nightly
 
 
 class Terminal:

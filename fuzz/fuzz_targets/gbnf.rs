@@ -1,0 +1,11 @@
+//! A grammar in GBNF, compiled.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tealight::constraint::Constraint;
+
+#[path = "../model.rs"]
+mod model;
+
+fuzz_target!(|input: &str| model::follow(&Constraint::Gbnf(input.to_owned())));

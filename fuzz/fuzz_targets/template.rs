@@ -1,0 +1,16 @@
+//! A chat template, compiled and rendered. In the program a worker process does this, bounded in time and memory; here
+//! nothing bounds it, so templates that loop or hold themselves are left out.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tealight::chat::{ChatTemplate, Inputs, Message};
+
+fuzz_target!(|input: &str| {
+    if ["for", "macro", "namespace", "range", "call"].iter().any(|word| input.contains(word)) {
+        return;
+    }
+    let Ok(template) = ChatTemplate::new(input, "<s>".to_owned(), "</s>".to_owned()) else { return };
+    let messages = [Message::new("system", "Be brief."), Message::new("user", "Hi\r\n\u{1f56f}")];
+    let _ = template.render(&Inputs::new(&messages));
+});

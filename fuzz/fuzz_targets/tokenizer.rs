@@ -1,0 +1,28 @@
+//! A text, cut into tokens by each known pre-tokenizer: the tokens' bytes have to be the text's.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+use tealight::tokenizer::Tokenizer;
+
+#[path = "../model.rs"]
+mod model;
+
+/// Names of rules by which texts are cut into words.
+const RULES: &[&str] = &[
+    "gpt-2", "llama-bpe", "qwen2", "qwen35", "deepseek-llm", "deepseek-v3", "falcon", "mpt", "starcoder", "command-r",
+    "smollm", "tekken", "gpt-4o", "kimi-k2", "superbpe", "bailingmoe", "seed-coder", "exaone", "viking", "poro-chat",
+];
+
+static ALL: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
+    RULES.iter().filter_map(|name| Tokenizer::with_pre(&model::FILE, name).ok()).collect()
+});
+
+fuzz_target!(|input: (u8, &str)| {
+    let (rule, text) = input;
+    let tokenizer = &ALL[usize::from(rule) % ALL.len()];
+    let plain = tokenizer.encode(text, false, false);
+    assert_eq!(tokenizer.decode(&plain, true), text.as_bytes());
+    let _ = tokenizer.encode(text, true, true);
+});
