@@ -3,14 +3,13 @@
 //! The flow is one way: a mapped file ([`source`]) → weights and metadata ([`model`], [`tokenizer`]) →
 //! an [`engine`] that turns prompts into text → the [`server`] and its page, or the [`terminal`].
 //! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens among those that a
-//! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`config`] say what was asked for,
+//! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`settings`] say what was asked for,
 //! [`system`] what the computer is.
 //! [`worker`] processes do what hostile files and requests must not do here, by way of [`jobs`].
 //! The container lives in the crate `tealight_bundle`. See `docs/architecture.md`.
 
 pub mod chat;
 pub mod cli;
-pub mod config;
 pub mod constraint;
 pub mod engine;
 pub mod jobs;
@@ -19,6 +18,7 @@ pub mod model;
 pub mod render;
 pub mod sampler;
 pub mod server;
+pub mod settings;
 pub mod source;
 pub mod system;
 pub mod terminal;

@@ -8,14 +8,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tealight::cli::{self, Command, Flags};
-use tealight::config::{Config, ConfigError, Layer, Origin};
+use tealight::cli::{self, Command};
 use tealight::constraint::Constraint;
 use tealight::engine::{Bare, Engine, LoadOptions, NO_TEXT, Room};
 use tealight::jobs::HANDLER;
 use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
 use tealight::server::{self, Chats, Model, Page, State};
+use tealight::settings::{Config, ConfigError, Layer, Origin, Set};
 use tealight::source::{self, NO_WEIGHTS, Program, SourceError};
 use tealight::system::{self, Browser, THREADS_HINT};
 use tealight::terminal::{self, Interrupt, Interrupted, Patient};
@@ -88,15 +88,14 @@ fn last_words(arguments: &[OsString], error: &str) {
 fn is_for_a_browser(arguments: &[OsString]) -> bool {
     let (command, rest) = cli::command(arguments);
     let user = cli::parse(rest).unwrap_or_default();
-    let no = |flags: &Flags| {
-        let text = flags.text.prompt.is_some() || flags.text.file.is_some();
-        flags.server.nobrowser || flags.print_config || text
+    let no = |layer: &Layer| {
+        ["nobrowser", "print-config", "prompt", "file"].iter().any(|flag| layer.has(flag))
     };
     // A flag that is wrong must not make one that is right be passed over.
     let forbidden = rest.iter().any(|argument| argument == "--nobrowser");
     let program = Program::open().ok();
     let silent = match layers(program.as_ref(), user) {
-        Ok(layers) => layers.iter().any(|layer| no(&layer.flags)),
+        Ok(layers) => layers.iter().any(no),
         Err(_) => std::env::var_os("NOBROWSER").is_some_and(|v| !v.is_empty() && v != "0"),
     };
     command == Command::Serve && !forbidden && !silent
@@ -128,9 +127,9 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         return bench(rest);
     }
     if command == Command::Tokenize {
-        let flags = cli::parse_tokenize(rest)?;
-        let config = settings(Flags { model: flags.model.clone(), ..Flags::default() })?;
-        return terminal::tokenize(named_weights(config.model.as_deref())?, &flags);
+        let (flags, sets) = cli::parse_tokenize(rest)?;
+        let config = settings(sets)?;
+        return terminal::tokenize(named_weights(config.model.as_deref())?, &flags, &config);
     }
     if command == Command::Perplexity {
         return perplexity(rest);
@@ -140,27 +139,26 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
-        let layers = layers(None, user)?;
-        let model = layers.iter().rev().find_map(|layer| layer.flags.model.as_deref());
-        let program = model.map_or_else(Program::open, Program::at)?;
+        let config = settings(user)?;
+        let program = config.model.as_deref().map_or_else(Program::open, Program::at)?;
         return print(&terminal::verify(&program)?);
     }
     let program = Program::open();
     // A damaged own tail matters only to who needs it.
-    let program = match (program, &user.model) {
-        (Ok(program), _) => Some(program),
-        (Err(error), None) => return Err(error.into()),
-        (Err(error), Some(_)) => {
+    let names_weights = user.iter().any(|set| set.setting.flag == "model");
+    let program = match program {
+        Ok(program) => Some(program),
+        Err(error) if !names_weights => return Err(error.into()),
+        Err(error) => {
             say(format_args!("warning: {error}"));
             None
         }
     };
-    let print_config = user.print_config;
     let config = Config::resolve(&layers(program.as_ref(), user)?)?;
     if !config.quiet {
         config.warnings.iter().for_each(|w| say(format_args!("warning: {w}")));
     }
-    if print_config {
+    if config.print_config {
         return print(&config.listing);
     }
     if command == Command::Info {
@@ -207,11 +205,11 @@ fn doctor(arguments: &[OsString]) -> anyhow::Result<()> {
 }
 
 /// The layers of the configuration, the strongest last.
-fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> {
+fn layers(program: Option<&Program>, user: Vec<Set>) -> anyhow::Result<Vec<Layer>> {
     let mut layers = Vec::new();
     if let Some(program) = program {
-        let mut flags = match program.text(Role::Args) {
-            None => Flags::default(),
+        let sets = match program.text(Role::Args) {
+            None => Vec::new(),
             Some(text) => {
                 let args =
                     Args::parse(text.as_bytes()).context("the bundle's default arguments")?;
@@ -219,12 +217,18 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
                 cli::parse(&all).map_err(|e| misplaced("the bundle's default arguments", &e))?
             }
         };
-        flags.text.system_prompt = program.text(Role::SystemPrompt).or(flags.text.system_prompt);
-        flags.text.chat_template = program.text(Role::ChatTemplate).or(flags.text.chat_template);
-        layers.push(Layer { origin: Origin::Bundle, flags, warning: None });
+        let mut layer = Layer::new(Origin::Bundle, sets);
+        for (flag, role) in
+            [("system-prompt", Role::SystemPrompt), ("chat-template", Role::ChatTemplate)]
+        {
+            if let Some(text) = program.text(role) {
+                layer.set(flag, text);
+            }
+        }
+        layers.push(layer);
     }
     layers.extend(environment()?);
-    layers.push(Layer { origin: Origin::Flag, flags: user, warning: None });
+    layers.push(Layer::new(Origin::Flag, user));
     Ok(layers)
 }
 
@@ -232,9 +236,9 @@ fn layers(program: Option<&Program>, user: Flags) -> anyhow::Result<Vec<Layer>> 
 fn environment() -> anyhow::Result<Vec<Layer>> {
     let variables = cli::environment(&|name| std::env::var_os(name)).into_iter();
     let layers = variables.map(|cli::Variable { name, arguments, warning }| {
-        let flags = cli::parse(&arguments)
+        let sets = cli::parse(&arguments)
             .map_err(|e| misplaced(format!("environment variable {name}"), &e))?;
-        Ok(Layer { origin: Origin::Environment(name), flags, warning })
+        Ok(Layer { warning, ..Layer::new(Origin::Environment(name), sets) })
     });
     layers.collect()
 }
@@ -401,13 +405,13 @@ fn no_thread(error: &io::Error) -> anyhow::Error {
 }
 
 /// The settings of a command that takes nothing from a bundle.
-fn settings(flags: Flags) -> anyhow::Result<Config> {
-    Ok(Config::resolve(&layers(None, flags)?)?)
+fn settings(user: Vec<Set>) -> anyhow::Result<Config> {
+    Ok(Config::resolve(&layers(None, user)?)?)
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
-    let flags = cli::parse_bench(arguments)?;
-    let config = settings(flags.shared())?;
+    let (flags, sets) = cli::parse_bench(arguments)?;
+    let config = settings(sets)?;
     if flags.limits {
         return print(&terminal::limits(&Compute::new(config.isa, config.threads), flags.json));
     }
@@ -427,8 +431,8 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
 }
 
 fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
-    let flags = cli::parse_perplexity(arguments)?;
-    let config = settings(flags.shared())?;
+    let (flags, sets) = cli::parse_perplexity(arguments)?;
+    let config = settings(sets)?;
     let bare = Bare::load(named_weights(config.model.as_deref())?, &config.load_options())?;
     print(&terminal::perplexity(bare, &flags, &config, &interrupt)?)
 }

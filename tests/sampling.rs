@@ -4,7 +4,8 @@
 use serde_json::Value;
 use std::path::Path;
 use tealight::model::ModelFile;
-use tealight::sampler::{Breakers, Candidate, NUMBERS, Sampler, Sampling, Stage};
+use tealight::sampler::{Breakers, Candidate, Sampler, Sampling, Stage};
+use tealight::settings::numbers;
 use tealight::source;
 use tealight::tokenizer::Tokenizer;
 
@@ -93,7 +94,7 @@ fn settings(v: &Value) -> Sampling {
                 settings.samplers = names.map(|n| Stage::named(n).unwrap()).collect();
             }
             name => {
-                let number = NUMBERS.iter().find(|n| n.name == name).unwrap();
+                let (_, number) = numbers().find(|(known, _)| *known == name).unwrap();
                 (number.set)(&mut settings, value.as_f64().unwrap());
             }
         }

@@ -1,18 +1,9 @@
-// Enters: /props and a conversation's settings (only what differs from the bundle's defaults). Leaves: the
-// values in force, and the body of a request. Does not know: elements, the network.
+// Enters: the program's table of settings (controls.js, which the program makes itself), /props, and a conversation's
+// settings (only what differs from the bundle's defaults). Leaves: the values in force, and the body of a request. Does
+// not know: elements, the network.
+import { FIELDS } from './controls.js';
 
-export const FIELDS = [
-	{ key: 'temperature', min: 0, max: 5, step: 0.1, main: true },
-	{ key: 'max_tokens', min: -1, max: 1000000, step: 1, main: true },
-	{ key: 'top_k', min: 0, max: 100000, step: 1 },
-	{ key: 'top_p', min: 0, max: 1, step: 0.01 },
-	{ key: 'min_p', min: 0, max: 1, step: 0.01 },
-	{ key: 'repeat_penalty', min: 0.1, max: 5, step: 0.05 },
-	{ key: 'presence_penalty', min: -2, max: 2, step: 0.1 },
-	{ key: 'frequency_penalty', min: -2, max: 2, step: 0.1 },
-	{ key: 'seed', min: -1, max: 4294967295, step: 1 },
-];
-const FALLBACK = { temperature: 0.8, max_tokens: -1, top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1, presence_penalty: 0, frequency_penalty: 0, seed: -1 };
+export { FIELDS };
 
 export function inRange(field, value) {
 	return Number.isFinite(value) && value >= field.min && value <= field.max && (field.step !== 1 || Number.isInteger(value));
@@ -24,7 +15,7 @@ export function bundleDefaults(props) {
 	const out = { system: String(props?.tealight?.system_prompt ?? '') };
 	for (const field of FIELDS) {
 		const value = field.key === 'max_tokens' ? params.max_tokens ?? params.n_predict : params[field.key];
-		out[field.key] = inRange(field, value) ? Number(value.toFixed(4)) : FALLBACK[field.key];
+		out[field.key] = inRange(field, value) ? Number(value.toFixed(4)) : field.value;
 	}
 	return out;
 }

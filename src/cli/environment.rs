@@ -3,12 +3,8 @@
 //! Enters: a way to look variables up. Leaves: the arguments that mean the same, for each that is set, the strongest
 //! last. An empty variable is none.
 
-use super::Flags;
-use clap::builder::ValueParser;
-use clap::{Arg, ArgAction, CommandFactory as _};
-use std::any::TypeId;
+use crate::settings::{self, Setting, Takes};
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 /// A variable that is set.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,9 +32,9 @@ pub fn environment(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Variable>
     if set("NOBROWSER").is_some_and(|value| value != "0") {
         found.push(one("NOBROWSER", "--nobrowser".into()));
     }
-    for argument in Flags::command().get_arguments() {
-        for name in names(argument) {
-            if let Some(argument) = set(&name).and_then(|value| meant(argument, &value)) {
+    for setting in settings::all() {
+        for name in setting.all_variables() {
+            if let Some(argument) = set(&name).and_then(|value| meant(setting, &value)) {
                 found.push(one(&name, argument));
             }
         }
@@ -46,38 +42,20 @@ pub fn environment(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Variable>
     found
 }
 
-/// The variables of a flag, the strongest last: `LLAMA_ARG_` with each of its names, and the one that llama.cpp has for
-/// it where that is another (`env` beside the flag).
-fn names(argument: &Arg) -> Vec<String> {
-    let aliases = argument.get_all_aliases().unwrap_or_default();
-    let long = aliases.into_iter().chain(argument.get_long());
-    let mut names: Vec<String> = long
-        .map(|name| format!("LLAMA_ARG_{}", name.to_ascii_uppercase().replace('-', "_")))
-        .collect();
-    names.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
-    names
-}
-
 /// The argument that a variable of this value stands for; none where it says that a switch is off.
-fn meant(argument: &Arg, value: &OsString) -> Option<OsString> {
-    let long = argument.get_long()?;
-    if matches!(argument.get_action(), ArgAction::SetTrue) {
+fn meant(setting: &Setting, value: &OsString) -> Option<OsString> {
+    if setting.takes() == Takes::Nothing {
         let text = trimmed(value, &[]);
         return match text.to_str() {
-            Some("1" | "true" | "on" | "enabled") => Some(format!("--{long}").into()),
+            Some("1" | "true" | "on" | "enabled") => Some(format!("--{}", setting.flag).into()),
             Some("0" | "false" | "off" | "disabled") => None,
             // As an argument it is an error, which shows what was found.
-            _ => Some(with_value(long, &text)),
+            _ => Some(with_value(setting.flag, &text)),
         };
     }
-    let text = |parser: &ValueParser| {
-        [TypeId::of::<String>(), TypeId::of::<PathBuf>(), TypeId::of::<OsString>()]
-            .iter()
-            .any(|known| parser.type_id() == *known)
-    };
-    // What is not a text is a number, and spaces are no part of one.
-    let value = if text(argument.get_value_parser()) { value.clone() } else { trimmed(value, &[]) };
-    Some(with_value(long, &value))
+    // Spaces are no part of a number.
+    let value = if setting.is_number() { trimmed(value, &[]) } else { value.clone() };
+    Some(with_value(setting.flag, &value))
 }
 
 fn one(name: &str, argument: OsString) -> Variable {
@@ -259,15 +237,14 @@ mod tests {
         }
         assert_eq!(arguments(&[("LLAMA_ARG_PORT", " 8081\r")]), "--port=8081");
         let wrong: Vec<OsString> = vec![arguments(&[("LLAMA_ARG_PORTABLE", "maybe")]).into()];
-        assert!(parse(&wrong).unwrap_err().to_string().contains("maybe"));
+        assert!(parse(&wrong).err().unwrap().to_string().contains("maybe"));
     }
 
     /// A flag whose variable is passed over in silence may be a key that nobody asks for.
     #[test]
     fn every_flag_has_its_variable() {
-        for argument in Flags::command().get_arguments() {
-            let long = argument.get_long().expect("every flag has a long name");
-            let name = format!("LLAMA_ARG_{}", long.to_uppercase().replace('-', "_"));
+        for setting in settings::all().filter(|setting| !setting.flag.is_empty()) {
+            let name = format!("LLAMA_ARG_{}", setting.flag.to_uppercase().replace('-', "_"));
             assert!(!arguments(&[(&name, "1")]).is_empty(), "{name}");
         }
     }

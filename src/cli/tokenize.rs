@@ -1,6 +1,8 @@
 //! What `tealight tokenize` takes: the flags of `llama-tokenize`.
 
-use clap::{ArgGroup, CommandFactory as _, FromArgMatches as _, Parser};
+use super::parse_with;
+use crate::settings::Set;
+use clap::{ArgGroup, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -11,14 +13,10 @@ use std::path::PathBuf;
     about = "Prints the tokens of a text: one a line with its bytes, or a list of ids.",
     after_help = "Only the vocabulary is read: a GGUF file without weights will do. The text is taken as it is, to the last \
                   byte, unless -e asks for escapes to be read.",
-    group(ArgGroup::new("text").required(true).args(["prompt", "file", "stdin"])),
-    args_override_self = true
+    group(ArgGroup::new("text").required(true).args(["prompt", "file", "stdin"]))
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct TokenizeFlags {
-    /// Model or vocabulary: a GGUF file, the first part of a split one, or a bundle (default: the program's own)
-    #[arg(short = 'm', long = "model", alias = "weights", value_name = "FILE")]
-    pub model: Option<PathBuf>,
     /// The text itself
     #[arg(short = 'p', long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
@@ -49,18 +47,14 @@ pub struct TokenizeFlags {
     /// The default, named as in other programs
     #[arg(long, hide = true)]
     pub no_escape: bool,
-    /// Say nothing on stderr but errors
-    #[arg(long = "log-disable", alias = "quiet")]
-    pub quiet: bool,
 }
 
 /// Parses the arguments after `tokenize`.
 ///
 /// # Errors
 /// As [`super::parse`].
-pub fn parse_tokenize(arguments: &[OsString]) -> Result<TokenizeFlags, clap::Error> {
-    let command = TokenizeFlags::command().no_binary_name(true);
-    TokenizeFlags::from_arg_matches(&command.try_get_matches_from(arguments)?)
+pub fn parse_tokenize(arguments: &[OsString]) -> Result<(TokenizeFlags, Vec<Set>), clap::Error> {
+    parse_with(arguments, &["model", "log-disable"])
 }
 
 #[cfg(test)]
@@ -69,7 +63,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<TokenizeFlags, clap::Error> {
         let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        parse_tokenize(&arguments)
+        parse_tokenize(&arguments).map(|(flags, _)| flags)
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod settings;
 
 pub use candidates::Candidate;
 pub use dry::Breakers;
-pub use settings::{NUMBERS, Number, Sampling, Stage};
+pub use settings::{Sampling, Stage};
 
 use candidates::{Candidates, best, first};
 use dry::Dry;

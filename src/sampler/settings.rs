@@ -1,7 +1,5 @@
 //! What a request, a flag or a bundle may set about sampling: names, ranges and defaults are llama.cpp's.
 
-use std::ops::RangeInclusive;
-
 /// How tokens are chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
@@ -181,104 +179,6 @@ impl Stage {
     }
 }
 
-/// A setting that is a number.
-pub struct Number {
-    /// Its name in a request.
-    pub name: &'static str,
-    /// What it may be.
-    pub range: RangeInclusive<f64>,
-    /// Whether it must be whole.
-    pub whole: bool,
-    /// Reads it; −1 stands for "all".
-    pub get: fn(&Sampling) -> f64,
-    /// Sets it.
-    pub set: fn(&mut Sampling, f64),
-}
-
-macro_rules! real {
-    ($field:ident, $range:expr) => {
-        Number {
-            name: stringify!($field),
-            range: $range,
-            whole: false,
-            get: |s| decimal(s.$field),
-            set: |s, x| s.$field = x as f32,
-        }
-    };
-}
-
-macro_rules! whole {
-    ($field:ident, $range:expr, $get:expr, $set:expr) => {
-        Number { name: stringify!($field), range: $range, whole: true, get: $get, set: $set }
-    };
-}
-
-/// The largest number of tokens that makes sense.
-const COUNT_MAX: f64 = 2_147_483_648.0;
-
-/// All settings that are numbers, but the seed, which has more digits than an f64.
-pub const NUMBERS: &[Number] = &[
-    real!(temperature, 0.0..=100.0),
-    real!(dynatemp_range, 0.0..=100.0),
-    real!(dynatemp_exponent, 0.0..=100.0),
-    whole!(top_k, -1.0..=COUNT_MAX, |s| s.top_k as f64, |s, n| s.top_k = n as usize),
-    real!(top_p, 0.0..=1.0),
-    real!(min_p, 0.0..=1.0),
-    real!(top_n_sigma, -1.0..=100.0),
-    real!(typical_p, 0.0..=1.0),
-    real!(xtc_probability, 0.0..=1.0),
-    real!(xtc_threshold, 0.0..=1.0),
-    whole!(min_keep, 0.0..=COUNT_MAX, |s| s.min_keep as f64, |s, n| s.min_keep = n as usize),
-    real!(repeat_penalty, 0.01..=100.0),
-    whole!(repeat_last_n, -1.0..=COUNT_MAX, |s| number(s.repeat_last_n), |s, n| {
-        s.repeat_last_n = count(n);
-    }),
-    real!(presence_penalty, -100.0..=100.0),
-    real!(frequency_penalty, -100.0..=100.0),
-    real!(dry_multiplier, 0.0..=100.0),
-    real!(dry_base, 1.0..=100.0),
-    whole!(dry_allowed_length, 0.0..=COUNT_MAX, |s| s.dry_allowed_length as f64, |s, n| s
-        .dry_allowed_length =
-        n as usize),
-    whole!(dry_penalty_last_n, -1.0..=COUNT_MAX, |s| number(s.dry_penalty_last_n), |s, n| {
-        s.dry_penalty_last_n = count(n);
-    }),
-    whole!(mirostat, 0.0..=2.0, |s| s.mirostat.into(), |s, n| s.mirostat = n as u8),
-    real!(mirostat_tau, 0.0..=100.0),
-    real!(mirostat_eta, 0.0..=1.0),
-    real!(adaptive_target, -1.0..=1.0),
-    real!(adaptive_decay, 0.0..=0.99),
-];
-
-impl Number {
-    /// What it may be, in words.
-    #[must_use]
-    pub fn expected(&self) -> String {
-        let what = if self.whole { "whole number" } else { "number" };
-        format!("a {what} from {} to {}", self.range.start(), self.range.end())
-    }
-
-    /// Whether it may be `x`.
-    #[must_use]
-    pub fn allows(&self, x: f64) -> bool {
-        self.range.contains(&x) && (!self.whole || x.fract() == 0.0)
-    }
-}
-
-/// −1 for "all".
-fn number(n: Option<usize>) -> f64 {
-    n.map_or(-1.0, |n| n as f64)
-}
-
-fn count(n: f64) -> Option<usize> {
-    (n >= 0.0).then_some(n as usize)
-}
-
-/// An f32 as the short decimal number it was written as.
-fn decimal(x: f32) -> f64 {
-    x.to_string().parse().unwrap_or_else(|_| f64::from(x))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,17 +193,5 @@ mod tests {
         assert_eq!(Stage::named("infill"), None);
         assert_eq!(Stage::sequence("edskypmxt"), Ok(Stage::DEFAULT.to_vec()));
         assert_eq!(Stage::sequence("kq"), Err('q'));
-    }
-
-    #[test]
-    fn numbers_are_set_and_read_within_their_ranges() {
-        for number in NUMBERS {
-            let mut s = Sampling::default();
-            assert!(number.allows((number.get)(&s)), "{}: the default", number.name);
-            (number.set)(&mut s, *number.range.end());
-            let read = (number.get)(&s);
-            assert!((read - number.range.end()).abs() < 1e-9, "{}: {read}", number.name);
-            assert!(!number.allows(f64::NAN));
-        }
     }
 }

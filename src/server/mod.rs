@@ -32,8 +32,8 @@ pub use chats::Chats;
 pub use page::Page;
 pub use trouble::trouble;
 
-use crate::config::{Config, PORT_DEFAULT};
 use crate::engine::Engine;
+use crate::settings::{Config, PORT_DEFAULT};
 use error::ApiError;
 use guard::Guard;
 use std::io;

@@ -1,8 +1,10 @@
 //! The files of the chat page: built in, from the bundle, or from a folder.
 
 use super::http::Response;
+use crate::settings::{Config, Control, Setting, built_in, controls};
 use crate::source::Program;
 use percent_encoding::percent_decode_str;
+use serde_json::json;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
@@ -24,19 +26,22 @@ impl Page {
     /// # Errors
     /// When the folder cannot be read or holds no `index.html`.
     pub fn new(folder: Option<&Path>, program: Option<&Program>) -> io::Result<Self> {
-        if let Some(folder) = folder {
+        let mut files = if let Some(folder) = folder {
             let mut files = HashMap::new();
             collect(folder, "", &mut files)?;
             if !files.contains_key("index.html") {
                 let missing = format!("{}: no index.html in it", folder.display());
                 return Err(io::Error::new(io::ErrorKind::NotFound, missing));
             }
-            return Ok(Self(files));
-        }
-        let bundled = program.map(from_bundle).filter(|files| files.contains_key("index.html"));
-        let built_in =
-            || BUILT_IN.iter().map(|(n, b)| ((*n).to_owned(), Cow::Borrowed(*b))).collect();
-        Ok(Self(bundled.unwrap_or_else(built_in)))
+            files
+        } else {
+            let bundled = program.map(from_bundle).filter(|files| files.contains_key("index.html"));
+            let built_in =
+                || BUILT_IN.iter().map(|(n, b)| ((*n).to_owned(), Cow::Borrowed(*b))).collect();
+            bundled.unwrap_or_else(built_in)
+        };
+        files.entry(CONTROLS.to_owned()).or_insert_with(|| controls_script().into_bytes().into());
+        Ok(Self(files))
     }
 
     /// The file at a path below the page's root.
@@ -46,13 +51,30 @@ impl Page {
             "" => "index.html",
             name => name,
         };
-        // What is no UTF-8 then names no file.
+        // What then is not UTF-8 names no file.
         let name = &*percent_decode_str(name).decode_utf8().ok()?;
         let bytes = self.0.get(name)?;
         let mut response = Response::new(200, content_type(name), bytes.to_vec());
         response.headers.push(("Cache-Control", "no-cache".to_owned()));
         Some(response)
     }
+}
+
+/// The script of the page that the program makes itself: the controls of the table of settings.
+const CONTROLS: &str = "controls.js";
+
+fn controls_script() -> String {
+    let config = Config::default();
+    let field = |(setting, control): (&Setting, Control)| {
+        let Control { min, max, step, main } = control;
+        let value: f64 = built_in(&config, setting).parse().unwrap_or(min);
+        json!({ "key": setting.field, "min": min, "max": max, "step": step, "main": main, "value": value })
+    };
+    let all: Vec<_> = controls().map(field).collect();
+    format!(
+        "// Made from the program's table of settings.\nexport const FIELDS = {};\n",
+        json!(all)
+    )
 }
 
 fn from_bundle(program: &Program) -> HashMap<String, Cow<'static, [u8]>> {

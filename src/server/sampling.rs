@@ -2,7 +2,8 @@
 
 use super::error::ApiError;
 use super::fields::Fields;
-use crate::sampler::{Breakers, NUMBERS, Sampling, Stage};
+use crate::sampler::{Breakers, Sampling, Stage};
+use crate::settings::{Number, numbers};
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ const OTHERS: &[&str] = &["samplers", "dry_sequence_breakers", "logit_bias", "se
 
 /// All fields about sampling.
 pub fn known() -> impl Iterator<Item = &'static str> {
-    NUMBERS.iter().map(|n| n.name).chain(OTHERS.iter().copied())
+    numbers().map(|(name, _)| name).chain(OTHERS.iter().copied())
 }
 
 /// Reads them; what is not set is as in `defaults`. Token ids are below `vocab`; `encode` makes tokens of a text.
@@ -23,9 +24,9 @@ pub fn read(
     encode: &dyn Fn(&str) -> Vec<u32>,
 ) -> Result<Sampling, ApiError> {
     let mut sampling = defaults.clone();
-    for number in NUMBERS {
+    for (name, number) in numbers() {
         let read = |v: &Value| v.as_f64().filter(|&x| number.allows(x));
-        if let Some(value) = f.typed(number.name, &number.expected(), read)? {
+        if let Some(value) = f.typed(name, &number.expected(), read)? {
             (number.set)(&mut sampling, value);
         }
     }
@@ -49,11 +50,11 @@ pub fn read(
 
 /// The settings as JSON, under the names of the fields.
 pub fn json(s: &Sampling) -> Map<String, Value> {
-    let number = |n: &crate::sampler::Number| {
+    let number = |(name, n): (&str, Number)| {
         let value = (n.get)(s);
-        (n.name.to_owned(), if n.whole { json!(value as i64) } else { json!(value) })
+        (name.to_owned(), if n.whole { json!(value as i64) } else { json!(value) })
     };
-    let mut all: Map<String, Value> = NUMBERS.iter().map(number).collect();
+    let mut all: Map<String, Value> = numbers().map(number).collect();
     let samplers: Vec<&str> = s.samplers.iter().map(|stage| stage.name()).collect();
     all.insert("samplers".to_owned(), json!(samplers));
     all.insert("dry_sequence_breakers".to_owned(), json!(s.dry_sequence_breakers));

@@ -8,10 +8,10 @@ mod lines;
 
 use super::{Interrupt, Interrupted, paint, show};
 use crate::chat::{Answer, Conversation, Message, Part, Plan, Reader};
-use crate::config::Config;
 use crate::constraint::Guide;
 use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
-use crate::sampler::{NUMBERS, Sampling, Stage};
+use crate::sampler::{Sampling, Stage};
+use crate::settings::{Config, numbers, read_text};
 use entry::Entry;
 use lines::{Lines, Typed};
 use std::cell::Cell;
@@ -266,8 +266,8 @@ impl Chat<'_> {
             }
             name => {
                 let name = if name == "temp" { "temperature" } else { name };
-                let Some(number) = NUMBERS.iter().find(|n| n.name == name) else {
-                    let names: Vec<&str> = NUMBERS.iter().map(|n| n.name).collect();
+                let Some((_, number)) = numbers().find(|(known, _)| *known == name) else {
+                    let names: Vec<&str> = numbers().map(|(name, _)| name).collect();
                     let names = names.join(", ");
                     return Err(format!(
                         "/set: expected max_tokens, system, seed, samplers, {names}"
@@ -286,10 +286,11 @@ impl Chat<'_> {
         // The usual ones, and those that were changed.
         let usual = ["temperature", "top_k", "top_p", "min_p"];
         let default = Sampling::default();
-        let shown = NUMBERS.iter().filter(|n| {
-            usual.contains(&n.name) || (n.get)(s).to_bits() != (n.get)(&default).to_bits()
+        let shown = numbers().filter(|(name, n)| {
+            usual.contains(name) || (n.get)(s).to_bits() != (n.get)(&default).to_bits()
         });
-        let numbers: Vec<String> = shown.map(|n| format!("{} {}", n.name, (n.get)(s))).collect();
+        let numbers: Vec<String> =
+            shown.map(|(name, n)| format!("{name} {}", (n.get)(s))).collect();
         say(format_args!(
             "{}  seed {}  max_tokens {}",
             numbers.join("  "),
@@ -400,6 +401,5 @@ impl Printer {
 
 /// A text file for a command.
 fn read(path: &str, command: &str) -> Result<String, String> {
-    let read = crate::config::read_text("file", path.as_ref());
-    read.map_err(|e| e.to_string().replacen("--file", command, 1))
+    read_text(path.as_ref()).map_err(|error| format!("{command} {error}"))
 }

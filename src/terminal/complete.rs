@@ -1,8 +1,8 @@
 //! `tealight -p TEXT`: prints one completion.
 
 use super::{input, show};
-use crate::config::{Config, unescape};
 use crate::engine::{Engine, Event, Finish, Generation, generate};
+use crate::settings::{Config, unescape};
 use anyhow::Context as _;
 use std::cell::Cell;
 use tealight_bundle::shown::say;

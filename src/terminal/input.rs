@@ -1,6 +1,6 @@
 //! Texts from files and from standard input, which are read whole or not at all.
 
-use crate::config::without_last_break;
+use crate::settings::without_last_break;
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::{self, Read};

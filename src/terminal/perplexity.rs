@@ -3,8 +3,8 @@
 use super::npy::Npy;
 use super::{Interrupt, Interrupted, input};
 use crate::cli::PerplexityFlags;
-use crate::config::{Config, at_file};
 use crate::engine::{Bare, Plan, Row, measure};
+use crate::settings::{Config, read_text};
 use anyhow::Context as _;
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
@@ -27,7 +27,10 @@ pub fn perplexity(
 ) -> anyhow::Result<String> {
     let Bare { model, tokenizer, name } = bare;
     let (tokens, bos, usual) = if let Some(ids) = &flags.token_ids {
-        let ids = token_ids(&at_file("token-ids", ids.clone())?)?;
+        let ids = match ids.strip_prefix('@') {
+            Some(path) => token_ids(&read_text(path.as_ref()).context("--token-ids")?)?,
+            None => token_ids(ids)?,
+        };
         let count = ids.len();
         (ids, None, count)
     } else {
@@ -60,7 +63,7 @@ pub fn perplexity(
         None => None,
         Some(path) => Some(Npy::create(path, tokens.len(), model.spec().n_vocab)?),
     };
-    let live = !flags.quiet && std::io::stderr().is_terminal();
+    let live = !config.quiet && std::io::stderr().is_terminal();
     let mut shown = 0;
     let result = measure(&model, &tokens, &plan, &|| !interrupt.is_raised(), &mut |row| {
         if live && row.chunk > shown {

@@ -2,8 +2,8 @@
 
 use super::input;
 use crate::cli::TokenizeFlags;
-use crate::config::unescape;
 use crate::model::{ModelFile, Shard};
+use crate::settings::{Config, unescape};
 use crate::tokenizer::Tokenizer;
 use anyhow::Context as _;
 use std::io::{self, BufWriter, Write};
@@ -13,11 +13,11 @@ use tealight_bundle::shown::{answers, say};
 ///
 /// # Errors
 /// When the vocabulary or the text cannot be read, or nothing can be written.
-pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()> {
+pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags, config: &Config) -> anyhow::Result<()> {
     let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
     let file = ModelFile::open(shards)?;
     let tokenizer = Tokenizer::new(&file).with_context(|| name)?;
-    if !flags.quiet {
+    if !config.quiet {
         tokenizer.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
     }
     // Read after the vocabulary: a wrong file is said before somebody types a text.
@@ -33,7 +33,7 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags) -> anyhow::Result<()>
     let text = if flags.escape { unescape(&text) } else { text };
     let ids = encode(&text);
     if special
-        && !flags.quiet
+        && !config.quiet
         && ids.len() > 1
         && ids[0] == ids[1]
         && tokenizer.bos() == Some(ids[0])

@@ -1,9 +1,9 @@
 //! What has nothing to do with the model: the system, the medium, the port, the browser.
 
 use super::{Check, State};
-use crate::config::Config;
 use crate::kernels::Isa;
 use crate::server;
+use crate::settings::Config;
 use crate::source::{Program, SourceError};
 use crate::system::{self, Browser, Cores, Medium};
 use serde_json::json;

@@ -6,8 +6,8 @@
 mod checks;
 mod model;
 
-use crate::config::Config;
 use crate::model::Shard;
+use crate::settings::Config;
 use crate::source::{Program, SourceError};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;

@@ -1,9 +1,9 @@
 //! The weights, and the memory they need.
 
 use super::{Check, State, split_hint};
-use crate::config::Config;
 use crate::engine::{Need, Room, fit};
 use crate::model::{ModelFile, Shard, spec};
+use crate::settings::Config;
 use crate::source::{NO_WEIGHTS, SourceError};
 use crate::system::{Memory, size};
 use crate::tokenizer::Tokenizer;

@@ -1,0 +1,163 @@
+//! All settings, resolved.
+
+use crate::chat::ReasoningFormat;
+use crate::constraint::Constraint;
+use crate::engine::{LoadOptions, Room};
+use crate::kernels::{CacheType, Isa, default_threads};
+use crate::model::Pooling;
+use crate::sampler::Sampling;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// All settings.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
+pub struct Config {
+    /// Weights that were named.
+    pub model: Option<PathBuf>,
+    /// Size of the context; 0: the model's.
+    pub context: usize,
+    /// Whether a user named it, not a bundle.
+    pub context_named: bool,
+    /// Tokens to generate at most.
+    pub predict: Option<usize>,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Prompt tokens computed at a time.
+    pub batch: usize,
+    /// Element type of the cached keys.
+    pub key_type: CacheType,
+    /// Element type of the cached values.
+    pub value_type: CacheType,
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Whether somebody asked for that very port.
+    pub port_named: bool,
+    /// Keys, one of which an API request must bring; none: no key is asked for.
+    pub api_keys: Vec<String>,
+    /// Name of the model in the API.
+    pub alias: Option<String>,
+    /// Folder with the page.
+    pub page: Option<PathBuf>,
+    /// Path below which everything is served, without a slash at the end.
+    pub prefix: String,
+    /// How embeddings are pooled, if not as the model says.
+    pub pooling: Option<Pooling>,
+    /// How embeddings are scaled.
+    pub embd_normalize: i32,
+    /// Whether requests with unknown fields are refused.
+    pub strict: bool,
+    /// Whether to open the browser.
+    pub browser: bool,
+    /// Whether conversations are kept beside the program.
+    pub portable: bool,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Whether to go on where the model would end.
+    pub ignore_end: bool,
+    /// What answers must look like.
+    pub constraint: Option<Constraint>,
+    /// Text to complete.
+    pub prompt: Option<String>,
+    /// File with text to complete.
+    pub prompt_file: Option<PathBuf>,
+    /// Whether backslash escapes in prompts are read.
+    pub escape: bool,
+    /// File that keeps what was typed in terminal chats.
+    pub history: Option<PathBuf>,
+    /// System prompt of chats.
+    pub system_prompt: Option<String>,
+    /// Texts that end an answer.
+    pub stops: Vec<String>,
+    /// Source of the chat template, if not the model's own.
+    pub template: Option<String>,
+    /// Variables of the chat template.
+    pub template_variables: Map<String, Value>,
+    /// What becomes of a model's thoughts.
+    pub reasoning_format: ReasoningFormat,
+    /// How many tokens a model may think: 0, or as many as it wants.
+    pub reasoning_budget: Option<usize>,
+    /// Show the settings and end.
+    pub print_config: bool,
+    /// Say more.
+    pub verbose: bool,
+    /// Say only errors.
+    pub quiet: bool,
+    /// What `--print-config` prints.
+    pub listing: String,
+    /// What to tell the user once.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Nothing is set, not even what is built in: [`Config::resolve`] does that.
+    pub(super) fn blank() -> Self {
+        Self {
+            model: None,
+            context: 0,
+            context_named: false,
+            predict: None,
+            threads: default_threads(),
+            batch: 1,
+            key_type: CacheType::F16,
+            value_type: CacheType::F16,
+            isa: Isa::detect(),
+            host: String::new(),
+            port: 0,
+            port_named: false,
+            api_keys: Vec::new(),
+            alias: None,
+            page: None,
+            prefix: String::new(),
+            pooling: None,
+            embd_normalize: 0,
+            strict: false,
+            browser: true,
+            portable: false,
+            sampling: Sampling::default(),
+            ignore_end: false,
+            constraint: None,
+            prompt: None,
+            prompt_file: None,
+            escape: true,
+            history: None,
+            system_prompt: None,
+            stops: Vec::new(),
+            template: None,
+            template_variables: Map::new(),
+            reasoning_format: ReasoningFormat::default(),
+            reasoning_budget: None,
+            print_config: false,
+            verbose: false,
+            quiet: false,
+            listing: String::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// How the model is loaded: into the memory there is now.
+    #[must_use]
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            context: self.context,
+            room: Room::now(self.context_named),
+            threads: self.threads,
+            batch: self.batch,
+            isa: self.isa,
+            key_type: self.key_type,
+            value_type: self.value_type,
+            template: self.template.clone(),
+        }
+    }
+}
+
+impl Default for Config {
+    /// What is built in.
+    fn default() -> Self {
+        Self::resolve(&[]).unwrap_or_else(|_| Self::blank())
+    }
+}

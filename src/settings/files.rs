@@ -1,0 +1,96 @@
+//! Texts that settings name files for, and how texts are meant.
+
+use super::setting::Wrong;
+use std::io::Read as _;
+use std::path::Path;
+
+/// Largest file that a flag may name for a text.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+
+/// Reads a text file of bounded size.
+///
+/// # Errors
+/// When it cannot be read, is too large, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Wrong> {
+    let fail = |error: String| Wrong::File { path: path.display().to_string(), error };
+    let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
+    let mut text = String::new();
+    // Bounded by what is read, not by what the file system says: a device has no size.
+    let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text);
+    read.map_err(|e| fail(e.to_string()))?;
+    if text.len() as u64 > TEXT_BYTES_MAX {
+        return Err(fail(format!("found more than {TEXT_BYTES_MAX} bytes, expected at most that")));
+    }
+    Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), ToOwned::to_owned))
+}
+
+/// A text from a file without its last line break, which editors and `echo` put there.
+#[must_use]
+pub fn without_last_break(text: &str) -> &str {
+    text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
+}
+
+/// Backslash escapes of a prompt, as llama.cpp reads them: `\n`, `\r`, `\t`, the two quotes, the backslash, and `\xHH`
+/// for a byte. Others stay as they are. Bytes that are not UTF-8 then become U+FFFD each, as its tokenizer has it.
+#[must_use]
+pub fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let (byte, after) = match (byte, after) {
+            (b'\\', [b'n', after @ ..]) => (b'\n', after),
+            (b'\\', [b'r', after @ ..]) => (b'\r', after),
+            (b'\\', [b't', after @ ..]) => (b'\t', after),
+            (b'\\', [quoted @ (b'\\' | b'"' | b'\''), after @ ..]) => (*quoted, after),
+            (b'\\', [b'x', high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, after),
+                _ => (byte, &rest[1..]),
+            },
+            _ => (byte, after),
+        };
+        out.push(byte);
+        rest = after;
+    }
+    let mut text = String::with_capacity(out.len());
+    for chunk in out.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The right values are those of llama.cpp's `string_process_escapes`.
+    #[test]
+    fn an_escape_means_what_it_means_in_llama_cpp() {
+        for (typed, meant) in [
+            (r#"\n\r\t\'\"\\"#, "\n\r\t'\"\\"),
+            (r"\x41\x0a\xe2\x82\xac", "A\n€"),
+            (r"\x4\x4G\x", r"\x4\x4G\x"),
+            (r"\q\u0041\", r"\q\u0041\"),
+            (r"\\n", r"\n"),
+            (r"\x5cn", r"\n"),
+            (r"a\xffb\xe2\x82", "a\u{fffd}b\u{fffd}\u{fffd}"),
+            ("é\\né", "é\né"),
+            ("", ""),
+        ] {
+            assert_eq!(unescape(typed), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_file_loses_its_last_line_break_and_no_other() {
+        for (text, wanted) in
+            [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("a", "a")]
+        {
+            assert_eq!(without_last_break(text), wanted);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What other programs take and is without effect here.
+
+use super::general::on_the_cpu;
+use super::setting::{Setting, Takes, Value};
+
+/// A switch that says nothing, or that is so here anyway.
+const fn switch(flag: &'static str) -> Setting {
+    ignored(flag, Takes::Nothing, |_| None)
+}
+
+/// A switch for a look or a check that is not here.
+const fn look(flag: &'static str) -> Setting {
+    ignored(flag, Takes::Nothing, |_| {
+        Some("--no-webui, --v2, --nologo, --ascii and --unsecure have no effect here")
+    })
+}
+
+const fn ignored(
+    flag: &'static str,
+    takes: Takes,
+    told: fn(&str) -> Option<&'static str>,
+) -> Setting {
+    Setting::new(flag, Value::Ignored { takes, told }, "N", "")
+}
+
+/// The rows.
+pub static ROWS: &[Setting] = &[
+    switch("server"),
+    switch("embeddings").aliases(&["embedding"]),
+    switch("cli"),
+    switch("chat"),
+    switch("launch"),
+    switch("offline"),
+    switch("jinja"),
+    switch("mmap"),
+    ignored("no-mmap", Takes::Nothing, |_| {
+        Some("--no-mmap has no effect: weights are always mapped, never copied")
+    }),
+    ignored("mlock", Takes::Nothing, |_| Some("--mlock has no effect here")),
+    look("no-webui"),
+    look("v2"),
+    look("nologo"),
+    look("ascii"),
+    look("unsecure"),
+    switch("cont-batching").dashed(&["-cb"]),
+    ignored("parallel", Takes::Count, |n| {
+        let told = "--parallel has no effect: requests are answered one after the other";
+        (!matches!(n, "0" | "1")).then_some(told)
+    })
+    .dashed(&["-np"])
+    .variables(&["LLAMA_ARG_N_PARALLEL"]),
+    ignored("ubatch-size", Takes::Count, |_| None)
+        .dashed(&["-ub"])
+        .variables(&["LLAMA_ARG_UBATCH"]),
+    ignored("threads-batch", Takes::Count, |_| {
+        Some("--threads-batch has no effect: --threads counts for prompts too")
+    })
+    .dashed(&["-tb"]),
+    ignored("flash-attn", Takes::Perhaps, |_| None).dashed(&["-fa"]),
+    ignored("gpu", Takes::One, on_the_cpu),
+];

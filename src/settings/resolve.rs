@@ -1,0 +1,189 @@
+//! What was meant: every setting resolved once, from the built-in value, the bundle, the environment and the flags, each
+//! above the one before.
+
+use super::config::Config;
+use super::files::unescape;
+use super::setting::{Origin, Set, Setting, Value, Wrong};
+use super::{all, find};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+
+/// One source of settings.
+pub struct Layer {
+    /// Where they come from.
+    pub origin: Origin,
+    /// What it sets, in the order in which it was given.
+    pub sets: Vec<Set>,
+    /// What is odd about it.
+    pub warning: Option<String>,
+}
+
+/// A value that makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is outside what is possible.
+    #[error("--{name} ({origin}): found `{found}`, expected {expected}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// Who set it.
+        origin: Origin,
+        /// The value.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A file that a flag names cannot be read.
+    #[error("--{name} {path}: {error}")]
+    File {
+        /// The setting.
+        name: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        error: String,
+    },
+}
+
+impl Layer {
+    /// A layer of these settings.
+    #[must_use]
+    pub fn new(origin: Origin, sets: Vec<Set>) -> Self {
+        Self { origin, sets, warning: None }
+    }
+
+    /// Whether it gives the setting of this flag.
+    #[must_use]
+    pub fn has(&self, flag: &str) -> bool {
+        self.sets.iter().any(|set| set.setting.flag == flag)
+    }
+
+    /// Gives a setting above what the layer says already.
+    pub fn set(&mut self, flag: &str, value: impl Into<OsString>) {
+        if let Some(setting) = find(flag) {
+            self.sets.push(Set { setting, value: value.into() });
+        }
+    }
+}
+
+/// What one layer says of a setting: by which of its flags, with which values, and who.
+struct Found<'l> {
+    setting: &'static Setting,
+    values: Vec<&'l OsStr>,
+    origin: &'l Origin,
+}
+
+impl Config {
+    /// Resolves the layers, the strongest last.
+    ///
+    /// # Errors
+    /// When a value is impossible or a file it names cannot be read.
+    pub fn resolve(layers: &[Layer]) -> Result<Self, ConfigError> {
+        let mut config = Self::blank();
+        let mut listing = String::new();
+        let built_in = Origin::BuiltIn;
+        for setting in all().filter(|s| !s.flag.is_empty() && s.same_as.is_empty()) {
+            if !setting.default.is_empty() {
+                let value = OsStr::new(setting.default);
+                apply(&mut config, setting, &[value], &built_in)?;
+            }
+            // Both of two settings that add up count, each from its strongest layer.
+            let found = found(layers, setting);
+            if let Some(found) = &found {
+                apply(&mut config, found.setting, &found.values, found.origin)?;
+            }
+            if !matches!(setting.value, Value::Ignored { .. }) {
+                let _ = writeln!(listing, "{}", line(&config, setting, found.as_ref()));
+            }
+        }
+        if config.escape {
+            config.prompt = config.prompt.as_deref().map(unescape);
+            let texts = &mut config.sampling.dry_sequence_breakers;
+            for text in config.stops.iter_mut().chain(texts) {
+                *text = unescape(text);
+            }
+        }
+        config.listing = listing;
+        config.warnings = warnings(layers);
+        Ok(config)
+    }
+}
+
+/// What the strongest layer says that says something: the last thing, and if that may be given several times, all.
+fn found<'l>(layers: &'l [Layer], slot: &Setting) -> Option<Found<'l>> {
+    layers.iter().rev().find_map(|layer| {
+        let last = layer.sets.iter().rfind(|set| set.setting.slot() == slot.flag)?.setting;
+        let same = layer.sets.iter().filter(|set| set.setting.flag == last.flag);
+        let values = same.map(|set| set.value.as_os_str()).collect();
+        Some(Found { setting: last, values, origin: &layer.origin })
+    })
+}
+
+fn apply(
+    config: &mut Config,
+    setting: &Setting,
+    values: &[&OsStr],
+    origin: &Origin,
+) -> Result<(), ConfigError> {
+    let name = setting.flag;
+    setting.apply(config, values, origin).map_err(|wrong| {
+        let last = || values.last().copied().unwrap_or_default().to_string_lossy().into_owned();
+        let (found, expected) = match wrong {
+            Wrong::File { path, error } => return ConfigError::File { name, path, error },
+            Wrong::Part { found, expected } => (found, expected),
+            Wrong::Expected(expected) => (last(), expected),
+        };
+        ConfigError::Value { name, origin: origin.clone(), found, expected }
+    })
+}
+
+/// A line of the listing: name, value, and where that comes from.
+fn line(config: &Config, setting: &Setting, found: Option<&Found<'_>>) -> String {
+    /// A text that is longer is not shown.
+    const SHOWN_BYTES_MAX: usize = 1000;
+    let (name, value, origin) = match found {
+        None => (setting.flag, built_in(config, setting), &Origin::BuiltIn),
+        Some(Found { setting, values, origin }) => {
+            let text = values.join(OsStr::new(" ")).to_string_lossy().into_owned();
+            let value = match setting.value {
+                Value::Switch(_) => "true".to_owned(),
+                _ if setting.is_secret => "(hidden)".to_owned(),
+                _ if text.len() > SHOWN_BYTES_MAX => format!("({} bytes)", text.len()),
+                _ if text.contains(|c: char| c.is_control() || c.is_whitespace()) => {
+                    format!("{text:?}")
+                }
+                _ => text,
+            };
+            (setting.flag, value, *origin)
+        }
+    };
+    format!("{name:<18} = {value:<24} ({origin})")
+}
+
+/// What counts where nobody says anything, as it is shown.
+#[must_use]
+pub fn built_in(config: &Config, setting: &Setting) -> String {
+    match setting.value {
+        _ if !setting.default.is_empty() => setting.default.to_owned(),
+        Value::Number(number) => (number.get)(&config.sampling).to_string(),
+        Value::Switch(_) if (setting.none)(config) == "(none)" => "false".to_owned(),
+        _ => (setting.none)(config),
+    }
+}
+
+/// What the user is told of settings without effect, once each.
+fn warnings(layers: &[Layer]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for layer in layers {
+        let ignored = layer.sets.iter().filter_map(|set| match set.setting.value {
+            Value::Ignored { told, .. } => told(&set.value.to_string_lossy()),
+            _ => None,
+        });
+        for text in layer.warning.as_deref().into_iter().chain(ignored) {
+            if !out.iter().any(|other| other == text) {
+                out.push(text.to_owned());
+            }
+        }
+    }
+    out
+}

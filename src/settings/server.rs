@@ -1,0 +1,158 @@
+//! Settings of the server: where and to whom it speaks.
+
+use super::files::read_text;
+use super::setting::{Group, Origin, Setting, Value, Wrong};
+use crate::model::Pooling;
+
+/// The port when nobody names one.
+pub const PORT_DEFAULT: u16 = 8080;
+
+const fn server(
+    flag: &'static str,
+    value: Value,
+    placeholder: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting::new(flag, value, placeholder, help).within(Group::Server)
+}
+
+/// The rows.
+pub static ROWS: &[Setting] = &[
+    server(
+        "host",
+        Value::Text(|c, given| {
+            given.text.clone_into(&mut c.host);
+            Ok(())
+        }),
+        "ADDRESS",
+        "Address to listen on",
+    )
+    .default("127.0.0.1"),
+    server(
+        "port",
+        Value::Whole {
+            min: 0,
+            max: u16::MAX as i64,
+            set: |c, n, given| {
+                c.port = u16::try_from(n).unwrap_or(PORT_DEFAULT);
+                c.port_named = *given.origin != Origin::BuiltIn;
+            },
+        },
+        "PORT",
+        "Port to listen on (default: 8080, or the next free one)",
+    )
+    .default("8080"),
+    server(
+        "api-key",
+        Value::Text(|c, given| {
+            let keys = given.text.split(',').map(str::trim).filter(|key| !key.is_empty());
+            let before = c.api_keys.len();
+            c.api_keys.extend(keys.map(str::to_owned));
+            // `--api-key "$UNSET"` must not open the server to everyone.
+            let any = c.api_keys.len() > before;
+            any.then_some(()).ok_or_else(|| Wrong::Expected("a key".to_owned()))
+        }),
+        "KEY",
+        "Ask for this key in every API request (several: separated by commas)",
+    )
+    .variables(&["LLAMA_API_KEY"])
+    .secret(),
+    server(
+        "api-key-file",
+        Value::Path(|c, path, _| {
+            let text = read_text(&path)?;
+            let keys = text.lines().map(str::trim).filter(|l| !l.starts_with('#') && !l.is_empty());
+            let before = c.api_keys.len();
+            c.api_keys.extend(keys.map(str::to_owned));
+            let (path, error) = (path.display().to_string(), "no key in it".to_owned());
+            let any = c.api_keys.len() > before;
+            any.then_some(()).ok_or(Wrong::File { path, error })
+        }),
+        "FILE",
+        "A file with such keys, one a line",
+    ),
+    server(
+        "alias",
+        Value::Text(|c, given| {
+            c.alias = Some(given.text.to_owned());
+            Ok(())
+        }),
+        "NAME",
+        "Name of the model in the API",
+    )
+    .short('a'),
+    server(
+        "path",
+        Value::Path(|c, path, _| {
+            c.page = Some(path);
+            Ok(())
+        }),
+        "FOLDER",
+        "Serve the page from this folder",
+    )
+    .variables(&["LLAMA_ARG_STATIC_PATH"]),
+    server(
+        "api-prefix",
+        Value::Text(|c, given| {
+            let expected = || Wrong::Expected("a path of letters, digits and ._~-".to_owned());
+            c.prefix = normal_prefix(given.text).ok_or_else(expected)?;
+            Ok(())
+        }),
+        "PATH",
+        "Serve everything below this path",
+    )
+    .none(|c| c.prefix.clone()),
+    server(
+        "pooling",
+        Value::Text(|c, given| {
+            c.pooling = Some(match given.text {
+                "none" => Pooling::None,
+                "mean" => Pooling::Mean,
+                "cls" => Pooling::Cls,
+                "last" => Pooling::Last,
+                _ => return Err(Wrong::Expected("none, mean, cls or last".to_owned())),
+            });
+            Ok(())
+        }),
+        "HOW",
+        "How embeddings of a text are made of those of its tokens: none, mean, cls or last (default: the model's own, else mean)",
+    )
+    .none(|_| "(the model's)".to_owned()),
+    server(
+        "embd-normalize",
+        Value::Whole {
+            min: -1,
+            max: 1024,
+            set: |c, n, _| c.embd_normalize = i32::try_from(n).unwrap_or_default(),
+        },
+        "N",
+        "How embeddings are scaled: -1 not at all, 0 for 16-bit integers, 1 taxicab, 2 Euclidean, above by that norm",
+    )
+    .default("2"),
+    server(
+        "strict",
+        Value::Switch(|c| c.strict = true),
+        "",
+        "Refuse API requests with unknown fields (else they are ignored and named)",
+    ),
+    server("nobrowser", Value::Switch(|c| c.browser = false), "", "Do not open the browser"),
+    server(
+        "portable",
+        Value::Switch(|c| c.portable = true),
+        "",
+        "Keep the page's conversations in a file beside the program, not in the browser",
+    ),
+];
+
+/// `/a/b` without a slash at its end, of letters that no browser rewrites; `None` for others.
+fn normal_prefix(prefix: &str) -> Option<String> {
+    let inner = prefix.trim_matches('/');
+    if inner.is_empty() {
+        return Some(String::new());
+    }
+    let plain = |part: &str| {
+        let known = |b: u8| b.is_ascii_alphanumeric() || b"._~-".contains(&b);
+        part.bytes().all(known) && part.bytes().any(|b| b != b'.')
+    };
+    inner.split('/').all(plain).then(|| format!("/{inner}"))
+}

@@ -1,0 +1,184 @@
+//! Settings of prompts and templates.
+
+use super::files::{read_text, without_last_break};
+use super::setting::{Given, Group, Origin, Setting, Value, Wrong};
+use crate::chat::{ReasoningFormat, builtin};
+use std::path::Path;
+
+const fn text(
+    flag: &'static str,
+    value: Value,
+    placeholder: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting::new(flag, value, placeholder, help).within(Group::Text)
+}
+
+/// The rows.
+pub static ROWS: &[Setting] = &[
+    text(
+        "prompt",
+        Value::Text(|c, given| {
+            c.prompt = Some(given.text.to_owned());
+            Ok(())
+        }),
+        "TEXT",
+        "Complete this text, print it, and end",
+    )
+    .short('p')
+    .takes_dash(),
+    text(
+        "file",
+        Value::Path(|c, path, _| {
+            c.prompt_file = Some(path);
+            Ok(())
+        }),
+        "FILE",
+        "Complete the text in this file (-: standard input)",
+    )
+    .short('f'),
+    text(
+        "system-prompt",
+        Value::Text(|c, given| {
+            // `@FILE` is read for whoever types it; in a bundle it is text like any other, or a bundle could put a file
+            // of its user's into the prompt.
+            c.system_prompt = Some(match given.text.strip_prefix('@') {
+                Some(path) if *given.origin != Origin::Bundle => {
+                    without_last_break(&read_text(Path::new(path))?).to_owned()
+                }
+                _ => given.text.to_owned(),
+            });
+            Ok(())
+        }),
+        "TEXT",
+        "System prompt of chats (@FILE: read it from a file)",
+    )
+    .dashed(&["-sys"])
+    .takes_dash(),
+    text(
+        "reverse-prompt",
+        Value::Texts(|c, texts, _| {
+            c.stops = texts.iter().map(ToString::to_string).collect();
+            Ok(())
+        }),
+        "TEXT",
+        "End an answer at this text (may be given several times)",
+    )
+    .short('r')
+    .none(|_| "[]".to_owned())
+    .takes_dash(),
+    text(
+        "history",
+        Value::Path(|c, path, given| {
+            // It is written to, so that a bundle must not name one of its user's.
+            if *given.origin == Origin::Bundle {
+                let expected = "no file: only who types may name one that is written";
+                return Err(Wrong::Expected(expected.to_owned()));
+            }
+            c.history = Some(path);
+            Ok(())
+        }),
+        "FILE",
+        "Keep what is typed in `chat` in this file, for the arrow keys of the next one",
+    ),
+    text(
+        "escape",
+        Value::Switch(|c| c.escape = true),
+        "",
+        r#"Read \n, \r, \t, \', \", \\ and \xHH in prompts and stop texts as the characters they stand for (the default)"#,
+    )
+    .short('e')
+    .none(|c| c.escape.to_string()),
+    text(
+        "no-escape",
+        Value::Switch(|c| c.escape = false),
+        "",
+        "Take prompts and stop texts as they are, backslashes too",
+    )
+    .same_as("escape"),
+    text(
+        "chat-template",
+        Value::Text(|c, given| {
+            c.template = Some(template(given)?);
+            Ok(())
+        }),
+        "NAME|FILE",
+        "Chat template instead of the model's own: a name (such as chatml or llama3), a file, or Jinja",
+    )
+    .none(|_| "(the model's)".to_owned())
+    .takes_dash(),
+    text(
+        "chat-template-file",
+        Value::Path(|c, path, given| {
+            if *given.origin == Origin::Bundle {
+                let expected =
+                    "no file: a bundle brings its template itself (tealight-bundle --chat-template)";
+                return Err(Wrong::Expected(expected.to_owned()));
+            }
+            let plain = path.to_str().and_then(|path| path.strip_prefix('@')).map(Path::new);
+            c.template = Some(read_text(plain.unwrap_or(&path))?);
+            Ok(())
+        }),
+        "FILE",
+        "A file with a chat template",
+    )
+    .same_as("chat-template"),
+    text(
+        "chat-template-kwargs",
+        Value::Text(|c, given| {
+            let expected = |_| Wrong::Expected("a JSON object".to_owned());
+            c.template_variables = serde_json::from_str(given.text).map_err(expected)?;
+            Ok(())
+        }),
+        "JSON",
+        "Variables of the chat template, as a JSON object",
+    )
+    .default("{}"),
+    text(
+        "reasoning-format",
+        Value::Text(|c, given| {
+            let found = ReasoningFormat::from_name(given.text);
+            let expected = || Wrong::Expected(ReasoningFormat::NAMES.to_owned());
+            c.reasoning_format = found.ok_or_else(expected)?;
+            Ok(())
+        }),
+        "NAME",
+        "A model's reasoning: apart from its answer (auto, deepseek) or in it (none)",
+    )
+    .variables(&["LLAMA_ARG_THINK"])
+    .default("auto"),
+    text(
+        "reasoning-budget",
+        Value::Text(|c, given| {
+            c.reasoning_budget = match given.text {
+                "0" => Some(0),
+                "-1" => None,
+                _ => return Err(Wrong::Expected("0 (no reasoning) or -1 (no limit)".to_owned())),
+            };
+            Ok(())
+        }),
+        "N",
+        "Tokens a model may think: 0 for no reasoning, -1 for no limit",
+    )
+    .variables(&["LLAMA_ARG_THINK_BUDGET"])
+    .takes_dash()
+    .default("-1"),
+];
+
+/// The source of a chat template: named, in a file, or given. A bundle can't name a file, as with the system prompt.
+fn template(given: Given<'_>) -> Result<String, Wrong> {
+    let text = given.text;
+    if text.contains('{') {
+        return Ok(text.to_owned());
+    }
+    if let Some(source) = builtin::source(text) {
+        return Ok(source.to_owned());
+    }
+    let path = text.strip_prefix('@').unwrap_or(text);
+    let named = path.len() < text.len();
+    if *given.origin != Origin::Bundle && (named || Path::new(path).is_file()) {
+        return read_text(Path::new(path));
+    }
+    let names = builtin::names().join(", ");
+    Err(Wrong::Expected(format!("a file with a Jinja template, or one of: {names}")))
+}
