@@ -1,7 +1,23 @@
 //! Scalar functions that compilers can turn into vector code: no branches, no library calls.
 
-use super::Turn;
 use half::{bf16, f16};
+
+/// How heads are turned.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn<'a> {
+    /// Heads of a position.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Pairs of a head.
+    pub pairs: usize,
+    /// Cosines, (positions, pairs). What lies beyond the pairs of a head stays as it is.
+    pub cos: &'a [f32],
+    /// Sines, (positions, pairs).
+    pub sin: &'a [f32],
+    /// Whether neighbours form a pair, or elements of the first and the second half.
+    pub adjacent: bool,
+}
 
 /// An element type of the KV cache.
 pub trait ToF32: Copy + Send + Sync {

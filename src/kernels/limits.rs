@@ -4,7 +4,8 @@
 
 use super::Compute;
 use super::isa::by_isa;
-use super::memory::{fetch, prefer_large_pages};
+use super::memory::prefer_large_pages;
+use super::prefetch::fetch;
 use std::hint::black_box;
 use std::time::Instant;
 

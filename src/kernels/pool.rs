@@ -8,7 +8,7 @@
 
 #![expect(unsafe_code, reason = "a borrowed closure is handed to threads that outlive the call")]
 
-use super::memory::Ahead;
+use super::prefetch::Ahead;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::ops::Range;

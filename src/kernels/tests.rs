@@ -3,6 +3,9 @@
 use super::blocks::{Kind, kind};
 use super::*;
 use std::io::Write as _;
+use std::sync::Arc;
+use tealight_bundle::gguf::DType;
+use tealight_bundle::mapped::Mapped;
 
 /// Types with a kernel.
 fn types() -> Vec<DType> {

@@ -9,7 +9,7 @@ macro_rules! lanes {
     ($features:literal, $operations:path, at_once: $at_once:literal, rows: [$($rows:literal)*]) => {
         use $operations::*;
         use crate::kernels::attention::{BLOCK, Cached, Element, KEYS, ROWS, Weights, by_element};
-        use crate::kernels::memory::Soon;
+        use crate::kernels::prefetch::Soon;
         use half::{bf16, f16};
         use std::ops::Range;
 

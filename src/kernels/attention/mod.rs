@@ -15,9 +15,10 @@ pub use layout::{BLOCK, KEYS, ROWS, Weights};
 pub use stored::{CacheType, Cached, Element};
 pub(super) use {lanes::lanes, stored::by_element};
 
+use super::disjoint::Disjoint;
 use super::isa::{Level, by_floats};
-use super::memory::Soon;
-use super::{Compute, Shared, scalar};
+use super::prefetch::Soon;
+use super::{Compute, scalar};
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
@@ -114,7 +115,7 @@ pub fn attend(
     let slots = if divided { spans } else { 1 };
     let record = h.value_dim + 2;
     let mut records = vec![0.0; slots * n * h.heads * record]; // (slots, n, heads, record)
-    let shared = Shared::new(&mut records);
+    let shared = Disjoint::new(&mut records);
     let run = |index: usize| {
         let (item, slot) = (index / slots, index % slots);
         let (kv_head, first) = (item % h.kv_heads, item / h.kv_heads * chunk);
@@ -128,9 +129,10 @@ pub fn attend(
         if divided {
             for rows in rows.chunks(ROWS) {
                 let part = slot * SPAN..((slot + 1) * SPAN).min(total);
-                // Each row has a record of its own in each slot.
-                let record =
-                    |row: &Row| Partial::new(shared.slice(place(row)..place(row) + record));
+                let record = |row: &Row| {
+                    // SAFETY: each row has a record of its own in each slot.
+                    Partial::new(unsafe { shared.slice(place(row)..place(row) + record) })
+                };
                 let mut parts: Vec<Partial<'_>> = rows.iter().map(record).collect();
                 compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
             }
@@ -145,8 +147,9 @@ pub fn attend(
                     scratch.chunks_exact_mut(record).take(rows.len()).map(Partial::new).collect();
                 compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
                 for (row, part) in rows.iter().zip(&parts) {
-                    // Each row has a record of its own.
-                    Partial::new(shared.slice(place(row)..place(row) + record)).absorb(part);
+                    // SAFETY: each row has a record of its own.
+                    let own = unsafe { shared.slice(place(row)..place(row) + record) };
+                    Partial::new(own).absorb(part);
                 }
             }
         }

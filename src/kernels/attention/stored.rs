@@ -7,7 +7,7 @@
 
 use super::KEYS;
 use crate::kernels::float::ToF32;
-use crate::kernels::memory::Soon;
+use crate::kernels::prefetch::Soon;
 use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 use std::fmt;

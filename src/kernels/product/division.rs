@@ -5,7 +5,7 @@
 //! the beginning of the next product is known while it still waits for it.
 
 use super::TASK_BYTES_MIN;
-use crate::kernels::memory::{Ahead, Soon};
+use crate::kernels::prefetch::{Ahead, Soon};
 use crate::kernels::{Compute, Matrix, Pool};
 use std::collections::HashMap;
 use std::ops::Range;

@@ -7,18 +7,23 @@
 use super::input::{Input, Levels};
 use super::runs::Runs;
 use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_isa;
-use crate::kernels::{Compute, Matrix, Shared, activations, scalar};
+use crate::kernels::{Compute, Matrix, activations, scalar};
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
 impl Compute {
-    pub(super) fn product_few(
+    /// The products of some stored rows with all rows of activations.
+    ///
+    /// # Safety
+    /// Nobody else writes the results of these rows meanwhile, and the four ranges do not overlap.
+    pub(super) unsafe fn product_few(
         &self,
         w: &Matrix,
         rows: &[Range<usize>; 4],
         x: &Input<'_>,
-        out: &Shared<'_>,
+        out: &Disjoint<'_>,
     ) {
         match (&x.levels, kind(w.dtype)) {
             (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
@@ -26,11 +31,16 @@ impl Compute {
                 let runs = Runs { w: w.bytes(), row_bytes: w.range.len() / w.rows, first };
                 for n in 0..x.rows {
                     let at = |rows: &Range<usize>| n * w.rows + rows.start..n * w.rows + rows.end;
-                    let mut out = rows.each_ref().map(|rows| out.slice(at(rows)));
+                    // SAFETY: as the caller says.
+                    let mut out = rows.each_ref().map(|rows| unsafe { out.slice(at(rows)) });
                     self.dot_rows(w.dtype, runs, levels.row(n), &mut out);
                 }
             }
-            _ => rows.iter().flat_map(Range::clone).for_each(|row| self.dot_floats(w, row, x, out)),
+            // SAFETY: as the caller says.
+            _ => rows
+                .iter()
+                .flat_map(Range::clone)
+                .for_each(|row| unsafe { self.dot_floats(w, row, x, out) }),
         }
     }
 

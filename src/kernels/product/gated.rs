@@ -9,9 +9,10 @@ use super::input::{Input, Levels};
 use super::panels::{Task, rows_together};
 use crate::kernels::activations::{self, Activations, BLOCK, RowMut};
 use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_floats;
 use crate::kernels::panel::PANEL_ROWS;
-use crate::kernels::{Act, Compute, Matrix, Shared, add_bias};
+use crate::kernels::{Act, Compute, Matrix, add_bias};
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -36,26 +37,31 @@ pub struct Gated<'a> {
 }
 
 /// Where activations of eight bits are written by several parts.
-struct SharedLevels<'a> {
+struct DisjointLevels<'a> {
     stride: usize,
-    quants: Shared<'a, i8>,
-    scales: Shared<'a, f32>,
-    sums32: Shared<'a, f32>,
-    sums16: Shared<'a, f32>,
+    quants: Disjoint<'a, i8>,
+    scales: Disjoint<'a, f32>,
+    sums32: Disjoint<'a, f32>,
+    sums16: Disjoint<'a, f32>,
 }
 
-impl SharedLevels<'_> {
+impl DisjointLevels<'_> {
     /// Some columns of a row, whole blocks.
-    fn part(&self, row: usize, columns: Range<usize>) -> RowMut<'_> {
+    ///
+    /// # Safety
+    /// Nobody else takes any of these columns of this row meanwhile.
+    unsafe fn part(&self, row: usize, columns: Range<usize>) -> RowMut<'_> {
         let at = |size: usize| {
             (row * self.stride + columns.start) / size..(row * self.stride + columns.end) / size
         };
-        // No other part asks for these columns.
-        RowMut {
-            quants: self.quants.slice(at(1)),
-            scales: self.scales.slice(at(BLOCK)),
-            sums32: self.sums32.slice(at(BLOCK)),
-            sums16: self.sums16.slice(at(BLOCK / 2)),
+        // SAFETY: as the caller says; blocks are whole, so what belongs to these columns belongs to no others.
+        unsafe {
+            RowMut {
+                quants: self.quants.slice(at(1)),
+                scales: self.scales.slice(at(BLOCK)),
+                sums32: self.sums32.slice(at(BLOCK)),
+                sums16: self.sums16.slice(at(BLOCK / 2)),
+            }
         }
     }
 }
@@ -88,12 +94,12 @@ impl Compute {
             && all_levels
         {
             let mut levels = Activations::zeros(x.rows, gate.matrix.rows);
-            let shared = SharedLevels {
+            let shared = DisjointLevels {
                 stride: levels.stride,
-                quants: Shared::new(&mut levels.quants),
-                scales: Shared::new(&mut levels.scales),
-                sums32: Shared::new(&mut levels.sums32),
-                sums16: Shared::new(&mut levels.sums16),
+                quants: Disjoint::new(&mut levels.quants),
+                scales: Disjoint::new(&mut levels.scales),
+                sums32: Disjoint::new(&mut levels.sums32),
+                sums16: Disjoint::new(&mut levels.sums16),
             };
             let tasks = self.tasks(&[gate.matrix], x.rows);
             self.pool.run(tasks.len(), &|index| {
@@ -119,7 +125,7 @@ impl Compute {
         layer: Gated<'_>,
         rows: Range<usize>,
         x: (&activations::Tiles, &[usize]),
-        out: &SharedLevels<'_>,
+        out: &DisjointLevels<'_>,
     ) {
         let n = x.1.last().copied().unwrap_or(0);
         // The results of both are kept together.
@@ -143,7 +149,8 @@ impl Compute {
                 }
                 let hidden = &mut hidden[..columns.len()];
                 self.gate_up_part(act, gate, up, hidden);
-                let row = &mut out.part(index % n, columns);
+                // SAFETY: no other task has these columns, and the piece ends before the next is taken.
+                let row = &mut unsafe { out.part(index % n, columns) };
                 by_floats!(
                     self.isa,
                     scalar: activations::quantize(hidden, row),

@@ -19,8 +19,9 @@ pub use gated::{Affine, Gated};
 pub use input::Input;
 
 use super::blocks::{Kind, kind};
+use super::disjoint::Disjoint;
 use super::isa::by_floats;
-use super::{Compute, Matrix, Shared, scalar};
+use super::{Compute, Matrix, scalar};
 use division::Places;
 use half::{bf16, f16};
 use input::{Levels, PANELS_FROM};
@@ -64,32 +65,39 @@ impl Compute {
         assert_eq!(weights.len(), out.len(), "a buffer for each of {weights:?}");
         // What is there already is overwritten, every element by some part.
         out.iter_mut().zip(weights).for_each(|(out, w)| out.resize(x.rows * w.rows, 0.0));
-        let shared: Vec<_> = out.iter_mut().map(|out| Shared::new(out)).collect();
+        let shared: Vec<_> = out.iter_mut().map(|out| Disjoint::new(out)).collect();
         if x.rows < PANELS_FROM {
             let division = self.division(weights);
             self.pool.run_shares(&|thread| division.share(thread), &|index| {
                 let Places { matrix, rows } = &division.parts[index];
-                // As below.
-                self.product_few(weights[*matrix], rows, x, &shared[*matrix]);
+                // SAFETY: no two parts share a row of a matrix.
+                unsafe { self.product_few(weights[*matrix], rows, x, &shared[*matrix]) };
             });
             return;
         }
         let tasks = self.tasks(weights, x.rows);
         self.pool.run(tasks.len(), &|index| {
             let task = &tasks[index];
-            // No two tasks share a row of a matrix, and each row owns its column of the result.
-            self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
+            // SAFETY: no two tasks share a row of a matrix, and each row owns its column of the result.
+            unsafe {
+                self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
+            }
         });
     }
 
-    fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Shared<'_>) {
+    /// The products of some stored rows with all rows of activations.
+    ///
+    /// # Safety
+    /// Nobody else writes the results of these rows meanwhile.
+    unsafe fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Disjoint<'_>) {
         match (&x.levels, kind(w.dtype)) {
             // The scalar level has no panels.
             (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
                 let row_bytes = w.range.len() / w.rows;
                 let runs = Runs { w: w.bytes(), row_bytes, first: [rows.start; 4] };
                 for n in 0..x.rows {
-                    let out = out.slice(n * w.rows + rows.start..n * w.rows + rows.end);
+                    // SAFETY: as the caller says.
+                    let out = unsafe { out.slice(n * w.rows + rows.start..n * w.rows + rows.end) };
                     self.dot_rows(
                         w.dtype,
                         runs,
@@ -99,27 +107,34 @@ impl Compute {
                 }
             }
             (Some(Levels::Many(tiles, starts)), Some(Kind::Levels)) => {
-                self.multiply_panels(w, rows, (tiles, starts), out);
+                // SAFETY: as the caller says.
+                unsafe { self.multiply_panels(w, rows, (tiles, starts), out) };
             }
-            _ => rows.for_each(|row| self.dot_floats(w, row, x, out)),
+            // SAFETY: as the caller says.
+            _ => rows.for_each(|row| unsafe { self.dot_floats(w, row, x, out) }),
         }
     }
 
     /// The dot products of one stored row of floats with all rows of activations.
-    fn dot_floats(&self, w: &Matrix, row: usize, x: &Input<'_>, out: &Shared<'_>) {
+    ///
+    /// # Safety
+    /// Nobody else writes the results of this row meanwhile.
+    unsafe fn dot_floats(&self, w: &Matrix, row: usize, x: &Input<'_>, out: &Disjoint<'_>) {
         let x_row = |n: usize| &x.floats[n * x.columns..(n + 1) * x.columns];
         let mut n = 0;
         while n + 4 <= x.rows {
             let values =
                 self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
             for (i, value) in values.into_iter().enumerate() {
-                out.set((n + i) * w.rows + row, value);
+                // SAFETY: as the caller says.
+                unsafe { out.set((n + i) * w.rows + row, value) };
             }
             n += 4;
         }
         for n in n..x.rows {
             let [value] = self.dot_float::<1>(w.dtype, w.row(row), [x_row(n)]);
-            out.set(n * w.rows + row, value);
+            // SAFETY: as the caller says.
+            unsafe { out.set(n * w.rows + row, value) };
         }
     }
 

@@ -5,10 +5,11 @@
 use super::{TASK_BYTES_MIN, TASKS_A_THREAD};
 use crate::kernels::activations::Tiles;
 use crate::kernels::blocks::sub_of;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_isa;
-use crate::kernels::memory::fetch;
 use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
-use crate::kernels::{Compute, Matrix, Shared};
+use crate::kernels::prefetch::fetch;
+use crate::kernels::{Compute, Matrix};
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
@@ -55,12 +56,15 @@ impl Compute {
     }
 
     /// The products of stored rows with all rows of activations.
-    pub(super) fn multiply_panels(
+    ///
+    /// # Safety
+    /// Nobody else writes the results of these rows meanwhile.
+    pub(super) unsafe fn multiply_panels(
         &self,
         w: &Matrix,
         rows: Range<usize>,
         x: (&Tiles, &[usize]),
-        out: &Shared<'_>,
+        out: &Disjoint<'_>,
     ) {
         let n = x.1.last().copied().unwrap_or(0);
         let together = rows_together(n);
@@ -72,8 +76,8 @@ impl Compute {
                 let first = rows.start + index * PANEL_ROWS;
                 let count = PANEL_ROWS.min(rows.end - first);
                 for (t, results) in results.iter().enumerate() {
-                    // No other task has these rows.
-                    let out = out.slice(t * w.rows + first..t * w.rows + first + count);
+                    // SAFETY: as the caller says.
+                    let out = unsafe { out.slice(t * w.rows + first..t * w.rows + first + count) };
                     out.copy_from_slice(&results[..count]);
                 }
             }

@@ -69,15 +69,15 @@ pub mod avx512;
 pub mod float;
 pub mod sse;
 
-/// Reads an integer, or several.
+/// Reads a value of which any bits are one, wherever it lies.
 ///
 /// # Safety
-/// It can be read.
+/// So many bytes can be read at `b`.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 #[expect(unsafe_code, reason = "a load through a pointer, argued where it is called")]
-pub unsafe fn read<T: Copy>(b: *const u8) -> T {
-    // SAFETY: said by the caller; any bits are an integer.
+pub unsafe fn read<T: bytemuck::AnyBitPattern>(b: *const u8) -> T {
+    // SAFETY: said by the caller; any bits are a value, as the bound says.
     unsafe { b.cast::<T>().read_unaligned() }
 }
 

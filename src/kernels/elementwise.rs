@@ -1,0 +1,121 @@
+//! Operations element by element, and row by row: activations, sums, norms, rotary embedding.
+
+#![expect(
+    unsafe_code,
+    reason = "disjoint parts of results, and calls into the instruction set that was detected"
+)]
+
+use super::Compute;
+use super::disjoint::Disjoint;
+use super::float::{self, Turn, gelu_tanh, silu, swiglu_oai};
+use super::isa::by_floats;
+
+/// The activation between the two halves of a gated feed-forward layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// x · sigmoid(x).
+    Silu,
+    /// GELU, tanh form.
+    GeluTanh,
+    /// max(x, 0)².
+    ReluSquared,
+    /// gpt-oss's clamped variant of SwiGLU.
+    SwigluOai,
+}
+
+impl Compute {
+    /// `act(gate) · up`, element by element ([`swiglu_oai`] changes `up` as well).
+    #[must_use]
+    pub fn gate_up(&self, act: Act, gate: &[f32], up: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; gate.len().min(up.len())];
+        let shared = Disjoint::new(&mut out);
+        self.for_ranges(out_len(gate, up), 16, &|range| {
+            let (gate, up) = (&gate[range.clone()], &up[range.clone()]);
+            // SAFETY: ranges of different parts do not overlap.
+            let out = unsafe { shared.slice(range) };
+            self.gate_up_part(act, gate, up, out);
+        });
+        out
+    }
+
+    /// `act(gate) · up` on the calling thread.
+    pub(super) fn gate_up_part(&self, act: Act, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        match act {
+            Act::Silu => self.gate_up_by(|g, u| silu(g) * u, gate, up, out),
+            Act::GeluTanh => self.gate_up_by(|g, u| gelu_tanh(g) * u, gate, up, out),
+            Act::ReluSquared => {
+                self.gate_up_by(|g, u| g.max(0.0) * g.max(0.0) * u, gate, up, out);
+            }
+            Act::SwigluOai => self.gate_up_by(swiglu_oai, gate, up, out),
+        }
+    }
+
+    /// a + b, element by element.
+    #[must_use]
+    pub fn add(&self, a: &[f32], b: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; out_len(a, b)];
+        let shared = Disjoint::new(&mut out);
+        self.for_ranges(out_len(a, b), 1, &|range| {
+            let (a, b) = (&a[range.clone()], &b[range.clone()]);
+            // SAFETY: ranges of different parts do not overlap.
+            let out = unsafe { shared.slice(range) };
+            out.iter_mut().zip(a).zip(b).for_each(|((out, a), b)| *out = a + b);
+        });
+        out
+    }
+
+    /// Turns pairs of elements of every head of `x`, (n, heads, head_dim), by the angles of its position.
+    #[must_use]
+    pub fn rotate(&self, x: &[f32], turn: Turn<'_>) -> Vec<f32> {
+        let mut out = x.to_vec();
+        let shared = Disjoint::new(&mut out);
+        let positions = x.len() / (turn.heads * turn.head_dim);
+        self.for_ranges(positions, turn.heads * turn.head_dim, &|range| {
+            for position in range {
+                let size = turn.heads * turn.head_dim;
+                // SAFETY: each position is in one part, and owns its heads.
+                let heads = unsafe { shared.slice(position * size..(position + 1) * size) };
+                float::rotate(heads, position, &turn);
+            }
+        });
+        out
+    }
+
+    /// x / sqrt(mean(x²) + eps) · weight for each row of `weight.len()` elements.
+    #[must_use]
+    pub fn rms_norm(&self, x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+        let columns = weight.len();
+        let mut out = vec![0.0; x.len()];
+        let shared = Disjoint::new(&mut out);
+        self.for_ranges(x.len() / columns, 2 * columns, &|range| {
+            let elements = range.start * columns..range.end * columns;
+            let x = &x[elements.clone()];
+            // SAFETY: ranges of different parts do not overlap.
+            let out = unsafe { shared.slice(elements) };
+            for (x, out) in x.chunks_exact(columns).zip(out.chunks_exact_mut(columns)) {
+                self.rms_norm_row(x, weight, eps, out);
+            }
+        });
+        out
+    }
+
+    fn rms_norm_row(&self, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+        by_floats!(
+            self.isa,
+            scalar: float::rms_norm(x, weight, eps, out),
+            rms_norm(x, weight, eps, out)
+        );
+    }
+
+    fn gate_up_by(&self, act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        by_floats!(
+            self.isa,
+            scalar: float::gate_up(act, gate, up, out),
+            gate_up(act, gate, up, out)
+        );
+    }
+}
+
+fn out_len(a: &[f32], b: &[f32]) -> usize {
+    a.len().min(b.len())
+}
