@@ -5,17 +5,22 @@
 //!
 //! The format is described in `docs/bundle-format.md` and laid out in [`layout`], which both directions use.
 
+mod error;
+mod head;
 pub mod layout;
+mod places;
 mod read;
 pub mod rewrite;
+mod slices;
 pub mod write;
 
 use std::ops::Range;
 
 use crate::manifest::Manifest;
 pub use crate::manifest::Role;
+pub use error::TailError;
+pub use read::read;
 pub(crate) use read::recheck;
-pub use read::{TailError, read};
 
 /// The verified structure of a bundle. What is not verified at this point are the bytes of the runtime and of the
 /// weights: see [`crate::verify()`].

@@ -1,0 +1,207 @@
+//! Why a file that is a bundle is not accepted.
+
+use thiserror::Error;
+
+use super::Role;
+use super::layout;
+use crate::manifest::ManifestError;
+
+/// Why a file that is a bundle was not accepted.
+#[derive(Debug, Error)]
+pub enum TailError {
+    /// It ends within the weights.
+    #[error(
+        "the bundle is truncated: the file has {file_bytes} bytes, the weights alone end at byte {weights_end}\n\
+         hint: the download or copy may be incomplete; fetch it again"
+    )]
+    Truncated {
+        /// The file's length.
+        file_bytes: u64,
+        /// Where the weights should end.
+        weights_end: u64,
+    },
+    /// It ends within the head.
+    #[error(
+        "the bundle is truncated: the file has {file_bytes} bytes and ends within its head, at byte {offset}\n\
+         hint: the download or copy may be incomplete; fetch it again"
+    )]
+    TruncatedHead {
+        /// The file's length.
+        file_bytes: u64,
+        /// Where the head begins.
+        offset: u64,
+    },
+    /// An executable for macOS ends before the end that it names.
+    #[error(
+        "the bundle is truncated: the file has {file_bytes} bytes, its last part ends at byte {expected}\n\
+         hint: the download or copy may be incomplete; fetch it again"
+    )]
+    TruncatedExecutable {
+        /// The file's length.
+        file_bytes: u64,
+        /// What its load commands say.
+        expected: u64,
+    },
+    /// The head is not as it was written.
+    #[error(
+        "the bundle's head at byte {offset} is damaged: {what}\nhint: the file changed after it was made; fetch it again"
+    )]
+    Head {
+        /// Where it begins.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The head is of another format version.
+    #[error(
+        "the bundle is of format {found}, this program reads format {}\n\
+         hint: the bundle was made by another version; take a tealight of that version",
+        layout::FORMAT
+    )]
+    Format {
+        /// The version it names.
+        found: u32,
+    },
+    /// No complete set of closing records.
+    #[error(
+        "the bundle's end record is missing or damaged: at byte {offset}, {expected} expected, found {found}\n\
+         hint: the download or copy may be incomplete; fetch it again"
+    )]
+    Ends {
+        /// Where the records should stand.
+        offset: u64,
+        /// What should stand there.
+        expected: &'static str,
+        /// What does.
+        found: String,
+    },
+    /// The directory as a whole.
+    #[error(
+        "the bundle's directory at byte {offset}: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Directory {
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+        /// What the format asks for.
+        expected: u64,
+        /// What was found.
+        found: u64,
+    },
+    /// A record of the directory.
+    #[error(
+        "the bundle's directory, record {index} at byte {offset}: {what}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Record {
+        /// Which, from 0.
+        index: usize,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A name that could lead out of a folder, or that is not one.
+    #[error(
+        "entry `{name}`: the name {why}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Name {
+        /// The name, escaped.
+        name: String,
+        /// Why it is refused.
+        why: &'static str,
+    },
+    /// The same name twice.
+    #[error(
+        "entry `{name}` is there twice\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Duplicate {
+        /// The name.
+        name: String,
+    },
+    /// A compressed entry.
+    #[error(
+        "entry `{name}` is compressed (method {method}); a bundle holds stored entries only\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Compressed {
+        /// The name.
+        name: String,
+        /// The zip method.
+        method: u16,
+    },
+    /// An encrypted entry.
+    #[error(
+        "entry `{name}` is encrypted; a bundle holds plain entries only\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Encrypted {
+        /// The name.
+        name: String,
+    },
+    /// Sizes that stand behind the data.
+    #[error(
+        "entry `{name}` has a data descriptor; in a bundle the sizes stand before the data\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Descriptor {
+        /// The name.
+        name: String,
+    },
+    /// A number that does not fit.
+    #[error(
+        "entry `{name}`: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Entry {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+        /// What the format or the manifest asks for.
+        expected: u64,
+        /// What was found.
+        found: u64,
+    },
+    /// A small entry's content.
+    #[error(
+        "entry `{name}` is damaged: CRC-32 {expected:08x} expected, {found:08x} found\n\
+         hint: the file changed after it was made; fetch it again"
+    )]
+    Crc {
+        /// The name.
+        name: String,
+        /// What the directory says.
+        expected: u32,
+        /// What the data gives.
+        found: u32,
+    },
+    /// A role that does not fit the place.
+    #[error(
+        "entry `{name}`: role {role} cannot stand {place}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Role {
+        /// The name.
+        name: String,
+        /// The role in the manifest.
+        role: Role,
+        /// Where it stands.
+        place: &'static str,
+    },
+    /// In one of directory and manifest only.
+    #[error(
+        "entry `{name}` is in the {present}, not in the {absent}\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Missing {
+        /// The name.
+        name: String,
+        /// Where it is.
+        present: &'static str,
+        /// Where it is not.
+        absent: &'static str,
+    },
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Another file than the one the tail was read from.
+    #[error(
+        "the file changed since it was opened\nhint: the file is damaged, or another program changed it; get it again"
+    )]
+    Changed,
+}
