@@ -125,8 +125,9 @@ impl Places {
 }
 
 /// Bytes at the end of `text` that may be the beginning of `stop`.
-fn overlap(text: &str, stop: &str) -> usize {
-    let most = text.len().min(stop.len() - 1);
+#[must_use]
+pub fn overlap(text: &str, stop: &str) -> usize {
+    let most = text.len().min(stop.len().saturating_sub(1));
     (1..=most)
         .rev()
         .filter(|&n| text.is_char_boundary(text.len() - n))

@@ -1,6 +1,7 @@
 //! The text of an answer that has arrived and is not understood yet, and the parts that were found in it.
 
 use super::answer::Part;
+use crate::text::overlap;
 
 /// What a reader of calls made of the text at hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,16 +115,6 @@ impl Held {
         }
         found
     }
-}
-
-/// Bytes at the end of `text` that may be the beginning of `marker`.
-pub(super) fn overlap(text: &str, marker: &str) -> usize {
-    let most = text.len().min(marker.len().saturating_sub(1));
-    (1..=most)
-        .rev()
-        .filter(|&n| text.is_char_boundary(text.len() - n))
-        .find(|&n| marker.as_bytes().starts_with(&text.as_bytes()[text.len() - n..]))
-        .unwrap_or(0)
 }
 
 /// Parts as they are found; neighbours of a kind are one.

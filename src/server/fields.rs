@@ -10,6 +10,8 @@ use std::ops::RangeInclusive;
 const FIELDS_MAX: usize = 1000;
 /// Unknown fields of a request for which one of a similar name is looked for.
 const HINTS_MAX: usize = 32;
+/// Longest name for which one like it is looked for.
+const NAME_BYTES_MAX: usize = 40;
 
 /// The fields of a request that were not read yet.
 pub struct Fields {
@@ -202,10 +204,13 @@ impl Fields {
     pub fn finish(self, known: &[&str], strict: bool) -> Result<Ignored, ApiError> {
         let mut ignored = Ignored::default();
         for (index, (name, _)) in self.left.iter().filter(|(_, v)| !v.is_null()).enumerate() {
-            let near = known.iter().filter(|k| *k != name && index < HINTS_MAX);
+            // A name of many letters is near nothing, and takes long to compare.
+            let is_short = name.len() <= NAME_BYTES_MAX && index < HINTS_MAX;
             // Of two letters, one more or less makes another word.
             let far = (name.len() / 3).min(2);
-            let near = near.filter(|k| distance(k, name) <= far).min_by_key(|k| distance(k, name));
+            let near = known.iter().filter(|k| *k != name && is_short);
+            let near = near.map(|known| (strsim::levenshtein(known, name), known));
+            let near = near.filter(|(n, _)| *n <= far).min_by_key(|(n, _)| *n).map(|(_, k)| k);
             let hint = near.map_or_else(String::new, |k| format!("; did you mean `{k}`?"));
             let why = format!("unknown parameter `{}`{hint}", ignored::shown(self.called(name)));
             ignored.add(self.called(name), why);
@@ -258,24 +263,6 @@ pub fn show(v: &Value) -> String {
     } else {
         format!("{}…", text.chars().take(39).collect::<String>())
     }
-}
-
-/// Edit distance (Levenshtein); names longer than 40 bytes are far from everything.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len() > 40 || b.len() > 40 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let next = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = next;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 //! A value is text; whether it means a string or something else is what the function's schema says. A missing
 //! closing tag is noticed at the next tag, unless that tag belongs to the value's text.
 
-use super::super::held::{Held, Out, Step, overlap};
+use super::super::held::{Held, Out, Step};
 use super::arguments::object;
 use super::format::{Format, TagStyle};
 use super::loose::quoted;
 use super::section::Section;
 use super::tool::{NAME_BYTES_MAX, Tool, is_name, tool};
 use super::types::{Types, has_property};
+use crate::text::overlap;
 use serde_json::Value;
 use std::sync::Arc;
 
