@@ -21,7 +21,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-nightly test-rust test-e2e test-arm fuzz fidelity bench bench-avx2 check fmt circles clippy deny clean \
+.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e test-arm fuzz miri fidelity bench bench-avx2 check fmt circles clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -64,6 +64,11 @@ test-nightly: test ## that, and what takes long: the programs of other systems, 
 test-rust:
 	$(CARGO) test --release --workspace
 
+# No model is fetched for these.
+test-units:
+	$(CARGO) test --release --workspace --lib --bins
+	$(CARGO) test --release --test families --test templates
+
 # E2E="-k page -x" passes arguments on to pytest.
 test-e2e:
 	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e -m 'not nightly' $(E2E)
@@ -74,6 +79,10 @@ test-arm: need-build ## the kernels for 64-bit ARM, in an emulator
 # ARGS="calls schema" names targets, SECONDS_EACH=600 takes longer.
 fuzz: need-build need-python ## fuzz what reads strangers' bytes, each target for a minute
 	@sh tools/fuzz.sh $(ARGS)
+
+# What has unsafe code and runs there: the thread pool, and the kernels' meaning.
+miri:
+	MIRIFLAGS=-Zmiri-disable-isolation $(CARGO) +nightly miri test --lib -- kernels::pool kernels::scalar
 
 # ARGS="tiny tokenizers" passes arguments on.
 fidelity: build need-python ## compare every logit and token with llama.cpp's, and rewrite docs/fidelity.md

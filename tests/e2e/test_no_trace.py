@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from harness import Server, bundle_of, nowhere_to_write, proc, run
+from harness import Server, bundle_of, needs, nowhere_to_write, proc, run
 
 TRACED = "%file,%network,%process,ftruncate,fallocate,fchmod,fchown,mmap,memfd_create,io_uring_setup,bpf"
 # Calls that change something on a disk, whatever they are asked to change.
