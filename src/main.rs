@@ -14,7 +14,7 @@ use tealight::engine::{Bare, Engine, LoadOptions, NO_TEXT, Room};
 use tealight::jobs::HANDLER;
 use tealight::kernels::{Compute, Isa, keep_freed_memory};
 use tealight::model::Shard;
-use tealight::server::{self, Chats, Model, Page, State};
+use tealight::server::{self, Chats, ModelState, Page, State};
 use tealight::settings::{Config, ConfigError, Layer, Origin, Set};
 use tealight::source::{self, NO_WEIGHTS, Program, SourceError};
 use tealight::system::{self, Browser, THREADS_HINT};
@@ -286,7 +286,7 @@ fn serve(
     match shards {
         None => {
             say(format_args!("{NO_WEIGHTS}"));
-            state.set_model(Model::Missing(NO_WEIGHTS.to_owned()));
+            state.set_model(ModelState::Missing(NO_WEIGHTS.to_owned()));
         }
         Some(shards) => match load(shards, &options, constraint.as_ref(), &workers) {
             Ok(engine) => {
@@ -295,11 +295,11 @@ fn serve(
                     engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
                     stand_in(&engine);
                 }
-                state.set_model(Model::Ready(Arc::new(engine)));
+                state.set_model(ModelState::Ready(Arc::new(engine)));
             }
             Err(error) => {
                 say(format_args!("error: {error}"));
-                state.set_model(Model::Failed(error));
+                state.set_model(ModelState::Failed(error));
             }
         },
     }

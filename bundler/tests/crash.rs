@@ -9,7 +9,7 @@ use std::io;
 
 use common::{bundle, elf, gguf, settings, small};
 use tealight_bundle::tail::rewrite::{Disk, RewriteError, passing_place, rewrite};
-use tealight_bundle::tail::write::{Plan, Settings};
+use tealight_bundle::tail::write::{Settings, TailPlan};
 use tealight_bundle::tail::{self, Role};
 use tealight_bundle::{Tail, verify};
 
@@ -74,7 +74,7 @@ fn open(bytes: &[u8]) -> Tail {
 /// What `set` does to this file, step by step.
 fn steps(file: &[u8], new: &Settings, full_at: Option<u64>) -> (Vec<Op>, Result<(), RewriteError>) {
     let old = open(file);
-    let (plan, fixed) = Plan::of(&old).unwrap();
+    let (plan, fixed) = TailPlan::of(&old).unwrap();
     let valid_end = old.small_part().end;
     let new_bytes = plan.tail(&fixed, new, plan.tail_start()).unwrap();
     let place = passing_place(plan.tail_start(), new_bytes.len() as u64, valid_end).unwrap();

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{elf, gguf, have, run_ok, sample, settings};
-use tealight_bundle::tail::write::{Fixed, Part, Plan, Sums};
+use tealight_bundle::tail::write::{Fixed, Sums, TailPart, TailPlan};
 use tealight_bundle::tail::{self, Role};
 use tealight_bundle::{Mapped, Tail};
 
@@ -84,13 +84,16 @@ fn the_zip_crate_reads_every_entry() {
 }
 
 /// A bundle of two weights entries of 5 GiB of nothing each and a small one behind them.
-fn giant(path: &Path) -> Plan {
+fn giant(path: &Path) -> TailPlan {
     let runtime = elf(1000);
-    let part =
-        |name: &str, bytes| Part { name: format!("weights/{name}.gguf"), role: Role::Model, bytes };
+    let part = |name: &str, bytes| TailPart {
+        name: format!("weights/{name}.gguf"),
+        role: Role::Model,
+        bytes,
+    };
     let small = gguf(5);
     let parts = vec![part("a", 5 * GIB), part("b", 5 * GIB), part("c", small.len() as u64)];
-    let plan = Plan::new(runtime.len() as u64, parts).unwrap();
+    let plan = TailPlan::new(runtime.len() as u64, parts).unwrap();
     // The sums of the holes are not looked at when a bundle is opened.
     let hole = Sums { sha256: [0; 32], crc32: 0 };
     let fixed = Fixed {

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tealight::chat::{Answer, Calls, Format, Plan, Reader, Tags, Tool};
+use tealight::chat::{Answer, CallSyntax, Format, AnswerSyntax, Reader, Tags, Tool};
 
 /// Words of templates, each of which asks for another form of calls.
 const TEMPLATES: &[&str] = &[
@@ -37,7 +37,7 @@ const TEMPLATES: &[&str] = &[
 fuzz_target!(|input: (u8, u8, usize, &str)| {
     let (form, how, at, text) = input;
     let template = TEMPLATES[usize::from(form) % TEMPLATES.len()];
-    let calls = Calls {
+    let calls = CallSyntax {
         format: Format::of(template),
         tools: tools(),
         parallel: how & 1 == 0,
@@ -50,7 +50,7 @@ fuzz_target!(|input: (u8, u8, usize, &str)| {
     } else {
         None
     };
-    let plan = Plan { tags, thinking: how & 8 == 0, apart: how & 16 == 0, calls: Some(calls) };
+    let plan = AnswerSyntax { tags, thinking: how & 8 == 0, apart: how & 16 == 0, calls: Some(calls) };
     let cut = how & 32 == 0;
     let whole = read(&plan, cut, &[text]);
     let at = (0..=text.len()).rev().find(|n| *n <= at % (text.len() + 1) && text.is_char_boundary(*n));
@@ -64,7 +64,7 @@ fuzz_target!(|input: (u8, u8, usize, &str)| {
     }
 });
 
-fn read(plan: &Plan, cut: bool, pieces: &[&str]) -> (Answer, bool) {
+fn read(plan: &AnswerSyntax, cut: bool, pieces: &[&str]) -> (Answer, bool) {
     let mut reader = Reader::new(plan.clone());
     let mut answer = Answer::default();
     for piece in pieces {

@@ -14,7 +14,7 @@ use tealight_bundle::verify;
 
 /// Everything before the small entries of a bundle without weights.
 static FRONT: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let plan = write::Plan::new(4, Vec::new()).expect("nothing is wrong with it");
+    let plan = write::TailPlan::new(4, Vec::new()).expect("nothing is wrong with it");
     let mut front = b"\x7fELF".to_vec();
     front.resize(usize::try_from(plan.head_offset()).expect("64 KiB"), 0);
     front.extend(plan.head_entry());

@@ -1,6 +1,6 @@
 //! What a model's answer is made of: thoughts, text and calls of functions.
 //!
-//! A [`Plan`] says what may be in it, [`Part`]s are what is in it. Knows nothing of tokens, nor of how parts are sent.
+//! A [`AnswerSyntax`] says what may be in it, [`AnswerPart`]s are what is in it. Knows nothing of tokens, nor of how parts are sent.
 
 use super::reasoning::Tags;
 use super::tools::{Format, Tool};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum AnswerPart {
     /// Text of the thoughts.
     Reasoning(String),
     /// Text of the answer.
@@ -37,12 +37,12 @@ pub struct Answer {
 
 impl Answer {
     /// Adds a piece.
-    pub fn add(&mut self, part: Part) {
+    pub fn add(&mut self, part: AnswerPart) {
         match part {
-            Part::Reasoning(text) => self.reasoning.push_str(&text),
-            Part::Content(text) => self.content.push_str(&text),
-            Part::Call { id, name } => self.calls.push((id, name, String::new())),
-            Part::Arguments(text) => {
+            AnswerPart::Reasoning(text) => self.reasoning.push_str(&text),
+            AnswerPart::Content(text) => self.content.push_str(&text),
+            AnswerPart::Call { id, name } => self.calls.push((id, name, String::new())),
+            AnswerPart::Arguments(text) => {
                 if let Some((.., arguments)) = self.calls.last_mut() {
                     arguments.push_str(&text);
                 }
@@ -53,7 +53,7 @@ impl Answer {
 
 /// What may be in an answer.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub struct AnswerSyntax {
     /// How thoughts are marked, if the model thinks.
     pub tags: Option<&'static Tags>,
     /// Whether the prompt ends within thoughts.
@@ -61,12 +61,12 @@ pub struct Plan {
     /// Whether thoughts are told apart from the answer.
     pub apart: bool,
     /// How functions are called, and which there are.
-    pub calls: Option<Calls>,
+    pub calls: Option<CallSyntax>,
 }
 
 /// How functions are called.
 #[derive(Debug, Clone)]
-pub struct Calls {
+pub struct CallSyntax {
     /// The form.
     pub format: &'static Format,
     /// The functions.
@@ -77,7 +77,7 @@ pub struct Calls {
     pub bare: bool,
 }
 
-impl Plan {
+impl AnswerSyntax {
     /// What ends the thoughts within which the prompt ends, if it does.
     #[must_use]
     pub fn thoughts_end(&self) -> Option<&'static str> {

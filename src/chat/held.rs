@@ -1,6 +1,6 @@
 //! The text of an answer that has arrived and is not understood yet, and the parts that were found in it.
 
-use super::answer::Part;
+use super::answer::AnswerPart;
 use crate::text::overlap;
 
 /// What a reader of calls made of the text at hand.
@@ -120,7 +120,7 @@ impl Held {
 /// Parts as they are found; neighbours of a kind are one.
 #[derive(Default)]
 pub(super) struct Out {
-    pub parts: Vec<Part>,
+    pub parts: Vec<AnswerPart>,
     /// Calls so far.
     pub calls: usize,
     /// Whether the last of them is not complete.
@@ -131,23 +131,23 @@ impl Out {
     pub fn content(&mut self, text: &str) {
         match self.parts.last_mut() {
             _ if text.is_empty() => {}
-            Some(Part::Content(last)) => last.push_str(text),
-            _ => self.parts.push(Part::Content(text.to_owned())),
+            Some(AnswerPart::Content(last)) => last.push_str(text),
+            _ => self.parts.push(AnswerPart::Content(text.to_owned())),
         }
     }
 
     pub fn reasoning(&mut self, text: &str) {
         match self.parts.last_mut() {
             _ if text.is_empty() => {}
-            Some(Part::Reasoning(last)) => last.push_str(text),
-            _ => self.parts.push(Part::Reasoning(text.to_owned())),
+            Some(AnswerPart::Reasoning(last)) => last.push_str(text),
+            _ => self.parts.push(AnswerPart::Reasoning(text.to_owned())),
         }
     }
 
     pub fn call(&mut self, name: &str, id: Option<String>) {
         self.calls += 1;
         self.open = true;
-        self.parts.push(Part::Call { id, name: name.to_owned() });
+        self.parts.push(AnswerPart::Call { id, name: name.to_owned() });
     }
 
     /// The arguments of the last call are complete.
@@ -158,8 +158,8 @@ impl Out {
     pub fn arguments(&mut self, text: &str) {
         match self.parts.last_mut() {
             _ if text.is_empty() => {}
-            Some(Part::Arguments(last)) => last.push_str(text),
-            _ => self.parts.push(Part::Arguments(text.to_owned())),
+            Some(AnswerPart::Arguments(last)) => last.push_str(text),
+            _ => self.parts.push(AnswerPart::Arguments(text.to_owned())),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Conversations as text, and text as answers.
 //!
 //! Enters: a [`Conversation`], and the templates of a model. Leaves: the prompt as the model was trained to
-//! see it, with a [`Plan`] of what its answer may hold; then, of the answer's text, its [`Part`]s: thoughts,
+//! see it, with an [`AnswerSyntax`] of what its answer may hold; then, of the answer's text, its [`AnswerPart`]s: thoughts,
 //! content and calls of functions. Knows nothing of tokens.
 
 mod abilities;
+mod adapt;
 mod answer;
 pub mod builtin;
 mod error;
-mod fit;
 mod held;
 mod jinja;
 mod json;
@@ -19,7 +19,7 @@ mod template;
 mod tools;
 
 pub use abilities::{Abilities, Arguments, Calls as CallAbilities, Systems};
-pub use answer::{Answer, Calls, Part, Plan};
+pub use answer::{Answer, AnswerPart, AnswerSyntax, CallSyntax};
 pub use error::TemplateError;
 pub(crate) use jinja::work as work_on_template;
 pub use message::{Content, FunctionCall, Message, ToolCall};
@@ -74,7 +74,7 @@ pub struct Prompt {
     /// The text.
     pub text: String,
     /// What may be in the answer.
-    pub plan: Plan,
+    pub plan: AnswerSyntax,
     /// What has to be in it, where a function has to be called.
     pub must: Option<Constraint>,
     /// What calls look like, where one may be made and can be told from an answer in JSON.
@@ -174,6 +174,6 @@ impl Chat {
             (_, Some(known)) if !conversation.documents.is_null() => known,
             _ => &self.main,
         };
-        fit::prompt(known, conversation, &Patience::new(TIME_MAX, wanted))
+        adapt::prompt(known, conversation, &Patience::new(TIME_MAX, wanted))
     }
 }

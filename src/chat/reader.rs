@@ -1,15 +1,15 @@
 //! Reads answers.
 //!
-//! Enters: the text of an answer piece by piece, and a [`Plan`] of what may be in it. Leaves: [`Part`]s, which are the
+//! Enters: the text of an answer piece by piece, and a [`AnswerSyntax`] of what may be in it. Leaves: [`AnswerPart`]s, which are the
 //! same however the text was cut. Text that only looks like something else stays text.
 
-use super::answer::{Calls, Part, Plan};
+use super::answer::{AnswerPart, AnswerSyntax, CallSyntax};
 use super::held::{Held, Out, Step};
 use super::tools::{Section, any};
 
 /// Reads one answer.
 pub struct Reader {
-    plan: Plan,
+    plan: AnswerSyntax,
     held: Held,
     out: Out,
     state: State,
@@ -38,7 +38,7 @@ enum State {
 impl Reader {
     /// A reader of an answer that is as planned.
     #[must_use]
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: AnswerSyntax) -> Self {
         let state = match (&plan.calls, plan.tags) {
             (Some(calls), _) if calls.format.whole => State::Calls(any::section(calls, "")),
             (_, Some(tags)) if tags.channels => State::Calls(any::channels(&plan)),
@@ -54,14 +54,14 @@ impl Reader {
     }
 
     /// Adds text; returns what it surely is.
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
+    pub fn push(&mut self, text: &str) -> Vec<AnswerPart> {
         self.held.text.push_str(text);
         self.run()
     }
 
     /// What is left at the end of the answer. `cut`: a limit ended it. An open call is then left unfinished; if the model
     /// itself stopped, it is closed.
-    pub fn finish(&mut self, cut: bool) -> Vec<Part> {
+    pub fn finish(&mut self, cut: bool) -> Vec<AnswerPart> {
         self.held.ended = true;
         self.held.cut = cut;
         self.run()
@@ -85,7 +85,7 @@ impl Reader {
         matches!(self.state, State::Over)
     }
 
-    fn run(&mut self) -> Vec<Part> {
+    fn run(&mut self) -> Vec<AnswerPart> {
         loop {
             let goes_on = match &mut self.state {
                 State::Start => self.start(),
@@ -157,7 +157,7 @@ impl Reader {
     }
 
     /// Whether the text at hand begins a call without marks.
-    fn bare_call(&self, calls: &Calls) -> Bare {
+    fn bare_call(&self, calls: &CallSyntax) -> Bare {
         let (ended, text) = (self.held.ended, self.held.text.trim_start());
         let white = self.held.text.len() - text.len();
         let open = calls.format.open;

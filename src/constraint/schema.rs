@@ -24,9 +24,9 @@ use super::call::CallForm;
 use json::Json;
 use llguidance::api::GrammarInit;
 use places::Places;
-use plan::Plan;
+use plan::GrammarPlan;
 use read::Reader;
-use shape::Part;
+use shape::SubSchema;
 use write::Writer;
 
 /// What an answer may be: JSON, or calls of functions, or either.
@@ -71,15 +71,16 @@ pub(super) fn grammar(
     let documents: Vec<Json> = texts.map(Json::parse).collect::<Result<_, _>>()?;
     let (places, roots) = Places::new(&documents)?;
     let mut reader = Reader::new(places);
-    let parts: Vec<Part> = roots.into_iter().map(Part::Is).collect();
-    let (plan, roots) =
-        Plan::new(&mut reader, &parts).map_err(|fault| match functions.get(fault.document) {
+    let parts: Vec<SubSchema> = roots.into_iter().map(SubSchema::Is).collect();
+    let (plan, roots) = GrammarPlan::new(&mut reader, &parts).map_err(|fault| {
+        match functions.get(fault.document) {
             Some((name, _)) => SchemaFault {
                 of_answer: false,
                 text: format!("parameters of {}: {}", json::quoted(name), fault.text),
             },
             None => fault.text.into(),
-        })?;
+        }
+    })?;
     let mut writer = Writer::new()?;
     let mut options = Vec::new();
     if let Some(form) = wanted.form {

@@ -2,7 +2,7 @@
 
 use super::schema::{self, Piece, SchemaFault};
 use super::{Constraint, gbnf};
-use crate::tokenizer::{Kind, Tokenizer};
+use crate::tokenizer::{TokenKind, Tokenizer};
 use llguidance::api::{GrammarInit, TopLevelGrammar};
 
 /// The tokens that a constraint can name.
@@ -29,7 +29,7 @@ impl Words for Tokenizer {
             (!bytes.is_empty()).then(piece)
         };
         for id in self.encode(text, false, true) {
-            if self.kind(id) == Some(Kind::Control) {
+            if self.kind(id) == Some(TokenKind::Control) {
                 pieces.extend(text_of(&mut plain));
                 pieces.push(Piece::Token(id));
             } else {

@@ -1,6 +1,6 @@
 //! A model's tokens as the constraint library wants them: a tree of their bytes, and text to tokens.
 
-use crate::tokenizer::{Kind, Tokenizer};
+use crate::tokenizer::{TokenKind, Tokenizer};
 use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use std::sync::Arc;
 
@@ -52,12 +52,14 @@ where
 fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let mut word = Vec::new();
     match tokenizer.kind(id) {
-        Some(Kind::Normal | Kind::UserDefined | Kind::Byte) => tokenizer.piece(id, true, &mut word),
-        Some(Kind::Control) => {
+        Some(TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte) => {
+            tokenizer.piece(id, true, &mut word);
+        }
+        Some(TokenKind::Control) => {
             word.push(MARKER);
             tokenizer.piece(id, true, &mut word);
         }
-        Some(Kind::Unknown | Kind::Unused) | None => {}
+        Some(TokenKind::Unknown | TokenKind::Unused) | None => {}
     }
     let is_marker = word == [MARKER];
     if is_marker || word.len() > TOKEN_BYTES_MAX { Vec::new() } else { word }

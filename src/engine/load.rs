@@ -4,7 +4,7 @@ use super::fit::{Need, TooLarge, fit};
 use super::options::LoadOptions;
 use super::queue::Queue;
 use super::session::{ModelTimeline, Session};
-use crate::chat::{Chat, Plan, TemplateError, builtin};
+use crate::chat::{AnswerSyntax, Chat, TemplateError, builtin};
 use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
 use crate::kernels::{CacheType, Compute};
 use crate::model::{
@@ -208,7 +208,7 @@ impl Engine {
 
     /// The control tokens that mark something in an answer, and so have to be seen by what reads it.
     #[must_use]
-    pub fn visible(&self, plan: &Plan) -> Vec<u32> {
+    pub fn visible(&self, plan: &AnswerSyntax) -> Vec<u32> {
         let ids = |marker: &&str| self.tokenizer.encode(marker, false, true);
         let mut ids: Vec<u32> = plan.markers().iter().flat_map(ids).collect();
         ids.retain(|&id| self.tokenizer.is_control(id));

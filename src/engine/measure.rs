@@ -13,7 +13,7 @@ const ROWS: usize = 16;
 
 /// How tokens are cut and computed.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
+pub struct Chunking {
     /// Tokens of a chunk; each chunk is computed without what came before it.
     pub context: usize,
     /// Tokens computed at a time.
@@ -94,7 +94,7 @@ pub enum MeasureError {
 pub fn measure(
     model: &Model,
     tokens: &[u32],
-    plan: &Plan,
+    plan: &Chunking,
     wanted: &dyn Fn() -> bool,
     row: &mut dyn FnMut(Row<'_>) -> io::Result<()>,
 ) -> Result<Perplexity, MeasureError> {

@@ -17,7 +17,7 @@ pub use embed::{EmbedError, NO_TEXT, embed, normalize};
 pub use fit::{Fit, Need, TooLarge, fit};
 pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
 pub use load::{Bare, Engine, LoadError, ModelInfo};
-pub use measure::{MeasureError, Perplexity, Plan, Row, measure};
+pub use measure::{Chunking, MeasureError, Perplexity, Row, measure};
 pub use options::{LoadOptions, Room};
 pub use queue::{Queue, QueueError, Turn};
 pub use session::{ModelTimeline, Progress, Session, SessionError, Timeline};

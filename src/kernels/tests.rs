@@ -1,6 +1,6 @@
 //! Every instruction set of this machine against the scalar meaning, and that against f64.
 
-use super::blocks::{Kind, kind};
+use super::blocks::{QuantKind, kind};
 use super::*;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ fn the_scalar_kernel_is_the_product_of_what_the_blocks_mean() {
                 values.iter().zip(&x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
             let norm: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
             // Eight-bit activations: half a step of 2.1/127, times the norm of the weights.
-            let tolerance = if kind(dtype) == Some(Kind::Float) { 1e-5 } else { 0.03 };
+            let tolerance = if kind(dtype) == Some(QuantKind::Float) { 1e-5 } else { 0.03 };
             let error = (f64::from(*got) - exact).abs() / norm;
             assert!(error < tolerance, "{dtype} row {row}: {got} for {exact}, {error} of the norm");
         }

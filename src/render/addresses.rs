@@ -36,16 +36,16 @@ pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
         if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
             return None;
         }
-        (at - scheme.len(), at + 3, Kind::Url)
+        (at - scheme.len(), at + 3, AddressKind::Url)
     } else if rest.starts_with("www.") {
-        (at, at, Kind::Www)
+        (at, at, AddressKind::Www)
     } else if rest.starts_with('@') {
         let local = trailing(before, |b| b.is_ascii_alphanumeric() || b".-_+".contains(&b));
         let local = local.trim_start_matches(['.', '-', '_', '+']);
         if local.is_empty() {
             return None;
         }
-        (at - local.len(), at + 1, Kind::Mail)
+        (at - local.len(), at + 1, AddressKind::Mail)
     } else if rest.starts_with(':') {
         let scheme = trailing(before, |b| b.is_ascii_alphabetic());
         let local = leading(rest.get(1..)?, |b| b.is_ascii_alphanumeric() || b".-_+".contains(&b));
@@ -54,7 +54,7 @@ pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
         if !is_mail || !text.get(sign..)?.starts_with('@') {
             return None;
         }
-        (at - scheme.len(), sign + 1, Kind::Mailto)
+        (at - scheme.len(), sign + 1, AddressKind::Mailto)
     } else {
         return None;
     };
@@ -63,10 +63,10 @@ pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
         return None;
     }
     let (end, scheme) = match kind {
-        Kind::Url => (web(text, host, 0)?, ""),
-        Kind::Www => (web(text, host, 1)?, "http://"),
-        Kind::Mail => (mail(text, host)?, "mailto:"),
-        Kind::Mailto => (mail(text, host)?, ""),
+        AddressKind::Url => (web(text, host, 0)?, ""),
+        AddressKind::Www => (web(text, host, 1)?, "http://"),
+        AddressKind::Mail => (mail(text, host)?, "mailto:"),
+        AddressKind::Mailto => (mail(text, host)?, ""),
     };
     let shown = text.get(start..end)?.replace("\\_", "_").replace("\\&", "&").replace("&amp;", "&");
     Some(Address { range: start..end, target: format!("{scheme}{shown}"), shown })
@@ -74,7 +74,7 @@ pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
 
 /// How an address begins.
 #[derive(Clone, Copy)]
-enum Kind {
+enum AddressKind {
     /// `https://`
     Url,
     /// `www.`
@@ -86,7 +86,7 @@ enum Kind {
 }
 
 /// Whether an address may stand after this text.
-fn may_follow(ahead: &str, kind: Kind) -> bool {
+fn may_follow(ahead: &str, kind: AddressKind) -> bool {
     // `<…>` and the target of a link are Markdown's own.
     let on_line = ahead.trim_end_matches(|c: char| c.is_whitespace() && c != '\n');
     if ahead.ends_with('<') || on_line.ends_with("](") {
@@ -94,11 +94,11 @@ fn may_follow(ahead: &str, kind: Kind) -> bool {
     }
     let Some(neighbour) = ahead.chars().next_back() else { return true };
     match kind {
-        Kind::Www => {
+        AddressKind::Www => {
             neighbour.is_whitespace() || is_cjk(neighbour) || "*_~([{|\"'“‘".contains(neighbour)
         }
-        Kind::Mail => neighbour != '/',
-        Kind::Url | Kind::Mailto => !neighbour.is_ascii_alphanumeric(),
+        AddressKind::Mail => neighbour != '/',
+        AddressKind::Url | AddressKind::Mailto => !neighbour.is_ascii_alphanumeric(),
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Blocks {
     start: usize,
     /// Where the first line starts that is not yet taken into account.
     line: usize,
-    kind: Kind,
+    kind: BlockKind,
     /// The line before was blank.
     blank: bool,
     /// A formula over several lines is open: its lines are no lists or headings.
@@ -58,7 +58,7 @@ pub struct Blocks {
 
 /// What the open block is, as far as that decides which lines belong to it.
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Kind {
+enum BlockKind {
     /// Nothing yet.
     #[default]
     Empty,
@@ -168,23 +168,23 @@ impl Blocks {
         self.blank = false;
         self.formula = None;
         // Code that was too long goes on as code.
-        self.continued = matches!(self.kind, Kind::Fence { .. });
+        self.continued = matches!(self.kind, BlockKind::Fence { .. });
         if !self.continued {
-            self.kind = Kind::Empty;
+            self.kind = BlockKind::Empty;
         }
         source
     }
 
     fn cut_bytes(&self) -> usize {
-        if matches!(self.kind, Kind::Fence { .. }) { CODE_CUT_BYTES } else { CUT_BYTES }
+        if matches!(self.kind, BlockKind::Fence { .. }) { CODE_CUT_BYTES } else { CUT_BYTES }
     }
 
     /// Whether the line starts another block than the open one; `None` while that is not certain.
     fn starts_block(&self, line: &Line<'_>) -> Option<bool> {
         let length = self.line - self.start;
         match self.kind {
-            Kind::Empty => return Some(false),
-            Kind::Fence { .. } => return Some(length > CODE_TOO_LONG_BYTES),
+            BlockKind::Empty => return Some(false),
+            BlockKind::Fence { .. } => return Some(length > CODE_TOO_LONG_BYTES),
             _ if length > TOO_LONG_BYTES => return Some(true),
             _ => {}
         }
@@ -195,14 +195,14 @@ impl Blocks {
             return Some(false);
         }
         match self.kind {
-            Kind::Empty | Kind::Fence { .. } => Some(false),
-            Kind::Closed => Some(true),
-            Kind::Indented => Some(line.indent < 4),
-            Kind::Text if self.blank => Some(true),
-            Kind::Text if self.formula.is_some() => Some(false),
-            Kind::Text => line.interrupts_paragraph(),
-            Kind::List { content } if line.indent >= content => Some(false),
-            Kind::List { .. } => match line.marker() {
+            BlockKind::Empty | BlockKind::Fence { .. } => Some(false),
+            BlockKind::Closed => Some(true),
+            BlockKind::Indented => Some(line.indent < 4),
+            BlockKind::Text if self.blank => Some(true),
+            BlockKind::Text if self.formula.is_some() => Some(false),
+            BlockKind::Text => line.interrupts_paragraph(),
+            BlockKind::List { content } if line.indent >= content => Some(false),
+            BlockKind::List { .. } => match line.marker() {
                 Seen::Yes(_) => Some(length > LONG_BYTES),
                 Seen::Unclear => None,
                 Seen::No if self.blank => Some(true),
@@ -216,24 +216,24 @@ impl Blocks {
         let mut after =
             After { kind: self.kind, blank: line.is_blank(), formula: None, fence: None };
         match self.kind {
-            Kind::Empty if line.is_blank() => return None,
-            Kind::Empty => {
+            BlockKind::Empty if line.is_blank() => return None,
+            BlockKind::Empty => {
                 after.kind = line.opens();
-                if matches!(after.kind, Kind::Fence { .. }) {
+                if matches!(after.kind, BlockKind::Fence { .. }) {
                     after.fence = Some(line.head.to_owned());
                 }
             }
-            Kind::Fence { mark, length } if line.closes_fence(mark, length) => {
-                after.kind = Kind::Closed;
+            BlockKind::Fence { mark, length } if line.closes_fence(mark, length) => {
+                after.kind = BlockKind::Closed;
             }
-            Kind::List { content } if line.indent < content => {
+            BlockKind::List { content } if line.indent < content => {
                 if let Seen::Yes(marker) = line.marker() {
-                    after.kind = Kind::List { content: marker.content };
+                    after.kind = BlockKind::List { content: marker.content };
                 }
             }
             _ => {}
         }
-        if after.kind == Kind::Text && !after.blank {
+        if after.kind == BlockKind::Text && !after.blank {
             after.formula = formula_after(line.text, self.formula);
         }
         Some(after)
@@ -257,7 +257,7 @@ fn joins(c: char) -> bool {
 
 /// What a line changes.
 struct After {
-    kind: Kind,
+    kind: BlockKind,
     blank: bool,
     formula: Option<&'static [u8]>,
     fence: Option<String>,
@@ -344,19 +344,19 @@ impl<'a> Line<'a> {
     }
 
     /// What a block is whose first line this is.
-    fn opens(&self) -> Kind {
+    fn opens(&self) -> BlockKind {
         if self.indent >= 4 {
-            return Kind::Indented;
+            return BlockKind::Indented;
         }
         if let Some((mark, length)) = self.fence() {
-            return Kind::Fence { mark, length };
+            return BlockKind::Fence { mark, length };
         }
         if self.is_rule() || matches!(self.heading(), Seen::Yes(())) {
-            return Kind::Closed;
+            return BlockKind::Closed;
         }
         match self.marker() {
-            Seen::Yes(marker) => Kind::List { content: marker.content },
-            _ => Kind::Text,
+            Seen::Yes(marker) => BlockKind::List { content: marker.content },
+            _ => BlockKind::Text,
         }
     }
 

@@ -1,6 +1,6 @@
 //! How one API writes answers.
 
-use crate::chat::{Answer, Part, Plan};
+use crate::chat::{Answer, AnswerPart, AnswerSyntax};
 use crate::engine::{Outcome, Timings, TokenChoice};
 use serde_json::Value;
 use std::rc::Rc;
@@ -11,11 +11,12 @@ pub trait Dialect {
     /// A chunk that begins a choice, if there is one, with the prompt's tokens if they were scored.
     fn first(&self, choice: usize, scored: &[TokenChoice]) -> Option<Value>;
     /// What may be in an answer.
-    fn plan(&self) -> &Plan;
+    fn plan(&self) -> &AnswerSyntax;
     /// An id for a call to which the model gave none.
     fn call_id(&self) -> String;
     /// A chunk with a piece of an answer, the number of calls so far, and its tokens.
-    fn part(&self, choice: usize, part: &Part, calls: usize, tokens: &[TokenChoice]) -> Value;
+    fn part(&self, choice: usize, part: &AnswerPart, calls: usize, tokens: &[TokenChoice])
+    -> Value;
     /// An empty chunk, to which progress or HTML is added.
     fn empty(&self, choice: usize) -> Value;
     /// The chunk that ends a choice with so many calls.

@@ -58,7 +58,7 @@ const HEADERS: &[(&str, &str)] = &[
 const PORTS_TRIED: u16 = 100;
 
 /// What the server can say of its model.
-pub enum Model {
+pub enum ModelState {
     /// It is being loaded.
     Loading,
     /// It answers.
@@ -78,7 +78,7 @@ pub struct State {
     name: Option<String>,
     /// Where conversations are kept, if not in the browser.
     chats: Option<Chats>,
-    model: RwLock<Model>,
+    model: RwLock<ModelState>,
     started: u64,
 }
 
@@ -162,7 +162,7 @@ impl State {
             guard,
             name,
             chats,
-            model: RwLock::new(Model::Loading),
+            model: RwLock::new(ModelState::Loading),
             started: openai::unix_time(),
         }
     }
@@ -170,12 +170,12 @@ impl State {
     /// The engine, or why there is none.
     fn engine(&self) -> Result<Arc<Engine>, ApiError> {
         match &*self.model.read().unwrap_or_else(PoisonError::into_inner) {
-            Model::Ready(engine) => Ok(Arc::clone(engine)),
-            Model::Loading => {
+            ModelState::Ready(engine) => Ok(Arc::clone(engine)),
+            ModelState::Loading => {
                 Err(ApiError::new(503, "unavailable_error", "Loading model").retry_after(1))
             }
-            Model::Missing(message) => Err(ApiError::new(503, "no_weights", message.clone())),
-            Model::Failed(message) => {
+            ModelState::Missing(message) => Err(ApiError::new(503, "no_weights", message.clone())),
+            ModelState::Failed(message) => {
                 let message = format!("The model could not be loaded.\n\n{message}");
                 Err(ApiError::new(503, "no_weights", message))
             }
@@ -183,7 +183,7 @@ impl State {
     }
 
     /// Says what became of the model.
-    pub fn set_model(&self, model: Model) {
+    pub fn set_model(&self, model: ModelState) {
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = model;
     }
 }

@@ -13,7 +13,9 @@ use super::prompts::{self, Echo};
 use super::sampling;
 use super::sink::{Sink, answered};
 use super::stream::{Delivery, answer};
-use crate::chat::{Answer as Message, Conversation, Part, Plan, Prompt, TemplateError};
+use crate::chat::{
+    Answer as Message, AnswerPart, AnswerSyntax, Conversation, Prompt, TemplateError,
+};
 use crate::constraint::{Constraint, Guide};
 use crate::engine::{Engine, Finish, Generation, Outcome, Timings, TokenChoice};
 use crate::tokenizer::Tokenizer;
@@ -167,7 +169,7 @@ pub fn chat(
         }
         // The form is that of the answer, not of the thoughts before it.
         generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
-        let mut dialect = Answer::new(state, engine, &common, Kind::Chat(prompt.plan));
+        let mut dialect = Answer::new(state, engine, &common, AnswerKind::Chat(prompt.plan));
         dialect.first_form = first_form;
         answer(engine, &generation, &[ids], common.delivery, &dialect, sink)
     })
@@ -228,7 +230,7 @@ pub fn completion(
     let common = Common::read(state, engine, fields, logprobs, On::Text, reply)?;
     answered(reply, common.delivery.quiet_max(), |sink| {
         let prompts = prompts::read(given.as_ref(), engine, sink)?;
-        let mut dialect = Answer::new(state, engine, &common, Kind::Completion);
+        let mut dialect = Answer::new(state, engine, &common, AnswerKind::Completion);
         if echo {
             let echo = |prompt| Echo::new(prompt, &engine.tokenizer);
             dialect.echoes = prompts.iter().map(echo).collect();
@@ -357,16 +359,16 @@ fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
 }
 
 /// Which of the two endpoints answers.
-enum Kind {
+enum AnswerKind {
     /// With what may be in the answer.
-    Chat(Plan),
+    Chat(AnswerSyntax),
     Completion,
 }
 
 /// Writes the answers of one request.
 struct Answer<'e> {
     tokenizer: &'e Tokenizer,
-    kind: Kind,
+    kind: AnswerKind,
     id: String,
     created: u64,
     model: String,
@@ -382,8 +384,8 @@ struct Answer<'e> {
 }
 
 impl<'e> Answer<'e> {
-    fn new(state: &State, engine: &'e Engine, common: &Common, kind: Kind) -> Self {
-        let prefix = if matches!(kind, Kind::Chat(_)) { "chatcmpl" } else { "cmpl" };
+    fn new(state: &State, engine: &'e Engine, common: &Common, kind: AnswerKind) -> Self {
+        let prefix = if matches!(kind, AnswerKind::Chat(_)) { "chatcmpl" } else { "cmpl" };
         Self {
             tokenizer: &engine.tokenizer,
             kind,
@@ -399,14 +401,14 @@ impl<'e> Answer<'e> {
     }
 
     fn is_chat(&self) -> bool {
-        matches!(self.kind, Kind::Chat(_))
+        matches!(self.kind, AnswerKind::Chat(_))
     }
 
     fn envelope(&self, chunk: bool, choices: &Value) -> Value {
         let object = match (&self.kind, chunk) {
-            (Kind::Chat(_), true) => "chat.completion.chunk",
-            (Kind::Chat(_), false) => "chat.completion",
-            (Kind::Completion, _) => "text_completion",
+            (AnswerKind::Chat(_), true) => "chat.completion.chunk",
+            (AnswerKind::Chat(_), false) => "chat.completion",
+            (AnswerKind::Completion, _) => "text_completion",
         };
         json!({
             "id": self.id, "object": object, "created": self.created, "model": self.model,
@@ -423,16 +425,16 @@ impl<'e> Answer<'e> {
         self.envelope(true, &json!([choice]))
     }
 
-    fn delta(&self, part: &Part, calls: usize) -> Value {
+    fn delta(&self, part: &AnswerPart, calls: usize) -> Value {
         let index = calls.saturating_sub(1);
         match part {
-            Part::Content(text) if !self.is_chat() => json!(text),
-            Part::Content(text) => json!({ "content": text }),
-            Part::Reasoning(text) => json!({ "reasoning_content": text }),
-            Part::Call { id, name } => json!({ "tool_calls": [{
+            AnswerPart::Content(text) if !self.is_chat() => json!(text),
+            AnswerPart::Content(text) => json!({ "content": text }),
+            AnswerPart::Reasoning(text) => json!({ "reasoning_content": text }),
+            AnswerPart::Call { id, name } => json!({ "tool_calls": [{
                 "index": index, "id": id, "type": "function", "function": { "name": name, "arguments": "" },
             }] }),
-            Part::Arguments(text) => {
+            AnswerPart::Arguments(text) => {
                 json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] })
             }
         }
@@ -516,17 +518,17 @@ impl<'e> Answer<'e> {
 impl Dialect for Answer<'_> {
     fn first(&self, choice: usize, scored: &[TokenChoice]) -> Option<Value> {
         let begin = match self.kind {
-            Kind::Chat(_) => json!({ "role": "assistant", "content": "" }),
-            Kind::Completion => json!(self.echo(choice)?.text),
+            AnswerKind::Chat(_) => json!({ "role": "assistant", "content": "" }),
+            AnswerKind::Completion => json!(self.echo(choice)?.text),
         };
         Some(self.chunk(choice, begin, self.logprobs(choice, scored, &[]), Value::Null))
     }
 
-    fn plan(&self) -> &Plan {
-        static TEXT: LazyLock<Plan> = LazyLock::new(Plan::default);
+    fn plan(&self) -> &AnswerSyntax {
+        static TEXT: LazyLock<AnswerSyntax> = LazyLock::new(AnswerSyntax::default);
         match &self.kind {
-            Kind::Chat(plan) => plan,
-            Kind::Completion => &TEXT,
+            AnswerKind::Chat(plan) => plan,
+            AnswerKind::Completion => &TEXT,
         }
     }
 
@@ -534,7 +536,13 @@ impl Dialect for Answer<'_> {
         call_id()
     }
 
-    fn part(&self, choice: usize, part: &Part, calls: usize, tokens: &[TokenChoice]) -> Value {
+    fn part(
+        &self,
+        choice: usize,
+        part: &AnswerPart,
+        calls: usize,
+        tokens: &[TokenChoice],
+    ) -> Value {
         self.chunk(choice, self.delta(part, calls), self.logprobs(choice, &[], tokens), Value::Null)
     }
 

@@ -1,7 +1,7 @@
 //! Reads an answer while it is generated, and gives each call of a function an id.
 
 use super::dialect::Dialect;
-use crate::chat::{Part, Reader};
+use crate::chat::{AnswerPart, Reader};
 use crate::engine::{Finish, Outcome};
 use std::cell::{Cell, RefCell};
 
@@ -20,13 +20,13 @@ impl<'d> Reading<'d> {
     }
 
     /// What a piece of text surely is.
-    pub fn push(&self, text: &str) -> Vec<Part> {
+    pub fn push(&self, text: &str) -> Vec<AnswerPart> {
         let parts = self.reader.borrow_mut().push(text);
         self.with_ids(parts)
     }
 
     /// What is left at the end; `cut`: the model did not end it.
-    pub fn finish(&self, cut: bool) -> Vec<Part> {
+    pub fn finish(&self, cut: bool) -> Vec<AnswerPart> {
         let parts = self.reader.borrow_mut().finish(cut);
         self.with_ids(parts)
     }
@@ -58,11 +58,11 @@ impl<'d> Reading<'d> {
         self.calls.get()
     }
 
-    fn with_ids(&self, parts: Vec<Part>) -> Vec<Part> {
+    fn with_ids(&self, parts: Vec<AnswerPart>) -> Vec<AnswerPart> {
         let with_id = |part| match part {
-            Part::Call { id, name } => {
+            AnswerPart::Call { id, name } => {
                 self.calls.set(self.calls.get() + 1);
-                Part::Call { id: Some(id.unwrap_or_else(|| self.dialect.call_id())), name }
+                AnswerPart::Call { id: Some(id.unwrap_or_else(|| self.dialect.call_id())), name }
             }
             other => other,
         };

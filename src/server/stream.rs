@@ -8,7 +8,7 @@ use super::http::Response;
 use super::json::ok;
 use super::reading::Reading;
 use super::sink::Sink;
-use crate::chat::{Answer, Part};
+use crate::chat::{Answer, AnswerPart};
 use crate::engine::{
     Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
     Turn, generate,
@@ -258,7 +258,7 @@ fn stream_choice(
     let cut = outcome.as_ref().is_ok_and(|outcome| outcome.finish == Finish::Length);
     let mut rest = reading.finish(cut);
     if rest.is_empty() && waiting.iter().any(|t| t.logprob.is_some()) {
-        rest.push(Part::Content(String::new()));
+        rest.push(AnswerPart::Content(String::new()));
     }
     for part in rest {
         sink.event(&dialect.part(choice, &part, reading.calls(), &waiting));
@@ -289,11 +289,11 @@ impl<'w> Drawing<'w> {
         Self { choice, content, thoughts, last: Instant::now() }
     }
 
-    fn push(&mut self, part: &Part) {
+    fn push(&mut self, part: &AnswerPart) {
         match part {
-            Part::Content(text) => self.content.push(text),
-            Part::Reasoning(text) => self.thoughts.push(text),
-            Part::Call { .. } | Part::Arguments(_) => {}
+            AnswerPart::Content(text) => self.content.push(text),
+            AnswerPart::Reasoning(text) => self.thoughts.push(text),
+            AnswerPart::Call { .. } | AnswerPart::Arguments(_) => {}
         }
     }
 

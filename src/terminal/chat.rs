@@ -7,7 +7,7 @@ mod entry;
 mod lines;
 
 use super::{Interrupt, Interrupted, paint, show};
-use crate::chat::{Answer, Conversation, Message, Part, Plan, Reader};
+use crate::chat::{Answer, AnswerPart, AnswerSyntax, Conversation, Message, Reader};
 use crate::constraint::Guide;
 use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
 use crate::sampler::{Sampling, Stage};
@@ -351,7 +351,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: AnswerSyntax) -> Self {
         let colours = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         let pale = colours && io::stdout().is_terminal();
         Self { reader: Reader::new(plan), answer: Answer::default(), pale, thinking: false }
@@ -370,14 +370,14 @@ impl Printer {
         self.answer
     }
 
-    fn print(&mut self, parts: Vec<Part>) -> io::Result<bool> {
+    fn print(&mut self, parts: Vec<AnswerPart>) -> io::Result<bool> {
         let mut open = true;
         for part in parts {
             let (thinking, text) = match &part {
-                Part::Reasoning(text) => (true, text.as_str()),
-                Part::Content(text) => (false, text.as_str()),
+                AnswerPart::Reasoning(text) => (true, text.as_str()),
+                AnswerPart::Content(text) => (false, text.as_str()),
                 // Nothing is offered here that could be called.
-                Part::Call { .. } | Part::Arguments(_) => (self.thinking, ""),
+                AnswerPart::Call { .. } | AnswerPart::Arguments(_) => (self.thinking, ""),
             };
             open = paint(self.turn(thinking)).and_then(|_| show(text))?;
             self.answer.add(part);

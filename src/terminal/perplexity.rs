@@ -3,7 +3,7 @@
 use super::npy::Npy;
 use super::{Interrupt, Interrupted, input};
 use crate::cli::PerplexityFlags;
-use crate::engine::{Bare, Plan, Row, measure};
+use crate::engine::{Bare, Chunking, Row, measure};
 use crate::settings::{Config, read_text};
 use anyhow::Context as _;
 use serde_json::json;
@@ -49,7 +49,7 @@ pub fn perplexity(
         Some(n) => n,
     };
     anyhow::ensure!(context > 1, "--ctx-size: found {context}, expected 2 or more");
-    let plan = Plan {
+    let plan = Chunking {
         context,
         batch: config.batch,
         bos,

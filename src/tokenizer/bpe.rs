@@ -6,7 +6,7 @@
 
 use super::chain::Chain;
 use super::pretokenize::PreTokenizer;
-use super::{Kind, SPACE, TokenizerError, Vocabulary, byte_of, byte_token, steps};
+use super::{SPACE, TokenKind, TokenizerError, Vocabulary, byte_of, byte_token, steps};
 use crate::model::{ModelFile, Strings};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::cmp::Reverse;
@@ -87,14 +87,14 @@ impl Bpe {
     }
 
     /// Appends the bytes that a token stands for.
-    pub(super) fn piece(&self, text: &[u8], kind: Kind, out: &mut Vec<u8>) {
+    pub(super) fn piece(&self, text: &[u8], kind: TokenKind, out: &mut Vec<u8>) {
         match kind {
             // Added tokens stand in the file as they are.
-            Kind::Control | Kind::UserDefined | Kind::Unknown => out.extend(text),
-            Kind::Byte => out.extend(byte_of(text)),
-            Kind::Unused => {}
-            Kind::Normal if self.pre.habits.raw => super::plain_piece(text, out),
-            Kind::Normal => {
+            TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown => out.extend(text),
+            TokenKind::Byte => out.extend(byte_of(text)),
+            TokenKind::Unused => {}
+            TokenKind::Normal if self.pre.habits.raw => super::plain_piece(text, out),
+            TokenKind::Normal => {
                 let Ok(text) = std::str::from_utf8(text) else { return out.extend(text) };
                 for c in text.chars() {
                     match ALPHABET.byte(c) {

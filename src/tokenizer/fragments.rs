@@ -1,7 +1,7 @@
 //! Cuts a text at the special tokens that are written in it.
 
 use super::automaton::{Automaton, Direction, State};
-use super::{Kind, TokenizerError, Vocabulary, steps};
+use super::{TokenKind, TokenizerError, Vocabulary, steps};
 use crate::model::ModelFile;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -27,7 +27,7 @@ type Occurrence = (usize, Reverse<u32>, Reverse<usize>);
 impl Fragments {
     /// The special tokens of a vocabulary whose kinds are final.
     pub(super) fn new(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
-        let found = |wanted: &dyn Fn(Kind) -> bool| {
+        let found = |wanted: &dyn Fn(TokenKind) -> bool| {
             let count = u32::try_from(vocabulary.len()).unwrap_or(0);
             let ids = (0..count).filter(|&id| vocabulary.kind(id).is_some_and(wanted));
             let texts = ids.map(|id| (id, vocabulary.text(id)));
@@ -37,8 +37,10 @@ impl Fragments {
             Automaton::new(texts, Direction::Backwards, u32::min, "tokenizer.ggml.tokens")
         };
         Ok(Self {
-            all: found(&|kind| matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown))?,
-            always: found(&|kind| kind == Kind::UserDefined)?,
+            all: found(&|kind| {
+                matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown)
+            })?,
+            always: found(&|kind| kind == TokenKind::UserDefined)?,
             strips: Strips::new(file),
         })
     }

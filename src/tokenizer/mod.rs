@@ -22,7 +22,7 @@ mod ugm;
 mod vocabulary;
 mod wpm;
 
-pub use vocabulary::{Kind, Vocabulary};
+pub use vocabulary::{TokenKind, Vocabulary};
 
 use crate::model::{FileError, ModelFile};
 use bpe::Bpe;
@@ -214,17 +214,19 @@ impl Tokenizer {
     /// outside the vocabulary has none.
     pub fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
         let Some(kind) = self.vocabulary.kind(id) else { return };
-        if !special && matches!(kind, Kind::Control | Kind::Unknown) {
+        if !special && matches!(kind, TokenKind::Control | TokenKind::Unknown) {
             return;
         }
         let text = self.vocabulary.text(id);
         match &self.algorithm {
             Algorithm::Bpe(bpe) => bpe.piece(text, kind, out),
             Algorithm::Spm(_) | Algorithm::Ugm(_) | Algorithm::Wpm(_) => match kind {
-                Kind::Control | Kind::UserDefined | Kind::Unknown => out.extend(text),
-                Kind::Byte => out.extend(byte_of(text)),
-                Kind::Normal => plain_piece(text, out),
-                Kind::Unused => {}
+                TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown => {
+                    out.extend(text);
+                }
+                TokenKind::Byte => out.extend(byte_of(text)),
+                TokenKind::Normal => plain_piece(text, out),
+                TokenKind::Unused => {}
             },
         }
     }
@@ -239,7 +241,7 @@ impl Tokenizer {
 
     /// What a token is, `None` outside the vocabulary.
     #[must_use]
-    pub fn kind(&self, id: u32) -> Option<Kind> {
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.vocabulary.kind(id)
     }
 
@@ -294,7 +296,7 @@ impl Tokenizer {
     /// Whether a token marks something and is no text.
     #[must_use]
     pub fn is_control(&self, id: u32) -> bool {
-        self.vocabulary.kind(id) == Some(Kind::Control)
+        self.vocabulary.kind(id) == Some(TokenKind::Control)
     }
 
     /// Number of tokens.

@@ -4,7 +4,7 @@
 //! Follows the reference, which corrects the file by the texts of its tokens: many files name only one
 //! of the ends their template uses, or mark control tokens as ordinary ones.
 
-use super::{Kind, TokenizerError, Vocabulary};
+use super::{TokenKind, TokenizerError, Vocabulary};
 use crate::model::ModelFile;
 
 /// The ids that are more than text.
@@ -168,14 +168,14 @@ impl Special {
                 found.extend(token_id(file, known, key, None, &mut warnings)?);
             }
             if found.is_empty() {
-                found = vocabulary.set_kind(part.texts, Kind::Control);
+                found = vocabulary.set_kind(part.texts, TokenKind::Control);
             }
             if part.ends {
                 ends.extend(found);
             }
         }
-        ends.extend(vocabulary.set_kind(ENDS, Kind::Control));
-        vocabulary.set_kind(SHOWN, Kind::UserDefined);
+        ends.extend(vocabulary.set_kind(ENDS, TokenKind::Control));
+        vocabulary.set_kind(SHOWN, TokenKind::UserDefined);
         special.ends = without_false_ends(ends, vocabulary);
         special.warnings = warnings;
         Ok(special)
@@ -191,7 +191,8 @@ fn without_false_ends(mut ends: Vec<u32>, vocabulary: &mut Vocabulary) -> Vec<u3
     // In these, a part of an answer ends so, not the answer.
     let harmony = call && (has("<|return|>") || has("<|flush|>"));
     let tools = has("<|tool_response>") || has("<|plamo:eos|>");
-    let false_ends = [(harmony, "<|end|>", Kind::UserDefined), (tools, "</s>", Kind::Normal)];
+    let false_ends =
+        [(harmony, "<|end|>", TokenKind::UserDefined), (tools, "</s>", TokenKind::Normal)];
     for (is_false, text, kind) in false_ends {
         if is_false {
             for id in vocabulary.set_kind(&[text], kind) {

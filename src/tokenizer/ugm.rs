@@ -3,7 +3,7 @@
 
 use super::automaton::{Automaton, Direction};
 use super::prefixes::Prefixes;
-use super::{Kind, SPACE, TokenizerError, Vocabulary, flag, scores, steps};
+use super::{SPACE, TokenKind, TokenizerError, Vocabulary, flag, scores, steps};
 use crate::model::ModelFile;
 
 /// What an unknown character costs beyond the worst token.
@@ -40,15 +40,17 @@ impl Ugm {
         unknown: Option<u32>,
     ) -> Result<Self, TokenizerError> {
         let kind = |id| vocabulary.kind(id);
-        let usable = |id| matches!(kind(id), Some(Kind::Normal | Kind::UserDefined | Kind::Unused));
+        let usable = |id| {
+            matches!(kind(id), Some(TokenKind::Normal | TokenKind::UserDefined | TokenKind::Unused))
+        };
         let count = u32::try_from(vocabulary.len()).unwrap_or(0);
         let mut scores = scores(file, vocabulary)?;
         let mut lowest = f32::MAX;
         for (id, score) in (0..).zip(&mut scores) {
             match kind(id) {
-                Some(Kind::Normal) => lowest = lowest.min(*score),
+                Some(TokenKind::Normal) => lowest = lowest.min(*score),
                 // Scores are logarithms of probabilities: nothing is likelier than these.
-                Some(Kind::UserDefined) => *score = 0.0,
+                Some(TokenKind::UserDefined) => *score = 0.0,
                 _ => {}
             }
         }
@@ -60,7 +62,7 @@ impl Ugm {
                 u32::max,
                 "tokenizer.ggml.tokens",
             )?,
-            verbatim: Prefixes::new(vocabulary, |id| kind(id) == Some(Kind::UserDefined)),
+            verbatim: Prefixes::new(vocabulary, |id| kind(id) == Some(TokenKind::UserDefined)),
             scores,
             unknown,
             unknown_score: lowest - UNKNOWN_PENALTY,

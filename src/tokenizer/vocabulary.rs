@@ -8,7 +8,7 @@ use std::hash::BuildHasher as _;
 /// What a token is (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the format")]
-pub enum Kind {
+pub enum TokenKind {
     Normal,
     Unknown,
     Control,
@@ -20,7 +20,7 @@ pub enum Kind {
 /// All tokens.
 pub struct Vocabulary {
     texts: Strings,
-    kinds: Vec<Kind>,
+    kinds: Vec<TokenKind>,
     by_text: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
@@ -73,12 +73,12 @@ impl Vocabulary {
 
     /// What a token is, `None` outside the vocabulary.
     #[must_use]
-    pub fn kind(&self, id: u32) -> Option<Kind> {
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.kinds.get(id as usize).copied()
     }
 
     /// Gives the tokens of these texts another kind. Returns those that exist.
-    pub(super) fn set_kind(&mut self, texts: &[&str], kind: Kind) -> Vec<u32> {
+    pub(super) fn set_kind(&mut self, texts: &[&str], kind: TokenKind) -> Vec<u32> {
         let found: Vec<u32> = texts.iter().filter_map(|text| self.find(text.as_bytes())).collect();
         for &id in &found {
             self.kinds[id as usize] = kind;
@@ -100,9 +100,9 @@ impl Vocabulary {
     }
 }
 
-fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
+fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<TokenKind>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.token_type";
-    let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![Kind::Normal; tokens]) };
+    let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![TokenKind::Normal; tokens]) };
     // More than that are of no token; the reference does not look at them either.
     if array.len < tokens {
         return Err(TokenizerError::Array {
@@ -113,14 +113,14 @@ fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<Kind>, TokenizerError> {
     }
     #[expect(clippy::cast_possible_truncation, reason = "what is no small number is no kind")]
     let kind = |n: f64| match n as i64 {
-        1 => Kind::Normal,
-        2 => Kind::Unknown,
-        3 => Kind::Control,
-        4 => Kind::UserDefined,
-        6 => Kind::Byte,
-        _ => Kind::Unused,
+        1 => TokenKind::Normal,
+        2 => TokenKind::Unknown,
+        3 => TokenKind::Control,
+        4 => TokenKind::UserDefined,
+        6 => TokenKind::Byte,
+        _ => TokenKind::Unused,
     };
-    let kinds: Vec<Kind> = array.numbers(bytes).take(tokens).map(kind).collect();
+    let kinds: Vec<TokenKind> = array.numbers(bytes).take(tokens).map(kind).collect();
     if kinds.len() != tokens {
         let (found, expected) = (format!("{:?}", array.element), "numbers".to_owned());
         return Err(TokenizerError::Array { key: KEY, found, expected });

@@ -21,7 +21,7 @@ const PARTS_MAX: usize = 65_535;
 
 /// One new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct WeightsPart {
     /// How it begins: metadata and directory, up to the first tensor.
     pub header: Vec<u8>,
     /// What follows.
@@ -39,7 +39,7 @@ pub struct Piece {
     pub padding: u64,
 }
 
-impl Part {
+impl WeightsPart {
     /// The length of the file.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -54,7 +54,7 @@ impl Part {
 /// # Errors
 ///
 /// The metadata, or one tensor, is longer than that; or there would be too many files.
-pub fn split(files: &[(&[u8], &Gguf)], most: u64) -> Result<Vec<Part>, SplitError> {
+pub fn split(files: &[(&[u8], &Gguf)], most: u64) -> Result<Vec<WeightsPart>, SplitError> {
     let Some((first_bytes, first)) = files.first() else { return Ok(Vec::new()) };
     let alignment = first.alignment;
     let mut all = Keys::default();
@@ -213,7 +213,7 @@ impl<'a> Draft<'a> {
         count: usize,
         all_tensors: usize,
         alignment: u64,
-    ) -> Part {
+    ) -> WeightsPart {
         let header_bytes = self.header_bytes();
         let keys = self.keys.of_part(number, count, all_tensors);
         let mut header = MAGIC.to_vec();
@@ -231,7 +231,7 @@ impl<'a> Draft<'a> {
             offset = offset.saturating_add(whole);
         }
         header.resize(usize::try_from(header_bytes).unwrap_or(header.len()), 0);
-        Part { header, pieces }
+        WeightsPart { header, pieces }
     }
 }
 
@@ -299,7 +299,7 @@ mod tests {
         out
     }
 
-    fn write(part: &Part, files: &[&[u8]]) -> Vec<u8> {
+    fn write(part: &WeightsPart, files: &[&[u8]]) -> Vec<u8> {
         let mut out = part.header.clone();
         for piece in &part.pieces {
             out.extend_from_slice(&files[piece.file][piece.range.clone()]);

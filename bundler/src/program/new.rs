@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use tealight_bundle::manifest::{ManifestEntry, Sha256Sum};
 use tealight_bundle::tail::Role;
-use tealight_bundle::tail::write::{Part, Settings};
+use tealight_bundle::tail::write::{Settings, TailPart};
 
 use super::copy::{Sink, copy, write_failed};
 use super::executable::{ExecutableFormat, PE_BYTES_MAX};
@@ -163,9 +163,9 @@ fn finish(outputs: &[&Output]) -> Result<()> {
     answer(&made)
 }
 
-fn parts(shards: &[Shard]) -> Result<Vec<Part>> {
+fn parts(shards: &[Shard]) -> Result<Vec<TailPart>> {
     let part = |shard: &Shard| {
-        Ok(Part { name: shard.entry_name()?, role: Role::Model, bytes: shard.bytes })
+        Ok(TailPart { name: shard.entry_name()?, role: Role::Model, bytes: shard.bytes })
     };
     shards.iter().map(part).collect()
 }

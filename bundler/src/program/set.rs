@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tealight_bundle::macho::signature;
 use tealight_bundle::mapped::wait_for;
 use tealight_bundle::tail::rewrite::{RewriteError, passing_place, rewrite};
-use tealight_bundle::tail::write::{Part, Plan, Settings, Small};
+use tealight_bundle::tail::write::{Settings, Small, TailPart, TailPlan};
 use tealight_bundle::tail::{self, Role};
 use tealight_bundle::{Mapped, Tail};
 
@@ -41,7 +41,7 @@ pub fn run(args: &cli::Set) -> Result<()> {
 
     let mapped = Mapped::of(&file, &args.bundle)?;
     let old = read_tail(&mapped)?;
-    let (plan, fixed) = Plan::of(&old)?;
+    let (plan, fixed) = TailPlan::of(&old)?;
     let mut settings = settings_of(&mapped, &old);
     change.apply(&mut settings);
     let (start, valid) = (old.tail_start(), old.small_part());
@@ -96,14 +96,14 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
     let old_bytes = mapped.bytes().len() as u64;
     // Windows does not replace a file that is open.
     drop((mapped, file));
-    let (_, fixed) = Plan::of(old)?;
+    let (_, fixed) = TailPlan::of(old)?;
     let weights: Vec<_> = old
         .entries()
         .iter()
         .skip(1)
         .filter(|entry| (entry.range.end as u64) <= old.weights_end())
         .collect();
-    let parts = weights.iter().map(|entry| Part {
+    let parts = weights.iter().map(|entry| TailPart {
         name: entry.name.clone(),
         role: entry.role,
         bytes: entry.bytes(),

@@ -11,7 +11,7 @@ use tealight_bundle::Mapped;
 use tealight_bundle::macho::{Image, MachError, Placed, signature};
 use tealight_bundle::manifest::Sha256Sum;
 use tealight_bundle::tail;
-use tealight_bundle::tail::write::{Fixed, Part, Plan, Settings, Sums};
+use tealight_bundle::tail::write::{Fixed, Settings, Sums, TailPart, TailPlan};
 
 use super::copy::{Sink, copy, write_failed};
 use super::executable::{ExecutableFormat, PE_BYTES_MAX};
@@ -24,22 +24,22 @@ use super::universal::program::Program;
 
 /// Where everything goes.
 pub struct Layout {
-    plan: Plan,
+    plan: TailPlan,
     /// For macOS: the executable around the tail.
     image: Option<Image>,
 }
 
 impl Layout {
     /// Lays out a bundle of that runtime, with what goes with it, and these parts.
-    pub fn new(runtime: &Runtime, parts: Vec<Part>) -> Result<Layout> {
+    pub fn new(runtime: &Runtime, parts: Vec<TailPart>) -> Result<Layout> {
         let parts = runtime.programs.iter().map(Program::part).chain(parts).collect();
         if runtime.format != ExecutableFormat::MachO {
-            return Ok(Layout { plan: Plan::new(runtime.bytes, parts)?, image: None });
+            return Ok(Layout { plan: TailPlan::new(runtime.bytes, parts)?, image: None });
         }
         let mapped = Mapped::open(&runtime.path)?;
         let image = Image::parse(mapped.bytes())
             .with_context(|| format!("the runtime {}", runtime.path.display()))?;
-        let plan = Plan::within(image.front_end(), runtime.bytes, parts)?;
+        let plan = TailPlan::within(image.front_end(), runtime.bytes, parts)?;
         Ok(Layout { plan, image: Some(image) })
     }
 

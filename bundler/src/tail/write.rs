@@ -1,6 +1,6 @@
 //! Says what goes where in a bundle, and makes the bytes of everything but the runtime and the weights.
 //!
-//! Enters: lengths, names and roles ([`Plan::new`]), then sums and small contents ([`Settings`]). Leaves: offsets,
+//! Enters: lengths, names and roles ([`TailPlan::new`]), then sums and small contents ([`Settings`]). Leaves: offsets,
 //! headers, and the bytes of the part behind the weights. Opens no file. The same inputs give the same bytes.
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use crate::manifest::{Manifest, ManifestEntry, RuntimeInfo, Sha256Sum};
 
 /// Something that goes before the small entries: weights, mostly.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct TailPart {
     /// The name in the zip.
     pub name: String,
     /// What it is for; [`Role::is_big`].
@@ -27,7 +27,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
     /// The part.
-    pub part: Part,
+    pub part: TailPart,
     /// Where its zip header begins.
     pub header_offset: u64,
     /// Where its data begins: a multiple of [`layout::BOUNDARY`].
@@ -75,7 +75,7 @@ pub struct Settings {
 
 /// The places in a bundle, which follow from the lengths alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct TailPlan {
     /// The length of the whole executable, as the manifest has it.
     runtime_bytes: u64,
     facts: HeadFacts,
@@ -83,26 +83,26 @@ pub struct Plan {
     parts: Vec<Placed>,
 }
 
-impl Plan {
+impl TailPlan {
     /// Lays out a bundle with a runtime of that length and these parts.
     ///
     /// # Errors
     ///
     /// A name or role is not allowed there, or the runtime is too long.
-    pub fn new(runtime_bytes: u64, parts: Vec<Part>) -> Result<Plan, WriteError> {
-        Plan::within(runtime_bytes, runtime_bytes, parts)
+    pub fn new(runtime_bytes: u64, parts: Vec<TailPart>) -> Result<TailPlan, WriteError> {
+        TailPlan::within(runtime_bytes, runtime_bytes, parts)
     }
 
-    /// As [`Plan::new`], for an executable of which only `front_end` bytes stand before the tail ([`crate::macho`]).
+    /// As [`TailPlan::new`], for an executable of which only `front_end` bytes stand before the tail ([`crate::macho`]).
     ///
     /// # Errors
     ///
-    /// As [`Plan::new`].
+    /// As [`TailPlan::new`].
     pub fn within(
         front_end: u64,
         runtime_bytes: u64,
-        parts: Vec<Part>,
-    ) -> Result<Plan, WriteError> {
+        parts: Vec<TailPart>,
+    ) -> Result<TailPlan, WriteError> {
         if front_end > layout::RUNTIME_BYTES_MAX {
             return Err(WriteError::RuntimeTooLong { found: front_end });
         }
@@ -127,7 +127,7 @@ impl Plan {
         }
         let tail_start = layout::align_up(end, layout::SECTOR).ok_or_else(too_long)?;
         let facts = HeadFacts { runtime_end: front_end, weights_end: end, tail_start };
-        Ok(Plan { runtime_bytes, facts, head_offset, parts: placed })
+        Ok(TailPlan { runtime_bytes, facts, head_offset, parts: placed })
     }
 
     /// The layout of a bundle that exists, with the sums of its runtime and parts.
@@ -135,16 +135,16 @@ impl Plan {
     /// # Errors
     ///
     /// None for a [`Tail`] that was read; the type cannot say so.
-    pub fn of(tail: &Tail) -> Result<(Plan, Fixed), WriteError> {
+    pub fn of(tail: &Tail) -> Result<(TailPlan, Fixed), WriteError> {
         let is_part = |entry: &&super::Entry| entry.member().header_offset < tail.weights_end();
         let big: Vec<_> = tail.entries().iter().skip(1).filter(is_part).collect();
-        let part = |entry: &&super::Entry| Part {
+        let part = |entry: &&super::Entry| TailPart {
             name: entry.name.clone(),
             role: entry.role,
             bytes: entry.bytes(),
         };
         let parts = big.iter().map(part).collect();
-        let plan = Plan::within(tail.runtime_end(), tail.manifest().runtime.bytes, parts)?;
+        let plan = TailPlan::within(tail.runtime_end(), tail.manifest().runtime.bytes, parts)?;
         let sums =
             big.iter().map(|entry| Sums { sha256: entry.sha256, crc32: entry.crc32 }).collect();
         Ok((plan, Fixed { runtime_sha256: tail.manifest().runtime.sha256.0, parts: sums }))
@@ -247,7 +247,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// As [`Plan::tail`].
+    /// As [`TailPlan::tail`].
     pub fn file_bytes(&self, settings: &Settings) -> Result<u64, WriteError> {
         let zero = Sums { sha256: [0; 32], crc32: 0 };
         let fixed = Fixed { runtime_sha256: [0; 32], parts: vec![zero; self.parts.len()] };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tealight_bundle::macho::signature;
 use tealight_bundle::tail::Role;
-use tealight_bundle::tail::write::{Fixed, Part, Plan, Settings, Small, Sums};
+use tealight_bundle::tail::write::{Fixed, Settings, Small, Sums, TailPart, TailPlan};
 
 /// A prime, so that no content repeats at an aligned place.
 const CYCLE: u8 = 251;
@@ -279,13 +279,13 @@ pub fn settings(prompt: &str) -> Settings {
 }
 
 /// A plan and the sums that go with it.
-pub fn plan(runtime: &[u8], parts: &[(&str, &[u8])]) -> (Plan, Fixed) {
-    let part = |(name, data): &(&str, &[u8])| Part {
+pub fn plan(runtime: &[u8], parts: &[(&str, &[u8])]) -> (TailPlan, Fixed) {
+    let part = |(name, data): &(&str, &[u8])| TailPart {
         name: (*name).to_owned(),
         role: Role::Model,
         bytes: data.len() as u64,
     };
-    let plan = Plan::new(runtime.len() as u64, parts.iter().map(part).collect()).unwrap();
+    let plan = TailPlan::new(runtime.len() as u64, parts.iter().map(part).collect()).unwrap();
     let sums = parts.iter().map(|(_, data)| Sums::of(data)).collect();
     (plan, Fixed { runtime_sha256: Sums::of(runtime).sha256, parts: sums })
 }

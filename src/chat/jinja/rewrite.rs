@@ -79,7 +79,7 @@ struct Edit {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+enum BlockTag {
     Name,
     Number,
     Text,
@@ -91,7 +91,7 @@ enum Kind {
 /// A token of an expression, with its place in the source.
 #[derive(Debug, Clone, Copy)]
 struct Token {
-    kind: Kind,
+    kind: BlockTag,
     start: usize,
     end: usize,
     /// The index of the bracket that belongs to this one.
@@ -146,33 +146,33 @@ fn tag(source: &str, mut at: usize, closing: &str) -> (Vec<Token>, usize) {
         let index = tokens.len();
         let mut partner = index;
         let (kind, length) = match byte {
-            b'\'' | b'"' => (Kind::Text, text_length(rest)),
+            b'\'' | b'"' => (BlockTag::Text, text_length(rest)),
             b'(' | b'[' | b'{' => {
                 open.push(index);
-                (Kind::Open, 1)
+                (BlockTag::Open, 1)
             }
             b')' | b']' | b'}' => {
                 if let Some(begin) = open.pop() {
                     partner = begin;
                     tokens[begin].partner = index;
                 }
-                (Kind::Close, 1)
+                (BlockTag::Close, 1)
             }
-            b'0'..=b'9' => (Kind::Number, number_length(rest)),
+            b'0'..=b'9' => (BlockTag::Number, number_length(rest)),
             _ if byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80 => {
                 let is_part = |c: char| c.is_alphanumeric() || c == '_';
                 let first = rest.chars().next().map_or(1, char::len_utf8);
                 let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-                (Kind::Name, length.max(first))
+                (BlockTag::Name, length.max(first))
             }
             _ if byte.is_ascii_whitespace() => {
                 at += 1;
                 continue;
             }
             _ if ["**", "//", "==", "!=", "<=", ">="].iter().any(|two| rest.starts_with(two)) => {
-                (Kind::Operator, 2)
+                (BlockTag::Operator, 2)
             }
-            _ => (Kind::Operator, 1),
+            _ => (BlockTag::Operator, 1),
         };
         tokens.push(Token { kind, start: at, end: at + length, partner });
         at += length;
@@ -211,7 +211,7 @@ fn edit(source: &str, tokens: &[Token], edits: &mut Vec<Edit>) {
     let is = |index: usize, text: &str| {
         tokens
             .get(index)
-            .is_some_and(|t| t.kind == Kind::Operator && &source[t.start..t.end] == text)
+            .is_some_and(|t| t.kind == BlockTag::Operator && &source[t.start..t.end] == text)
     };
     let expression = Expression { source, tokens };
     for (index, token) in tokens.iter().enumerate() {
@@ -241,19 +241,19 @@ impl Expression<'_> {
         self.tokens.get(index).map_or("", |t| &self.source[t.start..t.end])
     }
 
-    fn kind(&self, index: usize) -> Option<Kind> {
+    fn kind(&self, index: usize) -> Option<BlockTag> {
         self.tokens.get(index).map(|t| t.kind)
     }
 
     fn is_keyword(&self, index: usize) -> bool {
-        self.kind(index) == Some(Kind::Name) && KEYWORDS.contains(&self.text(index))
+        self.kind(index) == Some(BlockTag::Name) && KEYWORDS.contains(&self.text(index))
     }
 
     /// Whether something stands here that a value ends with.
     fn ends_value(&self, index: usize) -> bool {
         match self.kind(index) {
-            Some(Kind::Name) => !self.is_keyword(index),
-            Some(Kind::Number | Kind::Text | Kind::Close) => true,
+            Some(BlockTag::Name) => !self.is_keyword(index),
+            Some(BlockTag::Number | BlockTag::Text | BlockTag::Close) => true,
             _ => false,
         }
     }
@@ -268,7 +268,7 @@ impl Expression<'_> {
     fn left(&self, last: usize) -> usize {
         let mut at = last;
         loop {
-            if self.kind(at) == Some(Kind::Close) {
+            if self.kind(at) == Some(BlockTag::Close) {
                 at = self.tokens[at].partner.min(at);
                 if at > 0 && self.ends_value(at - 1) {
                     at -= 1;
@@ -277,7 +277,7 @@ impl Expression<'_> {
             }
             let Some(before) = at.checked_sub(1) else { return at };
             let adjacent =
-                self.kind(before) == Some(Kind::Text) && self.kind(at) == Some(Kind::Text);
+                self.kind(before) == Some(BlockTag::Text) && self.kind(at) == Some(BlockTag::Text);
             match self.text(before) {
                 "." | "|" | "**" | "*" | "/" | "//" | "%" if before > 0 => at = before - 1,
                 "-" | "+" if self.is_prefix(before) => {
@@ -300,19 +300,19 @@ impl Expression<'_> {
             at += 1;
         }
         loop {
-            if self.kind(at) == Some(Kind::Open) {
+            if self.kind(at) == Some(BlockTag::Open) {
                 at = self.tokens[at].partner.max(at);
             }
             let next = at + 1;
             match (self.kind(next), self.text(next)) {
-                (Some(Kind::Operator), "." | "|" | "**") if next + 1 < self.tokens.len() => {
+                (Some(BlockTag::Operator), "." | "|" | "**") if next + 1 < self.tokens.len() => {
                     at = next + 1;
                     while matches!(self.text(at), "-" | "+") && at + 1 < self.tokens.len() {
                         at += 1;
                     }
                 }
-                (Some(Kind::Open), "(" | "[") => at = next,
-                (Some(Kind::Text), _) if self.kind(at) == Some(Kind::Text) => at = next,
+                (Some(BlockTag::Open), "(" | "[") => at = next,
+                (Some(BlockTag::Text), _) if self.kind(at) == Some(BlockTag::Text) => at = next,
                 _ => return at,
             }
         }

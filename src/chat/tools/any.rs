@@ -1,6 +1,6 @@
 //! Calls of whatever shape their first characters tell: models mix up the forms that they were trained on.
 
-use super::super::answer::{Calls, Plan};
+use super::super::answer::{AnswerSyntax, CallSyntax};
 use super::super::held::{Held, Out, Step};
 use super::channels::Channels;
 use super::complete::Complete;
@@ -14,12 +14,12 @@ use super::tool::Tool;
 use std::sync::Arc;
 
 /// What reads calls after `marker`.
-pub(in super::super) fn section(calls: &Calls, marker: &'static str) -> Box<dyn Section> {
+pub(in super::super) fn section(calls: &CallSyntax, marker: &'static str) -> Box<dyn Section> {
     Box::new(Any { format: calls.format, calls: calls.clone(), marker, bare: false, known: None })
 }
 
 /// What reads an answer that looks like calls without what should stand before them.
-pub(in super::super) fn bare_section(calls: &Calls) -> Box<dyn Section> {
+pub(in super::super) fn bare_section(calls: &CallSyntax) -> Box<dyn Section> {
     Box::new(Any {
         format: calls.format,
         calls: calls.clone(),
@@ -30,7 +30,7 @@ pub(in super::super) fn bare_section(calls: &Calls) -> Box<dyn Section> {
 }
 
 /// What reads answers that are written in channels.
-pub(in super::super) fn channels(plan: &Plan) -> Box<dyn Section> {
+pub(in super::super) fn channels(plan: &AnswerSyntax) -> Box<dyn Section> {
     let tools = plan.calls.as_ref().map(|calls| Arc::clone(&calls.tools));
     Box::new(Channels::new(plan.apart, plan.thinking, tools))
 }
@@ -38,7 +38,7 @@ pub(in super::super) fn channels(plan: &Plan) -> Box<dyn Section> {
 /// Calls of whatever shape their first characters tell: models mix up the forms that they were trained on.
 struct Any {
     format: &'static Format,
-    calls: Calls,
+    calls: CallSyntax,
     marker: &'static str,
     bare: bool,
     known: Option<Box<dyn Section>>,
@@ -128,7 +128,7 @@ impl Format {
     fn of_shape(
         &'static self,
         shape: Shape,
-        calls: &Calls,
+        calls: &CallSyntax,
         marker: &'static str,
         bare: bool,
     ) -> Box<dyn Section> {

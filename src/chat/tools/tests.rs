@@ -1,12 +1,12 @@
 //! Each form of calls, whole and in pieces cut at every place.
 
-use super::super::answer::{Answer, Calls, Part, Plan};
+use super::super::answer::{Answer, AnswerPart, AnswerSyntax, CallSyntax};
 use super::super::reader::Reader;
 use super::super::reasoning::Tags;
 use super::{Format, Tool};
 use serde_json::{Value, json};
 
-fn collect(parts: impl IntoIterator<Item = Part>) -> Answer {
+fn collect(parts: impl IntoIterator<Item = AnswerPart>) -> Answer {
     let mut answer = Answer::default();
     parts.into_iter().for_each(|part| answer.add(part));
     answer
@@ -14,7 +14,7 @@ fn collect(parts: impl IntoIterator<Item = Part>) -> Answer {
 
 /// What was read, and whether the answer ended within a call.
 fn in_pieces<'t>(
-    plan: &Plan,
+    plan: &AnswerSyntax,
     cut: bool,
     pieces: impl IntoIterator<Item = &'t str>,
 ) -> (Answer, bool) {
@@ -23,7 +23,7 @@ fn in_pieces<'t>(
 }
 
 fn read_pieces<'t>(
-    plan: &Plan,
+    plan: &AnswerSyntax,
     cut: bool,
     pieces: impl IntoIterator<Item = &'t str>,
 ) -> (Answer, Reader) {
@@ -36,12 +36,12 @@ fn read_pieces<'t>(
     (collect(parts), reader)
 }
 
-fn in_characters(plan: &Plan, cut: bool, text: &str) -> (Answer, bool) {
+fn in_characters(plan: &AnswerSyntax, cut: bool, text: &str) -> (Answer, bool) {
     in_pieces(plan, cut, text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]))
 }
 
 /// Reads a text whole, cut in two at every place, and character by character, and wants the same each time.
-fn read(plan: &Plan, text: &str) -> Answer {
+fn read(plan: &AnswerSyntax, text: &str) -> Answer {
     let whole = in_pieces(plan, false, [text]);
     for (at, _) in text.char_indices() {
         let (a, b) = text.split_at(at);
@@ -77,10 +77,10 @@ fn tools() -> Vec<Tool> {
 }
 
 /// The plan for models whose template holds this text.
-fn plan(template: &str) -> Plan {
+fn plan(template: &str) -> AnswerSyntax {
     let format = Format::of(template);
-    let calls = Calls { format, tools: tools().into(), parallel: true, bare: format.bare() };
-    Plan { tags: Tags::of(template), apart: true, thinking: false, calls: Some(calls) }
+    let calls = CallSyntax { format, tools: tools().into(), parallel: true, bare: format.bare() };
+    AnswerSyntax { tags: Tags::of(template), apart: true, thinking: false, calls: Some(calls) }
 }
 
 const ARGS: &str = r#"{"city": "Mála\"ga}", "days": 2, "tags": ["a", {"b": null}]}"#;
@@ -154,8 +154,8 @@ fn cases() -> Vec<Case> {
         ),
         (
             "Action: ```json tool_name",
-            format!("Plan: I look.\nAction: ```json\n[\n    {{\n        \"tool_name\": \"get_weather\",\n        \"parameters\": {ARGS}\n    }}\n]```"),
-            "Plan: I look.",
+            format!("AnswerSyntax: I look.\nAction: ```json\n[\n    {{\n        \"tool_name\": \"get_weather\",\n        \"parameters\": {ARGS}\n    }}\n]```"),
+            "AnswerSyntax: I look.",
             vec![weather],
         ),
         // DeepSeek R1, V3.1, V3.2
@@ -306,7 +306,7 @@ fn text_that_only_looks_like_a_call_stays_text() {
     }
     // And where no functions were given, everything does.
     for (_, text, ..) in cases() {
-        let plan = Plan { apart: true, ..Plan::default() };
+        let plan = AnswerSyntax { apart: true, ..AnswerSyntax::default() };
         assert_eq!(read(&plan, &text), Answer { content: text, ..Answer::default() });
     }
 }
@@ -540,7 +540,7 @@ fn one_call_is_enough_where_only_one_is_wanted() {
 #[test]
 fn thoughts_are_told_apart() {
     let think = |template: &str, thinking: bool, text: &str| {
-        let plan = Plan { thinking, calls: None, ..plan(template) };
+        let plan = AnswerSyntax { thinking, calls: None, ..plan(template) };
         let found = read(&plan, text);
         (found.reasoning, found.content)
     };
@@ -584,7 +584,7 @@ fn thoughts_are_told_apart() {
 fn thoughts_stay_in_the_text_where_nobody_wants_them_apart() {
     let text =
         "<think>\nHm. <tool_call>\n</think>\n\n<tool_call>{\"name\": \"get_time\"}</tool_call>";
-    let whole = Plan { apart: false, ..plan("<think><tool_call>") };
+    let whole = AnswerSyntax { apart: false, ..plan("<think><tool_call>") };
     let found = read(&whole, text);
     assert_eq!(found.content, "<think>\nHm. <tool_call>\n</think>");
     assert_eq!((found.calls.len(), found.reasoning.as_str()), (1, ""));

@@ -122,7 +122,7 @@ impl PartialOrd for Decimal {
 
 /// Which numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum NumberKind {
     /// All.
     #[default]
     Any,
@@ -167,7 +167,7 @@ impl Step {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
     /// Which of them.
-    pub kind: Kind,
+    pub kind: NumberKind,
     /// None below.
     pub low: Option<Bound>,
     /// None above.
@@ -186,7 +186,7 @@ impl Numbers {
     /// What is in both sets; `None`: surely nothing.
     pub fn and(&self, other: &Self) -> Option<Self> {
         let kind = match (self.kind, other.kind) {
-            (kind, Kind::Any) | (Kind::Any, kind) => kind,
+            (kind, NumberKind::Any) | (NumberKind::Any, kind) => kind,
             (a, b) if a == b => a,
             _ => return None,
         };
@@ -235,12 +235,12 @@ impl Numbers {
             (low, high) => all.push(range(low.as_ref(), high.as_ref())),
         }
         match self.kind {
-            Kind::Any if all.is_empty() => {
+            NumberKind::Any if all.is_empty() => {
                 all.push(expression(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?"));
             }
-            Kind::Any => {}
-            Kind::Whole => all.push(expression("-?(0|[1-9][0-9]*)")),
-            Kind::Broken => all.push(expression(r"-?(0|[1-9][0-9]*)\.[0-9]*[1-9]")),
+            NumberKind::Any => {}
+            NumberKind::Whole => all.push(expression("-?(0|[1-9][0-9]*)")),
+            NumberKind::Broken => all.push(expression(r"-?(0|[1-9][0-9]*)\.[0-9]*[1-9]")),
         }
         all.extend(self.steps.iter().map(|step| multiples(*step)));
         and(all)
@@ -488,7 +488,7 @@ mod tests {
         let mut small = regex(&Numbers {
             low: Some(bound("-9223372036854775808", true)),
             high: Some(bound("9223372036854776000", false)),
-            kind: Kind::Whole,
+            kind: NumberKind::Whole,
             ..Numbers::default()
         });
         for (n, inside) in [

@@ -2,11 +2,11 @@
 //! shapes again.
 
 use super::json::Json;
-use super::number::{Bound, Decimal, Kind, Numbers};
+use super::number::{Bound, Decimal, NumberKind, Numbers};
 use super::places::Place;
 use super::read::{Fault, Reader, Shapes, other_types, without};
 use super::regex::{REPEATS_MAX, either, literal, not};
-use super::shape::{Contains, ListRule, Lists, ObjectRule, Objects, Part, Shape, Texts};
+use super::shape::{Contains, ListRule, Lists, ObjectRule, Objects, Shape, SubSchema, Texts};
 
 impl<'j> Reader<'j> {
     /// The shapes of values that do not satisfy a schema.
@@ -40,7 +40,10 @@ impl<'j> Reader<'j> {
                     Shape::Object(_) => types.contains(&"object"),
                 });
                 if types.contains(&"integer") {
-                    found.push(Shape::Number(Numbers { kind: Kind::Broken, ..Numbers::default() }));
+                    found.push(Shape::Number(Numbers {
+                        kind: NumberKind::Broken,
+                        ..Numbers::default()
+                    }));
                 }
                 found
             }
@@ -49,25 +52,25 @@ impl<'j> Reader<'j> {
             "allOf" => {
                 let mut found = Vec::new();
                 for part in self.several(place, key)? {
-                    found.extend(self.shapes(Part::Not(part))?.iter().cloned());
+                    found.extend(self.shapes(SubSchema::Not(part))?.iter().cloned());
                 }
                 found
             }
             "anyOf" => {
                 let mut found = Shape::all();
                 for part in self.several(place, key)? {
-                    let more = self.shapes(Part::Not(part))?;
+                    let more = self.shapes(SubSchema::Not(part))?;
                     found = self.both(place, &found, &more)?;
                 }
                 found
             }
             "not" => {
                 let inner = self.child(place, &[key]);
-                self.shapes(Part::Is(inner))?.to_vec()
+                self.shapes(SubSchema::Is(inner))?.to_vec()
             }
             "$ref" | "$dynamicRef" | "$recursiveRef" => {
                 let target = self.target(place, key)?;
-                self.shapes(Part::Not(target))?.to_vec()
+                self.shapes(SubSchema::Not(target))?.to_vec()
             }
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" | "minLength"
             | "maxLength" | "pattern" | "format" => self.opposite_of_scalars(place, key, inner)?,
@@ -143,7 +146,7 @@ impl<'j> Reader<'j> {
                 if self.places.value(place).get("maxContains").is_some() {
                     return Err(self.opposite_unsupported(place, "maxContains"));
                 }
-                let rest = Some(Part::Not(self.child(place, &[key])));
+                let rest = Some(SubSchema::Not(self.child(place, &[key])));
                 lists(Lists {
                     rules: vec![ListRule { rest, ..ListRule::default() }],
                     ..Lists::default()
@@ -153,7 +156,7 @@ impl<'j> Reader<'j> {
                 let mut found = Vec::new();
                 for (index, part) in self.several(place, key)?.into_iter().enumerate() {
                     let mut lead = vec![None; index];
-                    lead.push(Some(Part::Not(part)));
+                    lead.push(Some(SubSchema::Not(part)));
                     let rules = vec![ListRule { lead, ..ListRule::default() }];
                     found.extend(lists(Lists { rules, least: index + 1, ..Lists::default() }));
                 }
@@ -163,7 +166,7 @@ impl<'j> Reader<'j> {
                 if !matches!(inner, Json::List(_))
                     && self.places.value(place).get("prefixItems").is_none() =>
             {
-                let part = Part::Not(self.child(place, &[key]));
+                let part = SubSchema::Not(self.child(place, &[key]));
                 let contains = vec![Contains { place, part, least: 1, most: None }];
                 lists(Lists { contains, ..Lists::default() })
             }
@@ -175,7 +178,7 @@ impl<'j> Reader<'j> {
             "properties" => {
                 let mut found = Vec::new();
                 for (name, part) in self.named(place, key)? {
-                    let members = vec![(name.clone(), Some(Part::Not(part)))];
+                    let members = vec![(name.clone(), Some(SubSchema::Not(part)))];
                     let rules = vec![ObjectRule { members, ..ObjectRule::default() }];
                     found.extend(objects(Objects {
                         rules,

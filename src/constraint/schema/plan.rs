@@ -8,7 +8,7 @@ use super::json::{Json, quoted};
 use super::number::Numbers;
 use super::read::{Fault, Reader};
 use super::regex::{self, and, anything, either, literal, not};
-use super::shape::{Lists, Objects, Part, Shape, Texts};
+use super::shape::{Lists, Objects, Shape, SubSchema, Texts};
 use hashbrown::HashMap;
 use llguidance::derivre::RegexAst;
 
@@ -66,7 +66,7 @@ pub struct Member {
 /// What is known of a node.
 #[derive(Default)]
 struct Known {
-    parts: Vec<Part>,
+    parts: Vec<SubSchema>,
     forms: Vec<Form>,
     /// Why other forms are none.
     reasons: Vec<String>,
@@ -74,7 +74,7 @@ struct Known {
 }
 
 /// Nodes and their forms.
-pub struct Plan {
+pub struct GrammarPlan {
     nodes: Vec<Known>,
 }
 
@@ -83,9 +83,9 @@ const NODES_MAX: usize = 20_000;
 /// Most of `patternProperties` at once: each set of them is a kind of name.
 const PATTERNS_MAX: usize = 4;
 
-impl Plan {
+impl GrammarPlan {
     /// The plan for values that satisfy these parts, one root for each.
-    pub fn new(reader: &mut Reader<'_>, roots: &[Part]) -> Result<(Self, Vec<Node>), Fault> {
+    pub fn new(reader: &mut Reader<'_>, roots: &[SubSchema]) -> Result<(Self, Vec<Node>), Fault> {
         let mut maker = Maker { reader, nodes: Vec::new(), by_parts: HashMap::new() };
         let roots: Vec<Node> = roots.iter().map(|part| maker.node(vec![*part])).collect();
         let mut next = 0;
@@ -169,8 +169,10 @@ impl Plan {
             seen.push(node);
             let known = &self.nodes[node];
             let place = known.parts.iter().find_map(|part| match part {
-                Part::Is(place) | Part::Not(place) | Part::Value(place) => Some(*place),
-                Part::Never => None,
+                SubSchema::Is(place) | SubSchema::Not(place) | SubSchema::Value(place) => {
+                    Some(*place)
+                }
+                SubSchema::Never => None,
             });
             let fault = |text: &str| match place {
                 Some(place) => reader.fault(place, text),
@@ -191,10 +193,10 @@ impl Plan {
                         .parts
                         .iter()
                         .filter_map(|part| match part {
-                            Part::Is(place) | Part::Not(place) | Part::Value(place) => {
-                                Some(reader.places.shown(*place))
-                            }
-                            Part::Never => None,
+                            SubSchema::Is(place)
+                            | SubSchema::Not(place)
+                            | SubSchema::Value(place) => Some(reader.places.shown(*place)),
+                            SubSchema::Never => None,
                         })
                         .collect();
                     let reason = match known.reasons.first() {
@@ -212,9 +214,9 @@ impl Plan {
 
     fn is_forbidden(&self, reader: &Reader<'_>, node: Node) -> bool {
         self.nodes[node].parts.iter().any(|part| match part {
-            Part::Is(place) => *reader.places.value(*place) == Json::Bool(false),
-            Part::Never => true,
-            Part::Not(_) | Part::Value(_) => false,
+            SubSchema::Is(place) => *reader.places.value(*place) == Json::Bool(false),
+            SubSchema::Never => true,
+            SubSchema::Not(_) | SubSchema::Value(_) => false,
         })
     }
 
@@ -236,12 +238,12 @@ impl Plan {
 struct Maker<'a, 'j> {
     reader: &'a mut Reader<'j>,
     nodes: Vec<Known>,
-    by_parts: HashMap<Vec<Part>, Node>,
+    by_parts: HashMap<Vec<SubSchema>, Node>,
 }
 
 impl Maker<'_, '_> {
     /// The node of values that satisfy all of these.
-    fn node(&mut self, mut parts: Vec<Part>) -> Node {
+    fn node(&mut self, mut parts: Vec<SubSchema>) -> Node {
         let mut key = parts.clone();
         key.sort_unstable();
         key.dedup();
@@ -258,9 +260,9 @@ impl Maker<'_, '_> {
     }
 
     /// A fault in what these parts are together.
-    fn fault(&self, parts: &[Part], text: &str) -> Fault {
+    fn fault(&self, parts: &[SubSchema], text: &str) -> Fault {
         match parts.first() {
-            Some(Part::Is(place) | Part::Not(place) | Part::Value(place)) => {
+            Some(SubSchema::Is(place) | SubSchema::Not(place) | SubSchema::Value(place)) => {
                 self.reader.fault(*place, text)
             }
             _ => Fault { document: 0, text: format!("#{text}") },
@@ -270,12 +272,15 @@ impl Maker<'_, '_> {
     /// Finds the forms of a node.
     fn fill(&mut self, node: Node) -> Result<(), Fault> {
         let parts = self.nodes[node].parts.clone();
-        if parts.contains(&Part::Never) {
+        if parts.contains(&SubSchema::Never) {
             return Ok(());
         }
         let mut shapes: Option<Vec<Shape>> = None;
         for part in &parts {
-            let (Part::Is(place) | Part::Not(place) | Part::Value(place)) = *part else { continue };
+            let (SubSchema::Is(place) | SubSchema::Not(place) | SubSchema::Value(place)) = *part
+            else {
+                continue;
+            };
             let more = self.reader.shapes(*part)?;
             shapes = Some(match shapes {
                 None => more.to_vec(),
@@ -324,13 +329,13 @@ impl Maker<'_, '_> {
         };
         let mut element = |index: usize| {
             let parts = lists.element(index);
-            let with = |part: Part| parts.iter().copied().chain([part]).collect::<Vec<_>>();
+            let with = |part: SubSchema| parts.iter().copied().chain([part]).collect::<Vec<_>>();
             let matching = contains.map(|c| self.node(with(c.part)));
             let counted = contains.filter(|c| c.most.is_some());
             let other = counted.map(|c| {
                 self.node(with(match c.part {
-                    Part::Is(place) => Part::Not(place),
-                    Part::Not(place) => Part::Is(place),
+                    SubSchema::Is(place) => SubSchema::Not(place),
+                    SubSchema::Not(place) => SubSchema::Is(place),
                     part => part,
                 }))
             });
@@ -344,7 +349,11 @@ impl Maker<'_, '_> {
         Ok(Ok(Form::List(ListForm { lead, rest, least, most, matching })))
     }
 
-    fn object(&mut self, parts: &[Part], objects: &Objects) -> Result<Result<Form, String>, Fault> {
+    fn object(
+        &mut self,
+        parts: &[SubSchema],
+        objects: &Objects,
+    ) -> Result<Result<Form, String>, Fault> {
         let (least, most) = (objects.least, objects.most);
         if let Some(most) = most.filter(|most| least > *most) {
             return Ok(Err(format!("`minProperties` is {least}, `maxProperties` is {most}")));
@@ -382,7 +391,7 @@ impl Maker<'_, '_> {
     /// Members with other names than these: one kind for each set of patterns that a name may match.
     fn others(
         &mut self,
-        parts: &[Part],
+        parts: &[SubSchema],
         objects: &Objects,
         names: &[String],
     ) -> Result<Vec<(RegexAst, Node)>, Fault> {
@@ -419,7 +428,7 @@ impl Maker<'_, '_> {
                 }
             }
             let node = self.node(inner);
-            if self.nodes[node].parts.contains(&Part::Never) {
+            if self.nodes[node].parts.contains(&SubSchema::Never) {
                 continue;
             }
             let mut all = Vec::new();

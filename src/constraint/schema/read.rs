@@ -4,10 +4,10 @@
 //! over, what can't be enforced is an error with its place: to ignore it would allow wrong answers.
 
 use super::json::Json;
-use super::number::{Bound, Decimal, Kind, Numbers, REMAINDERS_MAX, Step};
+use super::number::{Bound, Decimal, NumberKind, Numbers, REMAINDERS_MAX, Step};
 use super::places::{Place, Places};
 use super::regex::{self, REPEATS_MAX, pattern};
-use super::shape::{Contains, ListRule, Lists, ObjectRule, Objects, Part, Shape, Texts};
+use super::shape::{Contains, ListRule, Lists, ObjectRule, Objects, Shape, SubSchema, Texts};
 use hashbrown::HashMap;
 use std::rc::Rc;
 
@@ -62,8 +62,8 @@ pub struct Reader<'j> {
     /// Where everything is.
     pub places: Places<'j>,
     /// Schemas that are being read: each stands for the value of the one before it.
-    active: Vec<Part>,
-    known: HashMap<Part, Rc<Vec<Shape>>>,
+    active: Vec<SubSchema>,
+    known: HashMap<SubSchema, Rc<Vec<Shape>>>,
     pairs: usize,
     remainders: u64,
 }
@@ -83,13 +83,13 @@ impl<'j> Reader<'j> {
     }
 
     /// The shapes of values that satisfy a part.
-    pub fn shapes(&mut self, part: Part) -> Result<Rc<Vec<Shape>>, Fault> {
+    pub fn shapes(&mut self, part: SubSchema) -> Result<Rc<Vec<Shape>>, Fault> {
         if let Some(known) = self.known.get(&part) {
             return Ok(Rc::clone(known));
         }
         let place = match part {
-            Part::Is(place) | Part::Not(place) | Part::Value(place) => place,
-            Part::Never => return Ok(Rc::default()),
+            SubSchema::Is(place) | SubSchema::Not(place) | SubSchema::Value(place) => place,
+            SubSchema::Never => return Ok(Rc::default()),
         };
         if self.active.contains(&part) {
             return Err(self.fault(place, ": it stands for itself, and for no value"));
@@ -99,8 +99,8 @@ impl<'j> Reader<'j> {
         }
         self.active.push(part);
         let shapes = match part {
-            Part::Is(_) => self.schema(place),
-            Part::Not(_) => self.opposite(place),
+            SubSchema::Is(_) => self.schema(place),
+            SubSchema::Not(_) => self.opposite(place),
             _ => self.value(place).map(|shape| vec![shape]),
         };
         self.active.pop();
@@ -181,7 +181,7 @@ impl<'j> Reader<'j> {
                 "allOf" => {
                     let all = self.several(place, key)?;
                     all.into_iter()
-                        .map(|p| Ok(self.shapes(Part::Is(p))?.to_vec()))
+                        .map(|p| Ok(self.shapes(SubSchema::Is(p))?.to_vec()))
                         .collect::<Result<_, _>>()?
                 }
                 // The reference takes `oneOf` for `anyOf` as well.
@@ -191,7 +191,7 @@ impl<'j> Reader<'j> {
                         key == "anyOf" && asks_for_rest(value) && options.len() <= SETS_MAX;
                     let mut any = Vec::new();
                     for option in &options {
-                        any.extend(self.shapes(Part::Is(*option))?.iter().cloned());
+                        any.extend(self.shapes(SubSchema::Is(*option))?.iter().cloned());
                     }
                     // A value that satisfies several options has the members of all of them.
                     let sets = if several { 1..1_usize << options.len() } else { 0..0 };
@@ -200,7 +200,7 @@ impl<'j> Reader<'j> {
                         for (_, option) in
                             options.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1)
                         {
-                            let more = self.shapes(Part::Is(*option))?;
+                            let more = self.shapes(SubSchema::Is(*option))?;
                             all = self.both(place, &all, &more)?;
                         }
                         any.extend(all);
@@ -209,11 +209,16 @@ impl<'j> Reader<'j> {
                 }
                 "$ref" | "$dynamicRef" | "$recursiveRef" => {
                     let target = self.target(place, key)?;
-                    vec![self.shapes(Part::Is(target))?.to_vec()]
+                    vec![self.shapes(SubSchema::Is(target))?.to_vec()]
                 }
                 "not" => {
                     let place = self.child(place, &["not"]);
-                    vec![self.shapes(Part::Not(place))?.iter().map(|s| s.hushed(true)).collect()]
+                    vec![
+                        self.shapes(SubSchema::Not(place))?
+                            .iter()
+                            .map(|s| s.hushed(true))
+                            .collect(),
+                    ]
                 }
                 "if" => match self.condition(place)? {
                     Some(shapes) => vec![shapes],
@@ -276,17 +281,22 @@ impl<'j> Reader<'j> {
             }
             Json::List(all) => {
                 let steps: Vec<String> = (0..all.len()).map(|index| index.to_string()).collect();
-                let lead = steps.iter().map(|step| Some(Part::Value(self.child(place, &[step]))));
-                let rules =
-                    vec![ListRule { lead: lead.collect(), rest: Some(Part::Never), silent: false }];
+                let lead =
+                    steps.iter().map(|step| Some(SubSchema::Value(self.child(place, &[step]))));
+                let rules = vec![ListRule {
+                    lead: lead.collect(),
+                    rest: Some(SubSchema::Never),
+                    silent: false,
+                }];
                 let (least, most) = (all.len(), Some(all.len()));
                 Shape::List(Lists { rules, least, most, ..Lists::default() })
             }
             Json::Object(all) => {
                 let required: Vec<String> = all.iter().map(|(name, _)| name.clone()).collect();
-                let part = |name: &String| Some(Part::Value(self.child(place, &[name])));
+                let part = |name: &String| Some(SubSchema::Value(self.child(place, &[name])));
                 let members = required.iter().cloned().zip(required.iter().map(part)).collect();
-                let rule = ObjectRule { members, rest: Some(Part::Never), ..ObjectRule::default() };
+                let rule =
+                    ObjectRule { members, rest: Some(SubSchema::Never), ..ObjectRule::default() };
                 Shape::Object(Objects { rules: vec![rule], required, ..Objects::default() })
             }
         })
@@ -300,19 +310,19 @@ impl<'j> Reader<'j> {
             return Ok(None);
         }
         let question = self.child(place, &["if"]);
-        let branch = |this: &mut Self, part: Part, key: &str| -> Shapes {
+        let branch = |this: &mut Self, part: SubSchema, key: &str| -> Shapes {
             // A question names members; it does not list them.
-            let silent = matches!(part, Part::Not(_));
+            let silent = matches!(part, SubSchema::Not(_));
             let shapes: Vec<_> = this.shapes(part)?.iter().map(|s| s.hushed(silent)).collect();
             if !has(key) {
                 return Ok(shapes);
             }
             let more = this.child(place, &[key]);
-            let more = this.shapes(Part::Is(more))?;
+            let more = this.shapes(SubSchema::Is(more))?;
             this.both(place, &shapes, &more)
         };
-        let mut shapes = branch(self, Part::Is(question), "then")?;
-        shapes.extend(branch(self, Part::Not(question), "else")?);
+        let mut shapes = branch(self, SubSchema::Is(question), "then")?;
+        shapes.extend(branch(self, SubSchema::Not(question), "else")?);
         Ok(Some(shapes))
     }
 
@@ -342,7 +352,7 @@ impl<'j> Reader<'j> {
                     shapes.push(Shape::Object(Objects { required, ..Objects::default() }));
                 }
                 _ if key != "dependentRequired" => {
-                    let more = self.shapes(Part::Is(at))?;
+                    let more = self.shapes(SubSchema::Is(at))?;
                     shapes.extend(self.both(place, &[with], &more)?);
                 }
                 _ => {
@@ -375,7 +385,7 @@ impl<'j> Reader<'j> {
     fn unevaluated(&mut self, place: Place, shapes: &mut [Shape]) -> Result<(), Fault> {
         let value = self.places.value(place);
         if value.get("unevaluatedProperties").is_some() {
-            let rest = Some(Part::Is(self.child(place, &["unevaluatedProperties"])));
+            let rest = Some(SubSchema::Is(self.child(place, &["unevaluatedProperties"])));
             for shape in shapes.iter_mut() {
                 let Shape::Object(objects) = shape else { continue };
                 if objects.rules.iter().any(|rule| rule.rest.is_some() && !rule.silent) {
@@ -392,7 +402,7 @@ impl<'j> Reader<'j> {
             }
         }
         if value.get("unevaluatedItems").is_some() {
-            let rest = Some(Part::Is(self.child(place, &["unevaluatedItems"])));
+            let rest = Some(SubSchema::Is(self.child(place, &["unevaluatedItems"])));
             for shape in shapes {
                 let Shape::List(lists) = shape else { continue };
                 if lists.rules.iter().any(|rule| rule.rest.is_some() && !rule.silent) {
@@ -418,8 +428,8 @@ impl<'j> Reader<'j> {
             match name {
                 "null" => shapes.push(Shape::Null),
                 "boolean" => shapes.extend([Shape::Bool(true), Shape::Bool(false)]),
-                "number" => shapes.push(Shape::Number(self.numbers(place, Kind::Any)?)),
-                "integer" => shapes.push(Shape::Number(self.numbers(place, Kind::Whole)?)),
+                "number" => shapes.push(Shape::Number(self.numbers(place, NumberKind::Any)?)),
+                "integer" => shapes.push(Shape::Number(self.numbers(place, NumberKind::Whole)?)),
                 "string" => shapes.push(Shape::Text(self.texts(place, value)?)),
                 "array" => shapes.push(Shape::List(self.lists(place, value)?)),
                 _ => shapes.push(Shape::Object(self.objects(place, value)?)),
@@ -468,7 +478,7 @@ impl<'j> Reader<'j> {
         }
     }
 
-    fn numbers(&mut self, place: Place, kind: Kind) -> Result<Numbers, Fault> {
+    fn numbers(&mut self, place: Place, kind: NumberKind) -> Result<Numbers, Fault> {
         let mut numbers = Numbers { kind, ..Numbers::default() };
         for (inclusive, exclusive, is_low) in
             [("minimum", "exclusiveMinimum", true), ("maximum", "exclusiveMaximum", false)]
@@ -558,10 +568,11 @@ impl<'j> Reader<'j> {
             _ => ("prefixItems", "items"),
         };
         if value.get(lead).is_some() {
-            rule.lead = self.several(place, lead)?.into_iter().map(|p| Some(Part::Is(p))).collect();
+            rule.lead =
+                self.several(place, lead)?.into_iter().map(|p| Some(SubSchema::Is(p))).collect();
         }
         if value.get(rest).is_some() {
-            rule.rest = Some(Part::Is(self.child(place, &[rest])));
+            rule.rest = Some(SubSchema::Is(self.child(place, &[rest])));
         }
         let mut lists = Lists { rules: vec![rule], least, most, ..Lists::default() };
         match value.get("uniqueItems") {
@@ -570,7 +581,7 @@ impl<'j> Reader<'j> {
             Some(_) => return Err(self.expected(place, "uniqueItems", "true or false")),
         }
         if value.get("contains").is_some() {
-            let part = Part::Is(self.child(place, &["contains"]));
+            let part = SubSchema::Is(self.child(place, &["contains"]));
             let least = self.count(place, "minContains")?.unwrap_or(1);
             let most = self.count(place, "maxContains")?;
             if least > 0 || most.is_some() {
@@ -585,16 +596,16 @@ impl<'j> Reader<'j> {
         let members = self.named(place, "properties")?;
         let mut rule = ObjectRule {
             lists: value.get("properties").is_some(),
-            members: members.into_iter().map(|(name, p)| (name, Some(Part::Is(p)))).collect(),
+            members: members.into_iter().map(|(name, p)| (name, Some(SubSchema::Is(p)))).collect(),
             ..ObjectRule::default()
         };
         for (source, inner) in self.named(place, "patternProperties")? {
             let ast = pattern(&source);
             let ast = ast.map_err(|problem| self.fault(inner, &format!(": {problem}")))?;
-            rule.patterns.push((source, ast, Some(Part::Is(inner))));
+            rule.patterns.push((source, ast, Some(SubSchema::Is(inner))));
         }
         if value.get("additionalProperties").is_some() {
-            rule.rest = Some(Part::Is(self.child(place, &["additionalProperties"])));
+            rule.rest = Some(SubSchema::Is(self.child(place, &["additionalProperties"])));
         }
         let required = match value.get("required") {
             None => Vec::new(),
@@ -606,7 +617,7 @@ impl<'j> Reader<'j> {
         let mut names = Vec::new();
         if value.get("propertyNames").is_some() {
             let place = self.child(place, &["propertyNames"]);
-            let shapes = self.shapes(Part::Is(place))?;
+            let shapes = self.shapes(SubSchema::Is(place))?;
             let texts = shapes.iter().filter_map(|shape| match shape {
                 Shape::Text(texts) => Some(texts.clone()),
                 _ => None,
@@ -643,6 +654,6 @@ pub(super) fn other_types(is: impl Fn(&Shape) -> bool) -> Vec<Shape> {
 
 /// Objects without a member.
 pub(super) fn without(name: &str) -> Objects {
-    let members = vec![(name.to_owned(), Some(Part::Never))];
+    let members = vec![(name.to_owned(), Some(SubSchema::Never))];
     Objects { rules: vec![ObjectRule { members, ..ObjectRule::default() }], ..Objects::default() }
 }

@@ -123,7 +123,7 @@ pub fn pattern(source: &str) -> Result<RegexAst, String> {
 }
 
 /// A part of an expression. What looks at its surroundings is taken apart; all else is the library's business.
-enum Part {
+enum RegexPart {
     /// From here to there nothing looks around.
     Plain(usize, usize),
     /// `^`
@@ -131,9 +131,9 @@ enum Part {
     /// `$`
     End,
     /// What follows begins like this, or does not.
-    Ahead { options: Vec<Vec<Part>>, negative: bool },
+    Ahead { options: Vec<Vec<RegexPart>>, negative: bool },
     /// A group that holds such parts, and whether it may be left out.
-    Group { options: Vec<Vec<Part>>, optional: bool },
+    Group { options: Vec<Vec<RegexPart>>, optional: bool },
 }
 
 /// Deepest nesting of groups.
@@ -148,7 +148,7 @@ struct Parser<'s> {
 
 impl Parser<'_> {
     /// Alternatives up to the end of the group or of the expression.
-    fn options(&mut self, depth: usize) -> Result<Vec<Vec<Part>>, String> {
+    fn options(&mut self, depth: usize) -> Result<Vec<Vec<RegexPart>>, String> {
         if depth > GROUPS_MAX {
             return Err("it is nested too deep".to_owned());
         }
@@ -164,25 +164,27 @@ impl Parser<'_> {
                 }
                 '^' | '$' => {
                     self.at += 1;
-                    if c == '^' { Part::Start } else { Part::End }
+                    if c == '^' { RegexPart::Start } else { RegexPart::End }
                 }
                 '(' => self.group(depth)?,
                 _ => {
                     self.atom(c);
                     self.quantifier();
-                    Part::Plain(from, self.at)
+                    RegexPart::Plain(from, self.at)
                 }
             };
             let Some(option) = options.last_mut() else { break };
             match (option.last_mut(), part) {
-                (Some(Part::Plain(_, end)), Part::Plain(from, to)) if *end == from => *end = to,
+                (Some(RegexPart::Plain(_, end)), RegexPart::Plain(from, to)) if *end == from => {
+                    *end = to;
+                }
                 (_, part) => option.push(part),
             }
         }
         Ok(options)
     }
 
-    fn group(&mut self, depth: usize) -> Result<Part, String> {
+    fn group(&mut self, depth: usize) -> Result<RegexPart, String> {
         let from = self.at;
         let rest = &self.source[from..];
         let look = ["(?=", "(?!"].iter().position(|begin| rest.starts_with(begin));
@@ -210,18 +212,18 @@ impl Parser<'_> {
         let quantifier = &self.source[until..self.at];
         if let Some(which) = look {
             let simple = quantifier.is_empty();
-            let ahead = Part::Ahead { options, negative: which == 1 };
+            let ahead = RegexPart::Ahead { options, negative: which == 1 };
             return if simple {
                 Ok(ahead)
             } else {
                 Err("a lookahead can't be repeated".to_owned())
             };
         }
-        if options.iter().flatten().all(|part| matches!(part, Part::Plain(..))) {
-            return Ok(Part::Plain(from, self.at));
+        if options.iter().flatten().all(|part| matches!(part, RegexPart::Plain(..))) {
+            return Ok(RegexPart::Plain(from, self.at));
         }
         match quantifier {
-            "" | "?" | "??" => Ok(Part::Group { options, optional: !quantifier.is_empty() }),
+            "" | "?" | "??" => Ok(RegexPart::Group { options, optional: !quantifier.is_empty() }),
             _ => Err("lookaheads and anchors are not supported in what is repeated".to_owned()),
         }
     }
@@ -270,11 +272,11 @@ enum Begins {
 }
 
 /// Whether a part looks for the beginning of the text.
-fn begins(part: &Part) -> bool {
+fn begins(part: &RegexPart) -> bool {
     match part {
-        Part::Start => true,
-        Part::Plain(..) | Part::End => false,
-        Part::Ahead { options, .. } | Part::Group { options, .. } => {
+        RegexPart::Start => true,
+        RegexPart::Plain(..) | RegexPart::End => false,
+        RegexPart::Ahead { options, .. } | RegexPart::Group { options, .. } => {
             options.iter().flatten().any(begins)
         }
     }
@@ -282,7 +284,7 @@ fn begins(part: &Part) -> bool {
 
 /// One of some alternatives, then what follows to the end of the text; `None`: anything.
 fn whole(
-    options: &[Vec<Part>],
+    options: &[Vec<RegexPart>],
     after: Option<&RegexAst>,
     begins: Begins,
     source: &str,
@@ -299,7 +301,9 @@ fn whole(
         for part in option {
             let last = starts.last().copied().unwrap_or(begins);
             starts.push(match part {
-                Part::Plain(..) | Part::Group { .. } if last == Begins::Here => Begins::Unknown,
+                RegexPart::Plain(..) | RegexPart::Group { .. } if last == Begins::Here => {
+                    Begins::Unknown
+                }
                 _ => last,
             });
         }
@@ -307,24 +311,24 @@ fn whole(
         for (part, begins) in option.iter().zip(starts).rev() {
             let next = rest.clone().unwrap_or_else(anything);
             rest = Some(match part {
-                Part::Plain(from, to) => {
+                RegexPart::Plain(from, to) => {
                     let plain = translated(&source[*from..*to])?;
                     cat(vec![RegexAst::Regex(plain), next])
                 }
-                Part::Start => match begins {
+                RegexPart::Start => match begins {
                     Begins::Here => next,
                     Begins::Later => RegexAst::NoMatch,
                     Begins::Unknown => {
                         return Err("`^` is supported at its beginning only".to_owned());
                     }
                 },
-                Part::End if rest.is_none() => RegexAst::EmptyString,
-                Part::End => and(vec![next, RegexAst::EmptyString]),
-                Part::Ahead { options, negative } => {
+                RegexPart::End if rest.is_none() => RegexAst::EmptyString,
+                RegexPart::End => and(vec![next, RegexAst::EmptyString]),
+                RegexPart::Ahead { options, negative } => {
                     let ahead = whole(options, None, begins, source, size)?;
                     and(vec![next, if *negative { not(ahead) } else { ahead }])
                 }
-                Part::Group { options, optional } => {
+                RegexPart::Group { options, optional } => {
                     let mut found = vec![whole(options, Some(&next), begins, source, size)?];
                     found.extend(optional.then_some(next));
                     either(found)

@@ -13,7 +13,7 @@ const EXPRESSIONS_MAX: usize = 8;
 
 /// What a value must satisfy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
+pub enum SubSchema {
     /// The schema in a place.
     Is(Place),
     /// Not the schema in a place.
@@ -64,8 +64,8 @@ pub struct Lists {
 /// What elements are: first the leading ones, then the rest.
 #[derive(Debug, Clone, Default)]
 pub struct ListRule {
-    pub lead: Vec<Option<Part>>,
-    pub rest: Option<Part>,
+    pub lead: Vec<Option<SubSchema>>,
+    pub rest: Option<SubSchema>,
     /// Whether `unevaluatedItems` still counts these elements: an opposite looks at nothing.
     pub silent: bool,
 }
@@ -75,7 +75,7 @@ pub struct ListRule {
 pub struct Contains {
     /// Where it is said.
     pub place: Place,
-    pub part: Part,
+    pub part: SubSchema,
     pub least: usize,
     pub most: Option<usize>,
 }
@@ -95,9 +95,9 @@ pub struct Objects {
 /// What members are: by name, by what their names match, and all others.
 #[derive(Debug, Clone, Default)]
 pub struct ObjectRule {
-    pub members: Vec<(String, Option<Part>)>,
-    pub patterns: Vec<(String, RegexAst, Option<Part>)>,
-    pub rest: Option<Part>,
+    pub members: Vec<(String, Option<SubSchema>)>,
+    pub patterns: Vec<(String, RegexAst, Option<SubSchema>)>,
+    pub rest: Option<SubSchema>,
     /// Whether it lists the members that there are; else it only says what some are, if they are there.
     pub lists: bool,
     /// Whether `unevaluatedProperties` still counts these members: an opposite looks at nothing.
@@ -240,7 +240,7 @@ impl Lists {
     }
 
     /// What the element with this index is.
-    pub fn element(&self, index: usize) -> Vec<Part> {
+    pub fn element(&self, index: usize) -> Vec<SubSchema> {
         self.rules
             .iter()
             .filter_map(|rule| rule.lead.get(index).copied().unwrap_or(rule.rest))
@@ -282,12 +282,12 @@ impl Objects {
     }
 
     /// What the members with these names are.
-    pub fn members(&self, names: &[String]) -> Vec<Vec<Part>> {
+    pub fn members(&self, names: &[String]) -> Vec<Vec<SubSchema>> {
         let mut parts = vec![Vec::new(); names.len()];
         for rule in &self.rules {
             let mut matchers: Vec<Matcher> =
                 rule.patterns.iter().map(|(_, ast, _)| Matcher::new(ast)).collect();
-            let by_name: hashbrown::HashMap<&String, Option<Part>> =
+            let by_name: hashbrown::HashMap<&String, Option<SubSchema>> =
                 rule.members.iter().map(|(name, part)| (name, *part)).collect();
             for (name, parts) in names.iter().zip(&mut parts) {
                 let mut told = false;
@@ -311,7 +311,7 @@ impl Objects {
             for (name, parts) in names.iter().zip(&mut parts) {
                 let listed = |set: &Texts| set.only.as_ref().is_none_or(|all| all.contains(name));
                 if !tests.iter_mut().any(|(set, test)| listed(set) && test(name)) {
-                    parts.push(Part::Never);
+                    parts.push(SubSchema::Never);
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! JSON is written as most programs write it, on one line, `{"a": 1, "b": [2, 3]}`, so that everything but the
 //! values is known in advance.
 
-use super::plan::{Element, Form, ListForm, Node, ObjectForm, Plan};
+use super::plan::{Element, Form, GrammarPlan, ListForm, Node, ObjectForm};
 use super::regex::{either, literal};
 use hashbrown::HashMap;
 use llguidance::api::GrammarInit;
@@ -69,7 +69,7 @@ impl Writer {
     }
 
     /// The grammar of texts of one of these forms.
-    pub fn finish(mut self, options: Vec<Vec<SymIdx>>, plan: &Plan) -> Written<GrammarInit> {
+    pub fn finish(mut self, options: Vec<Vec<SymIdx>>, plan: &GrammarPlan) -> Written<GrammarInit> {
         while let Some(node) = self.waiting.pop() {
             self.define(node, plan)?;
         }
@@ -160,7 +160,7 @@ impl Writer {
     }
 
     /// Writes the rules of a node.
-    fn define(&mut self, node: Node, plan: &Plan) -> Written<()> {
+    fn define(&mut self, node: Node, plan: &GrammarPlan) -> Written<()> {
         let (mut scalars, mut options) = (Vec::new(), Vec::new());
         for form in plan.forms(node) {
             match form {
@@ -179,7 +179,7 @@ impl Writer {
     }
 
     /// An array; `None`: there is none.
-    fn list(&mut self, list: &ListForm, plan: &Plan) -> Written<Option<SymIdx>> {
+    fn list(&mut self, list: &ListForm, plan: &GrammarPlan) -> Written<Option<SymIdx>> {
         let inner = match list.matching {
             None => self.elements(list, plan)?,
             Some(matching) => self.counted(list, matching, plan)?,
@@ -190,7 +190,7 @@ impl Writer {
     }
 
     /// The elements of an array from the first to the last.
-    fn elements(&mut self, list: &ListForm, plan: &Plan) -> Written<Option<SymIdx>> {
+    fn elements(&mut self, list: &ListForm, plan: &GrammarPlan) -> Written<Option<SymIdx>> {
         let lead = list.lead.iter().take_while(|element| plan.is_possible(element.any)).count();
         let ends = lead < list.lead.len() || !plan.is_possible(list.rest.any);
         let most = list.most.unwrap_or(usize::MAX).min(if ends { lead } else { usize::MAX });
@@ -250,7 +250,7 @@ impl Writer {
         &mut self,
         list: &ListForm,
         (least, most): (usize, Option<usize>),
-        plan: &Plan,
+        plan: &GrammarPlan,
     ) -> Written<Option<SymIdx>> {
         // From these numbers on, one more makes no difference.
         let long = list.lead.len().max(list.least).max(list.most.unwrap_or(0)).max(1);
@@ -319,7 +319,7 @@ impl Writer {
     }
 
     /// An object; `None`: there is none.
-    fn object(&mut self, object: &ObjectForm, plan: &Plan) -> Written<Option<SymIdx>> {
+    fn object(&mut self, object: &ObjectForm, plan: &GrammarPlan) -> Written<Option<SymIdx>> {
         let members: Vec<_> = object.members.iter().filter(|m| plan.is_possible(m.node)).collect();
         if object.members.iter().any(|m| m.required && !plan.is_possible(m.node)) {
             return Ok(None);

@@ -51,7 +51,7 @@ impl Group {
 
 /// How a type is multiplied, `None` when it has no kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum QuantKind {
     /// Floating point: multiplied with the activations as they are.
     Float,
     /// Levels: multiplied with activations of eight bits.
@@ -60,10 +60,10 @@ pub enum Kind {
 
 /// How `dtype` is multiplied.
 #[must_use]
-pub fn kind(dtype: DType) -> Option<Kind> {
+pub fn kind(dtype: DType) -> Option<QuantKind> {
     use DType as T;
     match dtype {
-        T::F32 | T::F16 | T::BF16 => Some(Kind::Float),
+        T::F32 | T::F16 | T::BF16 => Some(QuantKind::Float),
         T::Q4_0
         | T::Q4_1
         | T::Q5_0
@@ -85,7 +85,7 @@ pub fn kind(dtype: DType) -> Option<Kind> {
         | T::IQ1_S
         | T::IQ1_M
         | T::TQ1_0
-        | T::TQ2_0 => Some(Kind::Levels),
+        | T::TQ2_0 => Some(QuantKind::Levels),
         _ => None,
     }
 }

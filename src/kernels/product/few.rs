@@ -6,7 +6,7 @@
 
 use super::input::{Input, Levels};
 use super::runs::Runs;
-use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::blocks::{QuantKind, kind};
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_isa;
 use crate::kernels::{Compute, Matrix, activations, scalar};
@@ -26,7 +26,7 @@ impl Compute {
         out: &Disjoint<'_>,
     ) {
         match (&x.levels, kind(w.dtype)) {
-            (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
+            (Some(Levels::Few(levels)), Some(QuantKind::Levels)) => {
                 let first = rows.each_ref().map(|rows| rows.start.min(w.rows - 1));
                 let runs = Runs { w: w.bytes(), row_bytes: w.range.len() / w.rows, first };
                 for n in 0..x.rows {

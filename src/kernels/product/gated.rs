@@ -8,7 +8,7 @@
 use super::input::{Input, Levels};
 use super::panels::{Task, rows_together};
 use crate::kernels::activations::{self, Activations, BLOCK, RowMut};
-use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::blocks::{QuantKind, kind};
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_floats;
 use crate::kernels::panel::PANEL_ROWS;
@@ -89,7 +89,7 @@ impl Compute {
     fn hidden(&self, act: Act, layer: Gated<'_>, x: &Input<'_>) -> Input<'static> {
         let Gated { gate, up, down } = layer;
         let all_levels =
-            [gate, up, down].iter().all(|l| kind(l.matrix.dtype) == Some(Kind::Levels));
+            [gate, up, down].iter().all(|l| kind(l.matrix.dtype) == Some(QuantKind::Levels));
         if let Some(Levels::Many(tiles, starts)) = &x.levels
             && all_levels
         {

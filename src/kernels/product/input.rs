@@ -4,7 +4,7 @@
 
 use super::TASKS_A_THREAD;
 use crate::kernels::activations::{self, Activations, Tiles};
-use crate::kernels::blocks::{Kind, kind};
+use crate::kernels::blocks::{QuantKind, kind};
 use crate::kernels::isa::{Level, by_floats};
 use crate::kernels::{Compute, Matrix};
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ impl Compute {
     pub(super) fn input_from<'a>(&self, x: Cow<'a, [f32]>, weights: &[&Matrix]) -> Input<'a> {
         let columns = weights.first().map_or(1, |w| w.columns);
         assert!(x.len().is_multiple_of(columns), "{} elements in rows of {columns}", x.len());
-        let quantized = weights.iter().any(|w| kind(w.dtype) == Some(Kind::Levels));
+        let quantized = weights.iter().any(|w| kind(w.dtype) == Some(QuantKind::Levels));
         let levels = quantized.then(|| self.levels(self.quantize(&x, columns)));
         Input { rows: x.len() / columns, columns, floats: x, levels }
     }

@@ -18,7 +18,7 @@ pub(super) use division::Divisions;
 pub use gated::{Affine, Gated};
 pub use input::Input;
 
-use super::blocks::{Kind, kind};
+use super::blocks::{QuantKind, kind};
 use super::disjoint::Disjoint;
 use super::isa::by_floats;
 use super::{Compute, Matrix, scalar};
@@ -92,7 +92,7 @@ impl Compute {
     unsafe fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Disjoint<'_>) {
         match (&x.levels, kind(w.dtype)) {
             // The scalar level has no panels.
-            (Some(Levels::Few(levels)), Some(Kind::Levels)) => {
+            (Some(Levels::Few(levels)), Some(QuantKind::Levels)) => {
                 let row_bytes = w.range.len() / w.rows;
                 let runs = Runs { w: w.bytes(), row_bytes, first: [rows.start; 4] };
                 for n in 0..x.rows {
@@ -106,7 +106,7 @@ impl Compute {
                     );
                 }
             }
-            (Some(Levels::Many(tiles, starts)), Some(Kind::Levels)) => {
+            (Some(Levels::Many(tiles, starts)), Some(QuantKind::Levels)) => {
                 // SAFETY: as the caller says.
                 unsafe { self.multiply_panels(w, rows, (tiles, starts), out) };
             }

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use tealight_bundle::Mapped;
 use tealight_bundle::manifest::Sha256Sum;
-use tealight_bundle::tail::write::{Placed, Plan};
+use tealight_bundle::tail::write::{Placed, TailPlan};
 
 use super::runtime::{self, Runtime};
 use super::target::Target;
@@ -49,7 +49,7 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     let cannot = || format!("{}: no script can be put into this program", front.path.display());
     // Where the programs will lie depends on the length of the front only, and that not on what the script says.
     front.bytes = pe::with_script(pe, STUB, "").with_context(cannot)?.len() as u64;
-    let plan = Plan::new(front.bytes, front.programs.iter().map(Program::part).collect())?;
+    let plan = TailPlan::new(front.bytes, front.programs.iter().map(Program::part).collect())?;
     let script = table(&front.programs, plan.parts()) + SCRIPT;
     front.changed = Some(pe::with_script(pe, STUB, &script).with_context(cannot)?);
     Ok(front)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tealight_bundle::tail::Role;
 use tealight_bundle::tail::layout::RUNTIME_FOLDER;
-use tealight_bundle::tail::write::Part;
+use tealight_bundle::tail::write::TailPart;
 
 use crate::program::source::Source;
 use crate::program::target::Target;
@@ -21,9 +21,9 @@ pub struct Program {
 
 impl Program {
     /// Its place among the parts of a bundle.
-    pub fn part(&self) -> Part {
+    pub fn part(&self) -> TailPart {
         let name = format!("{RUNTIME_FOLDER}{}", self.target.runtime_name());
-        Part { name, role: Role::Runtime, bytes: self.bytes }
+        TailPart { name, role: Role::Runtime, bytes: self.bytes }
     }
 
     /// Its bytes.

@@ -292,7 +292,7 @@ struct PartReader<'a> {
 }
 
 impl<'a> PartReader<'a> {
-    fn new(part: &'a split::Part, files: &'a mut [File]) -> PartReader<'a> {
+    fn new(part: &'a split::WeightsPart, files: &'a mut [File]) -> PartReader<'a> {
         let header = Cursor::new(&part.header[..]);
         PartReader { header, pieces: part.pieces.iter(), files, file: 0, left: 0, zeros: 0 }
     }

@@ -5,7 +5,7 @@
 //! conversation is refused.
 
 use super::abilities::{Arguments, Systems, Texts, Thoughts};
-use super::answer::{Calls, Plan};
+use super::answer::{AnswerSyntax, CallSyntax};
 use super::template::Renderer;
 use super::tools::{arguments, describe, tool_calls, tool_grammar};
 use super::{
@@ -82,11 +82,11 @@ fn fitted(
     // Some models name a recipient in every answer.
     let calls = !asked.tools.is_empty() || known.format.whole;
     let bare = known.format.bare() || described || must.is_some();
-    let plan = Plan {
+    let plan = AnswerSyntax {
         tags: known.tags,
         thinking: thinking && !closed,
         apart: asked.reasoning != ReasoningFormat::None,
-        calls: calls.then(|| Calls {
+        calls: calls.then(|| CallSyntax {
             format: known.format,
             tools: asked.tools.clone().into(),
             parallel: asked.parallel,
