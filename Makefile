@@ -21,7 +21,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e test-arm fuzz miri fidelity bench bench-avx2 check fmt circles clippy deny clean \
+.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e test-arm fuzz loom miri fidelity bench bench-avx2 check fmt circles clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -57,6 +57,7 @@ test-nightly: test ## that, and what takes long: the programs of other systems, 
 	@sh tools/need.sh systems
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r tools/fidelity/requirements.txt
 	@$(MAKE) --no-print-directory test-arm
+	@$(MAKE) --no-print-directory loom
 	.venv/bin/python -m pytest tests/e2e -m nightly
 	@$(MAKE) --no-print-directory fuzz
 
@@ -79,6 +80,10 @@ test-arm: need-build ## the kernels for 64-bit ARM, in an emulator
 # ARGS="calls schema" names targets, SECONDS_EACH=600 takes longer.
 fuzz: need-build need-python ## fuzz what reads strangers' bytes, each target for a minute
 	@sh tools/fuzz.sh $(ARGS)
+
+# Every order in which the pool's threads can sleep, wake, join and end.
+loom:
+	cd tests/kernels && CARGO_TARGET_DIR="$(abspath $(TARGET))/loom" RUSTFLAGS="--cfg loom" $(CARGO) test pool
 
 # What has unsafe code and runs there: the thread pool, and the kernels' meaning.
 miri:

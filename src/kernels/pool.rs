@@ -1,78 +1,122 @@
-//! A pool of threads for work that is measured in microseconds.
+//! A thread pool for work that takes microseconds.
 //!
-//! Enters: a number of parts and a function of the part's index. Leaves: when every part was done.
-//! A token is some two hundred such calls, so workers spin for a moment between calls before they
-//! sleep, and a call never waits for a worker that is still asleep: each thread has a share of the parts,
-//! whoever is done with its own takes of the others', and a worker that comes late finds the door closed.
-//! Between calls a worker fetches what it was told it will read next, before it spins.
+//! Input: a number of parts and a function of the part's index. Returns when every part is done. A token
+//! takes some two hundred calls, so workers spin briefly between calls before they sleep. A call never waits
+//! for a sleeping worker: each thread has a share of the parts, threads that finish early steal from the
+//! others, and a worker that wakes too late no longer joins. Between calls, before spinning, a worker
+//! prefetches the data announced for its next call.
 
 #![expect(unsafe_code, reason = "a borrowed closure is handed to threads that outlive the call")]
 
 use super::prefetch::Ahead;
 use std::any::Any;
-use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::{JoinHandle, Thread};
+use std::sync::PoisonError;
+use sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, JoinHandle, Mutex, Ordering, RwLock, Thread,
+    UnsafeCell, order, park, spin_loop, yield_now,
+};
 
-/// Turns of the spin loop before a worker sleeps: about a millisecond, longer than what lies
-/// between two calls of one token and much shorter than what a person would notice as load.
-const SPINS_BEFORE_SLEEP: u32 = 20_000;
-/// Turns before a thread that waits for the last part yields its core (a loaded machine).
-const SPINS_BEFORE_YIELD: u32 = 2_000;
+/// What the pool is made of: the standard library's, or loom's, which tries every order of what threads do.
+#[cfg(not(loom))]
+mod sync {
+    pub use std::hint::spin_loop;
+    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub use std::sync::{Arc, Mutex, RwLock};
+    pub use std::thread::{Builder, JoinHandle, Thread, park, yield_now};
 
-/// While set in `Shared::state`, workers may join the call; the low bits count those inside.
+    /// Nothing: `SeqCst` accesses have one order among them.
+    pub fn order() {}
+
+    /// As loom has it.
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        pub fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            read(self.0.get())
+        }
+
+        pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+            write(self.0.get())
+        }
+    }
+}
+
+#[cfg(loom)]
+mod sync {
+    pub use loom::cell::UnsafeCell;
+    pub use loom::hint::spin_loop;
+    pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub use loom::sync::{Arc, Mutex, RwLock};
+    pub use loom::thread::{Builder, JoinHandle, Thread, park, yield_now};
+
+    /// loom takes `SeqCst` accesses for `AcqRel`; only its fences have one order among them.
+    pub fn order() {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+/// Spin-loop iterations before a worker sleeps: about a millisecond, longer than the gap between two calls
+/// of one token and far too short for a person to notice the load.
+const SPINS_BEFORE_SLEEP: u32 = if cfg!(loom) { 1 } else { 20_000 };
+/// Spin-loop iterations before a thread that waits for the last part yields its core (for loaded machines).
+const SPINS_BEFORE_YIELD: u32 = if cfg!(loom) { 0 } else { 2_000 };
+
+/// While set in `Shared::state`, workers may join the call; the low bits count the workers inside.
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 const GENERATION_ONE: u64 = 1 << 32;
 
-/// A fixed number of threads, the caller's own included.
+/// A fixed number of threads, including the caller's.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     sleepers: Vec<Thread>,
-    /// One call at a time.
+    /// Allows one call at a time.
     turn: Mutex<()>,
 }
 
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Shared {
-    /// Generation of the call (high half), the open flag and the number of workers inside.
+    /// Generation of the call (high half), the `OPEN` flag and the number of workers inside.
     state: AtomicU64,
     /// One for each thread.
     shares: Box<[Share]>,
-    /// What each thread reads at the beginning of a call, for the calls that were learned.
+    /// For each learned call, what each thread reads first.
     ahead: RwLock<Vec<Vec<Ahead>>>,
-    /// The current job; written only while the door is closed and empty.
+    /// The current job; written only while `OPEN` is clear and no worker is inside.
     job: UnsafeCell<Option<Job<'static>>>,
     asleep: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// What is left of a thread's parts, and what it fetches after them. In a cache line of its own, with the one that
-/// processors fetch beside it.
+/// A thread's remaining parts, and what it prefetches after them. Two cache lines, because processors also fetch
+/// the adjacent line.
 #[repr(align(128))]
 #[derive(Default)]
 struct Share {
     next: AtomicUsize,
     end: AtomicUsize,
-    /// What it reads after the call it takes part in, an index of `Shared::ahead`.
+    /// Index into `Shared::ahead` of what the thread reads in the call after this one.
     upcoming: AtomicUsize,
 }
 
-// SAFETY: `job` is written by the caller of `run` only while no worker is inside (closed door, count
-// zero, under `turn`) and read by workers only after they were counted in through the open door; the
-// Release/Acquire pair on `state` orders the two.
+// SAFETY: the caller of `run` writes `job` only while no worker is inside (`OPEN` clear, count zero, under
+// `turn`); workers read it only after they were counted in while `OPEN` was set. The Release/Acquire pair on
+// `state` orders the two.
 unsafe impl Sync for Shared {}
 // SAFETY: the job reference is `Sync`, so it may be used from any thread.
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `threads` threads in all (at least one, the caller's).
+    /// A pool of `threads` threads in total, including the caller's (at least one).
     #[must_use]
     pub fn new(threads: usize) -> Self {
         let shared = Arc::new(Shared {
@@ -84,14 +128,13 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let spare = (threads > 1).then(Spare::take);
+        let spare = (threads > 1 && !cfg!(loom)).then(Spare::take);
         let workers: Vec<_> = (1..threads.max(1))
-            .filter_map(|index| {
+            // Threads are numbered without a gap: after one that can't be started there are no more.
+            .map_while(|index| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new()
-                    .name(format!("compute-{index}"))
-                    .spawn(move || work(&shared, index))
-                    .ok()
+                let thread = Builder::new().name(format!("compute-{index}"));
+                thread.spawn(move || work(&shared, index)).ok()
             })
             .collect();
         drop(spare);
@@ -99,33 +142,33 @@ impl Pool {
         Self { shared, workers, sleepers, turn: Mutex::new(()) }
     }
 
-    /// How many threads take part.
+    /// Number of threads, including the caller's.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Learns what each thread reads at the beginning of a call: returns what [`Pool::foresee`] takes.
+    /// Stores what each thread reads first in a call; returns an id for [`Pool::foresee`].
     pub fn learn(&self, ahead: Vec<Ahead>) -> usize {
         let mut all = self.shared.ahead.write().unwrap_or_else(PoisonError::into_inner);
         all.push(ahead);
         all.len() - 1
     }
 
-    /// Forgets all that was learned.
+    /// Forgets all learned calls.
     pub fn forget(&self) {
         self.shared.ahead.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Says which call comes after the next one: threads that wait for it fetch what they will read.
+    /// Announces the call after the next one, so that threads waiting for it prefetch what they will read.
     pub fn foresee(&self, learned: usize) {
         for share in &self.shared.shares {
             share.upcoming.store(learned, Ordering::Relaxed);
         }
     }
 
-    /// Calls `job(0)`, …, `job(parts - 1)`, each once, on any of the threads, and returns when all
-    /// are done. A panic in a part is passed on to the caller.
+    /// Calls `job(0)`, …, `job(parts - 1)` once each, on any of the threads, and returns when all are done.
+    /// A panic in a part is propagated to the caller.
     pub fn run(&self, parts: usize, job: Job<'_>) {
         let threads = self.threads();
         if threads == 1 || parts <= 1 {
@@ -135,8 +178,8 @@ impl Pool {
         self.run_shares(&|thread| thread * parts / threads..(thread + 1) * parts / threads, job);
     }
 
-    /// As [`Pool::run`], of the parts in the ranges that `share` gives each thread. A thread begins with its
-    /// own, in their order.
+    /// Like [`Pool::run`], with the range of parts for each thread given by `share`. A thread starts with its
+    /// own parts, in order.
     pub fn run_shares(&self, share: &dyn Fn(usize) -> Range<usize>, job: Job<'_>) {
         if self.workers.is_empty() {
             share(0).for_each(job);
@@ -145,19 +188,20 @@ impl Pool {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
         for (thread, left) in shared.shares.iter().enumerate() {
-            // A thread that could not be started has none.
+            // If threads could not be started, the last shares are empty.
             let range = if thread < self.threads() { share(thread) } else { 0..0 };
             left.next.store(range.start, Ordering::Relaxed);
             left.end.store(range.end, Ordering::Relaxed);
         }
-        // SAFETY: the lifetime is lengthened only for the time of this call: before it returns, the
-        // door is closed and everyone who saw the job has left. No worker is inside now, because the
-        // last call waited for that, so nobody reads the cell while it is written.
-        unsafe {
-            *shared.job.get() = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job));
-        }
+        // SAFETY: the lifetime is extended only for the duration of this call: before it returns, `OPEN` is
+        // cleared and every worker that saw the job has left. No worker is inside now, because the previous
+        // call waited for that, so nothing reads the cell while it is written.
+        shared.job.with_mut(|place| unsafe {
+            *place = Some(std::mem::transmute::<Job<'_>, Job<'static>>(job));
+        });
         let generation = (shared.state.load(Ordering::Relaxed) & !INSIDE & !OPEN) + GENERATION_ONE;
         shared.state.store(generation | OPEN, Ordering::SeqCst);
+        order();
         if shared.asleep.load(Ordering::SeqCst) > 0 {
             self.sleepers.iter().for_each(Thread::unpark);
         }
@@ -167,9 +211,9 @@ impl Pool {
         while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             if spins < SPINS_BEFORE_YIELD {
-                std::hint::spin_loop();
+                spin_loop();
             } else {
-                std::thread::yield_now();
+                yield_now();
             }
         }
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -179,16 +223,15 @@ impl Pool {
     }
 }
 
-/// Holds back threads while a pool starts, so that it can't use up the user's limit: one for a request, two for what its
-/// chat template needs.
+/// Reserves threads while a pool starts, so that the pool can't exhaust the user's thread limit: one for a
+/// request, two for its chat template.
 struct Spare(Vec<JoinHandle<()>>);
 
 impl Spare {
     const THREADS: usize = 3;
 
     fn take() -> Self {
-        let thread =
-            || std::thread::Builder::new().name("spare".to_owned()).spawn(std::thread::park);
+        let thread = || Builder::new().name("spare".to_owned()).spawn(park);
         Self((0..Self::THREADS).filter_map(|_| thread().ok()).collect())
     }
 }
@@ -213,7 +256,7 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    /// Works on the share of `thread`, then on what is left of the others'.
+    /// Works through the share of `thread`, then steals from the others.
     fn take_parts(&self, thread: usize, job: Job<'_>) {
         let (before, own) = self.shares.split_at(thread);
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -229,7 +272,7 @@ impl Shared {
             }
         }));
         if let Err(panic) = result {
-            // The others find no part left, so the call ends soon and reports this.
+            // Empty all shares, so that the call ends soon and reports the panic.
             self.shares
                 .iter()
                 .for_each(|s| s.next.store(s.end.load(Ordering::Relaxed), Ordering::Relaxed));
@@ -237,7 +280,7 @@ impl Shared {
         }
     }
 
-    /// Enters the call after `seen` if its door is open. Returns the generation that was seen.
+    /// Joins the current call if it is open and newer than `seen`. Returns its generation.
     fn try_join(&self, seen: u64) -> Option<u64> {
         let state = self.state.load(Ordering::Acquire);
         let generation = state & !INSIDE & !OPEN;
@@ -259,9 +302,9 @@ fn work(shared: &Shared, thread: usize) {
         if let Some(generation) = shared.try_join(seen) {
             seen = generation;
             spins = 0;
-            // SAFETY: this worker was counted in while the door was open, so the caller waits for it
-            // and does not write the cell.
-            if let Some(job) = unsafe { *shared.job.get() } {
+            // SAFETY: this worker was counted in while `OPEN` was set, so the caller waits for it and does
+            // not write the cell.
+            if let Some(job) = shared.job.with(|place| unsafe { *place }) {
                 shared.take_parts(thread, job);
             }
             shared.state.fetch_sub(1, Ordering::Release);
@@ -278,23 +321,58 @@ fn work(shared: &Shared, thread: usize) {
         }
         spins += 1;
         if spins < SPINS_BEFORE_SLEEP {
-            std::hint::spin_loop();
+            spin_loop();
             continue;
         }
-        // Say "asleep" first and look once more, so that a call which opens in between either sees
-        // the sleeper and wakes it, or is seen here.
+        // Count as asleep first, then check again: a call that opens in between either sees this sleeper and
+        // wakes it, or is seen here.
         shared.asleep.fetch_add(1, Ordering::SeqCst);
+        order();
         let state = shared.state.load(Ordering::SeqCst);
         let news = state & OPEN != 0 && state & !INSIDE & !OPEN != seen;
         if !news && !shared.stop.load(Ordering::SeqCst) {
-            std::thread::park();
+            park();
         }
         shared.asleep.fetch_sub(1, Ordering::SeqCst);
         spins = 0;
     }
 }
 
-#[cfg(test)]
+/// Every order in which two threads can do what the pool does, as far as loom can tell:
+/// `RUSTFLAGS="--cfg loom" cargo test --release pool` in `tests/kernels`.
+#[cfg(all(test, loom))]
+mod every_order {
+    use super::*;
+    use loom::sync::Condvar;
+
+    #[test]
+    fn no_wake_up_is_lost_and_each_part_runs_once() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let pool = Pool::new(2);
+            let counts = [AtomicUsize::new(0), AtomicUsize::new(0)];
+            pool.run(2, &|part| _ = counts[part].fetch_add(1, Ordering::Relaxed));
+            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            // The caller's part waits for the worker's, which may be asleep: a wake-up that is lost blocks it.
+            let (done, changed) = (Mutex::new(false), Condvar::new());
+            pool.run(2, &|part| {
+                let mut done = done.lock().unwrap();
+                if part == 1 {
+                    *done = true;
+                    changed.notify_one();
+                }
+                while !*done {
+                    done = changed.wait(done).unwrap();
+                }
+            });
+            // A sleeping worker has to hear of the end, too.
+            drop(pool);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
