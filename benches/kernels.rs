@@ -1,12 +1,12 @@
-//! How fast each kernel is, by instruction set, storage type and shape.
+//! Speed of each kernel, by instruction set, storage type and shape.
 //!
 //! ```sh
 //! cargo bench --bench kernels                       # all
 //! cargo bench --bench kernels -- 'generation.*Q4_K' # some
 //! ```
 //!
-//! *small* matrices stay in the second cache and show what the arithmetic takes; *large* ones come from memory each
-//! time. One thread; items are multiply-adds, bytes those of the weights.
+//! *small* matrices stay in the L2 cache and measure the arithmetic; *large* ones are read from memory each time. One
+//! thread; items are multiply-adds, bytes are weight bytes.
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -21,7 +21,7 @@ fn main() {
     divan::main();
 }
 
-/// What is multiplied.
+/// One benchmark: instruction set, storage type and matrix shape.
 #[derive(Clone, Copy)]
 struct Case {
     isa: Isa,
@@ -37,7 +37,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// Shapes of a small model's layers, and one that no cache holds.
+/// Shapes of a small model's layers, and one too large for any cache.
 const SMALL: [(usize, usize); 3] = [(256, 576), (256, 1536), (64, 8960)];
 const LARGE: [(usize, usize); 1] = [(262_144, 1536)];
 
@@ -63,7 +63,7 @@ fn has_kernel(dtype: DType) -> bool {
 
 fn zeros(bytes: usize) -> Arc<Mapped> {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    // What the levels are does not change the time; scales of zero keep sums finite.
+    // The values don't affect the time; scales of zero keep sums finite.
     file.write_all(&vec![0; bytes]).expect("room for it");
     Arc::new(Mapped::open(file.path()).expect("it is there"))
 }

@@ -1,8 +1,8 @@
-//! Activations in the form in which weights want them: as they are, or in eight bits.
+//! Activations quantized to eight bits, for multiplication with quantized weights.
 //!
-//! Enters: rows of f32. Leaves: [`Activations`], blocks of 32 signed bytes with an f32 scale, and the
-//! sums that carry the minima of weights; for prompts [`Tiles`] of them, in the order in which panels take
-//! them. Rows are padded to whole groups with zeros, so that kernels need no rest.
+//! Input: rows of f32. Output: [`Activations`], blocks of 32 signed bytes with an f32 scale, and the sums
+//! that are multiplied with the weights' mins. For prefill, [`Tiles`] of them, in the order in which panels
+//! read them. Rows are zero-padded to whole groups, so kernels need no remainder loops.
 
 use super::blocks::GROUP;
 use std::ops::Range;
@@ -19,24 +19,24 @@ pub struct Activations {
     pub rows: usize,
     /// Columns of a row.
     pub columns: usize,
-    /// Columns of a row with its padding, a multiple of [`GROUP`].
+    /// Columns of a row including padding, a multiple of [`GROUP`].
     pub stride: usize,
     /// Quantized values, (rows, stride).
     pub quants: Vec<i8>,
-    /// One scale for each 32, (rows, stride / 32).
+    /// One scale per 32 columns, (rows, stride / 32).
     pub scales: Vec<f32>,
-    /// Sum of the quantized values of each 32, (rows, stride / 32).
+    /// Sum of the quantized values of 32 columns each, (rows, stride / 32).
     pub sums32: Vec<f32>,
-    /// Sum of the quantized values of each 16, (rows, stride / 16).
+    /// Sum of the quantized values of 16 columns each, (rows, stride / 16).
     pub sums16: Vec<f32>,
-    /// See [`Row::id`]: that of the first row.
+    /// The [`Row::id`] of the first row.
     id: u64,
 }
 
-/// One row of [`Activations`]; the fields are those of the whole.
+/// One row of [`Activations`]; the other fields are slices of those there.
 #[derive(Clone, Copy)]
 pub struct Row<'a> {
-    /// A number that no row of other values ever has, not 0: what was made of a row need not be made again.
+    /// Unique non-zero id of the row's contents; kernels cache derived data under it.
     pub id: u64,
     pub quants: &'a [i8],
     pub scales: &'a [f32],
@@ -44,7 +44,7 @@ pub struct Row<'a> {
     pub sums16: &'a [f32],
 }
 
-/// One row of [`Activations`], to be written.
+/// One mutable row of [`Activations`].
 pub struct RowMut<'a> {
     pub quants: &'a mut [i8],
     pub scales: &'a mut [f32],
@@ -53,7 +53,7 @@ pub struct RowMut<'a> {
 }
 
 impl Activations {
-    /// Room for `rows` rows of `columns` elements (whole blocks), all zero.
+    /// `rows` rows of `columns` elements (whole blocks), all zero.
     #[must_use]
     pub fn zeros(rows: usize, columns: usize) -> Self {
         let stride = columns.next_multiple_of(GROUP);
@@ -70,7 +70,7 @@ impl Activations {
         }
     }
 
-    /// The first of as many numbers as there are rows.
+    /// Reserves `rows` ids and returns the first.
     fn new_ids(rows: usize) -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         NEXT.fetch_add(rows as u64, Ordering::Relaxed)
@@ -90,7 +90,7 @@ impl Activations {
         }
     }
 
-    /// The rows, to be written.
+    /// Iterates over the rows mutably, after giving them new ids.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
         self.id = Self::new_ids(self.rows);
         let stride = self.stride.max(GROUP);
@@ -103,11 +103,11 @@ impl Activations {
     }
 }
 
-/// The rows of [`Activations`] by tiles of as many as are multiplied with a panel at a time: within a tile, what
-/// belongs to some columns (to a scale, to a sum) of one row is followed by that of the next row.
+/// The rows of [`Activations`] in tiles of the rows that are multiplied with a panel at a time. Within a tile, rows
+/// are interleaved: each run of columns (each scale, each sum) of one row is followed by that of the next row.
 pub struct Tiles {
     stride: usize,
-    /// Columns of a row that lie together, 4 or [`BLOCK`].
+    /// Contiguous columns of a row, 4 or [`BLOCK`].
     together: usize,
     quants: Vec<i8>,
     scales: Vec<f32>,
@@ -128,7 +128,7 @@ pub struct Tile<'a, const T: usize> {
 }
 
 impl<const T: usize> Tile<'_, T> {
-    /// The quantized values, (columns / N, T, N); `N` is what the tiles were made with.
+    /// The quantized values, (columns / N, T, N); `N` is the `together` of the [`Tiles`].
     #[inline]
     pub fn woven<const N: usize>(&self) -> &[[[i8; N]; T]] {
         self.quants.as_chunks().0.as_chunks().0
@@ -136,7 +136,7 @@ impl<const T: usize> Tile<'_, T> {
 }
 
 impl Tiles {
-    /// Room for the tiles of such activations, of which `together` columns of a row lie together: 4 or [`BLOCK`].
+    /// Empty tiles for activations of this shape, with `together` contiguous columns of a row: 4 or [`BLOCK`].
     pub fn of(x: &Activations, together: usize) -> Self {
         Self {
             stride: x.stride,
@@ -148,7 +148,7 @@ impl Tiles {
         }
     }
 
-    /// The parts that belong to the tiles of `rows[i]..rows[i + 1]`, to be filled by [`TilePart::fill`].
+    /// One part per tile of `rows[i]..rows[i + 1]`, to be filled by [`TilePart::fill`].
     pub fn parts_mut(&mut self, rows: &[usize]) -> Vec<TilePart<'_>> {
         let (mut quants, mut scales) = (&mut self.quants[..], &mut self.scales[..]);
         let (mut sums32, mut sums16) = (&mut self.sums32[..], &mut self.sums16[..]);
@@ -168,7 +168,7 @@ impl Tiles {
         rows.windows(2).map(part).collect()
     }
 
-    /// `columns` (whole groups, or up to the end) of the tile of the `T` rows from `first` on.
+    /// `columns` (whole groups, or up to the end) of the tile of `T` rows that starts at row `first`.
     #[inline]
     pub fn tile<const T: usize>(&self, first: usize, columns: Range<usize>) -> Tile<'_, T> {
         let at = |size: usize| {
@@ -196,7 +196,7 @@ pub struct TilePart<'a> {
 }
 
 impl TilePart<'_> {
-    /// Takes over the rows.
+    /// Copies the tile's rows from `x`.
     pub fn fill(&mut self, x: &Activations) {
         match self.rows {
             6 => self.fill_of::<6>(x),
@@ -226,12 +226,12 @@ impl TilePart<'_> {
     }
 }
 
-/// Quantizes one row: the scale is largest magnitude / 127, values are rounded to nearest even.
+/// Quantizes one row: the scale is the largest magnitude / 127, values are rounded to nearest even.
 pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
-    // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum, rounded as the processor does.
+    // Adding 1.5 × 2²³ rounds as the processor does and leaves the integer in the low bits of the sum.
     const MAGIC: f32 = 12_582_912.0;
     for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-        // Magnitudes have the order of their bits, and integers a maximum without a case for NaN.
+        // Magnitudes order like their bits, and an integer maximum has no special case for NaN.
         let max = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
         let max = f32::from_bits(max);
         let scale = max / 127.0;

@@ -1,29 +1,29 @@
-//! How many threads compute by default: the physical cores that are fast.
+//! Default number of compute threads: the fast physical cores.
 //!
-//! Enters: what the system says of its processors. Leaves: a number. A second thread on a core competes for its
-//! vector units, and every step of a token waits for the slowest thread, so that a slow core among fast ones costs
-//! more than it brings.
+//! Input: the system's information about its processors. Output: a number. A second thread on a core competes for its
+//! vector units, and every step of a token waits for the slowest thread, so a slow core among fast ones costs more than
+//! it gains.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Processors in a list at most: what is longer is no list of processors.
+/// Upper limit on processor numbers in a list; anything beyond is treated as garbage.
 const PROCESSORS_MAX: usize = 65_536;
-/// Part of the largest capacity that a fast core has at least: 1/2. The large and the middle cores of ARM's designs
-/// reach it, the small ones do not.
+/// A fast core has at least 1/2 of the largest capacity. The large and middle cores of ARM's designs reach that, the
+/// small ones do not.
 const FAST_PART: u32 = 2;
 
-/// The physical cores that are fast, as far as this process may use them.
+/// Number of fast physical cores that this process may use.
 #[must_use]
 pub fn default_threads() -> usize {
-    // Affinity and, in a container, the share of time.
+    // Respects affinity and, in a container, the CPU quota.
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
     let fast = if cfg!(target_os = "linux") { fast_cores(Path::new("/")) } else { None };
     fast.unwrap_or_else(num_cpus::get_physical).clamp(1, allowed)
 }
 
-/// The fast physical cores of a Linux system whose files lie under `root`, `None` when they do not say.
+/// Number of fast physical cores of a Linux system with its root at `root`; `None` if its files don't tell.
 fn fast_cores(root: &Path) -> Option<usize> {
     let system = root.join("sys/devices/system/cpu");
     let status = fs::read_to_string(root.join("proc/self/status")).ok()?;
@@ -32,7 +32,7 @@ fn fast_cores(root: &Path) -> Option<usize> {
     let fast = performance(root, &allowed)
         .or_else(|| largest(&system, &allowed))
         .unwrap_or_else(|| allowed.clone());
-    // Processors that share a core name the same list.
+    // Processors on the same core report the same list.
     let cores: Option<BTreeSet<String>> = fast
         .iter()
         .map(|cpu| {
@@ -44,13 +44,13 @@ fn fast_cores(root: &Path) -> Option<usize> {
     cores.map(|cores| cores.len()).filter(|&n| n > 0)
 }
 
-/// The performance cores of an Intel hybrid processor; none when only others may be used.
+/// The performance cores of an Intel hybrid processor; `None` if there are none that the process may use.
 fn performance(root: &Path, allowed: &BTreeSet<usize>) -> Option<BTreeSet<usize>> {
     let list = fs::read_to_string(root.join("sys/devices/cpu_core/cpus")).ok()?;
     Some(&processors(&list)? & allowed).filter(|fast| !fast.is_empty())
 }
 
-/// The large cores of a processor whose cores have a capacity, as ARM's have.
+/// The large cores of a processor that reports core capacities, as ARM's do.
 fn largest(system: &Path, allowed: &BTreeSet<usize>) -> Option<BTreeSet<usize>> {
     let capacity = |cpu: usize| -> Option<u32> {
         let text = fs::read_to_string(system.join(format!("cpu{cpu}/cpu_capacity"))).ok()?;
@@ -63,7 +63,7 @@ fn largest(system: &Path, allowed: &BTreeSet<usize>) -> Option<BTreeSet<usize>> 
     Some(all.into_iter().filter(|&(_, c)| c >= most / FAST_PART).map(|(cpu, _)| cpu).collect())
 }
 
-/// Reads a list of the kernel's, such as `0-3,8`.
+/// Parses a Linux kernel CPU list such as `0-3,8`.
 fn processors(list: &str) -> Option<BTreeSet<usize>> {
     let mut all = BTreeSet::new();
     for range in list.trim().split(',') {
@@ -81,7 +81,7 @@ fn processors(list: &str) -> Option<BTreeSet<usize>> {
 mod tests {
     use super::*;
 
-    /// A system with the given processors: what each shares its core with, and its capacity.
+    /// A fake system with the given processors: each one's core siblings and capacity.
     fn system(allowed: &str, cores: &[(&str, Option<u32>)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {

@@ -1,4 +1,4 @@
-//! Operations element by element, and row by row: activations, sums, norms, rotary embedding.
+//! Elementwise and row-wise operations: activation functions, sums, norms, rope.
 
 #![expect(
     unsafe_code,
@@ -10,7 +10,7 @@ use super::disjoint::Disjoint;
 use super::float::{self, Turn, gelu_tanh, silu, swiglu_oai};
 use super::isa::by_floats;
 
-/// The activation between the two halves of a gated feed-forward layer.
+/// The activation function of a gated feed-forward layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// x · sigmoid(x).
@@ -24,7 +24,7 @@ pub enum Act {
 }
 
 impl Compute {
-    /// `act(gate) · up`, element by element ([`swiglu_oai`] changes `up` as well).
+    /// `act(gate) · up`, elementwise ([`swiglu_oai`] changes `up` as well).
     #[must_use]
     pub fn gate_up(&self, act: Act, gate: &[f32], up: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; gate.len().min(up.len())];
@@ -50,7 +50,7 @@ impl Compute {
         }
     }
 
-    /// a + b, element by element.
+    /// a + b, elementwise.
     #[must_use]
     pub fn add(&self, a: &[f32], b: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; out_len(a, b)];
@@ -64,7 +64,7 @@ impl Compute {
         out
     }
 
-    /// Turns pairs of elements of every head of `x`, (n, heads, head_dim), by the angles of its position.
+    /// Rope: rotates the pairs of every head of `x`, (n, heads, head_dim), by the angles of its position.
     #[must_use]
     pub fn rotate(&self, x: &[f32], turn: Turn<'_>) -> Vec<f32> {
         let mut out = x.to_vec();
@@ -73,7 +73,7 @@ impl Compute {
         self.for_ranges(positions, turn.heads * turn.head_dim, &|range| {
             for position in range {
                 let size = turn.heads * turn.head_dim;
-                // SAFETY: each position is in one part, and owns its heads.
+                // SAFETY: each position is in exactly one part and has its own heads.
                 let heads = unsafe { shared.slice(position * size..(position + 1) * size) };
                 float::rotate(heads, position, &turn);
             }

@@ -1,25 +1,25 @@
-//! Scalar functions that compilers can turn into vector code: no branches, no library calls.
+//! Scalar functions that compilers can vectorize: no branches, no library calls.
 
 use half::{bf16, f16};
 
-/// How heads are turned.
+/// Rope parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn<'a> {
-    /// Heads of a position.
+    /// Heads per position.
     pub heads: usize,
-    /// Elements of a head.
+    /// Elements per head.
     pub head_dim: usize,
-    /// Pairs of a head.
+    /// Rotated pairs per head.
     pub pairs: usize,
-    /// Cosines, (positions, pairs). What lies beyond the pairs of a head stays as it is.
+    /// Cosines, (positions, pairs). Elements of a head beyond its pairs are not rotated.
     pub cos: &'a [f32],
     /// Sines, (positions, pairs).
     pub sin: &'a [f32],
-    /// Whether neighbours form a pair, or elements of the first and the second half.
+    /// Whether pairs are adjacent elements, rather than one from each half of the rotated elements.
     pub adjacent: bool,
 }
 
-/// An element type of the KV cache.
+/// A float element type of the KV cache.
 pub trait ToF32: Copy + Send + Sync {
     /// The value as f32.
     fn to_f32(self) -> f32;
@@ -47,12 +47,13 @@ impl ToF32 for bf16 {
 }
 
 /// eˣ with a relative error below 3e-7: 2ⁿ · p(r), with n = round(x / ln 2) and the degree-6 Taylor
-/// polynomial of e^r on |r| ≤ ln 2 / 2. Results below 2⁻¹²⁶ become 0; from e^88.3 on they stay there.
+/// polynomial of e^r on |r| ≤ ln 2 / 2. Below x = −87.3 (where eˣ ≈ 2⁻¹²⁶) the result is 0; above 88.3 it
+/// stays at e^88.3.
 #[inline]
 #[must_use]
 #[expect(clippy::excessive_precision, clippy::unreadable_literal, reason = "ln 2 in two parts")]
 pub fn exp(x: f32) -> f32 {
-    // 1.5 × 2²³: adding it rounds to an integer, which is then in the low bits.
+    // 1.5 × 2²³: adding it rounds to an integer and leaves that integer in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     let low = if x > -87.3 { x } else { -87.3 };
     let clamped = if low < 88.3 { low } else { 88.3 };
@@ -68,12 +69,12 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 1.0;
     let p = p * r + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-    // A mask, because a choice would be compiled to a branch for each element.
+    // A mask, because an `if` would compile to a branch per element.
     let keep = 0_u32.wrapping_sub(u32::from(x >= -87.3));
     f32::from_bits((p * power).to_bits() & keep)
 }
 
-/// Turns the heads of one position.
+/// Applies rope to the heads of one position.
 pub fn rotate(heads: &mut [f32], position: usize, turn: &Turn<'_>) {
     let half = turn.pairs;
     let (cos, sin) = (&turn.cos[position * half..][..half], &turn.sin[position * half..][..half]);
@@ -91,7 +92,7 @@ pub fn rotate(heads: &mut [f32], position: usize, turn: &Turn<'_>) {
     }
 }
 
-/// Adds `bias` to each row of as many elements.
+/// Adds `bias` to each row of `bias.len()` elements.
 pub fn add_bias(rows: &mut [f32], bias: &[f32]) {
     for row in rows.chunks_exact_mut(bias.len().max(1)) {
         row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
@@ -125,7 +126,7 @@ pub fn gate_up(act: impl Fn(f32, f32) -> f32, gate: &[f32], up: &[f32], out: &mu
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 #[expect(clippy::cast_precision_loss, reason = "rows have thousands of elements")]
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    // Eight partial sums: one running sum would have to be added in order.
+    // Eight partial sums: a single running sum would fix the order of the additions.
     let mut lanes = [0_f32; 8];
     let chunks = x.chunks_exact(8);
     let rest: f32 = chunks.remainder().iter().map(|x| x * x).sum();
@@ -146,7 +147,7 @@ pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// gate · sigmoid(1.702 gate) · (up + 1) with the gate at most 7 and up within ±7, as gpt-oss has it.
+/// gate · sigmoid(1.702 gate) · (up + 1) with gate clamped to at most 7 and up to ±7, as in gpt-oss.
 #[inline]
 #[must_use]
 pub fn swiglu_oai(gate: f32, up: f32) -> f32 {
@@ -166,8 +167,7 @@ pub fn gelu_tanh(x: f32) -> f32 {
     x / (1.0 + exp(-2.0 * u))
 }
 
-/// Loops over many elements, compiled for an instruction set: the compiler makes vectors of them, which compute
-/// the same bits.
+/// Compiles the loops above for an instruction set. The compiler vectorizes them; the results are the same to the bit.
 macro_rules! compiled {
     ($features:literal) => {
         /// See [`crate::kernels::float::exp_sum`].

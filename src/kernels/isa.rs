@@ -1,14 +1,14 @@
-//! Which instruction set the kernels use: chosen once at start, then passed as a value.
+//! Instruction set of the kernels: chosen once at start, then passed as a value.
 //!
 //! One executable has to run on a 2012 laptop and use the dot-product instructions of a new server,
-//! so the build is for the baseline of its target and the choice is made here at run time.
+//! so it is built for the baseline of its target and chooses here at run time.
 
 use super::activations::BLOCK;
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that this processor has. Only [`Isa::detect`] and [`Isa::available`] make one,
-/// so holding a value other than `Scalar` is the proof that its instructions may be executed.
+/// An instruction set that this processor has. Only [`Isa::detect`] and [`Isa::available`] create one,
+/// so any value other than `Scalar` proves that its instructions may be executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Isa(Level);
 
@@ -97,7 +97,7 @@ impl Isa {
         self.0
     }
 
-    /// Rows of activations that are multiplied with a panel at a time: as many as registers hold.
+    /// Maximum rows of activations that are multiplied with a panel at a time: as many as fit in registers.
     pub(super) fn widest_tile(self) -> usize {
         match self.0 {
             Level::Scalar => 1,
@@ -110,8 +110,8 @@ impl Isa {
         }
     }
 
-    /// Columns of a row of activations that lie together in a tile: four for kernels that hold one row of
-    /// weights in each lane, a block for those that load whole vectors of a row.
+    /// Contiguous columns of an activation row in a tile: four for kernels that hold one row of weights per
+    /// lane, a block for those that load whole vectors of a row.
     pub(super) fn columns_together(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -163,7 +163,7 @@ impl FromStr for Isa {
     }
 }
 
-/// Calls what the modules of all instruction sets have under one name, or gives the scalar value.
+/// Calls a function that every instruction set's module has under the same name, or evaluates the scalar expression.
 macro_rules! by_isa {
     ($isa:expr, scalar: $scalar:expr, $($call:tt)+) => {
         match $isa.level() {
@@ -212,7 +212,7 @@ macro_rules! by_isa {
     };
 }
 
-/// As [`by_isa`], for what products of bytes do not change: the kernels on floats.
+/// Like [`by_isa`], for float kernels, which don't depend on byte dot-product instructions.
 macro_rules! by_floats {
     ($isa:expr, scalar: $scalar:expr, $($call:tt)+) => {
         match $isa.level() {
@@ -260,7 +260,7 @@ mod tests {
         }
         let error = "sparc".parse::<Isa>().unwrap_err();
         assert!(error.contains("`sparc`") && error.contains("scalar"), "{error}");
-        // Every processor of these architectures that tests run on has more than portable code.
+        // Every processor of these architectures that runs the tests has a faster level than scalar.
         if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
             assert!(all.len() > 1, "{all:?}");
         }

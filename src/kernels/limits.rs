@@ -1,6 +1,6 @@
-//! What this machine can do at most, measured on the spot: the two numbers that speeds are compared with.
+//! Measures the machine's upper limits: the two numbers that speeds are compared with.
 //!
-//! Knows nothing of models: reads memory as generation does, multiplies levels as a prompt does.
+//! Knows nothing of models: reads memory as decode does, multiplies quants as prefill does.
 
 use super::Compute;
 use super::isa::by_isa;
@@ -9,24 +9,24 @@ use super::prefetch::fetch;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Bytes that are read: more than any cache holds.
+/// Bytes to read: more than fits in any cache.
 const READ_BYTES: usize = 256 << 20;
-/// Chunks of 256 bytes that are fetched ahead.
+/// Prefetch distance, in chunks of 256 bytes.
 const AHEAD: usize = 6;
-/// How often each is measured; the best counts.
+/// Number of measurements; the best counts.
 const ROUNDS: usize = 5;
 
-/// Upper bounds of speed on some threads.
+/// Upper bounds on speed for the pool's threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes read from memory each second.
+    /// Bytes read from memory per second.
     pub read_bytes: f64,
-    /// Multiply-adds of eight-bit integers each second, operands in registers.
+    /// Multiply-adds of eight-bit integers per second, with operands in registers.
     pub multiply_adds: f64,
 }
 
 impl Compute {
-    /// Measures for about half a second.
+    /// Measures the limits; takes about half a second.
     #[must_use]
     pub fn limits(&self) -> Limits {
         let mut memory = vec![0_u64; READ_BYTES / 8];
@@ -42,7 +42,7 @@ impl Compute {
             };
             (0..ROUNDS).map(|_| time()).fold(f64::INFINITY, f64::min)
         };
-        // Four places at a time, as generation reads: one alone is answered later.
+        // Four streams at a time, as decode reads: a single one is slower.
         let seconds = best(&|part| {
             let mut lanes = [0_u64; 32];
             let part = memory[part * size..(part + 1) * size].as_chunks::<32>().0;
@@ -67,8 +67,8 @@ impl Compute {
         Limits { read_bytes, multiply_adds }
     }
 
-    /// Products of registers and nothing else, `rounds` times as many as hide their latency. Returns how many
-    /// multiply-adds that was.
+    /// Multiplies registers only: `rounds` rounds, each with enough independent products to hide their latency.
+    /// Returns the number of multiply-adds.
     #[expect(unsafe_code, reason = "calls into the instruction set that was detected")]
     fn multiply_registers(&self, rounds: usize) -> usize {
         let one_by_one = || {

@@ -7,27 +7,27 @@ use std::sync::Arc;
 use tealight_bundle::gguf::DType;
 use tealight_bundle::mapped::Mapped;
 
-/// A stored matrix that stays where the file was mapped: `rows` × `columns`, row after row.
+/// A stored matrix, used in place from the mapped file: `rows` × `columns`, row-major.
 #[derive(Clone)]
 pub struct Matrix {
     file: Arc<Mapped>,
-    /// Where it lies in the file.
+    /// Byte range in the file.
     pub(super) range: Range<usize>,
     /// Storage type.
     pub dtype: DType,
-    /// Number of rows: outputs of a linear layer, words of an embedding.
+    /// Number of rows: outputs of a linear layer, tokens of an embedding.
     pub rows: usize,
-    /// Elements of a row: inputs of a linear layer.
+    /// Elements per row: inputs of a linear layer.
     pub columns: usize,
 }
 
 /// A matrix that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
-    /// There is no kernel for the storage type.
+    /// The storage type has no kernel.
     #[error("has type {0}, which has no kernel here yet")]
     Type(DType),
-    /// The bytes do not hold the shape.
+    /// The number of bytes does not match the shape.
     #[error("its {found} bytes do not hold {rows} × {columns} elements of {dtype}")]
     Size {
         /// Storage type.
@@ -36,7 +36,7 @@ pub enum MatrixError {
         rows: usize,
         /// Columns asked for.
         columns: usize,
-        /// Bytes there are.
+        /// Bytes found.
         found: usize,
     },
 }
@@ -45,7 +45,7 @@ impl Matrix {
     /// A matrix in `range` of a mapped file.
     ///
     /// # Errors
-    /// When the type has no kernel or the range does not hold exactly that shape.
+    /// When the type has no kernel, or the range doesn't have exactly the size of the shape or lies outside the file.
     pub fn new(
         file: Arc<Mapped>,
         range: Range<usize>,
@@ -63,10 +63,10 @@ impl Matrix {
         Ok(Self { file, range, dtype, rows, columns })
     }
 
-    /// Some of the rows, as a matrix of their own over the same bytes.
+    /// Some of the rows, as a matrix over the same bytes.
     ///
     /// # Panics
-    /// When there are no such rows.
+    /// When `rows` is empty or out of bounds.
     #[must_use]
     pub fn part(&self, rows: Range<usize>) -> Self {
         assert!(rows.start < rows.end && rows.end <= self.rows, "rows {rows:?} of {self:?}");
@@ -76,7 +76,7 @@ impl Matrix {
         Self { file: Arc::clone(&self.file), range, rows: rows.len(), ..*self }
     }
 
-    /// All bytes, row after row.
+    /// All bytes, row-major.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.file.bytes()[self.range.clone()]

@@ -1,10 +1,10 @@
-//! The arithmetic that takes the time, behind safe functions.
+//! The performance-critical arithmetic, behind safe functions.
 //!
-//! Enters: weights as the bytes of a mapped file ([`Matrix`]), activations as f32 slices.
-//! Leaves: f32 vectors. Knows nothing of tensors, layers or models.
+//! Input: weights as the bytes of a mapped file ([`Matrix`]), activations as f32 slices.
+//! Output: f32 vectors. Knows nothing of tensors, layers or models.
 //!
-//! [`scalar`] is the definition; the other files compute the same faster. The instruction set is
-//! chosen once ([`Isa`]) and travels with the thread pool in [`Compute`].
+//! [`scalar`] is the definition; the other files compute the same, faster. The instruction set is
+//! chosen once ([`Isa`]) and is passed around with the thread pool in [`Compute`].
 
 mod activations;
 #[cfg(target_arch = "aarch64")]
@@ -47,12 +47,12 @@ pub use product::{Affine, Gated, Input};
 
 use std::ops::Range;
 
-/// Multiply-adds below which a second thread costs more than it brings.
+/// Below this many multiply-adds, a second thread costs more than it saves.
 const PART_MULTIPLY_ADDS_MIN: usize = 16 * 1024;
-/// Parts a thread gets of a large product, so that an interrupted one does not hold up the rest.
+/// Maximum parts per thread of a large operation, so that an interrupted thread does not hold up the rest.
 const PARTS_A_THREAD: usize = 4;
 
-/// What every kernel needs besides its operands: the instruction set and the threads.
+/// Everything a kernel needs besides its operands: the instruction set and the threads.
 pub struct Compute {
     /// The instruction set in use.
     pub isa: Isa,
@@ -62,13 +62,13 @@ pub struct Compute {
 }
 
 impl Compute {
-    /// The given instruction set on `threads` threads.
+    /// Computes with the given instruction set on `threads` threads.
     #[must_use]
     pub fn new(isa: Isa, threads: usize) -> Self {
         Self { isa, pool: Pool::new(threads), divisions: product::Divisions::default() }
     }
 
-    /// Splits `0..n` among the threads; `cost` is the multiply-adds of one index.
+    /// Splits `0..n` among the threads; `cost` is the number of multiply-adds per index.
     fn for_ranges(&self, n: usize, cost: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let most = if self.pool.threads() == 1 { 1 } else { self.pool.threads() * PARTS_A_THREAD };
         let parts = (n * cost / PART_MULTIPLY_ADDS_MIN).clamp(1, most);

@@ -1,7 +1,7 @@
-//! A mixture of experts: for each token a few of many gated feed-forward layers.
+//! Mixture of experts: each token goes through a few of many gated feed-forward layers.
 //!
-//! Enters: rows, and for each row the chosen experts with their weights. Leaves: the weighted sums.
-//! Rows are gathered by expert, so that an expert's weights are read once for all its rows.
+//! Input: rows, and for each row the chosen experts with their weights. Output: the weighted sums.
+//! Rows are gathered by expert, so that an expert's matrices are read once for all its rows.
 
 use super::{Act, Affine, Compute, Gated, Matrix};
 use std::ops::Range;
@@ -17,35 +17,35 @@ pub struct Expert {
     pub down: Biased,
 }
 
-/// A matrix, and what is added to its products.
+/// A matrix with an optional bias.
 #[derive(Debug, Clone)]
 pub struct Biased {
     /// The matrix.
     pub matrix: Matrix,
-    /// One element for each of its rows.
+    /// Added to the products: one element per row of the matrix.
     pub bias: Option<Vec<f32>>,
 }
 
-/// A row's choice of an expert.
+/// An expert chosen for a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// Which expert.
+    /// Index of the expert.
     pub expert: usize,
-    /// How much its output counts.
+    /// The expert's weight for this row.
     pub weight: f32,
 }
 
-/// Where a choice's weight enters.
+/// Where a choice's weight is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weigh {
-    /// It is a factor of what the expert gets.
+    /// To the expert's input.
     Inputs,
-    /// It is a factor of what the expert gives.
+    /// To the expert's output.
     Outputs,
 }
 
-/// The weighted sums of the chosen experts' outputs: (n, d_model) → (n, d_model). `choices` holds as
-/// many for each row.
+/// The weighted sums of the chosen experts' outputs: (n, d_model) → (n, d_model). `choices` has one list
+/// per row.
 #[must_use]
 pub fn mixture(
     compute: &Compute,

@@ -1,18 +1,18 @@
-//! Some columns of some rows, unpacked for the product of a prompt.
+//! A panel: a block of rows and columns of a matrix, unpacked for prefill.
 //!
-//! Enters: stored rows of any type. Leaves: levels in the order in which products take them, four
-//! columns of one row after the other, with their scales and minima. A panel fits the first cache, is
-//! unpacked once and used for every row of activations.
+//! Input: stored rows of any type. Output: levels in the order in which kernels read them, four columns of
+//! one row, then of the next, with their scales and mins. A panel fits in the L1 cache, is unpacked once and
+//! used for every row of activations.
 
 use super::blocks::{GROUP, Group, SUB, group_bytes, sub_of, unpack};
 use tealight_bundle::gguf::DType;
 
-/// Rows of a panel.
+/// Rows in a panel.
 pub const PANEL_ROWS: usize = 32;
-/// Columns of a panel: two groups.
+/// Columns in a panel: two groups.
 pub const PANEL_COLUMNS: usize = 2 * GROUP;
 
-/// Rows in one vector of scales at most.
+/// Maximum rows in one vector of scales.
 const LANES: usize = 16;
 
 /// Unpacked rows: value = scale · level + minimum.
@@ -26,12 +26,12 @@ pub struct Panel {
     minima: [f32; PANEL_COLUMNS / SUB * PANEL_ROWS],
 }
 
-/// Sixteen rows from `row` on, at the sub-block `sub`.
+/// Sixteen rows starting at `row`, in the sub-block `sub`.
 #[derive(Clone, Copy)]
 pub struct Place {
     /// Index of the sub-block of 16 or 32 columns.
     pub sub: usize,
-    /// First of the rows, 0 or 16.
+    /// The first row, 0 or 16.
     pub row: usize,
 }
 
@@ -50,21 +50,21 @@ impl Panel {
         self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk().expect("within the panel")
     }
 
-    /// As [`Panel::levels`], to be written.
+    /// Like [`Panel::levels`], mutable.
     #[inline]
     #[cfg(target_arch = "x86_64")]
     pub fn levels_mut(&mut self, four: usize, row: usize) -> &mut [u8; 4 * LANES] {
         self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk_mut().expect("within the panel")
     }
 
-    /// Sixteen levels, in whatever order the instruction set keeps them.
+    /// Sixteen levels, in the order that the instruction set uses.
     #[inline]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub fn sixteen(&self, index: usize) -> &[u8; 16] {
         &self.levels.as_chunks().0[index]
     }
 
-    /// As [`Panel::sixteen`], to be written.
+    /// Like [`Panel::sixteen`], mutable.
     #[inline]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     pub fn sixteen_mut(&mut self, index: usize) -> &mut [u8; 16] {
@@ -77,25 +77,25 @@ impl Panel {
         self.scales[place.index()..].first_chunk().expect("within the panel")
     }
 
-    /// As [`Panel::scales`], to be written.
+    /// Like [`Panel::scales`], mutable.
     #[inline]
     pub fn scales_mut(&mut self, place: Place) -> &mut [f32; LANES] {
         self.scales[place.index()..].first_chunk_mut().expect("within the panel")
     }
 
-    /// Minima of sixteen rows.
+    /// Mins of sixteen rows.
     #[inline]
     pub fn minima(&self, place: Place) -> &[f32; LANES] {
         self.minima[place.index()..].first_chunk().expect("within the panel")
     }
 
-    /// As [`Panel::minima`], to be written.
+    /// Like [`Panel::minima`], mutable.
     #[inline]
     pub fn minima_mut(&mut self, place: Place) -> &mut [f32; LANES] {
         self.minima[place.index()..].first_chunk_mut().expect("within the panel")
     }
 
-    /// Unpacks rows `row(0)` to `row(PANEL_ROWS - 1)`, whole blocks that begin with a whole group.
+    /// Unpacks rows `row(0)` to `row(PANEL_ROWS - 1)`: whole blocks, starting at a group boundary.
     ///
     /// Always inlined, so that it is compiled for the instruction set of its caller.
     #[inline(always)]

@@ -1,11 +1,11 @@
-//! Asking memory for what will be read soon.
+//! Prefetching: loads memory into the cache before it is read.
 
 use std::sync::Arc;
 
-/// Bytes of a processor's cache line.
+/// Bytes in a cache line.
 const LINE: usize = 64;
 
-/// What will be read soon, by address.
+/// An address range that will be read soon.
 #[derive(Clone, Copy, Default)]
 pub struct Soon {
     at: usize,
@@ -13,13 +13,13 @@ pub struct Soon {
 }
 
 impl Soon {
-    /// These elements, with every line they touch.
+    /// Every cache line that these elements touch.
     pub fn of<T>(elements: &[T]) -> Self {
         let range = elements.as_ptr_range();
         Self { at: range.start.addr() / LINE * LINE, end: range.end.addr() }
     }
 
-    /// Asks for the next line, if one is left, for the second cache.
+    /// Prefetches the next line, if any is left, into the L2 cache.
     #[inline]
     pub fn fetch_line(&mut self) {
         if !self.is_done() {
@@ -33,8 +33,8 @@ impl Soon {
     }
 }
 
-/// What will be read after some time, piece after piece, each at four places at once as products read. It may never
-/// be, and may be gone by then: these are addresses to ask for, not references.
+/// What will be read later, in order: pieces of four streams, as products read them. These are addresses to prefetch,
+/// not references: the memory may never be read and may be gone by then.
 #[derive(Clone, Default)]
 pub struct Ahead {
     pieces: Arc<[[Soon; 4]]>,
@@ -43,12 +43,12 @@ pub struct Ahead {
 }
 
 impl Ahead {
-    /// These pieces, in their order.
+    /// These pieces, in this order.
     pub fn new(pieces: Vec<[Soon; 4]>) -> Self {
         Self { pieces: pieces.into(), ..Self::default() }
     }
 
-    /// Asks for the next line at each of the places; says whether there was any.
+    /// Prefetches the next line of each stream; returns whether any was left.
     #[inline]
     pub fn fetch_lines(&mut self) -> bool {
         while self.piece.iter().all(Soon::is_done) {
@@ -61,7 +61,7 @@ impl Ahead {
     }
 }
 
-/// Asks for elements that will be read soon.
+/// Prefetches elements that will be read soon.
 #[inline]
 pub fn fetch<T>(soon: &[T]) {
     let mut soon = Soon::of(soon);
@@ -70,7 +70,7 @@ pub fn fetch<T>(soon: &[T]) {
     }
 }
 
-/// Asks for what lies at an address, for the second cache. Nothing happens where nothing lies.
+/// Prefetches the line at an address into the L2 cache. Does nothing if the address isn't mapped.
 #[cfg_attr(
     any(target_arch = "x86_64", target_arch = "aarch64"),
     allow(unsafe_code, reason = "a hint to the processor")
@@ -80,11 +80,12 @@ fn fetch_address(address: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint that every x86-64 processor has; it changes nothing, whatever the address.
+        // SAFETY: a hint that every x86-64 processor supports; it has no effect on the program, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
     }
     #[cfg(target_arch = "aarch64")]
-    // SAFETY: a hint that every processor of this architecture has; it changes nothing, whatever the address.
+    // SAFETY: a hint that every processor of this architecture supports; it has no effect on the program, whatever the
+    // address.
     unsafe {
         std::arch::asm!(
             "prfm pldl2keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly)

@@ -1,6 +1,6 @@
-//! The portable kernels: the meaning that every faster kernel is tested against.
+//! The portable kernels: the definition that every faster kernel is tested against.
 //!
-//! Integer sums within 16 columns are exact; they are scaled and added in f32 from first to last.
+//! Integer sums over 16 columns are exact; they are scaled and added in f32, in order.
 
 use super::activations::{BLOCK, Row};
 use super::attention::layout::{ROWS, Weights};
@@ -10,7 +10,7 @@ use super::float::exp;
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
-/// The dot product of a stored row of levels and a row of activations.
+/// The dot product of a stored quantized row and a row of activations.
 pub fn dot(dtype: DType, weights: &[u8], x: Row<'_>) -> f32 {
     let mut group = Group::ZERO;
     let mut sum = 0.0;
@@ -40,7 +40,7 @@ pub fn dot_float<const SIZE: usize>(
     weights.as_chunks().0.iter().zip(x).map(|(w, x)| value(*w) * x).sum()
 }
 
-/// Scores of some positions for some rows of queries, without factor.
+/// Unscaled scores of some positions for some query rows.
 pub fn scores<T: Element>(q: &[&[f32]], k: &[T], positions: Range<usize>, out: &mut Weights) {
     for (q, out) in q.iter().zip(out) {
         for (out, position) in out.iter_mut().zip(positions.clone()) {

@@ -1,4 +1,4 @@
-//! Every instruction set of this machine against the scalar meaning, and that against f64.
+//! Tests every instruction set of this machine against the scalar kernels, and those against f64.
 
 use super::blocks::{QuantKind, kind};
 use super::*;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tealight_bundle::gguf::DType;
 use tealight_bundle::mapped::Mapped;
 
-/// Types with a kernel.
+/// All types that have a kernel.
 fn types() -> Vec<DType> {
     DType::ALL.iter().copied().filter(|&t| kind(t).is_some()).collect()
 }
 
-/// A stored matrix of pseudo-random blocks whose scales are sane.
+/// A stored matrix of pseudo-random blocks with sane scales.
 fn matrix(dtype: DType, rows: usize, columns: usize) -> Matrix {
     let bytes_len = usize::try_from(dtype.bytes_of(&[columns, rows]).unwrap()).unwrap();
     let mut state = 0x9e37_79b9_u32;
@@ -40,7 +40,7 @@ fn matrix(dtype: DType, rows: usize, columns: usize) -> Matrix {
             DType::Q6_K => &[208],
             DType::TQ1_0 => &[52],
             DType::TQ2_0 => &[64],
-            // The scale lies in the upper quarters of four words.
+            // The scale is in the top four bits of four words.
             DType::IQ1_M => {
                 for (i, nibble) in [0, 0x40, 0, 0x20].into_iter().enumerate() {
                     block[49 + 2 * i] = block[49 + 2 * i] & 15 | nibble;
@@ -63,7 +63,7 @@ fn matrix(dtype: DType, rows: usize, columns: usize) -> Matrix {
     Matrix::new(mapped, 0..bytes_len, dtype, rows, columns).unwrap()
 }
 
-/// What `tests/golden/blocks.py` wrote: little-endian words, in the order that it says.
+/// The output of `tests/golden/blocks.py`: little-endian words, in the order documented there.
 struct Golden(&'static [u8]);
 
 impl Golden {
@@ -123,7 +123,8 @@ fn every_type_means_what_the_reference_says_with_no_more_error_than_its() {
         for isa in Isa::available() {
             let ours = Compute::new(isa, 1).matmul(&w, &x); // (inputs, rows)
             let ours = rms(&|row, j| ours[j * rows + row]);
-            // Both round activations to eight bits, each its own way; 64 products tell 5% apart.
+            // Both round activations to eight bits, each in its own way; 64 products are enough to detect a 5%
+            // difference.
             assert!(ours <= 1.05 * theirs, "{dtype} {isa}: error {ours}, the reference's {theirs}");
         }
         seen.push(dtype);
@@ -139,9 +140,9 @@ fn inputs(len: usize) -> Vec<f32> {
 #[test]
 fn every_isa_agrees_with_the_scalar_kernel_for_every_type_and_batch() {
     for dtype in types() {
-        // One and several super-blocks, more than a panel has; for small blocks an odd number of them
-        // and rows that end within a group. 1 to 15 rows of activations are every tile and its rests;
-        // 5 and 37 weight rows less and more than a panel has.
+        // One and several super-blocks, up to more than a panel has; for small blocks, odd numbers of blocks
+        // and rows that end within a group. 1 to 15 rows of activations cover every tile size and remainder;
+        // 5 and 37 weight rows are less and more than a panel.
         let small = dtype.block_elements() < 256;
         for columns in if small { [32, 96, 576, 1280] } else { [256, 512, 768, 1280] } {
             let w = matrix(dtype, if columns == 576 || columns == 768 { 37 } else { 5 }, columns);
@@ -176,7 +177,7 @@ fn the_scalar_kernel_is_the_product_of_what_the_blocks_mean() {
             let exact: f64 =
                 values.iter().zip(&x).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
             let norm: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>().sqrt();
-            // Eight-bit activations: half a step of 2.1/127, times the norm of the weights.
+            // Eight-bit activations: half a step of 2.1/127, relative to the norm of the weights.
             let tolerance = if kind(dtype) == Some(QuantKind::Float) { 1e-5 } else { 0.03 };
             let error = (f64::from(*got) - exact).abs() / norm;
             assert!(error < tolerance, "{dtype} row {row}: {got} for {exact}, {error} of the norm");
@@ -216,8 +217,8 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
         scale: 0.2,
         softcap: None,
     };
-    // More than one block of positions, one that divides the work of a head, heads that fill no block of
-    // q8_0 and value elements that fill no vector.
+    // More than one block of positions, enough of them to divide a head's work, head sizes that aren't whole
+    // q8_0 blocks, and value sizes that aren't whole vectors.
     let q = inputs(3 * h.heads * h.key_dim);
     let k = inputs(h.kv_heads * h.capacity * h.key_dim);
     let v = inputs(h.kv_heads * h.capacity * h.value_dim);
@@ -238,7 +239,7 @@ fn attention_agrees_with_a_plain_softmax_in_f64_on_every_isa() {
     }
 }
 
-/// Attention over keys and values in one type, against that over what the type made of them.
+/// Checks attention over keys and values stored in one type against f64 attention over the rounded values.
 fn agrees<T: Element>(
     c: &Compute,
     h: &Heads,
@@ -261,7 +262,7 @@ fn agrees<T: Element>(
     }
 }
 
-/// Keys and values, (kv_heads, capacity, dim), as the cache keeps them.
+/// Keys and values, (kv_heads, capacity, dim), in the cache's layout.
 fn stored<T: Element>(h: &Heads, k: &[f32], v: &[f32]) -> (Vec<T>, Vec<T>) {
     let put = |x: &[f32], dim: usize, put: fn(&mut [T], usize, &[f32])| {
         let mut cache = vec![T::default(); h.kv_heads * h.capacity * T::units(dim)];

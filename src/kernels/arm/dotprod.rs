@@ -1,5 +1,5 @@
-//! Kernels for ARM processors with products of bytes (`sdot`, since the Cortex-A75 and Apple's A11). What
-//! is not a product is as in [`super::neon`].
+//! Kernels for ARM processors with byte dot products (`sdot`, since the Cortex-A75 and Apple's A13). Everything else is
+//! as in [`super::neon`].
 
 #![expect(unsafe_code, reason = "an instruction without a stable intrinsic")]
 
@@ -12,16 +12,16 @@ vectors::levels!("neon,dotprod");
 pub use levels::{multiply, rows, unpack_panel};
 pub use tiles::multiply_registers;
 
-/// What this instruction set does with vectors.
+/// Vector operations of this instruction set.
 pub mod operations {
     pub use crate::kernels::arm::neon::operations::*;
     use std::arch::asm;
 
     crate::kernels::vectors::operations! { "neon,dotprod"
-        /// Adds four products of levels and signed bytes to each lane; levels of either sign are within ±128.
+        /// Adds four products of levels and signed bytes to each lane; levels fit in an `i8`.
         fn dot(sum: Integers, levels: Bytes, x: Bytes, _signed: bool) -> Integers {
             let mut sum = sum;
-            // SAFETY: one instruction on registers, which this function's instruction set has.
+            // SAFETY: one instruction of this function's instruction set, on registers only.
             unsafe {
                 asm!(
                     "sdot {sum:v}.4s, {levels:v}.16b, {x:v}.16b",
@@ -34,10 +34,10 @@ pub mod operations {
             sum
         }
 
-        /// As [`dot`], with four bytes for every lane.
+        /// As [`dot`], with the four bytes of lane `LANE` of `x` in every lane.
         fn dot_lane<const LANE: i32>(sum: Integers, levels: Bytes, x: Bytes, _signed: bool) -> Integers {
             let mut sum = sum;
-            // SAFETY: one instruction on registers, which this function's instruction set has.
+            // SAFETY: one instruction of this function's instruction set, on registers only.
             unsafe {
                 asm!(
                     "sdot {sum:v}.4s, {levels:v}.16b, {x:v}.4b[{lane}]",

@@ -1,5 +1,5 @@
-//! Kernels for ARM processors with products of matrices of bytes (`smmla`, since the Neoverse V1 and
-//! Apple's M2), for prompts; a single token has no rows for a second dimension.
+//! Kernels for ARM processors with byte matrix products (`smmla`, since the Neoverse V1 and Apple's M2), for prompts; a
+//! single token has no second row to fill the matrix.
 
 #![expect(unsafe_code, reason = "an instruction without a stable intrinsic")]
 
@@ -12,7 +12,7 @@ vectors::levels!("neon,dotprod,i8mm");
 pub use levels::{multiply, rows, unpack_panel};
 pub use tiles::multiply_registers;
 
-/// In which order a panel holds its levels, and how they are multiplied.
+/// The order of levels in a panel, and their products.
 mod tiles {
     use super::operations::{Bytes, Integers, load, no_integers};
     use crate::kernels::activations::BLOCK;
@@ -20,13 +20,13 @@ mod tiles {
     use std::arch::aarch64::*;
     use std::arch::asm;
 
-    /// Times four rows whose products are computed together.
+    /// Groups of four rows that are multiplied together.
     pub const QUADS: usize = 2;
-    /// Rows of activations that are multiplied at once at most, two by two.
+    /// Maximum number of rows of activations at once, multiplied in pairs.
     const ROWS_MAX: usize = 6;
 
     crate::kernels::vectors::operations! { "neon,dotprod,i8mm"
-        /// Sixteen columns of each of four rows, in the order of a panel: eight columns of two rows in each.
+        /// Sixteen columns of four rows in panel order: each vector holds eight columns of two rows.
         fn arrange(rows: [Bytes; 4]) -> [Bytes; 4] {
             let [a, b, c, d] = rows.map(|row| vreinterpretq_u64_u8(row));
             [vzip1q_u64(a, b), vzip1q_u64(c, d), vzip2q_u64(a, b), vzip2q_u64(c, d)]
@@ -37,7 +37,7 @@ mod tiles {
         /// (rows of levels, rows of activations).
         fn multiply_two(sums: Integers, levels: Bytes, x: Bytes) -> Integers {
             let mut sums = sums;
-            // SAFETY: one instruction on registers, which this function's instruction set has.
+            // SAFETY: one instruction of this function's instruction set, on registers only.
             unsafe {
                 asm!(
                     "smmla {sums:v}.4s, {levels:v}.16b, {x:v}.16b",
@@ -57,14 +57,14 @@ mod tiles {
         }
     }
 
-    /// Where in a panel the vector `k` of [`arrange`] lies, for columns from `column` on.
+    /// Index in a panel of vector `k` of [`arrange`], for columns from `column` on.
     #[inline]
     pub fn position(column: usize, quad: usize, k: usize) -> usize {
         (column / 8 + k / 2) * (PANEL_ROWS / 2) + 2 * quad + k % 2
     }
 
-    /// Products of columns from `column` on of rows `4 · quad ..` with `T` rows of activations: the
-    /// first and the second sixteen columns, or both in the first with scales of 32.
+    /// Products of 32 columns from `column` on, of rows `4 · quad ..`, with `T` rows of activations: one sum for each
+    /// 16 columns; with scales of 32, the first covers both.
     #[target_feature(enable = "neon,dotprod,i8mm")]
     #[inline]
     pub fn integers<const T: usize, const SUB: usize, const SIGNED: bool>(
@@ -87,7 +87,7 @@ mod tiles {
                     *levels = load(panel.sixteen(at));
                 }
                 for t in 0..T.div_ceil(2) {
-                    // A row without a partner is multiplied twice.
+                    // An odd last row is paired with itself.
                     let x = two_rows(x[2 * t], x[(2 * t + 1).min(T - 1)]);
                     for pair in 0..2 * QUADS {
                         sums[t][pair] = multiply_two(sums[t][pair], levels[pair], x);
@@ -117,7 +117,7 @@ mod tiles {
         let x = std::hint::black_box(vdupq_n_u8(1));
         let (mut levels, mut sums) = ([x; 8], [no_integers(); 8]);
         for _ in 0..rounds {
-            // Anything may be there now: the products are computed anew.
+            // The compiler must assume that `levels` changed, so it computes the products again.
             std::hint::black_box(&mut levels);
             for (sum, level) in sums.iter_mut().zip(&levels) {
                 *sum = multiply_two(*sum, *level, x);

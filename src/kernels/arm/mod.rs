@@ -1,7 +1,7 @@
-//! Kernels for 64-bit ARM. Each file holds what one set of instructions computes faster than
-//! [`super::scalar`] defines it.
+//! Kernels for 64-bit ARM. Each file holds what one instruction set computes faster than [`super::scalar`], which
+//! defines the results.
 //!
-//! Products of bytes are written as assembly: their intrinsics are not stable Rust yet.
+//! Byte products are inline assembly: their intrinsics are not stable Rust yet.
 
 pub mod dotprod;
 pub mod i8mm;

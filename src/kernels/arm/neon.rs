@@ -18,7 +18,7 @@ pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_nor
 pub use levels::{multiply, rows, unpack_panel};
 pub use tiles::multiply_registers;
 
-/// What this instruction set does with vectors.
+/// Vector operations of this instruction set.
 pub mod operations {
     use std::arch::aarch64::*;
     use std::arch::asm;
@@ -73,7 +73,7 @@ pub mod operations {
             vandq_u8(vshlq_u8(x, vdupq_n_s8(-(by as i8))), vdupq_n_u8(mask))
         }
 
-        /// Moves bits up that stay within their byte.
+        /// Shifts each byte left; no set bit may leave its byte.
         fn shift_left<const BY: i32>(x: Bytes) -> Bytes {
             vshlq_n_u8::<BY>(x)
         }
@@ -82,14 +82,14 @@ pub mod operations {
             vqtbl1q_u8(load(table), index)
         }
 
-        /// 255 for each bit that is set, lowest first, else 0.
+        /// Expands each bit to a byte, lowest first: 255 or 0.
         fn spread(bits: u16) -> Bytes {
             let [low, high] = bits.to_le_bytes();
             let bytes = vcombine_u8(vdup_n_u8(low), vdup_n_u8(high));
             vtstq_u8(bytes, vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201)))
         }
 
-        /// 4 × 4 words of 32 bits, rows to columns.
+        /// Transposes 4 × 4 words of 32 bits.
         fn transpose_words(rows: [Bytes; 4]) -> [Bytes; 4] {
             let [a, b, c, d] = rows.map(|row| vreinterpretq_u32_u8(row));
             let (ab, cd) = (vtrn1q_u32(a, b), vtrn1q_u32(c, d));
@@ -105,16 +105,16 @@ pub mod operations {
             .map(|x| vreinterpretq_u8_u64(x))
         }
 
-        /// Adds four products of levels and signed bytes to each lane; levels of either sign are within ±128.
+        /// Adds four products of levels and signed bytes to each lane; levels fit in an `i8`.
         fn dot(sum: Integers, levels: Bytes, x: Bytes, _signed: bool) -> Integers {
             let (levels, x) = (vreinterpretq_s8_u8(levels), vreinterpretq_s8_u8(x));
             let low = vmull_s8(vget_low_s8(levels), vget_low_s8(x));
             let high = vmull_high_s8(levels, x);
-            // Pairs of products fit 16 bits: magnitudes are at most 128 × 127, twice.
+            // Pairs of products fit in 16 bits: magnitudes are at most 2 · 128 · 127.
             vpadalq_s16(sum, vpaddq_s16(low, high))
         }
 
-        /// As [`dot`], with four bytes for every lane.
+        /// As [`dot`], with the four bytes of lane `LANE` of `x` in every lane.
         fn dot_lane<const LANE: i32>(sum: Integers, levels: Bytes, x: Bytes, signed: bool) -> Integers {
             let x = vdupq_laneq_u32::<LANE>(vreinterpretq_u32_u8(x));
             dot(sum, levels, vreinterpretq_u8_u32(x), signed)
@@ -124,7 +124,7 @@ pub mod operations {
             vdupq_n_s32(0)
         }
 
-        /// The sum of each, in a lane.
+        /// The sum of each vector, one per lane.
         fn sum_each(x: [Integers; 4]) -> Integers {
             vpaddq_s32(vpaddq_s32(x[0], x[1]), vpaddq_s32(x[2], x[3]))
         }
@@ -133,7 +133,7 @@ pub mod operations {
             vcvtq_f32_s32(x)
         }
 
-        /// Sixteen unsigned bytes.
+        /// Sixteen unsigned bytes as floats.
         fn unsigned(x: Bytes) -> [Floats; 4] {
             let (low, high) = (vmovl_u8(vget_low_u8(x)), vmovl_high_u8(x));
             [
@@ -145,7 +145,7 @@ pub mod operations {
             .map(|x| vcvtq_f32_u32(x))
         }
 
-        /// Sixteen signed bytes.
+        /// Sixteen signed bytes as floats.
         fn signed(x: Bytes) -> [Floats; 4] {
             let x = vreinterpretq_s8_u8(x);
             let (low, high) = (vmovl_s8(vget_low_s8(x)), vmovl_high_s8(x));
@@ -158,11 +158,11 @@ pub mod operations {
             .map(|x| vcvtq_f32_s32(x))
         }
 
-        /// Four f16.
+        /// Four f16 as floats.
         fn halves(x: [u16; 4]) -> Floats {
             let floats: Floats;
-            // SAFETY: four halves, by the type; then one instruction of every ARMv8 processor on registers,
-            // whose intrinsic wants a newer compiler than the rest.
+            // SAFETY: four halves, by the type; then one baseline ARMv8 instruction, on registers only, whose intrinsic
+            // needs a newer compiler than the rest.
             unsafe {
                 let halves = vld1_u16(x.as_ptr());
                 asm!(
@@ -175,7 +175,7 @@ pub mod operations {
             floats
         }
 
-        /// Four bf16.
+        /// Four bf16 as floats.
         fn upper_halves(x: [u16; 4]) -> Floats {
             // SAFETY: four halves, by the type.
             let halves = unsafe { vld1_u16(x.as_ptr()) };
@@ -212,20 +212,20 @@ pub mod operations {
             vfmaq_f32(sum, a, b)
         }
 
-        /// 4 × 4 floats, rows to columns.
+        /// Transposes 4 × 4 floats.
         fn transpose_floats(rows: [Floats; 4]) -> [Floats; 4] {
             transpose_words(rows.map(|row| vreinterpretq_u8_f32(row)))
                 .map(|row| vreinterpretq_f32_u8(row))
         }
 
-        /// The largest magnitude of 32 floats, by the order of their bits.
+        /// The largest magnitude of 32 floats, compared as bit patterns.
         fn largest_magnitude(x: [Floats; 8]) -> f32 {
             let magnitudes = x.map(|x| vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fff_ffff)));
             let max = magnitudes.into_iter().fold(vdupq_n_u32(0), |max, x| vmaxq_u32(max, x));
             f32::from_bits(vmaxvq_u32(max))
         }
 
-        /// Rounds sixteen floats to signed bytes, as `quantize` of the activations does.
+        /// Rounds sixteen floats to signed bytes, as the activations' `quantize` does.
         fn rounded(x: [Floats; 4]) -> Bytes {
             // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum.
             let [a, b, c, d] =

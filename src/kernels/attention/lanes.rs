@@ -1,10 +1,10 @@
-//! The two inner loops of attention, scores and mixing, written once for all widths of vectors.
+//! The two inner loops of attention, scoring and mixing, written once for all vector widths.
 //!
-//! Sixteen positions are scored at once, one in each lane, so that nothing has to be summed across lanes.
+//! Sixteen positions are scored at once, one per lane, so no horizontal sums are needed.
 
-/// The functions `scores` and `mix` of an instruction set, made of a module of operations: a type
-/// `Lanes` of sixteen floats and what is done with them. `at_once` is how many of them, one or two, are
-/// worked on together, and `rows` how many rows of queries, largest first: as many as the registers hold.
+/// Defines `scores` and `mix` for an instruction set from a module of operations: a type `Lanes` of sixteen
+/// floats, and functions on it. `at_once` is the number of `Lanes` processed together, one or two. `rows` lists
+/// the numbers of query rows processed together, largest first, as far as registers allow.
 macro_rules! lanes {
     ($features:literal, $operations:path, at_once: $at_once:literal, rows: [$($rows:literal)*]) => {
         use $operations::*;
@@ -13,11 +13,11 @@ macro_rules! lanes {
         use half::{bf16, f16};
         use std::ops::Range;
 
-        /// Vectors of positions, or of value elements, that are worked on together.
+        /// Vectors of positions, or of value elements, processed together.
         const AT_ONCE: usize = $at_once;
 
-        /// Scores of some positions of a block, from its beginning on, for some rows, without factor. Fetches
-        /// what is read soon on the way.
+        /// Unscaled scores of the rows `q` against `positions`, which start at the beginning of a block.
+        /// Prefetches `soon` along the way.
         ///
         /// # Safety
         /// The processor has the instruction set of this module.
@@ -90,7 +90,7 @@ macro_rules! lanes {
                             }
                         }
                     } else {
-                        // There is but this group.
+                        // Without scales there is only this one group.
                         sums = group;
                     }
                     start = end;
@@ -104,7 +104,7 @@ macro_rules! lanes {
             }
         }
 
-        /// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]`. Fetches what is read soon on the way.
+        /// `mixed[i] = factors[i] · mixed[i] + Σ weights[i][p] · values[p]`. Prefetches `soon` along the way.
         ///
         /// # Safety
         /// The processor has the instruction set of this module.
@@ -143,7 +143,7 @@ macro_rules! lanes {
             mixed: &mut [&mut [f32]; R],
             mut soon: Soon,
         ) {
-            // What is worked on together has one scale.
+            // Elements processed together share a scale.
             const { assert!(T::GROUP % (16 * AT_ONCE) == 0 || !T::SCALED) };
             let dim = mixed[0].len();
             assert!(mixed.iter().all(|m| m.len() == dim));
@@ -195,18 +195,18 @@ macro_rules! lanes {
             }
         }
 
-        /// Loads units of the cache.
+        /// Loads elements from the cache.
         trait Load: Element {
-            /// Sixteen elements as floats, without their scale.
+            /// Sixteen elements as floats, before scaling.
             ///
             /// # Safety
-            /// The processor has the instruction set of this module; sixteen units can be read.
+            /// The processor has the instruction set of this module; sixteen units are readable.
             unsafe fn load(from: *const Self) -> Lanes;
 
-            /// Sixteen scales, of a type that has them.
+            /// Sixteen scales; all 1 for types without scales.
             ///
             /// # Safety
-            /// The processor has the instruction set of this module; the scales can be read.
+            /// The processor has the instruction set of this module; the scales are readable.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn load_scales(_: *const Self) -> Lanes {
@@ -218,7 +218,7 @@ macro_rules! lanes {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn load(from: *const Self) -> Lanes {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 load(unsafe { &*from.cast() })
             }
         }
@@ -227,7 +227,7 @@ macro_rules! lanes {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn load(from: *const Self) -> Lanes {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 from_f16(unsafe { &*from.cast() })
             }
         }
@@ -236,7 +236,7 @@ macro_rules! lanes {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn load(from: *const Self) -> Lanes {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 from_bf16(unsafe { &*from.cast() })
             }
         }
@@ -245,14 +245,14 @@ macro_rules! lanes {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn load(from: *const Self) -> Lanes {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 from_i8(unsafe { &*from.cast() })
             }
 
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn load_scales(from: *const Self) -> Lanes {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 from_f16(unsafe { &*from.cast() })
             }
         }

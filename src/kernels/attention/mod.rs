@@ -1,9 +1,8 @@
-//! Attention of some new positions over everything in the KV cache.
+//! Attention of new positions over the whole KV cache.
 //!
-//! Enters: queries (positions, heads, head_dim), the cache. Leaves: mixed values (positions, heads,
-//! head_dim). Rows of queries that share a key head go over its positions together, block by block, with
-//! a softmax that is corrected as larger scores appear (Dao and others, 2022); positions outside the
-//! windows of all of them are never looked at.
+//! Input: queries (positions, heads, head_dim) and the cache. Output: mixed values (positions, heads,
+//! head_dim). Query rows that share a key head go over its positions together, block by block, with an
+//! online softmax (Dao et al., 2022). Positions outside the windows of all these rows are never read.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
@@ -26,13 +25,13 @@ use super::arm;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{attention as x86, sse};
 
-/// Positions that are softened together; spans are then added up in order, whoever computed them, so
-/// that neither the number of threads nor that of the queries changes a result.
+/// Positions per partial softmax. Partial results are merged in position order, whichever thread computed
+/// them, so results depend neither on the number of threads nor on the number of queries.
 const SPAN: usize = 4 * BLOCK;
-/// Multiply-adds below which another thread costs more than it brings.
+/// Below this many multiply-adds, using more threads costs more than it saves.
 const WORK_MIN: usize = 64 * 1024;
 
-/// The numbers that shape one attention.
+/// Shape and parameters of one attention call.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     /// Query heads.
@@ -47,27 +46,27 @@ pub struct Heads {
     pub capacity: usize,
     /// Positions in the cache before these queries.
     pub past: usize,
-    /// Which positions a query sees.
+    /// Positions that a query can see.
     pub window: Window,
-    /// Factor of the scores.
+    /// Factor applied to the scores.
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
     pub softcap: Option<f32>,
 }
 
-/// Which of the positions up to its own a query sees.
+/// Which positions, up to its own, a query can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// All.
     All,
-    /// The last so many, its own included.
+    /// The last `n`, including its own.
     Last(usize),
-    /// Those in its own chunk of so many.
+    /// Those in its own chunk of `n` positions.
     Chunk(usize),
 }
 
 impl Window {
-    /// The first position that the query at `position` sees.
+    /// The first position visible to the query at `position`.
     #[must_use]
     pub fn start(self, position: usize) -> usize {
         match self {
@@ -78,22 +77,22 @@ impl Window {
     }
 }
 
-/// Some query heads that share keys and values: each a position and a head.
+/// One query row: a position and a head. Rows computed together share keys and values.
 #[derive(Clone, Copy)]
 struct Row {
     position: usize,
     head: usize,
 }
 
-/// What some positions gave a row: the values mixed by exp(score − max), and the sum of those weights.
+/// A row's partial softmax over some positions: values weighted by exp(score − max), and the sum of the weights.
 struct Partial<'a> {
     max: &'a mut f32,
     sum: &'a mut f32,
     mixed: &'a mut [f32],
 }
 
-/// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions. `sinks`
-/// are a score for each head that takes weight and mixes nothing in.
+/// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions. `sinks` has
+/// one score per head, which takes part in the softmax but contributes no value.
 #[must_use]
 pub fn attend(
     compute: &Compute,
@@ -105,8 +104,8 @@ pub fn attend(
 ) -> Vec<f32> {
     let n = q.len() / (h.heads * h.key_dim);
     let group = h.heads / h.kv_heads;
-    // One item is one key head of some positions. With few of them, the spans of positions they see are
-    // divided among threads as well; what a row gets is the same either way.
+    // One item is one key head for a chunk of query positions. If there are too few items for the threads,
+    // the spans of cached positions are divided as well; the results are the same either way.
     let chunk = (2 * ROWS).div_ceil(group).min(n);
     let items = h.kv_heads * n.div_ceil(chunk);
     let total = h.past + n;
@@ -130,7 +129,7 @@ pub fn attend(
             for rows in rows.chunks(ROWS) {
                 let part = slot * SPAN..((slot + 1) * SPAN).min(total);
                 let record = |row: &Row| {
-                    // SAFETY: each row has a record of its own in each slot.
+                    // SAFETY: each row has its own record in each slot.
                     Partial::new(unsafe { shared.slice(place(row)..place(row) + record) })
                 };
                 let mut parts: Vec<Partial<'_>> = rows.iter().map(record).collect();
@@ -147,7 +146,7 @@ pub fn attend(
                     scratch.chunks_exact_mut(record).take(rows.len()).map(Partial::new).collect();
                 compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
                 for (row, part) in rows.iter().zip(&parts) {
-                    // SAFETY: each row has a record of its own.
+                    // SAFETY: each row has its own record.
                     let own = unsafe { shared.slice(place(row)..place(row) + record) };
                     Partial::new(own).absorb(part);
                 }
@@ -174,7 +173,7 @@ pub fn attend(
 }
 
 impl<'a> Partial<'a> {
-    /// What a record says: mixed values, largest score, sum. A record of zeros is of no position.
+    /// Splits a partial-softmax record into mixed values, largest score and sum; all-zero means empty.
     fn new(record: &'a mut [f32]) -> Self {
         let (mixed, rest) = record.split_at_mut(record.len() - 2);
         let [max, sum] = rest else { unreachable!("two elements were split off") };
@@ -185,7 +184,7 @@ impl<'a> Partial<'a> {
         *self.sum == 0.0
     }
 
-    /// Adds what the next positions gave, relative to the larger of both scores.
+    /// Merges the partial result of the next positions, rescaling both to the larger maximum.
     fn absorb(&mut self, next: &Partial<'_>) {
         if next.is_empty() {
             return;
@@ -206,8 +205,8 @@ impl<'a> Partial<'a> {
 }
 
 impl Compute {
-    /// Attention of up to [`ROWS`] rows over the positions `part`, one block after the other; the weights so
-    /// far are made smaller whenever a larger score appears.
+    /// Attention of up to [`ROWS`] rows over the positions `part`, block by block. A larger score rescales the
+    /// weights accumulated so far.
     #[expect(clippy::too_many_arguments, reason = "the operands of attention")]
     fn attend_rows(
         &self,
@@ -235,7 +234,7 @@ impl Compute {
         for block in (start..end).step_by(BLOCK) {
             let positions = block..(block + BLOCK).min(end);
             let next = block + BLOCK..block + 2 * BLOCK;
-            // Memory answers two places sooner than one.
+            // Values are prefetched here, the next keys below: memory serves two streams faster than one.
             let soon = v.soon(&positions, h.value_dim);
             self.scores(&queries[..count], k, positions.clone(), weights, soon);
             let mut factors = [1.0; ROWS];
@@ -253,7 +252,7 @@ impl Compute {
         }
     }
 
-    /// Scores of some positions of a block, from its beginning on, for some rows, without factor.
+    /// Unscaled scores of the rows `q` against `positions`, which start at the beginning of a block.
     fn scores(
         &self,
         q: &[&[f32]],
@@ -285,7 +284,8 @@ impl Compute {
         }
     }
 
-    /// Makes scores weights relative to the largest so far; returns by what the earlier ones shrink.
+    /// Turns scores into softmax weights relative to the maximum so far; returns the factor that rescales the
+    /// earlier ones.
     fn soften(
         &self,
         h: &Heads,

@@ -1,9 +1,9 @@
-//! How keys and values lie in the cache, for each of its element types.
+//! Memory layout of keys and values in the cache, for each element type.
 //!
-//! Keys are (kv_heads, capacity / 16, units, 16) and values (kv_heads, capacity, units), in units of the
-//! storage: elements, or the bytes of blocks. A block of `q8_0` is llama.cpp's: 32 elements of a head as
-//! signed bytes, and a scale in f16 before them. Those of sixteen keys lie together: sixteen scales, then
-//! sixteen bytes for each of the 32 elements. A head's last block is filled up with zeros.
+//! Keys are (kv_heads, capacity / 16, units, 16) and values (kv_heads, capacity, units). A unit is an
+//! element, or a byte of a `q8_0` block. `q8_0` blocks are llama.cpp's: an f16 scale, then 32 elements of a
+//! head as signed bytes. The blocks of sixteen keys are interleaved: sixteen scales, then sixteen bytes for
+//! each of the 32 elements. A head's last block is padded with zeros.
 
 use super::KEYS;
 use crate::kernels::float::ToF32;
@@ -14,12 +14,12 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Elements of a block of `q8_0`.
+/// Elements in a `q8_0` block.
 const BLOCK: usize = 32;
-/// Bytes of a block of `q8_0`.
+/// Bytes in a `q8_0` block.
 const BYTES: usize = 2 + BLOCK;
 
-/// Calls a generic function with the slice of whatever type a [`Cached`] has.
+/// Evaluates a generic expression with the typed slice inside a [`Cached`].
 macro_rules! by_element {
     ($cached:expr, |$x:ident| $body:expr) => {
         match $cached {
@@ -43,11 +43,11 @@ pub enum CacheType {
 }
 
 impl CacheType {
-    /// All of them, with their names.
+    /// All cache types with their names.
     const NAMES: [(Self, &'static str); 4] =
         [(Self::F16, "f16"), (Self::Bf16, "bf16"), (Self::F32, "f32"), (Self::Q8_0, "q8_0")];
 
-    /// Units of the storage that a head of `dim` elements takes.
+    /// Storage units that a head of `dim` elements takes.
     #[must_use]
     pub fn units(self, dim: usize) -> usize {
         if self == Self::Q8_0 { <u8 as Element>::units(dim) } else { dim }
@@ -82,7 +82,7 @@ impl FromStr for CacheType {
     }
 }
 
-/// Cached keys or values, in units of their storage.
+/// Cached keys or values, in storage units.
 #[derive(Clone, Copy)]
 #[expect(missing_docs, reason = "the variants are the element types")]
 pub enum Cached<'a> {
@@ -104,7 +104,7 @@ impl Cached<'_> {
         }
     }
 
-    /// What lies at some positions, of one head of `dim` elements. Keys are asked for by sixteens.
+    /// Prefetch of `positions` of one head of `dim` elements. For keys, whole groups of sixteen positions.
     pub(super) fn soon(self, positions: &Range<usize>, dim: usize) -> Soon {
         fn part<T: Element>(all: &[T], positions: &Range<usize>, dim: usize) -> Soon {
             let units = T::units(dim);
@@ -113,7 +113,7 @@ impl Cached<'_> {
         by_element!(self, |x| part(x, positions, dim))
     }
 
-    /// What belongs to one of `heads` heads.
+    /// The part of head `index` out of `heads`.
     pub(super) fn head(self, heads: usize, index: usize) -> Self {
         fn part<T>(all: &[T], heads: usize, index: usize) -> &[T] {
             let size = all.len() / heads;
@@ -128,23 +128,23 @@ impl Cached<'_> {
     }
 }
 
-/// A unit of the storage: an element, or a byte of blocks of `q8_0`. Positions, of one head, and elements
-/// `d` of that head say where something lies; a `block` of keys starts at a multiple of sixteen.
+/// A storage unit: an element, or a byte of a `q8_0` block. Offsets are within one head and are computed from
+/// a position and an element `d` of the head; `block` is the first position of a group of sixteen keys.
 pub trait Element: Copy + Default + Send + Sync {
     /// Whether [`Element::GROUP`] elements of a head share a scale.
     const SCALED: bool;
-    /// Elements of a head that share a scale: more than there are where there is none.
+    /// Elements of a head that share a scale; `usize::MAX` if there are no scales.
     const GROUP: usize;
 
-    /// Units of a head of `dim` elements.
+    /// Units in a head of `dim` elements.
     fn units(dim: usize) -> usize;
-    /// Where element `d` of the sixteen keys of a block lies.
+    /// Offset of element `d` of the sixteen keys of a block.
     fn key_at(block: usize, dim: usize, d: usize) -> usize;
-    /// Where the scales of element `d` of the sixteen keys of a block lie.
+    /// Offset of the scales that apply to element `d` of the sixteen keys of a block.
     fn key_scales_at(block: usize, dim: usize, d: usize) -> usize;
-    /// Where element `d` of the value of a position lies; those of its group follow.
+    /// Offset of element `d` of a position's value; the rest of its group follows.
     fn value_at(position: usize, dim: usize, d: usize) -> usize;
-    /// The scale of element `d` of the value of a position.
+    /// The scale of element `d` of a position's value.
     fn value_scale(v: &[Self], position: usize, dim: usize, d: usize) -> f32;
     /// Element `d` of a key.
     fn key(k: &[Self], position: usize, dim: usize, d: usize) -> f32;
@@ -290,10 +290,10 @@ impl Element for u8 {
     }
 }
 
-/// Up to 32 elements as a block of `q8_0`: the scale, and the levels, zeros behind them. The largest
+/// Quantizes up to 32 elements to a `q8_0` block: the scale and the quants, padded with zeros. The largest
 /// magnitude becomes 127.
 fn quantized(x: &[f32]) -> (f16, [i8; BLOCK]) {
-    // 1.5 × 2²³: adding it rounds to an integer, which is then in the low bits.
+    // 1.5 × 2²³: adding it rounds to an integer and leaves that integer in the low bits.
     const MAGIC: f32 = 12_582_912.0;
     let max = x.iter().fold(0_f32, |max, x| max.max(x.abs()));
     let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
@@ -304,7 +304,7 @@ fn quantized(x: &[f32]) -> (f16, [i8; BLOCK]) {
     (f16::from_f32(max / 127.0), levels)
 }
 
-/// A half in little-endian bytes.
+/// Reads a little-endian f16 at `at` as f32.
 #[inline]
 fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
@@ -314,7 +314,7 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 mod tests {
     use super::*;
 
-    /// Heads that fill no block, one, and more than one; positions of two blocks of keys.
+    /// Heads smaller than a block, of exactly one block, and larger; positions in two groups of sixteen keys.
     #[test]
     fn what_is_put_is_found_again_as_near_as_the_type_allows() {
         fn check<T: Element>(allowed: f32) {
@@ -346,7 +346,7 @@ mod tests {
         check::<f32>(0.0);
         check::<f16>(0.01);
         check::<bf16>(0.05);
-        // Half a level, and the rounding of the scale.
+        // Half a quantization step, plus the rounding of the scale.
         check::<u8>(11.4 / 127.0 * 0.51 + 11.4 / 2048.0);
     }
 

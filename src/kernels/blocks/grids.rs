@@ -1,12 +1,12 @@
-//! The codebooks of the IQ types, the rule for the signs of their entries, and the powers of `TQ1_0`.
+//! The codebooks of the IQ types, the sign masks for their entries, and the powers of three for `TQ1_0`.
 //!
-//! `grids.bin` holds each entry as indices into a handful of values; here they become bytes when the
-//! program is compiled. The values are those of `ggml-common.h`; `tests/golden/blocks.py` makes the file.
+//! `grids.bin` stores each entry as indices into a handful of values; they are expanded to bytes at compile
+//! time. The values are those of `ggml-common.h`; `tests/golden/blocks.py` writes the file.
 
 /// Every entry, one u16 each, codebook after codebook.
 static INDICES: &[u8; 2 * (256 + 512 + 1024 + 256 + 512 + 2048)] = include_bytes!("grids.bin");
 
-/// `IQ2_XXS`: eight magnitudes for each index.
+/// `IQ2_XXS`: eight magnitudes per index.
 pub static IQ2_XXS: [[u8; 8]; 256] = eights(0, [8, 25, 43]);
 /// `IQ2_XS`: eight magnitudes.
 pub static IQ2_XS: [[u8; 8]; 512] = eights(256, [8, 25, 43]);
@@ -16,22 +16,22 @@ pub static IQ2_S: [[u8; 8]; 1024] = eights(768, [8, 25, 43]);
 pub static IQ3_XXS: [[u8; 4]; 256] = fours(1792, [4, 12, 20, 28, 36, 44, 52, 62]);
 /// `IQ3_S`: four magnitudes.
 pub static IQ3_S: [[u8; 4]; 512] = fours(2048, [1, 3, 5, 7, 9, 11, 13, 15]);
-/// `IQ1_S` and `IQ1_M`: eight values of -1, 0 and 1, one too high.
+/// `IQ1_S` and `IQ1_M`: eight values of -1, 0 and 1, offset by 1.
 pub static IQ1: [[u8; 8]; 2048] = eights(2560, [0, 1, 2]);
 
-/// What turns `m` into `63 - m` in the bytes of eight magnitudes whose bit is set.
+/// XOR masks for eight magnitudes: in each byte whose sign bit is set, the mask turns `m` into `63 - m`.
 pub static NEGATIVE: [u64; 256] = negative();
-/// The same for seven bits that are stored; the eighth makes their number even.
+/// The same for seven stored sign bits; the eighth makes the number of set bits even.
 pub static NEGATIVE_EVEN: [u64; 128] = negative_even();
 
-/// `TQ1_0`: the power of three that moves the digit of two columns each before the point.
+/// `TQ1_0`: for each pair of columns, the power of three that brings their digit to the front of the byte.
 pub static THREES: [u16; 128] = threes();
 
 const fn threes() -> [u16; 128] {
     let mut out = [1; 128];
     let mut pair = 0;
     while pair < 128 {
-        // 32 bytes of five digits, 16 of five and 4 of four, all first digits before all second ones.
+        // 32 bytes of five digits, 16 of five and 4 of four; in each run, all first digits precede all second digits.
         let mut digit = match 2 * pair {
             column @ 0..160 => column / 32,
             column @ 160..240 => (column - 160) / 16,

@@ -1,18 +1,18 @@
-//! Types with codebooks (IQ1 to IQ3) and ternary ones (TQ), in super-blocks of 256 columns.
+//! Codebook types (IQ1 to IQ3) and ternary types (TQ), in super-blocks of 256 columns.
 //!
-//! Magnitudes with signs become levels 64 too high. Eight levels are made at a time, as the bytes of one word.
+//! Signed magnitudes become levels offset by 64. Eight levels are computed at a time, as the bytes of a u64.
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
 use super::grids::{self, NEGATIVE, NEGATIVE_EVEN};
 use super::{Group, half_at, u32_at, whole};
 
-/// What makes a signed magnitude a level.
+/// Offset that turns a signed magnitude into a level.
 const SHIFT: u8 = 64;
-/// Ones in the bytes of a word.
+/// A one in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
 
-/// d, then for each 32 columns four indices of eight bits, four times seven bits of signs, a scale.
+/// d, then per 32 columns: four 8-bit indices, four times seven sign bits, a 4-bit scale.
 #[inline(always)]
 pub fn iq2_xxs(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 66] = whole(bytes);
@@ -29,7 +29,7 @@ pub fn iq2_xxs(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 32 words of nine bits of index and seven of signs, 16 scales of four bits.
+/// d, 32 words (nine index bits, seven sign bits), sixteen 4-bit scales.
 #[inline(always)]
 pub fn iq2_xs(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 74] = whole(bytes);
@@ -41,7 +41,7 @@ pub fn iq2_xs(bytes: &[u8], group: &mut Group) {
     scales_of_four_bits(half_at(block, 0), &block[66..], group);
 }
 
-/// d, 32 low bytes of indices, 32 bytes of signs, 8 bytes of upper pairs of bits, 16 scales of four bits.
+/// d, 32 low bytes of indices, 32 bytes of signs, 8 bytes with the upper two bits of indices, sixteen 4-bit scales.
 #[inline(always)]
 pub fn iq2_s(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 82] = whole(bytes);
@@ -54,7 +54,7 @@ pub fn iq2_s(bytes: &[u8], group: &mut Group) {
     scales_of_four_bits(half_at(block, 0), &block[74..], group);
 }
 
-/// d, 64 indices of eight bits, then for each 32 columns four times seven bits of signs and a scale.
+/// d, 64 8-bit indices, then per 32 columns: four times seven sign bits, a 4-bit scale.
 #[inline(always)]
 pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 98] = whole(bytes);
@@ -71,7 +71,7 @@ pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 64 low bytes of indices, 8 bytes of their ninth bits, 32 bytes of signs, 8 scales of four bits.
+/// d, 64 low bytes of indices, 8 bytes with their ninth bits, 32 bytes of signs, eight 4-bit scales.
 #[inline(always)]
 pub fn iq3_s(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 110] = whole(bytes);
@@ -94,8 +94,8 @@ pub fn iq3_s(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 32 low bytes of indices, 8 words: four times three upper bits, a scale of three, the sign of what
-/// is added to every value: an eighth.
+/// d, 32 low bytes of indices, 8 words: the upper three bits of four indices, a 3-bit scale, and the sign of
+/// the 1/8 that is added to every value.
 #[inline(always)]
 pub fn iq1_s(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 50] = whole(bytes);
@@ -113,8 +113,8 @@ pub fn iq1_s(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// 32 low bytes of indices, 16 bytes of three upper bits and the sign of the added eighth for each, 4
-/// words of four scales of three bits and a quarter of d. Levels are eighths, 16 too high.
+/// 32 low bytes of indices; 16 bytes of nibbles with the upper three bits of an index and the sign of its added
+/// 1/8; 4 words with four 3-bit scales and four bits of d each. Levels count eighths, offset by 16.
 #[inline(always)]
 pub fn iq1_m(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 56] = whole(bytes);
@@ -137,11 +137,12 @@ pub fn iq1_m(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// 48 bytes of five digits to the base of three, 4 bytes of four, d; digits are one too high.
+/// 48 bytes of five base-3 digits, 4 bytes of four, d; digits are offset by 1.
 #[inline(always)]
 pub fn tq1_0(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 54] = whole(bytes);
-    // A byte is a fraction of 3⁵: what stands before the point after multiplying is a digit.
+    // A byte is a fixed-point fraction with base-3 digits: 3ⁿ moves digit n to the front, and the integer part
+    // of 3 × the fraction is that digit.
     let digit = |byte: u8, power: u8| ((u16::from(byte.wrapping_mul(power)) * 3) >> 8) as u8;
     let runs = [(0, 32, 5, 0), (32, 16, 5, 160), (48, 4, 4, 240)];
     for (at, len, digits, column) in runs {
@@ -156,7 +157,7 @@ pub fn tq1_0(bytes: &[u8], group: &mut Group) {
     ternary(half_at(block, 52), group);
 }
 
-/// 64 bytes of four pairs of bits, d; levels one too high.
+/// 64 bytes of four 2-bit levels, d; levels are offset by 1.
 #[inline(always)]
 pub fn tq2_0(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 66] = whole(bytes);
@@ -179,20 +180,20 @@ fn scales_of_four_bits(d: f32, packed: &[u8], group: &mut Group) {
     }
 }
 
-/// Eight magnitudes, at most 63, as levels: those that `negative` is for negative.
+/// Stores eight magnitudes, at most 63, as levels; those under the mask `negative` are negated.
 #[inline(always)]
 fn signed(group: &mut Group, eight: usize, magnitudes: u64, negative: u64) {
-    // 64 more, or (63 - m) + 1: no byte reaches into the next.
+    // m + 64, or (63 - m) + 1: no byte carries into the next.
     put(group, eight, (magnitudes ^ negative) + (u64::from(SHIFT) * ONES - negative));
 }
 
-/// For the signs of seven stored bits, the lowest ones of a word.
+/// The sign mask for seven stored sign bits, the lowest bits of `word`.
 #[inline(always)]
 fn even(word: u32) -> u64 {
     NEGATIVE_EVEN[word as usize & 127]
 }
 
-/// Levels `8 · eight ..` of a group.
+/// Stores eight levels at columns `8 · eight ..` of a group.
 #[inline(always)]
 fn put(group: &mut Group, eight: usize, levels: u64) {
     group.levels.as_chunks_mut().0[eight] = levels.to_le_bytes();

@@ -1,4 +1,4 @@
-//! Types with super-blocks of 256 columns: small integers scale 16 or 32 columns, one or two f16 the whole.
+//! Types with super-blocks of 256 columns: a small integer scale per 16 or 32 columns, one or two f16 for the whole.
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 #![expect(clippy::needless_range_loop, reason = "one index counts scales and bytes of a block")]
@@ -6,7 +6,7 @@
 use super::plain::nibbles;
 use super::{Group, IQ4_LEVELS, half_at, u32_at, whole};
 
-/// 16 packed scales and mins of four bits, 64 bytes of pairs of bits, d, dmin.
+/// 16 bytes of a 4-bit scale and a 4-bit min, 64 bytes of 2-bit levels, d, dmin.
 #[inline(always)]
 pub fn q2_k(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 84] = whole(bytes);
@@ -18,7 +18,7 @@ pub fn q2_k(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// 32 bytes of third bits, 64 of pairs of bits, 12 of scales, d; levels 4 too high.
+/// 32 bytes of third bits, 64 of the low two bits, 12 of scales, d; levels are offset by 4.
 #[inline(always)]
 pub fn q3_k(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 110] = whole(bytes);
@@ -44,7 +44,7 @@ pub fn q4_k(bytes: &[u8], group: &mut Group) {
     scales_and_mins(block, group);
 }
 
-/// As `Q4_K`, with 32 bytes of fifth bits before the nibbles.
+/// Like `Q4_K`, with 32 bytes of fifth bits before the nibbles.
 #[inline(always)]
 pub fn q5_k(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 176] = whole(bytes);
@@ -57,7 +57,7 @@ pub fn q5_k(bytes: &[u8], group: &mut Group) {
     scales_and_mins(block, group);
 }
 
-/// 128 bytes of nibbles, 64 of upper pairs of bits, 16 signed scales, d; levels 32 too high.
+/// 128 bytes of nibbles, 64 of the upper two bits, 16 signed 8-bit scales, d; levels are offset by 32.
 #[inline(always)]
 pub fn q6_k(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 210] = whole(bytes);
@@ -79,7 +79,7 @@ pub fn q6_k(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 8 scales of six bits (upper pairs first), 128 bytes of indices into a table of sixteen levels.
+/// d, eight 6-bit scales (all upper two bits first), 128 bytes of 4-bit indices into a table of sixteen levels.
 #[inline(always)]
 pub fn iq4_xs(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 136] = whole(bytes);
@@ -104,7 +104,7 @@ pub fn k4_scales(packed: &[u8]) -> [u32; 4] {
     [a & LOW6, c & LOW4 | a >> 2 & HIGH2, b & LOW6, c >> 4 & LOW4 | b >> 2 & HIGH2]
 }
 
-/// The sixteen 6-bit scales of a `Q3_K` block, packed in 12 bytes, 32 too high.
+/// The sixteen 6-bit scales of a `Q3_K` block, packed in 12 bytes, offset by 32.
 #[inline(always)]
 pub fn k3_scales(packed: &[u8]) -> [u32; 4] {
     const LOW4: u32 = 0x0f0f_0f0f;
@@ -128,7 +128,7 @@ fn scales_and_mins(block: &[u8], group: &mut Group) {
     }
 }
 
-/// Each 32 bytes hold the levels of 32 columns in their low halves, of the next 32 in their high ones.
+/// Each 32 bytes hold the levels of 32 columns in their low nibbles and of the next 32 in their high nibbles.
 #[inline(always)]
 fn wide_nibbles(packed: &[u8], group: &mut Group) {
     for part in 0..4 {
@@ -140,7 +140,7 @@ fn wide_nibbles(packed: &[u8], group: &mut Group) {
     }
 }
 
-/// Each 32 bytes hold the levels of four times 32 columns, lowest bits first.
+/// Each 32 bytes hold the 2-bit levels of four times 32 columns, lowest bits first.
 #[inline(always)]
 pub fn pairs_of_bits(packed: &[u8], group: &mut Group) {
     for part in 0..8 {

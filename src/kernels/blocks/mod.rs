@@ -1,8 +1,8 @@
-//! What ggml's quantized types mean: the block layouts as integers, a scale and a minimum.
+//! The meaning of ggml's quantized types: each block layout is decoded to integers, scales and mins.
 //!
-//! Enters: the bytes of up to 256 columns of a row. Leaves: a [`Group`], or f32 values. Kernels either
-//! read through these functions or are tested against them. Layouts: `ggml-common.h` of ggml; all
-//! numbers little-endian.
+//! Input: the bytes of up to 256 columns of a row. Output: a [`Group`], or f32 values. Kernels either use
+//! these functions or are tested against them. Layouts: `ggml-common.h` of ggml; all numbers are
+//! little-endian.
 
 #![expect(clippy::inline_always, reason = "`unpack` inherits its caller's instruction set")]
 
@@ -17,12 +17,12 @@ use tealight_bundle::gguf::DType;
 pub use k::{k3_scales, k4_scales};
 pub use plain::half_power_of_two;
 
-/// Columns in a group: the super-block of the K and I types, eight blocks of the older ones.
+/// Columns in a group: one super-block of the K and I types, or eight blocks of the older types.
 pub const GROUP: usize = 256;
-/// Columns that share a scale and a minimum, at least.
+/// The smallest number of columns that share a scale and a min.
 pub const SUB: usize = 16;
 
-/// Columns of one row: value = scale · level + min, with a scale and a min for each [`SUB`].
+/// Columns of one row: value = scale · level + min, with one scale and min per [`SUB`] columns.
 #[derive(Clone)]
 #[repr(align(64))]
 pub struct Group {
@@ -30,7 +30,7 @@ pub struct Group {
     pub levels: [u8; GROUP],
     /// Scales, (columns / 16).
     pub scales: [f32; GROUP / SUB],
-    /// Minima, (columns / 16): those of the type, or what its levels were shifted by, times the scale.
+    /// Mins, (columns / 16): those of the type, or minus the offset of its levels times the scale.
     pub mins: [f32; GROUP / SUB],
 }
 
@@ -39,7 +39,7 @@ impl Group {
     pub const ZERO: Self =
         Self { levels: [0; GROUP], scales: [0.0; GROUP / SUB], mins: [0.0; GROUP / SUB] };
 
-    /// Gives columns `32 · block ..` a scale and a minimum.
+    /// Sets the scale and min of the 32 columns of `block`.
     #[inline(always)]
     fn scale32(&mut self, block: usize, scale: f32, min: f32) {
         for sub in [2 * block, 2 * block + 1] {
@@ -49,16 +49,16 @@ impl Group {
     }
 }
 
-/// How a type is multiplied, `None` when it has no kernel.
+/// How a storage type is multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QuantKind {
-    /// Floating point: multiplied with the activations as they are.
+    /// Floating point: multiplied with the f32 activations.
     Float,
-    /// Levels: multiplied with activations of eight bits.
+    /// Quantized levels: multiplied with eight-bit activations.
     Levels,
 }
 
-/// How `dtype` is multiplied.
+/// How `dtype` is multiplied; `None` if it has no kernel.
 #[must_use]
 pub fn kind(dtype: DType) -> Option<QuantKind> {
     use DType as T;
@@ -90,7 +90,7 @@ pub fn kind(dtype: DType) -> Option<QuantKind> {
     }
 }
 
-/// Whether levels of the type reach above 127, too far for AVX2's product of bytes.
+/// Whether levels of the type exceed 127, too large for AVX2's byte product.
 #[must_use]
 pub fn is_wide(dtype: DType) -> bool {
     matches!(dtype, DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS)
@@ -104,13 +104,13 @@ pub fn sub_of(dtype: DType) -> usize {
     if sixteen { 16 } else { 32 }
 }
 
-/// Bytes of a whole group.
+/// Bytes of a full group.
 #[must_use]
 pub const fn group_bytes(dtype: DType) -> usize {
     GROUP / dtype.block_elements() * dtype.block_bytes()
 }
 
-/// Unpacks whole blocks of at most [`GROUP`] columns; what lies beyond them in `group` is left as it was.
+/// Unpacks whole blocks of at most [`GROUP`] columns; later columns of `group` are left unchanged.
 ///
 /// Always inlined, so that it is compiled for the instruction set of the kernel that calls it.
 #[inline(always)]
@@ -169,8 +169,8 @@ fn floats<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N])
 /// Reads an f16 at `at` as f32, without a branch or a call.
 #[inline(always)]
 pub fn half_at(block: &[u8], at: usize) -> f32 {
-    // The exponent is moved to where f32 has it and corrected by a product, which also gives
-    // subnormal numbers their value; infinities and NaN keep the largest exponent.
+    // Shift the exponent to its place in f32 and correct the bias with a multiplication, which also
+    // handles subnormals. Infinities and NaN keep the largest exponent.
     const REBIAS: f32 = f32::from_bits((127 + 112) << 23);
     let bits = u32::from(u16::from_le_bytes([block[at], block[at + 1]]));
     let magnitude = (f32::from_bits((bits & 0x7fff) << 13) * REBIAS).to_bits();
@@ -191,10 +191,10 @@ fn whole<const N: usize>(bytes: &[u8]) -> &[u8; N] {
     bytes.first_chunk().expect("rows are whole super-blocks")
 }
 
-/// The sixteen values of a non-linear four-bit level (`IQ4_NL`, `IQ4_XS`), 128 too high.
+/// The sixteen values of the non-linear four-bit types (`IQ4_NL`, `IQ4_XS`), offset by 128.
 pub const IQ4_LEVELS: [u8; 16] =
     [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
-/// Twice the sixteen values of a four-bit float (E2M1), 12 too high.
+/// The sixteen values of a four-bit float (E2M1), doubled and offset by 12.
 pub const E2M1_LEVELS: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Types with blocks of 32 columns: four, five and eight bits, with and without a minimum.
+//! Types with blocks of 32 columns: four, five and eight bits, with and without a min.
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
@@ -7,7 +7,7 @@ use super::{E2M1_LEVELS, Group, IQ4_LEVELS, half_at, u32_at};
 /// Columns of a block.
 const BLOCK: usize = 32;
 
-/// d, 16 bytes of nibbles; levels 8 too high.
+/// d, 16 bytes of nibbles; levels are offset by 8.
 #[inline(always)]
 pub fn q4_0(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
@@ -26,7 +26,7 @@ pub fn q4_1(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 32 fifth bits, 16 bytes of nibbles; levels 16 too high.
+/// d, 32 fifth bits, 16 bytes of nibbles; levels are offset by 16.
 #[inline(always)]
 pub fn q5_0(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<22>().0.iter().enumerate() {
@@ -49,7 +49,7 @@ pub fn q5_1(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 32 signed bytes; made unsigned by 128.
+/// d, 32 signed bytes; levels are offset by 128 to make them unsigned.
 #[inline(always)]
 pub fn q8_0(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<34>().0.iter().enumerate() {
@@ -61,7 +61,7 @@ pub fn q8_0(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// d, 16 bytes of indices into a table of sixteen levels.
+/// d, 16 bytes of 4-bit indices into a table of sixteen levels.
 #[inline(always)]
 pub fn iq4_nl(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
@@ -71,7 +71,7 @@ pub fn iq4_nl(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// An exponent, 16 bytes of four-bit floats (the OCP Microscaling format MXFP4).
+/// An exponent byte, 16 bytes of four-bit floats (the OCP Microscaling format MXFP4).
 #[inline(always)]
 pub fn mxfp4(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<17>().0.iter().enumerate() {
@@ -81,10 +81,10 @@ pub fn mxfp4(bytes: &[u8], group: &mut Group) {
     }
 }
 
-/// 2^(exponent − 128): half of what the exponent says, for levels that are doubled.
+/// 2^(exponent − 128): half the actual scale, because the levels are doubled.
 #[inline(always)]
 pub fn half_power_of_two(exponent: u8) -> f32 {
-    // The two smallest are subnormal in f32.
+    // The two smallest results are subnormal in f32.
     let bits = if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
     f32::from_bits(bits)
 }
@@ -95,7 +95,7 @@ fn levels(group: &mut Group, block: usize) -> &mut [u8; BLOCK] {
     group.levels[at..].first_chunk_mut().expect("at most eight blocks")
 }
 
-/// The low halves of 16 bytes, then the high ones.
+/// Unpacks the low nibbles of 16 bytes, then the high nibbles.
 #[inline(always)]
 pub fn nibbles(packed: &[u8], out: &mut [u8; BLOCK], level: impl Fn(u8) -> u8) {
     let packed: &[u8; 16] = packed.first_chunk().expect("16 bytes of nibbles");

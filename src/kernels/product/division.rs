@@ -1,8 +1,8 @@
-//! How the products of a single token are divided among threads, and which product comes after which.
+//! Divides the products of decode among threads, and remembers the order of the products.
 //!
-//! Enters: the matrices of a product. Leaves: their rows in parts, those of each thread one after the other. A
-//! division is kept for the next token, which has the same products in the same order: so what a thread reads at
-//! the beginning of the next product is known while it still waits for it.
+//! Input: the matrices of a product. Output: their rows in parts, grouped by thread. Divisions are cached: the next
+//! token runs the same products in the same order, so a waiting thread already knows what it will read first in the
+//! next product.
 
 use super::TASK_BYTES_MIN;
 use crate::kernels::prefetch::{Ahead, Soon};
@@ -11,22 +11,22 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Rows that are multiplied together, in all runs.
+/// Rows multiplied together, across all four runs.
 const TILE_ROWS: usize = 16;
-/// The smallest parts of a thread's share for single tokens are so many of a share: others take them when they are done.
+/// The smallest parts of a thread's share are 1/8 of it (within the two bounds below), for idle threads to steal.
 const PARTS_A_SHARE: usize = 8;
-/// Stored bytes of such a part at least.
+/// Lower bound on the stored bytes of such a part.
 const PART_BYTES_MIN: usize = 8 * 1024;
-/// And at most: some ten microseconds, so that threads of unequal speed end together in a large matrix too.
+/// Upper bound: some ten microseconds of work, so that threads of unequal speed finish a large matrix together.
 const PART_BYTES_MAX: usize = 128 * 1024;
-/// Bytes from the beginning of each run that a waiting thread fetches at most: what four of them hold has to stay in
-/// its second cache until it is read.
+/// Maximum bytes that a waiting thread prefetches from the start of each run: four of these have to stay in its L2
+/// cache until they are read.
 const AHEAD_BYTES_MAX: usize = 96 * 1024;
-/// Divisions that are kept at most, about a KiB for each thread. Then all are forgotten: a mixture of many experts
-/// has more.
+/// Maximum number of cached divisions, each about a KiB per thread. A model with many experts has more; when the
+/// cache is full, it is cleared.
 const KEPT_MAX: usize = 512;
 
-/// Some rows at four distant places of one of the matrices.
+/// Row ranges at four distant places in one of the matrices.
 pub struct Places {
     pub matrix: usize,
     pub rows: [Range<usize>; 4],
@@ -38,16 +38,16 @@ impl Places {
     }
 }
 
-/// The rows of some matrices in parts for single tokens. A thread's rows lie together, in four runs, which its parts
-/// go along.
+/// The rows of some matrices, divided into parts for decode. A thread's rows are contiguous and split into four runs;
+/// each part takes the next rows of all four.
 pub struct Division {
     matrices: Vec<Extent>,
     pub parts: Vec<Places>,
-    /// Where the parts of each thread begin, and where the last ones end.
+    /// Index of each thread's first part, and the end of the last thread's parts.
     starts: Vec<usize>,
 }
 
-/// Where a matrix lies in memory.
+/// A matrix's location in memory and its number of rows.
 #[derive(PartialEq, Eq)]
 struct Extent {
     address: usize,
@@ -55,29 +55,29 @@ struct Extent {
     rows: usize,
 }
 
-/// The divisions of a model's products.
+/// Cache of the divisions of a model's products.
 #[derive(Default)]
 pub struct Divisions(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
     steps: Vec<Step>,
-    /// Steps by the address of their first matrix.
+    /// Index of a step, by the address of its first matrix.
     by_address: HashMap<usize, usize>,
     last: Option<usize>,
 }
 
 struct Step {
     division: Arc<Division>,
-    /// What the threads know it by.
+    /// Its id in the pool, for [`Pool::foresee`].
     learned: usize,
-    /// The step that came after this one the last time.
+    /// The step that followed this one last time.
     next: Option<usize>,
 }
 
 impl Compute {
-    /// The division of a product of these matrices, the next one of a token. Tells the threads what the one after it
-    /// will read.
+    /// The division for the product of these matrices, which runs next. Announces to the threads the product expected
+    /// after it.
     pub(super) fn division(&self, weights: &[&Matrix]) -> Arc<Division> {
         let mut known = self.divisions.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (division, next) = known.follow(weights, &self.pool);
@@ -89,14 +89,14 @@ impl Compute {
 }
 
 impl Known {
-    /// The division of these matrices, and what the threads know the product by that is expected after it.
+    /// The division of these matrices, and the pool's id of the product expected after it.
     fn follow(&mut self, weights: &[&Matrix], pool: &Pool) -> (Arc<Division>, Option<usize>) {
         let expected = self.last.and_then(|last| self.steps[last].next);
         let index = match expected {
             Some(index) if self.steps[index].division.is_of(weights) => index,
             _ => self.find(weights, pool),
         };
-        // All may have been forgotten just now.
+        // `find` may have cleared the cache.
         if let Some(last) = self.last.and_then(|last| self.steps.get_mut(last)) {
             last.next = Some(index);
         }
@@ -134,7 +134,7 @@ impl Division {
         for thread in 0..threads {
             let mut before = 0;
             for (matrix, w) in weights.iter().enumerate() {
-                // Where the first bytes of a thread's share lie, in whole tiles of rows.
+                // The first row of a thread's share in this matrix, rounded down to whole tiles.
                 let cut = |thread: usize| {
                     let bytes = (total * thread.min(busy) / busy).saturating_sub(before);
                     let end = thread >= busy || bytes >= w.range.len();
@@ -154,7 +154,7 @@ impl Division {
             && self.matrices.iter().zip(weights).all(|(extent, w)| *extent == Extent::of(w))
     }
 
-    /// What each thread reads first.
+    /// What each thread reads first, for prefetching.
     fn ahead(&self, weights: &[&Matrix]) -> Vec<Ahead> {
         self.starts.windows(2).map(|own| ahead(weights, &self.parts[own[0]..own[1]])).collect()
     }
@@ -175,12 +175,12 @@ fn row_bytes(w: &Matrix) -> usize {
     (w.range.len() / w.rows).max(1)
 }
 
-/// Divides some rows of a matrix, in four runs, into parts of at least so many rows of each.
+/// Splits rows of a matrix into four runs, and those into parts with at least `least` rows of each run.
 fn add_parts(parts: &mut Vec<Places>, matrix: usize, rows: Range<usize>, least: usize) {
     let run = rows.len() / TILE_ROWS * (TILE_ROWS / 4);
     let mut at = 0;
     while at < run {
-        // Half of what is left, so that the last parts, which others may take, are small.
+        // Half of the remaining rows, so that the last parts, which other threads may steal, are small.
         let half = ((run - at) / 2).next_multiple_of(TILE_ROWS / 4);
         let end = (at + half.max(least)).min(run);
         let part = |i: usize| rows.start + i * run + at..rows.start + i * run + end;
@@ -194,7 +194,7 @@ fn add_parts(parts: &mut Vec<Places>, matrix: usize, rows: Range<usize>, least: 
     }
 }
 
-/// What is read first of these parts, in their order. Parts that go along the same runs make one piece.
+/// What is read first of these parts, in order. Parts that continue the same runs are merged into one piece.
 fn ahead(weights: &[&Matrix], parts: &[Places]) -> Ahead {
     let mut runs: Vec<Places> = Vec::new();
     for Places { matrix, rows } in parts {
@@ -222,7 +222,7 @@ mod tests {
     use tealight_bundle::gguf::DType;
     use tealight_bundle::mapped::Mapped;
 
-    /// Matrices of Q8_0 one after the other in a file, of these shapes.
+    /// Q8_0 matrices of these shapes, stored back to back in a file.
     fn matrices(shapes: &[(usize, usize)]) -> Vec<Matrix> {
         let sizes = shapes.iter().map(|(rows, columns)| rows * columns / 32 * 34);
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn the_product_that_followed_is_expected_again() {
         let all = matrices(&[(64, 32), (64, 32), (64, 32)]);
-        // The last one begins as the second and is another product.
+        // The last starts with the same matrix as the second but is a different product.
         let sets: [&[&Matrix]; 4] = [&[&all[0]], &[&all[1], &all[2]], &[&all[2]], &[&all[1]]];
         let (mut known, pool) = (Known::default(), Pool::new(2));
         for set in sets {

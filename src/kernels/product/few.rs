@@ -1,6 +1,6 @@
-//! Single tokens: stored rows multiplied where they lie.
+//! Decode: stored rows are multiplied in place.
 //!
-//! Enters: matrices, one or two rows of activations. Leaves: results, written where they belong.
+//! Input: matrices, one or two rows of activations. Output: products, written to their place in the result.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
@@ -17,7 +17,7 @@ impl Compute {
     /// The products of some stored rows with all rows of activations.
     ///
     /// # Safety
-    /// Nobody else writes the results of these rows meanwhile, and the four ranges do not overlap.
+    /// Nothing else writes the results of these rows during the call, and the four ranges do not overlap.
     pub(super) unsafe fn product_few(
         &self,
         w: &Matrix,
@@ -31,12 +31,12 @@ impl Compute {
                 let runs = Runs { w: w.bytes(), row_bytes: w.range.len() / w.rows, first };
                 for n in 0..x.rows {
                     let at = |rows: &Range<usize>| n * w.rows + rows.start..n * w.rows + rows.end;
-                    // SAFETY: as the caller says.
+                    // SAFETY: guaranteed by the caller.
                     let mut out = rows.each_ref().map(|rows| unsafe { out.slice(at(rows)) });
                     self.dot_rows(w.dtype, runs, levels.row(n), &mut out);
                 }
             }
-            // SAFETY: as the caller says.
+            // SAFETY: guaranteed by the caller.
             _ => rows
                 .iter()
                 .flat_map(Range::clone)
@@ -44,7 +44,7 @@ impl Compute {
         }
     }
 
-    /// Dot products of some stored rows with one row of activations: as many of each run as `out` has room for.
+    /// Dot products of stored rows with one row of activations: from each run as many rows as `out` has room for.
     pub(super) fn dot_rows(
         &self,
         dtype: DType,

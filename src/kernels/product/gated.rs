@@ -1,7 +1,7 @@
 //! A gated feed-forward layer: (act(x · Gᵀ) · (x · Uᵀ)) · Dᵀ.
 //!
-//! Of a prompt, the two products of some rows meet while they are in the second cache, and what comes of them is
-//! brought to eight bits there: nothing of the layer's width, the largest there is, goes to memory as floats.
+//! In prefill with quantized weights, the gate and up products of a group of rows are combined and quantized to eight
+//! bits while still in the L2 cache. The hidden activations, the widest there are, never go to memory as floats.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
@@ -16,19 +16,19 @@ use crate::kernels::{Act, Compute, Matrix, add_bias};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// A matrix, and what is added to its products: one element for each of its rows.
+/// A matrix with an optional bias, which has one element per row.
 #[derive(Clone, Copy)]
 pub struct Affine<'a> {
     /// The matrix.
     pub matrix: &'a Matrix,
-    /// What is added.
+    /// Added to the products.
     pub bias: Option<&'a [f32]>,
 }
 
 /// The matrices of a gated feed-forward layer.
 #[derive(Clone, Copy)]
 pub struct Gated<'a> {
-    /// d_model → d_ffn, to which the activation is applied.
+    /// d_model → d_ffn; the activation function is applied to its output.
     pub gate: Affine<'a>,
     /// d_model → d_ffn.
     pub up: Affine<'a>,
@@ -36,7 +36,7 @@ pub struct Gated<'a> {
     pub down: Affine<'a>,
 }
 
-/// Where activations of eight bits are written by several parts.
+/// Eight-bit activations that several threads write at once.
 struct DisjointLevels<'a> {
     stride: usize,
     quants: Disjoint<'a, i8>,
@@ -46,15 +46,15 @@ struct DisjointLevels<'a> {
 }
 
 impl DisjointLevels<'_> {
-    /// Some columns of a row, whole blocks.
+    /// Some columns of a row, in whole blocks.
     ///
     /// # Safety
-    /// Nobody else takes any of these columns of this row meanwhile.
+    /// Nothing else takes any of these columns of this row while the result is alive.
     unsafe fn part(&self, row: usize, columns: Range<usize>) -> RowMut<'_> {
         let at = |size: usize| {
             (row * self.stride + columns.start) / size..(row * self.stride + columns.end) / size
         };
-        // SAFETY: as the caller says; blocks are whole, so what belongs to these columns belongs to no others.
+        // SAFETY: guaranteed by the caller; blocks are whole, so no other columns share these elements.
         unsafe {
             RowMut {
                 quants: self.quants.slice(at(1)),
@@ -67,7 +67,7 @@ impl DisjointLevels<'_> {
 }
 
 impl Compute {
-    /// The layer's output, (n, d_model), of `x`, (n, d_model).
+    /// The layer's output, (n, d_model), for `x`, (n, d_model).
     ///
     /// # Panics
     /// When the shapes do not fit each other.
@@ -85,7 +85,7 @@ impl Compute {
         out
     }
 
-    /// act(gate) · up, (n, d_ffn), as the last matrix wants it.
+    /// act(gate) · up, (n, d_ffn), prepared as input of the down matrix.
     fn hidden(&self, act: Act, layer: Gated<'_>, x: &Input<'_>) -> Input<'static> {
         let Gated { gate, up, down } = layer;
         let all_levels =
@@ -118,7 +118,7 @@ impl Compute {
         self.input_from(Cow::Owned(hidden), &[down.matrix])
     }
 
-    /// Some columns of what lies between the two halves, written to `out`.
+    /// Computes some columns of the hidden activations (rows of gate and up) and writes them to `out`.
     fn hidden_rows(
         &self,
         act: Act,
@@ -128,7 +128,7 @@ impl Compute {
         out: &DisjointLevels<'_>,
     ) {
         let n = x.1.last().copied().unwrap_or(0);
-        // The results of both are kept together.
+        // The results of both matrices are kept, hence twice the rows.
         let together = rows_together(2 * n);
         let mut results = [const { Vec::new() }; 2];
         let mut hidden = [0.0; PANEL_ROWS];
@@ -149,7 +149,7 @@ impl Compute {
                 }
                 let hidden = &mut hidden[..columns.len()];
                 self.gate_up_part(act, gate, up, hidden);
-                // SAFETY: no other task has these columns, and the piece ends before the next is taken.
+                // SAFETY: no other task has these columns, and the slices are dropped before the next are taken.
                 let row = &mut unsafe { out.part(index % n, columns) };
                 by_floats!(
                     self.isa,

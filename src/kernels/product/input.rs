@@ -1,4 +1,4 @@
-//! Rows of activations, prepared for the matrices they meet.
+//! Rows of activations, prepared for multiplication with matrices.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
@@ -10,10 +10,10 @@ use crate::kernels::{Compute, Matrix};
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows of activations from which on unpacking panels pays.
+/// Number of activation rows from which unpacking panels pays off.
 pub const PANELS_FROM: usize = 3;
 
-/// Rows of activations, prepared for the types of the matrices they meet.
+/// Rows of activations, prepared for the types of the matrices they are multiplied with.
 pub struct Input<'a> {
     pub(super) rows: usize,
     pub(super) columns: usize,
@@ -21,25 +21,25 @@ pub struct Input<'a> {
     pub(super) levels: Option<Levels>,
 }
 
-/// Eight-bit activations in the order in which they are taken.
+/// Eight-bit activations in the order in which kernels read them.
 pub enum Levels {
     /// Row by row.
     Few(Activations),
-    /// For panels: tiles that begin at these rows, and the number of rows.
+    /// For panels: tiles, with the first row of each and, last, the number of rows.
     Many(Tiles, Vec<usize>),
 }
 
 impl Compute {
-    /// Prepares `x`, rows of as many elements as the matrices have columns.
+    /// Prepares `x`, whose rows have as many elements as the matrices have columns.
     ///
     /// # Panics
-    /// When it is not whole rows of that many elements.
+    /// When `x` is not whole rows of that many elements.
     #[must_use]
     pub fn input<'a>(&self, x: &'a [f32], weights: &[&Matrix]) -> Input<'a> {
         self.input_from(Cow::Borrowed(x), weights)
     }
 
-    /// As [`Compute::input`].
+    /// Like [`Compute::input`], for borrowed or owned rows.
     pub(super) fn input_from<'a>(&self, x: Cow<'a, [f32]>, weights: &[&Matrix]) -> Input<'a> {
         let columns = weights.first().map_or(1, |w| w.columns);
         assert!(x.len().is_multiple_of(columns), "{} elements in rows of {columns}", x.len());
@@ -48,7 +48,7 @@ impl Compute {
         Input { rows: x.len() / columns, columns, floats: x, levels }
     }
 
-    /// Of activations that are there in eight bits only: for matrices of levels.
+    /// Input from activations that exist only in eight bits, for quantized matrices.
     pub(super) fn input_of(&self, levels: Activations) -> Input<'static> {
         let (rows, columns) = (levels.rows, levels.columns);
         Input { rows, columns, floats: Cow::default(), levels: Some(self.levels(levels)) }

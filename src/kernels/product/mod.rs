@@ -1,9 +1,9 @@
 //! Products with stored matrices: `x · Wᵀ` for weights of any type.
 //!
-//! Enters: rows of activations ([`Input`]), matrices. Leaves: rows of f32, one result for each matrix.
-//! One or two rows are multiplied with each stored row where it lies; more rows (a prompt) with panels
-//! that are unpacked once ([`super::panel`]). All matrices of one call share one division of the work
-//! among threads.
+//! Input: rows of activations ([`Input`]) and matrices. Output: rows of f32, one result per matrix.
+//! One or two rows (decode) are multiplied with the stored rows in place; more rows (prefill) with panels
+//! that are unpacked once ([`super::panel`]). The work of all matrices in a call is divided among threads
+//! together.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
@@ -29,16 +29,16 @@ use runs::Runs;
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
-/// Stored bytes below which another thread costs more than it brings.
+/// Below this many stored bytes, another thread costs more than it saves.
 const TASK_BYTES_MIN: usize = 16 * 1024;
-/// Tasks a thread gets, so that an interrupted one does not hold up the rest.
+/// Tasks per thread, so that an interrupted thread does not hold up the rest.
 const TASKS_A_THREAD: usize = 4;
 
 impl Compute {
     /// `x · Wᵀ` for `x` of shape (n, w.columns): the result is (n, w.rows).
     ///
     /// # Panics
-    /// When `x` is not whole rows of that many elements.
+    /// When `x` is not whole rows of `w.columns` elements.
     #[must_use]
     pub fn matmul(&self, w: &Matrix, x: &[f32]) -> Vec<f32> {
         let input = self.input(x, &[w]);
@@ -48,7 +48,7 @@ impl Compute {
     /// The products of one input with several matrices, each (n, w.rows).
     ///
     /// # Panics
-    /// When a matrix has another number of columns than the input.
+    /// When the numbers of columns of a matrix and of the input differ.
     #[must_use]
     pub fn products(&self, weights: &[&Matrix], x: &Input<'_>) -> Vec<Vec<f32>> {
         let mut out = vec![Vec::new(); weights.len()];
@@ -56,14 +56,14 @@ impl Compute {
         out
     }
 
-    /// As [`Compute::products`], into buffers whose room is used again.
+    /// Like [`Compute::products`], writing into buffers that are reused.
     ///
     /// # Panics
-    /// When a matrix has another number of columns than the input, or no buffer.
+    /// When the numbers of columns of a matrix and of the input differ, or those of matrices and buffers.
     pub fn products_into(&self, weights: &[&Matrix], x: &Input<'_>, out: &mut [Vec<f32>]) {
         assert!(weights.iter().all(|w| w.columns == x.columns), "{weights:?} on {}", x.columns);
         assert_eq!(weights.len(), out.len(), "a buffer for each of {weights:?}");
-        // What is there already is overwritten, every element by some part.
+        // No need to clear old contents: the parts overwrite every element.
         out.iter_mut().zip(weights).for_each(|(out, w)| out.resize(x.rows * w.rows, 0.0));
         let shared: Vec<_> = out.iter_mut().map(|out| Disjoint::new(out)).collect();
         if x.rows < PANELS_FROM {
@@ -78,7 +78,7 @@ impl Compute {
         let tasks = self.tasks(weights, x.rows);
         self.pool.run(tasks.len(), &|index| {
             let task = &tasks[index];
-            // SAFETY: no two tasks share a row of a matrix, and each row owns its column of the result.
+            // SAFETY: no two tasks share a row of a matrix, and each row has its own column of the result.
             unsafe {
                 self.product(weights[task.matrix], task.rows.clone(), x, &shared[task.matrix]);
             }
@@ -88,7 +88,7 @@ impl Compute {
     /// The products of some stored rows with all rows of activations.
     ///
     /// # Safety
-    /// Nobody else writes the results of these rows meanwhile.
+    /// Nothing else writes the results of these rows during the call.
     unsafe fn product(&self, w: &Matrix, rows: Range<usize>, x: &Input<'_>, out: &Disjoint<'_>) {
         match (&x.levels, kind(w.dtype)) {
             // The scalar level has no panels.
@@ -96,7 +96,7 @@ impl Compute {
                 let row_bytes = w.range.len() / w.rows;
                 let runs = Runs { w: w.bytes(), row_bytes, first: [rows.start; 4] };
                 for n in 0..x.rows {
-                    // SAFETY: as the caller says.
+                    // SAFETY: guaranteed by the caller.
                     let out = unsafe { out.slice(n * w.rows + rows.start..n * w.rows + rows.end) };
                     self.dot_rows(
                         w.dtype,
@@ -107,10 +107,10 @@ impl Compute {
                 }
             }
             (Some(Levels::Many(tiles, starts)), Some(QuantKind::Levels)) => {
-                // SAFETY: as the caller says.
+                // SAFETY: guaranteed by the caller.
                 unsafe { self.multiply_panels(w, rows, (tiles, starts), out) };
             }
-            // SAFETY: as the caller says.
+            // SAFETY: guaranteed by the caller.
             _ => rows.for_each(|row| unsafe { self.dot_floats(w, row, x, out) }),
         }
     }
@@ -118,7 +118,7 @@ impl Compute {
     /// The dot products of one stored row of floats with all rows of activations.
     ///
     /// # Safety
-    /// Nobody else writes the results of this row meanwhile.
+    /// Nothing else writes the results of this row during the call.
     unsafe fn dot_floats(&self, w: &Matrix, row: usize, x: &Input<'_>, out: &Disjoint<'_>) {
         let x_row = |n: usize| &x.floats[n * x.columns..(n + 1) * x.columns];
         let mut n = 0;
@@ -126,14 +126,14 @@ impl Compute {
             let values =
                 self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
             for (i, value) in values.into_iter().enumerate() {
-                // SAFETY: as the caller says.
+                // SAFETY: guaranteed by the caller.
                 unsafe { out.set((n + i) * w.rows + row, value) };
             }
             n += 4;
         }
         for n in n..x.rows {
             let [value] = self.dot_float::<1>(w.dtype, w.row(row), [x_row(n)]);
-            // SAFETY: as the caller says.
+            // SAFETY: guaranteed by the caller.
             unsafe { out.set(n * w.rows + row, value) };
         }
     }

@@ -1,4 +1,4 @@
-//! Prompts: stored rows unpacked to panels, each multiplied with all rows of activations.
+//! Prefill: stored rows are unpacked into panels, each multiplied with all rows of activations.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
@@ -13,10 +13,10 @@ use crate::kernels::{Compute, Matrix};
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
-/// Results of panels that are kept together until all columns are multiplied: a share of the second cache.
+/// Bytes of panel results that are kept until all columns are multiplied: part of the L2 cache.
 const RESULTS_BYTES: usize = 512 * 1024;
 
-/// Some rows of one of the matrices.
+/// A range of rows of one of the matrices.
 pub struct Task {
     pub(super) matrix: usize,
     pub(super) rows: Range<usize>,
@@ -25,25 +25,25 @@ pub struct Task {
 /// The products of some panels with all rows of activations, (panels, n).
 pub type Results = Vec<[f32; PANEL_ROWS]>;
 
-/// How many rows of matrices have results that are kept together, of so many rows of activations.
+/// Number of matrix rows whose results are kept together, for `n` rows of activations.
 pub fn rows_together(n: usize) -> usize {
     (RESULTS_BYTES / (size_of::<f32>() * PANEL_ROWS * n.max(1))).max(1) * PANEL_ROWS
 }
 
-/// The bytes of a row's columns from `start` on that one panel holds.
+/// The bytes of a row that belong to one panel, whose columns begin at `start`.
 fn part(w: &Matrix, row: usize, start: usize) -> &[u8] {
     let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
     &w.row(row)[at(start)..at((start + PANEL_COLUMNS).min(w.columns))]
 }
 
 impl Compute {
-    /// Parts of about the same number of stored bytes, whole panels: kernels repeat rows of one that is not
-    /// full.
+    /// Divides the matrices into tasks of about the same number of stored bytes, in whole panels. A partial panel is
+    /// filled by repeating rows.
     pub(super) fn tasks(&self, weights: &[&Matrix], rows: usize) -> Vec<Task> {
         let total: usize = weights.iter().map(|w| w.range.len()).sum();
         let threads = self.pool.threads();
         let most = if threads == 1 { weights.len() } else { threads * TASKS_A_THREAD };
-        // More rows of activations are more work for each stored byte.
+        // More rows of activations mean more work per stored byte.
         let bytes = (total / most).max(TASK_BYTES_MIN / rows.max(1));
         let mut tasks = Vec::with_capacity(most + weights.len());
         for (matrix, w) in weights.iter().enumerate() {
@@ -58,7 +58,7 @@ impl Compute {
     /// The products of stored rows with all rows of activations.
     ///
     /// # Safety
-    /// Nobody else writes the results of these rows meanwhile.
+    /// Nothing else writes the results of these rows during the call.
     pub(super) unsafe fn multiply_panels(
         &self,
         w: &Matrix,
@@ -76,7 +76,7 @@ impl Compute {
                 let first = rows.start + index * PANEL_ROWS;
                 let count = PANEL_ROWS.min(rows.end - first);
                 for (t, results) in results.iter().enumerate() {
-                    // SAFETY: as the caller says.
+                    // SAFETY: guaranteed by the caller.
                     let out = unsafe { out.slice(t * w.rows + first..t * w.rows + first + count) };
                     out.copy_from_slice(&results[..count]);
                 }
@@ -84,8 +84,9 @@ impl Compute {
         }
     }
 
-    /// The results of as many rows as are kept together: some columns after the other, so that the activations of
-    /// those columns stay in the second cache as well. Those of the matrix and rows of `then` come next.
+    /// Computes the results of rows that are kept together. Works through one range of columns after the other, so that
+    /// the activations of those columns stay in the L2 cache too. `then` is the matrix and row that follow, for
+    /// prefetching.
     pub(super) fn results(
         &self,
         w: &Matrix,
@@ -102,7 +103,7 @@ impl Compute {
             let columns = start..(start + PANEL_COLUMNS).min(w.columns);
             for (index, results) in results.chunks_exact_mut(n).enumerate() {
                 let first = rows.start + index * PANEL_ROWS;
-                // A panel that is not full repeats its last row; those results go nowhere.
+                // A partial panel repeats its last row; the extra results are dropped.
                 let row = |i: usize| part(w, (first + i).min(rows.end - 1), start);
                 self.unpack_panel(w.dtype, &row, &mut panel);
                 let (next, next_row, next_start) = if index + 1 < panels {
@@ -115,7 +116,7 @@ impl Compute {
                 for (number, tile) in starts.windows(2).enumerate() {
                     let soon = next_row + number;
                     if number < PANEL_ROWS && soon < next.rows {
-                        // The next panel's rows come while this one is multiplied.
+                        // Prefetch the next panel's rows while this one is multiplied.
                         fetch(part(next, soon, next_start));
                     }
                     let (at, results) = (tile[0], &mut results[tile[0]..tile[1]]);
@@ -138,7 +139,7 @@ impl Compute {
         by_isa!(self.isa, scalar: panel.unpack(dtype, row), unpack_panel(dtype, row, panel));
     }
 
-    /// Adds the products of a panel with `T` rows of activations from row `at` on.
+    /// Adds the products of a panel with the `T` rows of activations starting at row `at`.
     fn multiply<const T: usize>(
         &self,
         dtype: DType,

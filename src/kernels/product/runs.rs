@@ -1,19 +1,19 @@
-//! Which rows are multiplied together.
+//! The rows that are multiplied together.
 
-/// Rows of a matrix at four distant places: memory answers several sooner than one, and each goes on where
-/// the last part of a thread ended, so that what is fetched ahead is never in vain.
+/// Runs of rows at four distant places in a matrix: memory serves several streams faster than one. Each run
+/// continues where the thread's previous part ended, so no prefetch is wasted.
 #[derive(Clone, Copy)]
 pub struct Runs<'a> {
     /// All rows of the matrix.
     pub w: &'a [u8],
     /// Bytes of a row.
     pub row_bytes: usize,
-    /// The first row of each run. Rows behind the last of the matrix stand for that one.
+    /// The first row of each run, clamped to the matrix's last row.
     pub first: [usize; 4],
 }
 
 impl<'a> Runs<'a> {
-    /// The rows of one run of so many.
+    /// The bytes of the first `rows` rows of one run.
     pub fn run(&self, index: usize, rows: usize) -> &'a [u8] {
         if rows == 0 {
             return &[];

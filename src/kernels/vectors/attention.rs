@@ -1,7 +1,7 @@
-//! What the inner loops of attention are made of, in vectors of 128 bits: sixteen floats are four of them.
+//! Vector operations for the inner loops of attention: sixteen floats are four 128-bit vectors.
 
-/// The module `attention` of an instruction set, made of the `operations` beside it, with as many rows at a
-/// time as its registers hold.
+/// Defines the module `attention` of an instruction set from its `operations`; `rows` lists the numbers of query rows
+/// processed together, as many as its registers hold.
 macro_rules! attention {
     ($features:literal, rows: $rows:tt) => {
         /// The two inner loops of attention.
@@ -9,7 +9,7 @@ macro_rules! attention {
             crate::kernels::attention::lanes!($features, super::lanes, at_once: 1, rows: $rows);
         }
 
-        /// What is done with sixteen floats.
+        /// Operations on sixteen floats.
         mod lanes {
             use super::operations as four;
             use super::operations::Floats;

@@ -1,9 +1,9 @@
-//! How the bytes of each common type become vectors of levels and of factors.
+//! Decodes the common types into vectors of levels and factors.
 
-/// The module `decode` of an instruction set, made of the `operations` beside it.
+/// Defines the module `decode` of an instruction set from its `operations`.
 macro_rules! decode {
     ($features:literal) => {
-        /// How the bytes of each common type become vectors.
+        /// Decodes the bytes of each common type into vectors.
         #[allow(non_camel_case_types, reason = "types are named as the field writes them")]
         pub mod decode {
             use super::operations::*;
@@ -11,9 +11,9 @@ macro_rules! decode {
             use crate::kernels::blocks::{E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, SUB};
             use crate::kernels::blocks::{half_at, half_power_of_two, k3_scales, k4_scales};
 
-            /// Rows that are worked on together, one in each lane of their sums.
+            /// Rows processed together, one per lane of their sums.
             pub const LANES: usize = 4;
-            /// [`IQ4_LEVELS`] as they are meant, signed.
+            /// [`IQ4_LEVELS`] as signed bytes, without their offset.
             const IQ4_SIGNED: [u8; 16] = {
                 let mut signed = IQ4_LEVELS;
                 let mut i = 0;
@@ -24,30 +24,30 @@ macro_rules! decode {
                 signed
             };
 
-            /// Scales and minima of a group of four rows, (sub-blocks, rows).
+            /// Scales and mins of a group of four rows, (sub-blocks, rows).
             pub struct Factors {
                 pub scales: [Floats; GROUP / SUB],
                 pub minima: [Floats; GROUP / SUB],
             }
 
-            /// How a type's bytes become vectors.
+            /// Decodes a type's bytes into vectors.
             pub trait Decode {
                 /// Bytes of a block of 32 columns, or of a super-block.
                 const BYTES: usize;
-                /// Columns of such a block.
+                /// Columns of that block.
                 const COLUMNS: usize;
                 /// Columns that share a scale: 16 or 32.
                 const SUB: usize;
-                /// Whether levels are signed; then there are no minima. Else they are at most 127.
+                /// Whether levels are signed and have no mins; unsigned levels are at most 127.
                 const SIGNED: bool;
 
                 /// The levels of columns `32 · block ..` of the group at `b`.
                 ///
                 /// # Safety
-                /// The processor has the instruction set of this module; at `b` lie blocks that hold the columns.
+                /// The processor has the instruction set of this module; `b` points to blocks that contain the columns.
                 unsafe fn levels(b: *const u8, block: usize) -> [Bytes; 2];
 
-                /// Scales and minima of the first `blocks` times 32 columns of the groups at `b`.
+                /// Scales and mins of the first `blocks` × 32 columns of the groups at `b`.
                 ///
                 /// # Safety
                 /// As for `levels`.
@@ -63,7 +63,7 @@ macro_rules! decode {
                 }
             }
 
-            /// A [`Group`] as a type of its own.
+            /// Decodes an already unpacked [`Group`].
             pub struct Unpacked<const COLUMNS_OF_SUB: usize>;
 
             #[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
@@ -71,13 +71,13 @@ macro_rules! decode {
                 const BYTES: usize = size_of::<Group>();
                 const COLUMNS: usize = GROUP;
                 const SUB: usize = COLUMNS_OF_SUB;
-                // Types whose levels reach above 127 have decoders of their own.
+                // Types whose levels exceed 127 have their own decoders.
                 const SIGNED: bool = false;
 
                 #[target_feature(enable = $features)]
                 #[inline]
                 unsafe fn levels(b: *const u8, block: usize) -> [Bytes; 2] {
-                    // SAFETY: the pointer is a group's.
+                    // SAFETY: the pointer is that of a group.
                     let group = unsafe { &*b.cast::<Group>() };
                     let levels = group.levels[BLOCK * block..][..BLOCK].as_chunks().0;
                     [load(&levels[0]), load(&levels[1])]
@@ -86,7 +86,7 @@ macro_rules! decode {
                 #[target_feature(enable = $features)]
                 #[inline]
                 unsafe fn factors(b: [*const u8; LANES], blocks: usize, to: &mut Factors) {
-                    // SAFETY: the pointers are groups'.
+                    // SAFETY: the pointers are those of groups.
                     let groups = b.map(|b| unsafe { &*b.cast::<Group>() });
                     for sub in 0..blocks * BLOCK / COLUMNS_OF_SUB {
                         let at = sub * COLUMNS_OF_SUB / SUB;
@@ -257,16 +257,16 @@ macro_rules! decode {
                 }
             }
 
-            /// Eight scales and eight minima of four rows of `Q4_K` or `Q5_K`.
+            /// Eight scales and eight mins of four rows of `Q4_K` or `Q5_K`.
             ///
             /// # Safety
-            /// 16 bytes can be read at each.
+            /// 16 bytes can be read from each pointer.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn k4_factors(b: [*const u8; LANES], to: &mut Factors) {
                 let mut factors = [[zero(); 4]; LANES];
                 for i in 0..LANES {
-                    // SAFETY: said by the caller.
+                    // SAFETY: guaranteed by the caller.
                     let head = unsafe { bytes::<16>(b[i]) };
                     let packed = unsigned(words(k4_scales(&head[4..])));
                     let (d, dmin) = (splat(half_at(head, 0)), splat(-half_at(head, 2)));
@@ -282,7 +282,7 @@ macro_rules! decode {
                 to.minima[..8].copy_from_slice(&factors[8..]);
             }
 
-            /// Sixteen factors of each row, to one of each row for each of sixteen sub-blocks.
+            /// Transposes sixteen factors of each of four rows to (sub-blocks, rows).
             #[target_feature(enable = $features)]
             #[inline]
             fn by_sub(rows: [[Floats; 4]; LANES]) -> [Floats; 16] {
@@ -294,26 +294,26 @@ macro_rules! decode {
                 by_sub
             }
 
-            /// The low halves of 16 bytes, then the high ones.
+            /// The low nibbles of 16 bytes, then the high ones.
             ///
             /// # Safety
             /// 16 bytes can be read.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn nibbles(b: *const u8) -> [Bytes; 2] {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 let packed = unsafe { sixteen(b) };
                 [bits(packed, 0, 15), bits(packed, 4, 15)]
             }
 
-            /// Adds 16 to the levels whose bit is set.
+            /// Adds 16 to the levels whose fifth bit is set.
             ///
             /// # Safety
             /// Four bytes can be read.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn with_fifth_bits(levels: [Bytes; 2], b: *const u8) -> [Bytes; 2] {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 let bits = unsafe { bytes::<4>(b) };
                 let level = |level, bits| or(level, and(spread(bits), splat_bytes(16)));
                 [
@@ -322,14 +322,14 @@ macro_rules! decode {
                 ]
             }
 
-            /// An f16 of each row.
+            /// An f16 of each row, as floats.
             ///
             /// # Safety
-            /// Two bytes can be read, `at` bytes from each.
+            /// Two bytes can be read at offset `at` from each pointer.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn halves_at(b: [*const u8; LANES], at: usize) -> Floats {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 halves(b.map(|b| u16::from_le_bytes(*unsafe { bytes::<2>(b.add(at)) })))
             }
 
@@ -338,7 +338,7 @@ macro_rules! decode {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn two(b: *const u8) -> [Bytes; 2] {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { [sixteen(b), sixteen(b.add(16))] }
             }
 
@@ -347,22 +347,22 @@ macro_rules! decode {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn sixteen(b: *const u8) -> Bytes {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 load(unsafe { bytes::<16>(b) })
             }
 
             /// # Safety
-            /// `N` bytes can be read, as long as the result lives.
+            /// `N` bytes can be read for as long as the result lives.
             #[inline]
             unsafe fn bytes<'a, const N: usize>(b: *const u8) -> &'a [u8; N] {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { &*b.cast() }
             }
         }
     };
 }
 
-/// Decoders: each a name, its numbers, and the two functions of the trait.
+/// Defines decoders, each by its name, its constants and the trait's two functions.
 macro_rules! types {
     ($features:literal $($name:ident:
         $bytes:literal bytes of $columns:literal columns, scales of $sub:literal, signed: $signed:literal;
@@ -380,14 +380,14 @@ macro_rules! types {
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn levels($b: *const u8, $block: usize) -> [Bytes; 2] {
-                // SAFETY: offsets are within the blocks that the trait asks for.
+                // SAFETY: offsets are within the blocks that the trait guarantees.
                 unsafe { $levels }
             }
 
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn factors($rows: [*const u8; LANES], $blocks: usize, $to: &mut Factors) {
-                // SAFETY: offsets are within the blocks that the trait asks for.
+                // SAFETY: offsets are within the blocks that the trait guarantees.
                 unsafe { $factors }
             }
         })*

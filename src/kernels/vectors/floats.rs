@@ -1,6 +1,6 @@
 //! Kernels on floats: the gate, the softmax, quantization and products of floats.
 
-/// The module `floats` of an instruction set, made of the `operations` beside it.
+/// Defines the module `floats` of an instruction set from its `operations`.
 macro_rules! floats {
     ($features:literal) => {
         /// Kernels on floats.
@@ -11,7 +11,7 @@ macro_rules! floats {
 
             crate::kernels::float::compiled!($features);
 
-            /// [`crate::kernels::activations::quantize`], which defines it, to the bit.
+            /// Bit-identical to [`crate::kernels::activations::quantize`], which defines it.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
@@ -71,7 +71,7 @@ macro_rules! floats {
                 dot_chunks(w, x, four, |w| bf16::from_le_bytes(w).to_f32())
             }
 
-            /// Eight floats a step, the rest one by one.
+            /// Eight floats per step, then the rest one by one.
             #[target_feature(enable = $features)]
             #[inline]
             fn dot_chunks<const M: usize, const SIZE: usize>(

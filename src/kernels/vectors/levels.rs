@@ -1,6 +1,6 @@
-//! Products of stored levels with activations of eight bits: row by row, and by panels.
+//! Products of stored levels with 8-bit activations, by rows and by panels.
 
-/// The module `levels` of an instruction set, made of `operations`, `decode` and `tiles` beside it.
+/// Defines the module `levels` of an instruction set from its `operations`, `decode` and `tiles`.
 macro_rules! levels {
     ($features:literal) => {
         /// Products of stored levels with activations.
@@ -15,8 +15,8 @@ macro_rules! levels {
             use crate::kernels::vectors::for_type;
             use tealight_bundle::gguf::DType;
 
-            /// Dot products of stored rows with one row of activations, added up in the order of
-            /// [`multiply`], so that a token gets the same result alone and in a prompt.
+            /// Dot products of stored rows with one row of activations, summed in the order of [`multiply`], so that a
+            /// token gets the same result alone and in a prompt.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
@@ -40,7 +40,7 @@ macro_rules! levels {
                 let mut factors = Factors::zero();
                 for (tile, out) in out.chunks_mut(LANES).enumerate() {
                     let w = &w[tile * LANES * row_bytes..];
-                    // A tile that is not full repeats its last row; those results go nowhere.
+                    // A partial tile repeats its last row; the extra results are dropped.
                     let rows: [&[u8]; LANES] = std::array::from_fn(|i| {
                         &w[i.min(out.len() - 1) * row_bytes..][..row_bytes]
                     });
@@ -49,14 +49,14 @@ macro_rules! levels {
                         let blocks = size.min(row_bytes - at) / D::BYTES * D::COLUMNS / BLOCK;
                         let rows = rows.map(|row| row[at..].as_ptr());
                         let f = &mut factors;
-                        // SAFETY: blocks of so many columns lie at `at` of each row.
+                        // SAFETY: each row holds `blocks` × 32 columns from `at` on.
                         sums = unsafe { add_group::<D>(rows, blocks, x, index, f, sums) };
                     }
                     put(sums, out);
                 }
             }
 
-            /// As [`rows_of`], of any type, through memory.
+            /// As [`rows_of`] for any type: rows are unpacked to memory first.
             #[target_feature(enable = $features)]
             fn rows_of_any(dtype: DType, w: &[u8], x: Row<'_>, out: &mut [f32]) {
                 let row_bytes = w.len() / out.len().max(1);
@@ -73,7 +73,7 @@ macro_rules! levels {
                             unpack(dtype, &w[row + at..][..len], group);
                         }
                         let rows = groups.each_ref().map(|group| std::ptr::from_ref(group).cast());
-                        // SAFETY: `Unpacked` reads the groups that the pointers are of.
+                        // SAFETY: the pointers are those of groups, which `Unpacked` reads.
                         sums = unsafe {
                             if sub_of(dtype) == 32 {
                                 add_group::<Unpacked<32>>(
@@ -100,7 +100,7 @@ macro_rules! levels {
                 }
             }
 
-            /// Writes as many results as there is room for.
+            /// Writes as many results as `out` holds.
             #[target_feature(enable = $features)]
             #[inline]
             fn put(sums: Floats, out: &mut [f32]) {
@@ -109,10 +109,10 @@ macro_rules! levels {
                 out.copy_from_slice(&all[..out.len()]);
             }
 
-            /// Adds one group, `blocks` × 32 columns, of four rows to their sums, a row in each lane.
+            /// Adds one group, `blocks` × 32 columns, of four rows to their sums, one row per lane.
             ///
             /// # Safety
-            /// As [`Decode`] says, for every row.
+            /// The contract of [`Decode`], for every row.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn add_group<D: Decode>(
@@ -123,7 +123,7 @@ macro_rules! levels {
                 factors: &mut Factors,
                 mut sums: Floats,
             ) -> Floats {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { D::factors(rows, blocks, factors) };
                 let quants: &[i8; GROUP] =
                     x.quants[GROUP * index..].first_chunk().expect("whole groups");
@@ -132,7 +132,7 @@ macro_rules! levels {
                     let quants = [load_signed(&quants[0]), load_signed(&quants[1])];
                     let mut products = [[no_integers(); LANES]; 2]; // (sub-blocks, rows)
                     for i in 0..LANES {
-                        // SAFETY: said by the caller.
+                        // SAFETY: guaranteed by the caller.
                         let levels = unsafe { D::levels(rows[i], block) };
                         for half in 0..2 {
                             let sum = &mut products[half * 16 / D::SUB][i];
@@ -156,8 +156,8 @@ macro_rules! levels {
                 sums
             }
 
-            /// Adds to the sums of four rows what a block of 32 columns gives. Its sub-blocks, one after the
-            /// other: sum += (scale · integer + minimum · sum of activations) · scale of activations.
+            /// Adds a block of 32 columns to the sums of four rows, sub-block by sub-block: sum += (scale · integer +
+            /// min · sum of activations) · scale of activations.
             #[target_feature(enable = $features)]
             #[inline]
             fn add_block<const SUB: usize>(
@@ -182,7 +182,7 @@ macro_rules! levels {
                 sums
             }
 
-            /// Unpacks some columns of the rows of a panel, rows `row(0)` to `row(PANEL_ROWS - 1)`.
+            /// Unpacks some columns of rows `row(0)` to `row(PANEL_ROWS - 1)` into a panel.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.
@@ -209,13 +209,13 @@ macro_rules! levels {
                     for (index, at) in (0..len).step_by(size).enumerate() {
                         let blocks = size.min(len - at) / D::BYTES * D::COLUMNS / BLOCK;
                         let rows = rows.map(|row| row[at..].as_ptr());
-                        // SAFETY: blocks of so many columns lie at `at` of each row.
+                        // SAFETY: each row holds `blocks` × 32 columns from `at` on.
                         unsafe { put_group::<D>(rows, blocks, GROUP * index, quad, panel) };
                     }
                 }
             }
 
-            /// As [`unpack_panel_of`], of any type, through memory.
+            /// As [`unpack_panel_of`] for any type: rows are unpacked to memory first.
             #[target_feature(enable = $features)]
             fn unpack_panel_of_any<'a>(
                 dtype: DType,
@@ -234,7 +234,7 @@ macro_rules! levels {
                             unpack(dtype, &row[at..][..len], group);
                         }
                         let rows = groups.each_ref().map(|group| std::ptr::from_ref(group).cast());
-                        // SAFETY: `Unpacked` reads the groups that the pointers are of.
+                        // SAFETY: the pointers are those of groups, which `Unpacked` reads.
                         unsafe {
                             if sub_of(dtype) == 32 {
                                 put_group::<Unpacked<32>>(rows, blocks, GROUP * index, quad, panel);
@@ -249,7 +249,7 @@ macro_rules! levels {
             /// Writes `blocks` × 32 columns of four rows to a panel, from its `column` on.
             ///
             /// # Safety
-            /// As [`Decode`] says, for every row.
+            /// The contract of [`Decode`], for every row.
             #[target_feature(enable = $features)]
             #[inline]
             unsafe fn put_group<D: Decode>(
@@ -260,7 +260,7 @@ macro_rules! levels {
                 panel: &mut Panel,
             ) {
                 let mut factors = Factors::zero();
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { D::factors(rows, blocks, &mut factors) };
                 for sub in 0..blocks * BLOCK / D::SUB {
                     let (place, lane) = place(column / D::SUB + sub, quad);
@@ -270,7 +270,7 @@ macro_rules! levels {
                     store(minima.expect("of 16"), factors.minima[sub]);
                 }
                 for block in 0..blocks {
-                    // SAFETY: said by the caller.
+                    // SAFETY: guaranteed by the caller.
                     let levels = rows.map(|row| unsafe { D::levels(row, block) });
                     for half in 0..2 {
                         let column = column + BLOCK * block + 16 * half;
@@ -282,14 +282,14 @@ macro_rules! levels {
                 }
             }
 
-            /// Where a panel has the factors of four rows: the sixteen, and which of them.
+            /// Place of the factors of four rows in a panel: that of their sixteen rows, and the first lane.
             #[inline]
             fn place(sub: usize, quad: usize) -> (Place, usize) {
                 let row = LANES * quad;
                 (Place { sub, row: row / 16 * 16 }, row % 16)
             }
 
-            /// Adds the products of a panel's `columns` with `T` rows of activations: `out[t][row]`.
+            /// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`.
             ///
             /// # Safety
             /// The processor has the instruction set of this module.

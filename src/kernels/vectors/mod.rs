@@ -1,9 +1,9 @@
-//! Kernels on vectors of 128 bits, written once and compiled for several instruction sets: SSE, and NEON
-//! with and without its products of bytes.
+//! Kernels on 128-bit vectors, written once and compiled for several instruction sets: SSE, and NEON with and without
+//! its byte products.
 //!
-//! Enters: a module `operations`, which says what an instruction set does with its `Bytes`, `Integers` and
-//! `Floats` (`x86/sse.rs` and `arm/neon.rs` have one each). Leaves: the functions that [`super::isa`]
-//! chooses from. They are macros, because instructions are enabled function by function.
+//! Input: a module `operations` that defines an instruction set's `Bytes`, `Integers` and `Floats` and functions on
+//! them (`x86/sse.rs` and `arm/neon.rs` have one each). Output: the functions that [`super::isa`] chooses from. These
+//! are macros because target features are enabled per function.
 
 mod attention;
 mod decode;
@@ -16,7 +16,7 @@ pub(super) use {
     tiles::tiles,
 };
 
-/// Puts the instruction set on small functions.
+/// Adds the target feature to small functions.
 macro_rules! operations {
     ($features:literal $($(#[$about:meta])* fn $name:ident $(<const $constant:ident: $of:ty>)?
         ($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)*) => {

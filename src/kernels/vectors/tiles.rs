@@ -1,33 +1,33 @@
-//! Products of four columns at a time with levels of which each lane holds those of one row.
+//! Products of four columns at a time: each lane holds the levels of one row.
 
-/// The module `tiles` of an instruction set without an instruction for whole tiles, `quads` times four rows
-/// at once: in which order a panel holds its levels, and how they are multiplied.
+/// Defines the module `tiles` of an instruction set without matrix products: the order of levels in a panel, and their
+/// products, for `quads` groups of four rows at a time.
 macro_rules! tiles {
     ($features:literal, quads: $quads:literal) => {
-        /// In which order a panel holds its levels, and how they are multiplied.
+        /// The order of levels in a panel, and their products.
         pub mod tiles {
             use super::operations::*;
             use crate::kernels::activations::BLOCK;
             use crate::kernels::panel::{PANEL_ROWS, Panel};
 
-            /// Times four rows whose products are computed together.
+            /// Groups of four rows that are multiplied together.
             pub const QUADS: usize = $quads;
 
-            /// Sixteen columns of each of four rows, in the order of a panel.
+            /// Sixteen columns of four rows in panel order.
             #[target_feature(enable = $features)]
             #[inline]
             pub fn arrange(rows: [Bytes; 4]) -> [Bytes; 4] {
                 transpose_words(rows)
             }
 
-            /// Where in a panel the vector `k` of [`arrange`] lies, for columns from `column` on.
+            /// Index in a panel of vector `k` of [`arrange`], for columns from `column` on.
             #[inline]
             pub fn position(column: usize, quad: usize, k: usize) -> usize {
                 (column / 4 + k) * (PANEL_ROWS / 4) + quad
             }
 
-            /// Products of columns from `column` on of rows `4 · quad ..` with `T` rows of activations: the
-            /// first and the second sixteen columns, or both in the first with scales of 32.
+            /// Products of 32 columns from `column` on, of rows `4 · quad ..`, with `T` rows of activations: one sum
+            /// for each 16 columns; with scales of 32, the first covers both.
             #[target_feature(enable = $features)]
             #[inline]
             pub fn integers<const T: usize, const SUB: usize, const SIGNED: bool>(
@@ -65,7 +65,7 @@ macro_rules! tiles {
                 let x = std::hint::black_box(splat_bytes(1));
                 let (mut levels, mut sums) = ([x; 8], [no_integers(); 8]);
                 for _ in 0..rounds {
-                    // Anything may be there now: the products are computed anew.
+                    // The compiler must assume that `levels` changed, so it computes the products again.
                     std::hint::black_box(&mut levels);
                     for (sum, level) in sums.iter_mut().zip(&levels) {
                         *sum = dot(*sum, *level, x, false);

@@ -1,4 +1,4 @@
-//! What the inner loops of attention are made of: sixteen floats are one register of AVX-512, two of AVX2.
+//! Vector operations for the inner loops of attention: sixteen floats are one AVX-512 register or two AVX2 registers.
 
 #![expect(unsafe_code, reason = "vector loads of arrays whose length the type says")]
 
@@ -9,7 +9,7 @@ macro_rules! module {
         pub mod $module {
             crate::kernels::attention::lanes!($features, operations, at_once: $at_once, rows: $rows);
 
-            /// What is done with sixteen floats.
+            /// Operations on sixteen floats.
             mod operations {
                 use std::arch::x86_64::*;
 

@@ -1,6 +1,6 @@
 //! x86-64 kernels on f32 and f16 vectors (AVX2, FMA, F16C): the gate, the softmax and products of floats.
 //!
-//! AVX-512 adds nothing but longer vectors where the compiler makes them ([`super::avx512::floats`]).
+//! AVX-512 adds only longer vectors in loops that the compiler vectorizes ([`super::avx512::floats`]).
 
 #![expect(unsafe_code, reason = "vector loads and stores of arrays whose length the type says")]
 
@@ -11,7 +11,8 @@ use std::arch::x86_64::*;
 
 crate::kernels::float::compiled!("avx2,fma,f16c");
 
-/// [`crate::kernels::activations::quantize`], which defines it, to the bit.
+/// Bit-identical to [`crate::kernels::activations::quantize`], which defines it, if all values, and 127 / the largest
+/// magnitude of each non-zero block, are finite.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
@@ -29,7 +30,7 @@ pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
         let max = _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
         let scale = max / 127.0;
         let inverse = _mm256_set1_ps(if max == 0.0 { 0.0 } else { 127.0 / max });
-        // Rounds to nearest even, as the processor is set.
+        // Rounds to nearest even, the processor's default mode.
         let integers = |x: __m256| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
         let low = _mm256_packs_epi32(integers(x[0]), integers(x[1]));
         let high = _mm256_packs_epi32(integers(x[2]), integers(x[3]));
@@ -38,7 +39,7 @@ pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
         let out: &mut [i8; BLOCK] = row.quants[BLOCK * block..].first_chunk_mut().expect("as long");
         // SAFETY: 32 bytes, by the type; the store needs no alignment.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), quants) };
-        // Sums of eight bytes made unsigned by 128.
+        // Sums of eight bytes each, offset by 128 to be unsigned.
         let unsigned = _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
         let eights = _mm256_sad_epu8(unsigned, _mm256_setzero_si256());
         let low = _mm256_castsi256_si128(eights);
@@ -103,7 +104,7 @@ pub unsafe fn dot_bf16<const M: usize>(w: &[u8], x: [&[f32]; M]) -> [f32; M] {
     )
 }
 
-/// Eight floats a step, the rest one by one.
+/// Eight floats per step, then the rest one by one.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn dot_chunks<const M: usize, const SIZE: usize>(

@@ -1,7 +1,7 @@
-//! Kernels for x86-64. Each file holds what one set of instructions computes faster than
-//! [`super::scalar`] defines it.
+//! Kernels for x86-64. Each file holds what one instruction set computes faster than [`super::scalar`], which defines
+//! the results.
 
-/// What `by_isa!` calls, for one way to multiply bytes.
+/// Defines the functions that `by_isa!` calls, for one byte dot product.
 macro_rules! level {
     ($module:ident, $dot:ident) => {
         pub mod $module {
@@ -19,7 +19,7 @@ macro_rules! level {
             /// # Safety
             /// The processor has the instruction set of this module.
             pub unsafe fn rows(dtype: DType, w: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { rows::rows::<$dot>(dtype, w, x, out) }
             }
 
@@ -32,7 +32,7 @@ macro_rules! level {
                 row: &dyn Fn(usize) -> &'a [u8],
                 panel: &mut Panel,
             ) {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { panels::unpack_panel(dtype, row, panel) }
             }
 
@@ -47,7 +47,7 @@ macro_rules! level {
                 x: Tile<'_, T>,
                 out: &mut [[f32; PANEL_ROWS]; T],
             ) {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { panels::multiply::<$dot, T, SUB>(dtype, panel, columns, x, out) }
             }
 
@@ -56,7 +56,7 @@ macro_rules! level {
             /// # Safety
             /// The processor has the instruction set of this module.
             pub unsafe fn multiply_registers(rounds: usize) -> usize {
-                // SAFETY: said by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { panels::multiply_registers::<$dot>(rounds) }
             }
         }
@@ -69,19 +69,19 @@ pub mod avx512;
 pub mod float;
 pub mod sse;
 
-/// Reads a value of which any bits are one, wherever it lies.
+/// Unaligned load of plain data.
 ///
 /// # Safety
-/// So many bytes can be read at `b`.
+/// `size_of::<T>()` bytes can be read at `b`.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 #[expect(unsafe_code, reason = "a load through a pointer, argued where it is called")]
 pub unsafe fn read<T: bytemuck::AnyBitPattern>(b: *const u8) -> T {
-    // SAFETY: said by the caller; any bits are a value, as the bound says.
+    // SAFETY: guaranteed by the caller; every bit pattern is a valid `T`, by the bound.
     unsafe { b.cast::<T>().read_unaligned() }
 }
 
-/// The two bytes at `at` of four rows.
+/// The 16-bit words at `at` of four rows, packed into 64 bits.
 ///
 /// # Safety
 /// They can be read.
@@ -89,18 +89,17 @@ pub unsafe fn read<T: bytemuck::AnyBitPattern>(b: *const u8) -> T {
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
 #[expect(unsafe_code, reason = "loads through pointers, argued where it is called")]
 unsafe fn half_words(rows: [*const u8; 4], at: usize) -> i64 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let word = |i: usize| u64::from(unsafe { read::<u16>(rows[i].add(at)) });
     (alone(word(0) | word(1) << 16) | alone(word(2) | word(3) << 16) << 32) as i64
 }
 
-/// The same number, of which the compiler knows nothing: it would collect four words in vectors, which takes three
-/// times as long.
+/// Optimization barrier: keeps the compiler from collecting four words in vectors, which takes three times as long.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "nothing but a word to the compiler")]
 #[expect(unsafe_code, reason = "how that word is said")]
 fn alone(mut x: u64) -> u64 {
-    // SAFETY: no instruction.
+    // SAFETY: emits no instruction.
     unsafe {
         std::arch::asm!("/* {x} */", x = inout(reg) x, options(pure, nomem, nostack, preserves_flags));
     }

@@ -15,7 +15,7 @@ pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_nor
 pub use levels::{multiply, rows, unpack_panel};
 pub use tiles::multiply_registers;
 
-/// What this instruction set does with vectors.
+/// Vector operations of this instruction set.
 mod operations {
     #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
     use std::arch::x86_64::*;
@@ -67,11 +67,11 @@ mod operations {
 
         /// `x >> by & mask`, byte by byte.
         fn bits(x: Bytes, by: usize, mask: u8) -> Bytes {
-            // What comes from the next byte is not in the mask: nothing asks for bits above the byte's.
+            // Bits shifted in from the next byte are masked off: no caller asks for bits above the byte's own.
             and(_mm_srl_epi16(x, _mm_cvtsi32_si128(by as i32)), splat_bytes(mask))
         }
 
-        /// Moves bits up that stay within their byte.
+        /// Shifts each byte left; no set bit may leave its byte.
         fn shift_left<const BY: i32>(x: Bytes) -> Bytes {
             _mm_slli_epi16::<BY>(x)
         }
@@ -80,7 +80,7 @@ mod operations {
             _mm_shuffle_epi8(load(table), index)
         }
 
-        /// 255 for each bit that is set, lowest first, else 0.
+        /// Expands each bit to a byte, lowest first: 255 or 0.
         fn spread(bits: u16) -> Bytes {
             let byte = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
             let bit = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
@@ -88,7 +88,7 @@ mod operations {
             _mm_cmpeq_epi8(_mm_and_si128(bytes, bit), bit)
         }
 
-        /// 4 × 4 words of 32 bits, rows to columns.
+        /// Transposes 4 × 4 words of 32 bits.
         fn transpose_words(rows: [Bytes; 4]) -> [Bytes; 4] {
             let [a, b, c, d] = rows;
             let (ab, cd) = (_mm_unpacklo_epi32(a, b), _mm_unpacklo_epi32(c, d));
@@ -101,11 +101,10 @@ mod operations {
             ]
         }
 
-        /// Adds four products of levels and signed bytes to each lane. Levels that are not `signed` are at
-        /// most 127.
+        /// Adds four products of levels and signed bytes to each lane. Unless `signed`, levels are at most 127.
         fn dot(sum: Integers, levels: Bytes, x: Bytes, signed: bool) -> Integers {
-            // Pairs of products fit 16 bits: magnitudes are at most 128 × 127, twice. Signs go to the
-            // activations, which reach -127 only: those of levels would overflow.
+            // Pairs of products fit in 16 bits: magnitudes are at most 2 · 128 · 127. The levels' signs move to the
+            // activations: those are at least -127, while negating a level of -128 would overflow.
             let pairs = if signed {
                 _mm_maddubs_epi16(_mm_abs_epi8(levels), _mm_sign_epi8(x, levels))
             } else {
@@ -114,7 +113,7 @@ mod operations {
             _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi16(1)))
         }
 
-        /// As [`dot`], with four bytes for every lane.
+        /// As [`dot`], with the four bytes of lane `LANE` of `x` in every lane.
         fn dot_lane<const LANE: i32>(sum: Integers, levels: Bytes, x: Bytes, signed: bool) -> Integers {
             let x = match LANE {
                 0 => _mm_shuffle_epi32::<0x00>(x),
@@ -129,7 +128,7 @@ mod operations {
             _mm_setzero_si128()
         }
 
-        /// The sum of each, in a lane.
+        /// The sum of each vector, one per lane.
         fn sum_each(x: [Integers; 4]) -> Integers {
             _mm_hadd_epi32(_mm_hadd_epi32(x[0], x[1]), _mm_hadd_epi32(x[2], x[3]))
         }
@@ -138,19 +137,19 @@ mod operations {
             _mm_cvtepi32_ps(x)
         }
 
-        /// Sixteen unsigned bytes.
+        /// Sixteen unsigned bytes as floats.
         fn unsigned(x: Bytes) -> [Floats; 4] {
             [x, _mm_srli_si128::<4>(x), _mm_srli_si128::<8>(x), _mm_srli_si128::<12>(x)]
                 .map(|x| _mm_cvtepi32_ps(_mm_cvtepu8_epi32(x)))
         }
 
-        /// Sixteen signed bytes.
+        /// Sixteen signed bytes as floats.
         fn signed(x: Bytes) -> [Floats; 4] {
             [x, _mm_srli_si128::<4>(x), _mm_srli_si128::<8>(x), _mm_srli_si128::<12>(x)]
                 .map(|x| _mm_cvtepi32_ps(_mm_cvtepi8_epi32(x)))
         }
 
-        /// Four f16, as `half_at` of the blocks reads them.
+        /// Four f16 as floats, converted as the blocks' `half_at` does.
         fn halves(x: [u16; 4]) -> Floats {
             let [a, b, c, d] = x.map(i32::from);
             let x = _mm_setr_epi32(a, b, c, d);
@@ -164,7 +163,7 @@ mod operations {
             _mm_or_ps(magnitude, _mm_castsi128_ps(_mm_or_si128(special, sign)))
         }
 
-        /// Four bf16.
+        /// Four bf16 as floats.
         fn upper_halves(x: [u16; 4]) -> Floats {
             let [a, b, c, d] = x.map(|x| i32::from(x) << 16);
             _mm_castsi128_ps(_mm_setr_epi32(a, b, c, d))
@@ -200,12 +199,12 @@ mod operations {
             _mm_add_ps(sum, _mm_mul_ps(a, b))
         }
 
-        /// 4 × 4 floats, rows to columns.
+        /// Transposes 4 × 4 floats.
         fn transpose_floats(rows: [Floats; 4]) -> [Floats; 4] {
             transpose_words(rows.map(|row| _mm_castps_si128(row))).map(|row| _mm_castsi128_ps(row))
         }
 
-        /// The largest magnitude of 32 floats, by the order of their bits.
+        /// The largest magnitude of 32 floats, compared as bit patterns.
         fn largest_magnitude(x: [Floats; 8]) -> f32 {
             let sign = _mm_set1_epi32(i32::MAX);
             let max = x.iter().fold(_mm_setzero_si128(), |max, &x| {
@@ -216,7 +215,7 @@ mod operations {
             _mm_cvtss_f32(_mm_castsi128_ps(max))
         }
 
-        /// Rounds sixteen floats to signed bytes, as `quantize` of the activations does.
+        /// Rounds sixteen floats to signed bytes, as the activations' `quantize` does.
         fn rounded(x: [Floats; 4]) -> Bytes {
             // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum.
             let [a, b, c, d] = x.map(|x| {

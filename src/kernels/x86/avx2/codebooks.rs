@@ -1,8 +1,8 @@
-//! How the bytes of types with codebooks (IQ1 to IQ3) and of ternary ones become vectors of levels.
+//! Decodes codebook types (IQ1 to IQ3) and ternary types into vectors of levels.
 //!
-//! Of a super-block, the places of all entries and the signs of all columns are found at once ([`Read`]); its entries are
-//! then loaded one by one: gathers are no faster with so few lanes, and much slower on some processors. Levels of signed
-//! magnitudes are 64 too high, as in [`crate::kernels::blocks`].
+//! The indices of all entries of a super-block and the signs of all columns are extracted at once ([`Read`]). Entries
+//! are then loaded one by one: gathers are no faster with so few lanes, and much slower on some processors. Signed
+//! levels are offset by 64, as in [`crate::kernels::blocks`].
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
@@ -22,13 +22,13 @@ pub trait Codebook {
     /// Columns that share a scale: 16 or 32.
     const SUB: usize;
 
-    /// What the levels are found with.
+    /// Data extracted once, from which levels are decoded.
     type Read: Copy + Default;
 
-    /// Reads it, if there is anything.
+    /// Extracts it, for types that need it.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; a super-block lies there.
+    /// The processor has the instruction set of this module; the pointer is that of a super-block.
     #[inline]
     unsafe fn read(_: *const u8, _: &mut Self::Read) {}
 
@@ -38,19 +38,19 @@ pub trait Codebook {
     /// As [`Codebook::read`], which gave `read` for the same super-block.
     unsafe fn levels(b: *const u8, read: &Self::Read, part: usize) -> __m256i;
 
-    /// Scales and minima of pairs of sub-blocks of four rows: eight of them, or four where a sub-block has 32 columns.
+    /// Scales and mins of pairs of sub-blocks of four rows: eight pairs, or four if a sub-block has 32 columns.
     ///
     /// # Safety
     /// As [`Codebook::levels`], at each pointer.
     unsafe fn factors(rows: [*const u8; 4]) -> [(__m256, __m256); 8];
 }
 
-/// What is read of a super-block at once, as far as its type has it.
+/// Data extracted from a super-block at once; types leave fields they don't need unused.
 #[derive(Clone, Copy)]
 pub struct Read {
-    /// The entries of its columns, 8 or 4 each.
+    /// Indices of the codebook entries, one for each 8 or 4 columns.
     indices: [u16; 64],
-    /// A bit for each column: whether it is negative.
+    /// One bit per column, set if it is negative.
     signs: [u32; 8],
 }
 
@@ -61,7 +61,7 @@ impl Default for Read {
 }
 
 impl Read {
-    /// Sixteen entries from number `16 · part` on.
+    /// Stores sixteen indices, from `16 · part` on.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn set_indices(&mut self, part: usize, indices: __m256i) {
@@ -70,7 +70,7 @@ impl Read {
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), indices) };
     }
 
-    /// A byte for eight columns each.
+    /// Stores the signs, one byte for each eight columns.
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     fn set_signs(&mut self, signs: __m256i) {
@@ -78,40 +78,40 @@ impl Read {
         unsafe { _mm256_storeu_si256(self.signs.as_mut_ptr().cast(), signs) };
     }
 
-    /// The entries of 32 columns, of `N` codes.
+    /// The `N` indices of 32 columns.
     #[inline]
     fn entries<const N: usize>(&self, part: usize) -> [usize; N] {
         let part: &[u16; N] = self.indices[N * part..].first_chunk().expect("of 64");
-        // One by one: out of a larger word they would have to be moved.
+        // One by one: they would have to be shifted out of a larger word.
         std::array::from_fn(|i| usize::from(part[i]))
     }
 }
 
-/// Four entries of a codebook of eights.
+/// Four entries of a codebook with eight levels per entry.
 ///
 /// # Safety
-/// They are below `N`.
+/// `entries` are below `N`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn eights<const N: usize>(grid: &[[u8; 8]; N], entries: [usize; 4]) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let word = |i: usize| i64::from_le_bytes(unsafe { *grid.get_unchecked(entries[i]) });
     _mm256_setr_epi64x(word(0), word(1), word(2), word(3))
 }
 
-/// Eight entries of a codebook of fours.
+/// Eight entries of a codebook with four levels per entry.
 ///
 /// # Safety
-/// They are below `N`.
+/// `entries` are below `N`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn fours<const N: usize>(grid: &[[u8; 4]; N], entries: [usize; 8]) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let word = |i: usize| i32::from_le_bytes(unsafe { *grid.get_unchecked(entries[i]) });
     _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7))
 }
 
-/// Levels of magnitudes, those of set bits negative.
+/// Levels from magnitudes; those with a set bit are negative.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn signed(magnitudes: __m256i, negative: u32) -> __m256i {
@@ -120,11 +120,11 @@ fn signed(magnitudes: __m256i, negative: u32) -> __m256i {
     _mm256_add_epi8(signed, _mm256_set1_epi8(64))
 }
 
-/// The signs of seven columns of eight in each byte; the eighth makes the number of negative ones even.
+/// Completes seven signs in each byte with an eighth that makes the number of negative columns even.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn with_eighth(sevens: __m256i) -> __m256i {
-    // Of four bits: whether their number is odd, in the eighth bit.
+    // Parity of each nibble, in bit 7.
     let odd = _mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0);
     let (odd, low) = (_mm256_broadcastsi128_si256(odd), _mm256_set1_epi8(15));
     let first = _mm256_shuffle_epi8(odd, _mm256_and_si256(sevens, low));
@@ -133,7 +133,7 @@ fn with_eighth(sevens: __m256i) -> __m256i {
     _mm256_or_si256(sevens, eighth)
 }
 
-/// The same of the lowest 28 bits of eight words, seven after seven.
+/// As [`with_eighth`], for the low 28 bits of eight words: four times seven signs.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn with_eighths(words: __m256i) -> __m256i {
@@ -144,7 +144,7 @@ fn with_eighths(words: __m256i) -> __m256i {
     with_eighth(_mm256_or_si256(first, second))
 }
 
-/// Four words of 16 bits, each four times and multiplied by four factors: moved to the left.
+/// Four 16-bit words, each repeated four times and shifted left by multiplying with the four `factors`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn moved(words: u64, factors: [u16; 4]) -> __m256i {
@@ -160,7 +160,7 @@ fn moved(words: u64, factors: [u16; 4]) -> __m256i {
     _mm256_mullo_epi16(words, factors)
 }
 
-/// Sixteen bytes, and above each the top three bits of a word.
+/// Sixteen bytes as words, with the top three bits of the words `high` above them.
 ///
 /// # Safety
 /// They can be read.
@@ -168,7 +168,7 @@ fn moved(words: u64, factors: [u16; 4]) -> __m256i {
 #[inline]
 unsafe fn with_threes(low: *const u8, high: __m256i) -> __m256i {
     let high = _mm256_and_si256(_mm256_srli_epi16::<5>(high), _mm256_set1_epi16(0x700));
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     _mm256_or_si256(unsafe { words(low) }, high)
 }
 
@@ -179,18 +179,18 @@ unsafe fn with_threes(low: *const u8, high: __m256i) -> __m256i {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn words(b: *const u8) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(b.cast()) })
 }
 
-/// The places of eight sub-blocks whose pairs become units: 0, 2, 4, 6, 1, 3, 5, 7.
+/// Order of eight sub-blocks whose pairs become units: 0, 2, 4, 6, 1, 3, 5, 7.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn even_then_odd() -> __m256i {
     _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)
 }
 
-/// The halves of eight bytes at `at` of each row, low ones first.
+/// The nibbles of eight bytes at `at` of each row, low ones first.
 ///
 /// # Safety
 /// They can be read.
@@ -199,7 +199,7 @@ fn even_then_odd() -> __m256i {
 unsafe fn nibbles_of_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
     let mut all = [_mm_setzero_si128(); 4];
     for i in 0..4 {
-        // SAFETY: said by the caller.
+        // SAFETY: guaranteed by the caller.
         let bytes = _mm_cvtsi64_si128(unsafe { read(rows[i].add(at)) });
         let low = _mm_set1_epi8(15);
         let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low);
@@ -208,7 +208,7 @@ unsafe fn nibbles_of_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
     all
 }
 
-/// `N` bytes, each loaded by itself: they are places in a table.
+/// `N` bytes as table indices, loaded one by one.
 ///
 /// # Safety
 /// They can be read.
@@ -217,7 +217,7 @@ unsafe fn nibbles_of_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
 unsafe fn bytes<const N: usize>(b: *const u8) -> [usize; N] {
     let mut all = [0; N];
     for (i, byte) in all.iter_mut().enumerate() {
-        // SAFETY: said by the caller.
+        // SAFETY: guaranteed by the caller.
         *byte = usize::from(unsafe { *b.add(i) });
     }
     all
@@ -239,21 +239,21 @@ macro_rules! codebook {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn read($of: *const u8, $out: &mut Read) {
-                // SAFETY: said by the trait: a super-block.
+                // SAFETY: the trait guarantees a super-block.
                 unsafe { $read }
             }
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn levels($b: *const u8, $found: &Read, $part: usize) -> __m256i {
-                // SAFETY: said by the trait: a super-block, and entries of its codebook.
+                // SAFETY: the trait guarantees a super-block and indices within its codebook.
                 unsafe { $levels }
             }
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn factors($rows: [*const u8; 4]) -> [(__m256, __m256); 8] {
-                // SAFETY: said by the trait: super-blocks.
+                // SAFETY: the trait guarantees super-blocks.
                 unsafe { $factors }
             }
         }
@@ -261,7 +261,7 @@ macro_rules! codebook {
 }
 
 codebook!(IQ2_XXS, bytes: 66, sub: 32, read: |b, out| {
-    // The second of two words each: 0, 1, 4, 5, 2, 3, 6, 7.
+    // The second word of each pair, in the order 0, 1, 4, 5, 2, 3, 6, 7.
     let first = _mm256_castsi256_ps(_mm256_loadu_si256(b.add(2).cast()));
     let second = _mm256_castsi256_ps(_mm256_loadu_si256(b.add(34).cast()));
     let packed = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(first, second));
@@ -271,7 +271,7 @@ codebook!(IQ2_XXS, bytes: 66, sub: 32, read: |b, out| {
 }, factors: |rows| {
     let mut scales = [_mm256_setzero_si256(); 4];
     for i in 0..4 {
-        // The upper four bits of eight words, in the order of pairs.
+        // The upper four bits of eight words, in the order of [`even_then_odd`].
         let first = _mm256_srli_epi64::<60>(_mm256_loadu_si256(rows[i].add(2).cast()));
         let second = _mm256_srli_epi64::<60>(_mm256_loadu_si256(rows[i].add(34).cast()));
         let both = _mm256_or_si256(first, _mm256_slli_epi64::<32>(second)); // 0, 4, 1, 5, …
@@ -294,7 +294,7 @@ codebook!(IQ2_XS, bytes: 74, sub: 16, read: |b, out| {
 codebook!(IQ2_S, bytes: 82, sub: 16, read: |b, out| {
     for half in 0..2 {
         let low = words(b.add(2 + 16 * half));
-        // Each byte four times, two bits of it moved to places 8 and 9.
+        // Each byte four times, a different pair of its bits moved to bits 8 and 9 each time.
         let each = _mm256_setr_epi64x(
             0x8000_8000_8000_8000_u64 as i64,
             0x8001_8001_8001_8001_u64 as i64,
@@ -372,7 +372,7 @@ codebook!(IQ1_M, bytes: 56, sub: 16, read: |b, out| {
         let words = read(b.add(32 + 8 * half));
         let high = moved(words, [1 << 13, 1 << 9, 1 << 5, 1 << 1]);
         out.set_indices(half, with_threes(b.add(16 * half), high));
-        // Behind the entries, what is added to eight times theirs: nine, or seven where a fourth bit is set.
+        // Stored after the indices: the offset added to eight times an entry, 9 or, if a fourth bit is set, 7.
         let below = _mm256_srai_epi16::<15>(moved(words, [1 << 12, 1 << 8, 1 << 4, 1]));
         let below = _mm256_and_si256(below, _mm256_set1_epi8(2));
         out.set_indices(2 + half, _mm256_sub_epi8(_mm256_set1_epi8(9), below));
@@ -396,7 +396,7 @@ codebook!(IQ1_M, bytes: 56, sub: 16, read: |b, out| {
     factors_of_sixteen(scales, _mm256_cvtph_ps(_mm_set1_epi64x(d)), [1.0, 2.0, 0.125], -16.0)
 });
 
-/// A type of levels that are one too high, with d in the last two bytes.
+/// Defines a type whose levels are offset by 1, with d in the last two bytes.
 macro_rules! ternary {
     ($name:ident, bytes: $bytes:literal, |$b:ident, $part:ident| $levels:expr) => {
         /// See [`crate::kernels::blocks`].
@@ -410,14 +410,14 @@ macro_rules! ternary {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn levels($b: *const u8, (): &(), $part: usize) -> __m256i {
-                // SAFETY: said by the trait: a super-block.
+                // SAFETY: the trait guarantees a super-block.
                 unsafe { $levels }
             }
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn factors(rows: [*const u8; 4]) -> [(__m256, __m256); 8] {
-                // SAFETY: said by the trait: super-blocks.
+                // SAFETY: the trait guarantees super-blocks.
                 let d = unsafe { half_of_rows(rows, $bytes - 2) };
                 [(d, _mm256_sub_ps(_mm256_setzero_ps(), d)); 8]
             }
@@ -433,7 +433,8 @@ ternary!(TQ1_0, bytes: 54, |b, part| {
         _ => _mm256_set_m128i(_mm_set1_epi32(read(b.add(48))), second),
     };
     let powers = _mm256_loadu_si256(grids::THREES[16 * part..][..16].as_ptr().cast());
-    // Odd and even bytes; what stands before the point after multiplying is a digit.
+    // Odd and even bytes as 16-bit fractions: scaled by the power of three, the integer part of three times the
+    // fraction is the digit.
     let odd = _mm256_and_si256(bytes, _mm256_set1_epi16(-256));
     let even = _mm256_slli_epi16::<8>(bytes);
     let three = _mm256_set1_epi16(3);

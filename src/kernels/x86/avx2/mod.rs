@@ -1,7 +1,7 @@
-//! Products of levels with 256-bit vectors: AVX2, and the dot product of bytes that AVX-VNNI brings.
+//! Products of levels in 256-bit vectors: AVX2, and AVX-VNNI with its byte dot product.
 //!
-//! Enters: stored rows, eight-bit activations. Leaves: dot products, unpacked panels, products of panels. The files
-//! are those of [`super::avx512`], and so is the order of additions.
+//! Input: stored rows, eight-bit activations. Output: dot products, unpacked panels, products of panels. The files and
+//! the order of additions are those of [`super::avx512`].
 
 mod codebooks;
 mod dot;

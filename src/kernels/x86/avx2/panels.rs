@@ -1,4 +1,4 @@
-//! Prompts: panels of unpacked rows, multiplied with many rows of activations.
+//! Prefill: multiplies panels of unpacked rows with many rows of activations.
 
 #![expect(unsafe_code, reason = "vector stores whose extent is argued beside them")]
 
@@ -14,8 +14,8 @@ use tealight_bundle::gguf::DType;
 /// Rows in a vector of scales.
 const LANES: usize = 8;
 
-/// Unpacks some columns of the rows of a panel: eight rows each become a [`Group`], and eight times eight fours of
-/// levels of those are turned from rows to columns.
+/// Unpacks some columns of a panel's rows, eight rows at a time: each becomes a [`Group`], then 8 × 8 words of four
+/// levels are transposed.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
@@ -57,7 +57,7 @@ pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], pa
     }
 }
 
-/// Adds the products of a panel's `columns` with `T` rows of activations: `out[t][row]`.
+/// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
@@ -90,7 +90,8 @@ pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
     }
 }
 
-/// How many times four products of levels of the type fit 16 bits together: levels of 4 bits at most, of 5, of 6, others.
+/// How many groups of four products fit in 16 bits together: 8 for levels of 4 bits, 4 for 5 bits, 2 for 6 bits,
+/// otherwise 1. Sub-blocks of `Q2_K` and `Q3_K` have only four groups.
 fn run_of(dtype: DType) -> usize {
     use DType as T;
     match dtype {
@@ -101,7 +102,7 @@ fn run_of(dtype: DType) -> usize {
     }
 }
 
-/// Eight rows of the panel; `RUN` fours of columns are added up in 16 bits first.
+/// Multiplies eight rows of the panel; `RUN` groups of four columns are summed in 16 bits first.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn multiply_eight<
     P: Dot,
@@ -134,7 +135,7 @@ fn multiply_eight<
                     let four = i32::from_le_bytes(x[t].map(i8::cast_unsigned));
                     let four = _mm256_set1_epi32(four);
                     if RUN == 1 {
-                        // SAFETY: said by the caller.
+                        // SAFETY: guaranteed by the caller.
                         integers[t] = unsafe { P::dot::<SIGNED>(integers[t], levels, four) };
                     } else {
                         let products = _mm256_maddubs_epi16(levels, four);
@@ -172,10 +173,10 @@ pub unsafe fn multiply_registers<P: Dot>(rounds: usize) -> usize {
     let x = std::hint::black_box(_mm256_set1_epi8(1));
     let (mut levels, mut sums) = ([x; 12], [_mm256_setzero_si256(); 12]);
     for _ in 0..rounds {
-        // Anything may be there now: the products are computed anew.
+        // The compiler must assume that `levels` changed, so it computes the products again.
         std::hint::black_box(&mut levels);
         for (sum, level) in sums.iter_mut().zip(&levels) {
-            // SAFETY: said by the caller.
+            // SAFETY: guaranteed by the caller.
             *sum = unsafe { P::dot::<false>(*sum, *level, x) };
         }
     }

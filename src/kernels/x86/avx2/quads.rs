@@ -1,4 +1,5 @@
-//! How four rows of each type become what their sub-blocks add: integers, scales and minima. [`super::rows`] adds it up.
+//! Decodes four rows of each type into the terms of their sub-blocks: integers, scales and mins. [`super::rows`] sums
+//! them.
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
@@ -15,10 +16,10 @@ use crate::kernels::blocks::{E2M1_LEVELS, GROUP, IQ4_LEVELS, k3_scales};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-/// Scales and minima of two sub-blocks of four rows, (sub-block, row).
+/// Scales and mins of two sub-blocks of four rows, (sub-block, row).
 pub type Factors = (__m256, __m256);
 
-/// How four rows of a type become terms. A *unit* is two sub-blocks of each row: two halves of a vector.
+/// Decodes four rows of a type into terms. A *unit* is two sub-blocks of each row, one in each half of a vector.
 pub trait Quad {
     /// Bytes of a span.
     const BYTES: usize;
@@ -26,39 +27,39 @@ pub trait Quad {
     const SPAN: usize;
     /// Columns that share a scale: 16 or 32.
     const SUB: usize;
-    /// Whether the levels reach above 127.
+    /// Whether levels exceed 127.
     const WIDE: bool = false;
     /// Units of a span.
     const UNITS: usize = Self::SPAN / (2 * Self::SUB);
-    /// Vectors of activations of a unit: columns of 16, and 16 more where a sub-block has 32.
+    /// Vectors of activations in a unit: one for each 16 columns of a sub-block.
     const HALVES: usize = Self::SUB / 16;
-    /// Whether two units share four blocks, the first the even and the second the odd ones.
+    /// Whether two units divide four blocks: the first has the even ones, the second the odd ones.
     const ALTERNATING: bool = false;
-    /// By what the sums of activations are multiplied, so that minima need not be: exactly.
+    /// Exact factor on the sums of activations, so that mins needn't be multiplied by it.
     const SUMS: f32 = 1.0;
 
-    /// The sub-block of the span that is half `half` of `unit`.
+    /// Index in the span of the sub-block in half `half` of `unit`.
     #[inline]
     fn sub(unit: usize, half: usize) -> usize {
         if Self::ALTERNATING { unit / 2 * 4 + unit % 2 + 2 * half } else { 2 * unit + half }
     }
 
-    /// What is read of a span at once, beforehand.
+    /// Data extracted from a span once, before its units are decoded.
     type Read: Copy + Default;
 
-    /// Reads it, if there is anything.
+    /// Extracts it, for types that need it.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; a span lies there.
+    /// The processor has the instruction set of this module; the pointer is that of a span.
     #[inline]
     unsafe fn read(_: *const u8, _: &mut Self::Read) {}
 
-    /// Products of a unit's levels with its activations, not yet added up within the halves; where a span has several
-    /// units, those of the next one as well: the two share bytes.
+    /// Products of a unit's levels with its activations, not yet summed within the halves. If a span has several units,
+    /// those of the next unit as well: the two share bytes.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module and of `P`; at `b` lies a span, of which `read` was read,
-    /// at `x` the activations.
+    /// The processor has the instruction set of this module and of `P`; `b` points to a span, from which `read` was
+    /// filled, and `x` to the activations.
     unsafe fn integers<P: Dot>(
         b: *const u8,
         read: &Self::Read,
@@ -66,17 +67,17 @@ pub trait Quad {
         x: *const __m256i,
     ) -> [__m256i; 2];
 
-    /// Vectors of a unit's activations, with that of their sums.
+    /// Vectors of a unit's activations, including the one of their sums.
     const UNIT_VECTORS: usize = Self::HALVES + 1;
 
     /// The factors of each unit of four rows.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; at each pointer lies a span.
+    /// The processor has the instruction set of this module; each pointer is that of a span.
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8];
 }
 
-/// Scales whose multiples are the minima too, see [`Quad::SUMS`].
+/// Uses the scales as mins too; [`Quad::SUMS`] has the factor.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn twice(scales: __m256) -> [Factors; 8] {
@@ -105,14 +106,14 @@ macro_rules! small_blocks {
                 _: usize,
                 x: *const __m256i,
             ) -> [__m256i; 2] {
-                // SAFETY: said by the trait: two blocks.
+                // SAFETY: the trait guarantees two blocks.
                 unsafe { [$dot::<P>($levels, x), _mm256_setzero_si256()] }
             }
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn factors($rows: [*const u8; 4]) -> [Factors; 8] {
-                // SAFETY: said by the trait: two blocks.
+                // SAFETY: the trait guarantees two blocks.
                 unsafe { $factors }
             }
         }
@@ -124,16 +125,16 @@ macro_rules! small_blocks {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn small<P: Dot>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { P::dot_small(levels, x) }
 }
 
 /// # Safety
-/// As [`Dot::dot`]; two vectors lie at `x`.
+/// As [`Dot::dot`]; `x` points to two vectors.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn wide<P: Dot>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { if P::WIDE { two::<P, false>(levels, x) } else { two::<P, true>(levels, x) } }
 }
 
@@ -142,7 +143,7 @@ unsafe fn wide<P: Dot>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn two<P: Dot, const SIGNED: bool>(levels: [__m256i; 2], x: *const __m256i) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let sum = P::dot::<SIGNED>(_mm256_setzero_si256(), levels[0], *x);
         P::dot::<SIGNED>(sum, levels[1], *x.add(1))
@@ -192,20 +193,20 @@ small_blocks!(MXFP4, bytes: 17, wide: false, dot: small, sums: -12.0,
     }
     let e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(exponents)));
     let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
-    // The two smallest are subnormal in f32.
+    // Exponents 0 and 1 are subnormal in f32.
     let smallest = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), e);
     let small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
     twice(_mm256_castsi256_ps(_mm256_blendv_epi8(usual, smallest, small)))
 });
 
-/// Levels of 5 bits of two blocks: the fifth ones lie in the four bytes at `bits`, the others behind them.
+/// 5-bit levels of two blocks: the fifth bits are the four bytes at `bits`, the nibbles follow.
 ///
 /// # Safety
 /// The blocks can be read.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn fives(b: *const u8, stride: usize, bits: usize) -> [__m256i; 2] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let (four, first, second) = unsafe {
         (
             nibbles(halves(b.add(bits + 4), b.add(stride + bits + 4))),
@@ -233,7 +234,7 @@ macro_rules! codebook {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn read(b: *const u8, out: &mut Self::Read) {
-                // SAFETY: said by the trait.
+                // SAFETY: guaranteed by the trait.
                 unsafe { <Self as Codebook>::read(b, out) }
             }
 
@@ -248,7 +249,7 @@ macro_rules! codebook {
                 let mut integers = [_mm256_setzero_si256(); 2];
                 for next in 0..2 {
                     let (unit, zero) = (unit + next, integers[next]);
-                    // SAFETY: said by the trait.
+                    // SAFETY: guaranteed by the trait.
                     integers[next] = unsafe {
                         let x = x.add(next * Self::UNIT_VECTORS);
                         if <Self as Codebook>::SUB == 16 {
@@ -268,7 +269,7 @@ macro_rules! codebook {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
             unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
-                // SAFETY: said by the trait.
+                // SAFETY: guaranteed by the trait.
                 unsafe { <Self as Codebook>::factors(rows) }
             }
         }
@@ -277,32 +278,33 @@ macro_rules! codebook {
 
 codebook!(IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ1_0 TQ2_0);
 
-/// The first and the second sixteen columns of four blocks of 32 whose bytes lie one after the other: two vectors of
-/// bytes whose low halves are the even blocks and whose high halves are the odd ones.
+/// The first and the second sixteen columns of four consecutive blocks of 32: two vectors of bytes, whose low nibbles
+/// are the even blocks and whose high nibbles are the odd ones.
 ///
 /// # Safety
 /// 64 bytes can be read.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn alternating(b: *const u8) -> [__m256i; 2] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { [halves(b, b.add(32)), halves(b.add(16), b.add(48))] }
 }
 
-/// Scales and negated minima of units that alternate.
+/// Scales and negated mins of alternating units (see [`Quad::ALTERNATING`]).
 ///
 /// # Safety
-/// 16 bytes can be read at each.
+/// 16 bytes can be read from each pointer.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
-    // d, dmin, then twelve bytes s: scales 0 to 3 and minima 0 to 3 are the low six bits of s0 to s7, the others four
-    // bits of s8 to s11 and the upper two bits of s0 to s7. Words: four scales, four minima, and again.
+    // d, dmin, then twelve bytes s: scales 0 to 3 and mins 0 to 3 are the low six bits of s0 to s7; the others join
+    // four bits of s8 to s11 with the upper two bits of s0 to s7. Unpacked to words: four scales, four mins, then four
+    // more of each.
     let low = _mm_setr_epi8(4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 12, 13, 14, 15);
     let high = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 4, 5, 6, 7, 8, 9, 10, 11);
     let shifts = _mm_setr_epi32(0, 0, 0, 4);
     let six_or_four = _mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x0f0f_0f0f, 0x0f0f_0f0f);
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let heads = unsafe { [halves(rows[0], rows[2]), halves(rows[1], rows[3])] };
     let mut bytes = heads;
     for (bytes, head) in bytes.iter_mut().zip(heads) {
@@ -313,7 +315,7 @@ unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
         let high = _mm256_and_si256(_mm256_srli_epi16::<2>(high), _mm256_set1_epi8(0x30));
         *bytes = _mm256_or_si256(low, high);
     }
-    // From (row, word) to (word, row), each twice.
+    // Interleaves rows, two words per vector; the loop below completes (word, row).
     let words =
         [_mm256_unpacklo_epi32(bytes[0], bytes[1]), _mm256_unpackhi_epi32(bytes[0], bytes[1])];
     // d and dmin of each row, then all d and all dmin.
@@ -321,7 +323,7 @@ unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
     let apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
     let d = _mm256_cvtph_ps(_mm_shuffle_epi8(_mm256_castsi256_si128(d), apart));
     let (d, dmin) = (_mm256_permute2f128_ps::<0x00>(d, d), _mm256_permute2f128_ps::<0x11>(d, d));
-    // Of each word the first and the third byte, or the second and the fourth.
+    // Bytes 0 and 2 of each word, or bytes 1 and 3.
     let (even, odd) = (by_half_bytes(0, 2), by_half_bytes(1, 3));
     let mut all = [(d, dmin); 8];
     for (unit, factors) in all.iter_mut().enumerate().take(4) {
@@ -334,7 +336,7 @@ unsafe fn factors_of_k4(rows: [*const u8; 4]) -> [Factors; 8] {
     all
 }
 
-/// Selects byte `low` of each word in the lower half, byte `high` in the upper one.
+/// Shuffle indices of byte `low` of each word in the lower half and byte `high` in the upper one.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn by_half_bytes(low: i32, high: i32) -> __m256i {
@@ -361,7 +363,7 @@ impl Quad for Q4_K {
         unit: usize,
         x: *const __m256i,
     ) -> [__m256i; 2] {
-        // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
+        // SAFETY: the trait guarantees 128 bytes of nibbles after 16 others.
         unsafe {
             let [first, second] = alternating(b.add(16 + 32 * unit));
             let (first, second) = (nibbles(first), nibbles(second));
@@ -373,7 +375,7 @@ impl Quad for Q4_K {
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { factors_of_k4(rows) }
     }
 }
@@ -397,16 +399,16 @@ impl Quad for Q5_K {
         x: *const __m256i,
     ) -> [__m256i; 2] {
         let five = _mm256_set1_epi8(16);
-        // SAFETY: said by the trait: 128 bytes of nibbles behind those of fifth bits.
+        // SAFETY: the trait guarantees 128 bytes of nibbles after the fifth bits.
         let bytes = unsafe { alternating(b.add(48 + 32 * unit)) };
         let mut levels = [bytes; 2]; // (units, halves)
         for half in 0..2 {
-            // SAFETY: said by the trait: 32 bytes of fifth bits.
+            // SAFETY: the trait guarantees 32 bytes of fifth bits.
             let fifths = unsafe { _mm_loadu_si128(b.add(16 + 16 * half).cast()) };
             let fifths = _mm256_broadcastsi128_si256(fifths);
             let nibbles = nibbles(bytes[half]);
             for next in 0..2 {
-                // The bits of the two blocks of the unit.
+                // Masks of the fifth bits of the unit's two blocks.
                 let block = unit * 2 + next;
                 let bits = _mm256_set_m128i(
                     _mm_set1_epi8((4_u8 << block) as i8),
@@ -416,14 +418,14 @@ impl Quad for Q5_K {
                 levels[next][half] = _mm256_or_si256(nibbles[next], _mm256_and_si256(set, five));
             }
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { [P::dot_small(levels[0], x), P::dot_small(levels[1], x.add(Self::UNIT_VECTORS))] }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { factors_of_k4(rows) }
     }
 }
@@ -446,7 +448,7 @@ impl Quad for Q6_K {
         x: *const __m256i,
     ) -> [__m256i; 2] {
         let half = unit / 4;
-        // SAFETY: said by the trait: 64 bytes of low bits and 32 of high ones for each 128 columns.
+        // SAFETY: the trait guarantees 64 bytes of low bits and 32 of high ones for each 128 columns.
         let (low, bits) = unsafe {
             let low = b.add(64 * half);
             (
@@ -457,7 +459,7 @@ impl Quad for Q6_K {
         let mut integers = [_mm256_setzero_si256(); 2];
         for next in 0..2 {
             let part = unit % 4 + next;
-            // The pair of bits of this part becomes bits 4 and 5.
+            // Move this part's pair of bits to bits 4 and 5.
             let high = match part {
                 0 => _mm256_slli_epi16::<4>(bits),
                 1 => _mm256_slli_epi16::<2>(bits),
@@ -466,7 +468,7 @@ impl Quad for Q6_K {
             };
             let high = _mm256_and_si256(high, _mm256_set1_epi8(0x30));
             let levels = _mm256_or_si256(nibbles(low[next])[part / 2], high);
-            // SAFETY: said by the trait.
+            // SAFETY: guaranteed by the trait.
             integers[next] = unsafe {
                 P::dot::<false>(integers[next], levels, *x.add(next * Self::UNIT_VECTORS))
             };
@@ -479,10 +481,10 @@ impl Quad for Q6_K {
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
         let mut bytes = [_mm_setzero_si128(); 4];
         for i in 0..4 {
-            // SAFETY: said by the trait: sixteen signed bytes, then d.
+            // SAFETY: the trait guarantees sixteen signed bytes, then d.
             bytes[i] = unsafe { _mm_loadu_si128(rows[i].add(192).cast()) };
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let d = unsafe { half_of_rows(rows, 208) };
         let fours = bytes_of_rows(bytes);
         let mut all = [(d, d); 8];
@@ -512,7 +514,7 @@ impl Quad for Q2_K {
         unit: usize,
         x: *const __m256i,
     ) -> [__m256i; 2] {
-        // SAFETY: said by the trait: 64 bytes of pairs of bits after 16 others; activations of two units.
+        // SAFETY: the trait guarantees 64 bytes of bit pairs after 16 others, and the activations of two units.
         unsafe {
             let bytes = _mm256_loadu_si256(b.add(16 + 32 * (unit / 4)).cast());
             let (zero, next) = (_mm256_setzero_si256(), x.add(Self::UNIT_VECTORS));
@@ -528,10 +530,10 @@ impl Quad for Q2_K {
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
         let mut bytes = [_mm_setzero_si128(); 4];
         for i in 0..4 {
-            // SAFETY: said by the trait: scales and minima in the halves of sixteen bytes.
+            // SAFETY: the trait guarantees sixteen bytes of scales and mins, as nibbles.
             bytes[i] = unsafe { _mm_loadu_si128(rows[i].cast()) };
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let (d, dmin) = unsafe { (half_of_rows(rows, 80), half_of_rows(rows, 82)) };
         let fours = bytes_of_rows(bytes);
         let mut all = [(d, dmin); 8];
@@ -561,7 +563,7 @@ impl Quad for Q3_K {
         unit: usize,
         x: *const __m256i,
     ) -> [__m256i; 2] {
-        // SAFETY: said by the trait: 32 bytes of third bits, then 64 of pairs of bits.
+        // SAFETY: the trait guarantees 32 bytes of third bits, then 64 of bit pairs.
         let (thirds, bytes) = unsafe {
             (_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(32 + 32 * (unit / 4)).cast()))
         };
@@ -571,7 +573,7 @@ impl Quad for Q3_K {
             let set = _mm256_cmpeq_epi8(_mm256_and_si256(thirds, bit), bit);
             let third = _mm256_and_si256(set, _mm256_set1_epi8(4));
             let levels = _mm256_or_si256(pair_of_bits(bytes, unit + next), third);
-            // SAFETY: said by the trait.
+            // SAFETY: guaranteed by the trait.
             integers[next] = unsafe {
                 P::dot::<false>(integers[next], levels, *x.add(next * Self::UNIT_VECTORS))
             };
@@ -584,11 +586,11 @@ impl Quad for Q3_K {
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
         let mut bytes = [_mm_setzero_si128(); 4];
         for i in 0..4 {
-            // SAFETY: said by the trait: twelve bytes of scales, then d.
+            // SAFETY: the trait guarantees twelve bytes of scales, then d.
             bytes[i] =
                 sixteen(k3_scales(unsafe { std::slice::from_raw_parts(rows[i].add(96), 12) }));
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let d = unsafe { half_of_rows(rows, 108) };
         factors_of_sixteen(bytes, d, [-32.0, 1.0, 1.0], -4.0)
     }
@@ -613,7 +615,7 @@ impl Quad for IQ4_XS {
     ) -> [__m256i; 2] {
         let mut integers = [_mm256_setzero_si256(); 2];
         for next in 0..2 {
-            // SAFETY: said by the trait: 16 bytes for each block of 32 after 8 others.
+            // SAFETY: the trait guarantees 16 bytes for each block of 32 after 8 others.
             integers[next] = unsafe {
                 let bytes = _mm256_loadu_si256(b.add(8 + 32 * (unit + next)).cast());
                 let [low, high] = nibbles(bytes);
@@ -629,7 +631,7 @@ impl Quad for IQ4_XS {
     unsafe fn factors(rows: [*const u8; 4]) -> [Factors; 8] {
         let mut scales = [_mm256_setzero_si256(); 4]; // of each row: blocks 0, 2, 4, 6, 1, 3, 5, 7
         for i in 0..4 {
-            // SAFETY: said by the trait: d, upper pairs of bits, lower four bits.
+            // SAFETY: the trait guarantees d, then the scales' upper bit pairs and lower nibbles.
             let (upper, lower) = unsafe {
                 (
                     rows[i].add(2).cast::<u16>().read_unaligned(),
@@ -643,7 +645,7 @@ impl Quad for IQ4_XS {
             let upper = _mm256_slli_epi32::<4>(_mm256_and_si256(upper, _mm256_set1_epi32(3)));
             scales[i] = _mm256_or_si256(lower, upper);
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let d = unsafe { half_of_rows(rows, 0) };
         factors_of_eight(scales, d, [-32.0, 1.0, 1.0], -128.0)
     }

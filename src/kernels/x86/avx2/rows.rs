@@ -1,8 +1,7 @@
-//! Stored rows multiplied where they lie, for a single token: a tile of eight rows at a time.
+//! Multiplies stored rows in place, for a single token: a tile of eight rows at a time.
 //!
-//! As with 512 bits ([`super::super::avx512`]): four rows are decoded together, each stream of them is read from its
-//! beginning to its end, and what a sub-block adds to its row is kept aside until it is added up with a row in each
-//! lane.
+//! As with 512 bits ([`super::super::avx512`]): four rows are decoded together, each is read as one sequential stream,
+//! and the terms of sub-blocks are buffered until they are summed with one row per lane.
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
@@ -20,23 +19,23 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use tealight_bundle::gguf::DType;
 
-/// Rows whose sums are in one vector.
+/// Rows per vector of sums.
 const LANES: usize = 8;
-/// Bytes of a processor's cache line.
+/// Bytes of a cache line.
 const LINE: usize = 64;
-/// How far ahead of its use memory is fetched: past the end of a page soon enough for its address to be found.
+/// Prefetch distance in bytes: crosses into the next page early enough for its address to be translated.
 const FAR: usize = 1536;
-/// How far ahead into the first cache what was fetched into the second: super-blocks, and any of a large matrix.
+/// Prefetch distance in bytes from L2 into L1, for super-blocks and for any type in a large matrix.
 const NEAR: usize = 1024;
-/// Bytes of a matrix that no cache keeps until the next token.
+/// Bytes above which a matrix doesn't stay in cache until the next token.
 const LARGE: usize = 64 << 20;
-/// Vectors of terms that are kept aside: 18 KiB, so that they stay near, and all of a row of 9,216 columns, so that
-/// memory is asked for whole rows.
+/// Vectors in the buffer of terms: 18 KiB, so that they stay in cache, and enough for a row of 9,216 columns, so that
+/// whole rows are read in sequence.
 const TERMS: usize = 576;
-/// Most bytes of two small blocks.
+/// Maximum size in bytes of two small blocks.
 const SPAN_BYTES_MAX: usize = 2 * 34;
 
-/// Dot products of stored rows with one row of activations: as many of each run as `out` has room for.
+/// Dot products of stored rows with one row of activations: as many rows of each run as its `out` holds.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
@@ -69,14 +68,14 @@ pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [
     }
 }
 
-/// What a call needs for a while. A thread keeps it for its next call: allocating takes as long as some rows.
+/// Buffers that a thread keeps for its next call: allocating them takes as long as a few rows.
 #[derive(Default)]
 struct Scratch {
-    /// The row of activations that was prepared, see [`Row::id`], and for what type.
+    /// Id of the prepared row of activations (see [`Row::id`]), and the type it was prepared for.
     of: Option<(u64, DType)>,
     /// See [`prepare`].
     prepared: Vec<__m256i>,
-    /// What sub-blocks add to their rows, (units, quads).
+    /// Terms of the sub-blocks, (units, quads).
     terms: Vec<__m256>,
 }
 
@@ -84,15 +83,15 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = Cell::default();
 }
 
-/// The rows of a matrix where they lie.
+/// The stored rows of a matrix.
 struct Rows<'a, D> {
     w: &'a [u8],
     row_bytes: usize,
-    /// Spans of a row that are whole.
+    /// Whole spans in a row.
     whole: usize,
-    /// Whether memory is fetched into the second cache first.
+    /// Whether to prefetch into L2 first, then into L1.
     two_steps: bool,
-    /// What is left at the end of the matrix, with zeros behind it.
+    /// Copies of the partial spans at the end of the matrix, padded with zeros.
     rest: [[u8; SPAN_BYTES_MAX]; 4],
     decode: PhantomData<D>,
 }
@@ -110,15 +109,15 @@ impl<'a, D: Quad> Rows<'a, D> {
         self.row_bytes * D::SPAN / D::BYTES
     }
 
-    /// Whether the span that the end of a row cuts off reaches beyond the matrix. Elsewhere the next row lies behind it,
-    /// from which nothing is added up.
+    /// Whether reading the partial last span of a row as a whole one would overrun the matrix. Otherwise it reads into
+    /// the next row, whose part is not summed.
     #[inline]
     fn overruns(&self, rows: [usize; 4]) -> bool {
         let last = rows.into_iter().max().unwrap_or(0);
         last * self.row_bytes + (self.whole + 1) * D::BYTES > self.w.len()
     }
 
-    /// Copies of such spans.
+    /// Padded copies of those spans.
     #[cold]
     fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
         for (rest, row) in self.rest.iter_mut().zip(rows) {
@@ -130,7 +129,7 @@ impl<'a, D: Quad> Rows<'a, D> {
     }
 }
 
-/// All rows, some of each run at a time.
+/// Multiplies all rows, two of each run at a time.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
@@ -148,7 +147,7 @@ fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&
     let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
     let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
     for at in (0..count).step_by(2) {
-        // What a run has no row for is computed of another; those results go nowhere.
+        // Shorter runs compute rows beyond their end; those results are dropped.
         let streams = runs.first.map(|first| (first + at).min(last));
         // SAFETY: the processor has these instructions.
         let sums =
@@ -162,7 +161,7 @@ fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&
     SCRATCH.set(Scratch { of: this, prepared, terms });
 }
 
-/// The dot products of four times two rows: those from each of `streams` on, none behind `last`.
+/// Dot products of 4 × 2 rows: two from each of `streams` on, but none after `last`.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
@@ -210,7 +209,7 @@ unsafe fn tile<D: Quad, P: Dot>(
                 let at = D::UNITS * unit_size * span;
                 let x = &prepared[at..at + D::UNITS * unit_size];
                 let out = &mut terms[2 * D::UNITS * (span - first)..][..2 * D::UNITS];
-                // SAFETY: said by the caller; whole spans lie in their rows, and `last_span` gives one.
+                // SAFETY: guaranteed by the caller; whole spans lie within their rows, `last_span` pads the others.
                 unsafe { add_terms::<D, P>(spans, &mut read, x, quad, out) };
             }
         }
@@ -224,7 +223,7 @@ unsafe fn tile<D: Quad, P: Dot>(
             sums = sum_terms::<D>(terms, &scales[whole * D::SPAN / 32..], subs, sums);
         }
     }
-    // From (quads, streams) to (streams, quads), which are consecutive rows.
+    // From (quads, streams) to (streams, quads): the quads of a stream are consecutive rows.
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let mut all = [0.0; LANES];
     // SAFETY: 8 floats, by the type; the store needs no alignment.
@@ -232,7 +231,7 @@ unsafe fn tile<D: Quad, P: Dot>(
     *all.as_chunks().0.first_chunk().expect("four twos")
 }
 
-/// Activations in the order of the units: levels, and sums that are the same for four rows.
+/// Lays out activations in the order of the units: quants, then their sums, repeated for four rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m256i>) {
     out.clear();
@@ -254,10 +253,10 @@ fn prepare<D: Quad>(x: Row<'_>, spans: usize, out: &mut Vec<__m256i>) {
     }
 }
 
-/// scale · integer + minimum · sum of activations, for each sub-block of a span of four rows.
+/// Computes scale · integer + min · sum of activations for each sub-block of a span of four rows.
 ///
 /// # Safety
-/// The processor has the instruction set of this module and of `P`; a span lies at each pointer.
+/// The processor has the instruction set of this module and of `P`; each pointer is that of a span.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 unsafe fn add_terms<D: Quad, P: Dot>(
@@ -267,10 +266,10 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     quad: usize,
     out: &mut [__m256],
 ) {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let factors = unsafe { D::factors(rows) };
     for i in 0..4 {
-        // SAFETY: said by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { D::read(rows[i], &mut read[i]) };
     }
     for pair in (0..D::UNITS).step_by(2) {
@@ -278,7 +277,7 @@ unsafe fn add_terms<D: Quad, P: Dot>(
         let x = &x[pair * D::UNIT_VECTORS..][..units.len() * D::UNIT_VECTORS];
         let mut integers = [[_mm256_setzero_si256(); 4]; 2];
         for i in 0..4 {
-            // SAFETY: said by the caller; the units' activations are at `x`.
+            // SAFETY: guaranteed by the caller; `x` holds the units' activations.
             [integers[0][i], integers[1][i]] =
                 unsafe { D::integers::<P>(rows[i], &read[i], pair, x.as_ptr()) };
         }
@@ -296,7 +295,7 @@ unsafe fn add_terms<D: Quad, P: Dot>(
     }
 }
 
-/// Adds the terms of the first `subs` sub-blocks of a span to the sums of eight rows, one after the other.
+/// Adds the terms of the first `subs` sub-blocks of a span to the sums of eight rows, in order.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 fn sum_terms<D: Quad>(terms: &[__m256], scales: &[f32], subs: usize, mut sums: __m256) -> __m256 {

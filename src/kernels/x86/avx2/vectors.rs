@@ -6,7 +6,7 @@ use crate::kernels::x86::half_words;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-/// scale · integer + minimum · sum of activations; `SIGNED` levels have no minima.
+/// scale · integer + min · sum of activations; `SIGNED` levels have no mins.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn term<const SIGNED: bool>(
@@ -32,18 +32,18 @@ pub fn sum_words([a, b, c, d]: [__m256i; 4]) -> __m256i {
     _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
 }
 
-/// The 16 bytes at two places as halves of a vector.
+/// 16 bytes from each pointer as halves of a vector.
 ///
 /// # Safety
 /// They can be read.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub unsafe fn halves(first: *const u8, second: *const u8) -> __m256i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm256_set_m128i(_mm_loadu_si128(second.cast()), _mm_loadu_si128(first.cast())) }
 }
 
-/// Low and high halves of bytes.
+/// Low and high nibbles of bytes.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn nibbles(v: __m256i) -> [__m256i; 2] {
@@ -59,7 +59,7 @@ pub fn look_up(table: &[u8; 16], nibbles: __m256i) -> __m256i {
     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles)
 }
 
-/// Sixteen bytes of four rows to four vectors (byte, row): of bytes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
+/// Transposes sixteen bytes of four rows to four vectors (byte, row): bytes 0 to 3, 4 to 7, 8 to 11 and 12 to 15.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn bytes_of_rows([a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
@@ -73,14 +73,14 @@ pub fn bytes_of_rows([a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
     ]
 }
 
-/// The f16 at `at` of four rows: the same in both halves.
+/// The f16 at `at` of four rows, repeated in both halves.
 ///
 /// # Safety
 /// They can be read.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub unsafe fn half_of_rows(rows: [*const u8; 4], at: usize) -> __m256 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let four = unsafe { half_words(rows, at) };
     _mm256_cvtph_ps(_mm_set1_epi64x(four))
 }
@@ -92,11 +92,11 @@ pub unsafe fn half_of_rows(rows: [*const u8; 4], at: usize) -> __m256 {
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -> __m256 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm256_cvtph_ps(_mm_set_epi64x(half_words(rows, stride + at), half_words(rows, at))) }
 }
 
-/// Bit `i` of 32 bits as byte `i`: all ones or zero.
+/// Expands bit `i` to byte `i`: 255 or 0.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn mask_of_bits(bits: u32) -> __m256i {
@@ -123,7 +123,7 @@ pub fn load_f32(x: &[f32; 8]) -> __m256 {
     unsafe { _mm256_loadu_ps(x.as_ptr()) }
 }
 
-/// Part `part` (modulo 4) of 32 bytes of four pairs of bits.
+/// Pair of bits `part` (modulo 4) of 32 bytes.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn pair_of_bits(bytes: __m256i, part: usize) -> __m256i {
@@ -136,7 +136,7 @@ pub fn pair_of_bits(bytes: __m256i, part: usize) -> __m256i {
     _mm256_and_si256(bits, _mm256_set1_epi8(3))
 }
 
-/// Of sixteen bytes of four rows, those of a unit: two of each row, in the lower half.
+/// A unit's two bytes of each row, in the lower half, from the result of [`bytes_of_rows`].
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
@@ -144,7 +144,8 @@ pub fn two_of(fours: [__m128i; 4], unit: usize) -> __m128i {
     if unit.is_multiple_of(2) { four } else { _mm_unpackhi_epi64(four, four) }
 }
 
-/// (a + b · x) · d · c for integers of eight sub-blocks (0, 2, 4, 6, 1, 3, 5, 7) of each row, and that times `minimum`.
+/// Scales (a + b · x) · d · c and mins (scale · `minimum`) from integers of eight sub-blocks (0, 2, 4, 6, 1, 3, 5, 7)
+/// of each row.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn factors_of_eight(
@@ -164,7 +165,7 @@ pub fn factors_of_eight(
     all
 }
 
-/// The same for bytes of sixteen sub-blocks of each row.
+/// As [`factors_of_eight`], from the bytes of sixteen sub-blocks of each row.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn factors_of_sixteen(
@@ -190,7 +191,7 @@ fn scaled(x: __m256, d: __m256, [a, b, c]: [f32; 3], minimum: f32) -> (__m256, _
     (scale, _mm256_mul_ps(scale, _mm256_set1_ps(minimum)))
 }
 
-/// Sixteen bytes, as four words.
+/// Sixteen bytes from four words.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn sixteen(words: [u32; 4]) -> __m128i {
@@ -198,7 +199,7 @@ pub fn sixteen(words: [u32; 4]) -> __m128i {
     _mm_set_epi64x(pair(words[2], words[3]), pair(words[0], words[1]))
 }
 
-/// Four vectors of 2 × 4 words, (vector, half, word), to (word, half, vector).
+/// Transposes four vectors of 2 × 4 words from (vector, half, word) to (word, half, vector).
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn transpose_fours([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
@@ -212,7 +213,7 @@ pub fn transpose_fours([a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
     ]
 }
 
-/// 8 × 8 words of 32 bits, rows to columns.
+/// Transposes 8 × 8 words of 32 bits.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
 pub fn transpose_words(rows: [__m256i; 8]) -> [__m256i; 8] {

@@ -1,7 +1,7 @@
-//! How the bytes of types with codebooks (IQ1 to IQ3) and of ternary ones become vectors of levels and scales.
+//! Decodes codebook types (IQ1 to IQ3) and ternary types into vectors of levels and scales.
 //!
-//! Eight columns are one entry of a codebook, or two of four: the entries of 64 columns are gathered at once. Levels of
-//! signed magnitudes are 64 too high, as in [`crate::kernels::blocks`].
+//! Eight columns are one codebook entry, or two entries of four; the entries of 64 columns are gathered at once. Signed
+//! levels are offset by 64, as in [`crate::kernels::blocks`].
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
@@ -13,29 +13,29 @@ use crate::kernels::x86::read;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-/// Eight entries of a codebook of eights.
+/// Eight entries of a codebook with eight levels per entry.
 ///
 /// # Safety
 /// The indices are below `N`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn eights<const N: usize>(grid: &[[u8; 8]; N], indices: __m512i) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm512_i64gather_epi64::<8>(indices, grid.as_ptr().cast()) }
 }
 
-/// Sixteen entries of a codebook of fours.
+/// Sixteen entries of a codebook with four levels per entry.
 ///
 /// # Safety
 /// The indices are below `N`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn fours<const N: usize>(grid: &[[u8; 4]; N], indices: __m512i) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm512_i32gather_epi32::<4>(indices, grid.as_ptr().cast()) }
 }
 
-/// Levels of magnitudes, those of the mask negative.
+/// Levels from magnitudes; those selected by the mask are negative.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn signed(magnitudes: __m512i, negative: __mmask64) -> __m512i {
@@ -43,20 +43,20 @@ fn signed(magnitudes: __m512i, negative: __mmask64) -> __m512i {
     _mm512_mask_sub_epi8(_mm512_add_epi8(shift, magnitudes), negative, shift, magnitudes)
 }
 
-/// Levels of magnitudes with the signs of seven bits, the lowest of each 64.
+/// Levels from magnitudes, with signs from the low seven bits of each 64-bit lane.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn signed_evenly(magnitudes: __m512i, sevens: __m512i) -> __m512i {
     let sevens = _mm512_and_si512(sevens, _mm512_set1_epi64(127));
-    // SAFETY: seven bits are below the table's 128.
+    // SAFETY: seven bits stay below the table's 128 entries.
     let negative =
         unsafe { _mm512_i64gather_epi64::<8>(sevens, grids::NEGATIVE_EVEN.as_ptr().cast()) };
-    // 64 more, or (63 - m) + 1.
+    // 64 + m, or if negative (63 - m) + 1.
     let added = _mm512_sub_epi8(_mm512_set1_epi8(64), negative);
     _mm512_add_epi8(_mm512_xor_si512(magnitudes, negative), added)
 }
 
-/// A word of 32 bits in the first and another in the last four of eight lanes, each moved down by another number.
+/// `first` in the first four of eight lanes and `second` in the last four, shifted down by the four `shifts`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn moved_down(first: u32, second: u32, shifts: [i64; 4]) -> __m512i {
@@ -68,21 +68,21 @@ fn moved_down(first: u32, second: u32, shifts: [i64; 4]) -> __m512i {
     _mm512_srlv_epi64(both, _mm512_setr_epi64(a, b, c, d, a, b, c, d))
 }
 
-/// Eight bytes, each in a lane.
+/// Eight bytes, one per 64-bit lane.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn eight_lanes(bytes: u64) -> __m512i {
     _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(bytes as i64))
 }
 
-/// Bits 0 to `mask` of each lane as bits 8 and up of an index.
+/// The bits of `mask` of each lane, as bits 8 and up of an index.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn upper(v: __m512i, mask: i64) -> __m512i {
     _mm512_slli_epi64::<8>(_mm512_and_si512(v, _mm512_set1_epi64(mask)))
 }
 
-/// (a + b · x) · d · c, the minima 64 times that, negated.
+/// Eight scales (a + b · x) · d · c, then eight mins, -64 times the scales.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn scales_of_eight(x: __m256i, d: __m512, [a, b, c]: [f32; 3]) -> __m512 {
@@ -91,7 +91,7 @@ fn scales_of_eight(x: __m256i, d: __m512, [a, b, c]: [f32; 3]) -> __m512 {
     twice_scaled(_mm256_mul_ps(x, _mm256_set1_ps(c)), -64.0)
 }
 
-/// Sixteen scales of four bits: (0.5 + x) · d / 4, the minima 64 times that, negated.
+/// Sixteen scales from four bits each, (0.5 + x) · d / 4, and sixteen mins, -64 times the scales.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn scales_of_sixteen(packed: u64, d: __m512) -> (__m512, __m512) {
@@ -100,7 +100,7 @@ fn scales_of_sixteen(packed: u64, d: __m512) -> (__m512, __m512) {
     (scales, _mm512_mul_ps(scales, _mm512_set1_ps(-64.0)))
 }
 
-/// The halves of eight bytes, low ones first.
+/// The nibbles of eight bytes, low ones first.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn sixteen_nibbles(packed: u64) -> __m128i {
@@ -123,14 +123,14 @@ macro_rules! codebook {
             #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
             #[inline]
             unsafe fn levels($b: *const u8, $step: usize) -> __m512i {
-                // SAFETY: said by the trait: a super-block; indices have as many bits as the codebook wants.
+                // SAFETY: the trait guarantees a super-block; an index has only as many bits as its codebook needs.
                 unsafe { $levels }
             }
 
             #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
             #[inline]
             unsafe fn scales($b: *const u8, _: usize) -> (__m512, __m512) {
-                // SAFETY: said by the trait: a super-block.
+                // SAFETY: the trait guarantees a super-block.
                 unsafe { $scales }
             }
         }
@@ -231,7 +231,8 @@ codebook!(TQ1_0, bytes: 54, sub: 32, |b, step| {
         ),
     };
     let powers = _mm512_loadu_si512(grids::THREES[32 * step..][..32].as_ptr().cast());
-    // Odd and even bytes; what stands before the point after multiplying is a digit.
+    // Odd and even bytes as 16-bit fractions: scaled by the power of three, the integer part of three times the
+    // fraction is the digit.
     let odd = _mm512_and_si512(bytes, _mm512_set1_epi16(-256));
     let even = _mm512_slli_epi16::<8>(bytes);
     let three = _mm512_set1_epi16(3);

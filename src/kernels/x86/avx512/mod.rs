@@ -1,10 +1,9 @@
-//! Products of levels with 512-bit vectors, with the dot product of bytes that VNNI brings and without.
+//! Products of levels in 512-bit vectors, with and without VNNI's byte dot product.
 //!
-//! Enters: stored rows, eight-bit activations. Leaves: dot products, unpacked panels, products of panels. [`decode`]
-//! and [`codebooks`] say how each type becomes vectors, [`quads`] how those of four rows do together; [`rows`]
-//! multiplies single tokens, [`panels`] prompts. Both add up the same terms in the same order, so that a token gets the
-//! same result alone and in a prompt: for one sub-block after the other, sum += (scale · integer + minimum · sum of
-//! activations) · scale of activations.
+//! Input: stored rows, eight-bit activations. Output: dot products, unpacked panels, products of panels. [`decode`] and
+//! [`codebooks`] turn each type into vectors, [`quads`] does so for four rows at once; [`rows`] multiplies single
+//! tokens, [`panels`] prompts. Both sum the same terms in the same order, so a token gets the same result alone and in
+//! a prompt: sub-block by sub-block, sum += (scale · integer + min · sum of activations) · scale of activations.
 
 mod codebooks;
 mod decode;
@@ -15,7 +14,7 @@ mod rows;
 mod types;
 mod vectors;
 
-/// Kernels on floats: those of AVX2, but for what the compiler makes longer vectors of.
+/// Float kernels: those of AVX2, except loops that the compiler vectorizes, which get longer vectors.
 pub mod floats {
     #![expect(unsafe_code, reason = "functions for this instruction set alone")]
 

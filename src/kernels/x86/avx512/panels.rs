@@ -1,4 +1,4 @@
-//! Prompts: panels of unpacked rows, multiplied with many rows of activations.
+//! Prefill: multiplies panels of unpacked rows with many rows of activations.
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
@@ -14,7 +14,7 @@ use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel, Place};
 use std::arch::x86_64::*;
 use tealight_bundle::gguf::DType;
 
-/// Unpacks some columns of the rows of a panel, rows `row(0)` to `row(PANEL_ROWS - 1)`.
+/// Unpacks some columns of rows `row(0)` to `row(PANEL_ROWS - 1)` into a panel.
 ///
 /// # Safety
 /// The processor has the instruction set of this module.
@@ -44,7 +44,7 @@ fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut P
             let mut scales = [_mm512_setzero_si512(); 16];
             let mut minima = [_mm512_setzero_si512(); 16];
             for i in 0..16 {
-                // SAFETY: `group_len` bytes lie from `at` on in each row.
+                // SAFETY: each row holds `group_len` bytes from `at` on.
                 let found = unsafe { D::scales(rows[i].as_ptr().add(at), group_len) };
                 scales[i] = _mm512_castps_si512(found.0);
                 minima[i] = _mm512_castps_si512(found.1);
@@ -67,7 +67,7 @@ fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut P
             for step in 0..group_len / D::BYTES * D::COLUMNS / STEP {
                 let mut levels = [_mm512_setzero_si512(); 16];
                 for i in 0..16 {
-                    // SAFETY: an even number of blocks lies there, of which this is a pair.
+                    // SAFETY: the number of blocks is even, and this is one pair of them.
                     levels[i] = unsafe { D::levels(rows[i].as_ptr().add(at), step) };
                 }
                 let levels = transpose(levels);
@@ -81,8 +81,7 @@ fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut P
     }
 }
 
-/// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`, one sub-block after the
-/// other.
+/// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`, sub-block by sub-block.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
@@ -127,7 +126,7 @@ fn multiply_of<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
             for t in 0..T {
                 let four = _mm512_set1_epi32(i32::from_le_bytes(x[t].map(i8::cast_unsigned)));
                 for r in 0..2 {
-                    // SAFETY: said by the caller.
+                    // SAFETY: guaranteed by the caller.
                     integers[t][r] = unsafe { P::dot::<WIDE>(integers[t][r], levels[r], four) };
                 }
             }
@@ -161,10 +160,10 @@ pub unsafe fn multiply_registers<P: Dot>(rounds: usize) -> usize {
     let x = std::hint::black_box(_mm512_set1_epi8(1));
     let (mut levels, mut sums) = ([x; 16], [_mm512_setzero_si512(); 16]);
     for _ in 0..rounds {
-        // Anything may be there now: the products are computed anew.
+        // The compiler must assume that `levels` changed, so it computes the products again.
         std::hint::black_box(&mut levels);
         for (sum, level) in sums.iter_mut().zip(&levels) {
-            // SAFETY: said by the caller.
+            // SAFETY: guaranteed by the caller.
             *sum = unsafe { P::dot::<false>(*sum, *level, x) };
         }
     }

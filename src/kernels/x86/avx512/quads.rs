@@ -1,4 +1,5 @@
-//! How four rows of each type become what their sub-blocks add: integers, scales and minima. [`super::rows`] adds it up.
+//! Decodes four rows of each type into the terms of their sub-blocks: integers, scales and mins. [`super::rows`] sums
+//! them.
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
@@ -17,76 +18,78 @@ use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, k3_scales};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-/// Scales and minima of four sub-blocks of four rows, (sub-block, row).
+/// Scales and mins of four sub-blocks of four rows, (sub-block, row).
 pub type Factors = (__m512, __m512);
 
-/// How four rows of a type become terms. A *unit* is four sub-blocks of each row: four quarters of a vector.
+/// Decodes four rows of a type into terms. A *unit* is four sub-blocks of each row, one in each quarter of a vector.
 pub trait Quad: Decode {
     /// Columns that are decoded together: four blocks, or a super-block.
     const SPAN: usize;
     /// Units of a span.
     const UNITS: usize = Self::SPAN / (4 * Self::SUB);
-    /// Vectors of activations of a unit: columns of 16, and 16 more where a sub-block has 32.
+    /// Vectors of activations in a unit: one for each 16 columns of a sub-block.
     const HALVES: usize = Self::SUB / 16;
-    /// Whether the first unit has the even blocks of a super-block and the second the odd ones.
+    /// Whether the first unit has a super-block's even blocks and the second its odd ones.
     const ALTERNATING: bool = false;
-    /// By what the sums of activations are multiplied, so that minima need not be: exactly.
+    /// Exact factor on the sums of activations, so that mins needn't be multiplied by it.
     const SUMS: f32 = 1.0;
 
-    /// The sub-block of the span that is quarter `quarter` of `unit`.
+    /// Index in the span of the sub-block in quarter `quarter` of `unit`.
     #[inline]
     fn sub(unit: usize, quarter: usize) -> usize {
         if Self::ALTERNATING { 2 * quarter + unit } else { 4 * unit + quarter }
     }
 
-    /// Products of a unit's levels with its activations, not yet added up within the quarters.
+    /// Products of a unit's levels with its activations, not yet summed within the quarters.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module and of `P`; at `b` lies a span, at `x` the activations.
+    /// The processor has the instruction set of this module and of `P`; `b` points to a span and `x` to the unit's
+    /// activations.
     unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i;
 
-    /// The factors of each unit of four rows. Those of the integers of `P` and of the sums, which may be multiples.
+    /// The factors of each unit of four rows. They match `integers`, which may scale its products depending on `P`, and
+    /// [`Quad::SUMS`].
     ///
     /// # Safety
-    /// The processor has the instruction set of this module and of `P`; at each pointer lies a span.
+    /// The processor has the instruction set of this module and of `P`; each pointer is that of a span.
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4];
 }
 
 /// The products of two vectors of levels with a unit's activations.
 ///
 /// # Safety
-/// The processor has the instruction set of this module and of `P`; two vectors lie at `x`.
+/// The processor has the instruction set of this module and of `P`; `x` points to two vectors.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn dot_two<P: Dot, const WIDE: bool>(levels: [__m512i; 2], x: *const __m512i) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let sum = P::dot::<WIDE>(_mm512_setzero_si512(), levels[0], *x);
         P::dot::<WIDE>(sum, levels[1], *x.add(1))
     }
 }
 
-/// The signed bytes of each word: the first of each, the second, ….
+/// The signed bytes of each word as floats: byte 0 of all words, byte 1, ….
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn floats_of_bytes<P: Dot>(words: __m512i) -> [__m512; 4] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     four!(|i| _mm512_cvtepi32_ps(unsafe {
         P::dot::<false>(_mm512_setzero_si512(), _mm512_set1_epi32(1 << (8 * i)), words)
     }))
 }
 
-/// Low and high halves of sixteen bytes at four places: a block of 32 in each quarter of both.
+/// Low and high nibbles of sixteen bytes of four blocks, `stride` bytes apart: a block of 32 columns per quarter.
 ///
 /// # Safety
-/// They can be read.
+/// The bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn nibbles(b: *const u8, stride: usize) -> [__m512i; 2] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     halves_of_bytes(unsafe { quarters(four!(|i| b.add(stride * i))) })
 }
 
@@ -96,7 +99,7 @@ fn halves_of_bytes(v: __m512i) -> [__m512i; 2] {
     [low_bits(v), low_bits(_mm512_srli_epi16::<4>(v))]
 }
 
-/// Scales whose multiples are the minima too, see [`Quad::SUMS`].
+/// Uses the scales as mins too; [`Quad::SUMS`] has the factor.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn twice(scales: __m512) -> Factors {
@@ -110,14 +113,14 @@ impl Quad for Q4_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { dot_two::<P, false>(nibbles(b.add(2), 18), x) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         [twice(unsafe { halves_of_blocks(rows, 18, 0) }); 4]
     }
 }
@@ -129,7 +132,7 @@ impl Quad for IQ4_NL {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe {
             let [low, high] = nibbles(b.add(2), 18);
             dot_two::<P, true>([look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)], x)
@@ -139,7 +142,7 @@ impl Quad for IQ4_NL {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         [twice(unsafe { halves_of_blocks(rows, 18, 0) }); 4]
     }
 }
@@ -151,7 +154,7 @@ impl Quad for MXFP4 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe {
             let [low, high] = nibbles(b.add(1), 17);
             dot_two::<P, false>([look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)], x)
@@ -165,7 +168,7 @@ impl Quad for MXFP4 {
         let words = unsafe { four!(|i| u32::from_le_bytes(four!(|r| *rows[r].add(17 * i)))) };
         let e = _mm512_cvtepu8_epi32(four_words(words));
         let usual = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, _mm512_set1_epi32(1)));
-        // The two smallest are subnormal in f32.
+        // Exponents 0 and 1 are subnormal in f32.
         let smallest = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), e);
         let small = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
         [twice(_mm512_castsi512_ps(_mm512_mask_mov_epi32(usual, small, smallest))); 4]
@@ -178,9 +181,9 @@ impl Quad for Q4_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        // Words of the 64 bytes from the beginning, and (from 16 on) of those up to the end.
+        // Indices 0 to 15 are words of the first 64 bytes, 16 to 31 those of the last 64.
         let places = _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16 + 12, 29, 30, 31);
-        // SAFETY: said by the trait: four blocks of 20 bytes.
+        // SAFETY: the trait guarantees four blocks of 20 bytes.
         unsafe {
             let (begin, end) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(16).cast()));
             let bytes = _mm512_permutex2var_epi32(begin, places, end);
@@ -191,8 +194,8 @@ impl Quad for Q4_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // Words 0, 5, 10 and 15 of each row, at the places that their row has in each quarter.
-        // SAFETY: said by the trait: four blocks of 20 bytes.
+        // Words 0, 5, 10 and 15 of each row, to (word, row).
+        // SAFETY: the trait guarantees four blocks of 20 bytes.
         let [a, b, c, d] = unsafe { four!(|i| _mm512_loadu_si512(rows[i].cast())) };
         let places = _mm512_setr_epi32(0, 16, 0, 16, 5, 21, 5, 21, 10, 26, 10, 26, 15, 31, 15, 31);
         let ab = _mm512_permutex2var_epi32(a, places, b);
@@ -204,14 +207,14 @@ impl Quad for Q4_1 {
     }
 }
 
-/// Levels of 5 bits: the fifth of 32 columns of four blocks lie in the four bytes at `bits`.
+/// 5-bit levels of four blocks: each has its fifth bits in the four bytes at `bits`, its nibbles at `bytes`.
 ///
 /// # Safety
 /// The blocks can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn fives(b: *const u8, stride: usize, bits: usize, bytes: usize) -> [__m512i; 2] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let (four, words) = unsafe {
         let words = four!(|i| b.add(stride * i + bits).cast::<u32>().read_unaligned());
         (nibbles(b.add(bytes), stride), four!(|i| u64::from(words[i])))
@@ -229,14 +232,14 @@ impl Quad for Q5_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { dot_two::<P, false>(fives(b, 22, 2, 6), x) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         [twice(unsafe { halves_of_blocks(rows, 22, 0) }); 4]
     }
 }
@@ -247,14 +250,14 @@ impl Quad for Q5_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { dot_two::<P, false>(fives(b, 24, 4, 8), x) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         [unsafe { (halves_of_blocks(rows, 24, 0), halves_of_blocks(rows, 24, 2)) }; 4]
     }
 }
@@ -267,7 +270,7 @@ impl Quad for Q8_0 {
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, _: usize, x: *const __m512i) -> __m512i {
         let sign = _mm512_set1_epi8(-128);
-        // SAFETY: said by the trait: four blocks of 34 bytes.
+        // SAFETY: the trait guarantees four blocks of 34 bytes.
         unsafe {
             let first = quarters(four!(|i| b.add(34 * i + 2)));
             let second = quarters(four!(|i| b.add(34 * i + 18)));
@@ -278,7 +281,7 @@ impl Quad for Q8_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         [twice(unsafe { halves_of_blocks(rows, 34, 0) }); 4]
     }
 }
@@ -289,7 +292,7 @@ impl Quad for IQ4_XS {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait: 16 bytes for each block of 32.
+        // SAFETY: the trait guarantees 16 bytes for each block of 32.
         unsafe {
             let [low, high] = halves_of_bytes(_mm512_loadu_si512(b.add(8 + 64 * unit).cast()));
             dot_two::<P, true>([look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)], x)
@@ -299,12 +302,12 @@ impl Quad for IQ4_XS {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { factors_of_32::<Self>(rows) }
     }
 }
 
-/// A type of codebooks whose blocks of 32 columns share a scale, or those of 16.
+/// Implements [`Quad`] for codebook and ternary types with a scale for each 32 or 16 columns.
 macro_rules! codebook {
     (32, $($name:ident)*) => {$(
         impl Quad for $name {
@@ -313,7 +316,7 @@ macro_rules! codebook {
             #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
             #[inline]
             unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
-                // SAFETY: said by the trait.
+                // SAFETY: guaranteed by the trait.
                 unsafe {
                     let first = Self::levels(b, 2 * unit);
                     let second = Self::levels(b, 2 * unit + 1);
@@ -326,7 +329,7 @@ macro_rules! codebook {
             #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
             #[inline]
             unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-                // SAFETY: said by the trait.
+                // SAFETY: guaranteed by the trait.
                 unsafe { factors_of_32::<Self>(rows) }
             }
         }
@@ -340,68 +343,68 @@ macro_rules! codebook {
             #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
             #[inline]
             unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-                // SAFETY: said by the trait.
+                // SAFETY: guaranteed by the trait.
                 unsafe { factors_of_16::<Self>(rows) }
             }
         }
     )*};
 }
 
-/// From sixteen scales and sixteen minima of each row.
+/// Factors from sixteen scales and sixteen mins of each row.
 ///
 /// # Safety
-/// As [`Decode::scales`] says.
+/// As [`Decode::scales`], for each row.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn factors_of_16<D: Decode>(rows: [*const u8; 4]) -> [Factors; 4] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let both = unsafe { four!(|i| D::scales(rows[i], D::BYTES)) };
     let scales = transpose_quarters(four!(|i| both[i].0));
     let minima = transpose_quarters(four!(|i| both[i].1));
     four!(|i| (scales[i], minima[i]))
 }
 
-/// From eight scales and eight minima of each row.
+/// Factors from eight scales and eight mins of each row.
 ///
 /// # Safety
-/// As [`Decode::scales`] says.
+/// As [`Decode::scales`], for each row.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn factors_of_32<D: Decode>(rows: [*const u8; 4]) -> [Factors; 4] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let all = unsafe { four!(|i| D::scales(rows[i], D::BYTES).0) };
     let [first, second, first_minima, second_minima] = transpose_quarters(all);
     let (first, second) = ((first, first_minima), (second, second_minima));
     [first, second, first, second]
 }
 
-/// The first and the second sixteen columns of blocks of 32 whose bytes lie one after the other: two vectors of bytes
-/// whose low halves are the even blocks and whose high halves are the odd ones.
+/// The first and the second sixteen columns of eight consecutive blocks of 32: two vectors of bytes, whose low nibbles
+/// are the even blocks and whose high nibbles are the odd ones.
 ///
 /// # Safety
 /// 128 bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn alternating(b: *const u8) -> [__m512i; 2] {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let (a, b) = unsafe { (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast())) };
     [_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xdd>(a, b)]
 }
 
-/// Scales and negated minima of even and odd blocks; `odd` is a factor of the odd blocks' scales.
+/// Scales and negated mins of even and odd blocks; `odd` multiplies the odd blocks' scales.
 ///
 /// # Safety
-/// The processor has the instruction set of this module and of `P`; 16 bytes can be read at each.
+/// The processor has the instruction set of this module and of `P`; 16 bytes can be read from each pointer.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 unsafe fn factors_of_k4<P: Dot>(rows: [*const u8; 4], odd: f32) -> [Factors; 4] {
-    // d, dmin, then twelve bytes s: scales 0 to 3 and minima 0 to 3 are the low six bits of s0 to s7, the others four
-    // bits of s8 to s11 and the upper two bits of s0 to s7. In a word: two scales, two minima.
+    // d, dmin, then twelve bytes s: scales 0 to 3 and mins 0 to 3 are the low six bits of s0 to s7; the others join
+    // four bits of s8 to s11 with the upper two bits of s0 to s7. Each unpacked word holds two scales and two mins.
     let low = _mm_setr_epi8(4, 5, 8, 9, 6, 7, 10, 11, 12, 13, 12, 13, 14, 15, 14, 15);
     let high = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 4, 5, 8, 9, 6, 7, 10, 11);
     let shifts = _mm_setr_epi16(0, 0, 0, 0, 0, 4, 0, 4);
     let six_or_four = _mm_setr_epi32(0x3f3f_3f3f, 0x3f3f_3f3f, 0x0f0f_0f0f, 0x0f0f_0f0f);
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let head = unsafe { quarters(rows) };
     let low = _mm512_shuffle_epi8(head, _mm512_broadcast_i32x4(low));
     let low = _mm512_srlv_epi16(low, _mm512_broadcast_i32x4(shifts));
@@ -409,7 +412,7 @@ unsafe fn factors_of_k4<P: Dot>(rows: [*const u8; 4], odd: f32) -> [Factors; 4] 
     let high = _mm512_srli_epi16::<2>(high);
     let low = _mm512_and_si512(low, _mm512_broadcast_i32x4(six_or_four));
     let bytes = _mm512_ternarylogic_epi32::<0xf8>(low, high, _mm512_set1_epi8(0x30));
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let [even, uneven, even_minima, odd_minima] =
         unsafe { floats_of_bytes::<P>(swap_words(bytes)) };
     let (d, dmin) = (halves_of_rows(head, 0), halves_of_rows(head, 1));
@@ -427,25 +430,25 @@ impl Quad for Q4_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
-        // SAFETY: said by the trait: 128 bytes of nibbles after 16 others.
+        // SAFETY: the trait guarantees 128 bytes of nibbles after 16 others.
         let bytes = unsafe { alternating(b.add(16)) };
         let mut levels = bytes;
         for half in 0..2 {
             levels[half] = match (unit, P::WIDE) {
                 (0, _) => low_bits(bytes[half]),
-                // Sixteen times the level: `factors` takes that back, exactly.
+                // 16 · level; `factors` undoes this exactly.
                 (_, true) => _mm512_and_si512(bytes[half], _mm512_set1_epi8(0xf0_u8 as i8)),
                 (_, false) => low_bits(_mm512_srli_epi16::<4>(bytes[half])),
             };
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { dot_two::<P, false>(levels, x) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { factors_of_k4::<P>(rows, if P::WIDE { 1.0 / 16.0 } else { 1.0 }) }
     }
 }
@@ -466,7 +469,7 @@ impl Quad for Q5_K {
         );
         let mut levels = [bits; 2];
         for half in 0..2 {
-            // SAFETY: said by the trait: 32 bytes of fifth bits, 128 of nibbles.
+            // SAFETY: the trait guarantees 32 bytes of fifth bits, 128 of nibbles.
             let (bytes, fifths) = unsafe {
                 (alternating(b.add(48))[half], _mm_loadu_si128(b.add(16 + 16 * half).cast()))
             };
@@ -474,25 +477,25 @@ impl Quad for Q5_K {
             let mask = _mm512_test_epi8_mask(_mm512_broadcast_i32x4(fifths), bits);
             levels[half] = with_bit(low_bits(four), mask, 16);
         }
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { dot_two::<P, false>(levels, x) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { factors_of_k4::<P>(rows, 1.0) }
     }
 }
 
-/// The products of a unit of 64 columns, of a type with sub-blocks of 16.
+/// Defines `integers` for a type with sub-blocks of 16, whose units have 64 columns.
 macro_rules! integers_of_levels {
     () => {
         #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
         #[inline]
         unsafe fn integers<P: Dot>(b: *const u8, unit: usize, x: *const __m512i) -> __m512i {
-            // SAFETY: said by the trait.
+            // SAFETY: guaranteed by the trait.
             unsafe { P::dot::<false>(_mm512_setzero_si512(), Self::levels(b, unit), *x) }
         }
     };
@@ -507,9 +510,9 @@ impl Quad for Q6_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait: sixteen signed bytes, then d.
+        // SAFETY: the trait guarantees sixteen signed bytes, then d.
         let (bytes, d) = unsafe { (quarters(four!(|i| rows[i].add(192))), halves(rows, 208)) };
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let scales = unsafe { floats_of_bytes::<P>(bytes_of_rows(bytes)) };
         four!(|i| twice(_mm512_mul_ps(scales[i], d)))
     }
@@ -524,13 +527,13 @@ impl Quad for Q3_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait: twelve bytes of scales.
+        // SAFETY: the trait guarantees twelve bytes of scales.
         let scales =
             unsafe { four!(|i| k3_scales(std::slice::from_raw_parts(rows[i].add(96), 12))) };
-        // SAFETY: sixteen bytes each, by the type; then said by the trait.
+        // SAFETY: sixteen bytes each, by the type; d is guaranteed by the trait.
         let (bytes, d) =
             unsafe { (quarters(four!(|i| scales[i].as_ptr().cast())), halves(rows, 108)) };
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let scales = unsafe { floats_of_bytes::<P>(bytes_of_rows(bytes)) };
         let high = _mm512_set1_ps(32.0);
         four!(|i| twice(_mm512_mul_ps(_mm512_sub_ps(scales[i], high), d)))
@@ -546,10 +549,10 @@ impl Quad for Q2_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors<P: Dot>(rows: [*const u8; 4]) -> [Factors; 4] {
-        // SAFETY: said by the trait: scales and minima in the halves of sixteen bytes, then d and dmin.
+        // SAFETY: the trait guarantees sixteen bytes of scales and mins, as nibbles, then d and dmin.
         let (bytes, d, dmin) = unsafe { (quarters(rows), halves(rows, 80), halves(rows, 82)) };
         let [scales, minima] = halves_of_bytes(bytes_of_rows(bytes));
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let (scales, minima) =
             unsafe { (floats_of_bytes::<P>(scales), floats_of_bytes::<P>(minima)) };
         four!(|i| (_mm512_mul_ps(scales[i], d), _mm512_mul_ps(minima[i], dmin)))

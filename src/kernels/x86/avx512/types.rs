@@ -1,4 +1,4 @@
-//! How the bytes of each type become vectors of levels and scales; those of types with codebooks are in `codebooks`.
+//! Decodes the bytes of each type into vectors of levels and scales; codebook types are in `codebooks`.
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
@@ -45,14 +45,14 @@ impl Decode for Q4_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { low_bits(two_nibbles(b.add(36 * step + 2), b.add(36 * step + 20))) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, len: usize) -> (__m512, __m512) {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let halves = unsafe { words(b, len, 0, [0, 9, 18, 27, 36, 45, 54, 63]) };
         shifted(halves, -8.0)
     }
@@ -69,14 +69,14 @@ impl Decode for IQ4_NL {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         look_up(&IQ4_LEVELS, unsafe { Q4_0::levels(b, step) })
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, len: usize) -> (__m512, __m512) {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let halves = unsafe { words(b, len, 0, [0, 9, 18, 27, 36, 45, 54, 63]) };
         shifted(halves, -128.0)
     }
@@ -93,14 +93,14 @@ impl Decode for Q4_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { low_bits(two_nibbles(b.add(40 * step + 4), b.add(40 * step + 24))) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, len: usize) -> (__m512, __m512) {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let scales = unsafe { words(b, len, 0, [0, 10, 20, 30, 40, 50, 60, 70]) };
         // SAFETY: as above.
         let minima = unsafe { words(b, len, 0, [1, 11, 21, 31, 41, 51, 61, 71]) };
@@ -119,7 +119,7 @@ impl Decode for Q5_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe {
             let (first, second) = (b.add(44 * step), b.add(44 * step + 22));
             let low = low_bits(two_nibbles(first.add(6), second.add(6)));
@@ -130,7 +130,7 @@ impl Decode for Q5_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, len: usize) -> (__m512, __m512) {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let halves = unsafe { words(b, len, 0, [0, 11, 22, 33, 44, 55, 66, 77]) };
         shifted(halves, -16.0)
     }
@@ -147,7 +147,7 @@ impl Decode for Q5_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe {
             let (first, second) = (b.add(48 * step), b.add(48 * step + 24));
             let low = low_bits(two_nibbles(first.add(8), second.add(8)));
@@ -158,7 +158,7 @@ impl Decode for Q5_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, len: usize) -> (__m512, __m512) {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let scales = unsafe { words(b, len, 0, [0, 12, 24, 36, 48, 60, 72, 84]) };
         // SAFETY: as above.
         let minima = unsafe { words(b, len, 0, [1, 13, 25, 37, 49, 61, 73, 85]) };
@@ -177,7 +177,7 @@ impl Decode for Q8_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait: the 32 bytes after each of the two scales.
+        // SAFETY: the trait guarantees the 32 bytes after each of the two scales.
         let (first, second) = unsafe {
             let b = b.add(68 * step);
             (_mm256_loadu_si256(b.add(2).cast()), _mm256_loadu_si256(b.add(36).cast()))
@@ -189,7 +189,7 @@ impl Decode for Q8_0 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, len: usize) -> (__m512, __m512) {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let (low, high) = unsafe {
             (
                 words(b, len, 0, [0, 17, 34, 51, 0, 0, 0, 0]),
@@ -211,7 +211,7 @@ impl Decode for MXFP4 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let nibbles = unsafe { low_bits(two_nibbles(b.add(34 * step + 1), b.add(34 * step + 18))) };
         look_up(&E2M1_LEVELS, nibbles)
     }
@@ -226,7 +226,7 @@ impl Decode for MXFP4 {
         }
         let e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(i64::from_le_bytes(exponents)));
         let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, _mm256_set1_epi32(1)));
-        // The two smallest are subnormal in f32.
+        // Exponents 0 and 1 are subnormal in f32.
         let smallest = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), e);
         let usual = _mm256_mask_mov_epi32(
             usual,
@@ -249,14 +249,14 @@ impl Decode for Q2_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe { pairs_of_bits(b.add(16 + 32 * (step / 2)), step) }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: a super-block lies at `b`.
+        // SAFETY: `b` points to a super-block.
         let (packed, d) = unsafe {
             (_mm_loadu_si128(b.cast()), _mm_cvtsi32_si128(b.add(80).cast::<i32>().read_unaligned()))
         };
@@ -281,7 +281,7 @@ impl Decode for Q3_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe {
             with_bit(pairs_of_bits(b.add(32 + 32 * (step / 2)), step), bit_planes(b, step), 4)
         }
@@ -290,7 +290,7 @@ impl Decode for Q3_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: a super-block lies at `b`.
+        // SAFETY: `b` points to a super-block.
         let (packed, d) = unsafe { (std::slice::from_raw_parts(b.add(96), 12), half(b.add(108))) };
         let scales =
             _mm512_sub_ps(bytes_to_f32(four_words(k3_scales(packed))), _mm512_set1_ps(32.0));
@@ -310,14 +310,14 @@ impl Decode for Q4_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         low_bits(unsafe { halves_of_bytes(b.add(16 + 32 * step)) })
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: a super-block lies at `b`.
+        // SAFETY: `b` points to a super-block.
         (unsafe { k4_scales_and_minima(b) }, _mm512_setzero_ps())
     }
 }
@@ -333,7 +333,7 @@ impl Decode for Q5_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         unsafe {
             with_bit(
                 low_bits(halves_of_bytes(b.add(48 + 32 * step))),
@@ -346,7 +346,7 @@ impl Decode for Q5_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: a super-block lies at `b`.
+        // SAFETY: `b` points to a super-block.
         (unsafe { k4_scales_and_minima(b) }, _mm512_setzero_ps())
     }
 }
@@ -363,7 +363,7 @@ impl Decode for Q6_K {
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
         let (half, odd) = (step / 2, step % 2);
-        // SAFETY: said by the trait: 64 bytes of low bits and 32 of high ones for each 128 columns.
+        // SAFETY: the trait guarantees 64 bytes of low bits and 32 of high ones for each 128 columns.
         let (low, high) = unsafe {
             (
                 _mm512_loadu_si512(b.add(64 * half).cast()),
@@ -371,7 +371,7 @@ impl Decode for Q6_K {
             )
         };
         let high = _mm512_broadcast_i64x4(high);
-        // The pair of bits of columns 32 · j is bits 2j of the byte; it becomes bits 4 and 5.
+        // The high bits of columns 32 · j .. are bits 2j and 2j + 1 of the byte; they move to bits 4 and 5.
         let (low, high) = if odd == 0 {
             (low, _mm512_sllv_epi16(high, by_half(4, 2)))
         } else {
@@ -383,7 +383,7 @@ impl Decode for Q6_K {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: a super-block lies at `b`.
+        // SAFETY: `b` points to a super-block.
         let (packed, d) = unsafe { (_mm_loadu_si128(b.add(192).cast()), half(b.add(208))) };
         let scales = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(packed)), d);
         (scales, _mm512_mul_ps(scales, _mm512_set1_ps(-32.0)))
@@ -401,7 +401,7 @@ impl Decode for IQ4_XS {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn levels(b: *const u8, step: usize) -> __m512i {
-        // SAFETY: said by the trait.
+        // SAFETY: guaranteed by the trait.
         let nibbles = unsafe { low_bits(two_nibbles(b.add(8 + 32 * step), b.add(24 + 32 * step))) };
         look_up(&IQ4_LEVELS, nibbles)
     }
@@ -409,7 +409,7 @@ impl Decode for IQ4_XS {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn scales(b: *const u8, _: usize) -> (__m512, __m512) {
-        // SAFETY: a super-block lies at `b`.
+        // SAFETY: `b` points to a super-block.
         let (d, high, low) = unsafe {
             (
                 half(b),

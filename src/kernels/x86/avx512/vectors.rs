@@ -7,8 +7,8 @@ use crate::kernels::x86::half_words;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-/// Four values of an expression, written out: a closure would not be inlined into what calls it, which is compiled
-/// without these instructions.
+/// Four values of an expression, unrolled: a closure would not be inlined into its caller, which is compiled without
+/// these instructions.
 macro_rules! four {
     (|$i:ident| $value:expr) => {
         [
@@ -33,8 +33,7 @@ macro_rules! four {
 }
 pub(super) use four;
 
-/// Four vectors of 4 × 4 words, (vector, quarter, word), to (quarter, word, vector): in the vector of a quarter, the
-/// quarter of a word holds that word of each vector.
+/// Transposes four vectors of 4 × 4 words from (vector, quarter, word) to (quarter, word, vector).
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn transpose_quarters(v: [__m512; 4]) -> [__m512; 4] {
@@ -50,7 +49,7 @@ pub fn transpose_quarters(v: [__m512; 4]) -> [__m512; 4] {
     swap_quarters(four!(|i| _mm512_castsi512_ps(words[i])))
 }
 
-/// Four vectors of four quarters: quarter `j` of vector `i` becomes quarter `i` of vector `j`.
+/// Transposes the quarters of four vectors: quarter `j` of vector `i` becomes quarter `i` of vector `j`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn swap_quarters([a, b, c, d]: [__m512; 4]) -> [__m512; 4] {
@@ -73,26 +72,26 @@ pub fn sum_words([a, b, c, d]: [__m512i; 4]) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
 
-/// The 16 bytes at four places as quarters of a vector.
+/// 16 bytes from each pointer as quarters of a vector.
 ///
 /// # Safety
 /// They can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn quarters(at: [*const u8; 4]) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let [a, b, c, d] = unsafe { four!(|i| _mm_loadu_si128(at[i].cast())) };
     let v = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
     _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(v, c), d)
 }
 
-/// Words (row, word), a row in each quarter, to (word, row). As it stands: of the intrinsic the compiler makes ten
-/// instructions.
+/// Transposes words from (row, word), one row per quarter, to (word, row). Inline assembly: the compiler turns the
+/// intrinsic into ten instructions.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn swap_words(mut rows: __m512i) -> __m512i {
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    // SAFETY: an instruction of this set, on registers.
+    // SAFETY: one instruction of this set, on registers only.
     unsafe {
         std::arch::asm!(
             "vpermd {rows}, {order}, {rows}",
@@ -104,7 +103,7 @@ pub fn swap_words(mut rows: __m512i) -> __m512i {
     rows
 }
 
-/// Bytes (row, byte, quarter), a row in each quarter, to (quarter, row, byte).
+/// Transposes bytes from (row, byte, quarter), one row per quarter, to (quarter, row, byte).
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn bytes_of_rows(rows: __m512i) -> __m512i {
@@ -112,12 +111,12 @@ pub fn bytes_of_rows(rows: __m512i) -> __m512i {
     swap_words(_mm512_shuffle_epi8(rows, _mm512_broadcast_i32x4(bytes)))
 }
 
-/// The f16 with number `at` of each quarter, one after the other in each quarter.
+/// The f16 at index `at` of each quarter; all four are repeated in every quarter.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn halves_of_rows(mut rows: __m512i, at: i16) -> __m512 {
     let order = _mm512_set1_epi64(0x0018_0010_0008_0000 + 0x0001_0001_0001_0001 * i64::from(at));
-    // SAFETY: an instruction of this set, on registers.
+    // SAFETY: one instruction of this set, on registers only.
     unsafe {
         std::arch::asm!(
             "vpermw {rows}, {order}, {rows}",
@@ -129,14 +128,14 @@ pub fn halves_of_rows(mut rows: __m512i, at: i16) -> __m512 {
     _mm512_cvtph_ps(_mm512_castsi512_si256(rows))
 }
 
-/// The f16 at `at` of four rows, one row after the other in each quarter.
+/// The f16 at `at` of four rows, repeated in every quarter.
 ///
 /// # Safety
 /// They can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn halves(rows: [*const u8; 4], at: usize) -> __m512 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let four = unsafe { half_words(rows, at) };
     _mm512_broadcast_f32x4(_mm_cvtph_ps(_mm_cvtsi64_si128(four)))
 }
@@ -148,13 +147,13 @@ pub unsafe fn halves(rows: [*const u8; 4], at: usize) -> __m512 {
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn halves_of_blocks(rows: [*const u8; 4], stride: usize, at: usize) -> __m512 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let [a, b, c, d] = unsafe { four!(|i| _mm_cvtsi64_si128(half_words(rows, stride * i + at))) };
     let (low, high) = (_mm_unpacklo_epi64(a, b), _mm_unpacklo_epi64(c, d));
     _mm512_cvtph_ps(_mm256_set_m128i(high, low))
 }
 
-/// 16 × 16 words of 32 bits, rows to columns.
+/// Transposes 16 × 16 words of 32 bits.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 #[expect(clippy::large_types_passed_by_value, reason = "sixteen registers, inlined")]
@@ -186,15 +185,14 @@ pub fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
     out
 }
 
-/// Two times 16 bytes: each byte's low half in a lane of 128 bits, its high half moved down in the next
-/// (other bits above).
+/// Two times 16 bytes: low nibbles in one quarter, high nibbles shifted down in the next, with other bits above them.
 ///
 /// # Safety
 /// 16 bytes can be read at both.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn two_nibbles(first: *const u8, second: *const u8) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let (first, second) =
         unsafe { (_mm_loadu_si128(first.cast()), _mm_loadu_si128(second.cast())) };
     let both = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(first), 0xff00, second);
@@ -202,14 +200,14 @@ pub unsafe fn two_nibbles(first: *const u8, second: *const u8) -> __m512i {
     _mm512_srlv_epi32(both, shifts)
 }
 
-/// 32 bytes, and again moved down by four bits (other bits above).
+/// 32 bytes, then the same shifted down by four bits: nibbles with other bits above them.
 ///
 /// # Safety
 /// 32 bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn halves_of_bytes(b: *const u8) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let both = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(b.cast()) });
     _mm512_srlv_epi16(both, by_half(0, 4))
 }
@@ -220,14 +218,14 @@ pub fn low_bits(v: __m512i) -> __m512i {
     _mm512_and_si512(v, _mm512_set1_epi8(15))
 }
 
-/// Pairs of bits `2 · step ..` (modulo 4 pairs) of 32 bytes, for 2 × 32 columns.
+/// Pairs of bits `2 · step` and `2 · step + 1` (modulo 4) of 32 bytes, for 2 × 32 columns.
 ///
 /// # Safety
 /// 32 bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn pairs_of_bits(b: *const u8, step: usize) -> __m512i {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let both = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(b.cast()) });
     let shifts = if step.is_multiple_of(2) { by_half(0, 2) } else { by_half(4, 6) };
     _mm512_and_si512(_mm512_srlv_epi16(both, shifts), _mm512_set1_epi8(3))
@@ -240,7 +238,7 @@ pub unsafe fn pairs_of_bits(b: *const u8, step: usize) -> __m512i {
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn bit_planes(b: *const u8, step: usize) -> __mmask64 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let both = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(b.cast()) });
     let bits = _mm512_inserti64x4::<1>(
         _mm512_set1_epi8((1_u8 << (2 * step)) as i8),
@@ -249,24 +247,25 @@ pub unsafe fn bit_planes(b: *const u8, step: usize) -> __mmask64 {
     _mm512_test_epi8_mask(both, bits)
 }
 
-/// Two times 32 bits.
+/// Two times 32 bits as one mask.
 ///
 /// # Safety
 /// Four bytes can be read at both.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn two_masks(first: *const u8, second: *const u8) -> __mmask64 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let (first, second) =
         unsafe { (first.cast::<u32>().read_unaligned(), second.cast::<u32>().read_unaligned()) };
     u64::from(first) | u64::from(second) << 32
 }
 
-/// Adds `bit` to the levels of the mask. As it stands: of the intrinsic the compiler makes two instructions.
+/// Adds `bit` to the levels selected by the mask. Inline assembly: the compiler turns the intrinsic into two
+/// instructions.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn with_bit(mut levels: __m512i, mask: __mmask64, bit: i8) -> __m512i {
-    // SAFETY: an instruction of this set, on registers.
+    // SAFETY: one instruction of this set, on registers only.
     unsafe {
         std::arch::asm!(
             "vpaddb {levels}{{{mask}}}, {levels}, {bit}",
@@ -287,14 +286,14 @@ pub fn look_up(table: &[u8; 16], nibbles: __m512i) -> __m512i {
     _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), nibbles)
 }
 
-/// Words of 16 bits with one value in the lower 256 bits and another in the upper.
+/// 16-bit words: `low` in the lower 256 bits, `high` in the upper.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn by_half(low: i16, high: i16) -> __m512i {
     _mm512_inserti64x4::<1>(_mm512_set1_epi16(low), _mm256_set1_epi16(high))
 }
 
-/// Eight of the words of 16 bits at `b + at`, zero beyond `len`; `which` lie in the first 192 bytes.
+/// The eight 16-bit words `which` from `b + at` on, zero beyond `len`; they lie within the first 192 bytes.
 ///
 /// # Safety
 /// `len` bytes can be read at `b`.
@@ -330,14 +329,14 @@ pub fn index(which: [u16; 8]) -> __m512i {
     _mm512_castsi128_si512(_mm_setr_epi16(a, b, c, d, e, f, g, h))
 }
 
-/// Eight scales, and as their minima what the levels are too high.
+/// Eight scales, and the mins that undo the levels' offset: scale · `by`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn shifted(halves: __m128i, by: f32) -> (__m512, __m512) {
     (twice_scaled(_mm256_cvtph_ps(halves), by), _mm512_setzero_ps())
 }
 
-/// `v`, and `v` times a factor.
+/// `v`, then `v · by`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn twice_scaled(v: __m256, by: f32) -> __m512 {
@@ -345,21 +344,21 @@ pub fn twice_scaled(v: __m256, by: f32) -> __m512 {
     _mm512_mul_ps(_mm512_broadcast_f32x8(v), times)
 }
 
-/// Eight scales and eight minima in half precision.
+/// Eight scales and eight mins, from f16.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub fn with_minima(scales: __m128i, minima: __m128i) -> (__m512, __m512) {
     (_mm512_cvtph_ps(_mm256_set_m128i(minima, scales)), _mm512_setzero_ps())
 }
 
-/// Eight scales and eight minima of a `Q4_K` or `Q5_K` block.
+/// Eight scales and eight mins of a `Q4_K` or `Q5_K` super-block.
 ///
 /// # Safety
 /// 16 bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn k4_scales_and_minima(b: *const u8) -> __m512 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let (packed, d) = unsafe {
         (
             std::slice::from_raw_parts(b.add(4), 12),
@@ -385,14 +384,14 @@ pub fn bytes_to_f32(bytes: __m128i) -> __m512 {
     _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
 }
 
-/// An f16 in every lane.
+/// An f16 as f32 in every lane.
 ///
 /// # Safety
 /// Two bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 pub unsafe fn half(b: *const u8) -> __m512 {
-    // SAFETY: said by the caller.
+    // SAFETY: guaranteed by the caller.
     let bits = unsafe { b.cast::<u16>().read_unaligned() };
     _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
 }
