@@ -1,13 +1,13 @@
-//! What a chat template can take, found by trying it with texts that are easy to find again.
+//! What a chat template supports, found by rendering texts that are easy to find again.
 //!
-//! Each ability is tried when it is first asked for, and only then: a trial costs a rendering.
+//! Each ability is probed on first use only: a probe costs a rendering.
 
 use super::message::{Message, ToolCall};
 use super::template::{Inputs, Renderer};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
-/// What a template can take, as far as it was tried.
+/// What a template supports, as far as probed.
 #[derive(Debug, Default)]
 pub struct Abilities {
     texts: OnceLock<Option<Texts>>,
@@ -20,18 +20,18 @@ pub struct Abilities {
 /// How a template takes a message's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Texts {
-    /// As a text.
+    /// As a string.
     Plain,
     /// As a list of typed parts.
     Typed,
 }
 
-/// Where a template takes messages of the system.
+/// Where a template accepts system messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Systems {
     /// Nowhere.
     None,
-    /// One, first.
+    /// One, at the beginning.
     First,
     /// Several, at the beginning.
     Several,
@@ -39,12 +39,12 @@ pub enum Systems {
     Anywhere,
 }
 
-/// How a template takes calls of functions in the history.
+/// How a template takes tool calls in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calls {
-    /// How their arguments are to be given.
+    /// The form of their arguments.
     pub arguments: Arguments,
-    /// Whether a message may have several.
+    /// Whether a message may have several calls.
     pub several: bool,
     /// Whether ids may be any text, not only nine letters and digits.
     pub any_id: bool,
@@ -55,12 +55,12 @@ pub struct Calls {
 pub enum Arguments {
     /// As an object.
     Object,
-    /// As the text of one.
+    /// As the text of an object.
     Text,
 }
 
 impl Arguments {
-    /// An object in this form.
+    /// Converts an object to this form.
     fn of(self, object: Value) -> Value {
         match self {
             Self::Object => object,
@@ -69,7 +69,7 @@ impl Arguments {
     }
 }
 
-/// Under which name a template takes the thoughts before a call.
+/// The field in which a template takes the reasoning before a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thoughts {
     /// `reasoning_content`, or none at all.
@@ -80,13 +80,13 @@ pub enum Thoughts {
     Thinking,
 }
 
-/// Texts that no template says by itself.
+/// Markers that no template writes by itself.
 const MARKS: [&str; 4] = ["xq7marker", "xq8marker", "xq9marker", "xq6marker"];
-/// An id as Mistral's templates want one, and one as other servers give them.
+/// An id that Mistral's templates accept, and one as other servers issue them.
 const IDS: [&str; 2] = ["call00001", "call_a-B.1/0123456789abcdef"];
 
 impl Abilities {
-    /// Texts of users and assistants in turn; `None`: it does not show them all.
+    /// How it takes alternating user and assistant texts; `None`: it does not show them all.
     pub fn texts(&self, renderer: &Renderer<'_>) -> Option<Texts> {
         known(&self.texts, renderer, || {
             [Texts::Plain, Texts::Typed].into_iter().find(|texts| {
@@ -101,7 +101,7 @@ impl Abilities {
         })
     }
 
-    /// Messages of the system.
+    /// Where it accepts system messages.
     pub fn systems(&self, renderer: &Renderer<'_>) -> Systems {
         known(&self.systems, renderer, || {
             let system = |index: usize| self.message(renderer, "system", MARKS[index]);
@@ -122,7 +122,7 @@ impl Abilities {
         })
     }
 
-    /// Descriptions of functions.
+    /// Whether it shows descriptions of functions.
     pub fn tools(&self, renderer: &Renderer<'_>) -> bool {
         known(&self.tools, renderer, || {
             let user = self.message(renderer, "user", "Hi");
@@ -130,7 +130,7 @@ impl Abilities {
         })
     }
 
-    /// Calls in the history; `None`: it takes none.
+    /// How it takes calls in the history; `None`: not at all.
     pub fn calls(&self, renderer: &Renderer<'_>) -> Option<Calls> {
         known(&self.calls, renderer, || {
             let round = |arguments: Arguments, id: &str, count: usize| {
@@ -155,7 +155,7 @@ impl Abilities {
                 }));
                 shows(renderer, &messages, &tools("f"), 2 * count)
             };
-            // An object that is printed instead of being written as JSON has Python's quotes.
+            // An object that is printed rather than serialized as JSON has Python's quotes.
             let object = round(Arguments::Object, IDS[0], 1)
                 .is_some_and(|text| !text.contains(&format!("'{}'", MARKS[0])));
             let arguments = if object {
@@ -171,7 +171,7 @@ impl Abilities {
         })
     }
 
-    /// Thoughts before a call.
+    /// The field for reasoning before a call.
     pub fn thoughts(&self, renderer: &Renderer<'_>) -> Thoughts {
         known(&self.thoughts, renderer, || {
             let Some(calls) = self.calls(renderer) else { return Thoughts::ReasoningContent };
@@ -203,7 +203,7 @@ impl Abilities {
 }
 
 impl Thoughts {
-    /// Gives a message its thoughts under this name and no other.
+    /// Sets a message's reasoning in this field and clears the others.
     pub fn give(self, message: &mut Message, thoughts: Option<String>) {
         (message.reasoning_content, message.reasoning, message.thinking) = (None, None, None);
         match self {
@@ -214,7 +214,7 @@ impl Thoughts {
     }
 }
 
-/// What was found out before, or else is found now; it is kept unless that was interrupted.
+/// The cached result, or a new one, which is cached unless the probe was interrupted.
 fn known<T: Copy>(kept: &OnceLock<T>, renderer: &Renderer<'_>, find: impl FnOnce() -> T) -> T {
     kept.get().copied().unwrap_or_else(|| {
         let found = find();
@@ -225,7 +225,7 @@ fn known<T: Copy>(kept: &OnceLock<T>, renderer: &Renderer<'_>, find: impl FnOnce
     })
 }
 
-/// What a template makes of messages, if the first so many marks are in it.
+/// The rendered text, if it contains the first `marks` markers.
 fn shows(
     renderer: &Renderer<'_>,
     messages: &[Message],

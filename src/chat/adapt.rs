@@ -1,8 +1,8 @@
 //! Fits a conversation to a template: rewrites what the template can't express.
 //!
-//! What a template can take in general, its abilities say. Whether it shows all of this conversation is tried with a
-//! mark in place of each text; if a mark is missing, the next way is taken, and after the last of them the
-//! conversation is refused.
+//! The template's abilities tell what it supports in general. Whether it shows all of this conversation is tested by
+//! rendering it with a marker in place of each text. If a marker is missing, the next rewriting is tried; after the
+//! last one the conversation is refused.
 
 use super::abilities::{Arguments, Systems, Texts, Thoughts};
 use super::answer::{AnswerSyntax, CallSyntax};
@@ -16,10 +16,10 @@ use crate::worker::Patience;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 
-/// The prompt for a conversation, and the plan of its answer.
+/// The prompt for a conversation, and the syntax of its answer.
 ///
 /// # Errors
-/// When the template does not take it, or not in time.
+/// When the template refuses it, when a required call can't be enforced, or when time runs out.
 pub(super) fn prompt(
     known: &Known,
     asked: &Conversation,
@@ -38,7 +38,7 @@ fn fitted(
 ) -> Result<Prompt, TemplateError> {
     let mut variables = asked.variables.clone();
     if asked.no_thoughts {
-        // The two names that templates have for it.
+        // Templates know this setting under either of two names.
         for name in ["enable_thinking", "thinking"] {
             variables.entry(name).or_insert(Value::Bool(false));
         }
@@ -96,7 +96,7 @@ fn fitted(
     Ok(Prompt { text, plan, must, may })
 }
 
-/// A template, and what it is given beside the messages.
+/// A template and its inputs other than the messages.
 struct Stage<'s> {
     known: &'s Known,
     renderer: &'s Renderer<'s>,
@@ -105,16 +105,16 @@ struct Stage<'s> {
     variables: &'s Map<String, Value>,
 }
 
-/// How much a conversation is rewritten for the template.
+/// One way to rewrite a conversation for the template.
 #[derive(Debug, Clone, Copy)]
 struct Way {
-    /// Where messages of the system may stay, if the template takes them there.
+    /// Where system messages may stay, if the template accepts them there.
     systems: Systems,
-    /// Whether an assistant's text beside calls is a message of its own before them.
+    /// Whether an assistant's text beside calls becomes a separate message before them.
     apart: bool,
-    /// Whether neighbours of the same role are one message, and calls come one at a time.
+    /// Whether adjacent messages of the same role are merged, and parallel calls split into one per message.
     merged: bool,
-    /// Whether calls and results are told in words, so that there are users and assistants only.
+    /// Whether calls and results are written as text, leaving only user and assistant messages.
     words: bool,
 }
 
@@ -131,16 +131,16 @@ const WAYS: &[Way] = &[
     Way { systems: Systems::None, merged: true, words: true, ..ABLE },
 ];
 
-/// Messages and calls at most: pairing calls with results takes their product, and no template renders so many.
+/// Cap on messages plus calls: pairing calls with results is quadratic, and no template renders this many.
 const TURNS_MAX: usize = 20_000;
 
 /// What a template leaves out.
 struct Lost {
-    /// The first thing that must not be.
+    /// Describes the first omission that is not acceptable.
     why: Option<String>,
-    /// Whether none of the messages is shown at all.
+    /// Whether no message is shown at all.
     all: bool,
-    /// Messages without their thoughts.
+    /// Indices of messages whose reasoning is missing.
     thoughts: Vec<usize>,
 }
 
@@ -155,7 +155,7 @@ impl Stage<'_> {
             now: jinja::now(),
         };
         match self.renderer.render(&inputs) {
-            // Some templates take for granted what a client may leave out.
+            // Some templates rely on fields that a client may leave out.
             Err(TemplateError::Failed(_)) if self.tools.is_array() => {
                 let tools = in_full(self.tools.clone());
                 self.renderer.render(&Inputs { tools: &tools, ..inputs })
@@ -164,7 +164,7 @@ impl Stage<'_> {
         }
     }
 
-    /// The mildest rewriting under which the template shows everything.
+    /// The least rewriting under which the template shows everything.
     fn fitted(&self, messages: &[Message]) -> Result<Vec<Message>, TemplateError> {
         let count: usize = messages.iter().map(|message| 1 + message.tool_calls.len()).sum();
         if count > TURNS_MAX {
@@ -190,14 +190,14 @@ impl Stage<'_> {
                     shows_some |= !all;
                     TemplateError::Refused(why)
                 }
-                // It may mind the marks and not the texts.
+                // The template may reject the markers rather than the texts.
                 Err(error) if self.render(&fitted).is_err() => error,
                 Err(_) => return Ok(fitted),
             };
             refusal.get_or_insert(error);
             tried.push(fitted);
         }
-        // A template that ignores the messages altogether is meant that way.
+        // A template that ignores all messages does so on purpose.
         if let (Some(TemplateError::Refused(_)), Some(first)) = (&refusal, tried.first())
             && !shows_some
             && self.render(first).is_ok()
@@ -207,7 +207,7 @@ impl Stage<'_> {
         Err(refusal.unwrap_or_else(|| TemplateError::Refused("there are none".to_owned())))
     }
 
-    /// Whether these are users and assistants in turn, which the template is known to show.
+    /// Whether user and assistant messages alternate, which the template is known to show.
     fn is_usual(&self, messages: &[Message]) -> bool {
         let (renderer, abilities) = (self.renderer, &self.known.abilities);
         let system = messages.first().is_some_and(|first| first.role == "system");
@@ -224,7 +224,7 @@ impl Stage<'_> {
             && (!system || abilities.systems(renderer) != Systems::None)
     }
 
-    /// What the template leaves out of these messages: each text is a mark, and is looked for.
+    /// What the template leaves out: each text is replaced by a marker, and the output searched for the markers.
     fn lost(&self, messages: &[Message]) -> Result<Lost, TemplateError> {
         const MARK: &str = "xq7z";
         let mark = |index: usize, what: usize| format!("{MARK}{index}m{what}q");
@@ -242,12 +242,12 @@ impl Stage<'_> {
                 *arguments = if arguments.is_string() { object.to_string().into() } else { object };
             }
         }
-        // A template may write in capital letters.
+        // A template may uppercase text.
         let text = self.render(&marked)?.to_lowercase();
         let marks = text.split(MARK).skip(1).filter_map(|rest| Some(rest.split_once('q')?.0));
         let shown: HashSet<&str> = marks.collect();
         let is_lost = |index: usize, what: usize| !shown.contains(&*format!("{index}m{what}"));
-        // A result in words is the user's, but no turn.
+        // A result rewritten as text has the role `user`, but is no user turn.
         let is_turn = |m: &Message| m.role == "user" && m.tool_call_id.is_none();
         let last_user = messages.iter().rposition(is_turn);
         let mut lost = Lost { why: None, all: shown.is_empty(), thoughts: Vec::new() };
@@ -263,7 +263,7 @@ impl Stage<'_> {
                     lost.why.get_or_insert(why);
                 }
             }
-            // Thoughts of earlier turns are left out by all models that think.
+            // All reasoning models leave out the reasoning of earlier turns.
             let thinks = thoughts(message).is_some();
             if thinks && last_user.is_none_or(|user| user < index) && is_lost(index, 1) {
                 lost.thoughts.push(index);
@@ -272,7 +272,7 @@ impl Stage<'_> {
         Ok(lost)
     }
 
-    /// Moves thoughts that the template has no field for into the text, if it shows them there.
+    /// Moves reasoning that the template has no field for into the content, if it is shown there.
     fn with_thoughts(&self, messages: Vec<Message>, without: &[usize]) -> Vec<Message> {
         if without.is_empty() {
             return messages;
@@ -297,8 +297,8 @@ impl Stage<'_> {
         [changed, apart].into_iter().find(shown).unwrap_or(messages)
     }
 
-    /// Ends a prompt within its last message. The template may write anything after it, the same words included: so
-    /// the place is where a mark stands that is added to the message.
+    /// Cuts a prompt at the end of its last message's text. The template may write anything after that, the same words
+    /// included, so a marker appended to the message locates the end.
     fn cut_within_last(
         &self,
         prompt: &mut String,
@@ -313,14 +313,14 @@ impl Stage<'_> {
             let message = "the last message's text is not in the prompt, and can't be continued";
             return Err(TemplateError::Refused(message.to_owned()));
         };
-        // White space before the mark is not in the prompt where the template trims texts.
+        // Where the template trims texts, whitespace before the marker is not in the prompt.
         let (whole, trimmed) = (&marked[..at], marked[..at].trim_end());
         let kept = if prompt.starts_with(whole) { whole } else { trimmed };
         kept.clone_into(prompt);
         Ok(())
     }
 
-    /// The messages in this way.
+    /// The messages, rewritten in this way.
     fn fit(&self, mut messages: Vec<Message>, way: Way) -> Vec<Message> {
         let (renderer, abilities) = (self.renderer, &self.known.abilities);
         if messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty()) {
@@ -335,7 +335,7 @@ impl Stage<'_> {
                         one_at_a_time(&mut messages);
                     }
                     let thinks = messages.iter().any(|m| m.reasoning_content.is_some());
-                    // With thoughts of that name, templates take no text beside calls.
+                    // Templates that name the field `thinking` take no text beside calls.
                     let never = thinks && abilities.thoughts(renderer) == Thoughts::Thinking;
                     if way.apart || never {
                         set_apart(&mut messages, way.apart);
@@ -348,7 +348,7 @@ impl Stage<'_> {
             fit_systems(&mut messages, abilities.systems(renderer).min(way.systems));
         }
         if way.merged {
-            // Templates that know little often want users and assistants in turn.
+            // Limited templates often require user and assistant to alternate.
             merge(&mut messages);
         }
         if messages.iter().any(|m| m.reasoning_content.is_some()) {
@@ -380,13 +380,13 @@ fn snippet(text: &str) -> String {
     short
 }
 
-/// Two texts, one after the other.
+/// Joins two texts with a blank line between them.
 fn joined(first: &str, second: &str) -> String {
     let between = if first.is_empty() || second.is_empty() { "" } else { "\n\n" };
     format!("{first}{between}{second}")
 }
 
-/// Functions with a description and parameters, be they empty.
+/// Adds the description and parameters that functions lack, as empty ones.
 fn in_full(mut tools: Value) -> Value {
     for tool in tools.as_array_mut().into_iter().flatten() {
         if let Some(function) = tool["function"].as_object_mut() {
@@ -403,7 +403,7 @@ fn in_full(mut tools: Value) -> Value {
     tools
 }
 
-/// An assistant's text beside calls as a message before them; of all, or only where there are thoughts as well.
+/// Moves an assistant's text beside calls into a message before them: in all messages, or only in those with reasoning.
 fn set_apart(messages: &mut Vec<Message>, all: bool) {
     for mut message in std::mem::take(messages) {
         let is_beside = !message.tool_calls.is_empty() && !message.content.trim().is_empty();
@@ -450,7 +450,7 @@ fn pair_up(messages: &mut [Message]) {
     }
 }
 
-/// Arguments in the form that the template takes. Of broken ones, as much as can be read.
+/// Converts arguments to the form that the template takes. Broken JSON is read as far as possible.
 fn fit_arguments(messages: &mut [Message], form: Arguments, tools: &[Tool]) {
     for call in messages.iter_mut().flat_map(|message| &mut message.tool_calls) {
         let ToolCall { function, .. } = call;
@@ -473,7 +473,7 @@ fn fit_arguments(messages: &mut [Message], form: Arguments, tools: &[Tool]) {
     }
 }
 
-/// Ids of nine letters and digits, the same for the same: Mistral's templates take no others.
+/// Replaces ids by nine letters and digits, equal ids by equal ones: Mistral's templates accept no others.
 fn shorten_ids(messages: &mut [Message]) {
     for message in messages {
         let calls = message.tool_calls.iter_mut().filter_map(|call| call.id.as_mut());
@@ -487,7 +487,7 @@ fn shorten_ids(messages: &mut [Message]) {
 
 fn short_id(id: &str) -> String {
     const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    // FNV-1a, for which see http://www.isthe.com/chongo/tech/comp/fnv/.
+    // FNV-1a; see http://www.isthe.com/chongo/tech/comp/fnv/.
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let mut rest = id.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
     let letter = || {
@@ -498,7 +498,7 @@ fn short_id(id: &str) -> String {
     std::iter::repeat_with(letter).take(9).collect()
 }
 
-/// Several calls of a message as one after another, each with its result.
+/// Splits a message with several calls into one message per call, each followed by its result.
 fn one_at_a_time(messages: &mut Vec<Message>) {
     let mut rest = std::mem::take(messages).into_iter().peekable();
     while let Some(mut message) = rest.next() {
@@ -523,7 +523,7 @@ fn one_at_a_time(messages: &mut Vec<Message>) {
     }
 }
 
-/// Calls and results as text.
+/// Rewrites calls and results as text.
 fn in_words(messages: &mut Vec<Message>) {
     for message in messages.iter_mut() {
         if !message.tool_calls.is_empty() {
@@ -549,7 +549,7 @@ fn call_text(call: &ToolCall) -> String {
     json!({ "name": call.function.name, "arguments": arguments }).to_string()
 }
 
-/// Joins neighbours that both are the user's, or both an assistant's text.
+/// Merges adjacent user messages, and adjacent assistant messages without calls.
 fn merge(messages: &mut Vec<Message>) {
     let mut merged: Vec<Message> = Vec::with_capacity(messages.len());
     for message in messages.drain(..) {
@@ -569,7 +569,7 @@ fn merge(messages: &mut Vec<Message>) {
     *messages = merged;
 }
 
-/// Adds to what the system says first.
+/// Appends to the leading system message, or inserts one.
 fn add_to_system(messages: &mut Vec<Message>, text: &str) {
     match messages.first_mut() {
         Some(first) if first.role == "system" => *first.content = joined(&first.content, text),
@@ -577,7 +577,7 @@ fn add_to_system(messages: &mut Vec<Message>, text: &str) {
     }
 }
 
-/// What the system says where the template takes it; else as part of what the user says at that place.
+/// Keeps system messages where the template accepts them, and moves the others into the user message at that place.
 fn fit_systems(messages: &mut Vec<Message>, able: Systems) {
     if able == Systems::Anywhere {
         return;
@@ -601,7 +601,7 @@ fn fit_systems(messages: &mut Vec<Message>, able: Systems) {
                 continue;
             }
             "user" => *message.content = joined(&std::mem::take(&mut said), &message.content),
-            // A result follows its call.
+            // A result must follow its call.
             "tool" => {}
             _ => say(messages, &mut said),
         }
@@ -610,7 +610,7 @@ fn fit_systems(messages: &mut Vec<Message>, able: Systems) {
     say(messages, &mut said);
 }
 
-/// What the system says as the user's words.
+/// Adds system text to the last user message, or as a new one.
 fn say(messages: &mut Vec<Message>, said: &mut String) {
     let said = std::mem::take(said);
     match messages.last_mut() {
@@ -685,7 +685,7 @@ mod tests {
         assert!(text.ends_with("[user]Result of look:\nthere"), "{text}");
         let calls = prompt.plan.calls.unwrap();
         assert!(calls.bare && calls.format.is_generic());
-        // DeepSeek V3.1 has a form of calls, but its template does not describe functions.
+        // DeepSeek V3.1 has a call format, but its template does not describe functions.
         let prompt = real!("deepseek-ai-DeepSeek-V3.1").prompt(&round(json!({}))).unwrap();
         assert!(prompt.text.contains("Be brief.\n\nYou can call these functions"));
         assert!(prompt.plan.calls.unwrap().bare);
@@ -779,7 +779,7 @@ mod tests {
             let ending = Ending::Continue;
             chat.prompt(&Conversation { messages, ending, ..Conversation::default() }).unwrap().text
         };
-        // Also where the template writes the same again after it.
+        // Even if the template repeats the same text after it.
         for content in
             ["Well, ", "Well", "end", "im", "|", "e", "<", "<|im_end|>\n", "Hi", "\n", ""]
         {
@@ -818,7 +818,7 @@ mod tests {
         assert!(broken.tool_use.is_none());
     }
 
-    /// The golden templates, the named ones, and those of a folder that `TEALIGHT_TEMPLATES` names.
+    /// The golden templates, the named ones, and those in the folder named by `TEALIGHT_TEMPLATES`.
     fn all_templates() -> Vec<(String, String)> {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/templates").to_owned();
         let folders = [Some(golden), std::env::var("TEALIGHT_TEMPLATES").ok()];
@@ -832,7 +832,7 @@ mod tests {
                 let path = entry.unwrap().path();
                 if path.extension().is_some_and(|e| e == "jinja") {
                     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-                    // It wants a variable that nobody gives it.
+                    // It needs a variable that nobody sets.
                     if !name.contains("firefunction") {
                         all.push((name, std::fs::read_to_string(path).unwrap()));
                     }
@@ -858,7 +858,7 @@ mod tests {
         Message { tool_call_id: id.map(ToOwned::to_owned), ..Message::new("tool", content) }
     }
 
-    /// Histories as clients send them; each text that has to be in the prompt has digits in it.
+    /// Histories as clients send them; each text that must reach the prompt contains a digit.
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn histories() -> Vec<(&'static str, Vec<Message>)> {
         let user = |text: &str| Message::new("user", text);

@@ -1,6 +1,7 @@
-//! What a model's answer is made of: thoughts, text and calls of functions.
+//! The parts of a model's answer: reasoning, text and tool calls.
 //!
-//! A [`AnswerSyntax`] says what may be in it, [`AnswerPart`]s are what is in it. Knows nothing of tokens, nor of how parts are sent.
+//! An [`AnswerSyntax`] says what may be in it, [`AnswerPart`]s are what is in it. Knows nothing of tokens or of how
+//! parts are sent.
 
 use super::reasoning::Tags;
 use super::tools::{Format, Tool};
@@ -9,9 +10,9 @@ use std::sync::Arc;
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerPart {
-    /// Text of the thoughts.
+    /// Reasoning text.
     Reasoning(String),
-    /// Text of the answer.
+    /// Answer text.
     Content(String),
     /// A call begins.
     Call {
@@ -20,16 +21,16 @@ pub enum AnswerPart {
         /// The function.
         name: String,
     },
-    /// Text of the JSON that the call's function is given.
+    /// JSON text of the call's arguments.
     Arguments(String),
 }
 
 /// A whole answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Text of the thoughts.
+    /// Reasoning text.
     pub reasoning: String,
-    /// Text of the answer.
+    /// Answer text.
     pub content: String,
     /// Id, function and arguments of each call.
     pub calls: Vec<(Option<String>, String, String)>,
@@ -51,40 +52,40 @@ impl Answer {
     }
 }
 
-/// What may be in an answer.
+/// What an answer may contain.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerSyntax {
-    /// How thoughts are marked, if the model thinks.
+    /// The tags around reasoning, if the model reasons.
     pub tags: Option<&'static Tags>,
-    /// Whether the prompt ends within thoughts.
+    /// Whether the prompt ends inside reasoning.
     pub thinking: bool,
-    /// Whether thoughts are told apart from the answer.
+    /// Whether reasoning is separated from the answer.
     pub apart: bool,
-    /// How functions are called, and which there are.
+    /// How tools are called, and which there are.
     pub calls: Option<CallSyntax>,
 }
 
-/// How functions are called.
+/// How tools are called.
 #[derive(Debug, Clone)]
 pub struct CallSyntax {
-    /// The form.
+    /// The format.
     pub format: &'static Format,
-    /// The functions.
+    /// The tools.
     pub tools: Arc<[Tool]>,
-    /// Whether there may be several calls in one answer.
+    /// Whether one answer may contain several calls.
     pub parallel: bool,
-    /// Whether an answer that is the JSON of a call of one of them is a call.
+    /// Whether a call of one of them without markers counts as a call.
     pub bare: bool,
 }
 
 impl AnswerSyntax {
-    /// What ends the thoughts within which the prompt ends, if it does.
+    /// The closing tag of the reasoning that the prompt ends in, if it does.
     #[must_use]
     pub fn thoughts_end(&self) -> Option<&'static str> {
         self.tags.filter(|_| self.thinking).map(|tags| tags.close)
     }
 
-    /// Texts that mark something: control tokens among them have to reach the reader.
+    /// All markers; those that are control tokens must reach the reader.
     #[must_use]
     pub fn markers(&self) -> Vec<&'static str> {
         let mut all = Vec::new();

@@ -1,7 +1,7 @@
-//! Chat templates that have names, for model files that bring none.
+//! Named chat templates, for model files that have none.
 //!
-//! The names and the prompts are llama.cpp's; `tests/golden/builtin.py` makes the evidence. Knows nothing of
-//! how templates are rendered.
+//! The names and the prompts are llama.cpp's; `tests/golden/builtin.py` generates the goldens. Knows nothing of how
+//! templates are rendered.
 
 macro_rules! named {
     ($name:literal) => {
@@ -9,7 +9,7 @@ macro_rules! named {
     };
 }
 
-/// Name and Jinja source of each, in order.
+/// Name and Jinja source of each, sorted by name.
 const TEMPLATES: &[(&str, &str)] = &[
     named!("bailing"),
     named!("bailing-think"),
@@ -65,7 +65,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     named!("yandex"),
     named!("zephyr"),
 ];
-/// Other names of some.
+/// Aliases.
 const ALIASES: &[(&str, &str)] = &[("granite-4.1", "granite-4.0")];
 /// The template of last resort.
 pub const DEFAULT: &str = "chatml";
@@ -77,7 +77,7 @@ pub fn source(name: &str) -> Option<&'static str> {
     TEMPLATES.iter().find(|(known, _)| *known == name).map(|(_, source)| *source)
 }
 
-/// All names, in order.
+/// All names, sorted.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = TEMPLATES.iter().chain(ALIASES).map(|(name, _)| *name).collect();
@@ -85,11 +85,11 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The template that a model without one was most likely trained with: the tokens that only one family of
-/// templates writes tell it. `has` knows the vocabulary.
+/// Guesses the template that a model without one was trained with, from tokens that only one family of templates uses.
+/// `has` looks up a token in the vocab.
 #[must_use]
 pub fn guess(architecture: &str, has: &dyn Fn(&str) -> bool) -> Option<&'static str> {
-    // Those with more telling tokens first: Kimi's vocabulary, say, also has `<|im_end|>`.
+    // More distinctive tokens come first: Kimi's vocab, for example, also has `<|im_end|>`.
     const SIGNS: &[(&[&str], &str)] = &[
         (&["<|im_middle|>"], "kimi-k2"),
         (&["<|im_start|>", "<|im_sep|>"], "phi4"),

@@ -1,29 +1,29 @@
-//! Why a conversation does not become a prompt.
+//! Why a conversation can't become a prompt.
 
 use crate::worker::WorkerError;
 use serde::{Deserialize, Serialize};
 
-/// Longest template source; the longest in use have some twenty kilobytes.
+/// Cap on template source; the longest in use are about 20 KB.
 pub(super) const SOURCE_BYTES_MAX: usize = 64 << 10;
 
 /// A template that cannot be used, or refuses the conversation.
 #[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 pub enum TemplateError {
-    /// It is not Jinja.
+    /// It is not valid Jinja.
     #[error("chat template: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Syntax(String),
-    /// It is longer than any template.
+    /// Its source is too long.
     #[error("chat template: found {0} bytes, expected at most {SOURCE_BYTES_MAX}")]
     Long(usize),
-    /// It says itself that it does not take this conversation.
+    /// It does not accept this conversation.
     #[error("the model's chat template does not accept these messages: {0}")]
     Refused(String),
-    /// A function has to be called, but answers of this model are written in channels.
+    /// A call is required, but every answer of this model has a header and can't be constrained.
     #[error(
         "no call can be enforced: this model's answers are messages with headers\nhint: `tool_choice`: \"auto\" leaves it to the model"
     )]
     Unforced,
-    /// It failed while rendering, or met a bound.
+    /// Rendering failed or hit a limit.
     #[error("chat template failed: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Failed(String),
     /// Not rendered: the machine is overloaded, or the client has left.

@@ -1,42 +1,42 @@
-//! The text of an answer that has arrived and is not understood yet, and the parts that were found in it.
+//! Answer text that has arrived but is not parsed yet, and the parts found in it.
 
 use super::answer::AnswerPart;
 use crate::text::overlap;
 
-/// What a reader of calls made of the text at hand.
+/// The result of one step of a call reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It needs more.
+    /// It needs more text.
     More,
-    /// Something was read; there may be more to read.
+    /// Something was read; call again.
     Next,
-    /// The calls have ended; what is held comes after them.
+    /// The calls have ended; the held text comes after them.
     Done,
-    /// These are no calls.
+    /// Not a call.
     Bad,
 }
 
-/// Text that has arrived and is not understood yet.
+/// Text that has arrived but is not parsed yet.
 #[derive(Default)]
 pub(super) struct Held {
     pub text: String,
     /// Whether nothing more will arrive.
     pub ended: bool,
-    /// Whether that is so because the answer was cut off.
+    /// Whether it ended because the answer was cut off.
     pub cut: bool,
-    /// What was taken since calls seemed to begin, until one is sure.
+    /// Text taken since calls seemed to begin, kept as possible content; `None` once a call is certain.
     pub section: Option<String>,
-    /// Whether white space that comes next means nothing.
+    /// Whether to drop leading whitespace.
     pub drop_white: bool,
 }
 
 /// What [`Held::until`] found.
 pub(super) struct Found {
-    /// Text that is surely before any marker.
+    /// Text that certainly precedes any marker.
     pub before: String,
-    /// White space between it and the marker.
+    /// Whitespace between it and the marker.
     pub white: String,
-    /// The marker; it has been taken too.
+    /// The marker, which is taken as well.
     pub marker: Option<&'static str>,
 }
 
@@ -51,18 +51,18 @@ impl Held {
         taken
     }
 
-    /// Says that what was taken is surely no text.
+    /// Confirms that the text taken so far is not content.
     pub fn settle(&mut self) {
         self.section = None;
     }
 
-    /// Takes white space from the front.
+    /// Takes whitespace from the front.
     pub fn skip_white(&mut self) {
         let white = self.text.len() - self.text.trim_start().len();
         self.take(white);
     }
 
-    /// Takes `marker` from the front, if it stands there.
+    /// Takes `marker` from the front, if it is there.
     pub fn skip(&mut self, marker: &str) -> bool {
         let there = self.text.starts_with(marker);
         if there {
@@ -71,13 +71,13 @@ impl Held {
         there
     }
 
-    /// Whether the text may be the beginning of one of these.
+    /// Whether the text may be the beginning of one of these markers.
     pub fn may_begin(&self, markers: &[&str]) -> bool {
         !self.ended
             && markers.iter().any(|m| m.len() > self.text.len() && m.starts_with(&self.text))
     }
 
-    /// Takes what is surely before any of the markers, and the first of them if it is there.
+    /// Takes the text that certainly precedes all markers, and the first marker if it has arrived.
     pub fn until(&mut self, markers: &[&'static str]) -> Found {
         let found = markers
             .iter()
@@ -101,7 +101,7 @@ impl Held {
         Found { before, white: String::new(), marker: None }
     }
 
-    /// As [`Held::until`], with white space before the marker apart; at the end it is text.
+    /// As [`Held::until`], with the whitespace before the marker separate; at the end of the answer it is text.
     pub fn until_trimmed(&mut self, markers: &[&'static str]) -> Found {
         let mut found = self.until(markers);
         let end = found.before.trim_end().len();
@@ -117,13 +117,13 @@ impl Held {
     }
 }
 
-/// Parts as they are found; neighbours of a kind are one.
+/// Collects parts; adjacent parts of the same kind are merged.
 #[derive(Default)]
 pub(super) struct Out {
     pub parts: Vec<AnswerPart>,
     /// Calls so far.
     pub calls: usize,
-    /// Whether the last of them is not complete.
+    /// Whether the last call is incomplete.
     pub open: bool,
 }
 
@@ -150,7 +150,7 @@ impl Out {
         self.parts.push(AnswerPart::Call { id, name: name.to_owned() });
     }
 
-    /// The arguments of the last call are complete.
+    /// Marks the arguments of the last call as complete.
     pub fn end_call(&mut self) {
         self.open = false;
     }

@@ -2,24 +2,24 @@
 
 use serde_json::{Number, Value};
 
-/// How it is written; the default is that of `transformers`: one line, `, ` and `: `, letters as they are.
+/// Output style; the default is that of `transformers`: one line, `, ` and `: `, non-ASCII characters unescaped.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Style {
     /// Escape everything outside ASCII.
     pub ensure_ascii: bool,
-    /// Spaces a level, each element on a line of its own.
+    /// Spaces per level, with each element on its own line.
     pub indent: Option<usize>,
     /// Between elements, and between key and value.
     pub separators: Option<(String, String)>,
-    /// Keys in order.
+    /// Sort the keys.
     pub sort_keys: bool,
 }
 
-/// A text that would be longer than allowed.
+/// The output would be longer than allowed.
 #[derive(Debug)]
 pub(super) struct TooLong;
 
-/// Writes `value`, `max` bytes at most.
+/// Writes `value`, at most `max` bytes.
 pub(super) fn dumps(value: &Value, style: &Style, max: usize) -> Result<String, TooLong> {
     let usual = if style.indent.is_some() { "," } else { ", " };
     let (item, key) = match &style.separators {
@@ -80,7 +80,7 @@ impl Writer<'_> {
         if self.out.len() > self.max { Err(TooLong) } else { Ok(()) }
     }
 
-    /// What stands before an element.
+    /// Writes the separator and line break before an element.
     fn begin(&mut self, index: usize, level: usize) {
         if index > 0 {
             self.out.push_str(self.item);
@@ -119,14 +119,14 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a float tells a number from its neighbours: of more than 17 digits it can't keep each.
+/// Whether a float can represent a number: of more than 17 digits it may lose some.
 pub(super) fn float_keeps(number: &Number) -> bool {
     let text = number.to_string();
     let digits = text.split(['e', 'E']).next().unwrap_or("").chars().filter(char::is_ascii_digit);
     digits.skip_while(|c| *c == '0').count() <= 17
 }
 
-/// Python's `repr` of a float: the shortest digits that give it back, with an exponent outside 1e-4 to 1e16.
+/// Python's `repr` of a float: the shortest digits that round-trip, with an exponent outside 1e-4 to 1e16.
 pub(super) fn float(x: f64) -> String {
     let scientific = format!("{x:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

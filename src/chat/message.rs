@@ -14,7 +14,7 @@ pub struct Message {
     /// The text.
     #[serde(default)]
     pub content: Content,
-    /// What an assistant thought before it answered.
+    /// The assistant's reasoning before its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
     /// The same, under the name that some templates use.
@@ -26,19 +26,19 @@ pub struct Message {
     /// The functions an assistant called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<ToolCall>,
-    /// Which call a `tool` message answers.
+    /// The id of the call that a `tool` message answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_call_id: Option<String>,
-    /// Who speaks; in a `tool` message the function's name.
+    /// The speaker's name; in a `tool` message the function's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// A message's text, and whether a template is given it as a list of typed parts.
+/// A message's text, and whether the template receives it as a list of typed parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     text: String,
-    /// As `[{"type": "text", "text": …}]`.
+    /// Whether it is passed as `[{"type": "text", "text": …}]`.
     pub is_typed: bool,
 }
 
@@ -86,25 +86,25 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
-/// A call of a function.
+/// A tool call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// What the answer to it refers to.
+    /// The id by which the result refers to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Always `function`.
     #[serde(rename = "type", default = "function")]
     pub kind: String,
-    /// Which function, with what.
+    /// The function and its arguments.
     pub function: FunctionCall,
 }
 
-/// The function of a call and what it is given.
+/// A function's name and arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FunctionCall {
     /// Its name.
     pub name: String,
-    /// An object, or the text of one.
+    /// A JSON object, or its text.
     pub arguments: Value,
 }
 

@@ -1,8 +1,8 @@
-//! Conversations as text, and text as answers.
+//! Turns conversations into prompts, and the text of answers into their parts.
 //!
-//! Enters: a [`Conversation`], and the templates of a model. Leaves: the prompt as the model was trained to
-//! see it, with an [`AnswerSyntax`] of what its answer may hold; then, of the answer's text, its [`AnswerPart`]s: thoughts,
-//! content and calls of functions. Knows nothing of tokens.
+//! Input: a [`Conversation`] and the model's templates. Output: the prompt in the form that the model was trained on,
+//! with an [`AnswerSyntax`] for its answer; then, from the answer's text, its [`AnswerPart`]s: reasoning, content and
+//! tool calls. Knows nothing of tokens.
 
 mod abilities;
 mod adapt;
@@ -33,66 +33,66 @@ use crate::worker::{Patience, Workers};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// What a model is to answer.
+/// What a model should answer.
 #[derive(Debug, Clone, Default)]
 pub struct Conversation {
-    /// What was said so far.
+    /// The messages so far.
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
-    /// Whether it has to call one.
+    /// Whether it must call one.
     pub choice: ToolChoice,
     /// Whether it may call several in one answer.
     pub parallel: bool,
-    /// Texts to answer from; `null` for none.
+    /// Documents to answer from; `null` for none.
     pub documents: Value,
-    /// Whatever else the template knows.
+    /// Further template variables.
     pub variables: Map<String, Value>,
     /// Where the prompt ends.
     pub ending: Ending,
-    /// What becomes of thoughts.
+    /// What to do with reasoning.
     pub reasoning: ReasoningFormat,
-    /// Whether the model is kept from thinking.
+    /// Whether to suppress reasoning.
     pub no_thoughts: bool,
 }
 
 /// Where a prompt ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// Where an answer begins.
+    /// At the start of an answer.
     #[default]
     Answer,
     /// After the last message.
     Nothing,
-    /// Within the last message, which is the beginning of the answer.
+    /// Inside the last message, which the model continues.
     Continue,
 }
 
-/// A prompt and what may answer it.
+/// A prompt and the syntax of its answer.
 #[derive(Debug, Clone)]
 pub struct Prompt {
     /// The text.
     pub text: String,
-    /// What may be in the answer.
+    /// What the answer may contain.
     pub plan: AnswerSyntax,
-    /// What has to be in it, where a function has to be called.
+    /// Enforces a tool call, where one is required.
     pub must: Option<Constraint>,
-    /// What calls look like, where one may be made and can be told from an answer in JSON.
+    /// How tool calls are written, where one may be made and can be told from an answer in JSON.
     pub may: Option<CallSpec>,
 }
 
-/// The templates of a model.
+/// A model's chat templates.
 pub struct Chat {
     main: Known,
-    /// For conversations with functions, and with documents, where a model has templates of their own.
+    /// Separate templates for conversations with tools and with documents, if the model has them.
     tool_use: Option<Known>,
     rag: Option<Known>,
 }
 
-/// A template and what is known of it.
+/// A template and what is known about it.
 struct Known {
     template: ChatTemplate,
-    /// Tried when first needed: most conversations are only users and assistants.
+    /// Probed on first use: most conversations have only user and assistant messages.
     abilities: Abilities,
     format: &'static Format,
     tags: Option<&'static Tags>,
@@ -112,11 +112,11 @@ impl Known {
 }
 
 impl Chat {
-    /// The templates with these sources, for `workers` to render; begin and end token as text. A broken template for
-    /// functions or documents is as good as none.
+    /// Compiles these sources, to be rendered by `workers`; `bos` and `eos` are token texts. A broken template for
+    /// tools or documents is ignored.
     ///
     /// # Errors
-    /// When the main template is none.
+    /// When the main template is too long or does not compile.
     pub fn with(
         workers: &Arc<Workers>,
         main: &str,
@@ -130,10 +130,10 @@ impl Chat {
         Ok(Self { main: known(main)?, tool_use: other(tool_use), rag: other(rag) })
     }
 
-    /// The same, rendered in this process without bounds: for tests.
+    /// Like [`Chat::with`], but renders in this process without limits: for tests.
     ///
     /// # Errors
-    /// When the main template is none.
+    /// When the main template is too long or does not compile.
     pub fn new(
         main: &str,
         tool_use: Option<&str>,
@@ -154,16 +154,15 @@ impl Chat {
     /// The prompt for a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, fails, or does not come to an end; when a call is asked for that
-    /// can't be enforced.
+    /// When the template refuses the messages, fails, or does not terminate; when a required call can't be enforced.
     pub fn prompt(&self, conversation: &Conversation) -> Result<Prompt, TemplateError> {
         self.prompt_while(conversation, &|| true)
     }
 
-    /// The prompt for a conversation, as long as `wanted` says that somebody waits for it.
+    /// The prompt for a conversation; gives up once `wanted` returns false.
     ///
     /// # Errors
-    /// As [`Chat::prompt`], and when nobody waits any more.
+    /// As [`Chat::prompt`]; also when `wanted` returns false.
     pub fn prompt_while(
         &self,
         conversation: &Conversation,

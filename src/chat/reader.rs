@@ -1,7 +1,7 @@
-//! Reads answers.
+//! Parses answers.
 //!
-//! Enters: the text of an answer piece by piece, and a [`AnswerSyntax`] of what may be in it. Leaves: [`AnswerPart`]s, which are the
-//! same however the text was cut. Text that only looks like something else stays text.
+//! Input: the text of an answer piece by piece, and an [`AnswerSyntax`] for what may be in it. Output: [`AnswerPart`]s,
+//! the same however the text was split. Text that only resembles markup stays text.
 
 use super::answer::{AnswerPart, AnswerSyntax, CallSyntax};
 use super::held::{Held, Out, Step};
@@ -13,30 +13,30 @@ pub struct Reader {
     held: Held,
     out: Out,
     state: State,
-    /// Whether text of the answer was given out.
+    /// Whether the current reasoning or answer text has begun.
     begun: bool,
-    /// Whether a supposed call turned out to be text; closing marks may then be text too.
+    /// Whether a presumed call turned out to be text; closing markers may then be text too.
     refused: bool,
-    /// Whether the calls at hand stand without marks.
+    /// Whether the current calls have no markers.
     bare: bool,
 }
 
 enum State {
-    /// Nothing but white space so far; thoughts may begin.
+    /// Only whitespace so far; reasoning may begin.
     Start,
     Thinking,
     Answer,
     Calls(Box<dyn Section>),
-    /// After calls: closing marks may be repeated.
+    /// After calls: closing markers may be repeated.
     Closing,
     /// No more calls are wanted.
     Over,
-    /// The answer was cut within a call of which nothing was told yet.
+    /// The answer was cut off inside a call of which nothing was emitted yet.
     Cut,
 }
 
 impl Reader {
-    /// A reader of an answer that is as planned.
+    /// A reader for answers with this syntax.
     #[must_use]
     pub fn new(plan: AnswerSyntax) -> Self {
         let state = match (&plan.calls, plan.tags) {
@@ -46,40 +46,40 @@ impl Reader {
             (_, Some(_)) => State::Start,
             (_, None) => State::Answer,
         };
-        // Should an answer that is all calls be none, it is all text.
+        // If an answer that should be all calls holds none, it is all text.
         let bare = plan.calls.as_ref().is_some_and(|calls| calls.format.whole);
         let section = matches!(&state, State::Calls(_)).then(String::new);
         let held = Held { section, ..Held::default() };
         Self { plan, held, out: Out::default(), state, begun: false, refused: false, bare }
     }
 
-    /// Adds text; returns what it surely is.
+    /// Adds text; returns the parts that are certain.
     pub fn push(&mut self, text: &str) -> Vec<AnswerPart> {
         self.held.text.push_str(text);
         self.run()
     }
 
-    /// What is left at the end of the answer. `cut`: a limit ended it. An open call is then left unfinished; if the model
-    /// itself stopped, it is closed.
+    /// Ends the answer and returns what is left. `cut`: a limit ended it, so an open call stays unfinished; if the
+    /// model itself stopped, the call is closed.
     pub fn finish(&mut self, cut: bool) -> Vec<AnswerPart> {
         self.held.ended = true;
         self.held.cut = cut;
         self.run()
     }
 
-    /// Whether the answer ended within a call; asked at the end.
+    /// Whether the answer ended inside a call; valid after `finish`.
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.out.open || matches!(self.state, State::Cut)
     }
 
-    /// Whether the last call that was told is not complete; asked at the end.
+    /// Whether the last call emitted is incomplete; valid after `finish`.
     #[must_use]
     pub fn has_open_call(&self) -> bool {
         self.out.open
     }
 
-    /// Whether all that was wanted has been read.
+    /// Whether no more text is wanted: the only call allowed is complete.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
@@ -104,7 +104,8 @@ impl Reader {
         }
     }
 
-    /// The beginning: an opening tag is looked for here and nowhere else, so that an answer may speak of tags.
+    /// The start of the answer. Unless tags may recur, an opening tag counts only here, so that an answer may mention
+    /// tags.
     fn start(&mut self) -> bool {
         let Some(tags) = self.plan.tags else { return self.enter(State::Answer) };
         let text = self.held.text.trim_start();
@@ -132,7 +133,7 @@ impl Reader {
                 self.enter(State::Answer)
             });
         }
-        // Models repeat a tag that the prompt has opened already.
+        // Models repeat an opening tag that the prompt already ends with.
         if !self.begun {
             let text = self.held.text.trim_start();
             let white = self.held.text.len() - text.len();
@@ -156,7 +157,7 @@ impl Reader {
         self.enter(State::Answer)
     }
 
-    /// Whether the text at hand begins a call without marks.
+    /// Whether the held text begins a call without markers.
     fn bare_call(&self, calls: &CallSyntax) -> Bare {
         let (ended, text) = (self.held.ended, self.held.text.trim_start());
         let white = self.held.text.len() - text.len();
@@ -227,14 +228,14 @@ impl Reader {
             if !self.plan.apart {
                 self.out.content(&(found.white + marker));
             }
-            // A tag that closes nothing means nothing.
+            // A closing tag without an opening one is ignored.
             let opens = marker == tags.open;
             self.begun &= !opens;
             return self.enter(if opens { State::Thinking } else { State::Answer });
         }
         let Some(calls) = &self.plan.calls else { return false };
         if !calls.format.open.contains(&marker) {
-            // A stray closing mark: dropped.
+            // A stray closing marker is dropped.
             return true;
         }
         self.held.section = Some(found.white + marker);
@@ -303,13 +304,13 @@ impl Reader {
 }
 
 enum Bare {
-    /// After so many bytes.
+    /// After this many bytes.
     Yes(usize),
     Perhaps,
     No,
 }
 
-/// Whether an answer begins like JSON, in a fence or not, and what stands before it.
+/// Whether an answer begins like JSON, in a code fence or not, and how many bytes precede the JSON.
 fn bare(text: &str) -> Bare {
     let rest = text.trim_start();
     for fence in ["```json", "```"] {

@@ -1,20 +1,20 @@
-//! How models mark their thoughts.
+//! How models mark their reasoning.
 //!
-//! Enters: a template's source, and the end of a prompt. Leaves: the tags, and whether the prompt ends within
-//! them. A model whose template names no tags has none, so nothing of its text is ever taken for thoughts.
+//! Input: a template's source, and the end of a prompt. Output: the tags, and whether the prompt ends inside them. A
+//! model whose template names no tags has none, so none of its text is ever taken for reasoning.
 
 use serde::{Deserialize, Serialize};
 
-/// The marks around thoughts.
+/// The tags around reasoning.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Tags {
-    /// Before them.
+    /// The opening tag.
     pub open: &'static str,
-    /// After them.
+    /// The closing tag.
     pub close: &'static str,
-    /// Whether they are one channel of several, each with a header (gpt-oss).
+    /// Whether reasoning is one of several channels, each with a header (gpt-oss).
     pub channels: bool,
-    /// Whether thoughts may come again within an answer: where tags are tokens that no text is made of.
+    /// Whether reasoning may recur within an answer: where tags are tokens that never occur in text.
     pub again: bool,
 }
 
@@ -22,7 +22,7 @@ const fn tags(open: &'static str, close: &'static str) -> Tags {
     Tags { open, close, channels: false, again: false }
 }
 
-/// Known tags; of two in one template the earlier here counts.
+/// Known tags; if a template names several, the first in this list counts.
 const TAGS: &[Tags] = &[
     Tags { channels: true, ..tags("<|channel|>analysis<|message|>", "<|end|>") },
     Tags { again: true, ..tags("<|channel>thought", "<channel|>") },
@@ -48,28 +48,28 @@ impl Tags {
         TAGS.iter().find(names)
     }
 
-    /// Whether a prompt ends within thoughts.
+    /// Whether a prompt ends inside reasoning.
     #[must_use]
     pub fn is_open(&self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open)
     }
 }
 
-/// What becomes of thoughts: llama.cpp's `reasoning_format`.
+/// What to do with reasoning: llama.cpp's `reasoning_format`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReasoningFormat {
-    /// They stay in the text, tags and all.
+    /// It stays in the text, tags included.
     None,
-    /// They are told apart.
+    /// It is separated.
     #[default]
     Auto,
-    /// They are told apart, in the field that DeepSeek's API has for them: the same here.
+    /// It is separated, into the field of DeepSeek's API: the same here.
     Deepseek,
 }
 
 impl ReasoningFormat {
-    /// Names of all.
+    /// All names.
     pub const NAMES: &str = "none, auto or deepseek";
 
     /// The format of that name.

@@ -11,10 +11,10 @@ use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// How long a conversation may take to become a prompt, with all that is found out about the template on the way.
+/// Time limit for turning a conversation into a prompt, including all probes of the template.
 pub const TIME_MAX: Duration = Duration::from_secs(5);
 
-/// A template that compiles, with the texts of the model's begin and end tokens.
+/// A chat template, with the texts of the model's BOS and EOS tokens.
 pub struct ChatTemplate {
     workers: Arc<Workers>,
     source: String,
@@ -22,20 +22,20 @@ pub struct ChatTemplate {
     eos: String,
 }
 
-/// What a template is given.
+/// A template's inputs.
 #[derive(Debug, Clone)]
 pub struct Inputs<'i> {
     /// The conversation.
     pub messages: &'i [Message],
     /// Functions the model may call, as OpenAI's API describes them; `null` for none.
     pub tools: &'i Json,
-    /// Texts to answer from; `null` for none.
+    /// Documents to answer from; `null` for none.
     pub documents: &'i Json,
     /// Whether the prompt ends where an answer begins.
     pub add_generation_prompt: bool,
-    /// Whatever else the template knows.
+    /// Further template variables.
     pub variables: &'i Map<String, Json>,
-    /// What the template takes for the present.
+    /// The current time, as the template sees it.
     pub now: Zoned,
 }
 
@@ -56,10 +56,10 @@ impl<'i> Inputs<'i> {
 }
 
 impl ChatTemplate {
-    /// A template that is compiled and rendered in this process, without bounds: for tests.
+    /// A template that is compiled and rendered in this process, without limits: for tests.
     ///
     /// # Errors
-    /// When it is not a template.
+    /// When it is too long or does not compile.
     pub fn new(source: &str, bos: String, eos: String) -> Result<Self, TemplateError> {
         const HANDLER: Handler = |_, job| jinja::work(job);
         Self::with(&Arc::new(Workers::here(HANDLER)), source, bos, eos)
@@ -68,7 +68,7 @@ impl ChatTemplate {
     /// A template that is compiled and rendered by `workers`.
     ///
     /// # Errors
-    /// When it is not a template.
+    /// When it is too long or does not compile.
     pub fn with(
         workers: &Arc<Workers>,
         source: &str,
@@ -95,15 +95,15 @@ impl ChatTemplate {
     /// The prompt for a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, fails, or does not come to an end.
+    /// When the template refuses the messages, fails, or does not terminate.
     pub fn render(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
         self.render_within(inputs, &Patience::new(TIME_MAX, &|| true))
     }
 
-    /// The prompt for a conversation, if it comes in time.
+    /// The prompt for a conversation, if it is ready in time.
     ///
     /// # Errors
-    /// When the template refuses the messages, fails, or does not come to an end.
+    /// When the template refuses the messages, fails, or does not terminate.
     pub fn render_within(
         &self,
         inputs: &Inputs<'_>,
@@ -112,7 +112,7 @@ impl ChatTemplate {
         self.ask(Some(Values { template: self, inputs }), &inputs.now, patience)
     }
 
-    /// Rendering as long as somebody waits.
+    /// Renders for as long as somebody waits.
     #[must_use]
     pub fn within<'r>(&'r self, patience: &'r Patience<'r>) -> Renderer<'r> {
         Renderer { template: self, patience, interruption: RefCell::default() }
@@ -132,7 +132,7 @@ impl ChatTemplate {
     }
 }
 
-/// A template that is rendered several times for the same request, until time is up.
+/// Renders a template several times for the same request, until time is up.
 pub struct Renderer<'r> {
     template: &'r ChatTemplate,
     patience: &'r Patience<'r>,
@@ -143,7 +143,7 @@ impl Renderer<'_> {
     /// The prompt for a conversation.
     ///
     /// # Errors
-    /// When the template refuses the messages, fails, or does not come to an end.
+    /// When the template refuses the messages, fails, or does not terminate.
     pub fn render(&self, inputs: &Inputs<'_>) -> Result<String, TemplateError> {
         if let Some(error) = &*self.interruption.borrow() {
             return Err(error.clone());
@@ -156,27 +156,27 @@ impl Renderer<'_> {
         result
     }
 
-    /// Whether something was not rendered because time was up or nobody waited any more.
+    /// Whether a rendering was given up because time ran out or nobody was waiting.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         self.interruption.borrow().is_some()
     }
 
-    /// Why that was so.
+    /// Why it was given up.
     #[must_use]
     pub fn interruption(&self) -> Option<TemplateError> {
         self.interruption.borrow().clone()
     }
 }
 
-/// The variables that a template sees: those of `transformers`, and the two dates of llama.cpp, without
-/// which some templates say that it is July 2024.
+/// The variables that a template sees: those of `transformers`, and llama.cpp's two dates, without which some templates
+/// claim that it is July 2024.
 struct Values<'v> {
     template: &'v ChatTemplate,
     inputs: &'v Inputs<'v>,
 }
 
-/// Variables that are no settings: a client can't set them.
+/// Reserved variables, which a client can't set.
 const OWN: &[&str] =
     &["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
 

@@ -1,11 +1,11 @@
 //! Bare addresses in running text, as GitHub's Markdown links them ("autolinks (extension)").
 //!
-//! Enters: a text and the place of a character that an address may have. Leaves: where the
-//! address lies, and where it leads. It does not know Markdown's code and links; the caller does.
+//! Input: a text and the offset of a character that may be part of an address. Output: the address's range and target.
+//! Knows nothing of Markdown's code and links; the caller does.
 //!
-//! Two things are not as there, because models write Chinese, Japanese and Korean without spaces
-//! and emphasis around addresses: an address ends before `**` and `~~`, before punctuation that
-//! no address has, and before a CJK letter that follows a letter of another script.
+//! GitHub's rules are extended, because models write Chinese, Japanese and Korean without spaces, and put emphasis
+//! around addresses: an address also ends before `**` and `~~`, before punctuation that no address has, and before a
+//! CJK letter that follows a letter of another script.
 
 use std::ops::Range;
 
@@ -14,20 +14,20 @@ use unicode_normalization::char::is_combining_mark;
 use super::cjk::is_cjk;
 use super::escape::is_banned;
 
-/// The characters that can be looked up with [`find`].
+/// The characters at which [`find`] looks for an address.
 pub const SIGNS: [char; 3] = [':', '@', 'w'];
 
 /// A bare address.
 pub struct Address {
-    /// Where it lies in the text.
+    /// Its byte range in the text.
     pub range: Range<usize>,
-    /// Where it leads: an absolute address.
+    /// The link target: an absolute address.
     pub target: String,
-    /// What is shown of it.
+    /// The text to show.
     pub shown: String,
 }
 
-/// The address one of whose [`SIGNS`] is at `at`, if there is one that begins at `from` or later.
+/// The address that has one of the [`SIGNS`] at `at` and begins at `from` or later, if there is one.
 pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
     let rest = text.get(at..)?;
     let before = text.get(from..at)?;
@@ -58,7 +58,7 @@ pub fn find(text: &str, from: usize, at: usize) -> Option<Address> {
     } else {
         return None;
     };
-    // Before its end is looked for: a text of refused beginnings is not to be read to its end for each.
+    // Checked before its end is searched for: a text full of rejected beginnings must not be read to its end for each.
     if !may_follow(text.get(..start)?, kind) {
         return None;
     }
@@ -79,7 +79,7 @@ enum AddressKind {
     Url,
     /// `www.`
     Www,
-    /// With a person's name.
+    /// An address without a scheme.
     Mail,
     /// `mailto:`
     Mailto,
@@ -102,22 +102,22 @@ fn may_follow(ahead: &str, kind: AddressKind) -> bool {
     }
 }
 
-/// The bytes at the end of a text that `is` holds for.
+/// The end of a text whose bytes `is` accepts.
 fn trailing(text: &str, is: impl Fn(u8) -> bool) -> &str {
     let length = text.bytes().rev().take_while(|b| is(*b)).count();
     text.get(text.len() - length..).unwrap_or_default()
 }
 
-/// The bytes at the start of a text that `is` holds for.
+/// The start of a text whose bytes `is` accepts.
 fn leading(text: &str, is: impl Fn(u8) -> bool) -> &str {
     let length = text.bytes().take_while(|b| is(*b)).count();
     text.get(..length).unwrap_or_default()
 }
 
-/// The longest host that is looked at.
+/// Number of characters of a host that are examined.
 const HOST_CHARACTERS: usize = 255;
 
-/// Whether a text begins with a host of so many dots at least. Its last two parts have no `_`.
+/// Whether a text begins with a host that has at least `dots` dots. Its last two parts have no `_`.
 fn has_host(text: &str, dots: usize) -> bool {
     let first = text.chars().next();
     let letters = first.is_some_and(is_cjk);
@@ -133,9 +133,9 @@ fn has_host(text: &str, dots: usize) -> bool {
         && name.matches('.').count() >= dots
 }
 
-/// Where a web address ends whose host begins at `host` and has so many dots at least.
+/// Where a web address ends whose host begins at `host` and has at least `dots` dots.
 fn web(text: &str, host: usize, dots: usize) -> Option<usize> {
-    // First, for the same reason.
+    // Checked first, for the same reason.
     if !has_host(text.get(host..)?, dots) {
         return None;
     }
@@ -150,7 +150,7 @@ fn web(text: &str, host: usize, dots: usize) -> Option<usize> {
         in_host &= !matches!(c, '/' | '?' | '#');
         let goes_on = match c {
             '<' | '>' | '"' | '`' | '|' => false,
-            // Escaped because Markdown would read it as its own.
+            // Escaped because Markdown would treat it as markup.
             '\\' => matches!(next, Some('_' | '&')),
             '*' | '~' => next != Some(c),
             '[' => {

@@ -1,15 +1,13 @@
-//! A growing Markdown text cut into blocks.
+//! Cuts a growing Markdown text into blocks.
 //!
-//! Enters: text, piece by piece. Leaves: the source of each block as soon as it is certain that
-//! nothing written later can belong to it, and the source of the open block at any time. It does
-//! not know how blocks are rendered.
+//! Input: text, piece by piece. Output: the source of each block as soon as it is certain that nothing written later
+//! can belong to it, and the source of the open block at any time. Knows nothing of how blocks are rendered.
 //!
-//! Each block is later parsed as a text of its own, so the cuts made here *are* the block
-//! structure, and they only ever depend on what was written so far. Where a line's beginning
-//! does not yet tell whether it starts a block (`-` may become a list item, a heading's
-//! underline or a rule), the line stays in the open block until more of it is there. A block
-//! may hold more than one of `CommonMark`'s blocks (a paragraph and the quote right under it); one
-//! of `CommonMark`'s blocks is never cut unless it is very long.
+//! Each block is later parsed as a text of its own, so the cuts made here *are* the block structure, and they depend
+//! only on what has been written so far. While the beginning of a line does not tell whether it starts a block (`-` may
+//! become a list item, a heading's underline or a rule), the line stays in the open block until more of it arrives. A
+//! block may hold more than one of `CommonMark`'s blocks (a paragraph and the quote right under it); one of
+//! `CommonMark`'s blocks is never cut unless it is very long.
 
 use std::borrow::Cow;
 
@@ -24,31 +22,31 @@ const TOO_LONG_BYTES: usize = 16 * 1024;
 /// At this size a block is cut even inside a line.
 const CUT_BYTES: usize = 24 * 1024;
 
-/// The same two sizes for fenced code, which is drawn as one all the same. Small, because the open
-/// block is sent whole each time it grows.
+/// The same two sizes for fenced code, whose pieces are still drawn as one. Small, because the open block is sent whole
+/// each time it grows.
 const CODE_TOO_LONG_BYTES: usize = 8 * 1024;
 const CODE_CUT_BYTES: usize = 12 * 1024;
 
-/// How far back a cut inside a line looks for a space, so as not to split what belongs together.
+/// How far back a cut inside a line looks for a space, to avoid splitting words.
 const SPACE_BYTES: usize = 256;
 
-/// How much of a line is looked at to tell what it is.
+/// How much of a line is examined to classify it.
 const HEAD_BYTES: usize = 1024;
 
-/// The text not yet handed out and what its lines so far have opened.
+/// The text not yet returned, and the state of its open block.
 #[derive(Default)]
 pub struct Blocks {
     text: String,
     /// Where the open block starts.
     start: usize,
-    /// Where the first line starts that is not yet taken into account.
+    /// Start of the first line that has not been processed.
     line: usize,
     kind: BlockKind,
     /// The line before was blank.
     blank: bool,
-    /// A formula over several lines is open: its lines are no lists or headings.
+    /// Closing delimiter of an open formula over several lines: its lines are not lists or headings.
     formula: Option<&'static [u8]>,
-    /// The line that opened the present fenced code.
+    /// The line that opened the current fenced code.
     fence: String,
     /// The open block continues fenced code that was cut, so `fence` belongs before it.
     continued: bool,
@@ -56,7 +54,7 @@ pub struct Blocks {
     carriage_return: bool,
 }
 
-/// What the open block is, as far as that decides which lines belong to it.
+/// The kind of the open block, as far as it decides which lines belong to the block.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum BlockKind {
     /// Nothing yet.
@@ -64,11 +62,11 @@ enum BlockKind {
     Empty,
     /// A paragraph or anything else that ends at a blank line.
     Text,
-    /// A list, whose present item's content starts at this column.
+    /// A list; the content of its current item starts at this column.
     List { content: usize },
     /// Indented code.
     Indented,
-    /// Fenced code, opened by so many of these characters.
+    /// Fenced code, opened by `length` of these characters.
     Fence { mark: u8, length: usize },
     /// A heading, a rule, or fenced code with its end: no further line belongs to it.
     Closed,
@@ -77,14 +75,14 @@ enum BlockKind {
 impl Blocks {
     /// Appends text. Line ends become `\n`.
     pub fn push(&mut self, text: &str) {
-        // Room is made only when half of the text is past, which costs each byte one move.
+        // Compacted only when half of the text has been consumed: amortized, each byte is moved once.
         if self.start > self.text.len() / 2 {
             self.text.drain(..self.start);
             self.line -= self.start;
             self.start = 0;
         }
         for piece in text.split_inclusive('\r') {
-            // The line feed of a pair is dropped; its carriage return was the line's end.
+            // The line feed of a pair is dropped; its carriage return ended the line.
             let rest = match piece.strip_prefix('\n') {
                 Some(rest) if self.carriage_return => rest,
                 _ => piece,
@@ -119,13 +117,13 @@ impl Blocks {
             self.line = end + 1;
             match after {
                 Some(after) => self.enter(after),
-                // Blank lines before a block are no part of it.
+                // Blank lines before a block are not part of it.
                 None => self.start = self.line,
             }
         }
     }
 
-    /// Whether the open block goes on with fenced code that was cut.
+    /// Whether the open block continues fenced code that was cut.
     pub fn is_continued(&self) -> bool {
         self.continued
     }
@@ -158,7 +156,7 @@ impl Blocks {
         }
     }
 
-    /// Hands out the open block up to here and starts the next.
+    /// Returns the open block up to here and starts the next.
     fn cut(&mut self, at: usize) -> String {
         let text = self.text.get(self.start..at).unwrap_or_default();
         let source =
@@ -167,7 +165,7 @@ impl Blocks {
         self.line = at;
         self.blank = false;
         self.formula = None;
-        // Code that was too long goes on as code.
+        // Code that was too long continues as code.
         self.continued = matches!(self.kind, BlockKind::Fence { .. });
         if !self.continued {
             self.kind = BlockKind::Empty;
@@ -179,7 +177,7 @@ impl Blocks {
         if matches!(self.kind, BlockKind::Fence { .. }) { CODE_CUT_BYTES } else { CUT_BYTES }
     }
 
-    /// Whether the line starts another block than the open one; `None` while that is not certain.
+    /// Whether the line starts a new block; `None` while that is uncertain.
     fn starts_block(&self, line: &Line<'_>) -> Option<bool> {
         let length = self.line - self.start;
         match self.kind {
@@ -211,7 +209,7 @@ impl Blocks {
         }
     }
 
-    /// What the open block is after this whole line; `None` when it is still nothing.
+    /// The state of the open block after this complete line; `None` while it is still empty.
     fn after_line(&self, line: &Line<'_>) -> Option<After> {
         let mut after =
             After { kind: self.kind, blank: line.is_blank(), formula: None, fence: None };
@@ -299,7 +297,7 @@ struct Marker {
     text: bool,
 }
 
-/// The answer to a question about a line that may not be all there.
+/// The answer to a question about a line that may be incomplete.
 enum Seen<T> {
     Yes(T),
     No,
@@ -308,15 +306,15 @@ enum Seen<T> {
 
 /// The beginning of a line.
 struct Line<'a> {
-    /// The line, but no more of it than is looked at.
+    /// The line, cut after [`HEAD_BYTES`].
     head: &'a str,
-    /// The same without the spaces around it.
+    /// The same without the whitespace around it.
     text: &'a str,
     /// The column at which the text starts.
     indent: usize,
-    /// No more text will change what the head is.
+    /// More text can't change the head.
     whole: bool,
-    /// All of the line is in the head.
+    /// The head holds the whole line.
     short: bool,
 }
 
@@ -343,7 +341,7 @@ impl<'a> Line<'a> {
         self.text.is_empty() && self.short
     }
 
-    /// What a block is whose first line this is.
+    /// The kind of block that this line opens.
     fn opens(&self) -> BlockKind {
         if self.indent >= 4 {
             return BlockKind::Indented;
@@ -391,7 +389,7 @@ impl<'a> Line<'a> {
         if self.indent >= 4 || !(1..=6).contains(&level) {
             return Seen::No;
         }
-        // The text is trimmed, so what follows the marks is looked up in the head.
+        // The text is trimmed, so the head is searched for what follows the marks.
         let after = self.head.trim_start_matches([' ', '\t']).get(level..).unwrap_or_default();
         match after.bytes().next() {
             Some(b' ' | b'\t') => Seen::Yes(()),
@@ -401,7 +399,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The character and length of the fence that the line is. A fence has a short line.
+    /// The fence's character and length, if the line is one. Fences are short lines.
     fn fence(&self) -> Option<(u8, usize)> {
         let mark = self.text.bytes().next().filter(|b| matches!(b, b'`' | b'~'))?;
         let length = self.text.bytes().take_while(|b| *b == mark).count();
@@ -461,7 +459,7 @@ impl<'a> Line<'a> {
         let item = after.trim_start_matches([' ', '\t']);
         let space = after.len() - item.len();
         let width = text.len() - after.len();
-        // Five spaces are one space and indented code.
+        // Five spaces or more are one space and indented code.
         let gap = if item.is_empty() || space > 4 { 1 } else { space };
         Seen::Yes(Marker { number, content: self.indent + width + gap, text: !item.is_empty() })
     }

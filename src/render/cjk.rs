@@ -1,20 +1,19 @@
 //! Emphasis beside Chinese, Japanese and Korean punctuation.
 //!
-//! Enters: a block's Markdown. Leaves: the same with marks beside some runs of `*` and `~`, and
-//! text without those marks. It does not know what the runs become.
+//! Input: a block's Markdown. Output: the same with marks beside some runs of `*` and `~`, and text without those
+//! marks. Knows nothing of what the runs become.
 //!
-//! `CommonMark` takes `**「x」**y` for no emphasis: its rules tell an opening from a closing run by
-//! the spaces around it, and these scripts have none. As other implementations have agreed
-//! ("CJK-friendly emphasis"), a CJK punctuation mark counts as a letter, and any punctuation does
-//! on the inner side of a run whose outer side is CJK. The parser has no such rule, but it
-//! takes a noncharacter for a letter: one is put between the run and the punctuation, and taken
-//! out of whatever the parser gives.
+//! `CommonMark` sees no emphasis in `**「x」**y`: its rules tell an opening from a closing run by the spaces around it,
+//! and these scripts have none. As other implementations have agreed ("CJK-friendly emphasis"), a CJK punctuation mark
+//! counts as a letter, and so does any punctuation on the inner side of a run whose outer side is CJK. The parser has
+//! no such rule, but it treats a noncharacter as a letter: one is put between the run and the punctuation, and removed
+//! from the parser's output.
 
 use std::borrow::Cow;
 
 const MARK: char = '\u{FDD2}';
 
-/// The text with marks where a run of `*` or `~` is to be read as beside a letter.
+/// The text with a mark wherever a run of `*` or `~` should be read as beside a letter.
 pub fn marked(text: &str) -> Cow<'_, str> {
     let tempting = text.contains(['*', '~']) && text.contains(is_cjk);
     if !tempting && !text.contains(MARK) {
@@ -50,7 +49,7 @@ pub fn marked(text: &str) -> Cow<'_, str> {
                     before = escaped;
                 }
             }
-            // One of the text's own is nothing that a page shows.
+            // A mark in the source itself is not shown.
             MARK => out.push('\u{FFFD}'),
             _ => {
                 out.push(c);
@@ -66,7 +65,7 @@ pub fn unmarked(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains(MARK) { Cow::Owned(text.replace(MARK, "")) } else { text }
 }
 
-/// Whether the punctuation on one side of a run counts as a letter, by what is on the other side.
+/// Whether the punctuation on one side of a run counts as a letter, given the other side.
 fn is_letter_beside(this: char, other: char) -> bool {
     !this.is_whitespace() && !this.is_alphanumeric() && (is_cjk(this) || is_cjk(other))
 }

@@ -1,16 +1,15 @@
-//! How long the present thread has worked.
+//! How long the current thread has worked.
 //!
-//! A computer that does other things at the same time must not cost an answer its colours, so
-//! where the system counts a thread's own time, that is taken.
+//! A busy computer must not cost an answer its colours, so the thread's own time is used where the system counts it.
 
 use std::time::Duration;
 #[cfg(not(unix))]
 use std::time::Instant;
 
-/// Time since a moment.
+/// The thread's CPU time since a start.
 #[cfg(unix)]
 pub struct Stopwatch(Duration);
-/// Time since a moment.
+/// Wall-clock time since a start.
 #[cfg(not(unix))]
 pub struct Stopwatch(Instant);
 

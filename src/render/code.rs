@@ -1,13 +1,11 @@
 //! Coloured source code.
 //!
-//! Enters: the language word and the text of a code block, perhaps the same block again with more
-//! text. Leaves: HTML whose coloured parts are `<span class="hl-…">`. It does not know Markdown,
-//! nor which colours the classes have.
+//! Input: the language word and the text of a code block, perhaps the same block again with more text. Output: HTML
+//! whose coloured parts are `<span class="hl-…">`. Knows nothing of Markdown, nor of the colours of the classes.
 //!
-//! Colouring is bounded by sizes, so that the same text always gives the same HTML however it
-//! arrived. The grammars' expressions backtrack, though: a line made for that costs a thousand
-//! times what others do. So there is a bound on time as well, which no real code comes near; what
-//! is beyond it is plain.
+//! Colouring is limited by size, so that the same text always gives the same HTML however it arrived. The grammars'
+//! expressions backtrack, though: a line crafted for that costs a thousand times what others do. So there is a time
+//! limit as well, which no real code comes near; code beyond it is plain.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -24,32 +22,31 @@ const COLOURED_BYTES: usize = 32 * 1024;
 
 /// The longest line that is coloured; a longer one is minified or data.
 ///
-/// Nothing can stop the library inside a line, so this bounds what a line can cost. The worst that
-/// a search found over all 75 grammars (hill climbing, 6 s each) took 0.12 s with 256 bytes and
-/// 3.3 s with 512: backtracking grows with the fourth power of the length.
+/// The library can't be stopped inside a line, so this limits the cost of a line. The worst that a search found over
+/// all 75 grammars (hill climbing, 6 s each) took 0.12 s with 256 bytes and 3.3 s with 512: backtracking grows with the
+/// fourth power of the length.
 const COLOURED_LINE_BYTES: usize = 256;
 
-/// What a byte of a line may take: dense code takes 1 to 15 µs.
+/// Usual time per byte of a line: dense code takes 1 to 15 µs.
 const BYTE_TIME: Duration = Duration::from_micros(15);
 
-/// Time for the lines of one text that takes longer than that.
+/// Limit on the time beyond that, summed over the lines of one text.
 const TEXT_TIME: Duration = Duration::from_millis(250);
 
-/// From this time on a line is slow, and tried again before its time counts: at its first use an
-/// expression is compiled.
+/// A line that takes this long is slow, and tried again before its time counts: expressions are compiled on first use.
 const SLOW: Duration = Duration::from_millis(15);
 
 /// The longest language word that is shown.
 const LANGUAGE_BYTES: usize = 32;
 
-/// The scopes that colour text, by their first word. Punctuation is left out on purpose: a span
-/// around every comma doubles the page and says nothing.
+/// The scopes that colour text, by their first word. Punctuation is omitted on purpose: a span around every comma
+/// doubles the page and adds nothing.
 pub(super) const KINDS: [&str; 10] = [
     "comment", "string", "keyword", "storage", "constant", "entity", "support", "variable",
     "markup", "invalid",
 ];
 
-/// The further words of a scope that become classes: the first of them that a scope has.
+/// The further words of a scope that become classes; the first of them in a scope counts.
 pub(super) const DETAILS: [&str; 30] = [
     "attribute-name",
     "bold",
@@ -85,8 +82,8 @@ pub(super) const DETAILS: [&str; 30] = [
 
 /// The colouring of the code blocks of one piece of Markdown, kept while that piece grows.
 ///
-/// Blocks are known by their order. Only lines that were not there before are coloured, so a
-/// block that grows line by line costs what its text costs once.
+/// Blocks are identified by their order. Only new lines are coloured, so a block that grows line by line costs as much
+/// as colouring its text once.
 #[derive(Default)]
 pub struct Colours<'w> {
     blocks: Vec<Coloured>,
@@ -95,27 +92,27 @@ pub struct Colours<'w> {
 }
 
 impl<'w> Colours<'w> {
-    /// Colours for as long as `wanted` says that somebody waits for them.
+    /// Colours for as long as `wanted` returns true.
     pub fn for_client(wanted: &'w dyn Fn() -> bool) -> Self {
         Self { allowance: Allowance { wanted, ..Allowance::default() }, ..Self::default() }
     }
 
-    /// Whether somebody waits for them.
+    /// Whether somebody still waits for them.
     pub fn are_wanted(&self) -> bool {
         (self.allowance.wanted)()
     }
 
-    /// Colours on a computer that is never too busy for them.
+    /// Colours without a time limit.
     #[cfg(test)]
     pub fn untimed() -> Self {
         let allowance = Allowance { most: Duration::MAX, ..Allowance::default() };
         Self { allowance, ..Self::default() }
     }
 
-    /// Starts over with the next piece of the same text. If it `goes_on` with the last code block
-    /// of this one, so do its colours.
+    /// Moves on to the next piece of the same text. If it `goes_on` with the last code block of this one, so do the
+    /// colours.
     pub fn next_piece(&mut self, goes_on: bool) {
-        // Blocks of what was written before, and then read in another way, are none of this piece.
+        // Drops blocks of an earlier, shorter state of this piece, which was parsed differently.
         self.blocks.truncate(self.next);
         let last = self.blocks.pop().filter(|_| goes_on);
         self.blocks.clear();
@@ -160,7 +157,7 @@ pub fn language(info: &str) -> String {
 #[derive(Default)]
 struct Coloured {
     language: String,
-    /// What an earlier piece left, if this goes on with it: the parser and the size of its text.
+    /// State left by the previous piece, if this continues it: the parser, and the size of the code so far.
     begin: (Option<Painter>, usize),
     source: String,
     html: String,
@@ -174,7 +171,7 @@ impl Coloured {
         Self { language: language.to_owned(), begin, painter, ..Self::default() }
     }
 
-    /// The same code after the text of this piece.
+    /// The continuation of this code in the next piece.
     fn rest(self) -> Self {
         let begin = (self.painter.clone(), self.begin.1 + self.source.len());
         Self { language: self.language, begin, painter: self.painter, ..Self::default() }
@@ -200,7 +197,7 @@ impl Coloured {
         }
         out.push_str(&self.html);
         if !unfinished.is_empty() {
-            // Painted by a copy: the line comes again, longer.
+            // Painted by a copy, since the line will come again, longer.
             let before = self.begin.1 + self.source.len();
             let mut painter = self.painter.clone();
             push_line(out, painter.as_mut(), before, unfinished, allowance);
@@ -223,13 +220,13 @@ fn push_line(
     }
 }
 
-/// What the lines of one text may take: a time for slow ones, as long as somebody waits for them.
+/// Time budget for the lines of one text, as long as somebody waits for them.
 struct Allowance<'w> {
     most: Duration,
-    /// An unfinished line is painted again and again while an answer grows, each time it is drawn.
-    /// That must not use up the time of a long answer, so it counts only when it is slow.
+    /// An unfinished line is painted again each time a growing answer is drawn. That must not use up the budget of a
+    /// long answer, so such a line counts only when it is slow.
     spent: Duration,
-    /// A line was slow the second time as well, so it is the text and not compiling.
+    /// A line was slow the second time as well, so the text is slow, not compilation.
     no_second_try: bool,
     wanted: &'w dyn Fn() -> bool,
 }
@@ -245,7 +242,7 @@ impl Allowance<'_> {
         self.spent >= self.most || !(self.wanted)()
     }
 
-    /// Counts the time of a line; `false` if it is to be tried again.
+    /// Counts the time of a line; `false` if the line should be tried again.
     fn count(&mut self, took: Duration, line: &str, again: bool) -> bool {
         let slow = took >= SLOW;
         self.no_second_try |= slow && again;
@@ -276,9 +273,9 @@ struct Painter {
 enum Role {
     /// Text in this scope has these classes.
     Class(Arc<str>),
-    /// The scope begins text of another language: what is around it no longer colours.
+    /// The scope begins text of another language: enclosing scopes no longer colour.
     Barrier,
-    /// The scope says nothing about colour.
+    /// The scope has no colour.
     None,
 }
 
@@ -296,7 +293,7 @@ impl Painter {
     fn push_line(&mut self, out: &mut String, line: &str, allowance: &mut Allowance<'_>) {
         let before = out.len();
         if self.failed || self.try_line(out, line, allowance).is_none() {
-            // Once the parser's state is lost, colours would be wrong: the rest stays plain.
+            // Once the parser's state is lost, colours would be wrong, so the rest stays plain.
             self.failed = true;
             out.truncate(before);
             push_escaped(out, line);
@@ -313,7 +310,7 @@ impl Painter {
         let operations = loop {
             let mut state = self.state.clone();
             let time = Stopwatch::start();
-            // The grammars are data; a mistake in one must not end the program.
+            // The grammars are data; a mistake in one must not end the process.
             let operations = quietly(|| state.parse_line(line, syntaxes()))?.ok()?;
             if allowance.count(time.elapsed(), line, again) {
                 self.state = state;
@@ -335,7 +332,7 @@ impl Painter {
         Some(())
     }
 
-    /// The classes of text under the present scopes: those of the innermost scope that colours.
+    /// The classes of text in the current scopes: those of the innermost scope that colours.
     fn class(&mut self) -> Option<Arc<str>> {
         for scope in self.scopes.scopes.iter().rev() {
             match self.classes.entry(*scope).or_insert_with(|| role(*scope)) {
@@ -353,7 +350,7 @@ struct Spans<'a, 'b> {
     out: &'a mut String,
     /// The class of the open span.
     class: Option<Arc<str>>,
-    /// Spaces not yet written: they go into the open span only when more of it follows.
+    /// Spaces not yet written: they go into the open span only if more of it follows.
     space: &'b str,
 }
 
@@ -363,7 +360,7 @@ impl<'b> Spans<'_, 'b> {
             return;
         }
         if text.trim().is_empty() {
-            // Two runs of spaces in a row are rare, and then the first need not wait.
+            // Two runs of spaces in a row are rare; the first is then written at once.
             push_escaped(self.out, std::mem::replace(&mut self.space, text));
             return;
         }
@@ -377,7 +374,7 @@ impl<'b> Spans<'_, 'b> {
             self.class = class;
         }
         push_escaped(self.out, std::mem::take(&mut self.space));
-        // The line's end stays outside, so that the lines of the HTML are whole.
+        // The line end stays outside the span, so that each line of the HTML is complete.
         let visible = text.trim_end_matches('\n');
         push_escaped(self.out, visible);
         self.space = text.get(visible.len()..).unwrap_or_default();
@@ -404,7 +401,7 @@ fn role(scope: Scope) -> Role {
     }
     match atoms.find(|atom| DETAILS.contains(atom)) {
         Some(detail) => Role::Class(format!("hl-{first} hl-{detail}").into()),
-        // In some grammars every name is a variable, which is no news.
+        // In some grammars every name is a variable, which says nothing.
         None if first == "variable" => Role::None,
         None => Role::Class(format!("hl-{first}").into()),
     }
@@ -582,7 +579,7 @@ mod tests {
 
     #[test]
     fn lines_made_to_backtrack_take_bounded_time_and_are_whole() {
-        // What cost most in the search that set the longest line, and what the issue was.
+        // The costliest patterns of the search that set the longest line, and those first reported.
         let cases = [
             ("cpp", "a a::"),
             ("cs", "Aa"),
@@ -604,7 +601,7 @@ mod tests {
             let shown: String =
                 html.split('<').map(|p| p.split_once('>').map_or(p, |p| p.1)).collect();
             assert_eq!(shown.replace("&#39;", "'").replace("&amp;", "&"), code, "{language}");
-            // One line is tried twice, the last may be the slowest, and compiling comes on top.
+            // One line is tried twice, the last may be the slowest, and compilation comes on top.
             assert!(took < TEXT_TIME + Duration::from_millis(700), "{language} took {took:?}");
         }
     }

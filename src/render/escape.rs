@@ -1,9 +1,8 @@
-//! Text as HTML text.
+//! Escapes text for HTML.
 //!
-//! Enters: any text. Leaves: the same text with the five characters of HTML syntax written as
-//! references, and with the characters that a page must not carry (controls, bidirectional
-//! overrides, noncharacters) shown as U+FFFD. It does not know where in the page the text goes:
-//! the result is safe between tags and inside a quoted attribute alike.
+//! Input: any text. Output: the same text with the five characters of HTML syntax written as references, and with the
+//! characters that a page must not contain (controls, bidirectional overrides, noncharacters) replaced by U+FFFD. Knows
+//! nothing of where in the page the text goes: the result is safe both between tags and inside a quoted attribute.
 
 /// Appends `text` to `out` as HTML text.
 pub fn push_escaped(out: &mut String, text: &str) {

@@ -1,14 +1,13 @@
-//! Where a Markdown text contains formulas and bare addresses.
+//! Extracts formulas and bare addresses from Markdown.
 //!
-//! Enters: the Markdown of one block. Leaves: the same Markdown with a mark in the place of each
-//! of them, and what was there. It does not know how formulas are typeset, and it only guesses
-//! where Markdown's code is: whoever finds a mark in code, a link's target or the like puts the
-//! source back with [`Extracts::restore`].
+//! Input: the Markdown of one block. Output: the same Markdown with a mark in place of each of them, and their sources.
+//! Knows nothing of typesetting, and only guesses where Markdown's code is: whoever finds a mark in code, a link's
+//! target or the like puts the source back with [`Extracts::restore`].
 //!
-//! They are taken out before Markdown is parsed because Markdown would read them as its own:
-//! `\(` as an escaped parenthesis, `_` as emphasis, `|` as a table's column, a line with `=` as a
-//! heading. The mark is a noncharacter, a number and a noncharacter; Unicode keeps
-//! noncharacters for such use inside programs, and those in the text itself are replaced.
+//! They are extracted before Markdown is parsed because Markdown would treat them as markup: `\(` as an escaped
+//! parenthesis, `_` as emphasis, `|` as a table's column, a line with `=` as a heading. The mark is a number between
+//! two noncharacters; Unicode reserves noncharacters for such use inside programs, and those in the text itself are
+//! replaced.
 
 use std::borrow::Cow;
 
@@ -32,9 +31,9 @@ struct Extract {
 }
 
 enum What {
-    /// What stands between the delimiters; `None` when the closing one is missing.
+    /// The text between the delimiters; `None` when the closing one is missing.
     Formula { latex: Option<String>, display: bool },
-    /// What is shown, and where it leads.
+    /// The text to show, and the link target.
     Address { shown: String, target: String },
 }
 
@@ -54,7 +53,7 @@ impl Extracts {
         (Cow::Owned(scan.out), Self(scan.found))
     }
 
-    /// The text as it was written, with the sources in the place of their marks.
+    /// The text as it was written, with the sources in place of their marks.
     pub fn restore<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.0.is_empty() || !text.contains(MARK_START) {
             return unmarked(Cow::Borrowed(text));
@@ -67,8 +66,7 @@ impl Extracts {
         unmarked(Cow::Owned(out))
     }
 
-    /// Appends the HTML of a text with its formulas typeset and, unless it is a link's, its
-    /// addresses as links.
+    /// Appends a text as HTML, with formulas typeset and, outside links, addresses as links.
     pub fn push_html(&self, out: &mut String, text: &str, in_link: bool) {
         self.walk(text, |piece| match piece {
             Piece::Text(text) => push_escaped(out, &unmarked(Cow::Borrowed(text))),
@@ -126,22 +124,22 @@ impl Extract {
     }
 }
 
-/// A walk over a text from one of them to the next. Positions are of ASCII characters or of the
-/// text's ends, so they never fall inside a character.
+/// Scans a text for formulas and addresses. Offsets are of ASCII characters or of the text's ends, so they never fall
+/// inside a character.
 struct Scan<'a> {
     source: &'a str,
     out: String,
     found: Vec<Extract>,
-    /// Where the walk is.
+    /// Current offset.
     at: usize,
-    /// Up to where the source is in `out`.
+    /// End of the source that is already in `out`.
     copied: usize,
-    /// Where the present line starts.
+    /// Start of the current line.
     line: usize,
-    /// Where the present paragraph ends: the next blank line, which no formula reaches over.
+    /// End of the current paragraph: the next blank line, which no formula crosses.
     paragraph: usize,
-    /// For each kind of closing delimiter, up to where it is known not to occur: without this
-    /// a text of opening delimiters alone would be searched to its end again and again.
+    /// For each kind of closing delimiter, the offset up to which it is known not to occur: otherwise a text of opening
+    /// delimiters alone would be searched to its end again and again.
     absent: [usize; 3],
 }
 
@@ -211,7 +209,7 @@ impl<'a> Scan<'a> {
         self.source.as_bytes().get(at).copied()
     }
 
-    /// How many of one character follow each other.
+    /// How many of one byte follow each other from `at`.
     fn run(&self, at: usize, byte: u8) -> usize {
         let bytes = self.source.as_bytes().get(at..).unwrap_or_default();
         bytes.iter().take_while(|b| **b == byte).count()
@@ -243,7 +241,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Takes out a bare address that the sign at this place is part of.
+    /// Extracts the bare address that the sign at this place is part of.
     fn address(&mut self) {
         let from = self.line.max(self.copied);
         let Some(found) = addresses::find(self.source, from, self.at) else {
@@ -312,8 +310,8 @@ impl<'a> Scan<'a> {
         None
     }
 
-    /// Whether a formula without closing delimiter is one that is still being written: nothing
-    /// but itself follows in the text. In mid-sentence only `\(` counts, up to the line's end.
+    /// Whether a formula without a closing delimiter is still being written: nothing but the formula itself follows in
+    /// the text. In mid-sentence only `\(` counts, up to the end of the line.
     fn is_unfinished(&self, start: usize, delimiter: Delimiter) -> bool {
         let rest = self.source.get(start..).unwrap_or_default().trim_end();
         if start + rest.len() > self.paragraph {
@@ -328,8 +326,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// A formula between single dollars: on one line, closed by the very next dollar, and not
-    /// money, a shell variable or the like.
+    /// A formula between single dollars: on one line, closed by the next dollar, and not money, a shell variable or the
+    /// like.
     fn dollar(&mut self) {
         let start = self.at;
         self.at += 1;
@@ -400,7 +398,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// The length of what opens containers at the start of a line: spaces, `>`, list markers.
+/// Length of the container prefix of a line: spaces, `>`, list markers.
 fn container_length(line: &str) -> usize {
     let mut rest = line;
     loop {
@@ -418,12 +416,12 @@ fn container_length(line: &str) -> usize {
     }
 }
 
-/// The length of the text up to its first blank line; a line of `>` alone is blank.
+/// Length of the text up to its first blank line; a line of `>` alone is blank.
 fn paragraph_length(text: &str) -> usize {
     let mut length = 0;
     for line in text.split_inclusive('\n') {
         if line.trim_start_matches(['>', ' ', '\t']).trim().is_empty() {
-            // The blank line itself counts, so that the next paragraph begins after it.
+            // A blank line at the start counts itself, so that the next paragraph begins after it.
             return length.max(line.len());
         }
         length += line.len();
@@ -431,7 +429,7 @@ fn paragraph_length(text: &str) -> usize {
     length
 }
 
-/// The length of a fenced code block that starts at the start of `text`.
+/// Length of the fenced code block at the start of `text`.
 fn fenced_length(text: &str, fence: char, opening: usize) -> usize {
     let mut length = 0;
     for (number, line) in text.split_inclusive('\n').enumerate() {

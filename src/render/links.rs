@@ -1,17 +1,17 @@
 //! Which link targets may be clicked, and how such a link is written.
 //!
-//! Enters: a link target as Markdown gave it (entities and backslashes already resolved).
-//! Leaves: a cleaned target, or nothing when clicking it must not be possible; and the opening
-//! tag for it. A target alone is not HTML yet: the caller escapes it.
+//! Input: a link target as Markdown gave it (entities and backslashes already resolved). Output: a cleaned target, or
+//! nothing if it must not be clickable; and the opening tag for it. A target alone is not HTML yet: the caller escapes
+//! it.
 
 use super::escape::push_escaped;
 
 /// The target to put in `href`, or `None` when it is not an absolute `http`, `https` or `mailto`
 /// address.
 ///
-/// The rule is a list of what is allowed, applied to what a browser would see: browsers drop
-/// tabs and line ends anywhere in an address and controls and spaces around it, so those are
-/// dropped before the scheme is read, and the cleaned text is what is used afterwards.
+/// The rule is an allow-list, applied to what a browser would see: browsers drop tabs and line ends anywhere in an
+/// address and controls and spaces around it, so those are dropped before the scheme is read, and the cleaned text is
+/// used from then on.
 pub fn clickable(target: &str) -> Option<String> {
     let visible: String = target.chars().filter(|c| !c.is_control()).collect();
     let trimmed = visible.trim();
@@ -36,7 +36,7 @@ pub fn anchor(href: &str) -> String {
     out
 }
 
-/// Writes the characters that never belong in an address as percent escapes.
+/// Percent-encodes the characters that never belong in an address.
 fn percent_encode(target: &str) -> String {
     let mut out = String::with_capacity(target.len());
     for character in target.chars() {

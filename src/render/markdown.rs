@@ -1,8 +1,8 @@
-//! One block of Markdown as HTML.
+//! Renders one block of Markdown as HTML.
 //!
-//! Enters: a block's source. Leaves: an HTML fragment that holds only elements and attributes
-//! written here: nothing of the source passes as markup. It does not know which block of the
-//! answer this is; what other blocks define (link references) does not exist for it.
+//! Input: a block's source. Output: an HTML fragment with only the elements and attributes written here: nothing of the
+//! source passes as markup. Knows nothing of the block's place in the answer; what other blocks define (link
+//! references) does not exist for it.
 
 use std::borrow::Cow;
 
@@ -14,35 +14,35 @@ use super::escape::push_escaped;
 use super::formulas::Extracts;
 use super::links::{anchor, clickable};
 
-/// The most containers one line may open; a line of more is not written by anyone.
+/// Cap on containers that one line may open; nobody writes more.
 const LINE_CONTAINERS: usize = 32;
 
-/// The deepest nesting of elements that is written; what is deeper loses its markup.
+/// Cap on element nesting; anything deeper loses its markup.
 const ELEMENT_DEPTH: usize = 64;
 
 /// The level of an answer's first heading: below the page's title and the message's own heading.
 const FIRST_HEADING: usize = 3;
 
-/// What a block needs to know of those before it, and leaves for those after it.
+/// State passed from block to block.
 #[derive(Default)]
 pub struct Surroundings<'w> {
     /// The colouring of the block's code, perhaps from an earlier, shorter state of it.
     pub colours: Colours<'w>,
     /// The headings that the block is under.
     pub outline: Outline,
-    /// The block goes on with the code of the block before it.
+    /// Whether the block continues the code of the block before it.
     pub continued: bool,
 }
 
-/// The levels of the headings that enclose what comes next, outermost first.
+/// The levels of the headings that enclose the next block, outermost first.
 ///
-/// A model begins with any level and leaves levels out; in the page, where screen readers go from
-/// heading to heading, each is at most one below the last.
+/// Models begin at any level and skip levels; in the page, where screen readers go from heading to heading, each is at
+/// most one level below the last.
 #[derive(Clone, Default)]
 pub struct Outline(Vec<usize>);
 
 impl Outline {
-    /// The level in the page of the next heading, whose level in the text is `level`.
+    /// The level in the page of the next heading, which has `level` in the text.
     fn enter(&mut self, level: usize) -> usize {
         while self.0.pop_if(|enclosing| *enclosing >= level).is_some() {}
         self.0.push(level);
@@ -69,7 +69,7 @@ pub fn block_html(source: &str, around: &mut Surroundings<'_>) -> String {
     for (event, range) in events.by_ref() {
         writer.event(event, text.get(range).unwrap_or_default());
     }
-    // Definitions make no event, but a list of sources must not vanish.
+    // Definitions produce no events, but a list of sources must not vanish.
     let mut definitions: Vec<_> = events.reference_definitions().iter().collect();
     definitions.sort_by_key(|(_, definition)| definition.span.start);
     for (label, definition) in definitions {
@@ -104,13 +104,13 @@ struct Writer<'a, 'w> {
     out: String,
     extracts: &'a Extracts,
     around: &'a mut Surroundings<'w>,
-    /// What closes each open element; empty for one that was too deep to be written.
+    /// What closes each open element; empty for one nested too deeply to be written.
     closers: Vec<Cow<'static, str>>,
     /// The code block, raw HTML or image that is being read.
     pending: Option<Pending>,
-    /// Links that are open: a link inside a link is not HTML.
+    /// Number of open links: a link inside a link is not HTML.
     links: usize,
-    /// The next block of code goes on with the one before this block.
+    /// Whether the next code block continues the one before this block.
     continued: bool,
     /// The columns of the open table, the next cell's column, and whether its head is open.
     columns: Vec<Alignment>,
@@ -160,7 +160,7 @@ impl<'a, 'w> Writer<'a, 'w> {
             Event::InlineHtml(tag) if self.in_cell() && is_break(&tag) => {
                 self.out.push_str("<br>");
             }
-            // The last three are syntax that is not switched on.
+            // The last three are syntax that is not enabled.
             Event::Html(text)
             | Event::InlineHtml(text)
             | Event::InlineMath(text)
@@ -179,7 +179,7 @@ impl<'a, 'w> Writer<'a, 'w> {
         }
     }
 
-    /// Reads one event into the pending element; gives it back while it is not complete.
+    /// Reads one event into the pending element; returns it while it is incomplete.
     fn continue_pending(&mut self, mut pending: Pending, event: Event<'_>) -> Option<Pending> {
         match (&mut pending, event) {
             (Pending::Code { language, text }, Event::End(TagEnd::CodeBlock)) => {
@@ -256,7 +256,7 @@ impl<'a, 'w> Writer<'a, 'w> {
                 let target = self.extracts.restore(&dest_url).into_owned();
                 self.pending = Some(Pending::Image { target, alt: String::new(), nested: 0 });
             }
-            // Syntax that is not switched on.
+            // Syntax that is not enabled.
             Tag::FootnoteDefinition(_)
             | Tag::DefinitionList
             | Tag::DefinitionListTitle
@@ -319,7 +319,7 @@ impl<'a, 'w> Writer<'a, 'w> {
     }
 
     fn code_block(&mut self, language: &str, text: &str) {
-        // Only the first block of code can go on with the one before.
+        // Only the first code block can continue the one before.
         let continued = std::mem::take(&mut self.continued);
         self.out.push_str(if continued {
             "<pre class=\"code continued\""
@@ -364,7 +364,7 @@ impl<'a, 'w> Writer<'a, 'w> {
         }
     }
 
-    /// Writes a clickable web address after `space`; what is not one is not shown.
+    /// Writes a clickable web address after `space`, or nothing if it is not one.
     fn address(&mut self, target: &str, space: &str) {
         let is_mail = |href: &str| href.get(..7).is_some_and(|s| s.eq_ignore_ascii_case("mailto:"));
         if let Some(href) = clickable(target).filter(|href| !is_mail(href)) {
@@ -409,7 +409,7 @@ mod tests {
         block_html(source, &mut Surroundings::default())
     }
 
-    /// What a link to `href` looks like.
+    /// The HTML of a link to `href`.
     fn link(href: &str, text: &str) -> String {
         format!(
             "<a href=\"{href}\" target=\"_blank\" rel=\"noopener noreferrer nofollow\" \

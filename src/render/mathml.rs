@@ -1,8 +1,7 @@
 //! LaTeX formulas as `MathML`.
 //!
-//! Enters: the LaTeX of one formula. Leaves: a `<math>` element of known elements and attributes,
-//! or nothing when the LaTeX is not understood or too large. It does not know where formulas
-//! begin and end in a text.
+//! Input: the LaTeX of one formula. Output: a `<math>` element of known elements and attributes, or nothing if the
+//! LaTeX is not understood or too large. Knows nothing of where formulas begin and end in a text.
 
 use std::convert::Infallible;
 
@@ -19,8 +18,8 @@ const FORMULA_BYTES: usize = 4 * 1024;
 /// The deepest nesting of groups in a formula that is typeset.
 const FORMULA_DEPTH: usize = 48;
 
-/// The most scripts, roots and the like in a formula: each may nest in the one before without
-/// any brace, as in `x_x_x` or `\sqrt\sqrt x`.
+/// Cap on scripts, roots and the like in a formula: each may nest in the one before without any brace, as in `x_x_x` or
+/// `\sqrt\sqrt x`.
 const FORMULA_MARKS: usize = 512;
 
 /// Commands that define commands. A formula in an answer needs none, and they could make a short
@@ -40,13 +39,13 @@ const DEFINITIONS: [&str; 12] = [
     "DeclareMathOperator",
 ];
 
-/// The color that stands for a box inside the library, the command that sets it, and what the
-/// library makes of it as a border.
+/// The color that stands for a box inside the library, the command that sets it, and the border style that the library
+/// writes for it.
 const BOX_COLOR: (u8, u8, u8) = (1, 2, 3);
 const BOX_COMMAND: &str = "\\textcolor{#010203}";
 const BOX_STYLE: &str = "border: 0.06em solid rgb(1 2 3)";
 
-/// The elements that leave; the page knows the same.
+/// The elements that may be output; the page allows the same.
 pub const ELEMENTS: [&str; 24] = [
     "math",
     "mrow",
@@ -141,7 +140,7 @@ pub fn mathml(latex: &str, display: bool) -> Option<String> {
     html
 }
 
-/// Whether a formula's size, nesting and commands are those of a formula.
+/// Whether a formula has a reasonable size, nesting and commands.
 fn is_reasonable(latex: &str) -> bool {
     if latex.len() > FORMULA_BYTES || latex.trim().is_empty() {
         return false;
@@ -163,7 +162,7 @@ fn is_reasonable(latex: &str) -> bool {
     nested <= FORMULA_DEPTH && !latex.split('\\').skip(1).any(is_definition)
 }
 
-/// Whether the text behind a backslash begins with a command that defines commands.
+/// Whether the text after a backslash begins with a command that defines commands.
 fn is_definition(text: &str) -> bool {
     let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
     text.get(..end).is_some_and(|name| DEFINITIONS.contains(&name))
@@ -171,8 +170,7 @@ fn is_definition(text: &str) -> bool {
 
 /// The `MathML` of what the library can typeset.
 fn checked(latex: &str, display: bool) -> Option<String> {
-    // The library still has places that panic on odd input; to the reader that is a formula that
-    // could not be typeset, like any other.
+    // The library still panics in places on odd input; that is one more formula that could not be typeset.
     let markup = quietly(|| typeset(latex, display))??;
     filter(&markup)
 }
@@ -187,8 +185,8 @@ fn typeset(latex: &str, display: bool) -> Option<String> {
                 let change = ColorChange { color: BOX_COLOR, target: ColorTarget::Border };
                 events.push(Ok(Event::StateChange(StateChange::Color(change))));
             }
-            // Colors become style attributes, which the page's policy forbids; of a space with
-            // a height and no width the library leaves the tag open.
+            // Colors become style attributes, which the page's policy forbids; for a space with a height and no width
+            // the library leaves the tag open.
             Event::StateChange(StateChange::Color(_)) | Event::Space { width: None, .. } => {}
             event => events.push(Ok::<_, Infallible>(event)),
         }
@@ -200,9 +198,9 @@ fn typeset(latex: &str, display: bool) -> Option<String> {
     String::from_utf8(markup).ok()
 }
 
-/// Replaces the commands that the library does not know by what it knows of the same meaning.
+/// Replaces commands that the library does not know by equivalents that it knows.
 ///
-/// Answers to exercises end with `\boxed`; there is a color that stands for it.
+/// Answers to exercises end with `\boxed`, for which a color stands.
 fn translate(latex: &str) -> String {
     let mut out = String::with_capacity(latex.len());
     let mut rest = latex;
@@ -236,15 +234,15 @@ fn translate(latex: &str) -> String {
     out
 }
 
-/// Copies `MathML`, keeping known attributes only; `None` when an element is unknown or a tag
-/// missing, so that whatever the library does, what leaves is balanced and harmless.
+/// Copies `MathML`, keeping known attributes only; `None` if an element is unknown or a tag is missing, so that the
+/// output is balanced and harmless whatever the library does.
 fn filter(markup: &str) -> Option<String> {
     let mut out = String::with_capacity(markup.len());
     let mut open = Vec::new();
     let mut rest = markup;
     while let Some((text, tagged)) = rest.split_once('<') {
         push_text(&mut out, text);
-        // The library writes the relation "less than" as it is.
+        // The library writes the relation "less than" unescaped.
         if tagged.starts_with('<') {
             out.push_str("&lt;");
             rest = tagged;
@@ -284,7 +282,7 @@ fn filter(markup: &str) -> Option<String> {
     open.is_empty().then_some(out)
 }
 
-/// Copies text that is partly escaped: the library escapes the text of `\\text`, not operators.
+/// Copies text that is partly escaped: the library escapes the text of `\text`, not operators.
 fn push_text(out: &mut String, text: &str) {
     let mut rest = text;
     while let Some((before, reference)) = rest.split_once('&') {
@@ -302,7 +300,7 @@ fn push_text(out: &mut String, text: &str) {
     push_escaped(out, rest);
 }
 
-/// Copies the known ones of `name="value" …`.
+/// Copies the known attributes of `name="value" …`.
 fn push_attributes(out: &mut String, attributes: &str) -> Option<()> {
     let mut rest = attributes.trim();
     while !rest.is_empty() {

@@ -1,16 +1,14 @@
-//! A model's Markdown as HTML for the page.
+//! Renders a model's Markdown as HTML for the page.
 //!
-//! Enters: a text, or a text that is still being written. Leaves: HTML fragments, one per
-//! top-level block, of elements and attributes that a page with a strict content security policy
-//! shows as they are: no raw HTML, no styles, no scripts, no images. It does not know the page,
-//! the connection to it, or the model.
+//! Input: a text, complete or still being written. Output: HTML fragments, one per top-level block, of elements and
+//! attributes that a page with a strict content security policy shows as they are: no raw HTML, no styles, no scripts,
+//! no images. Knows nothing of the page, the connection to it, or the model.
 //!
-//! A text is cut into blocks (`blocks`), and each block is rendered on its own (`markdown`):
-//! its formulas and bare addresses are taken out first (`formulas`, `mathml`, `addresses`), its
-//! code is coloured (`code`), and all that is text leaves through `escape`. Since the cuts depend
-//! only on what is already written, rendering while the text grows and rendering it whole agree.
-//! What a block takes over from those before it is the level of its headings and, where long code
-//! was cut, the colours.
+//! A text is cut into blocks (`blocks`), and each block is rendered on its own (`markdown`): its formulas and bare
+//! addresses are extracted first (`formulas`, `mathml`, `addresses`), its code is coloured (`code`), and all text goes
+//! through `escape`. Since the cuts depend only on what is already written, rendering the text while it grows and
+//! rendering it whole agree. All that is carried from block to block is the level of headings and, where long code was
+//! cut, the colours.
 
 mod addresses;
 mod blocks;
@@ -29,13 +27,13 @@ use markdown::{Surroundings, block_html};
 
 /// Renders a finished text: one HTML fragment per top-level block.
 ///
-/// Link reference definitions hold for their own block only, and are shown as text.
+/// Link reference definitions apply to their own block only, and are shown as text.
 #[must_use]
 pub fn render(markdown: &str) -> Vec<String> {
     render_while(markdown, &|| true)
 }
 
-/// The same as long as `wanted` says that somebody waits for it; else not all of it.
+/// Like [`render`], but stops early once `wanted` returns false.
 #[must_use]
 pub fn render_while(markdown: &str, wanted: &dyn Fn() -> bool) -> Vec<String> {
     let mut streamer = Streamer::for_client(wanted);
@@ -54,14 +52,14 @@ pub struct Streamer<'w> {
     number: usize,
     /// What was last sent for the open block.
     sent: Option<String>,
-    /// What the finished blocks leave to the open one.
+    /// State that the finished blocks pass on to the open one.
     around: Surroundings<'w>,
     /// Text came since the last update.
     changed: bool,
 }
 
 impl<'w> Streamer<'w> {
-    /// An answer of which nothing is written yet, rendered as long as `wanted` says that somebody waits for it.
+    /// A streamer for a new answer, which renders for as long as `wanted` returns true.
     #[must_use]
     pub fn for_client(wanted: &'w dyn Fn() -> bool) -> Self {
         let around =
@@ -77,8 +75,8 @@ impl<'w> Streamer<'w> {
 
     /// The fragments that changed since the last call: block number and HTML.
     ///
-    /// A block is sent again as long as it is the open one and changes. The call in which the
-    /// next block appears sends the finished one for the last time, if it still changed.
+    /// A block is sent again as long as it is open and changes. The call in which the next block appears sends the
+    /// finished one for the last time, if it changed again.
     pub fn update(&mut self) -> Vec<(usize, String)> {
         let mut out = Vec::new();
         if !std::mem::take(&mut self.changed) {
@@ -97,7 +95,7 @@ impl<'w> Streamer<'w> {
             self.around.colours.next_piece(self.around.continued);
         }
         if let Some(source) = self.blocks.open() {
-            // The block comes again: its headings are no news to it then.
+            // The block is rendered again later: its headings must not count twice.
             let outline = self.around.outline.clone();
             let html = block_html(&source, &mut self.around);
             self.around.outline = outline;

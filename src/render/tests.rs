@@ -51,7 +51,7 @@ const TRICKY: [&str; 24] = [
     "Steps:\n1. x\n```sh\nls -l | grep \"a\"\n```\n2. y\n\n   z\n---\n",
 ];
 
-/// Pieces from which Markdown's decisions are made.
+/// Fragments that Markdown's decisions depend on.
 const SOUP: [&str; 44] = [
     "\n",
     "\n",
@@ -99,7 +99,7 @@ const SOUP: [&str; 44] = [
     "=\n",
 ];
 
-/// A streamer whose colours never run out of time: this computer may be busy.
+/// A streamer whose colours have no time limit: this computer may be busy.
 fn untimed() -> Streamer<'static> {
     let around = Surroundings { colours: Colours::untimed(), ..Surroundings::default() };
     Streamer { around, ..Streamer::default() }
@@ -111,7 +111,7 @@ fn render(text: &str) -> Vec<String> {
     streamer.update().into_iter().map(|(_, html)| html).collect()
 }
 
-/// Feeds a text in pieces and checks everything that is promised about updates.
+/// Feeds a text in pieces and checks every guarantee about updates.
 fn check_stream(text: &str, numbers: &mut Numbers) {
     let mut streamer = untimed();
     let mut blocks: Vec<String> = Vec::new();
@@ -135,7 +135,7 @@ fn check_stream(text: &str, numbers: &mut Numbers) {
     assert_eq!(blocks, render(text), "{text:?}");
 }
 
-/// Takes an update as the page does; only the last block or a new one may come.
+/// Applies an update as the page does; only the last block or a new one may come.
 fn receive(blocks: &mut Vec<String>, update: Vec<(usize, String)>) {
     for (number, html) in update {
         if number == blocks.len() {
@@ -410,7 +410,7 @@ fn set<'a>(words: impl IntoIterator<Item = &'a &'a str>) -> BTreeSet<String> {
     words.into_iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Which elements and classes the HTML of texts has.
+/// The elements and classes in the HTML of these texts.
 fn written(texts: &[&str]) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut elements, mut classes) = (BTreeSet::new(), BTreeSet::new());
     for text in texts {
@@ -456,7 +456,7 @@ fn the_page_lets_through_what_is_written_and_nothing_else() {
     assert_eq!(missing, Vec::<String>::new(), "allowed and never written");
 }
 
-/// Formulas that need what a page must let through.
+/// Formulas that use all that the page must let through.
 const FORMULAS: [&str; 16] = [
     r"\boxed{x}",
     r"a \not= b \not{x+y}",
@@ -495,7 +495,7 @@ fn headings_and_long_code_go_on_from_block_to_block() {
 
 #[test]
 fn long_code_that_grows_costs_what_it_is_long() {
-    // As it streams: a line at each update. The open block alone is drawn again.
+    // Stream a line per update: only the open block is drawn again.
     let drawn = |lines: usize| {
         let mut streamer = untimed();
         streamer.push("```nosuch\n");

@@ -1,4 +1,4 @@
-//! Jinja2's filters where minijinja lacks them or has others
+//! Jinja2's filters, where minijinja lacks them or behaves differently
 //! (`jinja.palletsprojects.com/en/stable/templates/#builtin-filters`).
 
 use super::super::json::{self, Style};
@@ -44,7 +44,7 @@ pub(super) fn install(environment: &mut Environment<'_>) {
     environment.add_filter("wordcount", |text: String| text::word_count(&text));
 }
 
-/// Arguments by place become arguments by name.
+/// Turns positional arguments into keyword arguments.
 fn named(args: Rest<Value>, more: &Kwargs, names: &[&str]) -> Result<Kwargs, Error> {
     if args.len() > names.len() {
         return Err(Error::from(minijinja::ErrorKind::TooManyArguments));
@@ -57,13 +57,13 @@ fn named(args: Rest<Value>, more: &Kwargs, names: &[&str]) -> Result<Kwargs, Err
     Ok(all.into_iter().collect())
 }
 
-/// An argument by place or by name.
+/// An argument, by position or by keyword.
 fn argument(args: &Rest<Value>, more: &Kwargs, place: usize, name: &str) -> Option<Value> {
     let by_name = || more.get::<Option<Value>>(name).ok().flatten();
     args.get(place).cloned().or_else(by_name).filter(|v| !v.is_undefined())
 }
 
-/// The number of elements or characters; of something undefined, none.
+/// The number of elements or characters; 0 if undefined.
 fn length(value: &Value) -> Result<usize, Error> {
     if value.is_undefined() {
         return Ok(0);
@@ -129,7 +129,7 @@ fn unique(
     filters::unique(state, value, named(args, &more, &["case_sensitive", "attribute"])?)
 }
 
-/// Pairs of a dictionary; of something undefined, none.
+/// The pairs of a dictionary; none if undefined.
 fn items(value: &Value) -> Result<Value, Error> {
     if value.is_undefined() { Ok(Value::from(Vec::<Value>::new())) } else { filters::items(value) }
 }
@@ -141,7 +141,7 @@ fn trim(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<String, Error>
     Ok(text::strip(&python::str(value)?, chars.as_deref(), true, true).to_owned())
 }
 
-/// Python's `int`; what is no number gives the default.
+/// Python's `int`; anything but a number gives the default.
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn int(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<Value, Error> {
     let default = argument(&args, &more, 0, "default").unwrap_or_else(|| Value::from(0));
@@ -170,7 +170,7 @@ fn int(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<Value, Error> {
     Ok(found.unwrap_or(default))
 }
 
-/// Python's `float`; what is no number gives the default.
+/// Python's `float`; anything but a number gives the default.
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn float(value: &Value, args: Rest<Value>, more: Kwargs) -> Value {
     let default = argument(&args, &more, 0, "default").unwrap_or_else(|| Value::from(0.0));
@@ -210,7 +210,7 @@ fn replace(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<String, Err
     text::replaced(&python::str(value)?, &part(0, "old")?, &part(1, "new")?, count)
 }
 
-/// Every line but the first moved right: by a number of spaces, or by a text.
+/// Indents every line but the first, by a number of spaces or by a text.
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn indent(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<String, Error> {
     let text = python::str(value)?;
@@ -227,7 +227,7 @@ fn indent(value: &Value, args: Rest<Value>, more: Kwargs) -> Result<String, Erro
     let lines = text::lines(&text, false);
     bounded(text.len().saturating_add((lines.len() + 1).saturating_mul(margin.len())))?;
     let mut out = String::with_capacity(text.len());
-    // A last line end begins one more line.
+    // A trailing line break begins one more line.
     let ends = text::lines(&format!("{text}."), false).len() > lines.len();
     let more = ends.then_some("");
     for (index, line) in lines.into_iter().chain(more).enumerate() {
@@ -298,7 +298,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// Without tags and comments, with the five entities that [`escaped`] writes read, and space made single.
+/// Removes tags and comments, collapses whitespace, and decodes the entities of the five characters that [`escaped`]
+/// escapes.
 fn without_tags(text: &str) -> String {
     let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(start) = rest.find('<') {
@@ -321,7 +322,7 @@ fn without_tags(text: &str) -> String {
     pairs.iter().fold(plain.join(" "), |text, (name, c)| text.replace(name, c))
 }
 
-/// Percent-encoding of UTF-8: of a text, which keeps its slashes, or of pairs as a query.
+/// Percent-encodes UTF-8: a text, keeping its slashes, or pairs as a query.
 fn url_encode(value: &Value) -> Result<String, Error> {
     let encode = |text: &str, kept: &[u8], space: &str| {
         let mut out = String::with_capacity(text.len());
@@ -350,10 +351,10 @@ fn url_encode(value: &Value) -> Result<String, Error> {
     Ok(pairs.join("&"))
 }
 
-/// Deepest indentation of JSON, in spaces a level.
+/// Cap on JSON indentation, in spaces per level.
 const INDENT_MAX: usize = 16;
 
-/// Python's `json.dumps` with the arguments and the defaults that `transformers` gives it.
+/// Python's `json.dumps` with the arguments and defaults of `transformers`.
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let separators: Option<Vec<String>> = options.get("separators")?;

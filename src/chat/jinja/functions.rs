@@ -1,4 +1,4 @@
-//! What chat templates call beyond Jinja itself, as `transformers` offers it.
+//! What chat templates use beyond Jinja itself, as `transformers` provides it.
 
 use super::guards::{invalid, is_namespace};
 use super::{filters, percent, python, rewrite, text};
@@ -11,7 +11,7 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::globals;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Marks an error as the template's own word (`raise_exception`), not a fault of it.
+/// Marks an error that the template raised itself (`raise_exception`), not a fault in it.
 #[derive(Debug)]
 pub(super) struct Raised;
 
@@ -37,7 +37,8 @@ pub(super) fn install(environment: &mut Environment<'_>) {
         std::fmt::Write::write_str(out, &text).map_err(Error::from)
     });
     filters::install(environment);
-    // As in Python, where a text and a dictionary are sequences, a namespace is neither, and `None` can't be iterated.
+    // As in Python: strings and dictionaries are sequences, a namespace is neither sequence nor mapping, and `None`
+    // can't be iterated.
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && !is_namespace(value) && value.try_iter().is_ok()
     });
@@ -62,7 +63,7 @@ fn cycler(items: Rest<Value>) -> Result<Value, Error> {
     globals::cycler(items.0)
 }
 
-/// Widest column that `str.format` fills, in decimal digits of the width.
+/// Cap on `str.format` widths, in decimal digits.
 const WIDTH_DIGITS_MAX: usize = 3;
 
 /// Methods of Python's strings, lists and dictionaries.
@@ -89,7 +90,7 @@ fn python_method(
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
 
-/// Refuses a `str.format` that pads to a width of thousands, or to one that it computes.
+/// Rejects a `str.format` with a width above 999 or a computed one.
 fn bounded_format(text: &str) -> Result<(), Error> {
     let wide = text
         .split(|c: char| !c.is_ascii_digit())
@@ -131,8 +132,7 @@ fn percent_sign(left: &Value, right: &Value) -> Result<Value, Error> {
     Ok(Value::from(if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }))
 }
 
-/// What a template takes for the present: the clock's time, or where that has no date in the calendar (a clock can be set
-/// beyond the year 9999), the nearest that has one.
+/// The current time for templates, clamped to the calendar: a clock can be set beyond the year 9999.
 pub(in super::super) fn now() -> Zoned {
     moment(SystemTime::now()).to_zoned(TimeZone::system())
 }
@@ -142,7 +142,7 @@ fn moment(time: SystemTime) -> Timestamp {
     Timestamp::try_from(time).unwrap_or(nearest)
 }
 
-/// `datetime.strftime` of the moment a prompt is made; a directive that nobody knows stays as it is.
+/// `datetime.strftime` of `now`; unknown directives stay as they are.
 pub(in super::super) fn strftime(now: &Zoned, format: &str) -> String {
     let lenient = Config::<DefaultCustom>::new().lenient(true);
     let mut out = String::new();

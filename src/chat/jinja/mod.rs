@@ -1,7 +1,7 @@
-//! Jinja as chat templates mean it: minijinja, with what Python does differently.
+//! Jinja as chat templates expect it: minijinja, adapted where Python differs.
 //!
-//! Enters: a [`Job`], as JSON. Leaves: the prompt, or a [`TemplateError`], as JSON. Runs in a worker process:
-//! steps and the length of single texts are bounded here, time and memory only there.
+//! Input: a [`Job`], as JSON. Output: the prompt or a [`TemplateError`], as JSON. Runs in a worker process: steps and
+//! the length of single texts are bounded here, time and memory only by the worker.
 
 mod filters;
 mod functions;
@@ -26,27 +26,27 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-/// Steps that a template may take: a few hundred thousand render the largest conversations.
+/// Step limit for a template; a few hundred thousand steps render the largest conversations.
 const FUEL: u64 = 1_000_000;
 /// A prompt longer than this fits no context.
 const PROMPT_BYTES_MAX: usize = 64 << 20;
-/// Longest message of a refusal that is passed on.
+/// Refusal messages are cut to this length.
 const MESSAGE_CHARS_MAX: usize = 500;
-/// Compiled templates that are kept.
+/// Number of compiled templates kept.
 const KEPT_MAX: usize = 4;
 
-/// What is to be done with a template.
+/// A template to compile and perhaps render.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Job<S, V> {
     /// The template's text.
     pub source: S,
-    /// What it is rendered with; `None`: it is compiled only.
+    /// The values to render it with; `None`: only compile it.
     pub values: Option<V>,
-    /// The current time, as RFC 9557 writes it.
+    /// The current time, in the format of RFC 9557.
     pub now: String,
 }
 
-/// Does a job and gives its result, both as JSON.
+/// Runs a job and returns its result, both as JSON.
 pub(crate) fn work(job: &[u8]) -> Vec<u8> {
     let job: Result<Job<String, Map<String, Json>>, _> = serde_json::from_slice(job);
     let result = job.map_err(|e| TemplateError::Failed(e.to_string())).and_then(done);
@@ -113,7 +113,7 @@ impl Template {
     }
 }
 
-/// `raise_exception` is the template's own word.
+/// Whether the template itself raised the error, with `raise_exception`.
 fn refused(e: &minijinja::Error) -> bool {
     std::error::Error::source(e).is_some_and(<dyn std::error::Error>::is::<functions::Raised>)
 }
@@ -150,7 +150,7 @@ impl io::Write for Capped {
 mod tests {
     use super::*;
 
-    /// What stays different, and how the rows with it begin: what no template uses, and what is more than Jinja2 has.
+    /// Known differences, as prefixes of the rows that show them: features no template uses, and extensions of Jinja2.
     const DIFFERENT: &[&str] = &[
         // A text times a negative number; more arguments than a macro names; attributes of dictionaries.
         "{{ 'ab' * 3 }}",
@@ -162,7 +162,7 @@ mod tests {
         "{{ (rows)|groupby('z'",
         "{{ (d)|pprint",
         "{% set c = cycler",
-        // Layout of HTML and of plain text; bytes; what only numbers of Python have.
+        // Layout of HTML and of plain text; bytes; methods of Python's numbers.
         "{{ ('hello there world')|wordwrap",
         "{{ ({'class': 'a', 'id': 'x<y'})|xmlattr",
         "{{ (s).encode",
@@ -174,13 +174,13 @@ mod tests {
         "{{ (x).is_integer",
         "{{ (x).hex",
         "{{ (whole).is_integer",
-        // What a range and a namespace are, and how they are printed.
+        // What ranges and namespaces are, and how they are printed.
         "{{ range(2) is sequence",
         "{{ range(2) is lower",
         "{{ namespace(a=1) is lower",
     ];
 
-    /// `tests/golden/jinja.py` makes the table: templates, and what Jinja2 makes of them.
+    /// `tests/golden/jinja.py` generates the table: templates and what Jinja2 renders.
     #[test]
     fn templates_mean_what_they_mean_in_jinja2() {
         let golden: Json =

@@ -1,4 +1,4 @@
-//! Python's `%` on texts: `printf`-style formatting
+//! Python's `%` on strings: `printf`-style formatting
 //! (`docs.python.org/3/library/stdtypes.html#printf-style-string-formatting`).
 
 use super::guards::{bounded, invalid};
@@ -6,7 +6,7 @@ use super::python;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-/// Widest field and longest fraction.
+/// Cap on field width and precision.
 const WIDTH_MAX: usize = 1000;
 
 /// `text % values`.
@@ -55,7 +55,7 @@ pub(super) fn format(text: &str, values: &Value) -> Result<String, Error> {
     Ok(out)
 }
 
-/// A number in the format, or `*`: the next value.
+/// A number in the format, or `*` for the next value.
 fn size(
     chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
     values: &mut Values,
@@ -71,7 +71,7 @@ fn size(
     Ok(number)
 }
 
-/// What is put into the format.
+/// The values to format.
 struct Values {
     all: Vec<Value>,
     at: usize,
@@ -180,7 +180,7 @@ impl Field {
         }
     }
 
-    /// A float that is not negative.
+    /// Formats a non-negative float.
     fn float(&self, x: f64, kind: char) -> String {
         let precision = self.precision.unwrap_or(6);
         if !x.is_finite() {

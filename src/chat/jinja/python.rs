@@ -48,7 +48,7 @@ fn write(value: &Value, out: &mut String) -> Result<(), Error> {
             }
             out.push(close);
         }
-        // A namespace is an object there, not a dictionary.
+        // In Python, a namespace is an object, not a dictionary.
         ValueKind::Map if !is_namespace(value) => {
             out.push('{');
             for (index, key) in value.try_iter()?.enumerate() {
@@ -77,7 +77,7 @@ fn float(x: f64) -> String {
     }
 }
 
-/// A text in quotes: single ones, unless only those are in it.
+/// Quotes a text: with single quotes, unless it contains only those.
 fn quoted(text: &str, out: &mut String) {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     out.push(quote);

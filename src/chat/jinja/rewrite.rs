@@ -1,16 +1,16 @@
-//! A template's source as minijinja takes it, where Jinja2 takes more.
+//! Rewrites template source for minijinja, where Jinja2 accepts more.
 //!
-//! Line ends are line feeds; the `generation` tags of `transformers` are scopes; a unary plus is nothing; and `a % b` is
-//! a call, since on texts it formats. Only expressions are touched, never the text between them.
+//! Line ends become line feeds, the `generation` tags of `transformers` become scopes, a unary plus is dropped, and
+//! `a % b` becomes a call, since on strings it formats. Apart from line ends, the text between tags stays as it is.
 
 use regex::Regex;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// The function that `%` becomes a call of.
+/// The function that replaces `%`.
 pub(super) const PERCENT: &str = "_percent_";
 const CALL: &str = "_percent_(";
-/// Names that are no values: a bracket after one begins an expression.
+/// Keywords, which are not values: a bracket after one begins an expression.
 const KEYWORDS: &[&str] = &[
     "and",
     "or",
@@ -28,7 +28,7 @@ const KEYWORDS: &[&str] = &[
     "recursive",
 ];
 
-/// The source to be compiled.
+/// The source to compile.
 pub(super) fn rewritten(source: &str) -> Cow<'_, str> {
     let source = if source.contains('\r') {
         Cow::Owned(source.replace("\r\n", "\n").replace('\r', "\n"))
@@ -49,7 +49,7 @@ pub(super) fn rewritten(source: &str) -> Cow<'_, str> {
     edits.sort_by_key(|edit| edit.at);
     let (mut out, mut at) = (String::with_capacity(source.len() + 16 * edits.len()), 0);
     for edit in edits {
-        // What is no expression may be edited twice at one place.
+        // Invalid expressions may get overlapping edits.
         out.push_str(source.get(at..edit.at).unwrap_or_default());
         out.push_str(edit.text);
         at = at.max(edit.at + edit.removed);
@@ -58,8 +58,8 @@ pub(super) fn rewritten(source: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The source without the `generation` tags of `transformers`, which mark answers for training and write
-/// nothing; the tag in their place opens a scope as they do.
+/// Replaces the `generation` tags of `transformers`, which mark answers for training and write nothing, by `with`,
+/// which opens a scope as they do.
 fn without_marks(source: &str) -> Cow<'_, str> {
     static MARK: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}").expect("a constant")
@@ -71,7 +71,7 @@ fn without_marks(source: &str) -> Cow<'_, str> {
     }
 }
 
-/// Bytes of the source to be replaced.
+/// A range of the source and its replacement.
 struct Edit {
     at: usize,
     removed: usize,
@@ -88,17 +88,17 @@ enum BlockTag {
     Operator,
 }
 
-/// A token of an expression, with its place in the source.
+/// A token of an expression, with its range in the source.
 #[derive(Debug, Clone, Copy)]
 struct Token {
     kind: BlockTag,
     start: usize,
     end: usize,
-    /// The index of the bracket that belongs to this one.
+    /// Index of the matching bracket.
     partner: usize,
 }
 
-/// The tokens of each tag, in order. What is no valid template gives what it gives: the compiler says what is wrong.
+/// The tokens of each tag, in order. An invalid template may give any tokens: the compiler reports it.
 fn expressions(source: &str) -> Vec<Vec<Token>> {
     let (mut all, mut at) = (Vec::new(), 0);
     while let Some(next) = source[at..].find('{') {
@@ -131,7 +131,7 @@ fn expressions(source: &str) -> Vec<Vec<Token>> {
 fn tag(source: &str, mut at: usize, closing: &str) -> (Vec<Token>, usize) {
     let bytes = source.as_bytes();
     let (mut tokens, mut open) = (Vec::<Token>::new(), Vec::<usize>::new());
-    // A mark that says how the space around is treated.
+    // Whitespace control.
     if matches!(bytes.get(at), Some(b'-' | b'+')) {
         at += 1;
     }
@@ -180,7 +180,7 @@ fn tag(source: &str, mut at: usize, closing: &str) -> (Vec<Token>, usize) {
     (tokens, source.len())
 }
 
-/// Bytes of the quoted text that a source begins with.
+/// Length in bytes of the string literal that a source begins with.
 fn text_length(source: &str) -> usize {
     let quote = source.as_bytes()[0];
     let mut escaped = false;
@@ -195,7 +195,7 @@ fn text_length(source: &str) -> usize {
     source.len()
 }
 
-/// Bytes of the number that a source begins with.
+/// Length in bytes of the number literal that a source begins with.
 fn number_length(source: &str) -> usize {
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -206,7 +206,7 @@ fn number_length(source: &str) -> usize {
     NUMBER.find(source).map_or(1, |found| found.end())
 }
 
-/// The edits that the expressions of a tag need.
+/// Collects the edits that the expressions of a tag need.
 fn edit(source: &str, tokens: &[Token], edits: &mut Vec<Edit>) {
     let is = |index: usize, text: &str| {
         tokens
@@ -249,7 +249,7 @@ impl Expression<'_> {
         self.kind(index) == Some(BlockTag::Name) && KEYWORDS.contains(&self.text(index))
     }
 
-    /// Whether something stands here that a value ends with.
+    /// Whether a value can end with this token.
     fn ends_value(&self, index: usize) -> bool {
         match self.kind(index) {
             Some(BlockTag::Name) => !self.is_keyword(index),
@@ -258,13 +258,14 @@ impl Expression<'_> {
         }
     }
 
-    /// Whether the sign here has no left side.
+    /// Whether the sign here is unary.
     fn is_prefix(&self, index: usize) -> bool {
-        // The first token of a block is its name, as in `{% if +x %}`: those with expressions are keywords.
+        // The first token of a block is its name, as in `{% if +x %}`; the names of blocks with expressions are
+        // keywords.
         index == 0 || !self.ends_value(index - 1)
     }
 
-    /// The first token of the product whose last token this is.
+    /// The first token of the product that ends with this token.
     fn left(&self, last: usize) -> usize {
         let mut at = last;
         loop {
@@ -293,7 +294,7 @@ impl Expression<'_> {
         }
     }
 
-    /// The last token of the operand whose first token this is.
+    /// The last token of the operand that begins with this token.
     fn right(&self, first: usize) -> usize {
         let mut at = first;
         while matches!(self.text(at), "-" | "+") && at + 1 < self.tokens.len() {

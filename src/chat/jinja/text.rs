@@ -1,4 +1,4 @@
-//! Methods of Python's strings, as its reference has them (`docs.python.org/3/library/stdtypes.html#string-methods`).
+//! Methods of Python's strings, as in its reference (`docs.python.org/3/library/stdtypes.html#string-methods`).
 
 use super::guards::{bounded, invalid};
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
@@ -69,7 +69,7 @@ pub(super) fn call(text: &str, method: &str, args: &[Value]) -> Result<Value, Er
     })
 }
 
-/// Arguments by place or by name.
+/// Positional and keyword arguments.
 struct Args<'a> {
     method: &'a str,
     places: Vec<Value>,
@@ -102,8 +102,8 @@ impl<'a> Args<'a> {
         self.get(place, name).map(i64::try_from).transpose()
     }
 
-    /// The part of `text` between the two places that follow at `place`, and where it begins; `None`: it begins
-    /// behind the end.
+    /// The part of `text` between the arguments `start` and `end`, which begin at `place`, and its offset in
+    /// characters; `None`: it starts past the end.
     fn range<'t>(&self, text: &'t str, place: usize) -> Result<Option<(&'t str, usize)>, Error> {
         let (start, end) = (self.integer(place, "start")?, self.integer(place + 1, "end")?);
         if start.is_none() && end.is_none() {
@@ -121,7 +121,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// What Python's strings take for space.
+/// Whitespace as Python's strings define it.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
@@ -166,14 +166,14 @@ fn stripped(text: &str, args: &Args<'_>, start: bool, end: bool) -> Result<Value
     Ok(Value::from(strip(text, chars.as_deref(), start, end)))
 }
 
-/// Without these characters, or without space, at one or both of its ends.
+/// Strips these characters, or whitespace, from one or both ends.
 pub(super) fn strip<'t>(text: &'t str, chars: Option<&[char]>, start: bool, end: bool) -> &'t str {
     let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(&c));
     let text = if start { text.trim_start_matches(goes) } else { text };
     if end { text.trim_end_matches(goes) } else { text }
 }
 
-/// With the first `count` occurrences replaced; all where `count` is negative.
+/// Replaces the first `count` occurrences, or all if `count` is negative.
 pub(super) fn replaced(text: &str, old: &str, new: &str, count: i64) -> Result<String, Error> {
     let most = usize::try_from(count).unwrap_or(usize::MAX);
     let matches = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
@@ -201,7 +201,7 @@ fn split(text: &str, args: &Args<'_>, right: bool) -> Result<Value, Error> {
     Ok(Value::from(parts))
 }
 
-/// The words of a text, `most` at most: what is left over then keeps the space within it.
+/// Splits a text into at most `most` words; the remainder keeps its inner whitespace.
 fn words(text: &str, most: usize, right: bool) -> Vec<Value> {
     let mut words = Vec::new();
     let mut rest = strip(text, None, !right, right);
@@ -220,7 +220,7 @@ fn words(text: &str, most: usize, right: bool) -> Vec<Value> {
         words.push(Value::from(word));
         rest = left;
     }
-    // Left over whole, but for the space on its other side where every word was wanted.
+    // With a limit, the remainder keeps the whitespace at its far end; otherwise it is stripped.
     if most == usize::MAX
         && let Some(last) = words.last_mut()
     {
@@ -232,13 +232,13 @@ fn words(text: &str, most: usize, right: bool) -> Vec<Value> {
     words
 }
 
-/// The number of words, as a regular expression for runs of letters, digits and underscores finds them.
+/// The number of words: runs of letters, digits and underscores.
 pub(super) fn word_count(text: &str) -> usize {
     static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\w+").expect("a constant"));
     WORD.find_iter(text).count()
 }
 
-/// The lines of a text, with or without what ends them.
+/// The lines of a text, with or without their line ends.
 pub(super) fn lines(text: &str, keep: bool) -> Vec<&str> {
     static END: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new("\r\n|[\n\r\x0b\x0c\x1c-\x1e\u{85}\u{2028}\u{2029}]").expect("a constant")
@@ -319,7 +319,7 @@ fn justified(text: &str, method: &str, args: &Args<'_>) -> Result<Value, Error> 
     let left = match method {
         "ljust" => 0,
         "rjust" => missing,
-        // The odd one goes where CPython puts it.
+        // The odd fill character goes where CPython puts it.
         _ => missing / 2 + (missing & usize::try_from(width).unwrap_or(0) & 1),
     };
     Ok(Value::from(format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))))
@@ -358,14 +358,14 @@ fn expanded(text: &str, size: i64) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Whether `repr` leaves a character as it is.
+/// Whether `repr` leaves a character unescaped.
 pub(super) fn is_printable(c: char) -> bool {
     static HIDDEN: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"[\p{C}\p{Z}&&[^ ]]").expect("a constant"));
     c.is_ascii_graphic() || c == ' ' || !HIDDEN.is_match(c.encode_utf8(&mut [0; 4]))
 }
 
-/// The tests whose names begin with `is`.
+/// The methods whose names begin with `is`.
 fn is(text: &str, method: &str) -> Option<bool> {
     static DECIMAL: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"^\p{Nd}+$").expect("a constant"));

@@ -1,4 +1,4 @@
-//! JSON as values of a template, and back, without loss of digits.
+//! Converts JSON to template values and back, without losing digits.
 
 use super::super::json::float_keeps;
 use minijinja::value::{Object, ObjectRepr, Serde, Value, ValueKind};
@@ -12,7 +12,7 @@ pub(super) fn from_json(json: &Json) -> Value {
     Value::from(Serde(Exact(json)))
 }
 
-/// Writes numbers as [`from_number`] has them.
+/// Serializes numbers through [`from_number`].
 struct Exact<'j>(&'j Json);
 
 impl Serialize for Exact<'_> {
@@ -28,7 +28,7 @@ impl Serialize for Exact<'_> {
     }
 }
 
-/// A number; one that no type of a template holds exactly stands for itself by its digits.
+/// A number; kept as [`Digits`] if no template type holds it exactly.
 fn from_number(number: &Number) -> Value {
     let text = number.to_string();
     if !text.contains(['.', 'e', 'E']) {
@@ -57,7 +57,7 @@ impl Object for Digits {
     }
 }
 
-/// A value as JSON, as far as it is any: the name of its type otherwise.
+/// A value as JSON; the error says why it has none.
 pub(super) fn to_json(value: &Value) -> Result<Json, String> {
     if let Some(Digits(text)) = value.downcast_object_ref::<Digits>() {
         return serde_json::from_str(text).map_err(|e| e.to_string());
@@ -86,7 +86,7 @@ pub(super) fn to_json(value: &Value) -> Result<Json, String> {
     })
 }
 
-/// The shortest digits that give the float back.
+/// The shortest digits that round-trip.
 fn float_digits(value: &Value) -> String {
     f64::try_from(value.clone()).map_or_else(|_| value.to_string(), |x| format!("{x:?}"))
 }

@@ -1,4 +1,4 @@
-//! Calls of whatever shape their first characters tell: models mix up the forms that they were trained on.
+//! Picks a reader by the first characters of calls: models mix up the formats that they were trained on.
 
 use super::super::answer::{AnswerSyntax, CallSyntax};
 use super::super::held::{Held, Out, Step};
@@ -13,12 +13,12 @@ use super::tagged::Tagged;
 use super::tool::Tool;
 use std::sync::Arc;
 
-/// What reads calls after `marker`.
+/// A reader for the calls after `marker`.
 pub(in super::super) fn section(calls: &CallSyntax, marker: &'static str) -> Box<dyn Section> {
     Box::new(Any { format: calls.format, calls: calls.clone(), marker, bare: false, known: None })
 }
 
-/// What reads an answer that looks like calls without what should stand before them.
+/// A reader for an answer that looks like calls without their opening marker.
 pub(in super::super) fn bare_section(calls: &CallSyntax) -> Box<dyn Section> {
     Box::new(Any {
         format: calls.format,
@@ -29,13 +29,13 @@ pub(in super::super) fn bare_section(calls: &CallSyntax) -> Box<dyn Section> {
     })
 }
 
-/// What reads answers that are written in channels.
+/// A reader for answers written in channels.
 pub(in super::super) fn channels(plan: &AnswerSyntax) -> Box<dyn Section> {
     let tools = plan.calls.as_ref().map(|calls| Arc::clone(&calls.tools));
     Box::new(Channels::new(plan.apart, plan.thinking, tools))
 }
 
-/// Calls of whatever shape their first characters tell: models mix up the forms that they were trained on.
+/// Reads calls in the shape that their first characters indicate.
 struct Any {
     format: &'static Format,
     calls: CallSyntax,
@@ -58,7 +58,7 @@ impl Section for Any {
         };
         let outer: Vec<&'static str> = self.format.open.iter().filter(is_outer).copied().collect();
         if !self.bare && !self.format.whole && outer.contains(&self.marker) {
-            // Said twice.
+            // A repeated marker.
             if outer.iter().any(|open| held.skip(open)) {
                 return Step::Next;
             }
@@ -84,7 +84,7 @@ impl Section for Any {
 }
 
 impl Format {
-    /// The shape of calls that begin like this, which need not be the format's own; `None`: more is needed.
+    /// The shape of calls that begin with `text`, not necessarily the format's own; `None`: more text is needed.
     fn shape_of(&self, text: &str, ended: bool, known: Option<&[Tool]>) -> Option<Shape> {
         let own = self.other.unwrap_or(self.shape);
         if self.whole {

@@ -1,4 +1,4 @@
-//! The arguments of a call: always a JSON object, whatever a model writes for one.
+//! The arguments of a call: always a JSON object, whatever the model writes.
 
 use super::super::held::{Held, Out};
 use super::loose::{Loose, Progress, quoted, value};
@@ -10,8 +10,8 @@ use super::tool::{INTERPRETERS, Tool, tool};
 pub(super) struct Arguments(Loose);
 
 impl Arguments {
-    /// The JSON that has arrived, and whether the object has ended. Of an answer that was cut off, it has not; of one
-    /// that the model ended itself, missing brackets are added.
+    /// The JSON that has arrived, and whether the object has ended. If the answer was cut off, it has not; if the model
+    /// ended the answer itself, missing brackets are added.
     pub fn read(&mut self, held: &mut Held, marks: &[&str]) -> (String, bool) {
         let read = self.0.read(&held.text, marks, held.ended);
         held.take(read.taken);
@@ -26,8 +26,7 @@ impl Arguments {
     }
 }
 
-/// The object that a text means, whatever it is: JSON, Python, JSON in a string, nothing, or the value of the one
-/// argument that the function has.
+/// Reads any text as an object: JSON, Python, JSON in a string, nothing, or the value of the function's only argument.
 pub(in super::super) fn object(text: &str, name: &str, tools: &[Tool]) -> String {
     let text = text.trim();
     if text.is_empty() {
@@ -57,7 +56,7 @@ pub(in super::super) fn object(text: &str, name: &str, tools: &[Tool]) -> String
     format!("{{{}: {json}}}", quoted(&only_argument(name, tools)))
 }
 
-/// The name of the one argument that a function has, or one that says what it is.
+/// The name of a function's only argument, or a generic one.
 fn only_argument(name: &str, tools: &[Tool]) -> String {
     let tool = tool(tools, name);
     let known = tool.and_then(|tool| tool.parameters.get("properties")?.as_object());
@@ -68,7 +67,7 @@ fn only_argument(name: &str, tools: &[Tool]) -> String {
     }
 }
 
-/// Tells a whole call.
+/// Emits a whole call.
 pub(super) fn tell(out: &mut Out, name: &str, arguments: &str) {
     out.call(name, None);
     out.arguments(arguments);

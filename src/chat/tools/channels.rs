@@ -1,5 +1,5 @@
-//! Answers in channels, as gpt-oss writes them: each message begins with a header that says whether it is a
-//! thought (`analysis`), the answer (`final`), or a call (`to=functions.f`).
+//! Answers in channels, as gpt-oss writes them: each message begins with a header that says whether it is reasoning
+//! (`analysis`), the answer (`final`), or a call (`to=functions.f`).
 
 use super::super::held::{Held, Out, Step};
 use super::arguments::{Arguments, object};
@@ -8,17 +8,17 @@ use super::tool::Tool;
 use std::sync::Arc;
 
 const MESSAGE: &str = "<|message|>";
-/// What ends a message. The model's own ends, `<|return|>` and `<|call|>`, end the answer.
+/// Markers that end a message. The model's own end tokens, `<|return|>` and `<|call|>`, end the answer.
 const ENDS: &[&str] = &["<|end|>", "<|start|>", "<|channel|>", "<|call|>", "<|return|>"];
-/// The same, and what belongs into headers, but is dropped where it stands elsewhere.
+/// The same plus the markers of headers, which are dropped elsewhere.
 const MARKS: &[&str] =
     &["<|end|>", "<|start|>", "<|channel|>", "<|call|>", "<|return|>", MESSAGE, "<|constrain|>"];
 
-/// Reads such an answer.
+/// Reads an answer in channels.
 pub(super) struct Channels {
-    /// Whether thoughts are told apart from the answer.
+    /// Whether reasoning is separated from the answer.
     apart: bool,
-    /// The functions, if calls are calls.
+    /// The functions; `None` if none are offered.
     calls: Option<Arc<[Tool]>>,
     state: State,
 }
@@ -27,17 +27,17 @@ enum State {
     Header,
     Thought,
     Text,
-    /// Before the arguments of a function.
+    /// Before a function's arguments.
     Begin(String),
     Arguments(Arguments),
-    /// Arguments that are no object.
+    /// Arguments that are not an object.
     Other(String),
-    /// What nobody is told: a call where none was offered.
+    /// Text to drop: after a call, or a call where no functions were offered.
     Nothing,
 }
 
 impl Channels {
-    /// `thinking`: the prompt ends within a thought.
+    /// `thinking`: the prompt ends inside reasoning.
     pub(super) fn new(apart: bool, thinking: bool, calls: Option<Arc<[Tool]>>) -> Self {
         let state = if thinking { State::Thought } else { State::Header };
         Self { apart, calls, state }
@@ -48,7 +48,7 @@ impl Channels {
             if !held.ended {
                 return Step::More;
             }
-            // Without any header it is an answer; part of one says nothing.
+            // Text without any header is an answer; part of a header is dropped.
             held.settle();
             let rest = held.text.len();
             let text = held.take(rest);

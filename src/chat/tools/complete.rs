@@ -1,4 +1,4 @@
-//! Calls that are read when they are complete, because their text is not the JSON that clients are given.
+//! Calls that are parsed only when complete, because their text is not the JSON that clients receive.
 
 use super::super::held::{Held, Out, Step};
 use super::arguments::tell;
@@ -8,7 +8,7 @@ use super::tool::{Tool, tool};
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The longest text of calls.
+/// Longest text of calls.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Collects the text of calls up to their end.
@@ -51,7 +51,7 @@ impl Section for Complete {
             return Step::Bad;
         }
         let Some(marker) = found.marker else {
-            // Cut off, they are not what the model wanted.
+            // Calls that were cut off are not what the model intended.
             if !held.ended || held.cut {
                 return Step::More;
             }
@@ -65,7 +65,7 @@ impl Section for Complete {
         let Some(calls) = self.parsed() else { return Step::Bad };
         self.told(calls, out);
         if is_open {
-            // The end is missing, the next calls follow.
+            // The closing marker is missing; the next calls follow.
             self.text.clear();
             return Step::Next;
         }

@@ -1,9 +1,9 @@
-//! Functions in words, for models whose template knows nothing of them.
+//! Describes functions in the prompt, for models whose template does not support them.
 
 use super::super::json;
 use super::tool::Tool;
 
-/// What a model is told whose template knows nothing of functions.
+/// The prompt text that describes the functions and how to call one.
 pub(in super::super) fn describe(tools: &[Tool]) -> String {
     const DESCRIPTION_BYTES_MAX: usize = 16 << 20;
     let style = json::Style::default();

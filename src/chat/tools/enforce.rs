@@ -1,11 +1,11 @@
-//! What an answer has to be where calls are required, or allowed beside an answer that has a form.
+//! Constraints on answers where calls are required, or allowed beside a constrained answer.
 
 use super::format::{Format, Written};
 use super::tool::{Tool, ToolChoice};
 use crate::constraint::{CallForm, CallSpec, Constraint};
 
-/// What an answer has to be where a call is required: calls in the model's own form, if that is JSON between
-/// marks, else in bare JSON. `None`: the model's answers have a form of their own, and no call can be enforced.
+/// The constraint for an answer that must be calls: in the model's own format, if that is JSON between markers, else in
+/// bare JSON. `None`: the model's answers have headers, and no call can be enforced.
 #[must_use]
 pub fn tool_grammar(
     format: &Format,
@@ -22,8 +22,8 @@ pub fn tool_grammar(
     Some(Constraint::Calls(Box::new(CallSpec { functions, form, ..CallSpec::default() })))
 }
 
-/// What calls look like where they may come, beside an answer that has a form: in the model's own form, if that
-/// is JSON between marks; else whatever follows what begins them. `None`: they can't be told from an answer.
+/// How calls are written that may be made instead of a constrained answer: in the model's own format, if that is JSON
+/// between markers; else anything after its opening markers. `None`: they can't be told from an answer.
 #[must_use]
 pub fn tool_calls(format: &Format, tools: &[Tool], parallel: bool) -> Option<CallSpec> {
     let (written, markers) = format.optional()?;

@@ -1,32 +1,32 @@
-//! What a form of writing calls consists of.
+//! The parts of a call format.
 
 use super::tool::Tool;
 use serde_json::Value;
 
-/// One form of writing calls.
+/// A format in which calls are written.
 #[derive(Debug)]
 pub struct Format {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// Any of these sets, all of whose texts stand in a template, tells that its model uses this form.
+    /// Sets of texts: a model uses this format if its template contains all texts of any set.
     pub(super) signs: &'static [&'static [&'static str]],
-    /// What begins calls.
+    /// Opening markers.
     pub(in super::super) open: &'static [&'static str],
-    /// What may end them, and is no text.
+    /// Closing markers, which are not content.
     pub(super) close: &'static [&'static str],
-    /// How they are written.
+    /// How calls are written.
     pub(super) shape: Shape,
-    /// How they are written if not with a JSON object or list at their beginning.
+    /// How they are written if they don't begin with a JSON object or list.
     pub(super) other: Option<Shape>,
-    /// Whether an answer has this form from its first character on.
+    /// Whether an answer is in this format from its first character on.
     pub(in super::super) whole: bool,
-    /// Texts within calls that mark something.
+    /// Markers within calls.
     pub(super) inner: &'static [&'static str],
-    /// How calls are written that have to be made, if they are JSON between marks.
+    /// How to write required calls, if they are JSON between markers.
     pub(super) written: Option<Written>,
 }
 
-/// The texts around calls that are JSON.
+/// The text around calls in JSON.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written {
     /// Before the first.
@@ -35,13 +35,13 @@ pub(super) struct Written {
     pub before: &'static str,
     /// After each.
     pub after: &'static str,
-    /// Between two; `None`: there is one only.
+    /// Between two calls; `None`: only one is possible.
     pub between: Option<&'static str>,
     /// After the last.
     pub end: &'static str,
-    /// The key of the name.
+    /// JSON key of the name.
     pub name: &'static str,
-    /// The key of the arguments.
+    /// JSON key of the arguments.
     pub arguments: &'static str,
 }
 
@@ -61,24 +61,24 @@ pub(super) const BARE: Written = Written {
 pub(super) enum Shape {
     /// Each is a JSON object with the name and the arguments, alone or in a list.
     Objects,
-    /// Each is a JSON object whose one key is the name.
+    /// Each is a JSON object whose only key is the name.
     KeyedObjects,
     /// The name, then a JSON object.
     Named {
-        /// What ends the name where no brace does.
+        /// Ends the name if no brace does.
         end: Option<&'static str>,
-        /// What stands between name and id.
+        /// Separates name and id.
         id: Option<&'static str>,
     },
     /// Tags around each argument.
     Tagged(TagStyle),
-    /// Something that is read when it is complete.
+    /// Text that is parsed only when complete.
     Complete(Parse),
-    /// Messages to other recipients than the user, each with a header.
+    /// Messages to recipients other than the user, each with a header.
     Channels,
 }
 
-/// Names and arguments of the calls that a text consists of, if it does.
+/// Parses a text into names and arguments of calls; `None` if it is anything else.
 pub(super) type Parse = fn(&str, &[Tool]) -> Option<Vec<(String, Value)>>;
 
 /// The tags around a function and its arguments.
@@ -86,7 +86,7 @@ pub(super) type Parse = fn(&str, &[Tool]) -> Option<Vec<(String, Value)>>;
 pub(super) struct TagStyle {
     /// Before the name of the function.
     pub function: &'static str,
-    /// After it; nothing: the line's end.
+    /// After it; empty: the name ends with the line.
     pub function_end: &'static str,
     /// After all arguments.
     pub function_close: &'static str,
@@ -94,7 +94,7 @@ pub(super) struct TagStyle {
     pub argument: &'static str,
     /// After it.
     pub argument_end: &'static str,
-    /// What else stands before a value.
+    /// Further text before a value.
     pub value: &'static str,
     /// After a value.
     pub close: &'static str,
@@ -115,13 +115,12 @@ pub(super) const QWEN_TAGS: TagStyle = TagStyle {
 };
 
 impl Format {
-    /// Whether an answer that is the JSON of a call of a known function is a call: models leave out what should stand
-    /// around it.
+    /// Whether a call of a known function counts without its markers, which models leave out.
     pub(in super::super) fn bare(&self) -> bool {
         !self.whole && !matches!(self.shape, Shape::Channels)
     }
 
-    /// What ends calls, and is markup wherever it stands.
+    /// Closing markers that are markup wherever they appear.
     pub(in super::super) fn closers(&self) -> impl Iterator<Item = &'static str> {
         let inner = match self.shape {
             Shape::Tagged(style) => [style.function_close, style.close],
@@ -132,7 +131,7 @@ impl Format {
         close.filter(|mark| mark.starts_with(['<', '['])).chain(tokens)
     }
 
-    /// Whether a text begins like calls without what should stand before them; `None`: it may.
+    /// Whether a text begins like calls without their opening markers; `None`: more text is needed.
     pub(in super::super) fn begins_bare(
         &self,
         text: &str,
@@ -155,13 +154,13 @@ impl Format {
         found
     }
 
-    /// How calls are written that have to be made, if they can be enforced.
+    /// How to write required calls, if they can be enforced.
     pub(super) fn written(&self) -> Option<Written> {
         let all_marked = self.whole || matches!(self.shape, Shape::Channels);
         if all_marked { None } else { Some(self.written.unwrap_or(BARE)) }
     }
 
-    /// How calls are written that may be made beside answers in JSON: JSON between marks, or what begins others.
+    /// How optional calls are written beside answers in JSON: as JSON between markers, or their opening markers.
     pub(super) fn optional(&self) -> Option<(Option<Written>, &'static [&'static str])> {
         match self.written() {
             Some(_) if self.written.is_none() && !self.open.is_empty() => Some((None, self.open)),
@@ -170,7 +169,7 @@ impl Format {
         }
     }
 
-    /// All texts that mark something in it.
+    /// All markers of the format.
     pub(in super::super) fn markers(&self) -> impl Iterator<Item = &'static str> {
         let tags = [Some(self.shape), self.other].into_iter().flatten().flat_map(|shape| {
             let (end, id, tags) = match shape {

@@ -1,15 +1,15 @@
-//! Calls as Gemma 4 writes them: `call:f{city:<|"|>Rome<|"|>,days:2}`, which is JSON with bare keys and with a
-//! token for quotes, in which nothing is escaped.
+//! Calls as Gemma 4 writes them: `call:f{city:<|"|>Rome<|"|>,days:2}`, which is JSON with bare keys and a special token
+//! for quotes, between which nothing is escaped.
 
 use super::loose::{scalar, string};
 use super::tool::{Tool, is_name};
 use serde_json::{Map, Value};
 
 const QUOTE: &str = "<|\"|>";
-/// How deep lists and objects may lie in one another.
+/// Nesting limit for lists and objects.
 const DEPTH_MAX: usize = 64;
 
-/// The call of a text.
+/// The calls in a text.
 pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
     let mut text = text;
     let mut calls = Vec::new();
@@ -24,7 +24,7 @@ pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
         let arguments =
             if parser.rest.is_empty() { Value::Object(Map::new()) } else { parser.value()? };
         calls.push((name.to_owned(), arguments));
-        // A brace too many, or the next call.
+        // A surplus brace, or the next call.
         text = parser.rest.trim_start_matches(|c: char| c.is_whitespace() || c == '}' || c == ',');
     }
     (text.trim().is_empty() && !calls.is_empty()).then_some(calls)
@@ -39,7 +39,7 @@ impl<'t> Parser<'t> {
     fn value(&mut self) -> Option<Value> {
         if self.eat(QUOTE) {
             let Some(mut text) = self.up_to(QUOTE) else { return self.word().map(Value::from) };
-            // Quotes said twice.
+            // Doubled quotes.
             if text.is_empty() && !self.rest.is_empty() && !self.rest.starts_with([',', '}', ']']) {
                 text = self.up_to(QUOTE)?;
             }
@@ -70,7 +70,7 @@ impl<'t> Parser<'t> {
         value
     }
 
-    /// What stands up to the next comma or bracket; one of its quotes may be missing.
+    /// The text up to the next comma or bracket; one of its quotes may be missing.
     fn word(&mut self) -> Option<&'t str> {
         let end = self.rest.find([',', '}', ']']).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
@@ -81,7 +81,7 @@ impl<'t> Parser<'t> {
 
     fn object(&mut self) -> Option<Value> {
         let mut all = Map::new();
-        // An end may be missing, where nothing else follows.
+        // The closing brace may be missing at the end of the text.
         while !self.eat("}") && (all.is_empty() || !self.rest.is_empty()) {
             let key = if self.eat(QUOTE) {
                 let key = self.up_to(QUOTE)?;

@@ -1,19 +1,19 @@
-//! JSON as models write it, made JSON while it arrives.
+//! Repairs JSON as models write it, while it arrives.
 //!
-//! Enters: text that should be one JSON value. Leaves: one JSON value, whatever entered. Raw line breaks in strings
-//! are escaped, Python's quotes and words become JSON's, a missing or doubled comma or bracket is mended. Spacing and
-//! the digits of numbers stay as they were. Knows nothing of functions.
+//! Input: text that should be one JSON value. Output: one JSON value, whatever the input. Raw line breaks in strings
+//! are escaped, Python's quotes and words become JSON's, a missing or doubled comma or bracket is repaired. Spacing and
+//! the digits of numbers are kept. Knows nothing of functions.
 
-/// How deep lists and objects may lie in one another; common JSON parsers stop at 128.
+/// Nesting limit for lists and objects; common JSON parsers stop at 128.
 const DEPTH_MAX: usize = 100;
 
-/// Follows one value.
+/// Reads one value.
 #[derive(Debug, Default)]
 pub(in super::super) struct Loose {
-    /// The lists and objects that are open.
+    /// The open lists and objects.
     frames: Vec<Frame>,
     place: Place,
-    /// White space, and the key of a value that has not begun: written with the value.
+    /// Whitespace, and the key of a value that has not begun; written with the value.
     pending: String,
 }
 
@@ -40,28 +40,28 @@ enum Place {
     Word { word: String, is_key: bool },
     /// After the whole value.
     Done,
-    /// Deeper than anybody reads.
+    /// Nested too deeply; the rest is dropped.
     Lost,
 }
 
-/// What was read.
+/// The result of a read.
 #[derive(Debug, PartialEq)]
 pub(in super::super) struct Read {
-    /// Bytes of the text that are done with.
+    /// Bytes of the text consumed.
     pub taken: usize,
-    /// JSON: what they mean.
+    /// The JSON they stand for.
     pub json: String,
     pub progress: Progress,
 }
 
-/// How far the value is.
+/// How far the value has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Progress {
     /// It goes on.
     More,
     /// It has ended.
     Done,
-    /// A mark stands where it goes on: it was not closed.
+    /// A marker interrupts it: it was not closed.
     Stopped,
 }
 
@@ -72,8 +72,8 @@ enum Taken {
 }
 
 impl Loose {
-    /// Reads on. `marks` are texts that end a value that was left open; `ended`: nothing comes after `text`. The JSON
-    /// is the same however the text is cut.
+    /// Reads on. `marks` are markers that end a value left open; `ended`: nothing follows `text`. The JSON is the same
+    /// however the text is split.
     pub fn read(&mut self, text: &str, marks: &[&str], ended: bool) -> Read {
         let (mut json, mut taken) = (String::new(), 0);
         let progress = loop {
@@ -113,7 +113,8 @@ impl Loose {
         Read { taken, json, progress }
     }
 
-    /// What closes everything that is open; `None` within a string, of which nobody knows how it would go on.
+    /// The closing brackets of all that is open; `None` inside a string, whose continuation is unknown, or beyond the
+    /// nesting limit.
     pub fn close(&mut self) -> Option<String> {
         if matches!(self.place, Place::Text { .. } | Place::Lost) {
             return None;
@@ -166,7 +167,7 @@ impl Loose {
                 self.pending.push('"');
                 self.place = Place::Text { quote: c, is_key: true };
             }
-            // One too many.
+            // A surplus character.
             (Place::Value, ':') | (Place::Key, ',' | ':' | '{' | '[' | '(') => {}
             (Place::Value | Place::Colon, ',') => {
                 self.pending.clear();
@@ -194,7 +195,7 @@ impl Loose {
         Taken::Bytes(c.len_utf8())
     }
 
-    /// A value begins.
+    /// Begins a value: writes the comma and the pending text before it.
     fn begin(&mut self, json: &mut String) {
         if let Some(frame) = self.frames.last_mut() {
             if std::mem::replace(&mut frame.is_filled, true) {
@@ -205,7 +206,7 @@ impl Loose {
         self.pending.clear();
     }
 
-    /// Closes the innermost list or object, and what was left open in it.
+    /// Closes the innermost list or object of this kind, and all that is open inside it.
     fn close_one(&mut self, is_object: bool, json: &mut String) {
         let Some(at) = self.frames.iter().rposition(|frame| frame.is_object == is_object) else {
             return;
@@ -237,7 +238,7 @@ impl Loose {
         let ends = match c {
             ',' | '}' | ']' | ')' | '\n' => true,
             ':' | '=' => *is_key,
-            // A text without quotes may have several words.
+            // An unquoted text may have several words.
             c => c.is_whitespace() && (*is_key || scalar(word).is_some()),
         };
         if ends {
@@ -315,7 +316,7 @@ impl Frame {
     }
 }
 
-/// Whether a string goes on after a mark in it: then it has an end that something fitting follows.
+/// Whether a string continues after a marker in it: then a comma, colon, bracket or the end follows its closing quote.
 fn goes_on(rest: &str, quote: char, ended: bool) -> Option<bool> {
     let mut escaped = false;
     let end = rest.char_indices().find(|&(_, c)| {
@@ -330,7 +331,7 @@ fn goes_on(rest: &str, quote: char, ended: bool) -> Option<bool> {
     }
 }
 
-/// A backslash and what it stands before.
+/// Reads a backslash escape.
 fn escape(rest: &str, ended: bool, out: &mut String) -> Taken {
     let Some(c) = rest[1..].chars().next() else {
         return if ended { Taken::Bytes(1) } else { Taken::Wait };
@@ -364,7 +365,7 @@ fn escape(rest: &str, ended: bool, out: &mut String) -> Taken {
                 Taken::Bytes(1)
             }
         },
-        // JSON has no such escape: the backslash is meant.
+        // Not a JSON escape: the backslash is literal.
         _ => {
             out.push_str("\\\\");
             Taken::Bytes(1)
@@ -372,7 +373,7 @@ fn escape(rest: &str, ended: bool, out: &mut String) -> Taken {
     }
 }
 
-/// Half of a character is none.
+/// A lone surrogate becomes U+FFFD.
 fn lone(out: &mut String) -> Taken {
     out.push_str("\\ufffd");
     Taken::Bytes(6)
@@ -380,12 +381,12 @@ fn lone(out: &mut String) -> Taken {
 
 enum Unit {
     Some(u16),
-    /// Its end is missing.
+    /// Its end has not arrived.
     Cut,
     None,
 }
 
-/// The UTF-16 code unit of the escape, `\u` and four hex digits, that a text begins with.
+/// The UTF-16 code unit of the escape, `\u` and four hex digits, at the start of a text.
 fn unit(text: &str) -> Unit {
     let is_hex = |b: &u8| b.is_ascii_hexdigit();
     let bytes = text.as_bytes();
@@ -409,12 +410,12 @@ fn control(c: char, out: &mut String) {
     }
 }
 
-/// A text as JSON.
+/// A text as a JSON string.
 pub(in super::super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The JSON of a number or of a word that means something, Python's included.
+/// The JSON of a number or literal, Python's literals included.
 pub(super) fn scalar(word: &str) -> Option<String> {
     let known = match word {
         "true" | "True" => "true",
@@ -454,7 +455,7 @@ pub(in super::super) fn is_number(text: &str) -> bool {
     rest.is_empty()
 }
 
-/// The JSON of a whole text, and whether all of the text is that value, closed at its end.
+/// The JSON of a whole text, and whether the value was closed and nothing follows it.
 pub(in super::super) fn value(text: &str) -> (String, bool) {
     let text = text.trim();
     let mut loose = Loose::default();
@@ -464,7 +465,7 @@ pub(in super::super) fn value(text: &str) -> (String, bool) {
     (json, whole)
 }
 
-/// The string that stands at the front in quotes, and how many bytes it takes; `None` while its end is missing.
+/// The quoted string at the front, and its length in bytes; `None` while its closing quote is missing.
 pub(super) fn string(text: &str, marks: &[&str], ended: bool) -> Option<(String, usize)> {
     let mut loose = Loose::default();
     let read = loose.read(text, marks, ended);
@@ -477,7 +478,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    /// Reads a text whole and character by character, and wants the same.
+    /// Reads a text whole and character by character, and expects the same result.
     fn read(text: &str, marks: &[&str]) -> (String, Progress, usize) {
         let whole = Loose::default().read(text, marks, true);
         let (mut loose, mut held, mut json, mut taken) =
@@ -583,7 +584,7 @@ mod tests {
 
     #[test]
     fn whatever_enters_json_leaves() {
-        // A linear congruence (Knuth's constants), so that each run tries the same texts.
+        // A linear congruential generator (Knuth's constants), so that each run tries the same texts.
         let mut state = 77_u64;
         let mut next = |below: usize| {
             state = state

@@ -1,7 +1,7 @@
-//! Functions that a model may call: how they are described to it, and how it says that it calls one.
+//! Functions that a model may call: how they are described to it, and how its calls are read.
 //!
-//! `table` names the forms that models write calls in. `any` tells from the first characters of calls which shape they
-//! have; each of `objects`, `named`, `tagged`, `complete` and `channels` reads one shape.
+//! `table` lists the formats that models write calls in. `any` picks the shape by the first characters of calls; each
+//! of `objects`, `named`, `tagged`, `complete` and `channels` reads one shape.
 
 pub(super) mod any;
 pub(super) mod arguments;

@@ -1,4 +1,4 @@
-//! Calls that are a name and a JSON object after it: `[TOOL_CALLS]f[ARGS]{…}`.
+//! Calls that are a name followed by a JSON object: `[TOOL_CALLS]f[ARGS]{…}`.
 
 use super::super::held::{Held, Out, Step};
 use super::arguments::{Arguments, object};
@@ -7,21 +7,21 @@ use super::section::Section;
 use super::tool::{Tool, is_name, tool};
 use std::sync::Arc;
 
-/// The longest name of a function with what stands around it.
+/// Longest name of a function, with the text around it.
 const HEAD_BYTES_MAX: usize = 512;
 
 /// Reads such calls.
 pub(super) struct Named {
     format: &'static Format,
     tools: Arc<[Tool]>,
-    /// What ends a name where no brace does.
+    /// Ends a name if no brace does.
     end: Option<&'static str>,
-    /// What stands between name and id.
+    /// Separates name and id.
     id: Option<&'static str>,
-    /// Texts that end whatever is open.
+    /// Markers that end whatever is open.
     marks: Vec<&'static str>,
     state: State,
-    /// The function that is called.
+    /// The function being called.
     name: String,
     count: usize,
 }
@@ -33,11 +33,11 @@ enum State {
     Begin,
     /// In the arguments.
     Arguments(Arguments),
-    /// In arguments that are no object.
+    /// In arguments that are not an object.
     Other,
     /// After them.
     After,
-    /// In what is said to everybody (functionary).
+    /// In text for all recipients (functionary).
     Everybody,
 }
 
@@ -54,7 +54,7 @@ impl Named {
     }
 
     fn head(&mut self, held: &mut Held, out: &mut Out) -> Step {
-        // A section and its first call may each have a beginning.
+        // A section and its first call may each have an opening marker.
         held.skip_white();
         for open in self.format.open {
             if held.skip(open) {
@@ -67,7 +67,7 @@ impl Named {
         let mark = self.marks.iter().filter_map(|mark| held.text.find(mark)).min();
         let brace = held.text.find('{').into_iter().chain(mark).min().map(|at| (at, 0));
         let end = self.end.and_then(|end| Some((held.text.find(end)?, end.len())));
-        // The model has said no more than the name of a function.
+        // The answer ends right after the name of a function.
         let all = || {
             let named = self
                 .name_in(&held.text)
@@ -95,7 +95,7 @@ impl Named {
         Step::Next
     }
 
-    /// Name and id in what stands before the arguments.
+    /// Name and id in the text before the arguments.
     fn name_in(&self, head: &str) -> Option<(String, Option<String>)> {
         let mut head = head.to_owned();
         for mark in self.format.inner {
@@ -105,7 +105,7 @@ impl Named {
             Some((name, id)) => (name.trim(), Some(id.trim().to_owned())),
             None => (head.trim(), None),
         };
-        // Kimi gives an id that says the name: `functions.name:0`.
+        // Kimi's ids contain the name: `functions.name:0`.
         let (name, id) = match name.strip_prefix("functions.") {
             Some(rest) => (rest.split(':').next().unwrap_or(rest), Some(name.to_owned())),
             None => (name, id),
@@ -132,7 +132,7 @@ impl Named {
         Step::Next
     }
 
-    /// Whatever it is, up to the next mark.
+    /// Arguments that are not an object, up to the next marker.
     fn other(&mut self, held: &mut Held, out: &mut Out) -> Step {
         let at = self.marks.iter().filter_map(|mark| held.text.find(mark)).min();
         if at.is_none() && (!held.ended || held.cut) {
@@ -161,7 +161,7 @@ impl Named {
                 return Step::Next;
             }
         }
-        // The next call without what should stand before it.
+        // The next call, without its opening marker.
         let is_head = |mark: &&str| mark.starts_with(char::is_alphabetic);
         let heads: Vec<&str> = self.format.inner.iter().copied().filter(is_head).collect();
         if heads.iter().any(|head| held.text.starts_with(head)) {
@@ -172,7 +172,7 @@ impl Named {
         if waits { Step::More } else { Step::Done }
     }
 
-    /// What follows makes no sense.
+    /// The text that follows is not a call.
     fn over(&self) -> Step {
         if self.count > 0 { Step::Done } else { Step::Bad }
     }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 /// Reads such calls.
 pub(super) struct Objects {
-    /// Whether the one key of an object is the name.
+    /// Whether an object's only key is the name.
     keyed: bool,
     /// Whether only known functions count: the text may be any JSON.
     bare: bool,
     tools: Arc<[Tool]>,
-    /// Texts that end whatever is open.
+    /// Markers that end whatever is open.
     marks: Vec<&'static str>,
     /// Those of them that end the calls.
     close: Vec<&'static str>,
@@ -27,7 +27,7 @@ pub(super) struct Objects {
     count: usize,
 }
 
-/// One call, as far as it is read.
+/// One call, as far as it has been read.
 #[derive(Default)]
 struct Call {
     name: Option<String>,
@@ -53,9 +53,9 @@ enum State {
     Value(Field),
     /// In the arguments.
     Arguments(Arguments),
-    /// In arguments that are no object, of which this much was read.
+    /// In arguments that are not an object, with the JSON read so far.
     Other(Loose, String),
-    /// In a value that means nothing.
+    /// In a value to ignore.
     Skip(Loose),
 }
 
@@ -66,7 +66,7 @@ enum Field {
     Id,
     /// `function`: the name, or an object with the rest.
     Function,
-    /// `tool_calls`: what it holds are the calls.
+    /// `tool_calls`: holds the calls.
     Wrapper,
     Other,
 }
@@ -80,7 +80,7 @@ impl Objects {
     ) -> Self {
         let mut close = format.close.to_vec();
         if bare {
-            // A fence, where bare JSON stood in one.
+            // The closing code fence, if the bare JSON was in one.
             close.push("```");
         }
         let marks = close.iter().chain(format.open).copied().collect();
@@ -110,7 +110,7 @@ impl Objects {
             }
         }
         if self.marks.iter().any(|mark| held.text.starts_with(mark)) {
-            // Said twice, or the next calls.
+            // A repeated marker, or the next calls.
             if self.count > 0 {
                 return Step::Done;
             }
@@ -141,7 +141,7 @@ impl Objects {
     fn key(&mut self, held: &mut Held, out: &mut Out) -> Step {
         match held.text.chars().next() {
             None => self.wait(held, out),
-            // A brace too many before the first key, a comma, or the end of a list that a brace is missing before.
+            // A surplus brace before the first key, a comma, or the end of a list whose last brace is missing.
             Some(',' | '{' | ']') => {
                 held.take(1);
                 Step::Next
@@ -180,7 +180,7 @@ impl Objects {
         Step::Next
     }
 
-    /// What a key holds; `None` where the text is then surely no call.
+    /// The field that a key stands for; `None` if the text is then certainly not a call.
     fn field(&mut self, key: &str) -> Option<Field> {
         if self.keyed && self.call.name.is_none() && !matches!(key, "name" | "arguments") {
             self.call.name = Some(key.to_owned());
@@ -202,7 +202,7 @@ impl Objects {
     fn value(&mut self, field: Field, held: &mut Held, out: &mut Out) -> Step {
         let Some(first) = held.text.chars().next() else { return self.wait(held, out) };
         match (field, first) {
-            // Nothing at all.
+            // No value.
             (_, ',' | '}' | ']') => self.state = State::Key,
             (_, ':') => {
                 held.take(1);
@@ -228,7 +228,7 @@ impl Objects {
                 if self.call.name.is_none() {
                     self.call.name = Some(name.trim().to_owned());
                 }
-                // Where arguments came first, all of the call is told now.
+                // If the arguments came first, the whole call is emitted now.
                 if self.call.has_arguments {
                     self.announce(out);
                 }
@@ -260,7 +260,7 @@ impl Objects {
         Step::Next
     }
 
-    /// Tells of the call, if its name is known.
+    /// Emits the call, if its name is known.
     fn announce(&mut self, out: &mut Out) {
         if let Some(name) = self.call.name.as_ref().filter(|_| !self.call.announced) {
             out.call(name, self.call.id.take());
@@ -284,7 +284,7 @@ impl Objects {
         }
     }
 
-    /// The call's object has ended, or something stands where it should.
+    /// Ends the call, at its closing brace or at whatever stands in its place.
     fn end(&mut self, held: &mut Held, out: &mut Out) -> Step {
         if self.call.name.is_none() {
             return self.broken(held, out);
@@ -300,12 +300,12 @@ impl Objects {
         Step::Next
     }
 
-    /// More is needed, if there will be more.
+    /// Waits for more text; at the end of the answer, finishes with what there is.
     fn wait(&mut self, held: &mut Held, out: &mut Out) -> Step {
         if !held.ended {
             return Step::More;
         }
-        // The model has said what it wanted: of a call, all but what closes it.
+        // The model has written all of the call but what closes it.
         let is_call = self.call.is_complete || !self.bare;
         if !held.cut && is_call && self.call.name.is_some() && self.is_at_rest() {
             self.end(held, out);
@@ -318,13 +318,13 @@ impl Objects {
         Step::More
     }
 
-    /// Whether nothing is half said.
+    /// Whether no part of the call is half read.
     fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Key | State::Colon(_) | State::Value(_))
             && (self.call.is_complete || !self.call.has_arguments)
     }
 
-    /// What follows makes no sense.
+    /// The text that follows is not part of a call.
     fn broken(&mut self, held: &mut Held, out: &mut Out) -> Step {
         if self.call.is_complete && self.call.name.is_some() {
             self.end(held, out);
@@ -333,7 +333,7 @@ impl Objects {
         if self.call.announced || self.count > 0 { Step::Done } else { Step::Bad }
     }
 
-    /// In the parts of a call, a mark ends it.
+    /// Whether a marker stands here, which ends the call; `Some(false)`: one may be arriving.
     fn at_mark(&self, held: &Held) -> Option<bool> {
         if self.marks.iter().any(|mark| held.text.starts_with(mark)) {
             return Some(true);

@@ -4,15 +4,15 @@ use super::loose::scalar;
 use super::tool::{INTERPRETERS, NAME_BYTES_MAX, Tool, tool};
 use serde_json::{Map, Value, json};
 
-/// How deep lists and dictionaries may lie in one another.
+/// Nesting limit for lists and dictionaries.
 const DEPTH_MAX: usize = 64;
 
-/// The calls of a text.
+/// The calls in a text.
 pub(super) fn calls(text: &str, _: &[Tool]) -> Option<Vec<(String, Value)>> {
     Parser { rest: text, depth: 0 }.calls()
 }
 
-/// Whether a text begins with a call, of one of these functions if only they count; `None`: it may.
+/// Whether a text begins with a call, of one of the `known` functions if given; `None`: more text is needed.
 pub(super) fn begins(text: &str, known: Option<&[Tool]>, ended: bool) -> Option<bool> {
     let is_word = |c: char| c.is_alphanumeric() || "_.-".contains(c);
     let end = text.find(|c| !is_word(c));
@@ -24,7 +24,7 @@ pub(super) fn begins(text: &str, known: Option<&[Tool]>, ended: bool) -> Option<
     Some(!word.is_empty() && is_known && text[word.len()..].starts_with('('))
 }
 
-/// The calls of a text, or the text as code for an interpreter, if one is among the tools.
+/// The calls in a text, or the text as code for an interpreter, if one is among the tools.
 pub(super) fn calls_or_code(text: &str, tools: &[Tool]) -> Option<Vec<(String, Value)>> {
     calls(text, tools).or_else(|| {
         let tool = tools.iter().find(|tool| INTERPRETERS.contains(&tool.name.as_str()))?;
@@ -46,7 +46,7 @@ struct Parser<'t> {
 }
 
 impl Parser<'_> {
-    /// All of the text as calls.
+    /// Parses all of the text as calls.
     fn calls(mut self) -> Option<Vec<(String, Value)>> {
         let list = self.eat("[");
         let mut calls = Vec::new();
@@ -73,7 +73,7 @@ impl Parser<'_> {
         let mut arguments = Map::new();
         loop {
             self.white();
-            // Its end may be missing, where nothing else follows.
+            // The closing parenthesis may be missing at the end of the text.
             if self.eat(")") || (self.rest.is_empty() && !arguments.is_empty()) {
                 return Some((name, Value::Object(arguments)));
             }
@@ -142,7 +142,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A string in these quotes, single or threefold.
+    /// A string in these quotes, single or triple.
     fn string(&mut self, quote: char) -> Option<String> {
         let threefold = String::from_iter([quote; 3]);
         let end = if self.rest.starts_with(&threefold) { &threefold } else { &threefold[..1] };
@@ -185,7 +185,7 @@ impl Parser<'_> {
         (!word.is_empty()).then(|| word.to_owned())
     }
 
-    /// Takes `text`, if it comes next, and white space around it.
+    /// Takes `text`, if it comes next, and the whitespace around it.
     fn eat(&mut self, text: &str) -> bool {
         self.white();
         let Some(rest) = self.rest.strip_prefix(text) else { return false };
@@ -199,14 +199,14 @@ impl Parser<'_> {
     }
 }
 
-/// So many hexadecimal digits from the front.
+/// Takes `count` hexadecimal digits from the front.
 fn hex(rest: &mut &str, count: usize) -> Option<u32> {
     let digits = rest.get(..count)?;
     *rest = &rest[count..];
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// The character of one `\u` or of two; half of a character is none.
+/// The character of one `\u` escape or a surrogate pair; a lone surrogate becomes U+FFFD.
 fn utf16(rest: &mut &str) -> Option<char> {
     let first = u16::try_from(hex(rest, 4)?).ok()?;
     let mut after = rest.strip_prefix("\\u").unwrap_or("");

@@ -1,11 +1,11 @@
-//! What all readers of calls have in common.
+//! The interface of all call readers.
 
 use super::super::held::{Held, Out, Step};
 
-/// Something that reads calls.
+/// A reader of calls.
 pub trait Section: Send {
-    /// Reads on.
+    /// Reads on from the held text.
     fn step(&mut self, held: &mut Held, out: &mut Out) -> Step;
-    /// Whether no call is begun and not ended.
+    /// Whether no call is in progress.
     fn is_between(&self) -> bool;
 }

@@ -1,9 +1,9 @@
-//! The forms in which models write calls, as data, and which of them a template asks for.
+//! The formats in which models write calls, as data, and which of them a template uses.
 
 use super::format::{BARE, Format, QWEN_TAGS, Shape, TagStyle, Written};
 use super::{gemma, python};
 
-/// A list of JSON objects between marks.
+/// A list of JSON objects between markers.
 const fn list(start: &'static str, end: &'static str) -> Written {
     Written { start, end, between: Some(", "), ..BARE }
 }
@@ -20,7 +20,7 @@ const NONE: Format = Format {
     written: None,
 };
 
-/// Known forms. The first whose signs a template shows counts: the more telling come earlier.
+/// Known formats. The first whose signs a template contains is used: more distinctive ones come first.
 const FORMATS: &[Format] = &[
     Format {
         name: "gpt-oss",
@@ -259,24 +259,24 @@ const FORMATS: &[Format] = &[
     },
 ];
 
-/// For models whose template knows nothing of functions: the JSON that they are asked for.
+/// For models whose template does not support functions: the JSON that the prompt asks for.
 static GENERIC: Format = Format { name: "generic", ..NONE };
 
 impl Format {
-    /// The form that a template asks for.
+    /// The format that a template uses.
     #[must_use]
     pub fn of(template: &str) -> &'static Self {
         let shown = |signs: &[&str]| signs.iter().all(|sign| template.contains(sign));
         FORMATS.iter().find(|f| f.signs.iter().any(|s| shown(s))).unwrap_or(&GENERIC)
     }
 
-    /// The form for models whose template knows nothing of functions.
+    /// The format for models whose template does not support functions.
     #[must_use]
     pub fn generic() -> &'static Self {
         &GENERIC
     }
 
-    /// Whether it is that form.
+    /// Whether it is that format.
     #[must_use]
     pub fn is_generic(&self) -> bool {
         std::ptr::eq(self, &raw const GENERIC)

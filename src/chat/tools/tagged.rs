@@ -1,7 +1,7 @@
 //! Calls with tags around each argument: `<function=f><parameter=x>1</parameter></function>`.
 //!
-//! A value is text; whether it means a string or something else is what the function's schema says. A missing
-//! closing tag is noticed at the next tag, unless that tag belongs to the value's text.
+//! A value is text; the function's schema says whether it is a string or something else. A missing closing tag is
+//! noticed at the next tag, unless that tag belongs to the value's text.
 
 use super::super::held::{Held, Out, Step};
 use super::arguments::object;
@@ -18,10 +18,10 @@ use std::sync::Arc;
 pub(super) struct Tagged {
     style: TagStyle,
     tools: Arc<[Tool]>,
-    /// Texts around the calls.
+    /// Markers around the calls.
     close: Vec<&'static str>,
     open: Vec<&'static str>,
-    /// Whether the tag before the function's name was read already.
+    /// Whether the tag before the function's name has been read.
     opened: bool,
     state: State,
     function: String,
@@ -35,7 +35,7 @@ enum State {
     Function,
     /// Between arguments.
     Arguments,
-    /// In a value, of which so far nothing was read.
+    /// At the beginning of a value.
     Value(Types),
     /// In a string.
     Text,
@@ -48,7 +48,7 @@ enum State {
 /// Where a value ends.
 struct End {
     at: usize,
-    /// The bytes of its own tag, if it has one.
+    /// Length in bytes of its closing tag; 0 if that is missing.
     tag: usize,
 }
 
@@ -84,7 +84,7 @@ impl Tagged {
                 }
             }
         }
-        // Said twice, as the case may be.
+        // A repeated tag.
         if !self.style.function.is_empty() && held.skip(self.style.function) {
             self.opened = true;
             return Step::Next;
@@ -100,7 +100,7 @@ impl Tagged {
         } else {
             (held.text.find(self.style.function_end), self.style.function_end.len())
         };
-        // A name may go without its end.
+        // The marker after a name may be missing.
         let end = end.map(|at| (at, skip));
         let found = end.into_iter().chain(marks.map(|at| (at, 0))).min();
         let Some((at, skip)) = found else {
@@ -152,7 +152,7 @@ impl Tagged {
         if held.may_begin(&all) {
             return Step::More;
         }
-        // The call's end is missing.
+        // The call's closing tag is missing.
         if marks.iter().any(|mark| held.text.starts_with(mark)) {
             return self.end(out);
         }
@@ -160,12 +160,12 @@ impl Tagged {
             self.state = State::Whole;
             return Step::Next;
         }
-        // A value's end, said twice.
+        // A repeated closing tag of a value.
         if held.skip(style.close) {
             return Step::Next;
         }
         let Some(rest) = held.text.strip_prefix(style.argument) else {
-            // Neither an argument nor the end: skipped, as far as it surely is neither.
+            // Neither an argument nor the end: skipped up to the next possible tag.
             let first = held.text.chars().next().map_or(0, char::len_utf8);
             let next = held.text[first..].find('<').map(|at| first + at);
             held.take(next.unwrap_or(held.text.len()));
@@ -185,7 +185,7 @@ impl Tagged {
         if style.value.is_empty() {
             held.take(after);
         } else {
-            // The tag before the value has to be there as well.
+            // The tag before the value is required as well.
             let value = held.text[after..].trim_start();
             let white = held.text[after..].len() - value.len();
             if value.starts_with(style.value) {
@@ -204,7 +204,7 @@ impl Tagged {
         Step::Next
     }
 
-    /// The call's end.
+    /// Ends the call.
     fn end(&mut self, out: &mut Out) -> Step {
         out.arguments(if self.keys.is_empty() { "{}" } else { "}" });
         out.end_call();
@@ -213,7 +213,7 @@ impl Tagged {
         Step::Next
     }
 
-    /// The beginning of a string, or all of something else: that is told when it is complete.
+    /// Begins a string, or reads any other value whole: only strings are emitted as they arrive.
     fn value(&mut self, types: Types, held: &mut Held, out: &mut Out) -> Step {
         let end = match self.value_end(held) {
             Ok(end) => end,
@@ -241,7 +241,7 @@ impl Tagged {
         Step::Next
     }
 
-    /// A string, told as it arrives.
+    /// A string, emitted as it arrives.
     fn text(&mut self, held: &mut Held, out: &mut Out) -> Step {
         match self.value_end(held) {
             Ok(end) => {
@@ -252,7 +252,7 @@ impl Tagged {
                 Step::Next
             }
             Err(sure) => {
-                // Where values stand on lines of their own, one line break on each side is not the value's.
+                // Where values stand on lines of their own, one line break on each side is not part of the value.
                 let sure = if self.style.lines && held.text[..sure].ends_with('\n') {
                     sure - 1
                 } else {
@@ -274,11 +274,11 @@ impl Tagged {
         text
     }
 
-    /// Where a value ends, or how many bytes of it are sure.
+    /// Where a value ends, or how many bytes of it are certain.
     fn value_end(&self, held: &Held) -> Result<End, usize> {
         let (text, style) = (&held.text, self.style);
         let own = text.find(style.close);
-        // The next argument's tag, of one that the function has and that was not given.
+        // The tag of the next argument: one that the function has and that was not given yet.
         let next = text.match_indices(style.argument).find_map(|(at, tag)| {
             let rest = &text[at + tag.len()..];
             if own.is_some_and(|own| own < at) {
@@ -293,7 +293,7 @@ impl Tagged {
                 !self.keys.iter().any(|known| known == key) && has_property(self.parameters(), key);
             is_next.then_some(Ok(End { at, tag: 0 }))
         });
-        // What ends the call, if the value's own tag does not come after it, but before another call.
+        // The end of the call, unless the value's closing tag follows it before another call begins.
         let outer = [style.function_close].into_iter().chain(self.close.iter().copied());
         let outer = outer.filter_map(|mark| Some((text.find(mark)?, mark.len()))).min();
         let outer =
@@ -396,7 +396,7 @@ impl Section for Tagged {
     }
 }
 
-/// More is needed; if nothing more comes, what there is means nothing.
+/// Waits for more text; at the end of the answer, drops what is left.
 fn wait(held: &mut Held) -> Step {
     if !held.ended {
         return Step::More;
@@ -406,12 +406,12 @@ fn wait(held: &mut Held) -> Step {
     Step::Next
 }
 
-/// What stands between a string's quotes.
+/// The text between a string's quotes.
 fn inner(quoted: &str) -> &str {
     &quoted[1..quoted.len() - 1]
 }
 
-/// The name in a tag: all of it, or what stands in the first quotes: `"f" string="true"`.
+/// The name in a tag: all of it, or the first quoted text, as in `"f" string="true"`.
 fn attribute(tag: &str) -> &str {
     let tag = tag.trim();
     match tag.strip_prefix('"') {

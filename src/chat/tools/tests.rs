@@ -1,4 +1,4 @@
-//! Each form of calls, whole and in pieces cut at every place.
+//! Each call format, whole and split at every position.
 
 use super::super::answer::{Answer, AnswerPart, AnswerSyntax, CallSyntax};
 use super::super::reader::Reader;
@@ -12,7 +12,7 @@ fn collect(parts: impl IntoIterator<Item = AnswerPart>) -> Answer {
     answer
 }
 
-/// What was read, and whether the answer ended within a call.
+/// The answer, and whether it ended inside a call.
 fn in_pieces<'t>(
     plan: &AnswerSyntax,
     cut: bool,
@@ -40,7 +40,7 @@ fn in_characters(plan: &AnswerSyntax, cut: bool, text: &str) -> (Answer, bool) {
     in_pieces(plan, cut, text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]))
 }
 
-/// Reads a text whole, cut in two at every place, and character by character, and wants the same each time.
+/// Reads a text whole, split at every position, and character by character, and expects the same each time.
 fn read(plan: &AnswerSyntax, text: &str) -> Answer {
     let whole = in_pieces(plan, false, [text]);
     for (at, _) in text.char_indices() {
@@ -76,7 +76,7 @@ fn tools() -> Vec<Tool> {
     .collect()
 }
 
-/// The plan for models whose template holds this text.
+/// The syntax for models whose template contains this text.
 fn plan(template: &str) -> AnswerSyntax {
     let format = Format::of(template);
     let calls = CallSyntax { format, tools: tools().into(), parallel: true, bare: format.bare() };
@@ -304,7 +304,7 @@ fn text_that_only_looks_like_a_call_stays_text() {
         let found = read(&plan(template), text);
         assert_eq!(found, Answer { content: text.to_owned(), ..Answer::default() }, "{template}");
     }
-    // And where no functions were given, everything does.
+    // Without functions, every answer is text.
     for (_, text, ..) in cases() {
         let plan = AnswerSyntax { apart: true, ..AnswerSyntax::default() };
         assert_eq!(read(&plan, &text), Answer { content: text, ..Answer::default() });
@@ -327,7 +327,7 @@ fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
     for cut in [true, false] {
         assert_eq!(broken(hermes, text, cut), (call(r#"{"city": "Má"#), String::new(), true));
     }
-    // Brackets that the model forgot are no reason; those that it had no room for are.
+    // Brackets that the model forgot are added; brackets lost to the limit are not.
     let text = r#"<tool_call>{"name": "get_weather", "arguments": {"city": "Rome""#;
     assert_eq!(broken(hermes, text, true), (call(r#"{"city": "Rome""#), String::new(), true));
     assert_eq!(broken(hermes, text, false), (call(r#"{"city": "Rome"}"#), String::new(), false));
@@ -363,7 +363,7 @@ fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
         assert_eq!(broken(template, text, true), (vec![], String::new(), true), "{text}");
         assert_eq!(broken(template, text, false).1, text);
     }
-    // What may be anything is text.
+    // Bare JSON that may be anything is text.
     let json = r#"{"name": "get_wea"#;
     assert_eq!(broken(hermes, json, true), (vec![], json.to_owned(), false));
 }
@@ -427,7 +427,7 @@ fn calls_are_read_as_models_really_write_them() {
         ("<minimax:tool_call>", "<invoke name=\"get_weather\">\n<parameter name=\"days\">2</parameter>\n</minimax:tool_call>".into(), weather(r#"{"days": 2}"#)),
         ("<tool_calls>[", "[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}]</tool_calls>".into(), weather(r#"{"days": 2}"#)),
         ("<|tool_call|>", "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}]<|/tool_call|>".into(), weather(r#"{"days": 2}"#)),
-        // Another model's form.
+        // Another model's format.
         (lfm, "<|tool_call_start|>[{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}]<|tool_call_end|>".into(), weather(r#"{"days": 2}"#)),
         (lfm, "<|tool_call_start|>{\"name\": \"get_weather\", \"arguments\": {\"days\": 2}}<|tool_call_end|>".into(), weather(r#"{"days": 2}"#)),
         (lfm, "[get_weather(days=2)]".into(), weather(r#"{"days":2}"#)),
@@ -497,7 +497,7 @@ fn golden_answers_that_lost_or_doubled_a_piece_are_still_read() {
                 for (_, _, arguments) in &answer.calls {
                     assert!(is_object(arguments), "{text:?}: {arguments}");
                 }
-                // What marks calls, and nothing else, is not told, where the call is still one.
+                // If calls are still read after a marker was lost or doubled, no marker token leaks into the content.
                 let marks = plan.markers();
                 let whole = marks.contains(&piece);
                 let is_mark =
@@ -511,7 +511,7 @@ fn golden_answers_that_lost_or_doubled_a_piece_are_still_read() {
     }
 }
 
-/// A text as its marks, words and single other characters.
+/// Splits a text into markers, words and other single characters.
 fn pieces<'t>(text: &'t str, marks: &[&str]) -> Vec<&'t str> {
     let (mut pieces, mut rest) = (Vec::new(), text);
     while let Some(c) = rest.chars().next() {
@@ -603,7 +603,7 @@ fn a_call_may_follow_thoughts_and_thoughts_hold_none() {
 
 #[test]
 fn broken_and_mixed_up_answers_read_the_same_however_they_are_cut() {
-    // A linear congruence (Knuth's constants), so that each run tries the same texts.
+    // A linear congruential generator (Knuth's constants), so that each run tries the same texts.
     let mut state = 20_261_121_u64;
     let mut next = |below: usize| {
         state =

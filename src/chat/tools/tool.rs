@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 pub struct Tool {
     /// Its name.
     pub name: String,
-    /// What it takes, as a JSON schema.
+    /// JSON schema of its arguments.
     pub parameters: Value,
     /// As the client described it.
     pub raw: Value,
 }
 
 impl Tool {
-    /// A tool as OpenAI's API describes one. What is `null` is not there: templates would say "None".
+    /// A tool as OpenAI's API describes it. `null` fields are dropped: templates would write "None".
     #[must_use]
     pub fn read(raw: &Value) -> Option<Self> {
         let mut raw = raw.clone();
@@ -25,13 +25,13 @@ impl Tool {
         Some(Self { name, parameters, raw })
     }
 
-    /// What it takes, as the text of a JSON schema.
+    /// JSON schema of its arguments, as text.
     pub(super) fn schema(&self) -> String {
         schema(&self.parameters).to_string()
     }
 }
 
-/// Longest text that may become the name of a function.
+/// Longest name of a function.
 pub(super) const NAME_BYTES_MAX: usize = 512;
 
 /// The function of that name.
@@ -44,7 +44,7 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "_-./:".contains(c))
 }
 
-/// Which function has to be called.
+/// Which function must be called.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ToolChoice {
     /// Any or none: the model decides.
@@ -58,7 +58,7 @@ pub enum ToolChoice {
     Named(String),
 }
 
-/// Names of functions that take code, and of the argument that it is.
+/// Names of functions that take code.
 pub(super) const INTERPRETERS: &[&str] = &["python", "ipython", "code_interpreter"];
 
 /// The schema of a function's arguments; if the client describes none, one that allows none.
@@ -75,7 +75,7 @@ fn schema(parameters: &Value) -> Value {
         Some(fields) if !says_nothing(fields) => {
             let mut schema = fields.clone();
             if schema.contains_key("properties") {
-                // Arguments are an object, also where nobody says so.
+                // Arguments are an object, even if the schema does not say so.
                 schema.entry("type").or_insert(json!("object"));
             }
             Value::Object(schema)

@@ -1,10 +1,10 @@
-//! Which kinds of values a schema allows: what a text means that has no quotes.
+//! The types that a schema allows, to interpret text without quotes.
 
 use super::loose::{self, is_number, quoted};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-/// Schemas that are looked at for one argument at most: references can fan out.
+/// Cap on the schemas visited for one argument: references can fan out.
 const SCHEMAS_MAX: usize = 256;
 
 /// Kinds of JSON values.
@@ -17,7 +17,7 @@ pub(super) struct Types {
     pub null: bool,
     pub object: bool,
     pub array: bool,
-    /// Whether anything is said at all.
+    /// Whether the schema says anything.
     pub said: bool,
 }
 
@@ -44,7 +44,7 @@ impl Types {
     /// A string.
     pub const TEXT: Self = Self { string: true, ..NONE };
 
-    /// What the argument `key` of a function may be, whose parameters are these.
+    /// The types of the argument `key` of a function with these parameters.
     pub fn of(parameters: &Value, key: &str) -> Self {
         let mut left = SCHEMAS_MAX;
         match property(parameters, key, &mut left) {
@@ -53,12 +53,12 @@ impl Types {
         }
     }
 
-    /// Whether it is a string whatever its text says.
+    /// Whether only a string is allowed.
     pub fn is_text(self) -> bool {
         self == Self::TEXT
     }
 
-    /// Whether it is a string unless it is null.
+    /// Whether only a string or null is allowed.
     pub fn is_text_or_null(self) -> bool {
         self == Self { null: true, ..Self::TEXT }
     }
@@ -75,7 +75,7 @@ impl Types {
                 "true" | "false" => self.boolean,
                 _ => self.number,
             };
-            // What nobody allowed was meant all the same, if it can't be a text.
+            // A scalar that is not allowed is kept if a string is not allowed either.
             let stays = allowed && (!self.string || scalar == trimmed || !is_number(&scalar));
             return if stays || !self.string { scalar } else { quoted(text) };
         }
@@ -84,7 +84,7 @@ impl Types {
             || trimmed.starts_with(['"', '\'']) && !self.said;
         if may_nest || (!self.string && !trimmed.is_empty()) {
             let (json, whole) = loose::value(trimmed);
-            // Of a text that may be one, only JSON is taken for something else.
+            // If a string is allowed, only valid JSON counts as another type.
             let strict = self.string && serde_json::from_str::<Value>(trimmed).is_err();
             if whole && !(strict && self.said) {
                 return json;
@@ -101,7 +101,7 @@ impl Types {
         let mut found = ALL;
         let mut narrow = |types: Self| {
             let both = found.and(types);
-            // A schema that allows nothing says nothing of use.
+            // Of contradictory types, the last counts.
             found = if both.any() { both } else { types };
         };
         if let Some(target) = schema.get("$ref").and_then(|r| resolve(root, r.as_str()?)) {
@@ -190,19 +190,19 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Takes one of the schemas that may still be looked at, if there is one.
+/// Takes one of the schema visits left, if any.
 fn spend(left: &mut usize) -> bool {
     let any = *left > 0;
     *left = left.saturating_sub(1);
     any
 }
 
-/// Whether a function has such an argument.
+/// Whether a function has this argument.
 pub(super) fn has_property(parameters: &Value, key: &str) -> bool {
     listed(parameters, parameters, key, &mut { SCHEMAS_MAX }).is_some()
 }
 
-/// The schema of a property, or of properties without a schema of their own.
+/// The schema of a property, or that of additional properties.
 fn property<'s>(root: &'s Value, key: &str, left: &mut usize) -> Option<&'s Value> {
     listed(root, root, key, left)
         .or_else(|| root.get("additionalProperties").filter(|more| more.is_object()))
@@ -228,7 +228,7 @@ fn listed<'s>(
     all.find_map(|part| listed(root, part, key, left))
 }
 
-/// What a reference within the schema points at.
+/// Resolves a reference within the schema.
 fn resolve<'s>(root: &'s Value, reference: &str) -> Option<&'s Value> {
     let pointer = reference.strip_prefix('#')?;
     let decoded = || percent_decode_str(pointer).decode_utf8().ok();
