@@ -1,8 +1,8 @@
-//! What was typed, before it means anything.
+//! Command-line parsing: what was typed, not yet interpreted.
 //!
-//! Enters: the arguments of a process, of a bundle's `.args`, or of environment variables. Leaves: what they set
-//! ([`Set`]), in the order given, and a [`Command`]. The flags are those of the table of [`crate::settings`], which gives
-//! them meaning; few commands have flags of their own.
+//! Input: the arguments of the process, of a bundle's `.args`, or of environment variables. Output: the settings given
+//! ([`Set`]), in order, and a [`Command`]. The flags come from the table in [`crate::settings`], which gives them
+//! meaning; few commands have flags of their own.
 
 mod bench;
 mod environment;
@@ -19,7 +19,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 use std::ffi::OsString;
 
-/// What the program is asked to do.
+/// The command to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Serve the page and the API.
@@ -36,7 +36,7 @@ pub enum Command {
     Tokenize,
     /// Measure how well a text is predicted.
     Perplexity,
-    /// Say whether the program would run here, and what is in the way.
+    /// Check whether the program would run here, and what stops it.
     Doctor,
 }
 
@@ -83,7 +83,7 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
 /// Parses the flags of one layer.
 ///
 /// # Errors
-/// clap's error, which names the argument and suggests one; `--help` and `--version` come this way too.
+/// clap's error, which names the argument and suggests a similar one; `--help` and `--version` arrive this way too.
 pub fn parse(arguments: &[OsString]) -> Result<Vec<Set>, clap::Error> {
     let command = clap::Command::new("tealight")
         .version(env!("CARGO_PKG_VERSION"))
@@ -91,14 +91,14 @@ pub fn parse(arguments: &[OsString]) -> Result<Vec<Set>, clap::Error> {
         .override_usage(USAGE)
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
-        // The later of two settings counts, as in the programs these flags come from.
+        // The last occurrence of a flag wins, as in the programs these flags come from.
         .args_override_self(true)
         .no_binary_name(true)
         .args(settings::all().filter_map(argument));
     Ok(sets(&command.try_get_matches_from(spelled_out(arguments))?))
 }
 
-/// Parses what `doctor` takes: the flags of a serving run, and whether to print JSON.
+/// Parses the arguments of `doctor`: the server's flags, and whether to print JSON.
 ///
 /// # Errors
 /// As [`parse`].
@@ -108,7 +108,7 @@ pub fn parse_doctor(arguments: &[OsString]) -> Result<(Vec<Set>, bool), clap::Er
     Ok((parse(&flags)?, !json.is_empty()))
 }
 
-/// Parses the flags of a command that has some of its own, and takes these of the table.
+/// Parses a command's own flags plus the `shared` ones from the table.
 fn parse_with<Own: clap::CommandFactory + clap::FromArgMatches>(
     arguments: &[OsString],
     shared: &[&str],
@@ -119,7 +119,7 @@ fn parse_with<Own: clap::CommandFactory + clap::FromArgMatches>(
     Ok((Own::from_arg_matches(&matches)?, sets(&matches)))
 }
 
-/// The flag of a setting, if it has one.
+/// The clap argument of a setting; `None` if it has no flag.
 fn argument(setting: &'static Setting) -> Option<Arg> {
     let flag = Some(setting.flag).filter(|flag| !flag.is_empty())?;
     let mut argument = Arg::new(flag).long(flag).aliases(setting.aliases).help(help(setting));
@@ -149,7 +149,7 @@ fn argument(setting: &'static Setting) -> Option<Arg> {
     })
 }
 
-/// What a setting does, and what is built in unless the words say that.
+/// Help text of a setting, with its default in brackets unless the text already states it.
 fn help(setting: &Setting) -> String {
     let built_in = built_in(&Config::default(), setting);
     let says = setting.help.contains("default") || built_in.starts_with('(');
@@ -159,7 +159,7 @@ fn help(setting: &Setting) -> String {
     format!("{} [{built_in}]", setting.help)
 }
 
-/// What the command line sets, in its order.
+/// The settings given on the command line, in order.
 fn sets(matches: &ArgMatches) -> Vec<Set> {
     let mut found = Vec::new();
     let ids: Vec<&str> = matches.ids().map(clap::Id::as_str).collect();
@@ -180,7 +180,7 @@ fn sets(matches: &ArgMatches) -> Vec<Set> {
     found.into_iter().map(|(_, set)| set).collect()
 }
 
-/// The arguments with flags of several letters after one dash in their long form.
+/// Rewrites multi-letter flags after a single dash (`-ngl`) to their long form.
 fn spelled_out(arguments: &[OsString]) -> impl Iterator<Item = OsString> {
     arguments.iter().map(|argument| {
         let known = settings::all().find(|s| s.dashed.iter().any(|dashed| argument == dashed));

@@ -25,12 +25,12 @@ use tealight_bundle::shown::{self, say};
 use tealight_bundle::signals::{self, Ending};
 use tealight_bundle::tail::Role;
 
-/// Exit code of a wrong command line, as clap has it. The others: 0, 1 where something failed (also in
-/// `tealight_bundle`, where mapped weights vanish), 130 after Ctrl-C ([`Ending::code`]). Where no signal is watched it
-/// does what it does to any program: one completion ends by it, with what was printed.
+/// Exit code for a wrong command line, the same as clap's. The others: 0, 1 for failures (also in `tealight_bundle`,
+/// when mapped weights vanish), 130 after Ctrl-C ([`Ending::code`]). Where no signal is watched, signals have their
+/// default effect: Ctrl-C ends a single completion, and what was printed stays.
 const USAGE: u8 = 2;
 
-/// Bounded in worker processes only.
+/// Enforces its memory limit in worker processes only.
 #[global_allocator]
 static ALLOCATOR: Bounded = Bounded;
 
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         return worker::run(HANDLER);
     }
     keep_freed_memory();
-    // The program's name, and a bundle that was handed over.
+    // Skip the program's name and, if a bundle was handed over, `--bundle FILE`.
     let own = if source::handed_over().is_some() { 3 } else { 1 };
     let arguments: Vec<OsString> = std::env::args_os().skip(own).collect();
     match run(&arguments) {
@@ -72,10 +72,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What failed where a report is lost.
+/// Error context if a report cannot be written.
 const TO_STDOUT: &str = "writing to stdout";
 
-/// Sees to it that an error is seen after a double click: by keeping the window, or where there is none, in
+/// Keeps an error visible after a double click: holds the console window open or, if there is none, shows the error in
 /// the browser.
 fn last_words(arguments: &[OsString], error: &str) {
     if system::is_unseen() && system::has_display() && is_for_a_browser(arguments) {
@@ -84,14 +84,14 @@ fn last_words(arguments: &[OsString], error: &str) {
     system::hold();
 }
 
-/// Whether a run with these arguments, which failed, would have opened the browser.
+/// Whether the failed run with these arguments would have opened the browser.
 fn is_for_a_browser(arguments: &[OsString]) -> bool {
     let (command, rest) = cli::command(arguments);
     let user = cli::parse(rest).unwrap_or_default();
     let no = |layer: &Layer| {
         ["nobrowser", "print-config", "prompt", "file"].iter().any(|flag| layer.has(flag))
     };
-    // A flag that is wrong must not make one that is right be passed over.
+    // An invalid flag must not hide a valid `--nobrowser`.
     let forbidden = rest.iter().any(|argument| argument == "--nobrowser");
     let program = Program::open().ok();
     let silent = match layers(program.as_ref(), user) {
@@ -101,12 +101,12 @@ fn is_for_a_browser(arguments: &[OsString]) -> bool {
     command == Command::Serve && !forbidden && !silent
 }
 
-/// The doctor found what stops the program, and has said so.
+/// The doctor found and already reported a problem that stops the program.
 #[derive(Debug, thiserror::Error)]
 #[error("something stops the program")]
 struct Unfit;
 
-/// A setting of the environment or the bundle that cannot be parsed.
+/// A setting from the environment or the bundle that cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("{place}: {message}")]
 struct UsageError {
@@ -114,7 +114,7 @@ struct UsageError {
     message: String,
 }
 
-/// clap's message without its own `error:` and the list of all usages, and where the arguments come from.
+/// The first line of clap's message without its `error:`, plus where the arguments come from.
 fn misplaced(place: impl Into<String>, error: &clap::Error) -> UsageError {
     let text = error.to_string();
     let message = text.lines().next().unwrap_or("").trim_start_matches("error: ").to_owned();
@@ -144,7 +144,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         return print(&terminal::verify(&program)?);
     }
     let program = Program::open();
-    // A damaged own tail matters only to who needs it.
+    // A damaged tail of our own is fatal only if no other weights are named.
     let names_weights = user.iter().any(|set| set.setting.flag == "model");
     let program = match program {
         Ok(program) => Some(program),
@@ -185,7 +185,7 @@ fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     serve(config, program.as_ref(), shards)
 }
 
-/// The weights that were named, or else the program's own.
+/// The named weights, or else the program's own.
 fn weights(config: &Config, program: Option<&Program>) -> Result<Option<Vec<Shard>>, SourceError> {
     match (&config.model, program) {
         (Some(path), _) => source::open(path).map(Some),
@@ -204,7 +204,7 @@ fn doctor(arguments: &[OsString]) -> anyhow::Result<()> {
     if report.is_fit() { Ok(()) } else { Err(Unfit.into()) }
 }
 
-/// The layers of the configuration, the strongest last.
+/// The configuration layers, highest precedence last.
 fn layers(program: Option<&Program>, user: Vec<Set>) -> anyhow::Result<Vec<Layer>> {
     let mut layers = Vec::new();
     if let Some(program) = program {
@@ -232,7 +232,7 @@ fn layers(program: Option<&Program>, user: Vec<Set>) -> anyhow::Result<Vec<Layer
     Ok(layers)
 }
 
-/// The layers that the environment sets.
+/// The layers from environment variables.
 fn environment() -> anyhow::Result<Vec<Layer>> {
     let variables = cli::environment(&|name| std::env::var_os(name)).into_iter();
     let layers = variables.map(|cli::Variable { name, arguments, warning }| {
@@ -249,13 +249,13 @@ fn serve(
     program: Option<&Program>,
     shards: Option<Vec<Shard>>,
 ) -> anyhow::Result<()> {
-    // The first one starts while everything else does.
+    // The first worker starts up in parallel with everything else.
     let workers = workers();
     let page = Page::new(config.page.as_deref(), program).context("--path")?;
     let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let chats = if config.portable { chats(&config, program) } else { None };
     if let Some(program) = program {
-        // All that the bundle says has been read; while this serves, it may be changed.
+        // The bundle has been read: release its lock, so that it can be changed while we serve.
         program.file.release();
     }
     let listener = server::bind(&config)?;
@@ -277,7 +277,7 @@ fn serve(
     if listener.local_addr()?.port() != wanted && wanted != 0 && !quiet {
         say(format_args!("port {wanted} is taken by another program; this is the next free one"));
     }
-    // A closed stdout is no reason not to serve.
+    // Serve even if stdout is closed.
     let _ = writeln!(std::io::stdout(), "{url}");
     let _ = std::io::stdout().flush();
     if browser && system::has_display() && !Browser::open(&url) && !quiet {
@@ -307,8 +307,8 @@ fn serve(
     Ok(())
 }
 
-/// Where conversations are kept beside the program, if they can be, and only for this computer or for who
-/// has the key.
+/// The file for conversations beside the program; `None`, with a warning, unless it can be written and the server is
+/// local or has an API key.
 fn chats(config: &Config, program: Option<&Program>) -> Option<Chats> {
     let in_browser = "conversations stay in the browser";
     let Some(chats) = program.map(Chats::beside) else {
@@ -333,7 +333,7 @@ fn chats(config: &Config, program: Option<&Program>) -> Option<Chats> {
     Some(chats)
 }
 
-/// An engine that can follow the constraint it is started with.
+/// Loads an engine and checks that it can follow the configured constraint.
 fn load(
     shards: Vec<Shard>,
     options: &LoadOptions,
@@ -359,7 +359,7 @@ fn greeting(engine: &Engine, options: &LoadOptions) -> String {
     )
 }
 
-/// Says which chat template stands in for one that the file lacks.
+/// Reports which built-in chat template is used if the file has none.
 fn stand_in(engine: &Engine) {
     if let Some(name) = engine.info.stand_in {
         say(format_args!(
@@ -368,7 +368,7 @@ fn stand_in(engine: &Engine) {
     }
 }
 
-/// The address to open: a name or number that a browser reaches this server by.
+/// The URL for the browser; an unspecified address becomes loopback.
 fn url(listener: &TcpListener, config: &Config) -> anyhow::Result<String> {
     let address = listener.local_addr()?;
     let ip = match address.ip() {
@@ -388,7 +388,7 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
         if stop.swap(true, Ordering::SeqCst) {
             std::process::exit(ending.code().into());
         }
-        // The accepting thread sees the flag at its next connection: this one.
+        // Wake the accepting thread: it checks the flag at its next connection, which is this one.
         let loopback = match address.ip() {
             ip if ip.is_unspecified() && ip.is_ipv6() => std::net::Ipv6Addr::LOCALHOST.into(),
             ip if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -399,12 +399,12 @@ fn end_on_interrupt(listener: &TcpListener, stop: &Arc<AtomicBool>) -> anyhow::R
     .map_err(|error| no_thread(&error))
 }
 
-/// Too few threads, which is a limit of the user and not of the program.
+/// Error for a thread that cannot be started: the limit is the user's, not the program's.
 fn no_thread(error: &io::Error) -> anyhow::Error {
     anyhow::anyhow!("no thread could be started: {error}\n{THREADS_HINT}")
 }
 
-/// The settings of a command that takes nothing from a bundle.
+/// Settings for a command that takes none from a bundle.
 fn settings(user: Vec<Set>) -> anyhow::Result<Config> {
     Ok(Config::resolve(&layers(None, user)?)?)
 }
@@ -437,8 +437,8 @@ fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
     print(&terminal::perplexity(bare, &flags, &config, &interrupt)?)
 }
 
-/// Begins to take signals for what can be stopped. Those that end the program leave the terminal as it was: a line editor
-/// may have it.
+/// Starts watching signals for work that can be interrupted. A signal that ends the program first restores the terminal
+/// mode, which a line editor may have changed.
 fn interrupt() -> anyhow::Result<Arc<Interrupt>> {
     let interrupt = Arc::new(Interrupt::default());
     let watched = Arc::clone(&interrupt);
@@ -457,7 +457,7 @@ fn interrupt() -> anyhow::Result<Arc<Interrupt>> {
     Ok(interrupt)
 }
 
-/// The weights in a file that was named, or else the program's own.
+/// The weights in the named file, or else the program's own.
 fn named_weights(path: Option<&Path>) -> anyhow::Result<Vec<Shard>> {
     match path {
         Some(path) => Ok(source::open(path)?),
@@ -465,12 +465,12 @@ fn named_weights(path: Option<&Path>) -> anyhow::Result<Vec<Shard>> {
     }
 }
 
-/// Processes for what must not be done in this one.
+/// Worker processes for work that must not run in this one.
 fn workers() -> Arc<Workers> {
     Arc::new(Workers::start(HANDLER))
 }
 
-/// Prints a report; a closed pipe is a success.
+/// Prints a report; a closed pipe counts as success.
 fn print(text: &str) -> anyhow::Result<()> {
     shown::report(text).context(TO_STDOUT)
 }

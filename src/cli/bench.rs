@@ -1,11 +1,11 @@
-//! What `tealight bench` takes.
+//! Arguments of `tealight bench`.
 
 use super::parse_with;
 use crate::settings::Set;
 use clap::Parser;
 use std::ffi::OsString;
 
-/// What is measured, and how often.
+/// What to measure, and how often.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "tealight bench", about = "Measures the speed of prompts and of generation.")]
 pub struct BenchFlags {
@@ -37,7 +37,7 @@ pub fn parse_bench(arguments: &[OsString]) -> Result<(BenchFlags, Vec<Set>), cla
     parse_with(arguments, &["model", "threads", "cache-type-k", "cache-type-v", "isa"])
 }
 
-/// A number of tokens that a benchmark can be about.
+/// Parses a token count within the benchmark's limit.
 fn count(text: &str) -> Result<usize, String> {
     const MAX: usize = 1 << 20;
     text.parse().ok().filter(|n| *n <= MAX).ok_or_else(|| format!("expected 0 to {MAX}"))

@@ -1,7 +1,7 @@
-//! The environment as flags: `LLAMA_ARG_…` of each flag there is, and the variables of Ollama and of browsers.
+//! Environment variables as flags: `LLAMA_ARG_…` for every flag, and the variables of Ollama and of browsers.
 //!
-//! Enters: a way to look variables up. Leaves: the arguments that mean the same, for each that is set, the strongest
-//! last. An empty variable is none.
+//! Input: a function that looks up variables. Output: the equivalent arguments for each variable that is set, highest
+//! precedence last. An empty variable counts as unset.
 
 use crate::settings::{self, Setting, Takes};
 use std::ffi::OsString;
@@ -11,13 +11,13 @@ use std::ffi::OsString;
 pub struct Variable {
     /// Its name.
     pub name: String,
-    /// Arguments of the same meaning.
+    /// The equivalent arguments.
     pub arguments: Vec<OsString>,
-    /// What is odd about it, and no reason to stop.
+    /// A warning, if the value is odd but no reason to stop.
     pub warning: Option<String>,
 }
 
-/// What the environment sets.
+/// The variables that are set, highest precedence last.
 #[must_use]
 pub fn environment(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Variable> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -42,18 +42,18 @@ pub fn environment(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<Variable>
     found
 }
 
-/// The argument that a variable of this value stands for; none where it says that a switch is off.
+/// The argument equivalent to a variable with this value; `None` if it turns a switch off.
 fn meant(setting: &Setting, value: &OsString) -> Option<OsString> {
     if setting.takes() == Takes::Nothing {
         let text = trimmed(value, &[]);
         return match text.to_str() {
             Some("1" | "true" | "on" | "enabled") => Some(format!("--{}", setting.flag).into()),
             Some("0" | "false" | "off" | "disabled") => None,
-            // As an argument it is an error, which shows what was found.
+            // Passed on as an argument, so that the parse error shows the value.
             _ => Some(with_value(setting.flag, &text)),
         };
     }
-    // Spaces are no part of a number.
+    // Whitespace around a number is ignored.
     let value = if setting.is_number() { trimmed(value, &[]) } else { value.clone() };
     Some(with_value(setting.flag, &value))
 }
@@ -62,26 +62,26 @@ fn one(name: &str, argument: OsString) -> Variable {
     Variable { name: name.to_owned(), arguments: vec![argument], warning: None }
 }
 
-/// One argument, so that a value like -5 is not taken for a flag.
+/// `--flag=value` as one argument, so that a value like -5 is not taken for a flag.
 fn with_value(flag: &str, value: &OsString) -> OsString {
     let mut argument = OsString::from(format!("--{flag}="));
     argument.push(value);
     argument
 }
 
-/// A value without white space and these characters around it.
+/// Trims whitespace and the given characters from both ends of a value.
 fn trimmed(value: &OsString, around: &[char]) -> OsString {
     match value.to_str() {
         Some(text) => text.trim_matches(|c: char| c.is_whitespace() || around.contains(&c)).into(),
-        // Not Unicode: an error that whoever parses it will name.
+        // Not Unicode: the parser will report it.
         None => value.clone(),
     }
 }
 
-/// `OLLAMA_HOST` as Ollama reads it (its `envconfig`): spaces and quotes around it are no part of it, a scheme says the
-/// port where none is written, IPv6 is in brackets or not, a path is for who asks and not for who listens, and a port
-/// that is none is told and left out. Two things differ: where nobody says a port it is this program's, and where nobody
-/// says a host, the loopback address, not every one there is.
+/// Reads `OLLAMA_HOST` as Ollama does (its `envconfig`): surrounding spaces and quotes are stripped, the scheme
+/// supplies the port if none is written, IPv6 may come with or without brackets, a path is ignored because it matters
+/// to clients and not to servers, and an invalid port is reported and dropped. Two differences: the default port is
+/// this program's, and the default host is the loopback address, not all interfaces.
 fn ollama_host(value: &OsString) -> Variable {
     let name = "OLLAMA_HOST";
     let Some(text) = value.to_str() else { return one(name, with_value("host", value)) };
@@ -106,7 +106,7 @@ fn ollama_host(value: &OsString) -> Variable {
         _ => of_scheme.map(str::to_owned),
     };
     let host = Some(host.to_owned()).filter(|host| !host.is_empty());
-    // An address that was set to nothing sets nothing, not the port of its scheme.
+    // An empty address sets nothing, not even the port of its scheme.
     let port = port.filter(|_| !address.is_empty());
     let set = [("host", host), ("port", port)];
     let arguments = set
@@ -145,7 +145,7 @@ mod tests {
         all.map(|a| a.into_string().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The rows are those of Ollama's own tests, with this program's port where nobody says one.
+    /// Cases from Ollama's own tests, with this program's port if none is given.
     #[test]
     fn ollama_host_is_read_as_ollama_reads_it() {
         for (value, wanted) in [
@@ -186,7 +186,8 @@ mod tests {
         assert_eq!(arguments(&[("OLLAMA_CONTEXT_LENGTH", " \"8192\" ")]), "--ctx-size=8192");
     }
 
-    /// llama.cpp's own names for the flags that are here, and the one that people write for the key.
+    /// llama.cpp's own variables for the flags supported here, plus `LLAMA_ARG_API_KEY`, which people write for the
+    /// key.
     #[test]
     fn the_variables_of_llama_cpp_set_what_they_set_there() {
         for (name, flag) in [
@@ -240,7 +241,7 @@ mod tests {
         assert!(parse(&wrong).err().unwrap().to_string().contains("maybe"));
     }
 
-    /// A flag whose variable is passed over in silence may be a key that nobody asks for.
+    /// A variable that is silently ignored could be an API key that is never required.
     #[test]
     fn every_flag_has_its_variable() {
         for setting in settings::all().filter(|setting| !setting.flag.is_empty()) {

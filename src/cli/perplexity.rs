@@ -1,4 +1,4 @@
-//! What `tealight perplexity` takes.
+//! Arguments of `tealight perplexity`.
 
 use super::parse_with;
 use crate::settings::{self, Set};
@@ -6,7 +6,7 @@ use clap::{ArgGroup, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Which tokens, how they are computed, and what comes out.
+/// Which tokens to score, how to compute them, and what to output.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "tealight perplexity",

@@ -1,4 +1,4 @@
-//! What `tealight tokenize` takes: the flags of `llama-tokenize`.
+//! Arguments of `tealight tokenize`: the flags of `llama-tokenize`.
 
 use super::parse_with;
 use crate::settings::Set;
@@ -6,7 +6,7 @@ use clap::{ArgGroup, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Which text, and how its tokens are printed.
+/// Which text to tokenize, and how to print its tokens.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "tealight tokenize",

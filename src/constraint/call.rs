@@ -1,23 +1,23 @@
-//! "Answer by calling one of these functions", alone or beside another form that an answer may have.
+//! The constraint "call one of these functions", alone or as an alternative to another form of answer.
 
 use super::Constraint;
 use serde::{Deserialize, Serialize};
 
-/// Calls of functions, and what else an answer may be.
+/// Function calls, and what else an answer may be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CallSpec {
-    /// Names of functions, and the JSON schemas of their arguments as texts.
+    /// Function names, each with the JSON schema of its arguments as source text.
     pub functions: Vec<(String, String)>,
-    /// How calls are written, if their form is JSON between marks.
+    /// How calls are written, if they are JSON between markers.
     pub form: Option<CallForm>,
-    /// Texts that begin calls of another form: what comes after one of them is not constrained.
+    /// Markers that begin calls in other forms; the text after them is not constrained.
     pub markers: Vec<String>,
-    /// The JSON schema of an answer that is no call, as a text; `None`: it has to be one.
+    /// JSON schema, as source text, of an answer that is not a call; `None`: only calls are allowed.
     pub answer: Option<String>,
 }
 
-/// How a line of models writes calls: `start`, then each call between `before` and `after`, then `end`. In all
-/// of these texts, names of control tokens stand for the tokens.
+/// How a model family writes calls: `start`, then each call between `before` and `after`, then `end`. Names of control
+/// tokens in these strings stand for the tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CallForm {
     /// Before the first call.
@@ -26,18 +26,18 @@ pub struct CallForm {
     pub before: String,
     /// After each call.
     pub after: String,
-    /// Between two calls; `None`: there is one call only.
+    /// Between two calls; `None`: only one call is allowed.
     pub between: Option<String>,
     /// After the last call.
     pub end: String,
-    /// What the call's JSON has its name under.
+    /// JSON key of the function name.
     pub name: String,
-    /// What the call's JSON has its arguments under.
+    /// JSON key of the arguments.
     pub arguments: String,
 }
 
 impl Constraint {
-    /// At least one call of one of `functions`: names, and the JSON schemas of their arguments as texts.
+    /// At least one call to one of `functions`: names, each with the JSON schema of its arguments as source text.
     #[must_use]
     pub fn calls(functions: &[(&str, &str)], form: CallForm) -> Self {
         let owned = |(name, schema): &(&str, &str)| ((*name).to_owned(), (*schema).to_owned());

@@ -1,26 +1,26 @@
-//! llama.cpp's grammars (GBNF), as regular expressions or grammars of the library.
+//! Translates llama.cpp's grammars (GBNF) to regexes or Lark grammars for llguidance.
 //!
-//! Enters: the text of a grammar. Leaves: Lark sources, the best first. Knows no tokens but by name.
+//! Input: the source of a grammar. Output: Lark sources, the best first. Knows tokens only by name.
 //!
-//! GBNF has no words, only characters: whatever way of reading a text leads through the rules is good. The
-//! library first cuts a text into lexemes, as long as possible each, and parses these; so a rule must not
-//! become a lexeme just because it looks like one. Two forms keep the meaning: where no rule contains itself,
-//! the whole grammar is one regular expression, which is fast; else each single character is a lexeme.
+//! GBNF has no lexemes, only characters: any derivation of a text is valid. llguidance first splits the text into
+//! lexemes, each as long as possible, and then parses those, so a rule must not become a lexeme just because it looks
+//! like one. Two translations keep the meaning: if no rule is recursive, the whole grammar becomes one regex, which is
+//! fast; otherwise every single character is a lexeme.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// Groups within groups at most.
+/// Deepest nesting of groups, and of rules inlined into a regex.
 const DEPTH_MAX: usize = 100;
-/// Largest number of repetitions that can be asked for, as in the reference.
+/// Largest repetition count, as in llama.cpp.
 const REPEAT_MAX: u32 = 2000;
-/// Bytes of the regular expression at most: rules used twice stand in it twice.
+/// Longest regex in bytes: a rule that is used twice is written twice.
 const REGEX_BYTES_MAX: usize = 256 << 10;
 
-/// Reads a grammar. `token` finds the token that a text as a whole is.
+/// Parses a grammar. `token` looks up the single token for a text.
 ///
 /// # Errors
-/// What is wrong, and in which line.
+/// What is wrong, with the line number.
 pub(super) fn parse(source: &str, token: &dyn Fn(&str) -> Option<u32>) -> Result<Grammar, String> {
     let mut parser = Parser { source, at: 0, token, names: HashMap::new(), depth: 0 };
     parser.grammar().map_err(|problem| parser.located(&problem))
@@ -31,17 +31,17 @@ pub(super) struct Grammar {
     pub(super) rules: Vec<Choice>,
 }
 
-/// Sequences, one of which has to match.
+/// Alternative sequences, one of which must match.
 pub(super) type Choice = Vec<Vec<Item>>;
 
-/// What a sequence is made of.
+/// An item of a sequence.
 pub(super) enum Item {
-    /// One character of these ranges, or (`false`) of none of them.
+    /// One character from these ranges or, if `false`, from none of them.
     Class(Vec<(char, char)>, bool),
     Rule(usize),
     Group(Choice),
     Repeat(Box<Item>, u32, Option<u32>),
-    /// A token, or (`false`) any other.
+    /// This token or, if `false`, any other.
     Token(u32, bool),
 }
 
@@ -49,7 +49,7 @@ struct Parser<'s> {
     source: &'s str,
     at: usize,
     token: &'s dyn Fn(&str) -> Option<u32>,
-    /// Numbers of rules, in the order in which they are named.
+    /// Rule numbers by name, in the order of first mention.
     names: HashMap<&'s str, usize>,
     depth: usize,
 }
@@ -71,7 +71,7 @@ impl<'s> Parser<'s> {
             }
             self.space(true);
             rules.resize_with(rules.len().max(number + 1), || None);
-            // Of two rules of one name the later counts, as in the reference.
+            // A later rule of the same name replaces the earlier one, as in llama.cpp.
             rules[number] = Some(choice);
         }
         let mut names: Vec<(&str, usize)> = self.names.iter().map(|(&n, &i)| (n, i)).collect();
@@ -89,7 +89,7 @@ impl<'s> Parser<'s> {
         *self.names.entry(name).or_insert(next)
     }
 
-    /// Alternatives; within parentheses line breaks mean nothing.
+    /// Alternatives; inside parentheses, line breaks are ignored.
     fn choice(&mut self, nested: bool) -> Result<Choice, String> {
         let mut choice = vec![self.sequence(nested)?];
         while self.skip("|") {
@@ -117,7 +117,7 @@ impl<'s> Parser<'s> {
                         return Err(format!("`{c}` follows nothing that could be repeated"));
                     };
                     let item = match most {
-                        // No times: nothing, which the library has no sign for.
+                        // Zero repetitions: llguidance can't express it, so emit an empty group.
                         Some(0) => Item::Group(vec![Vec::new()]),
                         most => Item::Repeat(Box::new(item), least, most),
                     };
@@ -160,7 +160,7 @@ impl<'s> Parser<'s> {
             let c = self.character()?;
             items.push(Item::Class(vec![(c, c)], true));
         }
-        // Together, so that what follows repeats all of it.
+        // One group, so that a repetition after it applies to the whole literal.
         Ok(Item::Group(vec![items]))
     }
 
@@ -187,7 +187,7 @@ impl<'s> Parser<'s> {
         Ok(Item::Class(ranges, is))
     }
 
-    /// The least and the most repetitions.
+    /// Minimum and maximum number of repetitions.
     fn repetition(&mut self, nested: bool) -> Result<(u32, Option<u32>), String> {
         for (sign, range) in [("*", (0, None)), ("+", (1, None)), ("?", (0, Some(1)))] {
             if self.skip(sign) {
@@ -270,7 +270,7 @@ impl<'s> Parser<'s> {
         char::from_u32(value).ok_or_else(|| format!("U+{value:04X} is no character"))
     }
 
-    /// Space and comments.
+    /// Skips white space and comments; line breaks only with `lines`.
     fn space(&mut self, lines: bool) {
         loop {
             self.while_true(|c| c == ' ' || c == '\t' || (lines && (c == '\r' || c == '\n')));
@@ -325,7 +325,7 @@ impl<'s> Parser<'s> {
         }
     }
 
-    /// A problem with the line it is in.
+    /// Prefixes a problem with its line number.
     fn located(&self, problem: &str) -> String {
         let line = self.source[..self.at].matches('\n').count() + 1;
         format!("line {line}: {problem}")
@@ -337,7 +337,7 @@ fn is_name(c: char) -> bool {
 }
 
 impl Item {
-    /// How often something in it is repeated at most, without what may be repeated for ever.
+    /// The largest product of nested repetition counts; an unbounded repetition counts its minimum.
     fn repetitions(&self) -> u64 {
         match self {
             Self::Class(..) | Self::Rule(_) | Self::Token(..) => 1,
@@ -351,7 +351,7 @@ impl Item {
     }
 }
 
-/// One character as a regular expression. Of what is not named, the reference allows all but U+0000.
+/// Writes a character class as a regex. A negated class also excludes U+0000, as in llama.cpp.
 fn class(ranges: &[(char, char)], is: bool, out: &mut String) {
     if let (&[(c, last)], true) = (ranges, is)
         && c == last
@@ -370,7 +370,7 @@ fn class(ranges: &[(char, char)], is: bool, out: &mut String) {
 }
 
 impl Grammar {
-    /// Sources for the library, the best first.
+    /// Lark sources for llguidance, the best first.
     pub(super) fn sources(&self) -> Vec<String> {
         let mut sources = Vec::new();
         let mut regex = String::new();
@@ -381,8 +381,8 @@ impl Grammar {
         sources
     }
 
-    /// Writes a choice as a regular expression, rules in their places; `within` are the rules it is part of.
-    /// False when a rule contains itself or names tokens, or when it becomes too long.
+    /// Writes a choice as a regex with its rules inlined; `within` holds the rules being expanded. False if a rule is
+    /// recursive or names tokens, or if the regex becomes too long.
     fn regex(&self, choice: &Choice, within: &mut Vec<usize>, out: &mut String) -> bool {
         out.push_str("(?:");
         for (index, sequence) in choice.iter().enumerate() {
@@ -424,7 +424,7 @@ impl Grammar {
         }
     }
 
-    /// A grammar whose lexemes are single characters.
+    /// A Lark grammar whose lexemes are single characters.
     fn lark(&self) -> String {
         let mut lark = Lark { out: "start: r0\n".to_owned(), deep: Vec::new() };
         for (number, choice) in self.rules.iter().enumerate() {
@@ -439,10 +439,10 @@ impl Grammar {
     }
 }
 
-/// Writes rules for the library.
+/// Writes Lark rules.
 struct Lark<'g> {
     out: String,
-    /// Groups that lie so deep that they get rules of their own.
+    /// Groups nested so deep that they get rules of their own.
     deep: Vec<&'g Choice>,
 }
 
@@ -458,7 +458,7 @@ impl<'g> Lark<'g> {
             if index > 0 {
                 self.out.push_str(" | ");
             }
-            // An empty sequence is written as an empty text.
+            // An empty sequence is written as an empty string.
             if sequence.is_empty() {
                 self.out.push_str("\"\"");
             }
@@ -479,7 +479,7 @@ impl<'g> Lark<'g> {
             Item::Rule(rule) => {
                 let _ = write!(self.out, "r{rule}");
             }
-            // The library takes 30 levels.
+            // llguidance takes 30 levels.
             Item::Group(choice) if depth >= 10 => {
                 let _ = write!(self.out, "g{}", self.deep.len());
                 self.deep.push(choice);
@@ -502,7 +502,7 @@ impl<'g> Lark<'g> {
     }
 }
 
-/// The sign of a repetition, which both forms share.
+/// Writes a repetition operator, which is the same in both syntaxes.
 fn repeat(least: u32, most: Option<u32>, out: &mut String) {
     let _ = match (least, most) {
         (0, None) => write!(out, "*"),

@@ -1,11 +1,10 @@
-//! What an answer must look like: a JSON schema, a regular expression or a grammar, as tokens that may come
-//! next.
+//! Constrained decoding: which tokens may come next under a JSON schema, a regex or a grammar.
 //!
-//! Enters: a [`Constraint`], compiled once a request; then each token that was chosen. Leaves: what may come
-//! next ([`Step`]): a token that must, a set of those that may, or the end. Knows nothing of logits.
+//! Input: a [`Constraint`], compiled once per request, then each chosen token. Output: what may come next ([`Step`]):
+//! one forced token, a set of allowed ones, or the end. Knows nothing of logits.
 //!
-//! Derivatives and an Earley parser over the bytes of the tokens do the work (`llguidance`): no state is
-//! computed before it is reached, so that a schema costs nothing in advance.
+//! `llguidance` does the work, with regex derivatives and an Earley parser over the bytes of the tokens. States are
+//! computed only when they are reached, so a schema costs nothing up front.
 
 mod call;
 mod gbnf;
@@ -32,23 +31,23 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// What an answer must look like.
+/// The required form of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Constraint {
-    /// JSON that a schema describes. It is a text, because its numbers keep all their digits.
+    /// JSON that matches a schema, kept as source text because its numbers keep all their digits.
     JsonSchema(String),
-    /// A text that a regular expression matches as a whole.
+    /// Text that a regex matches as a whole.
     Regex(String),
-    /// A grammar in llama.cpp's form.
+    /// A grammar in llama.cpp's GBNF.
     Gbnf(String),
-    /// A grammar in the library's own form.
+    /// A grammar in llguidance's own syntax.
     Lark(String),
-    /// Calls of functions, or else JSON that a schema describes.
+    /// Function calls, or else JSON that matches a schema.
     Calls(Box<CallSpec>),
 }
 
 impl Constraint {
-    /// What kind it is, in words.
+    /// The kind of constraint, for error messages.
     fn what(&self) -> &'static str {
         match self {
             Self::JsonSchema(_) => JSON_SCHEMA,
@@ -58,7 +57,7 @@ impl Constraint {
         }
     }
 
-    /// Bytes of its source.
+    /// Size of its source in bytes.
     fn bytes(&self) -> usize {
         match self {
             Self::Calls(calls) => {
@@ -72,7 +71,7 @@ impl Constraint {
         }
     }
 
-    /// A grammar in GBNF, or in Lark after a line `%llguidance`, as the reference takes it.
+    /// A grammar in GBNF or, after a line `%llguidance`, in Lark, as in llama.cpp.
     #[must_use]
     pub fn grammar(text: &str) -> Self {
         let text = text.to_owned();
@@ -84,39 +83,39 @@ impl Constraint {
     }
 }
 
-/// Why there is no such answer.
+/// Why a constraint cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConstraintError {
     /// It cannot be compiled.
     #[error("{what}: {problem}")]
     Invalid {
-        /// What kind of constraint.
+        /// The kind of constraint.
         what: &'static str,
         /// What is wrong with it, and where.
         problem: String,
     },
-    /// It is larger than any that makes sense.
+    /// Its source is too large.
     #[error("{what}: found {bytes} bytes, expected at most {SOURCE_BYTES_MAX}")]
     Long {
-        /// What kind of constraint.
+        /// The kind of constraint.
         what: &'static str,
         /// Its size.
         bytes: usize,
     },
-    /// It cannot be followed any further.
+    /// It could not be followed to the end of the answer.
     #[error(
         "the answer's constraint cannot be followed: {0}\nhint: simplify the schema or grammar"
     )]
     Stuck(String),
-    /// It meets a bound while it is tried.
+    /// It hit a limit while it was tried.
     #[error("{what}: {error}\nhint: simplify it")]
     Bound {
-        /// What kind of constraint.
+        /// The kind of constraint.
         what: &'static str,
-        /// The bound.
+        /// The limit.
         error: WorkerError,
     },
-    /// It was not even tried: the computer has too much to do, or nobody waits any more.
+    /// It was not even tried: the computer is too busy, or the client is gone.
     #[error("the constraint could not be compiled: {0}")]
     Untried(String),
     /// The model cannot be constrained.
@@ -124,18 +123,18 @@ pub enum ConstraintError {
     Vocabulary,
 }
 
-/// What a constraint is called whose source is a schema, and one whose source is the schemas of functions.
+/// Names in errors for a constraint from a schema, and for one from the schemas of functions.
 const JSON_SCHEMA: &str = "JSON schema";
 pub(crate) const TOOLS: &str = "tools";
 
-/// Longest schema, expression or grammar.
+/// Longest schema, regex or grammar.
 const SOURCE_BYTES_MAX: usize = 128 << 10;
-/// Stack for compiling: sources are taken apart recursively.
+/// Stack for compiling: sources are parsed recursively.
 const STACK_BYTES: usize = 64 << 20;
-/// Longest explanation that is passed on.
+/// Longest llguidance error message that is passed on.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What one request may cost: some ten milliseconds and megabytes to compile, milliseconds for each token.
+/// Limits for one request: about ten milliseconds and megabytes to compile, milliseconds per token.
 fn limits() -> ParserLimits {
     ParserLimits { max_lexer_states: 20_000, verbose_errors: false, ..ParserLimits::default() }
 }
@@ -144,29 +143,29 @@ fn limits() -> ParserLimits {
 pub struct Compiler {
     tokenizer: Arc<Tokenizer>,
     workers: Arc<Workers>,
-    /// What a constraint is tried with.
+    /// Vocabulary for trying constraints in a worker.
     vocabulary: OnceLock<trial::Vocabulary>,
-    /// Built when first needed: it takes a fraction of a second and some megabytes.
+    /// Built on first use: it takes a fraction of a second and some megabytes.
     factory: OnceLock<Option<ParserFactory>>,
-    /// One compiles at a time, whoever asks.
+    /// Lock: one compilation at a time, over all requests.
     turn: Mutex<()>,
 }
 
 impl Compiler {
-    /// A compiler for the tokens of a model, which has constraints tried by `workers` first.
+    /// A compiler for a model's tokens. Each constraint is tried by `workers` first.
     #[must_use]
     pub fn with(tokenizer: Arc<Tokenizer>, workers: Arc<Workers>) -> Self {
         let (vocabulary, factory) = (OnceLock::new(), OnceLock::new());
         Self { tokenizer, workers, vocabulary, factory, turn: Mutex::default() }
     }
 
-    /// A compiler that tries nothing first: for tests.
+    /// A compiler without that trial, for tests.
     #[must_use]
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
         Self::with(tokenizer, Arc::new(Workers::here(|_, _| Vec::new())))
     }
 
-    /// The tokens that are constrained.
+    /// The tokenizer whose tokens are constrained.
     #[must_use]
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -175,15 +174,15 @@ impl Compiler {
     /// Compiles a constraint.
     ///
     /// # Errors
-    /// When it makes no sense, describes nothing, is too large, or takes too long.
+    /// When it is invalid, allows no answer, is too large, or takes too long.
     pub fn compile(&self, constraint: &Constraint) -> Result<Guide, ConstraintError> {
         self.compile_within(constraint, &Patience::new(trial::TIME_MAX, &|| true))
     }
 
-    /// Compiles a constraint, if that is over in time.
+    /// Compiles a constraint within a caller's time limit.
     ///
     /// # Errors
-    /// When it makes no sense, describes nothing, is too large, or takes too long.
+    /// When it is invalid, allows no answer, is too large, or takes too long.
     pub fn compile_within(
         &self,
         constraint: &Constraint,
@@ -226,7 +225,7 @@ impl Compiler {
     }
 }
 
-/// A guide that can be followed at least to its first token.
+/// Makes a guide and checks that its first step can be computed.
 fn guide(factory: &ParserFactory, grammar: GrammarInit) -> Result<Guide, String> {
     let matcher = Matcher::new(factory.create_parser_from_init_default(grammar));
     if let Some(error) = matcher.get_error() {
@@ -249,7 +248,7 @@ fn factory(env: &TokEnv) -> Option<ParserFactory> {
     Some(factory)
 }
 
-/// The library's explanation without what only its authors can use.
+/// llguidance's error message, without the parts that only its authors can use.
 fn readable(error: &str) -> String {
     if error.starts_with("panic:") || error.contains("fuel exhausted") {
         return "it is too large".to_owned();
@@ -272,26 +271,26 @@ fn readable(error: &str) -> String {
 pub enum Step<'g> {
     /// Nothing: the answer is complete.
     End,
-    /// This token; it counts as chosen.
+    /// This token; it is already accepted.
     Forced(u32),
-    /// One of these: a bit for each token, the lowest first.
+    /// One of these: a bit mask over token ids, lowest bit first.
     Among(&'g [u32]),
 }
 
-/// A constraint at some place in an answer.
+/// The state of a constraint at some point in an answer.
 #[derive(Clone)]
 pub struct Guide {
     matcher: Matcher,
-    /// Tokens that must come next, and that the matcher has seen.
+    /// Forced tokens that the matcher has already consumed.
     forced: VecDeque<u32>,
     mask: Option<SimpleVob>,
-    /// What has to come before the constraint begins.
+    /// The marker after which the constraint begins.
     waiting: Option<Waiting>,
-    /// What ends it.
+    /// Markers that lift the constraint.
     open: Option<Open>,
 }
 
-/// Until a text has come, anything may come but the end.
+/// Until the marker has come, every token but the end is allowed.
 #[derive(Clone)]
 struct Waiting {
     marker: Vec<u8>,
@@ -300,11 +299,11 @@ struct Waiting {
     allowed: SimpleVob,
 }
 
-/// A text at the beginning after which anything may come.
+/// Markers that, at the start of an answer, allow anything after them.
 #[derive(Clone)]
 struct Open {
     markers: Vec<Vec<u8>>,
-    /// The answer so far, as long as it may be one of them.
+    /// The answer so far, while it is a prefix of a marker.
     seen: Vec<u8>,
     allowed: SimpleVob,
 }
@@ -322,8 +321,8 @@ impl fmt::Debug for Guide {
 }
 
 impl Guide {
-    /// The same after a text that comes first, if there is one, for models that think aloud until then. What the
-    /// token with the text's end holds beyond it is not looked at.
+    /// Applies the constraint only after `marker`, if there is one, for models whose reasoning comes first. Text after
+    /// the marker in the same token is not checked.
     #[must_use]
     pub fn after(mut self, marker: Option<&str>) -> Self {
         if let (Some(marker), Ok(env)) = (marker, self.matcher.tok_env()) {
@@ -336,7 +335,7 @@ impl Guide {
         self
     }
 
-    /// Lets anything come after one of these texts, if the answer begins with it.
+    /// Allows anything after one of these markers, if the answer begins with it.
     fn opened_by(&mut self, markers: &[String]) {
         if let (false, Ok(env)) = (markers.is_empty(), self.matcher.tok_env()) {
             let mut allowed = env.tok_trie().alloc_token_set();
@@ -346,21 +345,21 @@ impl Guide {
         }
     }
 
-    /// Takes note of a token for what it opens.
+    /// Tracks whether the answer is still a prefix of an opening marker.
     fn note(&mut self, id: u32) {
         if let (Some(open), Ok(env)) = (&mut self.open, self.matcher.tok_env()) {
             open.seen.extend(plain(env.tok_trie().token(id)));
-            // What is no beginning of a marker never becomes one.
+            // A prefix mismatch is final.
             if !open.markers.iter().any(|marker| marker.starts_with(&open.seen)) {
                 self.open = None;
             }
         }
     }
 
-    /// What may come next. After [`Step::Among`], tell [`Guide::accept`] what was chosen.
+    /// What may come next. After [`Step::Among`], call [`Guide::accept`] with the chosen token.
     ///
     /// # Errors
-    /// When that is too hard to find out, or nothing can come although the answer is not complete.
+    /// When that takes too much work to compute, or no token is allowed although the answer is incomplete.
     pub fn step(&mut self) -> Result<Step<'_>, ConstraintError> {
         if self.waiting.is_some() || self.open.as_ref().is_some_and(Open::is_over) {
             let waiting = self.waiting.as_ref().map(|waiting| &waiting.allowed);
@@ -387,10 +386,10 @@ impl Guide {
         }
     }
 
-    /// Takes note of a token that was chosen among those that might come.
+    /// Records the token that was chosen from [`Step::Among`].
     ///
     /// # Errors
-    /// When it was none of these.
+    /// When that token was not allowed.
     pub fn accept(&mut self, id: u32) -> Result<(), ConstraintError> {
         let Some(waiting) = &mut self.waiting else {
             if self.open.as_ref().is_some_and(Open::is_over) {
@@ -418,7 +417,7 @@ impl Guide {
     }
 }
 
-/// A token's text without the mark that control tokens have.
+/// A token's text without the marker byte of control tokens.
 fn plain(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(&[TokTrie::SPECIAL_TOKEN_MARKER]).unwrap_or(bytes)
 }

@@ -1,10 +1,10 @@
-//! JSON schemas as grammars.
+//! Compiles JSON schemas to grammars.
 //!
-//! Enters: the text of a schema; of several, where functions may be called. Leaves: a grammar in the library's
-//! form. The library's own reader of schemas is not used: it takes numbers for floats of 64 bits, so that long
-//! identifiers change, knows few of the keywords, and tells what is wrong by names of its own.
+//! Input: the source of a schema, or of several if functions may be called. Output: an llguidance grammar. llguidance's
+//! own schema reader is not used: it reads numbers as 64-bit floats, which changes long identifiers; it knows few of
+//! the keywords; and its errors use names of its own.
 //!
-//! `docs/schemas.md` says what each keyword comes to.
+//! `docs/schemas.md` says how each keyword is handled.
 
 mod json;
 mod number;
@@ -29,23 +29,23 @@ use read::Reader;
 use shape::SubSchema;
 use write::Writer;
 
-/// What an answer may be: JSON, or calls of functions, or either.
+/// The allowed answers: JSON, function calls, or either.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// The schema of an answer that is no call.
+    /// The schema of an answer that is not a call.
     pub answer: Option<&'a str>,
-    /// Names of functions and schemas of their arguments.
+    /// Function names, each with the schema of its arguments.
     pub calls: &'a [(String, String)],
     /// How calls are written.
     pub form: Option<&'a CallForm>,
-    /// Texts that begin a call whose form has no grammar.
+    /// Markers that begin a call whose form has no grammar.
     pub markers: &'a [String],
 }
 
 /// Why there is no grammar.
 #[derive(Debug)]
 pub(super) struct SchemaFault {
-    /// Whether the schema of the answer is at fault, not that of a function.
+    /// Whether the answer's schema is at fault rather than a function's.
     pub of_answer: bool,
     /// What is wrong, and where.
     pub text: String,
@@ -57,7 +57,7 @@ impl From<String> for SchemaFault {
     }
 }
 
-/// The grammar of these answers; `pieces` takes a text apart into what is text and what is a control token.
+/// The grammar of these answers; `pieces` splits a text into plain text and control tokens.
 ///
 /// # Errors
 /// What is wrong with a schema, and where.
@@ -65,7 +65,7 @@ pub(super) fn grammar(
     wanted: Wanted<'_>,
     pieces: &dyn Fn(&str) -> Vec<Piece>,
 ) -> Result<GrammarInit, SchemaFault> {
-    // Calls without a grammar are free: their schemas are not even read.
+    // Calls without a grammar are unconstrained: their schemas are not even read.
     let functions = if wanted.form.is_some() { wanted.calls } else { &[] };
     let texts = functions.iter().map(|(_, text)| text.as_str()).chain(wanted.answer);
     let documents: Vec<Json> = texts.map(Json::parse).collect::<Result<_, _>>()?;
@@ -89,7 +89,7 @@ pub(super) fn grammar(
         let after = writer.pieces(&pieces(&form.after))?;
         for ((name, _), root) in functions.iter().zip(&roots) {
             let mut call = before.clone();
-            // In the same lexemes as the objects of schemas, which may begin alike.
+            // Split into the same lexemes as objects from schemas, which may begin the same way.
             let (key, name) = (json::quoted(&form.name), json::quoted(name));
             let arguments = json::quoted(&form.arguments);
             let open = ["{", &key, ": ", &name, ", ", &arguments, ": "];

@@ -1,15 +1,15 @@
-//! A constraint as grammars in the library's form.
+//! Translates a constraint to llguidance grammars.
 
 use super::schema::{self, Piece, SchemaFault};
 use super::{Constraint, gbnf};
 use crate::tokenizer::{TokenKind, Tokenizer};
 use llguidance::api::{GrammarInit, TopLevelGrammar};
 
-/// The tokens that a constraint can name.
+/// Looks up the tokens that a constraint can name.
 pub(super) trait Words {
-    /// The one token that a text is.
+    /// The single token for a text, if there is one.
     fn token(&self, text: &str) -> Option<u32>;
-    /// A text as what is text in it and what are control tokens.
+    /// Splits a text into plain text and control tokens.
     fn pieces(&self, text: &str) -> Vec<Piece>;
 }
 
@@ -41,7 +41,7 @@ impl Words for Tokenizer {
     }
 }
 
-/// Ways to write a constraint for the library, the best first.
+/// llguidance grammars for a constraint, the best first.
 ///
 /// # Errors
 /// What is wrong with it, and where.
@@ -67,7 +67,7 @@ pub(super) fn grammars(
             vec![schema::grammar(wanted, &pieces)?]
         }
         Constraint::Regex(regex) => {
-            // The library's own message shows what it has made of it.
+            // llguidance's own message would quote its rewriting of the regex.
             regex_syntax::parse(regex).map_err(|e| e.to_string())?;
             vec![serialized(TopLevelGrammar::from_regex(regex))]
         }

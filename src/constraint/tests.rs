@@ -19,7 +19,7 @@ fn no_token(_: &str) -> Option<u32> {
     None
 }
 
-/// Whether the guide lets a text through, byte by byte, and (second) may end after it.
+/// Whether the guide accepts a text byte by byte, and whether the answer may end after it.
 pub(super) fn follow(guide: &Guide, text: &str) -> (bool, bool) {
     let mut guide = guide.clone();
     let end = llguidance::toktrie::TokenizerEnv::eos_token(&ApproximateTokEnv::single_byte());
@@ -42,7 +42,7 @@ pub(super) fn follow(guide: &Guide, text: &str) -> (bool, bool) {
     (true, ends)
 }
 
-/// All texts of these letters up to a length.
+/// All strings over these letters up to a length.
 fn texts(letters: &str, longest: usize) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut from = 0;
@@ -56,9 +56,9 @@ fn texts(letters: &str, longest: usize) -> Vec<String> {
     all
 }
 
-/// Grammars in which what a lexer would do first is wrong; and each kind of syntax.
+/// Grammars that a greedy lexer would get wrong, and every kind of syntax.
 const GRAMMARS: &[&str] = &[
-    // The longest run of `a` leaves none for what follows.
+    // A greedy `a` takes the whole run and leaves nothing for the second one.
     "root ::= a a\na ::= \"a\"* | \"b\"",
     "root ::= [ab]* \"a\" \"b\"",
     "root ::= x | \"(\" root \")\"\nx ::= [a(]+ \"b\"?",
@@ -93,7 +93,7 @@ fn gbnf_means_any_way_through_the_rules() {
     }
 }
 
-/// Where a choice may end that begins at some place of a text: the definition.
+/// The offsets where a match of a choice from `at` may end: the definition of the semantics.
 fn ways(grammar: &Grammar, choice: &Choice, text: &str, at: usize) -> BTreeSet<usize> {
     let mut ends = BTreeSet::new();
     for sequence in choice {

@@ -1,8 +1,8 @@
-//! Tries a constraint in a worker process before it is compiled for good.
+//! Tries a constraint in a worker process before it is compiled in this one.
 //!
-//! The library takes what it takes: sixty bytes can make it compute without end or end the process. What has been
-//! compiled and followed for some steps over a vocabulary of bytes, with less stack than there will be, does neither
-//! when the same is done with the model's own tokens.
+//! llguidance does not bound its work: sixty bytes of source can make it run forever or end the process. A constraint
+//! that was compiled and followed for some steps over a byte vocabulary, with less stack than the real run has, does
+//! neither with the model's own tokens.
 
 use super::schema::Piece;
 use super::source::{Words, grammars};
@@ -17,32 +17,32 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a constraint may take to be compiled and followed for a few steps.
+/// Time limit for compiling a constraint and following it for a few steps.
 pub const TIME_MAX: Duration = Duration::from_secs(5);
-/// Stack to compile with: half of what there will be.
+/// Stack for compiling: half of what the real run has.
 const TRIAL_STACK_BYTES: usize = STACK_BYTES / 2;
-/// Stack to follow with: half of what a connection's thread has, which generates.
+/// Stack for following: half of that of a connection thread, which generates.
 const STEP_STACK_BYTES: usize = 1 << 19;
-/// Steps that are followed.
+/// Steps to follow.
 const STEPS: usize = 48;
 
-/// What is tried, and over which tokens.
+/// The constraint to try, and the vocabulary to try it with.
 #[derive(Serialize, Deserialize)]
 struct Job<C, V> {
     constraint: C,
     vocabulary: V,
 }
 
-/// A model's tokens as far as a grammar can name them.
+/// The part of a model's vocabulary that a grammar can name.
 #[derive(PartialEq, Serialize, Deserialize)]
 pub(super) struct Vocabulary {
-    /// Number of the model's tokens.
+    /// Number of tokens in the model's vocabulary.
     size: usize,
-    /// Its control tokens.
+    /// Ids and texts of its control tokens.
     control: Vec<(u32, String)>,
 }
 
-/// Has a constraint tried by `workers`. That it makes no sense is no error here.
+/// Has a constraint tried by `workers`. An invalid constraint is not an error here.
 pub(super) fn run(
     workers: &Workers,
     vocabulary: &Vocabulary,
@@ -61,7 +61,8 @@ pub(super) fn run(
     }
 }
 
-/// Tries a constraint, in a worker process. There is no result, whatever came of it, but why it could not be tried.
+/// The worker's side: tries a constraint. The result is empty, whatever the outcome, unless the trial could not be run;
+/// then it says why.
 pub(crate) fn work(job: &[u8]) -> Vec<u8> {
     let job = serde_json::from_slice(job).map_err(|e| e.to_string());
     let tried = job.and_then(|Job { constraint, vocabulary }| try_out(&constraint, vocabulary));
@@ -74,7 +75,7 @@ fn try_out(constraint: &Constraint, vocabulary: Vocabulary) -> Result<(), String
     }
     let kept = KEPT.take().filter(|kept| kept.vocabulary == vocabulary);
     let fresh = || Some(Rc::new(Kept { factory: vocabulary.factory()?, vocabulary }));
-    // A vocabulary too large for the library is told when the constraint is compiled.
+    // If the vocabulary is too large for llguidance, the compilation that follows says so.
     let Some(kept) = kept.or_else(fresh) else { return Ok(()) };
     KEPT.set(Some(Rc::clone(&kept)));
     let Kept { vocabulary, factory } = &*kept;
@@ -100,13 +101,13 @@ fn try_out(constraint: &Constraint, vocabulary: Vocabulary) -> Result<(), String
     Ok(())
 }
 
-/// A vocabulary and what is compiled with it.
+/// A vocabulary and its factory, kept for the next job.
 struct Kept {
     vocabulary: Vocabulary,
     factory: ParserFactory,
 }
 
-/// One of the tokens in a mask; another one at each step.
+/// Picks a token from a mask, varying with the step.
 fn chosen(mask: &[u32], step: usize) -> Option<u32> {
     let count: usize = mask.iter().map(|word| word.count_ones() as usize).sum();
     let mut left = (step * 7919).checked_rem(count)?;
@@ -122,7 +123,7 @@ fn chosen(mask: &[u32], step: usize) -> Option<u32> {
 }
 
 impl Vocabulary {
-    /// That of a model.
+    /// The vocabulary of a model.
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         let size = tokenizer.len();
         let ids = 0..u32::try_from(size).unwrap_or(u32::MAX);
@@ -131,7 +132,7 @@ impl Vocabulary {
         Self { size, control }
     }
 
-    /// The control tokens under their own ids, behind all ids a token for each byte, and an end.
+    /// Control tokens under their own ids; after all of the model's ids, one token per byte and an end token.
     fn factory(&self) -> Option<ParserFactory> {
         let mut words = vec![Vec::new(); self.size];
         for (id, text) in &self.control {

@@ -1,25 +1,25 @@
-//! A model's tokens as the constraint library wants them: a tree of their bytes, and text to tokens.
+//! A model's vocabulary as llguidance wants it: a trie of token bytes, and a function from text to tokens.
 
 use crate::tokenizer::{TokenKind, Tokenizer};
 use llguidance::toktrie::{INVALID_TOKEN, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 use std::sync::Arc;
 
-/// Longest token that a constraint may choose; the tree goes no deeper than 1,024. Longer ones are runs of
-/// spaces, if they exist at all.
+/// Longest token in bytes that a constraint may choose: the trie is at most 1,024 deep. Longer ones are runs of spaces,
+/// if they exist at all.
 const TOKEN_BYTES_MAX: usize = 1000;
-/// Bytes of all tokens together: the tree has room for 4 million nodes. The largest vocabularies need 2.
+/// Most bytes of all tokens together: the trie has room for 4 million nodes. The largest vocabularies need 2 million.
 const BYTES_MAX: usize = (1 << 22) - 1;
 
-/// What the words of control tokens begin with: a byte that no text has.
+/// First byte of every control token: one that never occurs in text.
 pub(super) const MARKER: u8 = TokTrie::SPECIAL_TOKEN_MARKER;
 
-/// Tokens, and how a text without control tokens becomes tokens.
+/// The trie, and the tokenizer for text without control tokens.
 struct Vocabulary<T> {
     trie: TokTrie,
     tokenize: T,
 }
 
-/// The tokens of a model; `None` when there are too many for the tree.
+/// The vocabulary of a model; `None` if it is too large for the trie.
 pub(super) fn token_env(tokenizer: &Arc<Tokenizer>) -> Option<TokEnv> {
     let count = u32::try_from(tokenizer.len()).ok()?;
     let words: Vec<Vec<u8>> = (0..count).map(|id| word(tokenizer, id)).collect();
@@ -30,7 +30,7 @@ pub(super) fn token_env(tokenizer: &Arc<Tokenizer>) -> Option<TokEnv> {
     })
 }
 
-/// Builds the tree of words, by id; `None` when they are too many for it.
+/// Builds the trie from the bytes of each token, by id; `None` if they do not fit.
 pub(super) fn env<T>(words: &[Vec<u8>], ends: &[u32], tokenize: T) -> Option<TokEnv>
 where
     T: Fn(&TokTrie, &[u8]) -> Vec<TokenId> + Send + Sync + 'static,
@@ -47,8 +47,8 @@ where
     Some(Arc::new(Vocabulary { trie, tokenize }))
 }
 
-/// The bytes a token adds to a text; none for one that must not be chosen. Control tokens add nothing to a
-/// text: marked by a byte that no text has, they can be chosen only where a grammar names them.
+/// The bytes a token adds to the text; empty if it must not be chosen. Control tokens add no text: prefixed with a byte
+/// that never occurs in text, they can be chosen only where a grammar names them.
 fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let mut word = Vec::new();
     match tokenizer.kind(id) {

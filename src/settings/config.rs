@@ -13,15 +13,15 @@ use std::path::PathBuf;
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Config {
-    /// Weights that were named.
+    /// File with the weights, if named.
     pub model: Option<PathBuf>,
     /// Size of the context; 0: the model's.
     pub context: usize,
-    /// Whether a user named it, not a bundle.
+    /// Whether the user set it, rather than a bundle.
     pub context_named: bool,
     /// Tokens to generate at most.
     pub predict: Option<usize>,
-    /// Threads that compute.
+    /// Compute threads.
     pub threads: usize,
     /// Prompt tokens computed at a time.
     pub batch: usize,
@@ -35,17 +35,17 @@ pub struct Config {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-    /// Whether somebody asked for that very port.
+    /// Whether the port was set explicitly.
     pub port_named: bool,
-    /// Keys, one of which an API request must bring; none: no key is asked for.
+    /// API keys, one of which a request must send; empty: no key is required.
     pub api_keys: Vec<String>,
     /// Name of the model in the API.
     pub alias: Option<String>,
     /// Folder with the page.
     pub page: Option<PathBuf>,
-    /// Path below which everything is served, without a slash at the end.
+    /// Path below which everything is served, without a trailing slash.
     pub prefix: String,
-    /// How embeddings are pooled, if not as the model says.
+    /// How embeddings are pooled, if it overrides the model.
     pub pooling: Option<Pooling>,
     /// How embeddings are scaled.
     pub embd_normalize: i32,
@@ -57,9 +57,9 @@ pub struct Config {
     pub portable: bool,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Whether to go on where the model would end.
+    /// Whether to continue past the model's end token.
     pub ignore_end: bool,
-    /// What answers must look like.
+    /// Constraint on answers.
     pub constraint: Option<Constraint>,
     /// Text to complete.
     pub prompt: Option<String>,
@@ -71,30 +71,30 @@ pub struct Config {
     pub history: Option<PathBuf>,
     /// System prompt of chats.
     pub system_prompt: Option<String>,
-    /// Texts that end an answer.
+    /// Stop sequences.
     pub stops: Vec<String>,
     /// Source of the chat template, if not the model's own.
     pub template: Option<String>,
     /// Variables of the chat template.
     pub template_variables: Map<String, Value>,
-    /// What becomes of a model's thoughts.
+    /// How reasoning is returned.
     pub reasoning_format: ReasoningFormat,
-    /// How many tokens a model may think: 0, or as many as it wants.
+    /// Reasoning tokens allowed: `Some(0)` for none, `None` for no limit.
     pub reasoning_budget: Option<usize>,
-    /// Show the settings and end.
+    /// Print the settings and exit.
     pub print_config: bool,
-    /// Say more.
+    /// More output on stderr.
     pub verbose: bool,
-    /// Say only errors.
+    /// Only errors on stderr.
     pub quiet: bool,
     /// What `--print-config` prints.
     pub listing: String,
-    /// What to tell the user once.
+    /// Warnings to show the user once.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Nothing is set, not even what is built in: [`Config::resolve`] does that.
+    /// Nothing set, not even the defaults: [`Config::resolve`] applies those.
     pub(super) fn blank() -> Self {
         Self {
             model: None,
@@ -139,7 +139,7 @@ impl Config {
         }
     }
 
-    /// How the model is loaded: into the memory there is now.
+    /// Options for loading the model into the memory that is free now.
     #[must_use]
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
@@ -156,7 +156,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What is built in.
+    /// The defaults.
     fn default() -> Self {
         Self::resolve(&[]).unwrap_or_else(|_| Self::blank())
     }

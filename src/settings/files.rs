@@ -1,10 +1,10 @@
-//! Texts that settings name files for, and how texts are meant.
+//! Text files that settings name, and backslash escapes.
 
 use super::setting::Wrong;
 use std::io::Read as _;
 use std::path::Path;
 
-/// Largest file that a flag may name for a text.
+/// Largest text file that a flag may name.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
 /// Reads a text file of bounded size.
@@ -15,7 +15,7 @@ pub fn read_text(path: &Path) -> Result<String, Wrong> {
     let fail = |error: String| Wrong::File { path: path.display().to_string(), error };
     let file = std::fs::File::open(path).map_err(|e| fail(e.to_string()))?;
     let mut text = String::new();
-    // Bounded by what is read, not by what the file system says: a device has no size.
+    // Bound the bytes read, not the size the file system reports: a device has none.
     let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|e| fail(e.to_string()))?;
     if text.len() as u64 > TEXT_BYTES_MAX {
@@ -24,14 +24,15 @@ pub fn read_text(path: &Path) -> Result<String, Wrong> {
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), ToOwned::to_owned))
 }
 
-/// A text from a file without its last line break, which editors and `echo` put there.
+/// The text of a file without its final line break, which editors and `echo` add.
 #[must_use]
 pub fn without_last_break(text: &str) -> &str {
     text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
 }
 
-/// Backslash escapes of a prompt, as llama.cpp reads them: `\n`, `\r`, `\t`, the two quotes, the backslash, and `\xHH`
-/// for a byte. Others stay as they are. Bytes that are not UTF-8 then become U+FFFD each, as its tokenizer has it.
+/// Expands the backslash escapes of a prompt as llama.cpp does: `\n`, `\r`, `\t`, the two quotes, the backslash, and
+/// `\xHH` for a byte. Others stay as they are. Each byte that then is not valid UTF-8 becomes U+FFFD, as in llama.cpp's
+/// tokenizer.
 #[must_use]
 pub fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
@@ -67,7 +68,7 @@ fn hex(digit: u8) -> Option<u8> {
 mod tests {
     use super::*;
 
-    /// The right values are those of llama.cpp's `string_process_escapes`.
+    /// The expected values are those of llama.cpp's `string_process_escapes`.
     #[test]
     fn an_escape_means_what_it_means_in_llama_cpp() {
         for (typed, meant) in [

@@ -124,7 +124,7 @@ pub static ROWS: &[Setting] = &[
     .none(|c: &Config| c.isa.to_string()),
 ];
 
-/// A number that its range keeps from being negative.
+/// Converts a number whose range excludes negative ones.
 fn count(n: i64) -> usize {
     usize::try_from(n).unwrap_or(0)
 }
@@ -133,7 +133,7 @@ fn cache_type(given: Given<'_>) -> Result<CacheType, Wrong> {
     given.text.parse().map_err(|expected: &str| Wrong::Expected(expected.to_owned()))
 }
 
-/// What is told who asks for a GPU.
+/// The warning for a request to use a GPU.
 pub(super) fn on_the_cpu(layers: &str) -> Option<&'static str> {
     let told = "--n-gpu-layers: this build computes on the CPU; the setting has no effect";
     (layers != "0").then_some(told)

@@ -1,14 +1,14 @@
-//! What other programs take and is without effect here.
+//! Flags of other programs that are accepted but have no effect here.
 
 use super::general::on_the_cpu;
 use super::setting::{Setting, Takes, Value};
 
-/// A switch that says nothing, or that is so here anyway.
+/// A switch that means nothing here or is always on; no warning.
 const fn switch(flag: &'static str) -> Setting {
     ignored(flag, Takes::Nothing, |_| None)
 }
 
-/// A switch for a look or a check that is not here.
+/// A switch for an appearance or a check that does not exist here.
 const fn look(flag: &'static str) -> Setting {
     ignored(flag, Takes::Nothing, |_| {
         Some("--no-webui, --v2, --nologo, --ascii and --unsecure have no effect here")

@@ -1,11 +1,11 @@
-//! All settings: one table, and what comes of it.
+//! All settings: one table, and everything derived from it.
 //!
-//! A row ([`Setting`]) says how a setting is named everywhere (flag, environment, field of requests, `/props`, control of
-//! the page), what it may be, what is built in, and what it changes. From the rows come the command line and its
-//! `--help`, the environment, `--print-config`, the numbers that requests may set, the page's controls, and
-//! `docs/settings.md`. Enters: layers of given values ([`Layer`]). Leaves: a [`Config`], in which all is resolved.
+//! A row ([`Setting`]) gives a setting's names (flag, environment variable, request field, `/props`, control on the
+//! page), its allowed values, its default, and what it changes. From the rows come the command line and its `--help`,
+//! the environment, `--print-config`, the numbers that requests may set, the page's controls, and `docs/settings.md`.
+//! Input: layers of given values ([`Layer`]). Output: a fully resolved [`Config`].
 //!
-//! To add a setting: a field in `config.rs`, a row in the file of its part.
+//! To add a setting, add a field in `config.rs` and a row in the file of its group.
 
 mod config;
 mod files;
@@ -33,13 +33,13 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
     [general::ROWS, server::ROWS, sampling::ROWS, text::ROWS, ignored::ROWS].into_iter().flatten()
 }
 
-/// The setting of this flag.
+/// The setting with this flag.
 #[must_use]
 pub fn find(flag: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.flag == flag)
 }
 
-/// The settings that have a control on the page, in its order: what concerns how tokens are chosen comes first.
+/// The settings with a control on the page, in its order: sampling comes first.
 pub fn controls() -> impl Iterator<Item = (&'static Setting, Control)> {
     let (sampling, others): (Vec<_>, Vec<_>) =
         all().partition(|setting| setting.group == Group::Sampling);

@@ -1,4 +1,4 @@
-//! `docs/settings.md`: the table for people.
+//! Generates `docs/settings.md`, the table for people.
 
 use super::all;
 use super::config::Config;
@@ -51,7 +51,7 @@ fn row(setting: &Setting) -> String {
     flags.extend(setting.variables.iter().map(ToString::to_string));
     let flags: Vec<String> = flags.iter().map(|flag| format!("`{flag}`")).collect();
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
-    // What depends on the computer is said in words.
+    // Defaults that depend on the computer are described in the help text.
     let default = if setting.flag == "threads" || setting.takes() == Takes::Nothing {
         String::new()
     } else {

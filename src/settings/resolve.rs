@@ -1,5 +1,5 @@
-//! What was meant: every setting resolved once, from the built-in value, the bundle, the environment and the flags, each
-//! above the one before.
+//! Resolves every setting once, from the default, the bundle, the environment and the flags, each overriding the one
+//! before.
 
 use super::config::Config;
 use super::files::unescape;
@@ -12,25 +12,25 @@ use std::fmt::Write as _;
 pub struct Layer {
     /// Where they come from.
     pub origin: Origin,
-    /// What it sets, in the order in which it was given.
+    /// The settings given, in order.
     pub sets: Vec<Set>,
-    /// What is odd about it.
+    /// A warning about it.
     pub warning: Option<String>,
 }
 
-/// A value that makes no sense.
+/// An invalid value.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It is outside what is possible.
+    /// The value is not allowed.
     #[error("--{name} ({origin}): found `{found}`, expected {expected}")]
     Value {
         /// The setting.
         name: &'static str,
-        /// Who set it.
+        /// Where it was set.
         origin: Origin,
         /// The value.
         found: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
     },
     /// A file that a flag names cannot be read.
@@ -52,13 +52,13 @@ impl Layer {
         Self { origin, sets, warning: None }
     }
 
-    /// Whether it gives the setting of this flag.
+    /// Whether it sets this flag.
     #[must_use]
     pub fn has(&self, flag: &str) -> bool {
         self.sets.iter().any(|set| set.setting.flag == flag)
     }
 
-    /// Gives a setting above what the layer says already.
+    /// Adds a value that overrides what the layer already sets.
     pub fn set(&mut self, flag: &str, value: impl Into<OsString>) {
         if let Some(setting) = find(flag) {
             self.sets.push(Set { setting, value: value.into() });
@@ -66,7 +66,7 @@ impl Layer {
     }
 }
 
-/// What one layer says of a setting: by which of its flags, with which values, and who.
+/// What one layer gives for a setting: by which of its flags, with which values, and from where.
 struct Found<'l> {
     setting: &'static Setting,
     values: Vec<&'l OsStr>,
@@ -74,10 +74,10 @@ struct Found<'l> {
 }
 
 impl Config {
-    /// Resolves the layers, the strongest last.
+    /// Resolves the layers, highest precedence last.
     ///
     /// # Errors
-    /// When a value is impossible or a file it names cannot be read.
+    /// When a value is invalid or a file it names cannot be read.
     pub fn resolve(layers: &[Layer]) -> Result<Self, ConfigError> {
         let mut config = Self::blank();
         let mut listing = String::new();
@@ -87,7 +87,7 @@ impl Config {
                 let value = OsStr::new(setting.default);
                 apply(&mut config, setting, &[value], &built_in)?;
             }
-            // Both of two settings that add up count, each from its strongest layer.
+            // Settings that add up (API keys and their files) all count, each from its highest layer.
             let found = found(layers, setting);
             if let Some(found) = &found {
                 apply(&mut config, found.setting, &found.values, found.origin)?;
@@ -109,7 +109,7 @@ impl Config {
     }
 }
 
-/// What the strongest layer says that says something: the last thing, and if that may be given several times, all.
+/// The setting as given by the highest layer that has it: the last flag for it, with all values given to that flag.
 fn found<'l>(layers: &'l [Layer], slot: &Setting) -> Option<Found<'l>> {
     layers.iter().rev().find_map(|layer| {
         let last = layer.sets.iter().rfind(|set| set.setting.slot() == slot.flag)?.setting;
@@ -137,9 +137,9 @@ fn apply(
     })
 }
 
-/// A line of the listing: name, value, and where that comes from.
+/// A line of the listing: name, value and origin.
 fn line(config: &Config, setting: &Setting, found: Option<&Found<'_>>) -> String {
-    /// A text that is longer is not shown.
+    /// Longer values are not shown.
     const SHOWN_BYTES_MAX: usize = 1000;
     let (name, value, origin) = match found {
         None => (setting.flag, built_in(config, setting), &Origin::BuiltIn),
@@ -160,7 +160,7 @@ fn line(config: &Config, setting: &Setting, found: Option<&Found<'_>>) -> String
     format!("{name:<18} = {value:<24} ({origin})")
 }
 
-/// What counts where nobody says anything, as it is shown.
+/// A setting's default, as shown to the user.
 #[must_use]
 pub fn built_in(config: &Config, setting: &Setting) -> String {
     match setting.value {
@@ -171,7 +171,7 @@ pub fn built_in(config: &Config, setting: &Setting) -> String {
     }
 }
 
-/// What the user is told of settings without effect, once each.
+/// Warnings of the layers and of settings without effect, each once.
 fn warnings(layers: &[Layer]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for layer in layers {

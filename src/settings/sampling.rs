@@ -1,5 +1,5 @@
-//! Settings of sampling and of what answers must look like: flags of the command line and fields of requests in one row.
-//! Names and ranges are llama.cpp's; what is built in, [`crate::sampler::Sampling`] says.
+//! Settings of sampling and of constraints on answers: command-line flag and request field in one row. Names and ranges
+//! are llama.cpp's; the defaults are in [`crate::sampler::Sampling`].
 
 use super::files::read_text;
 use super::setting::{Group, Number, Setting, Value, Wrong};
@@ -7,7 +7,7 @@ use crate::constraint::Constraint;
 use crate::sampler::{Breakers, Stage};
 use serde::de::IgnoredAny;
 
-/// A number of sampling as it stands in its field.
+/// A real-valued sampling setting, stored as it is given.
 macro_rules! real {
     ($flag:literal, $field:ident, $min:literal..=$max:literal, $placeholder:literal, $help:literal) => {
         number(
@@ -26,7 +26,7 @@ macro_rules! real {
     };
 }
 
-/// A whole number, with how it is read and set.
+/// A whole-number sampling setting, with its getter and setter.
 macro_rules! whole {
     ($flag:literal, $field:ident, $min:literal..=$max:expr, $get:expr, $set:expr, $placeholder:literal, $help:literal) => {
         number(
@@ -39,7 +39,7 @@ macro_rules! whole {
     };
 }
 
-/// The largest number of tokens that makes sense.
+/// The largest token count accepted.
 const COUNT_MAX: f64 = 2_147_483_648.0;
 
 /// The rows.
@@ -399,12 +399,12 @@ fn unless_all(n: f64) -> Option<usize> {
     (n >= 0.0).then_some(n as usize)
 }
 
-/// An f32 as the short decimal number it was written as.
+/// An f32 as the shortest decimal number that stands for it.
 fn decimal(x: f32) -> f64 {
     x.to_string().parse().unwrap_or_else(|_| f64::from(x))
 }
 
-/// The settings of sampling that are numbers, with the names that requests give them.
+/// The numeric sampling settings, with their names in requests.
 pub fn numbers() -> impl Iterator<Item = (&'static str, Number)> {
     ROWS.iter().filter_map(|row| match row.value {
         Value::Number(number) => Some((row.field, number)),

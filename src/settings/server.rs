@@ -1,10 +1,10 @@
-//! Settings of the server: where and to whom it speaks.
+//! Settings of the server: where it listens and who may use it.
 
 use super::files::read_text;
 use super::setting::{Group, Origin, Setting, Value, Wrong};
 use crate::model::Pooling;
 
-/// The port when nobody names one.
+/// The default port.
 pub const PORT_DEFAULT: u16 = 8080;
 
 const fn server(
@@ -144,7 +144,7 @@ pub static ROWS: &[Setting] = &[
     ),
 ];
 
-/// `/a/b` without a slash at its end, of letters that no browser rewrites; `None` for others.
+/// Normalizes a prefix to `/a/b`, without a trailing slash; `None` if it has characters that browsers rewrite.
 fn normal_prefix(prefix: &str) -> Option<String> {
     let inner = prefix.trim_matches('/');
     if inner.is_empty() {

@@ -1,4 +1,4 @@
-//! What is known of one setting, in one row.
+//! One setting as a row of the table.
 
 use super::config::Config;
 use crate::sampler::Sampling;
@@ -7,59 +7,59 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-/// One setting: how it is named everywhere, what it may be, and where it goes.
+/// One setting: its names, its allowed values, and what it changes.
 ///
-/// Rows are made by [`Setting::new`] and the functions after it, so that a row says only what is special about it.
+/// Rows are built with [`Setting::new`] and the methods after it, so a row states only what differs from the usual.
 pub struct Setting {
-    /// Its flag, without the dashes. Empty: it is set by requests only.
+    /// Its flag, without the dashes. Empty: only requests set it.
     pub flag: &'static str,
-    /// Its flag of one letter.
+    /// Its single-letter flag.
     pub short: Option<char>,
-    /// Flags of several letters after one dash, as llama.cpp has them.
+    /// Multi-letter flags after a single dash, as in llama.cpp.
     pub dashed: &'static [&'static str],
     /// Other names of the flag.
     pub aliases: &'static [&'static str],
-    /// Environment variables beside `LLAMA_ARG_` with each of the flag's names.
+    /// Environment variables in addition to `LLAMA_ARG_` plus each of the flag's names.
     pub variables: &'static [&'static str],
-    /// What stands for the value in `--help`.
+    /// The placeholder for the value in `--help`.
     pub placeholder: &'static str,
     /// What it does, in one sentence. Empty: `--help` leaves it out.
     pub help: &'static str,
-    /// Where `--help` has it.
+    /// Its section of `--help`.
     pub group: Group,
-    /// The built-in value, as it would be given. Empty: there is none.
+    /// The default, as a user would type it. Empty: there is none.
     pub default: &'static str,
-    /// What `--print-config` shows where there is none.
+    /// What `--print-config` shows if there is no default.
     pub none: fn(&Config) -> String,
-    /// The setting that this one is another way to give: the last of both counts.
+    /// The setting that this one sets in another way; the last of both given wins.
     pub same_as: &'static str,
     /// Its field in requests, and its name in `/props` and in the terminal. Empty: it has none.
     pub field: &'static str,
     /// Its control on the page, if it has one.
     pub control: Option<Control>,
-    /// What the page may not see of the listing: a secret.
+    /// Whether `--print-config` hides the value: a secret.
     pub is_secret: bool,
     /// Whether a value may begin with a dash.
     pub takes_dash: bool,
-    /// What it takes, and what that changes.
+    /// The kind of value it takes, and what that changes.
     pub value: Value,
 }
 
-/// What a setting takes, and what that changes.
+/// The kind of value a setting takes, and what that changes.
 #[derive(Clone, Copy)]
 pub enum Value {
-    /// Nothing: it is on.
+    /// No value: a switch that turns something on.
     Switch(fn(&mut Config)),
     /// A whole number.
     Whole {
-        /// The least it may be.
+        /// The minimum.
         min: i64,
-        /// The most it may be.
+        /// The maximum.
         max: i64,
         /// Sets it.
         set: fn(&mut Config, i64, Given<'_>),
     },
-    /// A number of sampling, which requests may set as well.
+    /// A numeric sampling setting, which requests may set as well.
     Number(Number),
     /// A text.
     Text(fn(&mut Config, Given<'_>) -> Result<(), Wrong>),
@@ -67,11 +67,11 @@ pub enum Value {
     Texts(fn(&mut Config, &[&str], Given<'_>) -> Result<(), Wrong>),
     /// A path.
     Path(fn(&mut Config, PathBuf, Given<'_>) -> Result<(), Wrong>),
-    /// What other programs take, and is without effect here.
+    /// A flag of other programs, without effect here.
     Ignored {
         /// Whether a value follows.
         takes: Takes,
-        /// What the user is told of this value; `None`: it is as they want it anyway.
+        /// The warning for this value; `None`: the program already behaves that way.
         told: fn(&str) -> Option<&'static str>,
     },
 }
@@ -89,12 +89,12 @@ pub enum Takes {
     Perhaps,
 }
 
-/// A number of sampling.
+/// A numeric sampling setting.
 #[derive(Clone, Copy)]
 pub struct Number {
-    /// The least it may be.
+    /// The minimum.
     pub min: f64,
-    /// The most it may be.
+    /// The maximum.
     pub max: f64,
     /// Whether it must be whole.
     pub whole: bool,
@@ -107,22 +107,22 @@ pub struct Number {
 /// A setting's control on the page.
 #[derive(Debug, Clone, Copy)]
 pub struct Control {
-    /// The least that the page offers.
+    /// The smallest value that the page offers.
     pub min: f64,
-    /// The most that it offers.
+    /// The largest value that the page offers.
     pub max: f64,
-    /// By how much it goes up and down.
+    /// The step size.
     pub step: f64,
-    /// Whether it is shown at once, not among more settings.
+    /// Whether it is always shown, not under "more settings".
     pub main: bool,
 }
 
-/// A part of `--help`.
+/// A section of `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// The model and the program.
     General,
-    /// Where and to whom the server speaks.
+    /// Where the server listens and who may use it.
     Server,
     /// How tokens are chosen.
     Sampling,
@@ -143,14 +143,14 @@ impl Group {
     }
 }
 
-/// A value as it was given, and by whom.
+/// A value as given, and its origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'g> {
     /// The flag's name.
     pub flag: &'static str,
     /// The value.
     pub text: &'g str,
-    /// Who gave it.
+    /// Where it comes from.
     pub origin: &'g Origin,
 }
 
@@ -178,18 +178,18 @@ impl Display for Origin {
     }
 }
 
-/// Why a value can't be.
+/// Why a value is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Wrong {
-    /// It is something else than this.
+    /// It is not as expected.
     #[error("expected {0}")]
     Expected(String),
-    /// This part of it is something else.
+    /// A part of it is not as expected.
     #[error("found `{found}`, expected {expected}")]
     Part {
         /// The part.
         found: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
     },
     /// A file that it names can't be read.
@@ -212,7 +212,7 @@ pub struct Set {
 }
 
 impl Setting {
-    /// A setting of this flag.
+    /// A setting with this flag.
     pub(super) const fn new(
         flag: &'static str,
         value: Value,
@@ -239,86 +239,86 @@ impl Setting {
         }
     }
 
-    /// The same in this part of `--help`.
+    /// Puts it in this section of `--help`.
     pub(super) const fn within(mut self, group: Group) -> Self {
         self.group = group;
         self
     }
 
-    /// The same with a flag of one letter.
+    /// Adds a single-letter flag.
     pub(super) const fn short(mut self, letter: char) -> Self {
         self.short = Some(letter);
         self
     }
 
-    /// The same with flags of several letters after one dash.
+    /// Adds multi-letter flags after a single dash.
     pub(super) const fn dashed(mut self, flags: &'static [&'static str]) -> Self {
         self.dashed = flags;
         self
     }
 
-    /// The same with other names of the flag.
+    /// Adds other names of the flag.
     pub(super) const fn aliases(mut self, names: &'static [&'static str]) -> Self {
         self.aliases = names;
         self
     }
 
-    /// The same with further environment variables.
+    /// Adds further environment variables.
     pub(super) const fn variables(mut self, names: &'static [&'static str]) -> Self {
         self.variables = names;
         self
     }
 
-    /// The same with a built-in value.
+    /// Sets the default.
     pub(super) const fn default(mut self, value: &'static str) -> Self {
         self.default = value;
         self
     }
 
-    /// The same, with what is shown where nothing is set.
+    /// Sets what is shown if there is no default.
     pub(super) const fn none(mut self, shown: fn(&Config) -> String) -> Self {
         self.none = shown;
         self
     }
 
-    /// The same as another way to give that setting.
+    /// Makes it another way to set that setting.
     pub(super) const fn same_as(mut self, flag: &'static str) -> Self {
         self.same_as = flag;
         self
     }
 
-    /// The same as a field of requests.
+    /// Makes it a field of requests.
     pub(super) const fn field(mut self, name: &'static str) -> Self {
         self.field = name;
         self
     }
 
-    /// The same with a control on the page.
+    /// Adds a control on the page.
     pub(super) const fn control(mut self, min: f64, max: f64, step: f64) -> Self {
         self.control = Some(Control { min, max, step, main: false });
         self
     }
 
-    /// The same with a control that is shown at once.
+    /// Adds a control that the page always shows.
     pub(super) const fn main_control(mut self, min: f64, max: f64, step: f64) -> Self {
         self.control = Some(Control { min, max, step, main: true });
         self
     }
 
-    /// The same as a secret.
+    /// Makes it a secret.
     pub(super) const fn secret(mut self) -> Self {
         self.is_secret = true;
         self
     }
 
-    /// The same with values that may begin with a dash.
+    /// Allows values that begin with a dash.
     pub(super) const fn takes_dash(mut self) -> Self {
         self.takes_dash = true;
         self
     }
 
-    /// Its environment variables, the strongest last: `LLAMA_ARG_` with each of its flag's names, then llama.cpp's own
-    /// where that is another.
+    /// Its environment variables, highest precedence last: `LLAMA_ARG_` plus each of its flag's names, then llama.cpp's
+    /// own name if it differs.
     #[must_use]
     pub fn all_variables(&self) -> Vec<String> {
         if self.flag.is_empty() {
@@ -330,7 +330,7 @@ impl Setting {
         named.chain(self.variables.iter().map(ToString::to_string)).collect()
     }
 
-    /// The flag of the setting that it gives: its own, or the one that it is another way to give.
+    /// The flag of the setting that it sets: its own, or `same_as`.
     #[must_use]
     pub fn slot(&self) -> &'static str {
         if self.same_as.is_empty() { self.flag } else { self.same_as }
@@ -352,16 +352,16 @@ impl Setting {
         matches!(self.value, Value::Path(_))
     }
 
-    /// Whether white space around a value is no part of it: numbers.
+    /// Whether it takes a number, so that white space around the value is ignored.
     #[must_use]
     pub fn is_number(&self) -> bool {
         matches!(self.value, Value::Whole { .. } | Value::Number(_))
     }
 
-    /// Changes the settings as one layer says.
+    /// Applies the values from one layer.
     ///
     /// # Errors
-    /// When a value can't be.
+    /// When a value is invalid.
     pub(super) fn apply(
         &self,
         config: &mut Config,
@@ -411,14 +411,14 @@ impl Setting {
 }
 
 impl Number {
-    /// What it may be, in words.
+    /// The allowed values, in words.
     #[must_use]
     pub fn expected(&self) -> String {
         let what = if self.whole { "whole number" } else { "number" };
         format!("a {what} from {} to {}", self.min, self.max)
     }
 
-    /// Whether it may be `x`.
+    /// Whether `x` is allowed.
     #[must_use]
     pub fn allows(&self, x: f64) -> bool {
         self.range().contains(&x) && (!self.whole || x.fract() == 0.0)

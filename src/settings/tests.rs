@@ -33,7 +33,7 @@ fn the_strongest_layer_wins_and_the_listing_says_which() {
     assert!(line("min-p ").ends_with("(built-in)"));
 }
 
-/// What rows get wrong when they are copied.
+/// Catches mistakes made when rows are copied.
 #[test]
 fn rows_are_of_one_piece() {
     let mut names = HashSet::new();
@@ -60,7 +60,7 @@ fn rows_are_of_one_piece() {
     assert!(all().filter(|s| !s.field.is_empty()).all(|s| fields.insert(s.field)));
 }
 
-/// The page's words for a control are in its table of words, in both languages.
+/// The page's word table covers every control, in both languages.
 #[test]
 fn each_control_has_its_words_on_the_page() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/i18n.js");
@@ -76,7 +76,7 @@ fn each_control_has_its_words_on_the_page() {
     }
 }
 
-/// `docs/settings.md` is made of the rows: `WRITE_DOCS=1 cargo test --lib settings` writes it.
+/// `docs/settings.md` is generated from the rows: `WRITE_DOCS=1 cargo test --lib settings` writes it.
 #[test]
 fn the_page_of_settings_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");

@@ -40,7 +40,7 @@ pub static ROWS: &[Setting] = &[
     text(
         "system-prompt",
         Value::Text(|c, given| {
-            // `@FILE` is read for whoever types it; in a bundle it is text like any other, or a bundle could put a file
+            // `@FILE` is read only if the user gives it; in a bundle it stays plain text, or a bundle could put a file
             // of its user's into the prompt.
             c.system_prompt = Some(match given.text.strip_prefix('@') {
                 Some(path) if *given.origin != Origin::Bundle => {
@@ -70,7 +70,7 @@ pub static ROWS: &[Setting] = &[
     text(
         "history",
         Value::Path(|c, path, given| {
-            // It is written to, so that a bundle must not name one of its user's.
+            // The file is written to, so a bundle must not name one of its user's.
             if *given.origin == Origin::Bundle {
                 let expected = "no file: only who types may name one that is written";
                 return Err(Wrong::Expected(expected.to_owned()));
@@ -165,7 +165,8 @@ pub static ROWS: &[Setting] = &[
     .default("-1"),
 ];
 
-/// The source of a chat template: named, in a file, or given. A bundle can't name a file, as with the system prompt.
+/// The source of a chat template: by name, from a file, or inline. A bundle can't name a file, as with the system
+/// prompt.
 fn template(given: Given<'_>) -> Result<String, Wrong> {
     let text = given.text;
     if text.contains('{') {

@@ -1,4 +1,4 @@
-//! `tealight bench`: the speed of prompts and of generation.
+//! `tealight bench`: measures the speed of prefill and of generation.
 
 use crate::cli::BenchFlags;
 use crate::engine::{Engine, Session};
@@ -8,7 +8,7 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// Measures as `flags` say. Returns the report.
+/// Measures what `flags` ask for. Returns the report.
 ///
 /// # Errors
 /// When the counts do not fit the context.
@@ -20,7 +20,7 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
         engine.info.context
     );
     let mut session = engine.session();
-    // Warm-up: the weights come into memory. What lies before is not measured, so it needs none.
+    // Warm-up: loads the weights into memory. The tokens in the cache before a run are not measured, so they need none.
     one(&mut session, engine, 0, flags.prompt.min(64), 4)?;
     let (mut prompts, mut generations) = (Vec::new(), Vec::new());
     for _ in 0..flags.repetitions {
@@ -61,13 +61,13 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// What tokens are for; each gets others.
+/// The purposes of tokens; each gets different ones.
 const FIRST: u32 = 0;
 const DEPTH: u32 = 1;
 const PROMPT: u32 = 2;
 const GENERATION: u32 = 3;
 
-/// Ordinary words of any vocabulary, no token twice in a row.
+/// Ordinary tokens of any vocabulary, none twice in a row.
 fn ids(engine: &Engine, n: usize, purpose: u32) -> Vec<u32> {
     let words = u32::try_from(engine.tokenizer.len()).unwrap_or(1);
     (0..n as u32)
@@ -75,7 +75,7 @@ fn ids(engine: &Engine, n: usize, purpose: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What the machine can do at most, for comparison.
+/// The machine's peak rates, for comparison.
 #[must_use]
 pub fn limits(compute: &Compute, as_json: bool) -> String {
     let Limits { read_bytes, multiply_adds } = compute.limits();
@@ -94,7 +94,7 @@ pub fn limits(compute: &Compute, as_json: bool) -> String {
     )
 }
 
-/// Speeds of one prompt and one generation, each after `depth` tokens; `None` for what has no tokens.
+/// Tokens per second of one prefill and one generation, each after `depth` tokens; `None` if it has no tokens.
 fn one(
     session: &mut Session,
     engine: &Engine,
@@ -104,7 +104,7 @@ fn one(
 ) -> anyhow::Result<(Option<f64>, Option<f64>)> {
     let always = || true;
     let begin = |session: &mut Session| -> anyhow::Result<()> {
-        // A first token of its own makes everything after it new.
+        // A distinct first token keeps anything after it from being reused.
         session.prefill(&ids(engine, 1, FIRST), &always, &mut |_| {})?;
         if depth > 0 {
             let mut all = ids(engine, 1, FIRST);

@@ -1,7 +1,7 @@
 //! `tealight chat`: a conversation in the terminal.
 //!
-//! Entries come from stdin, so that a pipe works as well as a person. Ctrl-C stops an answer; between
-//! answers it takes back what was typed, and twice in a row it ends the program.
+//! Entries come from stdin, so a pipe works as well as a person. Ctrl-C stops an answer; between answers it discards
+//! what was typed, and twice in a row it ends the program.
 
 mod entry;
 mod lines;
@@ -57,7 +57,7 @@ enum Next {
 /// Chats until `/bye` or the end of the input.
 ///
 /// # Errors
-/// When stdin cannot be read, the settings' constraint is none, or Ctrl-C is pressed twice between answers
+/// When stdin cannot be read, the configured constraint is invalid, or Ctrl-C is pressed twice between answers
 /// ([`Interrupted`]).
 pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::Result<()> {
     let guide = config.constraint.as_ref().map(|c| engine.guide(c)).transpose()?;
@@ -196,7 +196,7 @@ impl Chat<'_> {
                 }
             },
         );
-        // After a failure too: the letters must not stay pale.
+        // After a failure too: the text must not stay dimmed.
         let answer = printer.finish();
         match outcome {
             Ok(outcome) => {
@@ -283,7 +283,7 @@ impl Chat<'_> {
     fn show(&self) {
         let s = &self.config.sampling;
         let or_minus_one = |n: Option<String>| n.unwrap_or_else(|| "-1".to_owned());
-        // The usual ones, and those that were changed.
+        // The usual settings, and those that were changed.
         let usual = ["temperature", "top_k", "top_p", "min_p"];
         let default = Sampling::default();
         let shown = numbers().filter(|(name, n)| {
@@ -322,7 +322,7 @@ impl Chat<'_> {
     fn save(&self, path: &str) -> Result<(), String> {
         let fail = |e: io::Error| format!("/save {path}: {e}");
         let json = serde_json::to_string_pretty(&self.messages).map_err(|e| fail(e.into()))?;
-        // A name that exists is not overwritten: the program writes only what it was told to.
+        // Existing files are never overwritten: the program writes only what it was told to.
         let mut file = fs::File::create_new(path).map_err(fail)?;
         io::Write::write_all(&mut file, json.as_bytes()).map_err(fail)
     }
@@ -342,7 +342,7 @@ impl Chat<'_> {
     }
 }
 
-/// Prints an answer, with its thoughts in pale letters where colours are seen.
+/// Prints an answer, with its reasoning dimmed if the terminal shows colours.
 struct Printer {
     reader: Reader,
     answer: Answer,
@@ -357,7 +357,7 @@ impl Printer {
         Self { reader: Reader::new(plan), answer: Answer::default(), pale, thinking: false }
     }
 
-    /// Prints the next piece. `false`: nobody reads any more.
+    /// Prints the next piece. `false`: the reader of stdout is gone.
     fn push(&mut self, text: &str) -> io::Result<bool> {
         let parts = self.reader.push(text);
         self.print(parts)
@@ -376,7 +376,7 @@ impl Printer {
             let (thinking, text) = match &part {
                 AnswerPart::Reasoning(text) => (true, text.as_str()),
                 AnswerPart::Content(text) => (false, text.as_str()),
-                // Nothing is offered here that could be called.
+                // No tools are offered here.
                 AnswerPart::Call { .. } | AnswerPart::Arguments(_) => (self.thinking, ""),
             };
             open = paint(self.turn(thinking)).and_then(|_| show(text))?;
@@ -385,7 +385,7 @@ impl Printer {
         Ok(open)
     }
 
-    /// What is printed where thoughts begin or end.
+    /// The text to print where reasoning begins or ends.
     fn turn(&mut self, thinking: bool) -> &'static str {
         if std::mem::replace(&mut self.thinking, thinking) == thinking {
             return "";
@@ -399,7 +399,7 @@ impl Printer {
     }
 }
 
-/// A text file for a command.
+/// Reads a text file for a command.
 fn read(path: &str, command: &str) -> Result<String, String> {
     read_text(path.as_ref()).map_err(|error| format!("{command} {error}"))
 }

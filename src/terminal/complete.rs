@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use std::cell::Cell;
 use tealight_bundle::shown::say;
 
-/// Completes the prompt of `config` and prints what the model adds, each piece at once: a signal may end the process
+/// Completes the prompt of `config` and prints what the model adds, flushing each piece: a signal may end the process
 /// between any two of them.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn complete(engine: &Engine, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The text of `-p`, with that of `-f` before it.
+/// The text of `-f`, then that of `-p`.
 fn prompt(config: &Config) -> anyhow::Result<String> {
     let mut text = config.prompt_file.as_deref().map_or(Ok(String::new()), input::prompt)?;
     if config.escape {

@@ -1,4 +1,4 @@
-//! Texts from files and from standard input, which are read whole or not at all.
+//! Reads text from files and standard input, whole or not at all.
 
 use crate::settings::without_last_break;
 use anyhow::Context as _;
@@ -6,20 +6,20 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Longest text that is measured. Its tokens take four bytes each.
+/// Longest text to measure or tokenize. Its tokens take four bytes each.
 const TEXT_BYTES_MAX: u64 = 256 << 20;
 /// Longest prompt.
 const PROMPT_BYTES_MAX: u64 = 64 << 20;
 
-/// The text in a file, to its last byte; `-` or none: on standard input.
+/// Reads the text of a file, to its last byte; `-` or `None`: standard input.
 ///
 /// # Errors
-/// When it cannot be read, is too long, or is no UTF-8.
+/// When it cannot be read, is too long, or is not UTF-8.
 pub fn text(path: Option<&Path>) -> anyhow::Result<String> {
     open(path, TEXT_BYTES_MAX)
 }
 
-/// The prompt in a file, without the mark of UTF-8 at its beginning and the line break at its end; `-`: on standard input.
+/// Reads a prompt from a file, without a leading byte order mark and a final line break; `-`: from standard input.
 ///
 /// # Errors
 /// As [`text`].

@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tealight_bundle::shown::answers;
 use tealight_bundle::signals::Ending;
 
-/// Writes a piece of an answer to stdout at once: its exact bytes, and on a terminal nothing that acts on it. `false`:
-/// nobody reads any more, which is no failure.
+/// Writes a piece of an answer to stdout and flushes it: its exact bytes, but on a terminal with control characters
+/// escaped. `false`: the reader is gone, which is not a failure.
 ///
 /// # Errors
 /// When the text is lost for another reason, such as a full disk.
@@ -37,7 +37,7 @@ fn show(text: &str) -> io::Result<bool> {
     closed_is_success(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// The same with marks of the program's own, such as colours.
+/// The same for the program's own escape sequences, such as colours.
 fn paint(marks: &'static str) -> io::Result<bool> {
     let mut out = answers();
     closed_is_success(out.own(marks).and_then(|()| out.flush()))
@@ -56,20 +56,20 @@ fn closed_is_success(result: io::Result<()>) -> io::Result<bool> {
 #[error("interrupted")]
 pub struct Interrupted(pub Ending);
 
-/// What a signal means at the moment: Ctrl-C stops an answer, and ends the program where there is none; the others end
-/// it. What leaves half a file behind is stopped by any, so that it can be removed.
+/// What a signal does at the moment: Ctrl-C stops an answer, or ends the program if there is none; other signals end
+/// it. Work that would leave a partial file is stopped by any signal, so that the file can be removed.
 #[derive(Default)]
 pub struct Interrupt(AtomicU8);
 
 const WAITING: u8 = 0;
 const ANSWERING: u8 = 1;
 const WRITING: u8 = 2;
-/// And the signal that stops it.
+/// Being stopped, with one state for each signal of `ENDINGS`.
 const STOPPING: [u8; 3] = [3, 4, 5];
 const ENDINGS: [Ending; 3] = [Ending::Interrupt, Ending::Terminate, Ending::HangUp];
 
 impl Interrupt {
-    /// Takes note of a signal. Returns whether it ends the program.
+    /// Records a signal. Returns whether it ends the program.
     pub fn ends(&self, ending: Ending) -> bool {
         let stopping = ENDINGS.into_iter().zip(STOPPING).find(|(known, _)| *known == ending);
         let stopping = stopping.map_or(STOPPING[0], |(_, state)| state);
@@ -96,7 +96,7 @@ impl Interrupt {
         self.raised().is_some()
     }
 
-    /// The signal that stops it, if one does.
+    /// The signal that stops the current work, if one does.
     fn raised(&self) -> Option<Ending> {
         let state = self.0.load(Ordering::SeqCst);
         ENDINGS.into_iter().zip(STOPPING).find(|(_, stopping)| *stopping == state).map(|(by, _)| by)

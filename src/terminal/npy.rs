@@ -11,17 +11,17 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 /// The data begins at a multiple of this.
 const ALIGNMENT: usize = 64;
 
-/// A matrix that is being written.
+/// A matrix being written.
 pub struct Npy {
     out: BufWriter<File>,
 }
 
 impl Npy {
-    /// Begins a matrix of that shape at `path`. A file that is there is overwritten only if it is empty
-    /// or of the same format.
+    /// Begins a matrix of shape (`rows`, `columns`) at `path`. An existing file is overwritten only if it is empty or
+    /// of the same format.
     ///
     /// # Errors
-    /// When it cannot be written, or something else lies there.
+    /// When it cannot be written, or another kind of file is there.
     pub fn create(path: &Path, rows: usize, columns: usize) -> anyhow::Result<Self> {
         let named = || format!("--logits-out {}", path.display());
         refuse_other_files(path).with_context(named)?;
@@ -47,7 +47,7 @@ impl Npy {
     }
 }
 
-/// A mistyped name must not cost a model.
+/// Refuses to overwrite other files: a mistyped name must not destroy a model.
 fn refuse_other_files(path: &Path) -> anyhow::Result<()> {
     let Ok(meta) = std::fs::metadata(path) else { return Ok(()) };
     if !meta.is_file() || meta.len() == 0 {
@@ -71,7 +71,7 @@ fn header(rows: usize, columns: usize) -> Vec<u8> {
     text.push('\n');
     let mut bytes = MAGIC.to_vec();
     bytes.extend([1, 0]);
-    // The text has some hundred bytes.
+    // The text has about a hundred bytes.
     bytes.extend((text.len() as u16).to_le_bytes());
     bytes.extend(text.as_bytes());
     bytes

@@ -1,4 +1,4 @@
-//! `tealight perplexity`: how well a model predicts a text, and every logit on the way.
+//! `tealight perplexity`: measures how well a model predicts a text, with every logit on the way if asked for.
 
 use super::npy::Npy;
 use super::{Interrupt, Interrupted, input};
@@ -11,11 +11,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use tealight_bundle::shown::say;
 
-/// Tokens of a chunk of a text where nobody says; that of the reference.
+/// Default chunk size of a text in tokens, the same as in llama.cpp.
 const CONTEXT_DEFAULT: usize = 512;
 
-/// Measures as `flags` and `config` say. Returns the report. `interrupt` begins to take signals, which is once there is
-/// something to stop.
+/// Measures what `flags` and `config` ask for. Returns the report. `interrupt` starts watching signals; it is called
+/// once there is something to stop.
 ///
 /// # Errors
 /// When there are no tokens, they cannot be computed, or the logits cannot be written.
@@ -81,7 +81,7 @@ pub fn perplexity(
     }) {
         Ok(found) => found,
         Err(error) => {
-            // Half a matrix under a name that promises a whole one helps nobody.
+            // A partial matrix under a name that promises a whole one helps nobody.
             if let Some(path) = flags.logits_out.as_ref().filter(|path| path.is_file()) {
                 let _ = std::fs::remove_file(path);
             }
@@ -117,7 +117,7 @@ pub fn perplexity(
     Ok(report)
 }
 
-/// What has come of the chunks so far.
+/// Prints the perplexity over the chunks so far.
 fn show(row: &Row<'_>) {
     if let Some(value) = row.so_far.value() {
         let _ = write!(std::io::stderr(), "[{}]{value:.4},", row.chunk);

@@ -1,4 +1,4 @@
-//! `tealight tokenize`: a text as tokens.
+//! `tealight tokenize`: prints the tokens of a text.
 
 use super::input;
 use crate::cli::TokenizeFlags;
@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use std::io::{self, BufWriter, Write};
 use tealight_bundle::shown::{answers, say};
 
-/// Prints the tokens of the text that `flags` name, by the vocabulary in `shards`.
+/// Prints the tokens of the text that `flags` name, with the vocabulary in `shards`.
 ///
 /// # Errors
-/// When the vocabulary or the text cannot be read, or nothing can be written.
+/// When the vocabulary or the text cannot be read, or the output cannot be written.
 pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags, config: &Config) -> anyhow::Result<()> {
     let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
     let file = ModelFile::open(shards)?;
@@ -20,7 +20,7 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags, config: &Config) -> a
     if !config.quiet {
         tokenizer.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
     }
-    // Read after the vocabulary: a wrong file is said before somebody types a text.
+    // Read after the vocabulary, so that a wrong file is reported before somebody types a text.
     let text = match &flags.prompt {
         Some(text) => text.clone(),
         None => input::text(flags.file.as_deref())?,
@@ -45,7 +45,7 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags, config: &Config) -> a
     written(print(&mut BufWriter::new(answers()), &tokenizer, &ids, flags))
 }
 
-/// A closed pipe is a success.
+/// A closed pipe counts as success.
 fn written(result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e).context("writing to stdout"),
@@ -53,7 +53,7 @@ fn written(result: io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// The ids of each text, a line each. The outer error is one of the texts.
+/// Prints the ids of each text, one line each. The outer error is in the input, the inner one in writing.
 fn json_lines(
     out: &mut impl Write,
     texts: &str,
@@ -92,7 +92,7 @@ fn print(
             piece.clear();
             tokenizer.piece(id, true, &mut piece);
             write!(out, "{id:6} -> '")?;
-            // A console of Windows takes no half characters.
+            // A Windows console does not accept partial characters.
             if cfg!(windows) && std::str::from_utf8(&piece).is_err() {
                 let hex: Vec<String> = piece.iter().map(|byte| format!("{byte:02x}")).collect();
                 writeln!(out, "<{}>' (utf-8 decode failure)", hex.join(" "))?;

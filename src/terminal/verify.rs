@@ -1,11 +1,11 @@
-//! `tealight verify`: every byte of the bundle against its manifest.
+//! `tealight verify`: checks every byte of the bundle against its manifest.
 
 use crate::source::Program;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-/// A bar appears only for what takes longer than this.
+/// A progress bar appears only if it takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Checks the bundle in the program's tail. Returns what was found.

@@ -1,8 +1,9 @@
-//! The child's side: takes jobs from stdin, one at a time, and writes their results to stdout.
+//! The child's side: reads jobs from stdin, one at a time, and writes their results to stdout.
 //!
-//! A job is its topic (a byte), the milliseconds it may take (u32) and its length in bytes (u32), little-endian, then its
-//! bytes; a result is its length (u32) and its bytes. The child begins with an empty result, which says that it is there.
-//! It ends when stdin does, and by itself when a job has had its time twice: nobody may be there to end it.
+//! A job is its topic (a byte), its time limit in milliseconds (u32) and its length in bytes (u32), little-endian, then
+//! its bytes; a result is its length (u32) and its bytes. The child starts by sending an empty result, which says that
+//! it is ready. It exits at the end of stdin, or by itself once a job has taken twice its time limit: the parent may no
+//! longer be there to end it.
 
 use super::{Handler, MEMORY_BYTES_MAX, STACK_BYTES, Topic, memory};
 use std::io::{self, Read, Write};
@@ -11,14 +12,14 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// The argument that makes the executable a child.
+/// The argument that runs the executable as a child.
 pub const CHILD_FLAG: &str = "--as-worker";
 
-/// Works on jobs until there are no more.
+/// Works on jobs until stdin ends.
 #[must_use]
 pub fn run(handler: Handler) -> ExitCode {
     memory::limit(MEMORY_BYTES_MAX);
-    // A panic's message may hold the user's text.
+    // A panic message may contain the user's text.
     std::panic::set_hook(Box::new(|_| {}));
     let (began, watched) = channel::<Option<Duration>>();
     let watch = move || {
@@ -30,7 +31,7 @@ pub fn run(handler: Handler) -> ExitCode {
             };
             match next {
                 Ok(next) => time = next,
-                // Out of time, or done.
+                // Out of time, or the worker thread is done.
                 Err(_) => std::process::exit(1),
             }
         }
@@ -63,7 +64,7 @@ fn work(handler: Handler, began: &Sender<Option<Duration>>) -> io::Result<()> {
         let (time, length) = (number(1), u64::from(number(5)));
         let mut job = Vec::new();
         input.by_ref().take(length).read_to_end(&mut job)?;
-        // The parent ends the child sooner, if it is there.
+        // If the parent is still there, it ends the child sooner.
         let _ = began.send(Some(Duration::from_millis(u64::from(time)) * 2));
         let result = handler(*topic, &job);
         drop(job);

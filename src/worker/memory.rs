@@ -1,4 +1,4 @@
-//! An allocator that can be told how much it may give: the same on every system, where limits of the systems differ.
+//! An allocator with a byte limit, which works the same on every system; the systems' own limits differ.
 
 #![expect(unsafe_code, reason = "an allocator: it hands every call on to the system's")]
 
@@ -6,22 +6,22 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
-/// Whether allocations are counted at all; only a child does.
+/// Whether to count allocations; only a child does.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 /// Bytes that may still be allocated.
 static LEFT: AtomicIsize = AtomicIsize::new(0);
 
-/// The system's allocator, refusing what goes beyond [`limit`].
+/// The system's allocator, refusing allocations beyond [`limit`].
 pub struct Bounded;
 
-/// Lets at most `bytes` be allocated from now on. What is beyond is refused, which ends the process where the code can't
-/// go on without.
+/// Allows at most `bytes` to be allocated from now on. Allocations beyond that fail, which ends the process if the code
+/// can't handle it.
 pub(super) fn limit(bytes: usize) {
     LEFT.store(isize::try_from(bytes).unwrap_or(isize::MAX), Ordering::Relaxed);
     COUNTS.store(true, Ordering::Relaxed);
 }
 
-/// Takes `bytes` of what is left, or nothing if that is less.
+/// Takes `bytes` from the remaining budget; takes nothing and returns false if less remains.
 fn take(bytes: usize) -> bool {
     let bytes = isize::try_from(bytes).unwrap_or(isize::MAX);
     let before = LEFT.fetch_sub(bytes, Ordering::Relaxed);
@@ -36,14 +36,14 @@ fn give_back(bytes: usize) {
     LEFT.fetch_add(isize::try_from(bytes).unwrap_or(isize::MAX), Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator with what it was given; a refusal is a null pointer, as the trait
-// has it, and counting touches two atomics only.
+// SAFETY: every call is forwarded to the system's allocator with the same arguments; a refusal is a null pointer, as
+// the trait allows, and counting touches only two atomics.
 unsafe impl GlobalAlloc for Bounded {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if COUNTS.load(Ordering::Relaxed) && !take(layout.size()) {
             return null_mut();
         }
-        // SAFETY: the caller's promise, handed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
@@ -51,7 +51,7 @@ unsafe impl GlobalAlloc for Bounded {
         if COUNTS.load(Ordering::Relaxed) && !take(layout.size()) {
             return null_mut();
         }
-        // SAFETY: the caller's promise, handed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
@@ -59,19 +59,19 @@ unsafe impl GlobalAlloc for Bounded {
         if COUNTS.load(Ordering::Relaxed) {
             give_back(layout.size());
         }
-        // SAFETY: the caller's promise, handed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if COUNTS.load(Ordering::Relaxed) {
-            // Both exist for a moment where the block moves.
+            // If the block moves, both exist for a moment.
             if !take(size) {
                 return null_mut();
             }
             give_back(layout.size());
         }
-        // SAFETY: the caller's promise, handed on.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

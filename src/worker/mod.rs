@@ -1,8 +1,8 @@
-//! Work on hostile input in a child of this executable, which may run out of time, memory or stack alone.
+//! Runs work on hostile input in a child process, so that running out of time, memory or stack ends only the child.
 //!
-//! A chat template or a schema can make its library compute without end, or end the process: a thread can be neither
-//! stopped nor kept from memory. A child can. Enters: a [`Topic`] and the bytes of a job. Leaves: the bytes of its
-//! result, or a [`WorkerError`] that says which bound was met. Knows nothing of what the bytes mean.
+//! A chat template or a schema can make its library compute forever or end the process. A thread can't be stopped or
+//! limited in memory; a child process can. Input: a [`Topic`] and the bytes of a job. Output: the bytes of its result,
+//! or a [`WorkerError`] that names the limit it hit. Knows nothing of what the bytes mean.
 
 mod child;
 mod memory;
@@ -16,24 +16,24 @@ use crate::system::THREADS_HINT;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Bytes that one job may have allocated at a time.
+/// Most bytes that a child may have allocated at a time.
 pub const MEMORY_BYTES_MAX: usize = 512 << 20;
-/// Stack of the thread that works on a job in a child. The library's recursion ends here.
+/// Stack of the thread that works on a job. It bounds the recursion of the libraries.
 const STACK_BYTES: usize = 128 << 20;
 
-/// What a job is about.
+/// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
-    /// A chat template is compiled or rendered.
+    /// Compile or render a chat template.
     Template,
-    /// A schema, an expression or a grammar is tried.
+    /// Try a schema, a regex or a grammar.
     Constraint,
 }
 
 impl Topic {
     const ALL: [Self; 2] = [Self::Template, Self::Constraint];
 
-    /// Jobs of a topic that run at the same time at most, so that neither keeps the other waiting.
+    /// Most jobs of a topic that run at the same time, so that neither topic keeps the other waiting.
     const fn running_max(self) -> usize {
         match self {
             Self::Template => 4,
@@ -46,10 +46,10 @@ impl Topic {
     }
 }
 
-/// What works on a job: the same function in a child and, in tests, in this process.
+/// Works on a job: the same function in a child and, in tests or if no child can be started, in this process.
 pub type Handler = fn(Topic, &[u8]) -> Vec<u8>;
 
-/// How long somebody waits for a result, over all the jobs that it takes.
+/// How long a caller waits for a result, over all the jobs that it takes.
 pub struct Patience<'w> {
     left: Cell<Duration>,
     total: Duration,
@@ -57,7 +57,7 @@ pub struct Patience<'w> {
 }
 
 impl<'w> Patience<'w> {
-    /// For a time, as long as the result is wanted. `wanted` is asked every few milliseconds.
+    /// Waits for a time, as long as the result is wanted. `wanted` is polled every few milliseconds.
     #[must_use]
     pub fn new(time: Duration, wanted: &'w dyn Fn() -> bool) -> Self {
         Self { left: Cell::new(time), total: time, wanted }
@@ -69,7 +69,7 @@ impl<'w> Patience<'w> {
         (self.wanted)()
     }
 
-    /// Whether all of the time is spent.
+    /// Whether the time is used up.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.left.get().is_zero()
@@ -83,7 +83,7 @@ impl<'w> Patience<'w> {
 /// Why a job has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerError {
-    /// Whoever asked has gone.
+    /// The caller is gone.
     #[error("nobody waits for it any more")]
     Unwanted,
     /// It takes too long.
@@ -95,7 +95,7 @@ pub enum WorkerError {
     /// It is nested too deeply.
     #[error("it is nested too deeply")]
     Depth,
-    /// The child is gone for another reason.
+    /// The child ended for another reason.
     #[error("the process that worked on it ended")]
     Ended,
     /// No child can be started.
@@ -103,16 +103,16 @@ pub enum WorkerError {
         "no process could be started for it: {0}\nhint: the system's limit of processes or memory may be reached"
     )]
     Start(String),
-    /// No child can be started, and no thread to do without one.
+    /// No thread can be started to do the work in this process.
     #[error("no thread could be started: {0}\n{THREADS_HINT}")]
     Thread(String),
-    /// Too many such jobs run.
+    /// Too many jobs of this topic are running.
     #[error("too many others are being worked on\nhint: try again in a moment")]
     Busy,
 }
 
 impl WorkerError {
-    /// Whether the job is not to blame: it was not worked on, or not to its end.
+    /// Whether the job is not to blame: it was never run, or not to its end.
     #[must_use]
     pub fn is_untried(&self) -> bool {
         matches!(self, Self::Unwanted | Self::Start(_) | Self::Thread(_) | Self::Busy)

@@ -1,4 +1,4 @@
-//! The parent's side: children that are kept warm, ended at a deadline, and replaced.
+//! The parent's side: keeps children warm, ends them at their deadlines, and replaces them.
 
 use super::child::CHILD_FLAG;
 use super::{Handler, Patience, STACK_BYTES, Topic, WorkerError};
@@ -10,23 +10,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often it is asked whether a result is still wanted.
+/// How often to check whether a result is still wanted.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long a job waits for a place at most.
+/// Longest wait of a job for a slot.
 const PLACE_TIME: Duration = Duration::from_secs(30);
-/// How long a child may take to say that it is there.
+/// How long a child may take to say that it is ready.
 const HELLO_TIME: Duration = Duration::from_secs(10);
-/// Children that are kept when there is nothing to do.
+/// Idle children that are kept.
 const IDLE_MAX: usize = 1;
-/// A child that had a job or a result of more bytes is not kept: its memory is not given back to the system.
+/// A child whose job or result had more bytes is not kept: it would not return its memory to the system.
 const KEPT_BYTES_MAX: usize = 4 << 20;
-/// Bytes of what a dead child has said that are looked at.
+/// Most bytes to read from a dead child's stderr.
 const LAST_WORDS_MAX: u64 = 4 << 10;
 
-/// Children of an executable that work on jobs.
+/// A pool of child processes that work on jobs.
 pub struct Workers {
     handler: Handler,
-    /// The executable; `None`: jobs are done in this process, without bounds.
+    /// The executable; `None`: jobs run in this process, without limits.
     program: Option<PathBuf>,
     places: Mutex<Places>,
     freed: Condvar,
@@ -36,21 +36,21 @@ pub struct Workers {
 struct Places {
     idle: Vec<Worker>,
     running: [usize; Topic::ALL.len()],
-    /// Whether a child has ever said that it is there.
+    /// Whether a child has ever said that it is ready.
     proven: bool,
-    /// No child can be started on this system at all.
+    /// Whether no child can be started on this system at all.
     hopeless: bool,
 }
 
 impl Workers {
-    /// Children of the running executable, the first of which is started at once. Where the system starts none at all
-    /// (an emulator, say), jobs are done in this process, which is said on stderr.
+    /// Children of the running executable, the first of which starts at once. If the system can't start any (in an
+    /// emulator, say), jobs run in this process, with a warning on stderr.
     #[must_use]
     pub fn start(handler: Handler) -> Self {
         Self::of(own_file().ok(), handler)
     }
 
-    /// Children of this executable, which has to call [`super::run`] with the same handler.
+    /// Children of this executable, which must call [`super::run`] with the same handler.
     #[must_use]
     pub fn of(program: Option<PathBuf>, handler: Handler) -> Self {
         let mut places = Places::default();
@@ -60,16 +60,16 @@ impl Workers {
         Self { handler, program, places: Mutex::new(places), freed: Condvar::new() }
     }
 
-    /// No children: jobs are done in this process.
+    /// No children: jobs run in this process.
     #[must_use]
     pub fn here(handler: Handler) -> Self {
         Self::of(None, handler)
     }
 
-    /// Has a job done.
+    /// Runs a job.
     ///
     /// # Errors
-    /// When it meets a bound, or its result is not wanted any more. Nothing of it goes on then.
+    /// When it hits a limit, or its result is no longer wanted. Nothing of it keeps running then.
     pub fn ask(
         &self,
         topic: Topic,
@@ -83,7 +83,7 @@ impl Workers {
             return self.work_here(topic, job);
         }
         let began = Instant::now();
-        // One that was kept may have been ended by somebody else.
+        // Something else may have killed a child that was kept.
         let kept = place.worker.take().and_then(Worker::alive);
         let worker = kept.map_or_else(|| Worker::start(program), Ok);
         let worker = worker.and_then(Worker::greeted);
@@ -110,7 +110,7 @@ impl Workers {
         result
     }
 
-    /// Does a job in this process, on a thread with room for deep recursion.
+    /// Runs a job in this process, on a thread with room for deep recursion.
     fn work_here(&self, topic: Topic, job: &[u8]) -> Result<Vec<u8>, WorkerError> {
         match on_stack(STACK_BYTES, || (self.handler)(topic, job)) {
             Ok(result) => result.ok_or(WorkerError::Ended),
@@ -118,14 +118,14 @@ impl Workers {
         }
     }
 
-    /// Whether this was the first try of all; then there won't be another.
+    /// Whether no child has ever worked; then no other is tried.
     fn never_worked(&self) -> bool {
         let mut places = self.lock();
         places.hopeless |= !places.proven;
         places.hopeless
     }
 
-    /// Waits for a place among the running jobs.
+    /// Waits for a slot among the running jobs.
     fn enter(&self, topic: Topic, patience: &Patience<'_>) -> Result<Place<'_>, WorkerError> {
         let end = Instant::now() + PLACE_TIME;
         let mut places = self.lock();
@@ -149,7 +149,7 @@ impl Workers {
     }
 }
 
-/// A place among the running jobs, with the child to be used or to be kept.
+/// A slot among the running jobs, with the child to use or to keep.
 struct Place<'w> {
     workers: &'w Workers,
     topic: Topic,
@@ -161,7 +161,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut places = self.workers.lock();
         places.running[self.topic.index()] -= 1;
-        // One too many is ended when the lock is free again.
+        // A surplus child is ended after the lock is released.
         let surplus = match self.worker.take() {
             Some(worker) if places.idle.len() < IDLE_MAX => {
                 places.idle.push(worker);
@@ -175,7 +175,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A child. It is ended when this is dropped.
+/// A child, which is ended when this is dropped.
 struct Worker {
     child: Child,
     input: ChildStdin,
@@ -203,7 +203,7 @@ impl Worker {
                 }
             }
         };
-        // Dropped from here on, it is ended.
+        // From here on, dropping the worker ends the child.
         let reader = std::thread::Builder::new().name("worker results".to_owned()).spawn(read);
         let worker = Self { child, input, results, errors, greeted: false };
         reader.map(|_| worker)
@@ -214,7 +214,7 @@ impl Worker {
         matches!(self.child.try_wait(), Ok(None)).then_some(self)
     }
 
-    /// Once it has said that it is there.
+    /// Waits until the child says that it is ready.
     fn greeted(mut self) -> io::Result<Self> {
         if !self.greeted {
             let hello = self.results.recv_timeout(HELLO_TIME);
@@ -262,7 +262,7 @@ impl Worker {
         self.input.flush()
     }
 
-    /// Why it has ended, as Rust's runtime says it.
+    /// Why the child ended, by the message of Rust's runtime.
     fn last_words(&mut self) -> WorkerError {
         let mut words = Vec::new();
         let _ = self.errors.by_ref().take(LAST_WORDS_MAX).read_to_end(&mut words);
@@ -284,7 +284,7 @@ impl Drop for Worker {
     }
 }
 
-/// A result, with its length in front.
+/// Reads a result, which is prefixed with its length.
 fn receive(output: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];
     output.read_exact(&mut length)?;
@@ -294,14 +294,14 @@ fn receive(output: &mut impl Read) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 == length { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Keeps Ctrl-C and a closed terminal from the child: its parent sees to its end.
+/// Shields the child from Ctrl-C and a closed terminal: its parent ends it.
 #[cfg(unix)]
 fn apart(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     command.process_group(0);
 }
 
-/// Keeps Ctrl-C from the child, and opens no console window.
+/// Shields the child from Ctrl-C, and opens no console window.
 #[cfg(windows)]
 fn apart(command: &mut Command) {
     use std::os::windows::process::CommandExt as _;

@@ -1,35 +1,36 @@
-//! JSON whose numbers keep their digits: identifiers beyond 64 bits stand in schemas, and no `f64` holds them.
+//! JSON values whose numbers keep all their digits: schemas contain identifiers beyond 64 bits, which no `f64` can
+//! hold.
 //!
-//! Enters: the text of a schema. Leaves: a tree of values. Knows nothing of schemas.
+//! Input: the source of a schema. Output: a tree of values. Knows nothing of schemas.
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// A value.
+/// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json {
     /// `null`.
     Null,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A number as it is written.
+    /// A number, as written.
     Number(String),
-    /// A text.
+    /// A string.
     Text(String),
     /// An array.
     List(Vec<Json>),
-    /// An object, in the order of the text; the last of two members with one name counts.
+    /// An object, in source order; the last of duplicate members wins.
     Object(Vec<(String, Json)>),
 }
 
-/// Deepest nesting; `serde_json` allows as much.
+/// Deepest nesting, the same as in `serde_json`.
 const DEPTH_MAX: usize = 128;
-/// Longest quotation of a value in an error.
+/// Longest quotation of a value in an error, in characters.
 const SHOWN_CHARS_MAX: usize = 40;
 
 impl Json {
-    /// Reads a text.
+    /// Parses JSON text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let raw: &RawValue = serde_json::from_str(text).map_err(|e| e.to_string())?;
         value(raw.get(), 0)
@@ -40,26 +41,26 @@ impl Json {
         self.members().iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// The members of an object; none of anything else.
+    /// The members of an object; empty for other values.
     pub fn members(&self) -> &[(String, Self)] {
         if let Self::Object(members) = self { members } else { &[] }
     }
 
-    /// The elements of an array; none of anything else.
+    /// The elements of an array; empty for other values.
     pub fn elements(&self) -> &[Self] {
         if let Self::List(elements) = self { elements } else { &[] }
     }
 
-    /// A text.
+    /// The string, if it is one.
     pub fn as_text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// The value at one step of a JSON pointer, decoded.
+    /// The value one step down a JSON pointer; `step` is already unescaped.
     pub fn step(&self, step: &str) -> Option<&Self> {
         match self {
             Self::Object(_) => self.get(step),
-            // An index has no sign and no zeros in front.
+            // An index has no sign and no leading zeros.
             Self::List(all) if step == "0" || !step.starts_with(['0', '+']) => {
                 all.get(step.parse::<usize>().ok()?)
             }
@@ -67,7 +68,7 @@ impl Json {
         }
     }
 
-    /// The value in a few words, for errors.
+    /// The value, shortened for errors.
     pub fn shown(&self) -> String {
         let mut out = String::new();
         self.write(&mut out);
@@ -77,7 +78,7 @@ impl Json {
         out
     }
 
-    /// Writes the value, and stops where a quotation is long enough.
+    /// Writes the value, stopping once it is long enough for a quotation.
     fn write(&self, out: &mut String) {
         if out.len() > 4 * SHOWN_CHARS_MAX {
             return;
@@ -109,12 +110,12 @@ impl Json {
     }
 }
 
-/// A text as JSON writes it.
+/// A string as JSON.
 pub fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The value that a well-formed text without space around it stands for.
+/// Parses well-formed JSON without surrounding white space.
 fn value(text: &str, depth: usize) -> Result<Json, String> {
     if depth > DEPTH_MAX {
         return Err(format!("found more than {DEPTH_MAX} levels, expected less nesting"));
@@ -147,7 +148,7 @@ fn value(text: &str, depth: usize) -> Result<Json, String> {
     })
 }
 
-/// Reads an object's members in their order, their values unread.
+/// Reads an object's members in order, leaving their values unparsed.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {

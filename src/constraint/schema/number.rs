@@ -1,7 +1,7 @@
-//! Sets of numbers, digit by digit: bounds of any size, and multiples.
+//! Sets of numbers as regexes over their digits: bounds of any size, and multiples.
 //!
-//! Enters: bounds and steps as decimal numbers. Leaves: an expression for the numbers as they are written. No
-//! number goes through a float.
+//! Input: bounds and steps as decimal numbers. Output: a regex for the numbers as written. No number passes through a
+//! float.
 
 use super::regex::{and, cat, either, expression, literal, repeat};
 use llguidance::derivre::RegexAst;
@@ -9,12 +9,12 @@ use std::cmp::Ordering;
 
 /// Most digits before or after the point: more than the largest and the smallest double have.
 const DIGITS_MAX: i64 = 1_100;
-/// Most remainders of one `multipleOf`: each costs a state.
+/// Most remainders of one `multipleOf`: each costs a regex state.
 pub const REMAINDERS_MAX: u64 = 10_000;
-/// Most digits after the point where remainders are counted: the library computes in 32 bits.
+/// Most digits after the point if remainders are counted: llguidance computes in 32 bits.
 const SCALE_MAX: usize = 8;
 
-/// A decimal number: a sign, digits before the point (none: 0) and after it (the last is not 0).
+/// A decimal number: a sign, digits before the point (empty for 0) and after it (without trailing zeros).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decimal {
     negative: bool,
@@ -23,7 +23,7 @@ pub struct Decimal {
 }
 
 impl Decimal {
-    /// Reads a number of JSON; `None` where it has more digits than anything that makes sense.
+    /// Parses a JSON number; `None` if it has more than `DIGITS_MAX` digits on a side of the point.
     pub fn read(text: &str) -> Option<Self> {
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
@@ -72,7 +72,7 @@ impl Decimal {
         Self { negative: false, ..self.clone() }
     }
 
-    /// As a count; what is larger than any count is the largest.
+    /// As a count, saturating at `usize::MAX`; `None` if it is negative or not whole.
     pub fn count(&self) -> Option<usize> {
         if self.negative || !self.is_whole() {
             return None;
@@ -81,7 +81,7 @@ impl Decimal {
         Some(digits.parse().unwrap_or(usize::MAX))
     }
 
-    /// Digits without zeros at their end, and the power of ten that they are multiplied with.
+    /// Digits without trailing zeros, and the power of ten to multiply them by.
     fn scaled(&self) -> (String, i64) {
         let digits = format!("{}{}", self.whole, self.fraction);
         let short = digits.trim_end_matches('0');
@@ -120,7 +120,7 @@ impl PartialOrd for Decimal {
     }
 }
 
-/// Which numbers.
+/// The kind of numbers in a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NumberKind {
     /// All.
@@ -128,20 +128,20 @@ pub enum NumberKind {
     Any,
     /// Those without a fraction.
     Whole,
-    /// Those with one.
+    /// Those with a fraction.
     Broken,
 }
 
-/// An end of a range, and whether it belongs to it.
+/// One end of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
-    /// Where.
+    /// The number at the end.
     pub at: Decimal,
-    /// Whether it belongs to the range.
+    /// Whether that number is in the range.
     pub inclusive: bool,
 }
 
-/// A step of `multipleOf`: a number of remainders, and the power of ten that it is multiplied with.
+/// A step of `multipleOf`: an integer, which is the number of remainders, times a power of ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     remainders: u64,
@@ -149,7 +149,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step, unless it has too many remainders.
+    /// A step; `None` if it is negative or has too many remainders or digits after the point.
     pub fn new(step: &Decimal) -> Option<Self> {
         let (digits, exponent) = step.scaled();
         let remainders = digits.parse().ok().filter(|n| (1..=REMAINDERS_MAX).contains(n))?;
@@ -157,7 +157,7 @@ impl Step {
         (!step.negative && counted).then_some(Self { remainders, exponent })
     }
 
-    /// How many states it takes.
+    /// How many regex states it takes.
     pub fn remainders(self) -> u64 {
         self.remainders
     }
@@ -166,24 +166,24 @@ impl Step {
 /// A set of numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Which of them.
+    /// The kind of numbers.
     pub kind: NumberKind,
-    /// None below.
+    /// The lower bound.
     pub low: Option<Bound>,
-    /// None above.
+    /// The upper bound.
     pub high: Option<Bound>,
-    /// Multiples of all of these only.
+    /// Steps that the numbers must be multiples of, all of them.
     pub steps: Vec<Step>,
 }
 
 impl Numbers {
-    /// One number.
+    /// The set of one number.
     pub fn only(value: Decimal) -> Self {
         let bound = Some(Bound { at: value, inclusive: true });
         Self { low: bound.clone(), high: bound, ..Self::default() }
     }
 
-    /// What is in both sets; `None`: surely nothing.
+    /// The intersection; `None` if it is certainly empty.
     pub fn and(&self, other: &Self) -> Option<Self> {
         let kind = match (self.kind, other.kind) {
             (kind, NumberKind::Any) | (NumberKind::Any, kind) => kind,
@@ -209,7 +209,7 @@ impl Numbers {
         })
     }
 
-    /// Why there is none between the bounds, if so.
+    /// Why no number lies between the bounds, if none does.
     pub fn gap(&self) -> Option<String> {
         let (low, high) = (self.low.as_ref()?, self.high.as_ref()?);
         let name = |bound: &Bound, plain: &str, exclusive: &str| {
@@ -223,7 +223,7 @@ impl Numbers {
         })
     }
 
-    /// The numbers as they are written: without an exponent where there are bounds or steps.
+    /// A regex for the numbers as written. Exponents are allowed only if the set is all numbers.
     pub fn expression(&self) -> RegexAst {
         if *self == Self::default() {
             return expression(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?");
@@ -247,18 +247,18 @@ impl Numbers {
     }
 }
 
-/// Numbers between two bounds that are not one.
+/// Numbers between two different bounds; `None` is unbounded.
 fn range(low: Option<&Bound>, high: Option<&Bound>) -> RegexAst {
     let zero = Decimal { negative: false, whole: String::new(), fraction: String::new() };
     let mut options = Vec::new();
-    // From 0 on.
+    // 0 and above.
     if high.is_none_or(|high| !high.at.negative) {
         let mut both = vec![expression(r"(0|[1-9][0-9]*)(\.[0-9]+)?")];
         both.extend(low.filter(|low| !low.at.negative).map(|low| at_least(&low.at, low.inclusive)));
         both.extend(high.map(|high| at_most(&high.at, high.inclusive)));
         options.push(and(both));
     }
-    // Below 0, without the sign.
+    // Below 0, as absolute values.
     if low.is_none_or(|low| low.at.negative) {
         let most = high.filter(|high| high.at.negative);
         let mut both = vec![match most {
@@ -271,13 +271,13 @@ fn range(low: Option<&Bound>, high: Option<&Bound>) -> RegexAst {
     either(options)
 }
 
-/// Numbers without a sign, this one or larger.
+/// Unsigned numbers from `n` up; `n` itself only if `inclusive`.
 fn at_least(n: &Decimal, inclusive: bool) -> RegexAst {
     let some = || expression(r"(\.[0-9]+)?");
     let long = u32::try_from(n.whole.len()).unwrap_or(u32::MAX);
     let longer =
         cat(vec![expression("[1-9]"), repeat(expression("[0-9]"), long, u32::MAX), some()]);
-    // The last digit first: what may follow where all digits so far are the same.
+    // From the last digit backwards: what may follow if all digits so far equal those of `n`.
     let mut equal = if !n.fraction.is_empty() {
         let mut rest =
             if inclusive { expression("[0-9]*") } else { expression("[0-9]*[1-9][0-9]*") };
@@ -306,14 +306,14 @@ fn at_least(n: &Decimal, inclusive: bool) -> RegexAst {
     either(vec![equal, longer])
 }
 
-/// Numbers without a sign, this one or smaller.
+/// Unsigned numbers down from `n`; `n` itself only if `inclusive`.
 fn at_most(n: &Decimal, inclusive: bool) -> RegexAst {
     let some = || expression(r"(\.[0-9]+)?");
     let none = || RegexAst::NoMatch;
     let mut equal = if !n.fraction.is_empty() {
         let mut rest = if inclusive { RegexAst::EmptyString } else { none() };
         for (after, digit) in n.fraction.bytes().rev().enumerate() {
-            // Fewer digits are a smaller number, because the last is not 0.
+            // Stopping early makes a smaller number, because the last digit is not 0.
             let here = if after == 0 { rest } else { either(vec![RegexAst::EmptyString, rest]) };
             rest = cat(vec![literal(&char::from(digit).to_string()), here]);
             if digit > b'0' {
@@ -331,7 +331,7 @@ fn at_most(n: &Decimal, inclusive: bool) -> RegexAst {
     let long = whole.len();
     for (after, digit) in whole.bytes().rev().enumerate() {
         equal = cat(vec![literal(&char::from(digit).to_string()), equal]);
-        // The first digit of a number that is not 0 is none either.
+        // The leading digit of a nonzero number is not 0 either.
         let least = if after + 1 == long { b'1' } else { b'0' };
         if digit > least {
             let after = u32::try_from(after).unwrap_or(u32::MAX);
@@ -351,7 +351,7 @@ fn at_most(n: &Decimal, inclusive: bool) -> RegexAst {
     either(options)
 }
 
-/// A digit from one to another; none where the first is larger.
+/// A digit from `from` to `to`; matches nothing if `from` is larger.
 fn digits(from: u8, to: u8) -> RegexAst {
     match from.cmp(&to) {
         Ordering::Greater => RegexAst::NoMatch,
@@ -360,7 +360,7 @@ fn digits(from: u8, to: u8) -> RegexAst {
     }
 }
 
-/// Multiples of a step, with a sign or without.
+/// Multiples of a step, with an optional minus sign.
 fn multiples(step: Step) -> RegexAst {
     let (n, exponent) = (step.remainders, step.exponent);
     let coefficient = u32::try_from(n).unwrap_or(u32::MAX);
@@ -375,7 +375,7 @@ fn multiples(step: Step) -> RegexAst {
         let fraction = cat(vec![literal("."), repeat(expression("[0-9]"), 1, most)]);
         cat(vec![expression("[0-9]+"), repeat(fraction, 0, 1)])
     } else {
-        // The library takes a number with exactly so many digits after the point, or with no point.
+        // llguidance matches numbers with exactly this many digits after the point, or without a point.
         let most = u32::try_from(-exponent).unwrap_or(u32::MAX);
         let remainders = |digits: u32| (digits..most).fold(coefficient, |n, _| n / common(n));
         either((1..=most).map(|digits| RegexAst::MultipleOf(remainders(digits), digits)).collect())
@@ -383,7 +383,7 @@ fn multiples(step: Step) -> RegexAst {
     cat(vec![expression("-?"), unsigned])
 }
 
-/// The largest factor that a number has in common with 10.
+/// The greatest common divisor of `n` and 10.
 fn common(n: u32) -> u32 {
     if n.is_multiple_of(10) {
         10

@@ -1,5 +1,4 @@
-//! What does not satisfy a schema, for `not`, `if` and `maxContains`: by keyword, as far as that is a list of
-//! shapes again.
+//! Negates schemas for `not`, `if` and `maxContains`, keyword by keyword, where the negation is again a list of shapes.
 
 use super::json::Json;
 use super::number::{Bound, Decimal, NumberKind, Numbers};
@@ -22,7 +21,7 @@ impl<'j> Reader<'j> {
         for (key, inner) in value.members() {
             found.extend(self.opposite_of(place, key, inner)?);
         }
-        // What does not satisfy one of the keywords; each says something of its own type only.
+        // A value fails the schema if it fails one keyword; each keyword restricts its own type only.
         Ok(found)
     }
 
@@ -82,7 +81,7 @@ impl<'j> Reader<'j> {
         })
     }
 
-    /// The same for keywords of numbers and texts.
+    /// The same for keywords of numbers and strings.
     fn opposite_of_scalars(&mut self, place: Place, key: &str, inner: &Json) -> Shapes {
         let numbers = |numbers: Numbers| vec![Shape::Number(numbers)];
         let texts = |texts: Texts| vec![Shape::Text(texts)];
@@ -192,10 +191,10 @@ impl<'j> Reader<'j> {
         })
     }
 
-    /// The same for keywords that are not supported here, unless they say nothing.
+    /// The same for keywords that can't be negated: a fault, unless the keyword has no effect.
     fn opposite_of_others(&mut self, place: Place, key: &str, inner: &'j Json) -> Shapes {
         Ok(match key {
-            // What allows everything leaves nothing.
+            // The negation of a keyword that allows everything is empty.
             "additionalProperties"
             | "propertyNames"
             | "patternProperties"
@@ -230,7 +229,7 @@ impl<'j> Reader<'j> {
         self.fault(place, &format!(": `{key}` is not supported within `not` or `if`"))
     }
 
-    /// All values but these.
+    /// All values except these.
     fn others(&mut self, place: Place, values: &[Json]) -> Shapes {
         let has = |value: &Json| values.contains(value);
         let mut found = Vec::new();

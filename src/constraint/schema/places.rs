@@ -1,7 +1,7 @@
-//! The places of a schema: where its parts are, and what references lead to.
+//! Places in schemas: where subschemas are, and where references lead.
 //!
-//! Enters: one document or several, each with its own references. Leaves: places by JSON pointer, `$id`,
-//! `$anchor`. Knows nothing of what keywords mean, but for those that hold schemas.
+//! Input: one or more documents, each with its own references. Output: places by JSON pointer, `$id` and `$anchor`.
+//! Knows nothing of keywords except which of them hold schemas.
 
 use super::json::Json;
 use hashbrown::HashMap;
@@ -32,36 +32,36 @@ const NAMED: &[&str] = &[
     "dependentSchemas",
     "dependencies",
 ];
-/// Most places of schemas: a schema of 128 KiB has fewer.
+/// Most places: a schema of 128 KiB has fewer.
 const PLACES_MAX: usize = 50_000;
 
-/// A place, by its number.
+/// A place, as an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place(u32);
 
-/// What is known of a place.
+/// What is known about a place.
 struct Known<'j> {
     document: usize,
     pointer: String,
     value: &'j Json,
-    /// The address that references in it are relative to.
+    /// The base URI of references in it.
     base: Rc<str>,
 }
 
-/// The places of some documents.
+/// The places in all documents.
 pub struct Places<'j> {
     known: Vec<Known<'j>>,
     by_pointer: HashMap<(usize, String), Place>,
-    /// Parts that have an `$id`, by address.
+    /// Subschemas with an `$id`, by document and URI.
     resources: HashMap<(usize, String), Place>,
-    /// Parts that have a name, by the address of what they are in, and whether it is a dynamic one.
+    /// Subschemas with an anchor, by document, base URI and name, and whether the anchor is dynamic.
     anchors: HashMap<(usize, String, String), (Place, bool)>,
-    /// How many parts have this dynamic name.
+    /// How many subschemas have this dynamic anchor.
     dynamic: HashMap<(usize, String), usize>,
 }
 
 impl<'j> Places<'j> {
-    /// The places of these documents, and their roots.
+    /// Indexes these documents and returns their roots.
     pub fn new(documents: &'j [Json]) -> Result<(Self, Vec<Place>), String> {
         let mut places = Self {
             known: Vec::new(),
@@ -80,7 +80,7 @@ impl<'j> Places<'j> {
         Ok((places, roots))
     }
 
-    /// What stands there.
+    /// The JSON value at a place.
     pub fn value(&self, place: Place) -> &'j Json {
         self.known[place.0 as usize].value
     }
@@ -95,7 +95,7 @@ impl<'j> Places<'j> {
         self.known[place.0 as usize].document
     }
 
-    /// A place within another: names of members, indices of elements.
+    /// A place within another, by member names and element indices.
     pub fn within(&mut self, place: Place, steps: &[&str]) -> Option<Place> {
         let mut at = place;
         for step in steps {
@@ -109,8 +109,7 @@ impl<'j> Places<'j> {
         Some(at)
     }
 
-    /// Where a reference in a place leads to; with `dynamic`, one that looks for the outermost part with its
-    /// name.
+    /// Resolves a reference at a place; with `dynamic`, one that looks for the outermost subschema with its anchor.
     pub fn resolve(
         &mut self,
         from: Place,
@@ -177,7 +176,7 @@ impl<'j> Places<'j> {
         place
     }
 
-    /// Notes the addresses and names of all schemas in a document.
+    /// Indexes the `$id`s and anchors of all schemas in a document.
     fn index(&mut self, root: Place) -> Result<(), String> {
         let mut rest = vec![root];
         while let Some(place) = rest.pop() {
@@ -229,8 +228,7 @@ impl<'j> Places<'j> {
     }
 }
 
-/// An address relative to another, as RFC 3986 joins them. Nothing is ever fetched; equal addresses name
-/// the same part.
+/// Resolves a URI against a base, as in RFC 3986. Nothing is ever fetched; equal URIs name the same subschema.
 fn join(base: &str, address: &str) -> String {
     let base = base.split('#').next().unwrap_or("");
     if address.is_empty() {
@@ -262,7 +260,7 @@ fn join(base: &str, address: &str) -> String {
     format!("{scheme}{authority}{joined}{query}")
 }
 
-/// The scheme of an address, with its colon.
+/// The scheme of a URI, with its colon.
 fn scheme(address: &str) -> Option<&str> {
     let end = address.find(':')?;
     let mut letters = address[..end].bytes();
@@ -271,7 +269,7 @@ fn scheme(address: &str) -> Option<&str> {
     is.then(|| &address[..=end])
 }
 
-/// A path without steps to itself and its parent.
+/// Removes `.` and `..` segments from a path.
 fn without_dots(path: &str) -> String {
     let mut steps: Vec<&str> = Vec::new();
     let all: Vec<&str> = path.split('/').collect();

@@ -1,8 +1,8 @@
-//! From shapes to the rules of a grammar: for each set of parts that a value has to satisfy at once, a node with
-//! the ways to write such a value.
+//! From shapes to grammar rules: for each set of subschemas that a value must satisfy at once, a node with the ways to
+//! write such a value.
 //!
-//! A node is made once for each set, so that schemas that hold themselves come to an end. What no text can
-//! satisfy is found here, before a token is written, with the reason and its place.
+//! Each set gets one node, so recursive schemas terminate. Nodes that no text can satisfy are found here, before a
+//! token is generated, with the reason and its place.
 
 use super::json::{Json, quoted};
 use super::number::Numbers;
@@ -12,13 +12,13 @@ use super::shape::{Lists, Objects, Shape, SubSchema, Texts};
 use hashbrown::HashMap;
 use llguidance::derivre::RegexAst;
 
-/// A node, by its number.
+/// A node, as an index.
 pub type Node = usize;
 
 /// A way to write a value.
 #[derive(Debug)]
 pub enum Form {
-    /// A number, a string, a name.
+    /// A number, a string, `true`, `false` or `null`.
     Scalar(RegexAst),
     /// An array.
     List(ListForm),
@@ -26,18 +26,19 @@ pub enum Form {
     Object(ObjectForm),
 }
 
-/// An array: what its leading elements are, then the rest.
+/// An array: its leading elements, then the rest.
 #[derive(Debug)]
 pub struct ListForm {
     pub lead: Vec<Element>,
     pub rest: Element,
     pub least: usize,
     pub most: Option<usize>,
-    /// How many elements satisfy `contains`.
+    /// Minimum and maximum number of elements that satisfy `contains`.
     pub matching: Option<(usize, Option<usize>)>,
 }
 
-/// An element: any that is allowed; where it counts, one that satisfies `contains` and one that does not.
+/// An element: any allowed one; with `contains`, also one that satisfies it and, if matches have a maximum, one that
+/// does not.
 #[derive(Debug, Clone, Copy)]
 pub struct Element {
     pub any: Node,
@@ -45,17 +46,17 @@ pub struct Element {
     pub other: Option<Node>,
 }
 
-/// An object: members in their order, then others.
+/// An object: named members in order, then others.
 #[derive(Debug)]
 pub struct ObjectForm {
     pub members: Vec<Member>,
-    /// What other names look like as JSON strings, and what their values are.
+    /// Other members: a regex for the name as a JSON string, and the value's node.
     pub others: Vec<(RegexAst, Node)>,
     pub least: usize,
     pub most: Option<usize>,
 }
 
-/// A member with a name.
+/// A named member.
 #[derive(Debug)]
 pub struct Member {
     pub name: String,
@@ -63,12 +64,12 @@ pub struct Member {
     pub node: Node,
 }
 
-/// What is known of a node.
+/// What is known about a node.
 #[derive(Default)]
 struct Known {
     parts: Vec<SubSchema>,
     forms: Vec<Form>,
-    /// Why other forms are none.
+    /// Why other forms are impossible.
     reasons: Vec<String>,
     possible: bool,
 }
@@ -80,7 +81,7 @@ pub struct GrammarPlan {
 
 /// Most nodes.
 const NODES_MAX: usize = 20_000;
-/// Most of `patternProperties` at once: each set of them is a kind of name.
+/// Most `patternProperties` at once: each subset of them makes a kind of name.
 const PATTERNS_MAX: usize = 4;
 
 impl GrammarPlan {
@@ -111,16 +112,16 @@ impl GrammarPlan {
         &self.nodes[node].forms
     }
 
-    /// Whether there is a text for a node.
+    /// Whether any text satisfies a node.
     pub fn is_possible(&self, node: Node) -> bool {
         self.nodes[node].possible
     }
 
-    /// Marks nodes for which there is a text, until there are no more.
+    /// Marks the nodes that some text satisfies, up to a fixed point.
     fn find_possible(&mut self) {
         loop {
             let mut changed = false;
-            // Parts come after what they are part of.
+            // Backwards: children come after their parents.
             for node in (0..self.nodes.len()).rev() {
                 if !self.nodes[node].possible
                     && self.nodes[node].forms.iter().any(|form| self.obstacle(form).is_none())
@@ -135,7 +136,7 @@ impl GrammarPlan {
         }
     }
 
-    /// A node without a text that a form can't do without.
+    /// An impossible node that a form can't do without, if there is one.
     fn obstacle(&self, form: &Form) -> Option<Node> {
         let impossible = |node: Node| (!self.nodes[node].possible).then_some(node);
         match form {
@@ -162,7 +163,7 @@ impl GrammarPlan {
         }
     }
 
-    /// Why there is no text for a node, and where.
+    /// Why no text satisfies a node, and where the cause is.
     fn blame(&self, reader: &Reader<'_>, root: Node) -> Fault {
         let (mut node, mut seen) = (root, Vec::new());
         loop {
@@ -183,7 +184,7 @@ impl GrammarPlan {
                 Some(next) if seen.contains(&next) => {
                     return fault(": every value would hold another such value without an end");
                 }
-                // What is forbidden is told where it is asked for.
+                // Report a forbidden part at the place that requires it.
                 Some(next) if self.is_forbidden(reader, next) => {
                     return fault(&format!(": {}", Self::forbidden(known, next)));
                 }
@@ -242,7 +243,7 @@ struct Maker<'a, 'j> {
 }
 
 impl Maker<'_, '_> {
-    /// The node of values that satisfy all of these.
+    /// The node for values that satisfy all of `parts`.
     fn node(&mut self, mut parts: Vec<SubSchema>) -> Node {
         let mut key = parts.clone();
         key.sort_unstable();
@@ -250,7 +251,7 @@ impl Maker<'_, '_> {
         if let Some(node) = self.by_parts.get(&key) {
             return *node;
         }
-        // The first mention of a part tells its place in the order of members.
+        // Keep the order of first mention: it decides the order of members.
         let mut seen = hashbrown::HashSet::new();
         parts.retain(|part| seen.insert(*part));
         let node = self.nodes.len();
@@ -259,7 +260,7 @@ impl Maker<'_, '_> {
         node
     }
 
-    /// A fault in what these parts are together.
+    /// A fault in the combination of these parts.
     fn fault(&self, parts: &[SubSchema], text: &str) -> Fault {
         match parts.first() {
             Some(SubSchema::Is(place) | SubSchema::Not(place) | SubSchema::Value(place)) => {
@@ -367,7 +368,7 @@ impl Maker<'_, '_> {
         let required: hashbrown::HashSet<&String> = objects.required.iter().collect();
         let mut names: Vec<String> = objects.known().into_iter().map(ToOwned::to_owned).collect();
         let mut closed = objects.is_closed();
-        // Where all names that there may be are listed, they are members like others.
+        // If all allowed names are listed, they are ordinary members.
         if !closed && let Some(listed) = listed_names(objects) {
             let mut seen: hashbrown::HashSet<String> = names.iter().cloned().collect();
             names.extend(listed.into_iter().filter(|name| seen.insert(name.clone())));
@@ -388,7 +389,7 @@ impl Maker<'_, '_> {
         Ok(Ok(Form::Object(ObjectForm { members, others, least, most })))
     }
 
-    /// Members with other names than these: one kind for each set of patterns that a name may match.
+    /// Members with names other than `names`: one kind for each set of patterns that a name may match.
     fn others(
         &mut self,
         parts: &[SubSchema],

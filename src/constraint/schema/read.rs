@@ -1,7 +1,7 @@
-//! Reads schemas: keyword by keyword, a list of shapes.
+//! Reads schemas, keyword by keyword, into lists of shapes.
 //!
-//! Enters: a place. Leaves: the shapes that a value there may have. What says nothing about values is passed
-//! over, what can't be enforced is an error with its place: to ignore it would allow wrong answers.
+//! Input: a place. Output: the shapes that a value there may have. Keywords that do not restrict values are skipped; a
+//! keyword that can't be enforced is an error with its place, because ignoring it would allow wrong answers.
 
 use super::json::Json;
 use super::number::{Bound, Decimal, NumberKind, Numbers, REMAINDERS_MAX, Step};
@@ -11,7 +11,7 @@ use super::shape::{Contains, ListRule, Lists, ObjectRule, Objects, Shape, SubSch
 use hashbrown::HashMap;
 use std::rc::Rc;
 
-/// Keywords that are read together, because each says something of one type of values only.
+/// Keywords that are read together, because each restricts one type of value only.
 const LOCAL: &[&str] = &[
     "type",
     "minimum",
@@ -39,11 +39,11 @@ const LOCAL: &[&str] = &[
     "maxProperties",
 ];
 const TYPES: &[&str] = &["null", "boolean", "integer", "number", "string", "array", "object"];
-/// Most schemas that stand for each other, one within the other.
+/// Deepest nesting of schemas that apply to the same value, such as a chain of `$ref`.
 const DEPTH_MAX: usize = 300;
-/// Most options of which each set is looked at.
+/// Most `anyOf` options whose combinations are all tried.
 const SETS_MAX: usize = 4;
-/// Most pairs of shapes whose common values are looked for.
+/// Most pairs of shapes to intersect.
 const PAIRS_MAX: usize = 100_000;
 
 /// What is wrong, and where.
@@ -59,9 +59,9 @@ pub(super) type Shapes = Result<Vec<Shape>, Fault>;
 
 /// Reads schemas.
 pub struct Reader<'j> {
-    /// Where everything is.
+    /// The places in the documents.
     pub places: Places<'j>,
-    /// Schemas that are being read: each stands for the value of the one before it.
+    /// Schemas being read: each applies to the same value as the one before it.
     active: Vec<SubSchema>,
     known: HashMap<SubSchema, Rc<Vec<Shape>>>,
     pairs: usize,
@@ -74,7 +74,7 @@ impl<'j> Reader<'j> {
         Self { places, active: Vec::new(), known: HashMap::new(), pairs: 0, remainders: 0 }
     }
 
-    /// A fault in a place.
+    /// A fault at a place.
     pub fn fault(&self, place: Place, text: &str) -> Fault {
         Fault {
             document: self.places.document(place),
@@ -109,7 +109,7 @@ impl<'j> Reader<'j> {
         Ok(shapes)
     }
 
-    /// The shapes that are in both lists.
+    /// The intersections of the shapes in `a` with those in `b`.
     pub fn both(&mut self, at: Place, a: &[Shape], b: &[Shape]) -> Shapes {
         self.pairs += a.len() * b.len();
         if self.pairs > PAIRS_MAX {
@@ -184,7 +184,7 @@ impl<'j> Reader<'j> {
                         .map(|p| Ok(self.shapes(SubSchema::Is(p))?.to_vec()))
                         .collect::<Result<_, _>>()?
                 }
-                // The reference takes `oneOf` for `anyOf` as well.
+                // `oneOf` is treated as `anyOf`, as in llama.cpp.
                 "anyOf" | "oneOf" => {
                     let options = self.several(place, key)?;
                     let several =
@@ -193,7 +193,7 @@ impl<'j> Reader<'j> {
                     for option in &options {
                         any.extend(self.shapes(SubSchema::Is(*option))?.iter().cloned());
                     }
-                    // A value that satisfies several options has the members of all of them.
+                    // A value that satisfies several options may have the members of all of them.
                     let sets = if several { 1..1_usize << options.len() } else { 0..0 };
                     for set in sets.filter(|set| set.count_ones() > 1) {
                         let mut all = Shape::all();
@@ -253,7 +253,7 @@ impl<'j> Reader<'j> {
         let Some(Json::List(all)) = self.places.value(place).get("enum") else {
             return Err(self.expected(place, "enum", "an array of values"));
         };
-        // Texts are one shape: some lists have thousands.
+        // All strings make one shape: some lists have thousands.
         let mut texts = Vec::new();
         let mut shapes = Vec::new();
         for (index, value) in all.iter().enumerate() {
@@ -270,7 +270,7 @@ impl<'j> Reader<'j> {
         Ok(shapes)
     }
 
-    /// The shape that is one value.
+    /// The shape of exactly the value at a place.
     fn value(&mut self, place: Place) -> Result<Shape, Fault> {
         Ok(match self.places.value(place) {
             Json::Null => Shape::Null,
@@ -302,7 +302,7 @@ impl<'j> Reader<'j> {
         })
     }
 
-    /// What `if`, `then` and `else` say together.
+    /// The shapes allowed by `if`, `then` and `else` together; `None` if they have no effect.
     fn condition(&mut self, place: Place) -> Result<Option<Vec<Shape>>, Fault> {
         let value = self.places.value(place);
         let has = |key: &str| value.get(key).is_some();
@@ -311,7 +311,7 @@ impl<'j> Reader<'j> {
         }
         let question = self.child(place, &["if"]);
         let branch = |this: &mut Self, part: SubSchema, key: &str| -> Shapes {
-            // A question names members; it does not list them.
+            // `if` mentions members; it does not list those that exist.
             let silent = matches!(part, SubSchema::Not(_));
             let shapes: Vec<_> = this.shapes(part)?.iter().map(|s| s.hushed(silent)).collect();
             if !has(key) {
@@ -326,7 +326,7 @@ impl<'j> Reader<'j> {
         Ok(Some(shapes))
     }
 
-    /// What has to hold where a member is there: for each, one list of shapes.
+    /// Requirements that depend on a member's presence: one list of shapes for each member.
     fn dependent(
         &mut self,
         place: Place,
@@ -381,7 +381,7 @@ impl<'j> Reader<'j> {
         Ok(names)
     }
 
-    /// What `unevaluatedProperties` and `unevaluatedItems` say of what nothing else in the schema looks at.
+    /// Applies `unevaluatedProperties` and `unevaluatedItems` to everything that nothing else in the schema evaluates.
     fn unevaluated(&mut self, place: Place, shapes: &mut [Shape]) -> Result<(), Fault> {
         let value = self.places.value(place);
         if value.get("unevaluatedProperties").is_some() {
@@ -420,7 +420,7 @@ impl<'j> Reader<'j> {
         Ok(())
     }
 
-    /// The keywords that say something of one type of values.
+    /// Reads the keywords that restrict one type of value.
     fn local(&mut self, place: Place) -> Shapes {
         let value = self.places.value(place);
         let mut shapes = Vec::new();
@@ -438,7 +438,7 @@ impl<'j> Reader<'j> {
         Ok(shapes)
     }
 
-    /// The types that are allowed; an integer is no type beside numbers.
+    /// The allowed types; `number` includes `integer`, which is then left out.
     pub(super) fn types(&self, place: Place) -> Result<Vec<&'static str>, Fault> {
         let value = self.places.value(place);
         let known =
@@ -483,7 +483,7 @@ impl<'j> Reader<'j> {
         for (inclusive, exclusive, is_low) in
             [("minimum", "exclusiveMinimum", true), ("maximum", "exclusiveMaximum", false)]
         {
-            // In draft 4 the exclusive one is a truth value.
+            // In draft 4, the exclusive keywords are booleans.
             let switch = match self.places.value(place).get(exclusive) {
                 Some(Json::Bool(value)) => Some(*value),
                 _ => None,
@@ -517,7 +517,7 @@ impl<'j> Reader<'j> {
         Ok(numbers)
     }
 
-    /// A number of characters, elements or members.
+    /// A count of characters, elements or members.
     pub(super) fn count(&self, place: Place, key: &str) -> Result<Option<usize>, Fault> {
         let Some(value) = self.places.value(place).get(key) else { return Ok(None) };
         let count = match value {
@@ -528,7 +528,7 @@ impl<'j> Reader<'j> {
         count.map(Some).ok_or_else(expected)
     }
 
-    /// A lower and an upper bound. No answer reaches an upper bound beyond the largest that is counted.
+    /// A lower and an upper bound. An upper bound above `REPEATS_MAX` is dropped: no answer reaches it.
     fn counts(&self, place: Place, what: &str) -> Result<(usize, Option<usize>), Fault> {
         let least = self.count(place, &format!("min{what}"))?.unwrap_or(0);
         if least > REPEATS_MAX {
@@ -562,7 +562,7 @@ impl<'j> Reader<'j> {
     fn lists(&mut self, place: Place, value: &Json) -> Result<Lists, Fault> {
         let (least, most) = self.counts(place, "Items")?;
         let mut rule = ListRule::default();
-        // Before draft 2020-12, `items` may be an array, and `additionalItems` says what comes after it.
+        // Before draft 2020-12, `items` may be an array, and `additionalItems` applies to the elements after it.
         let (lead, rest) = match value.get("items") {
             Some(Json::List(_)) => ("items", "additionalItems"),
             _ => ("prefixItems", "items"),
@@ -636,23 +636,23 @@ impl<'j> Reader<'j> {
         Ok(Objects { rules: vec![rule], required, names, least, most })
     }
 
-    /// The fault where no two elements may be equal, and there may be two.
+    /// The fault for `uniqueItems` on arrays that may have two elements or more.
     pub fn not_unique(&self, place: Place) -> Fault {
         self.unsupported(place, "uniqueItems")
     }
 }
 
-/// Whether a schema says something of what nothing else in it looks at.
+/// Whether a schema has `unevaluatedProperties` or `unevaluatedItems`.
 fn asks_for_rest(schema: &Json) -> bool {
     schema.get("unevaluatedProperties").or(schema.get("unevaluatedItems")).is_some()
 }
 
-/// All values but those of some types.
+/// All values except those of some types.
 pub(super) fn other_types(is: impl Fn(&Shape) -> bool) -> Vec<Shape> {
     Shape::all().into_iter().filter(|shape| !is(shape)).collect()
 }
 
-/// Objects without a member.
+/// Objects that do not have this member.
 pub(super) fn without(name: &str) -> Objects {
     let members = vec![(name.to_owned(), Some(SubSchema::Never))];
     Objects { rules: vec![ObjectRule { members, ..ObjectRule::default() }], ..Objects::default() }

@@ -1,75 +1,75 @@
-//! Expressions: what `pattern` and `format` mean, and how a text or a number is written in an answer.
+//! Regexes: the meaning of `pattern` and `format`, and how strings and numbers are written in an answer.
 //!
-//! Enters: ECMAScript's expressions, as JSON Schema has them. Leaves: the library's, which knows intersection
-//! and complement. Knows nothing of schemas.
+//! Input: ECMAScript regexes, as in JSON Schema. Output: llguidance regexes, which have intersection and complement.
+//! Knows nothing of schemas.
 
 use super::json;
 use llguidance::derivre::{JsonQuoteOptions, Regex, RegexAst, RegexBuilder};
 
-/// How much may be tried to find out whether an expression matches anything.
+/// Fuel for finding out whether a regex matches anything.
 const EMPTY_FUEL: u64 = 10_000;
-/// How much may be done to make an expression ready to be tried: some ten milliseconds.
+/// Fuel for compiling a regex to match with: about ten milliseconds.
 const MATCH_FUEL: u64 = 200_000;
-/// The largest number of repetitions that an expression may ask for.
+/// The largest repetition count in a regex.
 pub const REPEATS_MAX: usize = 100_000;
 
-/// A text that is written as it is.
+/// A literal string.
 pub fn literal(text: &str) -> RegexAst {
     RegexAst::Literal(text.to_owned())
 }
 
-/// An expression of the library, matched as a whole.
+/// A regex in llguidance's syntax, matched as a whole.
 pub fn expression(source: &str) -> RegexAst {
     RegexAst::Regex(source.to_owned())
 }
 
-/// One after the other.
+/// Concatenation.
 pub fn cat(parts: Vec<RegexAst>) -> RegexAst {
     RegexAst::Concat(parts)
 }
 
-/// One of these; none: nothing.
+/// Alternation; without options it matches nothing.
 pub fn either(mut options: Vec<RegexAst>) -> RegexAst {
     if options.len() == 1 { options.remove(0) } else { RegexAst::Or(options) }
 }
 
-/// All of these at once.
+/// Intersection.
 pub fn and(mut all: Vec<RegexAst>) -> RegexAst {
     if all.len() == 1 { all.remove(0) } else { RegexAst::And(all) }
 }
 
-/// Texts that do not match.
+/// Complement: the strings that do not match.
 pub fn not(inner: RegexAst) -> RegexAst {
     and(vec![anything(), RegexAst::Not(Box::new(inner))])
 }
 
-/// From `least` to `most` times; `u32::MAX` is no limit.
+/// Repetition from `least` to `most` times; `u32::MAX` means no limit.
 pub fn repeat(inner: RegexAst, least: u32, most: u32) -> RegexAst {
     RegexAst::Repeat(Box::new(inner), least, most)
 }
 
-/// Any text.
+/// Any string.
 pub fn anything() -> RegexAst {
     expression("(?s:.*)")
 }
 
-/// A text of so many characters.
+/// Any string of `least` to `most` characters.
 pub fn length(least: usize, most: Option<usize>) -> RegexAst {
     let most = most.map_or_else(String::new, |n| n.to_string());
     expression(&format!("(?s:.{{{least},{most}}})"))
 }
 
-/// The JSON strings whose texts match.
+/// The JSON strings whose contents match.
 pub fn string(content: RegexAst) -> RegexAst {
     RegexAst::JsonQuote(Box::new(content), JsonQuoteOptions::regular())
 }
 
-/// The one JSON string of a text.
+/// The JSON string with exactly this content.
 pub fn exact(text: &str) -> RegexAst {
     literal(&json::quoted(text))
 }
 
-/// Whether an expression surely matches nothing.
+/// Whether a regex certainly matches nothing.
 pub fn is_empty(ast: &RegexAst) -> bool {
     let mut builder = RegexBuilder::new();
     let Ok(root) = builder.mk(ast) else { return false };
@@ -79,11 +79,11 @@ pub fn is_empty(ast: &RegexAst) -> bool {
     builder.into_regex_limited(root, EMPTY_FUEL).is_ok_and(|mut regex| regex.always_empty())
 }
 
-/// An expression that texts are tried with.
+/// A compiled regex.
 pub struct Matcher(Option<Regex>);
 
 impl Matcher {
-    /// For an expression that was accepted before; one that is too large to be tried matches nothing.
+    /// Compiles a regex that was accepted before; one that is too large to compile matches nothing.
     pub fn new(ast: &RegexAst) -> Self {
         let mut builder = RegexBuilder::new();
         let root = builder.mk(ast).ok();
@@ -96,10 +96,10 @@ impl Matcher {
     }
 }
 
-/// The texts in which ECMAScript's expression finds something.
+/// The strings in which an ECMAScript regex finds a match.
 ///
 /// # Errors
-/// What in it is wrong or not supported.
+/// What is wrong with it or not supported.
 pub fn pattern(source: &str) -> Result<RegexAst, String> {
     let mut parser = Parser { source, at: 0 };
     let options = parser.options(0)?;
@@ -122,23 +122,23 @@ pub fn pattern(source: &str) -> Result<RegexAst, String> {
     }
 }
 
-/// A part of an expression. What looks at its surroundings is taken apart; all else is the library's business.
+/// A part of a regex. Assertions are taken apart; everything else is left to llguidance.
 enum RegexPart {
-    /// From here to there nothing looks around.
+    /// A byte range of the source without assertions.
     Plain(usize, usize),
     /// `^`
     Start,
     /// `$`
     End,
-    /// What follows begins like this, or does not.
+    /// A lookahead, positive or negative.
     Ahead { options: Vec<Vec<RegexPart>>, negative: bool },
-    /// A group that holds such parts, and whether it may be left out.
+    /// A group with assertions inside, and whether it is optional.
     Group { options: Vec<Vec<RegexPart>>, optional: bool },
 }
 
 /// Deepest nesting of groups.
 const GROUPS_MAX: usize = 100;
-/// Most parts of what an expression is turned into: what follows a choice is written after each option.
+/// Most parts of a translated regex: the rest after an alternation is copied to each option.
 const PARTS_MAX: usize = 5_000;
 
 struct Parser<'s> {
@@ -147,7 +147,7 @@ struct Parser<'s> {
 }
 
 impl Parser<'_> {
-    /// Alternatives up to the end of the group or of the expression.
+    /// Alternatives up to the end of the group or of the regex.
     fn options(&mut self, depth: usize) -> Result<Vec<Vec<RegexPart>>, String> {
         if depth > GROUPS_MAX {
             return Err("it is nested too deep".to_owned());
@@ -188,7 +188,7 @@ impl Parser<'_> {
         let from = self.at;
         let rest = &self.source[from..];
         let look = ["(?=", "(?!"].iter().position(|begin| rest.starts_with(begin));
-        // What kind of group it is otherwise, is looked at where it is translated.
+        // Names of groups are dropped in translation; other kinds of group are refused here.
         let named =
             rest.starts_with("(?<") && !rest.starts_with("(?<=") && !rest.starts_with("(?<!");
         let head = match look {
@@ -262,16 +262,16 @@ impl Parser<'_> {
     }
 }
 
-/// Whether what is looked for begins where the text begins.
+/// Whether a part begins at the start of the text.
 #[derive(Clone, Copy, PartialEq)]
 enum Begins {
     Here,
     Later,
-    /// Something stands before that may be nothing.
+    /// Something precedes it that may be empty.
     Unknown,
 }
 
-/// Whether a part looks for the beginning of the text.
+/// Whether a part contains `^`.
 fn begins(part: &RegexPart) -> bool {
     match part {
         RegexPart::Start => true,
@@ -282,7 +282,7 @@ fn begins(part: &RegexPart) -> bool {
     }
 }
 
-/// One of some alternatives, then what follows to the end of the text; `None`: anything.
+/// One of the alternatives, then `after` to the end of the text; `None`: anything.
 fn whole(
     options: &[Vec<RegexPart>],
     after: Option<&RegexAst>,
@@ -296,7 +296,7 @@ fn whole(
         if *size > PARTS_MAX {
             return Err("it is too large".to_owned());
         }
-        // The last part first; where each begins is known from those before it.
+        // Built from the last part backwards; where each part begins is known from those before it.
         let mut starts = vec![begins];
         for part in option {
             let last = starts.last().copied().unwrap_or(begins);
@@ -340,20 +340,20 @@ fn whole(
     Ok(either(all))
 }
 
-/// The first line that says what is wrong with an expression.
+/// The last line of a message that begins with `error: `, without that, or else the first line.
 fn problem(message: &str) -> String {
     let told = message.lines().rev().find_map(|line| line.strip_prefix("error: "));
     told.unwrap_or_else(|| message.lines().next().unwrap_or_default()).to_owned()
 }
 
-/// White space as ECMAScript has it, within a class.
+/// ECMAScript's white space, for use inside a class.
 const SPACE: &str = r"\t\n\x0B\x0C\r \u{A0}\u{1680}\u{2000}-\u{200A}\u{2028}\u{2029}\u{202F}\u{205F}\u{3000}\u{FEFF}";
 
-/// ECMAScript's expression in the syntax of Rust's.
+/// Translates an ECMAScript regex to the syntax of Rust's `regex`.
 fn translated(source: &str) -> Result<String, String> {
     let mut chars = source.chars().peekable();
     let mut out = String::new();
-    // Inside a class: whether nothing has stood in it yet.
+    // Inside a class: whether it is still empty.
     let mut class: Option<bool> = None;
     while let Some(c) = chars.next() {
         let first = class == Some(true);
@@ -384,7 +384,7 @@ fn translated(source: &str) -> Result<String, String> {
                 out.push('\\');
                 out.push(c);
             }
-            // `--` would be a difference; a hyphen at an end is one.
+            // `--` would be a set difference; a hyphen at either end of a class is literal.
             '-' if class.is_some() && (first || matches!(chars.peek(), Some('-' | ']'))) => {
                 out.push_str(r"\-");
             }
@@ -405,7 +405,7 @@ fn translated(source: &str) -> Result<String, String> {
                 let mut ahead = chars.clone();
                 ahead.next();
                 match (ahead.next(), ahead.next()) {
-                    // A group's name says nothing without references to it.
+                    // A group's name has no effect without backreferences.
                     (Some('<'), Some(c)) if c != '=' && c != '!' => {
                         let named = chars.by_ref().any(|c| c == '>');
                         out.push_str("(?:");
@@ -414,7 +414,7 @@ fn translated(source: &str) -> Result<String, String> {
                         }
                         return Err("unclosed name of a group".to_owned());
                     }
-                    // The others have been taken apart or refused.
+                    // `(?:` stays; the others have been taken apart or refused.
                     _ => {}
                 }
                 out.push('(');
@@ -425,7 +425,7 @@ fn translated(source: &str) -> Result<String, String> {
     if class.is_some() { Err("unclosed character class".to_owned()) } else { Ok(out) }
 }
 
-/// Whether what follows a brace makes it a number of repetitions.
+/// Whether the text after a brace makes it a repetition count.
 fn is_count(rest: &mut dyn Iterator<Item = char>) -> bool {
     let text: String = rest.take(20).collect();
     let Some((inside, _)) = text.split_once('}') else { return false };
@@ -434,7 +434,7 @@ fn is_count(rest: &mut dyn Iterator<Item = char>) -> bool {
     !least.is_empty() && digits(least) && digits(most)
 }
 
-/// What stands after a backslash.
+/// Translates the escape after a backslash.
 fn escape(
     chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
     in_class: bool,
@@ -490,7 +490,7 @@ fn escape(
     Ok(())
 }
 
-/// What stands in braces.
+/// Copies an argument in braces, with the braces.
 fn braces(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
     if chars.peek() == Some(&'{') {
         for c in chars.by_ref() {
@@ -508,13 +508,12 @@ fn hex(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, count: usize) -> Re
     code.ok_or_else(|| format!("found \"{digits}\", expected {count} hexadecimal digits"))
 }
 
-/// The texts of a format that is enforced. Other formats only say something about a text, as the standard has
-/// it by default.
+/// The regex of a format that is enforced. Other formats are annotations only, the standard's default.
 pub fn format(name: &str) -> Option<RegexAst> {
     const LABEL: &str = "[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?";
     const BYTE: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
     const YEAR: &str = "[0-9]{4}";
-    // The 29th of February is in years that 4 divides, but of whole centuries only in those that 400 divides.
+    // Leap years are divisible by 4, but century years only if divisible by 400.
     const LEAP: &str = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)";
     let date = || {
         format!(
@@ -523,7 +522,7 @@ pub fn format(name: &str) -> Option<RegexAst> {
     };
     let time = || {
         let offset = "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])";
-        // A leap second ends a day of universal time.
+        // A leap second comes at the end of a day in UTC.
         format!(
             r"(([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?{offset}|23:59:60(\.[0-9]+)?([Zz]|[+-]00:00))"
         )
@@ -556,7 +555,7 @@ pub fn format(name: &str) -> Option<RegexAst> {
     Some(expression(&source))
 }
 
-/// RFC 4291: eight groups, one run of zeros left out, the last two groups also as an IPv4 address.
+/// RFC 4291: eight groups; `::` stands for one run of zeros; the last two groups may be an IPv4 address.
 fn ipv6() -> String {
     let group = "[0-9A-Fa-f]{1,4}";
     let byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
@@ -568,7 +567,7 @@ fn ipv6() -> String {
             1 => group.to_owned(),
             n => format!("({group}:){{{}}}{group}", n - 1),
         };
-        // What is left out stands for at least one group.
+        // `::` stands for at least one group.
         let after = 7 - before;
         let mut back = vec![String::new()];
         if after > 0 {

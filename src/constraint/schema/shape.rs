@@ -1,26 +1,26 @@
-//! Sets of values of one type, and what two of them have in common.
+//! Sets of values of one type, and their intersections.
 //!
-//! A schema is a list of shapes, any of which a value may have. The parts of arrays and objects stay places in
-//! the schema, so that a schema may hold itself.
+//! A schema is a list of shapes, and a value must have one of them. Elements and members remain places in the schema,
+//! so schemas may be recursive.
 
 use super::number::Numbers;
 use super::places::Place;
 use super::regex::{self, Matcher, and, anything, either, exact, literal};
 use llguidance::derivre::RegexAst;
 
-/// Most expressions that one text has to match: their states are multiplied.
+/// Most regexes that one string must match: their states multiply.
 const EXPRESSIONS_MAX: usize = 8;
 
-/// What a value must satisfy.
+/// A requirement on a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubSchema {
-    /// The schema in a place.
+    /// It satisfies the schema at a place.
     Is(Place),
-    /// Not the schema in a place.
+    /// It does not satisfy the schema at a place.
     Not(Place),
-    /// It is the value in a place.
+    /// It equals the value at a place.
     Value(Place),
-    /// Nothing does.
+    /// No value satisfies this.
     Never,
 }
 
@@ -35,12 +35,12 @@ pub enum Shape {
     Object(Objects),
 }
 
-/// A set of texts.
+/// A set of strings.
 #[derive(Debug, Clone, Default)]
 pub struct Texts {
-    /// One of these only.
+    /// If given, only these strings.
     pub only: Option<Vec<String>>,
-    /// What they match.
+    /// Regexes that they must all match.
     pub all: Vec<RegexAst>,
     /// Characters at least.
     pub least: usize,
@@ -51,29 +51,29 @@ pub struct Texts {
 /// A set of arrays.
 #[derive(Debug, Clone, Default)]
 pub struct Lists {
-    /// What the elements are: all of these hold.
+    /// Rules for the elements, all of which apply.
     pub rules: Vec<ListRule>,
     pub least: usize,
     pub most: Option<usize>,
-    /// What some of the elements are.
+    /// Requirements that some of the elements satisfy.
     pub contains: Vec<Contains>,
-    /// Where it is said that no two elements are equal.
+    /// The place of the schema with `uniqueItems`, if there is one.
     pub unique: Option<Place>,
 }
 
-/// What elements are: first the leading ones, then the rest.
+/// Requirements on elements: first the leading ones, then the rest.
 #[derive(Debug, Clone, Default)]
 pub struct ListRule {
     pub lead: Vec<Option<SubSchema>>,
     pub rest: Option<SubSchema>,
-    /// Whether `unevaluatedItems` still counts these elements: an opposite looks at nothing.
+    /// Whether `unevaluatedItems` still applies to these elements: a negated schema evaluates nothing.
     pub silent: bool,
 }
 
-/// How many elements satisfy something.
+/// How many elements satisfy a requirement.
 #[derive(Debug, Clone, Copy)]
 pub struct Contains {
-    /// Where it is said.
+    /// The place to name in errors.
     pub place: Place,
     pub part: SubSchema,
     pub least: usize,
@@ -83,24 +83,24 @@ pub struct Contains {
 /// A set of objects.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
-    /// What the members are: all of these hold.
+    /// Rules for the members, all of which apply.
     pub rules: Vec<ObjectRule>,
     pub required: Vec<String>,
-    /// What names are: one of the sets of each.
+    /// Requirements on names: for each, a name is in one of its sets.
     pub names: Vec<Vec<Texts>>,
     pub least: usize,
     pub most: Option<usize>,
 }
 
-/// What members are: by name, by what their names match, and all others.
+/// Requirements on members: by name, by pattern of the name, and for all others.
 #[derive(Debug, Clone, Default)]
 pub struct ObjectRule {
     pub members: Vec<(String, Option<SubSchema>)>,
     pub patterns: Vec<(String, RegexAst, Option<SubSchema>)>,
     pub rest: Option<SubSchema>,
-    /// Whether it lists the members that there are; else it only says what some are, if they are there.
+    /// Whether it lists the members that may exist; otherwise it only restricts some of them, if present.
     pub lists: bool,
-    /// Whether `unevaluatedProperties` still counts these members: an opposite looks at nothing.
+    /// Whether `unevaluatedProperties` still applies to these members: a negated schema evaluates nothing.
     pub silent: bool,
 }
 
@@ -118,7 +118,7 @@ impl Shape {
         ]
     }
 
-    /// The same where its parts are no list of what there is, or look at nothing.
+    /// The same shape with `lists` off and, if `silent`, with its rules evaluating nothing.
     pub fn hushed(&self, silent: bool) -> Self {
         let mut shape = self.clone();
         match &mut shape {
@@ -132,7 +132,7 @@ impl Shape {
         shape
     }
 
-    /// What is in both sets; `None`: surely nothing.
+    /// The intersection; `None` if it is certainly empty.
     pub fn and(&self, other: &Self) -> Option<Self> {
         Some(match (self, other) {
             (Self::Null, Self::Null) => Self::Null,
@@ -163,7 +163,7 @@ impl Texts {
         }
     }
 
-    /// Refuses more expressions at once than can be followed.
+    /// Refuses more regexes at once than can be followed.
     pub fn check(&self) -> Result<(), String> {
         match self.all.len() {
             0..=EXPRESSIONS_MAX => Ok(()),
@@ -173,14 +173,14 @@ impl Texts {
         }
     }
 
-    /// The texts themselves, if they are listed.
+    /// The strings in the set, if they are listed.
     pub fn listed(&self) -> Option<Vec<&String>> {
         let only = self.only.as_ref()?;
         let mut test = self.test();
         Some(only.iter().filter(|text| test(text)).collect())
     }
 
-    /// Whether a text is in the set, if it is one of those listed.
+    /// Tests whether a string is in the set, leaving `only` aside.
     fn test(&self) -> impl FnMut(&str) -> bool {
         let (least, most) = (self.least, self.most.unwrap_or(usize::MAX));
         let mut all: Vec<Matcher> = self.all.iter().map(Matcher::new).collect();
@@ -190,7 +190,7 @@ impl Texts {
         }
     }
 
-    /// Why there is none, if so.
+    /// Why the set is empty, if it is.
     pub fn gap(&self) -> Option<String> {
         if let Some(most) = self.most.filter(|most| self.least > *most) {
             return Some(format!("`minLength` is {}, `maxLength` is {most}", self.least));
@@ -202,7 +202,7 @@ impl Texts {
         empty.then(|| "no text satisfies all that is asked of it".to_owned())
     }
 
-    /// The texts.
+    /// A regex for the strings.
     pub fn content(&self) -> RegexAst {
         if let Some(listed) = self.listed() {
             return either(listed.into_iter().map(|text| literal(text)).collect());
@@ -214,7 +214,7 @@ impl Texts {
         if all.is_empty() { anything() } else { and(all) }
     }
 
-    /// The texts as JSON strings.
+    /// A regex for the strings as JSON.
     pub fn expression(&self) -> RegexAst {
         match self.listed() {
             Some(listed) => either(listed.into_iter().map(|text| exact(text)).collect()),
@@ -234,12 +234,12 @@ impl Lists {
         }
     }
 
-    /// How many leading elements are told apart.
+    /// How many leading elements have requirements of their own.
     pub fn lead(&self) -> usize {
         self.rules.iter().map(|rule| rule.lead.len()).max().unwrap_or(0)
     }
 
-    /// What the element with this index is.
+    /// The requirements on the element with this index.
     pub fn element(&self, index: usize) -> Vec<SubSchema> {
         self.rules
             .iter()
@@ -262,8 +262,7 @@ impl Objects {
         }
     }
 
-    /// The names of all members that are told apart, in the order of the schema, required ones last where they
-    /// are not described.
+    /// The names of all described or required members, in the order of the schema; those only required come last.
     pub fn known(&self) -> Vec<&str> {
         let mut seen = hashbrown::HashSet::new();
         let described = self.rules.iter().flat_map(|rule| &rule.members).map(|(name, _)| name);
@@ -271,9 +270,9 @@ impl Objects {
         all.filter(|name| seen.insert(*name)).collect()
     }
 
-    /// Whether there are no other members. A schema that lists `properties` means these and no others, as in
-    /// the reference: by the letter there might be any, and small models would never come to an end. It is
-    /// taken by the letter where it says something of others.
+    /// Whether no other members are allowed. A schema that lists `properties` is taken to allow no others, as in
+    /// llama.cpp: taken literally it would allow any, and small models would never stop adding them. It is taken
+    /// literally if it says something about other members.
     pub fn is_closed(&self) -> bool {
         let says = |rule: &ObjectRule| rule.rest.is_some() || !rule.patterns.is_empty();
         self.rules.iter().any(|rule| rule.lists)
@@ -281,7 +280,7 @@ impl Objects {
             && self.least <= self.known().len()
     }
 
-    /// What the members with these names are.
+    /// The requirements on the members with these names.
     pub fn members(&self, names: &[String]) -> Vec<Vec<SubSchema>> {
         let mut parts = vec![Vec::new(); names.len()];
         for rule in &self.rules {

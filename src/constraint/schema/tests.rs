@@ -192,7 +192,7 @@ fn members_come_in_order_and_none_that_are_not_listed() {
         &["{}", r#"{"a": 1}"#],
         &[],
     );
-    // What is put together lists all its members.
+    // Combined schemas list the members of all their parts.
     allows(
         r##"{"allOf": [{"$ref": "#/$defs/base"}], "properties": {"b": {"const": 2}}, "required": ["b"], "$defs": {"base": {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}}}"##,
         &[r#"{"a": 1, "b": 2}"#],
@@ -236,7 +236,7 @@ fn names_are_counted_and_matched() {
         ],
         &["{}", r#"{"a": 1}"#, r#"{"b": null}"#, r#"{"a": 1, "b": null, "c": null, "d": null}"#],
     );
-    // More members than are listed: there are others.
+    // More members are required than are listed, so others are allowed.
     allows(
         r#"{"type": "object", "properties": {"a": {}}, "minProperties": 2}"#,
         &[r#"{"a": 1, "b": 2}"#],
@@ -269,7 +269,7 @@ fn references_lead_where_the_standard_says() {
         );
         allows(&schema, &["[]", "[null]"], &["[1]"]);
     }
-    // A schema may hold itself, also where more is said of it.
+    // A schema may be recursive, even with keywords beside the reference.
     allows(
         r##"{"type": "object", "properties": {"v": {"type": "integer"}, "next": {"anyOf": [{"$ref": "#", "required": ["v"]}, {"type": "null"}]}}, "required": ["next"]}"##,
         &[r#"{"next": null}"#, r#"{"v": 1, "next": {"v": 2, "next": null}}"#],
@@ -455,13 +455,13 @@ fn a_call_or_an_answer_may_come_where_both_are_asked_for() {
     ] {
         assert_eq!(follow(&both, &text).1, ends, "{text}");
     }
-    // Both begin alike where calls have no marks around them.
+    // Without markers around calls, both begin the same way.
     let alike = guide(Some(&bare), Some(answer), &[]);
     for text in [call, now, r#"{"name": "f"}"#, r#"{"name": "f", "argument": null}"#] {
         assert!(follow(&alike, text).1, "{text}");
     }
     assert!(!follow(&guide(Some(&bare), None, &[]), r#"{"name": "f"}"#).1);
-    // Where calls have no grammar, anything may come after what begins one.
+    // If calls have no grammar, anything may follow a marker that begins one.
     let markers = ["<tool>".to_owned(), "[CALL]".to_owned()];
     let mut open = guide(None, Some(answer), &markers);
     open.opened_by(&markers);
@@ -483,7 +483,7 @@ fn a_call_or_an_answer_may_come_where_both_are_asked_for() {
     assert!(error.starts_with(r#"parameters of "f": #/type: found "objec""#), "{error}");
 }
 
-/// Shapes that generators write: `tests/golden/schemas.json`, whose head says how they were made.
+/// Schemas as generators write them: `tests/golden/schemas.json`, whose head says how they were made.
 #[test]
 fn schemas_of_generators_allow_their_own_examples() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/schemas.json");
@@ -518,7 +518,7 @@ mod suite {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Cases whose meaning here is another on purpose: file, beginning of the description, reason.
+    /// Cases that differ here on purpose: file, start of the description, reason.
     const OTHERWISE: &[(&str, &str, &str)] = &[
         ("format", "", "ten formats are enforced"),
         ("oneOf", "oneOf", "`oneOf` is taken for `anyOf`"),
@@ -544,7 +544,7 @@ mod suite {
             "no quoted names, no IPv6 addresses",
         ),
     ];
-    /// Formats that are enforced.
+    /// Format tests to run.
     const FORMATS: &[&str] = &[
         "date-time",
         "time",
@@ -559,7 +559,7 @@ mod suite {
         "unknown",
     ];
 
-    /// What came of the cases of one file.
+    /// Results of one file's cases.
     #[derive(Default)]
     struct Row {
         enforced: usize,
@@ -644,7 +644,7 @@ mod suite {
         row
     }
 
-    /// The schemas of a file with all digits of their numbers.
+    /// The source of each schema in a file, with all digits of its numbers.
     fn schemas_as_written(text: &str) -> Vec<String> {
         let groups: Vec<std::collections::HashMap<&str, &serde_json::value::RawValue>> =
             serde_json::from_str(text).unwrap();
@@ -661,7 +661,7 @@ mod suite {
         }
     }
 
-    /// The value as answers are written, with its members in any order.
+    /// The value as an answer writes it, with its members in any order.
     fn spellings(value: &Value) -> Vec<String> {
         const MOST: usize = 800;
         match value {

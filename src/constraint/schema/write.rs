@@ -1,4 +1,4 @@
-//! Writes a plan as a grammar of the library: lexemes, and rules of them.
+//! Writes a plan as an llguidance grammar: lexemes, and rules over them.
 //!
 //! JSON is written as most programs write it, on one line, `{"a": 1, "b": [2, 3]}`, so that everything but the
 //! values is known in advance.
@@ -11,19 +11,19 @@ use llguidance::derivre::RegexAst;
 use llguidance::earley::lexerspec::{LexemeClass, LexerSpec};
 use llguidance::earley::{Grammar, SymIdx, SymbolProps};
 
-/// Most symbols: the library counts them in 16 bits.
+/// Most symbols: llguidance counts them in 16 bits.
 const SYMBOLS_MAX: usize = 60_000;
-/// What the lexemes may cost to build, in the library's units: some 20 ms.
+/// Most that the lexemes may cost to build, in llguidance's units: about 20 ms.
 const LEXER_FUEL: u64 = 1_000_000;
-/// Copies that are written one after the other; more are made of copies of copies.
+/// Copies written in a row; larger counts are made of copies of copies.
 const COPIES: usize = 8;
 
-/// A piece of a text that is fixed.
+/// A piece of a fixed text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Bytes of text.
+    /// Plain text.
     Text(String),
-    /// A token that is no text.
+    /// A control token.
     Token(u32),
 }
 
@@ -68,7 +68,7 @@ impl Writer {
         })
     }
 
-    /// The grammar of texts of one of these forms.
+    /// Finishes the grammar; an answer is one of `options`.
     pub fn finish(mut self, options: Vec<Vec<SymIdx>>, plan: &GrammarPlan) -> Written<GrammarInit> {
         while let Some(node) = self.waiting.pop() {
             self.define(node, plan)?;
@@ -79,7 +79,7 @@ impl Writer {
         Ok(GrammarInit::Internal(self.grammar, self.lexer))
     }
 
-    /// A value.
+    /// The symbol for a node's value.
     pub fn node(&mut self, node: Node) -> Written {
         if let Some(symbol) = self.nodes.get(&node) {
             return Ok(*symbol);
@@ -90,7 +90,7 @@ impl Writer {
         Ok(symbol)
     }
 
-    /// A fixed text.
+    /// The symbols for a fixed text.
     pub fn pieces(&mut self, pieces: &[Piece]) -> Written<Vec<SymIdx>> {
         let mut symbols = Vec::new();
         for piece in pieces {
@@ -109,7 +109,7 @@ impl Writer {
         Ok(symbols)
     }
 
-    /// One of several sequences.
+    /// A symbol for one of several sequences.
     pub fn rule(&mut self, options: Vec<Vec<SymIdx>>) -> Written {
         if let [option] = options.as_slice()
             && let [one] = option.as_slice()
@@ -178,7 +178,7 @@ impl Writer {
         Ok(())
     }
 
-    /// An array; `None`: there is none.
+    /// An array; `None` if none is possible.
     fn list(&mut self, list: &ListForm, plan: &GrammarPlan) -> Written<Option<SymIdx>> {
         let inner = match list.matching {
             None => self.elements(list, plan)?,
@@ -198,7 +198,7 @@ impl Writer {
             return Ok(None);
         }
         let lead = lead.min(most);
-        // The last first: what may follow so many elements.
+        // From the last element backwards: what may follow the elements before it.
         let left = most - lead;
         let least = list.least.saturating_sub(lead);
         let mut after = if left == 0 {
@@ -224,7 +224,7 @@ impl Writer {
         }
     }
 
-    /// So many items with commas between them, and one before the first if something is there already.
+    /// From `least` to `most` items separated by commas; `more` puts a comma before the first too.
     fn separated(
         &mut self,
         item: SymIdx,
@@ -245,14 +245,14 @@ impl Writer {
         self.rule(options)
     }
 
-    /// An array some of whose elements are counted: a rule for each number of elements and of those.
+    /// An array with counted elements: one rule for each number of elements and of matching ones.
     fn counted(
         &mut self,
         list: &ListForm,
         (least, most): (usize, Option<usize>),
         plan: &GrammarPlan,
     ) -> Written<Option<SymIdx>> {
-        // From these numbers on, one more makes no difference.
+        // Counts saturate here: one more makes no difference.
         let long = list.lead.len().max(list.least).max(list.most.unwrap_or(0)).max(1);
         let many = least.max(most.map_or(0, |most| most.saturating_add(1)));
         if long.saturating_add(1).saturating_mul(many.saturating_add(1)) > SYMBOLS_MAX / 8 {
@@ -263,8 +263,8 @@ impl Writer {
         let ends = |count: usize, matching: usize| {
             count >= list.least && matching >= least && most.is_none_or(|most| matching <= most)
         };
-        // What one more element may be, and how many match then. Where the number matters, what is not counted
-        // must not match.
+        // The nodes for one more element, each with the number of matches after it. If the number has a maximum, an
+        // element that is not counted must not match.
         let next = |count: usize, matching: usize| {
             let Element { any, matching: with, other } =
                 *list.lead.get(count).unwrap_or(&list.rest);
@@ -272,7 +272,7 @@ impl Writer {
             let possible = |node: &Node| !full(count) && plan.is_possible(*node);
             options.map(|(node, matching)| (node.filter(possible), matching))
         };
-        // Where an array can end from, until there are no more such places.
+        // The states from which the array can still end, up to a fixed point.
         let mut can_end = vec![false; (long + 1) * (many + 1)];
         loop {
             let mut changed = false;
@@ -318,7 +318,7 @@ impl Writer {
         Ok(Some(rules[at(0, 0)]))
     }
 
-    /// An object; `None`: there is none.
+    /// An object; `None` if none is possible.
     fn object(&mut self, object: &ObjectForm, plan: &GrammarPlan) -> Written<Option<SymIdx>> {
         let members: Vec<_> = object.members.iter().filter(|m| plan.is_possible(m.node)).collect();
         if object.members.iter().any(|m| m.required && !plan.is_possible(m.node)) {
@@ -331,14 +331,14 @@ impl Writer {
         }
         let others = if others.is_empty() { None } else { Some(self.rule(others)?) };
         let most = object.most.filter(|most| others.is_some() || *most < members.len());
-        // From this number of members on, one more makes no difference; below, there is a rule for each.
+        // The member count saturates here; below it, there is a rule for each count.
         let cap = most.map_or(object.least.max(1), |most| most + 1);
         if members.len().saturating_mul(cap.min(members.len())) > SYMBOLS_MAX / 4 {
             let text = "`minProperties` or `maxProperties` with so many members is not supported";
             return Err(text.to_owned());
         }
         let comma = self.literal(", ")?;
-        // What may follow all members, by how many of them there are. `None`: nothing that is allowed.
+        // What may follow all named members, by how many are present. `None`: nothing is allowed.
         let mut after: Vec<Option<SymIdx>> = Vec::new();
         for count in 0..=cap.min(members.len()) {
             let least = object.least.saturating_sub(count);
@@ -352,7 +352,7 @@ impl Writer {
                 }
             });
         }
-        // The last member first.
+        // From the last member backwards.
         for (index, member) in members.iter().enumerate().rev() {
             let name = self.literal(&super::json::quoted(&member.name))?;
             let value = self.node(member.node)?;
@@ -377,7 +377,7 @@ impl Writer {
         self.rule(vec![option]).map(Some)
     }
 
-    /// A symbol so many times.
+    /// A symbol from `least` to `most` times.
     fn repeat(&mut self, symbol: SymIdx, least: usize, most: Option<usize>) -> Written {
         let exact = self.exactly(symbol, least)?;
         let rest = match most {
@@ -414,7 +414,7 @@ impl Writer {
             }
             rule
         } else {
-            // Either all groups and less than a group, or fewer groups and less than one.
+            // Either all groups and the remainder or less, or fewer groups and less than one group.
             let group = self.exactly(symbol, COPIES)?;
             let all = self.exactly(group, count / COPIES)?;
             let last = self.up_to(symbol, count % COPIES)?;

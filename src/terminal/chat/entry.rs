@@ -1,9 +1,9 @@
-//! What an entry of a terminal chat means.
+//! Parses the entries of a terminal chat.
 //!
-//! Enters: what was typed or piped. Leaves: a command, a question, or the complaint that a command is misspelt. Knows
-//! nothing of terminals.
+//! Input: the text that was typed or piped. Output: a command, a question, or a misspelt command. Knows nothing of
+//! terminals.
 
-/// What begins and ends a text of several lines.
+/// Marks the start and the end of a multi-line text.
 const MARK: &str = "\"\"\"";
 
 /// The commands, without their slash.
@@ -12,21 +12,21 @@ pub const COMMANDS: &[&str] = &[
     "upload",
 ];
 
-/// What was meant.
+/// The meaning of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry<'t> {
     /// Nothing.
     Empty,
     /// A command, and what follows it.
     Command(&'t str, &'t str),
-    /// One word after a slash, which is no command.
+    /// A single word after a slash that is not a command.
     Unknown(&'t str),
     /// A question.
     Question(&'t str),
 }
 
-/// Reads an entry. Only a known word after the slash of a single line is a command: paths and comments of programs begin
-/// with one as well.
+/// Parses an entry. Only a known word after the slash of a single line is a command: paths and code comments begin with
+/// a slash as well.
 pub fn read(typed: &str) -> Entry<'_> {
     if let Some(inside) = typed.trim_start().strip_prefix(MARK) {
         return match quoted(inside) {
@@ -57,13 +57,13 @@ pub fn read(typed: &str) -> Entry<'_> {
     Entry::Question(text)
 }
 
-/// Whether a text of several lines has begun and not ended.
+/// Whether a multi-line text has begun and not ended.
 pub fn is_open(typed: &str) -> bool {
     let inside = typed.trim_start().strip_prefix(MARK);
     inside.is_some_and(|inside| !inside.trim_end().ends_with(MARK))
 }
 
-/// The text between the marks, or to the end of the input: as it was written, without the line breaks that belong to the
+/// The text between the marks, or up to the end of the input: verbatim, without the line breaks that belong to the
 /// marks.
 fn quoted(inside: &str) -> &str {
     let inside = inside.trim_end().strip_suffix(MARK).unwrap_or(inside);

@@ -1,7 +1,7 @@
-//! Where entries of a terminal chat come from: a line editor for a person at a terminal, plain lines for pipes and for
-//! terminals that can't move a cursor.
+//! Reads the entries of a terminal chat: with a line editor for a person at a terminal, as plain lines from pipes and
+//! from terminals that can't move a cursor.
 //!
-//! Enters: keys or bytes. Leaves: an entry's text, of one line or several.
+//! Input: keys or bytes. Output: the text of an entry, of one line or several.
 
 use super::super::show;
 use super::entry::is_open;
@@ -16,29 +16,29 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use tealight_bundle::shown::say;
 
-/// Entries that the arrow keys find.
+/// Most entries that the arrow keys recall.
 const HISTORY_MAX: usize = 1000;
 
-/// What came.
+/// The next entry, or the reason that there is none.
 pub enum Typed {
     /// An entry.
     Text(String),
-    /// Ctrl-C: what was typed so far is taken back.
+    /// Ctrl-C: what was typed so far is discarded.
     Cancelled,
     /// The end of the input.
     End,
 }
 
-/// Where entries come from.
+/// The source of entries.
 pub enum Lines {
-    /// A person with an editor.
+    /// A person with a line editor.
     Edited(Box<Editor>),
-    /// Lines as they come, with a prompt before each where a person sees it.
+    /// Plain lines, with a prompt before each if a person types them.
     Plain { prompt: bool },
 }
 
 impl Lines {
-    /// Entries of standard input. `history` keeps them from one chat to the next.
+    /// Reads entries from standard input. `history` keeps them from one chat to the next.
     pub fn new(history: Option<&Path>) -> Self {
         let person = io::stdin().is_terminal();
         if person && io::stdout().is_terminal() && has_cursor() {
@@ -59,12 +59,12 @@ impl Lines {
     }
 }
 
-/// Whether the terminal can move its cursor. Those of Windows can.
+/// Whether the terminal can move its cursor. Windows terminals can.
 fn has_cursor() -> bool {
     cfg!(windows) || std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
-/// A line, or the lines from one mark to the next.
+/// Reads a line, or the lines from one mark to the next.
 fn plain(prompt: bool) -> io::Result<Typed> {
     let mut text = String::new();
     loop {
@@ -75,7 +75,7 @@ fn plain(prompt: bool) -> io::Result<Typed> {
         if io::stdin().lock().read_until(b'\n', &mut bytes)? == 0 {
             return Ok(if text.is_empty() { Typed::End } else { Typed::Text(text) });
         }
-        // Bytes that are no UTF-8 become U+FFFD.
+        // Invalid UTF-8 becomes U+FFFD.
         text.push_str(&String::from_utf8_lossy(&bytes));
         if !is_open(&text) {
             return Ok(Typed::Text(text));
@@ -83,7 +83,8 @@ fn plain(prompt: bool) -> io::Result<Typed> {
     }
 }
 
-/// The line editor. It takes keys one by one, so that no line is too long for the terminal, and a paste in one piece.
+/// The line editor. It reads keys one by one, so that no line is too long for the terminal, and takes a paste in one
+/// piece.
 pub struct Editor {
     lines: rustyline::Editor<Marks, FileHistory>,
     history: Option<PathBuf>,
@@ -99,7 +100,7 @@ impl Editor {
             && let Err(error) = editor.lines.load_history(path)
             && !matches!(&error, ReadlineError::Io(e) if e.kind() == io::ErrorKind::NotFound)
         {
-            // What can't be read as a history is no place to write one to.
+            // If the file can't be read as a history, it must not be written as one.
             say(format_args!("warning: --history {}: {error}", path.display()));
             editor.history = None;
         }
@@ -137,7 +138,7 @@ impl Editor {
     }
 }
 
-/// Says when an entry is complete: Enter between two marks begins a new line.
+/// Decides when an entry is complete: between two marks, Enter begins a new line.
 struct Marks;
 
 impl Validator for Marks {

@@ -1,4 +1,4 @@
-//! What has nothing to do with the model: the system, the medium, the port, the browser.
+//! Checks apart from the model: the system, the medium, the port, the browser.
 
 use super::{Check, State};
 use crate::kernels::Isa;
@@ -89,7 +89,7 @@ pub fn bundle(program: Found<'_>) -> Check {
     }
 }
 
-/// Where the program and the weights lie.
+/// The storage medium of the program and the weights.
 pub fn medium(program: Found<'_>, weights: &[PathBuf]) -> Check {
     let own = program.as_ref().ok().map(|program| program.path.as_path());
     let Some((path, medium)) = own.and_then(|path| Some((path, Medium::of(path)?))) else {
@@ -151,7 +151,7 @@ fn may_be_executed(_: &Path) -> Option<bool> {
     None
 }
 
-/// What Gatekeeper and SmartScreen look at.
+/// The download mark that Gatekeeper and SmartScreen look at.
 pub fn mark(program: Found<'_>) -> Check {
     let path = program.as_ref().ok().map(|program| program.path.as_path());
     match path.and_then(|path| Some((path, system::quarantine(path)?))) {
@@ -172,7 +172,7 @@ pub fn mark(program: Found<'_>) -> Check {
     }
 }
 
-/// Where files could be made. Nothing needs it but `--portable`.
+/// Where files could be written. Only `--portable` needs it.
 pub fn writing(program: Found<'_>) -> Check {
     let folder = program.as_ref().ok().and_then(|p| p.path.parent()).map(Path::to_owned);
     let home =

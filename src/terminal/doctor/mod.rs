@@ -1,7 +1,7 @@
 //! `tealight doctor`: would it run here, and if not, why?
 //!
-//! Enters: the settings of a serving run and what was found of the program and its weights. Leaves: a
-//! [`Report`], for people or as JSON. Looks at everything, starts nothing, writes nothing.
+//! Input: the settings of a server run, and the program and weights that were found, or why not. Output: a [`Report`],
+//! as text or as JSON. Checks everything, starts nothing, writes nothing.
 
 mod checks;
 mod model;
@@ -12,7 +12,7 @@ use crate::source::{Program, SourceError};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 
-/// What a report is about.
+/// The things to check.
 pub struct Patient<'p> {
     /// The settings.
     pub config: &'p Config,
@@ -22,7 +22,7 @@ pub struct Patient<'p> {
     pub shards: Result<Option<Vec<Shard>>, SourceError>,
 }
 
-/// Looks at everything that a serving run needs.
+/// Checks everything that a server run needs.
 #[must_use]
 pub fn doctor(patient: Patient<'_>) -> Report {
     let Patient { config, program, shards } = patient;
@@ -44,7 +44,7 @@ pub fn doctor(patient: Patient<'_>) -> Report {
     Report { checks }
 }
 
-/// What was found.
+/// The results of all checks.
 pub struct Report {
     checks: Vec<Check>,
 }
@@ -56,7 +56,7 @@ impl Report {
         self.checks.iter().all(|check| check.state != State::Problem)
     }
 
-    /// For people: a line for each check, its hint below.
+    /// For people: a line for each check, with its hint below.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = String::new();
@@ -75,7 +75,7 @@ impl Report {
         out
     }
 
-    /// For programs: the same, with the numbers apart.
+    /// For programs: the same as JSON, with the numbers in fields of their own.
     #[must_use]
     pub fn json(&self) -> String {
         let check = |check: &Check| {
@@ -98,7 +98,7 @@ impl Report {
     }
 }
 
-/// What was looked at, and what was found.
+/// A check and its result.
 struct Check {
     name: &'static str,
     state: State,
@@ -110,9 +110,9 @@ struct Check {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Ok,
-    /// Worth knowing, and no reason not to run.
+    /// Worth knowing, but no reason not to run.
     Note,
-    /// It does not run so.
+    /// The program can't run.
     Problem,
 }
 
@@ -135,7 +135,7 @@ impl Check {
         Self::new(name, State::Ok, text)
     }
 
-    /// An error as a check: what it says, and its hint apart.
+    /// A failed check for an error, with the error's hint split off.
     fn of_error(name: &'static str, error: &str) -> Self {
         let (text, hint) = split_hint(error);
         let mut check = Self::new(name, State::Problem, text);
@@ -148,7 +148,7 @@ impl Check {
         self
     }
 
-    /// Facts for programs: an object.
+    /// Adds facts for programs, given as an object.
     fn facts(mut self, facts: Value) -> Self {
         if let Value::Object(facts) = facts {
             self.facts.extend(facts);
@@ -157,7 +157,7 @@ impl Check {
     }
 }
 
-/// The message of an error in one line, and what follows `hint:`.
+/// The message of an error in one line, and the text after `hint:`.
 fn split_hint(error: &str) -> (String, Option<String>) {
     let (text, hint) = match error.split_once("\nhint: ") {
         Some((text, hint)) => (text, Some(hint.replace('\n', " "))),

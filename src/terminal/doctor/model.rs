@@ -9,7 +9,7 @@ use crate::system::{Memory, size};
 use crate::tokenizer::Tokenizer;
 use serde_json::json;
 
-/// What there is of weights, and whether the memory is enough for them.
+/// Checks the weights, and whether there is enough memory for them.
 pub fn weights_and_memory(
     config: &Config,
     shards: Result<Option<Vec<Shard>>, SourceError>,
@@ -88,9 +88,9 @@ fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
         let (note, hint) = split_hint(note);
         check.state = State::Note;
         check.text.push_str("; ");
-        // Without `note:` or `warning:`, which the state says.
+        // Without `note:` or `warning:`, which the state already says.
         check.text.push_str(note.split_once(": ").map_or(note.as_str(), |(_, text)| text));
-        // Of several the last is the gravest.
+        // The last of several is the most serious.
         check.hint = hint.or(check.hint);
     }
     check.facts(facts).facts(have(room))
