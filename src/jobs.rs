@@ -3,7 +3,7 @@
 use crate::worker::{Handler, Topic};
 use crate::{chat, constraint};
 
-/// Does a job; see [`crate::worker`].
+/// Runs a job; see [`crate::worker`].
 pub const HANDLER: Handler = |topic, job| match topic {
     Topic::Template => chat::work_on_template(job),
     Topic::Constraint => constraint::work_on_constraint(job),

@@ -1,12 +1,11 @@
 //! tealight: a language model in one file.
 //!
-//! The flow is one way: a mapped file ([`source`]) → weights and metadata ([`model`], [`tokenizer`]) →
-//! an [`engine`] that turns prompts into text → the [`server`] and its page, or the [`terminal`].
-//! [`kernels`] do the arithmetic, [`chat`] writes prompts, [`sampler`] chooses tokens among those that a
-//! [`constraint`] allows, [`mod@text`] and [`mod@render`] make what a person sees. [`cli`] and [`settings`] say what was asked for,
-//! [`system`] what the computer is.
-//! [`worker`] processes do what hostile files and requests must not do here, by way of [`jobs`].
-//! The container lives in the crate `tealight_bundle`. See `docs/architecture.md`.
+//! The flow is one way: a mapped file ([`source`]) → weights and metadata ([`model`], [`tokenizer`]) → an [`engine`]
+//! that turns prompts into text → the [`server`] and its page, or the [`terminal`]. [`kernels`] does the arithmetic,
+//! [`chat`] writes prompts, [`sampler`] chooses among the tokens that a [`constraint`] allows, [`mod@text`] and
+//! [`mod@render`] produce what a person sees. [`cli`] and [`settings`] read the options, [`system`] describes the
+//! computer. [`worker`] runs the [`jobs`] of hostile files and requests in processes of their own. The container lives
+//! in the crate `tealight_bundle`. See `docs/architecture.md`.
 
 pub mod chat;
 pub mod cli;

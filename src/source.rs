@@ -1,7 +1,7 @@
-//! Where the weights are: named by the user, in the bundle's own tail, or beside the program.
+//! Finds the weights: named by the user, in the bundle's own tail, or beside the program.
 //!
-//! Enters: a path, or the program's own file. Leaves: the shards of one model as ranges of mapped
-//! files, and the bundle if there is one. Reads no weights.
+//! Input: a path, or the program's own file. Output: the shards of one model as ranges of mapped files, and the bundle
+//! if there is one. Reads no weights.
 
 use crate::model::Shard;
 use crate::system::own_file;
@@ -14,7 +14,7 @@ use tealight_bundle::tail::{Role, Tail, TailError, read};
 
 /// The program's own file, mapped, and the bundle in its tail if it has one.
 pub struct Program {
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// Its bytes.
     pub file: Arc<Mapped>,
@@ -22,7 +22,7 @@ pub struct Program {
     pub tail: Option<Tail>,
 }
 
-/// Weights that cannot be had.
+/// Weights that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file cannot be mapped.
@@ -49,7 +49,7 @@ pub enum SourceError {
         /// What it is.
         found: String,
     },
-    /// The file that was handed over has no tail.
+    /// The file named by `--bundle` has no tail.
     #[error(
         "{path}: expected a bundle after --bundle, found another file\nhint: the download or copy may be incomplete; fetch it again"
     )]
@@ -57,16 +57,16 @@ pub enum SourceError {
         /// The file.
         path: String,
     },
-    /// The program's own path is not known.
+    /// The program's own path is unknown.
     #[error("finding the program's own file: {0}")]
     Program(std::io::Error),
 }
 
-/// The argument that hands over a bundle, if it is the first one: what follows is the file to take for the program's
-/// own. The script in a file for every system starts a runtime with it (see `docs/bundle-format.md`).
+/// If this is the first argument, the next one names the bundle to use as the program's own file. The script in a file
+/// for every system starts its runtime this way (see `docs/bundle-format.md`).
 pub const BUNDLE_FLAG: &str = "--bundle";
 
-/// The file that this process was told to take for its own.
+/// The file that this process was told to use as its own, if any.
 #[must_use]
 pub fn handed_over() -> Option<PathBuf> {
     let mut arguments = std::env::args_os().skip(1);
@@ -90,7 +90,7 @@ impl Program {
     /// When it cannot be found or mapped, or its tail is damaged.
     pub fn open() -> Result<Self, SourceError> {
         if let Some(path) = handed_over() {
-            // As the system would name a program: links followed, so that files beside it are found.
+            // Follow links, as the system does for a program, so that files beside it are found.
             let path = path.canonicalize().unwrap_or(path);
             let program = Self::at(&path)?;
             return match program.tail {
@@ -99,7 +99,7 @@ impl Program {
             };
         }
         let path = std::env::current_exe().map_err(SourceError::Program)?;
-        // The other systems follow a link to the program by themselves.
+        // The other systems already follow a link to the program.
         let path =
             if cfg!(target_os = "macos") { path.canonicalize().unwrap_or(path) } else { path };
         let own = own_file().map_err(SourceError::Program)?;
@@ -131,7 +131,7 @@ impl Program {
     /// the program's name. `None`: there are none.
     ///
     /// # Errors
-    /// When they are there and cannot be mapped.
+    /// When they exist and cannot be mapped.
     pub fn weights(&self) -> Result<Option<Vec<Shard>>, SourceError> {
         if let Some(tail) = &self.tail {
             let inside = shards_inside(&self.file, &self.path, tail);
@@ -157,7 +157,7 @@ impl Program {
         Ok(None)
     }
 
-    /// `name.gguf` and the first of split ones, for a program `name` or `name.exe`.
+    /// `name.gguf` and the first part of a split one, for a program `name` or `name.exe`.
     fn sidecar_names(&self) -> Vec<PathBuf> {
         let Some(name) = self.path.file_name().and_then(|n| n.to_str()) else { return Vec::new() };
         let stem = name.strip_suffix(".exe").or(name.strip_suffix(".EXE")).unwrap_or(name);

@@ -1,11 +1,11 @@
-//! Token bytes to text that can be shown.
+//! Token bytes to displayable text.
 //!
-//! Enters: bytes, token by token. Leaves: text that never holds half a character nor any part of a
-//! stop string. Knows nothing of tokens.
+//! Input: bytes, token by token. Output: text that never holds half a character nor any part of a stop string. Knows
+//! nothing of tokens.
 
 use std::str::Utf8Error;
 
-/// Collects bytes and gives out what is surely part of the answer.
+/// Collects bytes and releases text that is surely part of the answer.
 pub struct TextStream {
     stops: Vec<String>,
     /// Bytes of an unfinished character.
@@ -23,14 +23,14 @@ impl TextStream {
         Self { stops, partial: Vec::new(), held: String::new(), stopped: false }
     }
 
-    /// Adds bytes; returns text that may be shown now. Bytes that are no UTF-8 show as U+FFFD.
+    /// Adds bytes; returns text that may be shown now. Invalid UTF-8 shows as U+FFFD.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.partial.extend_from_slice(bytes);
         self.decode(false);
         self.release()
     }
 
-    /// What is left at the end of an answer.
+    /// The remaining text at the end of an answer.
     pub fn finish(&mut self) -> String {
         self.decode(true);
         let mut rest = self.release();
@@ -40,7 +40,7 @@ impl TextStream {
         rest
     }
 
-    /// Begins to look for stop strings, none of which was looked for so far.
+    /// Starts to look for stop strings; there were none so far.
     pub fn watch(&mut self, stops: &[String]) {
         self.stops = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
     }
@@ -90,7 +90,7 @@ impl TextStream {
     }
 }
 
-/// Where each of several pieces begins in the text that they make together.
+/// The offset of each of several pieces in the text that they form together.
 #[derive(Debug, Default)]
 pub struct Places {
     /// Whole characters so far.
@@ -100,8 +100,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// The place of the next piece, in characters: that of the character its first byte belongs to. Bytes that are no
-    /// UTF-8 count as [`TextStream`] shows them.
+    /// The offset of the next piece, in characters: that of the character its first byte belongs to. Invalid UTF-8
+    /// counts as [`TextStream`] shows it.
     pub fn next(&mut self, piece: &[u8]) -> usize {
         let earlier = self.partial.len();
         self.partial.extend_from_slice(piece);
@@ -115,7 +115,7 @@ impl Places {
             for bytes in characters.chain(Some(bad).filter(|bytes| *bytes > 0)) {
                 read += bytes;
                 self.chars += 1;
-                // One that was complete before the piece, which only now turns out: it is no UTF-8.
+                // A character before the piece that only now turns out to be complete, because it is invalid UTF-8.
                 place += usize::from(read <= earlier);
             }
         }
@@ -124,7 +124,7 @@ impl Places {
     }
 }
 
-/// Bytes at the end of `text` that may be the beginning of `stop`.
+/// Number of bytes at the end of `text` that may be the beginning of `stop`.
 #[must_use]
 pub fn overlap(text: &str, stop: &str) -> usize {
     let most = text.len().min(stop.len().saturating_sub(1));

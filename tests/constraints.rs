@@ -1,5 +1,5 @@
-//! Constraints on a real vocabulary: what they allow against llama.cpp's grammars, and what a model writes
-//! under them. `tests/golden/grammar.py` makes the vectors and says how.
+//! Constraints on a real vocabulary: what they allow, compared with llama.cpp's grammars, and what a model writes under
+//! them. `tests/golden/grammar.py` makes the vectors and says how.
 
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -156,7 +156,7 @@ fn a_constraint_is_kept_by_whatever_else_is_asked() {
     let (text, finish) =
         answer(&engine, &Generation { stops: vec!["a\"".to_owned()], ..base.clone() });
     assert_eq!((text.as_str(), finish), ("{\"", Finish::Stop));
-    // With as many tokens as the answer has, it is complete, not cut off.
+    // With exactly as many tokens as the answer has, it is complete, not cut off.
     let count = |request: &Generation| {
         let mut tokens = 0;
         let outcome = run(&engine, request, &mut |_, n| tokens += n);
@@ -169,7 +169,7 @@ fn a_constraint_is_kept_by_whatever_else_is_asked() {
         count(&Generation { max_tokens: Some(tokens), ..cold.clone() }),
         (tokens, Finish::Stop)
     );
-    // Tokens that are certain cost no step of the model, but with log probabilities they do.
+    // Forced tokens need no step of the model, but with log probabilities they do.
     let (_, forced) = count(&Generation { logprobs: Some(1), ..cold });
     assert_eq!(forced, Finish::Stop);
 }
@@ -221,7 +221,7 @@ fn calls_of_tools_are_written_as_the_model_line_writes_them() {
     assert_eq!(guide.step().unwrap(), Step::Forced(1));
 }
 
-/// What constraints cost, for `docs/architecture.md`:
+/// What constraints cost, for `docs/decisions.md`:
 /// `cargo test --release --test constraints -- --ignored --nocapture cost`.
 #[test]
 #[ignore = "a measurement: other work on the machine changes it"]
@@ -287,7 +287,7 @@ fn cost_of_a_typical_schema() {
     }
 }
 
-/// Follows a text token by token; returns what is left where it is no longer allowed.
+/// Follows a text token by token; returns the rest from where it is no longer allowed.
 fn follow(compiler: &Compiler, constraint: &Constraint, text: &str) -> String {
     let tokenizer = compiler.tokenizer();
     let mut guide = compiler.compile(constraint).unwrap();
@@ -313,7 +313,7 @@ fn follow(compiler: &Compiler, constraint: &Constraint, text: &str) -> String {
     String::from_utf8(left.to_vec()).unwrap()
 }
 
-/// Panics where a text is not what was asked for.
+/// Panics if a text is not what was asked for.
 type Check<'c> = &'c dyn Fn(&str);
 
 fn answer(engine: &Engine, request: &Generation) -> (String, Finish) {

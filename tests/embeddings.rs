@@ -1,5 +1,5 @@
-//! Embeddings against llama.cpp's: of tiny random models in F32, where nothing is rounded, and of the
-//! real SmolLM2.
+//! Embeddings compared with llama.cpp's: those of tiny random models in F32, where nothing is rounded, and of the real
+//! SmolLM2.
 //!
 //! `tests/golden/embeddings.py` makes the models and the reference's values.
 
@@ -14,10 +14,9 @@ use tealight::model::{Model, ModelFile, Pooling, Weights, spec};
 use tealight::source;
 use tealight::worker::Workers;
 
-/// Largest difference of an element; those of the tiny models have a deviation of about 1.
+/// Largest allowed difference of an element; the tiny models' elements have a standard deviation of about 1.
 const TOLERANCE: f32 = 1e-3;
-/// Both programs round SmolLM2's activations to 8 bits, each in an order of its own; a mean over
-/// positions evens that out.
+/// Both programs round SmolLM2's activations to 8 bits, each in its own order; a mean over positions evens that out.
 const COSINE_MEAN_MIN: f64 = 0.999;
 const COSINE_LAST_MIN: f64 = 0.99;
 const POSITIONS: usize = 40;

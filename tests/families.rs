@@ -1,4 +1,4 @@
-//! Every family against llama.cpp, on tiny random models in F32 where nothing is rounded.
+//! Every family compared with llama.cpp, on tiny random models in F32, where nothing is rounded.
 //!
 //! `tests/golden/tiny.py` makes the models and the reference's logits.
 
@@ -9,10 +9,10 @@ use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{Model, ModelFile, Spec, Wanted, Weights, WeightsError, family_names, spec};
 use tealight::source;
 
-/// Largest difference of a logit; the logits themselves have a deviation of about 1.
+/// Largest allowed difference of a logit; the logits themselves have a standard deviation of about 1.
 const TOLERANCE: f32 = 1e-3;
 const POSITIONS: usize = 64;
-/// Of them, those kept when a timeline goes back.
+/// Positions kept when a timeline is truncated.
 const KEPT: usize = 21;
 
 #[test]
@@ -29,7 +29,7 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
         let tokens: Vec<u32> =
             (0..past + POSITIONS).map(|i| ((7 * i + 3) % vocab) as u32).collect();
         let (before, tokens) = tokens.split_at(past);
-        // A long past takes a while, and shows nothing that depends on the instruction set.
+        // A long past takes a while, and tests nothing that depends on the instruction set.
         let isas = if past == 0 { Isa::available() } else { vec![Isa::detect()] };
         for isa in isas {
             let model = match build(&file, spec(&file).unwrap(), isa) {
@@ -64,7 +64,7 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for family in family_names() {
-        // Those that make no text have vectors of another kind: `tests/embeddings.rs`.
+        // Families that only make embeddings have their vectors elsewhere: `tests/embeddings.rs`.
         let embeds = folder().with_file_name(format!("embeddings/{family}.gguf")).is_file();
         assert!(embeds || seen.iter().any(|s| s == family), "{family} has no vector");
     }
@@ -108,7 +108,7 @@ fn build(file: &ModelFile, spec: Spec, isa: Isa) -> Result<Model, WeightsError> 
     Model::load(spec, weights, &compute, &device)
 }
 
-/// Infinite where one is no number.
+/// Infinite if a value is NaN.
 fn largest_difference(ours: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(ours.len(), expected.len());
     let difference = |(a, b): (&f32, &f32)| Some((a - b).abs()).filter(|d| !d.is_nan());

@@ -1,4 +1,4 @@
-//! Our tokens and logits against llama.cpp's, on the real models.
+//! Our tokens and logits compared with llama.cpp's, on the real models.
 //!
 //! `tests/golden/make.py` makes the vectors and says how; `make test` fetches the models.
 
@@ -11,15 +11,14 @@ use tealight::model::{Model, ModelFile, Wanted, Weights, spec};
 use tealight::source;
 use tealight::tokenizer::Tokenizer;
 
-/// A lead of the reference's first choice over its second below which either may be chosen.
+/// If the reference's first choice leads its second by less than this, either may be chosen.
 const TIE: f64 = 0.05;
-/// Greedy tokens of ten texts of 64 that are compared before the texts part at ties, at least.
+/// Minimum number of greedy tokens compared, over ten texts of 64, before the texts diverge at ties.
 const COMPARED_MIN: usize = 500;
-/// Both programs round activations to 8 bits, each in its own order of additions; a choice by a lead
-/// above this is no matter of rounding. The largest difference of a single logit that was seen between
-/// the reference and itself in F32 is 2.6.
+/// Both programs round activations to 8 bits, each in its own order of additions; a lead above this cannot be due to
+/// rounding. The largest difference of a single logit seen between the reference and itself in F32 is 2.6.
 const CLEAR: f64 = 2.0;
-/// Mean difference of the two leading logits over a prompt that rounding explains; 0.2 is usual.
+/// Largest mean difference of the two leading logits over a prompt that rounding explains; 0.2 is usual.
 const MEAN_DIFFERENCE_MAX: f64 = 0.6;
 
 #[test]
@@ -120,7 +119,7 @@ fn check_tokenizer(tokenizer: &Tokenizer, case: &Value) {
     assert_eq!(tokenizer.decode(&plain, true), text.as_bytes(), "{text:?}, decoded");
 }
 
-/// Our own greedy choices are the reference's for 64 tokens, or part at a tie. Returns how many were the same.
+/// Our greedy choices match the reference's for 64 tokens, or diverge at a tie. Returns how many matched.
 fn check_greedy(loaded: &Loaded, case: &Value) -> usize {
     let prompt = ids(&case["prompt_ids"]);
     let text = case["prompt"].as_str().unwrap();
@@ -142,7 +141,7 @@ fn check_greedy(loaded: &Loaded, case: &Value) -> usize {
     steps.len()
 }
 
-/// Fed the reference's tokens, ours leads where the reference's choice is clear.
+/// Fed the reference's tokens, our choice matches the reference's wherever that is clear.
 fn check_natural(loaded: &Loaded, case: &Value) {
     let text = case["prompt"].as_str().unwrap();
     let mut cache = loaded.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();

@@ -1,5 +1,4 @@
-//! Our samplers against llama.cpp's, on random logits. `tests/golden/sampling.py` makes the vectors and says
-//! how.
+//! Our samplers compared with llama.cpp's, on random logits. `tests/golden/sampling.py` makes the vectors and says how.
 
 use serde_json::Value;
 use std::path::Path;
@@ -65,7 +64,7 @@ fn dry_punishes_what_the_reference_punishes() {
     }
 }
 
-/// The same tokens are left, and as likely.
+/// Checks that the same tokens are left, with the same probabilities.
 fn check(left: &[Candidate], expected: &Value, what: &str) {
     let max = left.iter().map(|c| c.logit).fold(f32::NEG_INFINITY, f32::max);
     let weight = |c: &Candidate| f64::from(c.logit - max).exp();

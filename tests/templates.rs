@@ -1,7 +1,7 @@
-//! Chat templates against Hugging Face's way of rendering, byte for byte.
+//! Chat templates compared with Hugging Face's rendering, byte for byte.
 //!
-//! `tests/golden/templates.py` makes the cases and the reference's digests. The templates lie in
-//! `tests/golden/templates/` and inside the models; those that may not be copied here are checked where
+//! `tests/golden/templates.py` makes the cases and the reference's digests. The templates are in
+//! `tests/golden/templates/` and inside the models; those that may not be copied here are checked if
 //! `TEALIGHT_TEMPLATES` names a folder with them.
 
 use jiff::civil::DateTime;
@@ -38,7 +38,7 @@ fn every_template_renders_as_the_reference_renders_it() {
                 variables: inputs["variables"].as_object().unwrap_or(&none),
                 now: now.clone(),
             });
-            // Where the reference itself fails there is nothing to compare with.
+            // If the reference itself fails, there is nothing to compare with.
             let Some(expected) = expected["cases"][case].as_str() else { continue };
             let found = match &rendered {
                 Ok(text) => sha256(text),
@@ -56,10 +56,10 @@ fn every_template_renders_as_the_reference_renders_it() {
     assert!(names.len() >= TEMPLATES_MIN, "only {} templates: {names:?}", names.len());
 }
 
-/// Templates that are always there.
+/// Number of templates that are always there.
 const TEMPLATES_MIN: usize = 29;
 
-/// Every template at hand, by name.
+/// All available templates, by name.
 fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     let elsewhere = std::env::var_os("TEALIGHT_TEMPLATES").map(PathBuf::from);

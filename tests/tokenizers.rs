@@ -1,6 +1,6 @@
-//! Every tokenizer against llama.cpp, id for id, on six thousand lines assembled for trouble.
+//! Every tokenizer compared with llama.cpp, id for id, on six thousand lines assembled to cause trouble.
 //!
-//! `tests/golden/tokenizers.py` makes the reference's digests and says of what.
+//! `tests/golden/tokenizers.py` makes the reference's digests and documents them.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -24,7 +24,7 @@ fn the_real_models_give_the_references_ids() {
     compare("real", true, |name| Tokenizer::new(&model(&format!("models/{name}.gguf"))).unwrap());
 }
 
-/// Not all of these can give a text back: WordPiece and unigrams change it, and others lack characters.
+/// Not all of these can restore a text: WordPiece and unigrams change it, and others lack characters.
 #[test]
 fn tiny_vocabularies_give_the_references_ids() {
     compare("tiny", false, |name| {
@@ -40,10 +40,10 @@ fn vocabularies_with_byte_tokens_give_every_text_back() {
         let file = model(&format!("tests/golden/tokenizers/{name}.gguf"));
         let tokenizer = Tokenizer::new(&file).unwrap();
         for line in corpus() {
-            // A mark that stands for a space is one afterwards.
+            // A U+2581 in the text decodes to a space.
             let expected = format!("{prefix}{}", line.replace('\u{2581}', " "));
             let decoded = tokenizer.decode(&tokenizer.encode(&line, false, false), true);
-            // After a token that is found in the text, another space is put in.
+            // Another space is inserted after a special token found in the text.
             if prefix.is_empty()
                 || !line.contains("<tag>") && !line.contains("\n\n") && !line.contains("    ")
             {
@@ -53,7 +53,7 @@ fn vocabularies_with_byte_tokens_give_every_text_back() {
     }
 }
 
-/// Compares with the goldens of one section; `whole`: decoding has to give the line back.
+/// Compares with the goldens of one section; `whole`: decoding must restore the line.
 fn compare(section: &str, whole: bool, tokenizer: impl Fn(&str) -> Tokenizer) {
     let golden = json("tests/golden/tokenizers.json");
     let lines = corpus();
@@ -70,7 +70,7 @@ fn compare(section: &str, whole: bool, tokenizer: impl Fn(&str) -> Tokenizer) {
                     if whole {
                         let begin = usize::from(special && tokenizer.adds_bos());
                         let text = tokenizer.decode(&ids[begin..], true);
-                        // Where a mark stands for a space, it comes back as one.
+                        // If U+2581 stands for a space, it comes back as one.
                         let same = text == line.as_bytes()
                             || text == line.replace('\u{2581}', " ").as_bytes();
                         assert!(same, "{name}, {how}: {line:?}");

@@ -1,4 +1,4 @@
-//! Hostile templates and constraints in worker processes: each ends no more than its own request.
+//! Hostile templates and constraints in worker processes: each ends only its own request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use tealight::source;
 use tealight::tokenizer::Tokenizer;
 use tealight::worker::{Patience, WorkerError, Workers};
 
-/// Self-reference: printing it would never end, and ends the stack.
+/// Self-reference: printing it would recurse forever and overflow the stack.
 const CIRCLE: &str = "{% set ns = namespace() %}{% set ns.a = ns %}{{ ns }}";
-/// A list that holds itself twice, forty times over: 2^40 elements to look at, in a few bytes.
+/// A list that holds itself twice, forty times over: 2^40 elements to visit, in a few bytes.
 const SHARED: &str = "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(40) %}{% set ns.a = [ns.a, ns.a] %}\
     {% set ns.b = [ns.b, ns.b] %}{% endfor %}";
-/// A text that doubles until memory ends.
+/// A text that doubles until memory runs out.
 const DOUBLES: [&str; 3] = [
     "{% set ns = namespace(a='x') %}{% for i in range(60) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
     "{% set ns = namespace(a='x') %}{% for i in range(60) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
@@ -64,7 +64,7 @@ fn what_never_ends_has_a_deadline() {
         let template = template(&workers, &format!("{SHARED}{end}"));
         let began = Instant::now();
         let error = render(&template, Duration::from_millis(400)).unwrap_err().to_string();
-        // Printing may meet a bound of its own first.
+        // Printing may hit its own limit first.
         assert!(
             error.contains("did not end within 0.4 s") || error.contains("at most"),
             "{kind}: {error}"
@@ -130,7 +130,7 @@ fn a_hostile_constraint_ends_no_more_than_its_request() {
     ];
     for constraint in &hostile {
         let began = Instant::now();
-        // Compiled or refused, but in time, and the process is still there.
+        // Compiled or refused, but in time, and the process survives.
         let result = compiler.compile(constraint);
         if let Err(ConstraintError::Untried(why)) = &result {
             panic!("{why}");

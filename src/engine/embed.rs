@@ -1,13 +1,13 @@
-//! The embedding of a text: one vector that says what it is about.
+//! The embedding of a text: one vector that stands for its meaning.
 //!
-//! Enters: token ids. Leaves: the model's output at their positions, pooled, and scaled to a length.
-//! Keeps its own cache, so that a conversation's computed tokens stay.
+//! Input: token ids. Output: the model's output at their positions, pooled and scaled to a given length. Uses its own
+//! cache, so that a conversation's computed tokens are kept.
 
 use super::Engine;
 use crate::kernels::CacheType;
 use crate::model::{Model, Pooling, Wanted};
 
-/// What is said where a text is asked of a model that makes none.
+/// Error text for when a model that only makes embeddings is asked for text.
 pub const NO_TEXT: &str = "this model makes embeddings, and no text\nhint: POST /v1/embeddings embeds texts; a chat takes a model that was made for it";
 
 /// Why there is no embedding.
@@ -26,13 +26,13 @@ pub enum EmbedError {
         /// Size of the context.
         context: usize,
     },
-    /// Nobody wants the result any more.
+    /// The client cancelled.
     #[error("cancelled")]
     Cancelled,
-    /// The model could not compute.
+    /// Computing failed.
     #[error("computing failed: {0}")]
     Compute(#[from] candle_core::Error),
-    /// The model computed something that is no number.
+    /// The model computed a value that is not finite.
     #[error(
         "the embedding is not finite\nhint: the weights are damaged, or their arithmetic does not fit 32 bits"
     )]
@@ -40,19 +40,18 @@ pub enum EmbedError {
 }
 
 impl Engine {
-    /// How many tokens a text to be embedded may have.
+    /// Maximum number of tokens of a text to embed.
     #[must_use]
     pub fn embedding_tokens_max(&self) -> usize {
-        // Models where all positions see each other know only those they were trained on.
+        // Models with bidirectional attention know only the positions they were trained on.
         let info = &self.info;
         if info.makes_text { info.context } else { info.context.min(info.context_train) }
     }
 
-    /// Embeds `tokens`: one row, or without pooling one for each token. Take a turn from
-    /// [`Engine::queue`] first.
+    /// Embeds `tokens`: one row, or one per token without pooling. Take a turn from [`Engine::queue`] first.
     ///
     /// # Errors
-    /// When there are none or too many, it was cancelled, or could not be computed.
+    /// When there are no tokens or too many, it was cancelled, or computing fails.
     pub fn embed(
         &self,
         tokens: &[u32],
@@ -75,10 +74,10 @@ impl Engine {
     }
 }
 
-/// Computes `tokens`, `batch` at a time where a position sees only those before it, and pools.
+/// Computes `tokens`, `batch` at a time if attention is causal, and pools.
 ///
 /// # Errors
-/// When it was cancelled, or could not be computed.
+/// When it was cancelled, or computing fails.
 pub fn embed(
     model: &Model,
     tokens: &[u32],
@@ -99,14 +98,14 @@ pub fn embed(
     Ok(pool.finish())
 }
 
-/// Rows that come in order, and what is kept of them.
+/// Pools rows that arrive in order.
 struct Pool {
     pooling: Pooling,
     width: usize,
     count: usize,
     seen: usize,
     rows: Vec<Vec<f32>>,
-    /// In f64: of thousands of rows, an f32 sum would lose digits.
+    /// In f64: an f32 sum over thousands of rows would lose digits.
     sum: Vec<f64>,
 }
 
@@ -142,15 +141,15 @@ impl Pool {
     }
 }
 
-/// Scales a vector as llama.cpp's `--embd-normalize` numbers it: −1 not at all, 0 so that its largest
-/// element is 32,760, 1 to a sum of 1 (taxicab), 2 to a length of 1 (Euclidean), above 2 by that norm.
+/// Scales a vector by llama.cpp's numbers for `--embd-normalize`: −1 leaves it as it is, 0 makes its largest element
+/// 32,760, 1 makes its taxicab norm 1, 2 its Euclidean norm, and p above 2 its p-norm.
 pub fn normalize(vector: &mut [f32], norm: i32) {
     let largest = vector.iter().map(|x| f64::from(x.abs())).fold(0.0, f64::max);
     let size = match norm {
         ..0 => 1.0,
         0 => largest / 32_760.0,
         _ if largest > 0.0 => {
-            // Relative to the largest, so that no power leaves the range of numbers.
+            // Relative to the largest element, so that powers don't overflow.
             let p = f64::from(norm);
             let sum: f64 = vector.iter().map(|x| (f64::from(x.abs()) / largest).powf(p)).sum();
             largest * sum.powf(1.0 / p)

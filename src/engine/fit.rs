@@ -1,44 +1,42 @@
-//! Whether a model fits the memory there is, before any of it is needed.
+//! Checks whether a model fits in memory, before any of it is used.
 //!
-//! Enters: what a model needs, the context that was asked for, the memory. Leaves: the context to use and
-//! what to tell the user, or why it can't be. Weights are mapped: more of them than memory are slow, not
-//! impossible. What is private (the cache, room to compute) has to be had.
+//! Input: a model's needs, the requested context, the memory. Output: the context to use and notes for the user, or why
+//! the model can't run. Weights are mapped: if they exceed memory, they are slow, not impossible. Private memory (the
+//! KV cache, room to compute) has to be available.
 
 use super::options::{LoadOptions, Room};
 use crate::model::{CacheShape, ModelFile, Spec};
 use crate::system::{Memory, size};
 
-/// Positions that a context keeps even where memory is short.
+/// Size below which a context is not reduced when memory is short, in positions.
 const CONTEXT_FLOOR: usize = 2048;
-/// A context that is cut is a multiple of this.
+/// A reduced context is a multiple of this.
 const STEP: usize = 256;
-/// Private memory whatever the model: the program, its page, answers being written.
+/// Private memory of any model: the program, its page, answers being written.
 const BASE_BYTES: u64 = 8 << 20;
-/// Tables for one word of the vocabulary.
+/// Bytes of tables per token of the vocabulary.
 const WORD_BYTES: u64 = 24;
 
-/// What a model needs.
+/// The memory that a model needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Need {
-    /// Bytes of the weights: mapped, shared with other programs that use them, and read again when other
-    /// things need the memory.
+    /// Bytes of the weights: mapped, shared with other programs that use them, and read again after eviction.
     pub weights: u64,
-    /// Private bytes of one position of the context.
+    /// Private bytes per position of the context.
     pub per_position: u64,
-    /// Private bytes of everything else, about.
+    /// Private bytes of everything else, estimated.
     pub working: u64,
-    /// Positions the model was trained on.
+    /// Context length the model was trained with, in positions.
     pub trained: usize,
 }
 
 impl Need {
-    /// What the model in `file` needs when it is loaded so.
+    /// What the model in `file` needs when loaded with `options`.
     #[must_use]
     pub fn of(file: &ModelFile, spec: &Spec, options: &LoadOptions) -> Self {
         let shape = CacheShape::new(spec, options.key_type, options.value_type, spec.n_ctx_train);
         let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
-        // A row's activations in f32: eight of the model's width and three of a layer's inside live at
-        // once, as measured.
+        // A row's activations in f32: eight rows of d_model and three of d_ffn are live at once, as measured.
         let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
         Self {
             weights: file.weight_bytes(),
@@ -50,7 +48,7 @@ impl Need {
         }
     }
 
-    /// Private bytes with a context that is full.
+    /// Private bytes with a full context.
     #[must_use]
     pub fn private(&self, context: usize) -> u64 {
         self.per_position.saturating_mul(context as u64).saturating_add(self.working)
@@ -62,11 +60,11 @@ impl Need {
 pub struct Fit {
     /// Size of the context to use.
     pub context: usize,
-    /// What to tell the user.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
-/// A model, or a context, that cannot be had.
+/// A model or a context that does not fit in memory.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "a context of {context} tokens needs {needed} of memory, {found} is all there is\nhint: {hint}"
@@ -78,10 +76,10 @@ pub struct TooLarge {
     hint: String,
 }
 
-/// Fits a model with a context of `asked` positions (0: what it was trained on) into the room.
+/// Fits a model with a context of `asked` positions (0: what it was trained with) into the room.
 ///
 /// # Errors
-/// When it cannot be had, even slowly.
+/// When it does not fit, even slowly.
 pub fn fit(need: &Need, asked: usize, room: Option<&Room>) -> Result<Fit, TooLarge> {
     let wanted = if asked == 0 { need.trained } else { asked };
     let Some(Room { memory, named }) = room else {
@@ -105,9 +103,9 @@ pub fn fit(need: &Need, asked: usize, room: Option<&Room>) -> Result<Fit, TooLar
     Ok(Fit { context, notes })
 }
 
-/// The largest context up to `wanted` that leaves the weights in memory, if that is possible.
+/// The largest context up to `wanted` that leaves the weights in memory, if possible.
 fn fitting(need: &Need, wanted: usize, memory: &Memory) -> usize {
-    // Weights that are larger than what is free are read again and again anyway.
+    // Weights larger than free memory are constantly read again anyway: leave the context a quarter of it.
     let left = memory.available.saturating_sub(need.weights).max(memory.available / 4);
     let positions = left.saturating_sub(need.working) / need.per_position.max(1);
     let positions = usize::try_from(positions).unwrap_or(usize::MAX);
@@ -139,7 +137,7 @@ fn too_large(need: &Need, context: usize, memory: &Memory) -> TooLarge {
     }
 }
 
-/// What will be slow, and what to do.
+/// A warning about what will be slow, and what to do.
 fn slow(need: &Need, context: usize, memory: &Memory) -> Option<String> {
     let private = need.private(context);
     if need.weights.saturating_add(need.working) > memory.total {
@@ -165,7 +163,7 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
-    /// An 8B model in Q4: 128 KiB a position.
+    /// An 8B model in Q4: 128 KiB per position.
     const NEED: Need =
         Need { weights: 5 * GIB, per_position: 128 << 10, working: 64 << 20, trained: 131_072 };
 

@@ -7,36 +7,36 @@ use crate::text::{Places, TextStream};
 use crate::tokenizer::Tokenizer;
 use std::time::{Duration, Instant};
 
-/// What is to be generated.
+/// A request to generate text.
 #[derive(Debug, Clone, Default)]
 pub struct Generation {
     /// The whole prompt.
     pub prompt: Vec<u32>,
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// Tokens at most; `None`: until the model ends or the context is full.
+    /// Maximum number of tokens; `None`: until the model ends or the context is full.
     pub max_tokens: Option<usize>,
-    /// Tokens of the prompt and its answer together, at most; a prompt that is longer goes without this limit.
+    /// Maximum tokens of the prompt and its answer together; ignored if the prompt alone reaches it.
     pub context: Option<usize>,
-    /// Texts that end the answer and are not part of it.
+    /// Stop strings: they end the answer and are not part of it.
     pub stops: Vec<String>,
-    /// Tokens before which the answer neither ends by itself nor is searched for `stops`.
+    /// Number of tokens before the answer may end or is searched for `stops`.
     pub min_tokens: usize,
-    /// Log probabilities wanted: that of each token and of so many likeliest ones.
+    /// If set, log probabilities are reported: that of each token and of this many most likely ones.
     pub logprobs: Option<usize>,
-    /// Whether those of the prompt's tokens are wanted as well.
+    /// Whether to report those of the prompt's tokens as well.
     pub score_prompt: bool,
     /// Whether end tokens are never chosen.
     pub ignore_end: bool,
-    /// Control tokens whose text is part of the answer's.
+    /// Control tokens whose text is part of the answer.
     pub visible: Vec<u32>,
-    /// What the answer must look like.
+    /// The constraint on the answer.
     pub guide: Option<Guide>,
 }
 
 impl Generation {
-    /// The same for one of several answers, counted from 0: with a given seed, each has a seed of its own,
-    /// which as the only answer's would give the same text. The prompt is scored for the first of them only.
+    /// The request for answer number `index` of several, counted from 0. A given seed becomes seed + index: as the seed
+    /// of a single answer, it would give the same text. Only the first answer scores the prompt.
     #[must_use]
     pub fn choice(&self, index: usize) -> Self {
         let mut choice = self.clone();
@@ -47,18 +47,18 @@ impl Generation {
     }
 }
 
-/// What happens while generating.
+/// An event of a generation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// So many tokens of the prompt are computed.
+    /// Prefill progress.
     Prompt(Progress),
-    /// The whole prompt is computed: its tokens with their log probabilities, where those were wanted.
+    /// The whole prompt is computed: its tokens, with log probabilities if requested.
     Scored(Vec<TokenChoice>),
     /// Text that may be shown.
     Text {
-        /// The text; it may be empty when tokens form no whole character yet.
+        /// The text; it may be empty while tokens form no whole character.
         text: String,
-        /// The tokens that begin in it, with log probabilities if they were wanted.
+        /// The tokens that begin in it, with log probabilities if requested.
         tokens: Vec<TokenChoice>,
     },
 }
@@ -68,31 +68,31 @@ pub enum Event {
 pub struct TokenChoice {
     /// Its id.
     pub id: u32,
-    /// Natural logarithm of its probability, if wanted.
+    /// Natural logarithm of its probability, if requested.
     pub logprob: Option<f32>,
-    /// The likeliest tokens in its place, if wanted.
+    /// The most likely tokens in its place, if requested.
     pub top: Vec<(u32, f32)>,
-    /// Where its text begins in the answer's, in characters; of a prompt's token 0.
+    /// Offset of its text in the answer, in characters; 0 for prompt tokens.
     pub at: usize,
 }
 
 /// Why a generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it, or a stop string.
+    /// The model or a stop string ended it.
     Stop,
-    /// As many tokens as wanted, or as fit the context.
+    /// The token limit is reached, or the context is full.
     Length,
-    /// Nobody wants more.
+    /// The client cancelled.
     Cancelled,
 }
 
-/// A generation that has ended.
+/// A finished generation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Why.
+    /// Why it ended.
     pub finish: Finish,
-    /// The stop string or end token was the reason; which string, if one.
+    /// Whether a stop string ended it.
     pub stopped_by_text: bool,
     /// Counts and times.
     pub timings: Timings,
@@ -103,7 +103,7 @@ pub struct Outcome {
 pub struct Timings {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of these, already computed before.
+    /// Of these, reused because already computed.
     pub reused_tokens: usize,
     /// Tokens generated, the end token included.
     pub generated_tokens: usize,
@@ -114,7 +114,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// The counts and times of two answers to one prompt, which counts once.
+    /// The combined counts and times of two answers to one prompt, which is counted once.
     #[must_use]
     pub fn and(self, next: Self) -> Self {
         Self {
@@ -125,7 +125,7 @@ impl Timings {
         }
     }
 
-    /// The counts and times of the answers to two prompts.
+    /// The combined counts and times of the answers to two prompts.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -135,13 +135,13 @@ impl Timings {
         }
     }
 
-    /// Newly computed prompt tokens a second.
+    /// Newly computed prompt tokens per second.
     #[must_use]
     pub fn prompt_per_second(&self) -> f64 {
         per_second(self.prompt_tokens - self.reused_tokens, self.prompt_time)
     }
 
-    /// Generated tokens a second.
+    /// Generated tokens per second.
     #[must_use]
     pub fn generated_per_second(&self) -> f64 {
         per_second(self.generated_tokens, self.generation_time)
@@ -154,10 +154,10 @@ fn per_second(tokens: usize, time: Duration) -> f64 {
     if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
 }
 
-/// Generates, telling `emit` what happens; `wanted` is asked often and ends the generation.
+/// Generates, passing events to `emit`; polls `wanted` often and ends once it returns false.
 ///
 /// # Errors
-/// When the prompt does not fit, or computing fails. Being cancelled is no error.
+/// When the prompt does not fit, or computing fails. Cancellation is not an error.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
@@ -172,7 +172,7 @@ pub fn generate(
     run(session, sampler, &mut pieces, &is_end, request, wanted, emit)
 }
 
-/// The sampler, for which settings in words become tokens.
+/// Builds the sampler; settings given as text become tokens.
 fn sampler(tokenizer: &Tokenizer, request: &Generation) -> Sampler {
     let mut sampling = request.sampling.clone();
     if request.ignore_end {
@@ -191,7 +191,7 @@ fn sampler(tokenizer: &Tokenizer, request: &Generation) -> Sampler {
     Sampler::new(sampling, breakers)
 }
 
-/// The loop itself, which knows a tokenizer only as two functions.
+/// The generation loop, which sees a tokenizer only as two functions.
 fn run(
     session: &mut Session,
     mut sampler: Sampler,
@@ -224,9 +224,9 @@ fn run(
     let mut guide = request.guide.clone();
     let mut bytes = Vec::new();
     let not_end = early.then(|| all_but(is_end, session.logits().len()));
-    // Tokens of which no text is given out yet, and the characters that are.
+    // Tokens whose text is not emitted yet, and the number of characters that are.
     let (mut waiting, mut given, mut places) = (Vec::new(), 0, Places::default());
-    // Tokens that were chosen and are not computed: what is certain needs no logits.
+    // Tokens chosen but not computed yet: forced tokens need no logits.
     let mut pending: Vec<u32> = Vec::new();
     let finish = loop {
         let step = guide.as_mut().map(Guide::step).transpose()?;
@@ -236,7 +236,7 @@ fn run(
         if request.max_tokens.is_some_and(|max| timings.generated_tokens >= max) {
             break Finish::Length;
         }
-        // The position after these tokens must exist for its logits to be of use.
+        // The next token would have no position in the context.
         if session.tokens().len() + pending.len() >= room {
             break Finish::Length;
         }
@@ -296,7 +296,7 @@ fn run(
     Ok(Outcome { finish, stopped_by_text, timings })
 }
 
-/// Computes the prompt and says how likely each of its tokens was; of the first nothing is known.
+/// Computes the prompt and emits the log probabilities of its tokens; the first has none.
 fn scored(
     session: &mut Session,
     request: &Generation,
@@ -321,20 +321,20 @@ fn choose(logits: &[f32], id: u32, wanted: Option<usize>) -> TokenChoice {
     }
 }
 
-/// A bit for each of `len` tokens, the lowest first, but for those that end an answer.
+/// A mask with one bit for each of `len` tokens, lowest first, that excludes end tokens.
 fn all_but(is_end: &dyn Fn(u32) -> bool, len: usize) -> Vec<u32> {
     let mut mask = vec![u32::MAX; len.div_ceil(32)];
     for id in (0..u32::try_from(len).unwrap_or(u32::MAX)).filter(|id| is_end(*id)) {
         mask[id as usize / 32] &= !(1 << (id % 32));
     }
-    // Bits beyond the last token stand for none.
+    // Clear the bits beyond the last token.
     if let (Some(last), used @ 1..) = (mask.last_mut(), len % 32) {
         *last &= (1 << used) - 1;
     }
     mask
 }
 
-/// What two masks both allow; `None` if that is nothing.
+/// The intersection of two masks; `None` if it is empty.
 fn within(mask: &[u32], allowed: Option<&[u32]>) -> Option<Vec<u32>> {
     let both: Vec<u32> = match allowed {
         None => mask.to_vec(),
@@ -436,7 +436,7 @@ mod tests {
         assert_eq!(outcome.timings.generated_tokens, 4);
     }
 
-    /// The tokens of an answer as (place, text), as they come with pieces of text.
+    /// The pieces of an answer's text, each with its tokens as (offset, id).
     fn tokens(session: &mut Session, request: &Generation) -> Vec<(String, Vec<(usize, u32)>)> {
         let mut all = Vec::new();
         let mut emit = |event| {
@@ -459,7 +459,7 @@ mod tests {
         let places: Vec<usize> = all.iter().flat_map(|(_, t)| t).map(|(at, _)| *at).collect();
         assert_eq!(places, [0, 1, 1, 2, 3, 4]);
         assert!(all[1].1.is_empty() && all[2].1.len() == 2, "{all:?}");
-        // What belongs to a stop string is held back and never comes, a false start does.
+        // The tokens of a stop string are held back and never emitted; those of a false start are.
         let (mut session, _) = parrot("?a stoa stop", 100);
         let stop = Generation { stops: vec!["stop".into()], ..request("?") };
         let all = tokens(&mut session, &stop);
@@ -518,7 +518,7 @@ mod tests {
             [true, false, true, true, true]
         );
         assert_eq!(scores[2].top[0].0, u32::from(b'c'));
-        // Another answer to it reuses all, and goes on as the first did.
+        // Another answer to the same prompt reuses all of it and continues as the first did.
         let (text, outcome) = play(&mut session, &scored.choice(1), 999);
         assert_eq!((text.as_str(), outcome.timings.reused_tokens), ("g", 6));
     }

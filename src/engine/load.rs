@@ -1,4 +1,4 @@
-//! From a model file to something that answers.
+//! Loads a model file into an engine that answers requests.
 
 use super::fit::{Need, TooLarge, fit};
 use super::options::LoadOptions;
@@ -17,7 +17,7 @@ use candle_core::Device;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Requests that may wait besides the running one.
+/// Maximum number of requests waiting besides the running one.
 const WAITING_MAX: usize = 16;
 
 /// A loaded model that answers one request at a time.
@@ -28,7 +28,7 @@ pub struct Engine {
     pub chat: Chat,
     /// What is loaded.
     pub info: ModelInfo,
-    /// Who may use the session next.
+    /// Decides who uses the session next.
     pub queue: Queue,
     constraints: Compiler,
     pub(super) model: Arc<Model>,
@@ -38,10 +38,10 @@ pub struct Engine {
     new_session: Box<dyn Fn() -> candle_core::Result<Session> + Send + Sync>,
 }
 
-/// What is loaded, in words and numbers.
+/// Facts about the loaded model.
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// `general.name`, or the file's.
+    /// `general.name`, or `model` if the file has none.
     pub name: String,
     /// `general.architecture`.
     pub architecture: String,
@@ -53,26 +53,26 @@ pub struct ModelInfo {
     pub context: usize,
     /// Size of the context the model was trained on.
     pub context_train: usize,
-    /// Words of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub vocab: usize,
     /// Width of the model.
     pub embedding: usize,
-    /// How the file wants embeddings to be pooled, if it says.
+    /// How embeddings are pooled, if the file says.
     pub pooling: Option<Pooling>,
-    /// Whether it can continue a text; the others make embeddings only.
+    /// Whether it can generate text; other models only make embeddings.
     pub makes_text: bool,
-    /// The chat template in use where the file brings none and nobody chose one.
+    /// Name of the built-in chat template in use, if the file has none and the user chose none.
     pub stand_in: Option<&'static str>,
-    /// Bytes of cache for one position.
+    /// Cache bytes per position.
     pub cache_bytes_per_position: usize,
-    /// What to tell the user: of faults in the file that are no reason to refuse it, and of memory.
+    /// Notes for the user: on memory, and on faults in the file that are no reason to refuse it.
     pub notes: Vec<String>,
 }
 
 /// A model that could not be loaded.
 #[derive(Debug)]
 pub struct LoadError {
-    /// The file, or the bundle's entry.
+    /// The file, or the bundle entry.
     name: String,
     problem: Box<Problem>,
 }
@@ -80,7 +80,7 @@ pub struct LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.problem {
-            // These name the part of a split model themselves.
+            // These already name the part of a split model.
             Problem::File(FileError::Gguf { .. } | FileError::Split { .. }) => {
                 write!(f, "{}", self.problem)
             }
@@ -114,8 +114,8 @@ enum Problem {
     Cache(#[from] candle_core::Error),
 }
 
-/// The templates: those of the file, the one that was given, or a named one that suits the vocabulary; then
-/// its name too.
+/// The chat templates: those of the file, the given one, or a built-in one that suits the vocabulary, whose name is
+/// then returned too.
 fn chat(
     file: &ModelFile,
     tokenizer: &Tokenizer,
@@ -137,11 +137,11 @@ fn chat(
 }
 
 impl Engine {
-    /// Loads the model in `shards`. Reads metadata and small tensors; the weights are read when they are
-    /// first used. `workers` do what its chat template and the requests' constraints ask for.
+    /// Loads the model in `shards`. Reads metadata and small tensors; weights are read on first use. `workers` run its
+    /// chat template and try out the requests' constraints.
     ///
     /// # Errors
-    /// When anything about the file is not as it must be.
+    /// When the file is invalid or unsupported, or the model does not fit in memory.
     pub fn load(
         shards: Vec<Shard>,
         options: &LoadOptions,
@@ -206,7 +206,7 @@ impl Engine {
         })
     }
 
-    /// The control tokens that mark something in an answer, and so have to be seen by what reads it.
+    /// The control tokens that serve as markers in an answer, which its reader must see.
     #[must_use]
     pub fn visible(&self, plan: &AnswerSyntax) -> Vec<u32> {
         let ids = |marker: &&str| self.tokenizer.encode(marker, false, true);
@@ -215,8 +215,7 @@ impl Engine {
         ids
     }
 
-    /// The token ids of a rendered conversation. The template writes the begin token itself if it wants
-    /// one; two would be one too many.
+    /// The token ids of a rendered conversation. The template may write the BOS token itself; a second one is removed.
     #[must_use]
     pub fn chat_ids(&self, rendered: &str) -> Vec<u32> {
         let mut ids = self.tokenizer.encode(rendered, true, true);
@@ -228,7 +227,7 @@ impl Engine {
         ids
     }
 
-    /// A constraint as something that guides a [`super::Generation`].
+    /// Compiles a constraint into a guide for a [`super::Generation`].
     ///
     /// # Errors
     /// When it cannot be compiled.
@@ -236,10 +235,10 @@ impl Engine {
         self.constraints.compile(constraint)
     }
 
-    /// The same for a client, as long as `wanted` says that it waits.
+    /// Like [`Engine::guide`], but with a time limit, and only as long as `wanted` returns true.
     ///
     /// # Errors
-    /// When it cannot be compiled, takes too long, or is not wanted any more.
+    /// When it cannot be compiled, takes too long, or is cancelled.
     pub fn guide_within(
         &self,
         constraint: &Constraint,
@@ -249,10 +248,10 @@ impl Engine {
         self.constraints.compile_within(constraint, &patience)
     }
 
-    /// The session. Take a turn from [`Engine::queue`] first, so that requests come in order.
+    /// Locks the session. Take a turn from [`Engine::queue`] first, so that requests are served in order.
     ///
     /// # Panics
-    /// Never: a session left behind by a panic is replaced by an empty one.
+    /// Never: if a panic poisoned the session, an empty one replaces it, if one can be made.
     pub fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(|poisoned| {
             let mut session = PoisonError::into_inner(poisoned);
@@ -265,22 +264,21 @@ impl Engine {
     }
 }
 
-/// A model alone, without a session, a chat template or, where the file has none, a vocabulary: for
-/// those who measure.
+/// A model alone, for measurements: without a session or a chat template, and without a tokenizer if the file has none.
 pub struct Bare {
     /// The model.
     pub model: Model,
-    /// Text to ids and back, or why there is no such thing.
+    /// Text to ids and back, or why there is no tokenizer.
     pub tokenizer: Result<Tokenizer, LoadError>,
     /// The weights' name.
     pub name: String,
 }
 
 impl Bare {
-    /// Loads the model in `shards`; of `options`, the instruction set and the threads count.
+    /// Loads the model in `shards`; of `options`, only the instruction set and the threads matter.
     ///
     /// # Errors
-    /// When anything about the weights is not as it must be.
+    /// When the weights are invalid or unsupported.
     pub fn load(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, LoadError> {
         let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
         let wrong = |problem| LoadError { name: name.clone(), problem: Box::new(problem) };
@@ -295,7 +293,8 @@ impl Bare {
     }
 }
 
-/// Opens weights to compute with: nothing else of a bundle is read any more, so it may be changed behind them.
+/// Opens the weights. Nothing else of a bundle is read from here on, so releases the lock that keeps others from
+/// changing it.
 fn open(shards: Vec<Shard>) -> Result<ModelFile, FileError> {
     shards.iter().for_each(|shard| shard.file.release());
     ModelFile::open(shards)

@@ -1,96 +1,96 @@
 //! How well a model predicts given tokens.
 //!
-//! Enters: a model and token ids. Leaves: each position's logits as they are computed, and their
-//! negative log-likelihoods summed up. Knows nothing of text or files.
+//! Input: a model and token ids. Output: each position's logits as they are computed, and the sum of their negative
+//! log-likelihoods. Knows nothing of text or files.
 
 use super::embed::NO_TEXT;
 use crate::kernels::CacheType;
 use crate::model::{Model, Wanted};
 use std::io;
 
-/// Positions whose logits are held at a time: of 262,144 tokens, 16 MB.
+/// Positions whose logits are held at a time: 16 MB for a vocab of 262,144 tokens.
 const ROWS: usize = 16;
 
-/// How tokens are cut and computed.
+/// How tokens are split into chunks and computed.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunking {
-    /// Tokens of a chunk; each chunk is computed without what came before it.
+    /// Tokens per chunk; each chunk is computed without the ones before it.
     pub context: usize,
     /// Tokens computed at a time.
     pub batch: usize,
-    /// Put in the place of each chunk's first token, if the model wants texts to begin with it.
+    /// Replaces each chunk's first token, if the model expects texts to begin with it.
     pub bos: Option<u32>,
     /// Element type of the cached keys.
     pub key_type: CacheType,
     /// Element type of the cached values.
     pub value_type: CacheType,
-    /// Whether the logits of every position are wanted, not only of those that count.
+    /// Whether to compute the logits of every position, not only of the scored ones.
     pub every_row: bool,
 }
 
 /// One position.
 pub struct Row<'a> {
-    /// Chunks before its own.
+    /// Index of its chunk.
     pub chunk: usize,
     /// The logits after its token.
     pub logits: &'a [f32],
-    /// What all positions so far that count have come to.
+    /// Total over the positions scored so far.
     pub so_far: &'a Perplexity,
 }
 
-/// Negative log-likelihoods summed up.
+/// Sums of negative log-likelihoods.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Perplexity {
     /// Chunks.
     pub chunks: usize,
-    /// Positions whose successor was predicted and counted.
+    /// Positions whose next token was scored.
     pub scored: usize,
     sum: f64,
     squares: f64,
 }
 
-/// A measurement that could not be made.
+/// A failed measurement.
 #[derive(Debug, thiserror::Error)]
 pub enum MeasureError {
     /// An id outside the vocabulary.
     #[error("token {position} is {id}, expected ids below {vocabulary}")]
     Token {
-        /// Where it stands.
+        /// Its position.
         position: usize,
         /// The id.
         id: u32,
         /// Size of the vocabulary.
         vocabulary: usize,
     },
-    /// The model computed something that is no number.
+    /// The model computed a value that is not finite.
     #[error(
         "the logits after token {position} are not finite\nhint: the weights are damaged, or their arithmetic does not fit 32 bits"
     )]
     NotFinite {
-        /// Where the token stands.
+        /// The token's position.
         position: usize,
     },
-    /// There is nothing to predict with.
+    /// The model only makes embeddings.
     #[error("{NO_TEXT}")]
     NoText,
-    /// Nobody wants the result any more.
+    /// The caller cancelled.
     #[error("interrupted")]
     Interrupted,
-    /// The caller could not take a row.
+    /// The caller failed to handle a row.
     #[error("{0}")]
     Row(#[from] io::Error),
-    /// The model could not compute.
+    /// Computing failed.
     #[error("computing failed: {0}")]
     Compute(#[from] candle_core::Error),
 }
 
-/// Computes `tokens` chunk by chunk and hands out the rows of logits in order.
+/// Computes `tokens` chunk by chunk and passes the rows of logits to `row` in order.
 ///
-/// Where there is more than one chunk, only the second half of each whole chunk counts, so that
-/// something stands before each predicted token, as in the reference; of a single one all does.
+/// With more than one chunk, only the second half of each whole chunk is scored, so that every scored token has
+/// context, as in the reference; a single chunk is scored in full.
 ///
 /// # Errors
-/// When a token is outside the vocabulary, there is no memory, or `row` fails.
+/// When a token is outside the vocabulary, memory runs out, or `row` fails.
 pub fn measure(
     model: &Model,
     tokens: &[u32],
@@ -170,13 +170,13 @@ impl Perplexity {
         (self.scored > 0).then(|| self.sum / self.scored as f64)
     }
 
-    /// e to that.
+    /// The perplexity: e to the mean.
     #[must_use]
     pub fn value(&self) -> Option<f64> {
         self.mean().map(f64::exp)
     }
 
-    /// The standard error of [`Perplexity::value`] as an estimate; `None` of fewer than two tokens.
+    /// Estimated standard error of [`Perplexity::value`]; `None` for fewer than two tokens.
     #[must_use]
     pub fn standard_error(&self) -> Option<f64> {
         let mean = self.mean().filter(|_| self.scored > 1)?;

@@ -1,8 +1,7 @@
-//! The engine: one loaded model, one timeline of computed tokens, and whoever waits for it.
+//! The engine: one loaded model, one timeline of computed tokens, and a queue of waiting requests.
 //!
-//! Enters: prompts as token ids and how to continue them. Leaves: text, piece by piece. Knows nothing
-//! of HTTP or terminals. [`Engine`] is shared; [`Session`] is the one thing that changes, and is used in
-//! turns given out by [`Queue`].
+//! Input: prompts as token ids, and how to continue them. Output: text, piece by piece. Knows nothing of HTTP or
+//! terminals. [`Engine`] is shared; [`Session`] is the only mutable part, used in turns handed out by [`Queue`].
 
 mod embed;
 mod fit;

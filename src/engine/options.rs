@@ -1,4 +1,4 @@
-//! What is asked of a model when it is loaded.
+//! Options for loading a model.
 
 use crate::kernels::{CacheType, Isa};
 use crate::system::Memory;
@@ -8,9 +8,9 @@ use crate::system::Memory;
 pub struct LoadOptions {
     /// Size of the context; 0: what the model was trained on.
     pub context: usize,
-    /// The memory it has to fit into, if that is to be looked at.
+    /// The memory it has to fit into; `None`: not checked.
     pub room: Option<Room>,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: usize,
     /// Prompt tokens computed at a time.
     pub batch: usize,
@@ -24,17 +24,17 @@ pub struct LoadOptions {
     pub template: Option<String>,
 }
 
-/// The memory there is, and how much the context means.
+/// The available memory, and whether the context size is fixed.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
-    /// What there is.
+    /// The memory.
     pub memory: Memory,
-    /// Whether the user named the size of the context, so that it is not to be cut.
+    /// Whether the user set the context size, so that it must not be reduced.
     pub named: bool,
 }
 
 impl Room {
-    /// What there is now, `None` where the system does not say.
+    /// The memory right now, `None` if the system does not say.
     #[must_use]
     pub fn now(named: bool) -> Option<Self> {
         Some(Self { memory: Memory::now()?, named })

@@ -1,13 +1,13 @@
-//! Turns on something that one request at a time can use, in the order of arrival.
+//! Turns on a resource that one request at a time can use, in order of arrival.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often a waiting request looks whether it is still wanted.
+/// How often a waiting request checks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A bounded queue before one place.
+/// A bounded queue for one resource.
 pub struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -21,28 +21,28 @@ struct State {
     waiting: VecDeque<u64>,
 }
 
-/// The right to use the place; given back when dropped.
+/// The right to use the resource; released when dropped.
 pub struct Turn<'q>(&'q Queue);
 
 /// Why there is no turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
-    /// As many as may wait are waiting.
+    /// The queue is full.
     #[error("the model is busy and {0} requests wait already; try again later")]
     Full(usize),
-    /// Whoever waited has gone.
+    /// The waiting request was cancelled.
     #[error("cancelled while waiting")]
     Cancelled,
 }
 
 impl Queue {
-    /// A queue in which at most `waiting_max` wait besides the one whose turn it is.
+    /// A queue in which at most `waiting_max` requests wait besides the running one.
     #[must_use]
     pub fn new(waiting_max: usize) -> Self {
         Self { state: Mutex::default(), changed: Condvar::new(), waiting_max }
     }
 
-    /// Waits for a turn as long as `wanted` says so.
+    /// Waits for a turn as long as `wanted` returns true.
     ///
     /// # Errors
     /// At once when the queue is full; later when the request is no longer wanted.
@@ -74,7 +74,7 @@ impl Queue {
         }
     }
 
-    /// Requests that wait.
+    /// Number of waiting requests.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()

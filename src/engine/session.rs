@@ -1,6 +1,6 @@
 //! One timeline of computed tokens, reused from request to request.
 //!
-//! Callers always give the whole prompt; what of it is already computed is found here.
+//! Callers always give the whole prompt; the session finds out how much of it is already computed.
 
 use crate::constraint::ConstraintError;
 use crate::model::{KvCache, Model, Wanted};
@@ -10,26 +10,26 @@ use std::sync::Arc;
 pub trait Timeline: Send {
     /// Positions computed so far.
     fn len(&self) -> usize;
-    /// Whether none is.
+    /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Positions at most.
+    /// Maximum number of positions.
     fn max(&self) -> usize;
     /// Forgets the positions from `len` on.
     fn truncate(&mut self, len: usize);
-    /// Computes tokens after what is there and leaves the logits after the last in `logits`, if wanted.
-    /// Looks at `wanted` now and then and stops early, unchanged, with [`SessionError::Cancelled`].
+    /// Computes `tokens` after the existing ones and writes the logits after the last to `logits`, if given. Polls
+    /// `wanted` and, if it returns false, stops early with [`SessionError::Cancelled`] and an unchanged timeline.
     ///
     /// # Errors
-    /// When it was cancelled or could not be computed.
+    /// When it was cancelled, or computing fails.
     fn forward(
         &mut self,
         tokens: &[u32],
         logits: Option<&mut Vec<f32>>,
         wanted: &dyn Fn() -> bool,
     ) -> Result<(), SessionError>;
-    /// The same, and gives the logits after each of the tokens to `each`.
+    /// Like [`Timeline::forward`], but passes the logits after each of the tokens to `each`.
     ///
     /// # Errors
     /// As [`Timeline::forward`].
@@ -53,16 +53,16 @@ pub struct Session {
     timeline: Box<dyn Timeline>,
     tokens: Vec<u32>,
     batch: usize,
-    /// After the last token.
+    /// The logits after the last token.
     logits: Vec<f32>,
-    /// The logits after the last prompt, for the next answer to it, and how many tokens it has.
+    /// Length of the last prompt and the logits after it, kept for another answer to it.
     after_prompt: (usize, Vec<f32>),
 }
 
 /// Why a session could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// Nobody wants the result any more.
+    /// The client cancelled.
     #[error("cancelled")]
     Cancelled,
     /// The prompt and at least one more token do not fit.
@@ -80,27 +80,27 @@ pub enum SessionError {
         "the prompt is empty: nothing to continue\nhint: this model adds no begin token by itself"
     )]
     Empty,
-    /// What the answer must look like cannot be followed.
+    /// The constraint cannot be followed.
     #[error(transparent)]
     Constraint(#[from] ConstraintError),
-    /// The model could not compute.
+    /// Computing failed.
     #[error("computing failed: {0}")]
     Compute(String),
 }
 
-/// How far a prompt is computed, in tokens.
+/// Prefill progress, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Computed so far, reused ones included.
     pub processed: usize,
-    /// All.
+    /// Length of the prompt.
     pub total: usize,
     /// Reused from before.
     pub reused: usize,
 }
 
 impl Session {
-    /// A session with nothing computed; `batch` tokens of a prompt are computed at a time.
+    /// An empty session; it computes prompts `batch` tokens at a time.
     #[must_use]
     pub fn new(timeline: Box<dyn Timeline>, batch: usize) -> Self {
         let batch = batch.max(1);
@@ -126,11 +126,11 @@ impl Session {
         &self.logits
     }
 
-    /// Makes the timeline hold `prompt`, computes the logits after it, and returns how many tokens were
-    /// there already. `progress` is told after each batch.
+    /// Makes the timeline hold `prompt`, computes the logits after it, and returns how many tokens were reused. Calls
+    /// `progress` after each batch.
     ///
     /// # Errors
-    /// When it does not fit or was cancelled; what was computed stays for the next time.
+    /// When it does not fit or was cancelled; tokens computed by then are kept for the next time.
     pub fn prefill(
         &mut self,
         prompt: &[u32],
@@ -144,7 +144,7 @@ impl Session {
             self.logits.clone_from(&self.after_prompt.1);
             return Ok(common);
         }
-        // Other logits are not kept, so that the last token is always computed.
+        // No other logits are kept, so the last token is always computed.
         let reused = common.min(prompt.len() - 1);
         self.truncate(reused);
         for batch in prompt[reused..].chunks(self.batch) {
@@ -156,8 +156,8 @@ impl Session {
         Ok(reused)
     }
 
-    /// As [`Session::prefill`], but computes all of the prompt and gives `each` every token but the first, with the
-    /// logits before it.
+    /// Like [`Session::prefill`], but computes all of the prompt and passes every token but the first to `each`, with
+    /// the logits before it.
     ///
     /// # Errors
     /// As [`Session::prefill`].
@@ -283,7 +283,7 @@ impl Timeline for ModelTimeline {
         each: &mut dyn FnMut(&[f32]),
         wanted: &dyn Fn() -> bool,
     ) -> Result<(), SessionError> {
-        /// Positions whose logits are held at a time: of 262,144 tokens, 16 MB.
+        /// Positions whose logits are held at a time: 16 MB for a vocab of 262,144 tokens.
         const ROWS: usize = 16;
         let failed = |error: candle_core::Error| SessionError::Compute(error.to_string());
         let before = self.cache.len();

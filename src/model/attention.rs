@@ -20,25 +20,25 @@ pub struct Attention {
     out: Linear,
 }
 
-/// What makes queries, keys and values.
+/// How queries, keys and values are computed.
 enum Inputs {
     Direct(Direct),
     Latent(Latent),
 }
 
-/// A projection each, and norms.
+/// Separate projections, and norms.
 struct Direct {
     heads: KvHeads,
     q: Linear,
     q_norm: Option<Norm>,
-    /// None where those of another layer are used.
+    /// `None` if the layer reuses those of another.
     kv: Option<KeysValues>,
 }
 
 struct KeysValues {
     k: Linear,
     k_norm: Option<Norm>,
-    /// Without one, values are the keys as projected.
+    /// `None`: the projected keys serve as values.
     v: Option<Linear>,
     v_norm: Option<Norm>,
 }
@@ -47,7 +47,7 @@ impl Attention {
     /// The tensors `blk.{index}.attn_*`.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When one is missing or has the wrong shape.
     pub fn load(
         s: &Spec,
         w: &Weights<'_>,
@@ -58,7 +58,8 @@ impl Attention {
             None => (Inputs::Direct(Direct::load(s, w, index)?), s.layers[index].heads.value_dim),
         };
         let sinks = format!("blk.{index}.attn_sinks.weight");
-        // Where all positions see each other, no family has them: such a file has one tensor too many.
+        // No family with bidirectional attention has sinks: in such a file the tensor stays unclaimed, which is an
+        // error.
         let has_sinks = s.causal && w.has(&sinks);
         let sinks = has_sinks.then(|| w.floats(&sinks, s.n_heads)).transpose()?;
         let out = format!("blk.{index}.attn_output");
@@ -70,7 +71,7 @@ impl Attention {
         })
     }
 
-    /// Attention of `x`, (n, d_model), over itself and the cache, to which its keys and values are added.
+    /// Attention of `x`, (n, d_model), over the cache and itself; appends its keys and values to the cache.
     ///
     /// # Errors
     /// When the cache has no room.
@@ -99,8 +100,8 @@ impl Attention {
             None => cache.get(layer.shares.unwrap_or(self.index))?,
         };
         let n = x.dim(0)?;
-        // A query that sees all positions is one at the last of them: those of all positions are taken
-        // for heads of that one.
+        // With bidirectional attention, a query sees as much as one at the last position, so the queries of all
+        // positions are passed as heads of that position.
         let (q, heads, past) = if s.causal {
             (q, s.n_heads, cache.len())
         } else {
@@ -134,7 +135,7 @@ impl Attention {
 }
 
 impl Direct {
-    /// Queries, keys and values may lie in one tensor.
+    /// Queries, keys and values may be fused in one tensor.
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let heads = s.layers[index].heads;
@@ -142,7 +143,7 @@ impl Direct {
         let (k_rows, v_rows) = (heads.count * heads.key_dim, heads.count * heads.value_dim);
         let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, s.n_heads))?;
         if s.layers[index].shares.is_some() {
-            // Files may hold what was trained before the layer came to share.
+            // Files may still hold unused key and value weights of a layer that shares.
             for unused in ["attn_k.", "attn_k_norm.", "attn_v."] {
                 w.pass(&name(unused));
             }
@@ -163,7 +164,7 @@ impl Direct {
         Ok(Self { heads, q, q_norm, kv: Some(KeysValues { k, k_norm, v, v_norm }) })
     }
 
-    /// Queries of `x`, and keys and values if it has its own, (n, heads, dim) each.
+    /// Queries of `x`, and keys and values if the layer has its own, (n, heads, dim) each.
     fn project(
         &self,
         s: &Spec,
@@ -198,7 +199,7 @@ impl Direct {
     }
 }
 
-/// Norms `x`, (n, heads, dim): a norm as long as a head works on each head, a longer one on all of them
+/// Normalizes `x`, (n, heads, dim): each head separately if the norm is as long as a head, otherwise all heads
 /// together.
 fn normed(compute: &Arc<Compute>, norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
     match norm {
@@ -208,7 +209,7 @@ fn normed(compute: &Arc<Compute>, norm: Option<&Norm>, x: Tensor) -> Result<Tens
     }
 }
 
-/// Queries `q`, (n, heads, key_dim), of the positions from `past` on times their temperatures.
+/// Multiplies queries `q`, (n, heads, key_dim), at positions from `past` on by their temperatures.
 #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
 fn warmed(q: &Tensor, t: Temperature, past: usize) -> Result<Tensor> {
     let n = q.dim(0)?;
@@ -220,8 +221,7 @@ fn warmed(q: &Tensor, t: Temperature, past: usize) -> Result<Tensor> {
     q.broadcast_mul(&Tensor::from_vec(factors, (n, 1, 1), q.device())?)
 }
 
-/// A norm of each of the heads (`key_dim` elements), the same or different ones, or of all of them
-/// together.
+/// A norm for each head (`key_dim` elements), with shared or separate weights, or one over all heads together.
 fn head_norm(
     s: &Spec,
     w: &Weights<'_>,

@@ -1,7 +1,6 @@
-//! A mixture of experts beside a layer for every token (Gemma 4), each with norms of its own.
+//! A mixture of experts beside a dense layer (Gemma 4), each with its own norms.
 //!
-//! Enters: what the layer for every token gives, and the residual stream before it. Leaves: the sum of both
-//! halves.
+//! Input: the dense layer's output, and the residual stream before it. Output: the sum of both halves.
 
 use super::experts;
 use super::linear::Linear;
@@ -15,20 +14,20 @@ use std::sync::Arc;
 
 /// The experts and the norms around both halves.
 pub struct Beside {
-    /// Of what the layer for every token gives.
+    /// On the dense layer's output.
     dense_norm: Norm,
-    /// Of what the router gets.
+    /// On the router's input.
     router_norm: Norm,
     router: Linear,
-    /// Of what the experts get.
+    /// On the experts' input.
     norm: Norm,
     pool: Arc<ExpertPool>,
-    /// Of what the experts give.
+    /// On the experts' output.
     out_norm: Norm,
 }
 
 impl Beside {
-    /// Whether layer `index` has such experts.
+    /// Whether layer `index` has experts beside a dense layer.
     #[must_use]
     pub fn is_there(w: &Weights<'_>, index: usize) -> bool {
         w.has(&format!("blk.{index}.pre_ffw_norm_2.weight"))
@@ -37,7 +36,7 @@ impl Beside {
     /// The tensors of the experts of layer `index`, `None` when it has none.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When one is missing or has the wrong shape.
     #[expect(clippy::cast_precision_loss, reason = "a width of thousands")]
     pub fn load(
         s: &Spec,
@@ -47,7 +46,7 @@ impl Beside {
         let Some(rule) = s.experts.filter(|_| Self::is_there(w, index)) else { return Ok(None) };
         let name = |part: &str| format!("blk.{index}.{part}");
         let norm = |part: &str| Norm::load(s, w, &name(part), s.d_model);
-        // The router gets elements of unit length together.
+        // Divided by √d_model, so that the router's input has unit length before it is scaled.
         let scale = w.vector(&name("ffn_gate_inp.scale"), s.d_model)?;
         let scale = (scale / (s.d_model as f64).sqrt())?;
         Ok(Some(Self {
@@ -60,7 +59,7 @@ impl Beside {
         }))
     }
 
-    /// Both halves for `x`, (n, d_model), for which the other layer gave `dense`.
+    /// The sum of both halves for `x`, (n, d_model); `dense` is the dense layer's output.
     ///
     /// # Errors
     /// When the shapes do not fit.

@@ -1,13 +1,13 @@
 //! The keys and values of the positions computed so far.
 //!
-//! Grows in steps up to its limit, so that a large context costs memory only when it is used. On the CPU
-//! the keys of 16 positions lie together element by element, as its attention wants them.
+//! Grows in steps up to its limit, so that a large context costs memory only when it is used. On the CPU, the keys of
+//! 16 positions are interleaved element by element, as the attention kernels expect.
 
 use super::spec::{KvHeads, LayerSpec, Spec};
 use crate::kernels::{CACHE_BLOCK, CacheType, Element, KEYS};
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Tensor, bail};
 
-/// Positions a new cache has room for.
+/// Initial capacity, in positions.
 const CAPACITY_FIRST: usize = 256;
 
 /// The KV cache of one timeline.
@@ -18,16 +18,16 @@ pub struct KvCache {
     len: usize,
 }
 
-/// What a cache holds for each position.
+/// What a cache stores per position.
 #[derive(Debug, Clone)]
 pub struct CacheShape {
-    /// The heads of each layer, `None` where a layer uses those of another.
+    /// The KV heads of each layer, `None` if it reuses those of another.
     pub layers: Vec<Option<KvHeads>>,
     /// Element type of the keys.
     pub key_type: CacheType,
     /// Element type of the values.
     pub value_type: CacheType,
-    /// Positions at most.
+    /// Maximum number of positions.
     pub max: usize,
 }
 
@@ -39,7 +39,7 @@ impl CacheShape {
         Self { layers: spec.layers.iter().map(own).collect(), key_type, value_type, max }
     }
 
-    /// Bytes that one position takes in all layers.
+    /// Bytes per position, summed over all layers.
     #[must_use]
     pub fn bytes_per_position(&self) -> usize {
         let bytes = |heads: &KvHeads| {
@@ -61,7 +61,7 @@ impl KvCache {
     /// An empty cache.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn new(shape: CacheShape, device: &Device) -> Result<Self> {
         let capacity = CAPACITY_FIRST.min(shape.max).next_multiple_of(CACHE_BLOCK);
         let layers = shape
@@ -84,13 +84,13 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Positions there is room for without growing.
+    /// Positions that fit without growing.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Positions at most.
+    /// Maximum number of positions.
     #[must_use]
     pub fn max(&self) -> usize {
         self.shape.max
@@ -104,7 +104,7 @@ impl KvCache {
     /// Makes room for `n` more positions.
     ///
     /// # Errors
-    /// When they do not fit the limit, or the device has no room.
+    /// When they exceed the limit, or the device is out of memory.
     pub fn reserve(&mut self, n: usize) -> Result<()> {
         let needed = self.len + n;
         if needed > self.shape.max {
@@ -147,7 +147,7 @@ impl KvCache {
         Ok((&layer.k, &layer.v))
     }
 
-    /// The keys and values of a layer, with the positions that were appended to it last.
+    /// The keys and values of a layer, including the positions appended to it last.
     ///
     /// # Errors
     /// When it has none of its own.
@@ -241,7 +241,7 @@ impl Layer {
                 CacheType::Q8_0 if device.is_cpu() => DType::U8,
                 CacheType::Q8_0 => bail!("a cache of type q8_0 is for the CPU only"),
             };
-            // Asking first: a failed allocation inside the tensor would end the process.
+            // Probe first: a failed allocation inside the tensor would end the process.
             let bytes = heads.count * capacity * of.bytes(dim);
             let mut probe: Vec<u8> = Vec::new();
             if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {

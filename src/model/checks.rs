@@ -1,32 +1,31 @@
-//! Whether a spec is possible: numbers that no model has are refused before anything is computed or
-//! allocated from them.
+//! Sanity checks on a spec: impossible numbers are refused before anything is computed or allocated from them.
 
 use super::file::FileError;
 use super::spec::{Experts, Frequencies, LayerSpec, Spec};
 use crate::kernels::Window;
 use std::ops::RangeInclusive;
 
-/// Layers at most.
+/// Maximum number of layers.
 pub const LAYERS_MAX: usize = 1 << 10;
-/// Heads, and elements of a head, at most.
+/// Maximum number of heads, and of elements per head.
 const HEAD_MAX: usize = 1 << 14;
-/// Elements between the halves of a feed-forward layer at most.
+/// Maximum hidden width of a feed-forward layer.
 const FFN_MAX: usize = 1 << 24;
 
-/// An architecture that is not known, or metadata that makes no sense for it.
+/// An unknown architecture, or metadata that makes no sense for it.
 #[derive(Debug, thiserror::Error)]
 pub enum FamilyError {
-    /// No function above knows it.
+    /// There is no function for it in `families.rs`.
     #[error(
         "architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it"
     )]
     Unknown {
-        /// What the file says.
+        /// The file's architecture.
         found: String,
-        /// What there is.
+        /// The supported ones.
         known: String,
     },
-    /// Numbers that do not fit each other.
+    /// A number that is out of range or contradicts another.
     #[error(
         "{what}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
     )]
@@ -35,7 +34,7 @@ pub enum FamilyError {
         what: &'static str,
         /// Its value.
         found: usize,
-        /// What it may be.
+        /// What is allowed.
         expected: String,
     },
     /// Metadata is missing or malformed.
@@ -83,7 +82,7 @@ fn check_experts(experts: &Experts) -> Result<(), FamilyError> {
     within("expert_feed_forward_length", experts.d_ffn, 1..=FFN_MAX)?;
     let Some(groups) = experts.groups else { return Ok(()) };
     divides("expert_group_count", groups.count, ("expert_count", experts.count))?;
-    // Enough groups to choose the experts from.
+    // At least enough groups to contain `used` experts.
     let least = experts.used.div_ceil(experts.count / groups.count);
     within("expert_group_used_count", groups.used, least..=groups.count)
 }

@@ -5,10 +5,10 @@ use super::spec::{Experts, Spec};
 use super::weights::{Weights, WeightsError};
 use std::sync::Arc;
 
-/// The experts of a layer; `name` makes a tensor's name.
+/// The experts of a layer; `name` builds a tensor's name.
 ///
 /// # Errors
-/// When a tensor is missing or misshapen.
+/// When a tensor is missing or has the wrong shape.
 pub fn load(
     s: &Spec,
     rule: Experts,

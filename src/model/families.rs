@@ -1,7 +1,7 @@
 //! The model families: from a file's metadata to a [`Spec`].
 //!
-//! The only file that names architectures. A new family is one short function here, a test vector and
-//! a row of the README.
+//! The only file that names architectures. A new family is one short function here, a test vector and a row in the
+//! README.
 
 use super::checks::{FamilyError, check};
 use super::file::{FileError, ModelFile};
@@ -11,13 +11,13 @@ use super::spec::{
 };
 use crate::kernels::{Act, Weigh, Window};
 
-/// Where the inner width of experts stands: under a key of its own, or as that of all layers.
+/// Metadata keys for the experts' hidden width: a key of its own, or the one for all layers.
 const OF_EXPERTS: &str = "expert_feed_forward_length";
 const OF_ALL: &str = "feed_forward_length";
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
-/// `general.architecture` and what makes its spec.
+/// `general.architecture` and the function that builds its spec.
 const FAMILIES: &[(&str, Family)] = &[
     ("arcee", arcee),
     ("bailingmoe", |r| mixture(llama(r), r.experts_as_told(Gating::Softmax))),
@@ -90,13 +90,13 @@ pub fn spec(file: &ModelFile) -> Result<Spec, FamilyError> {
     Ok(spec)
 }
 
-/// The architectures that are known.
+/// The known architectures.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
 }
 
-/// A family with experts.
+/// Adds experts to a spec.
 fn mixture(
     spec: Result<Spec, FileError>,
     experts: Result<Option<Experts>, FileError>,
@@ -104,17 +104,17 @@ fn mixture(
     Ok(Spec { experts: experts?, ..spec? })
 }
 
-/// Llama 1 to 3, Mistral, SmolLM, Mixtral with its experts, and families that differ from them in which
-/// tensors there are.
+/// Llama 1 to 3, Mistral, SmolLM, Mixtral with its experts, and families that differ only in which tensors they have.
 fn llama(r: &Reader<'_>) -> Result<Spec, FileError> {
     mixture(r.base(Pairs::Adjacent, Act::Silu), r.experts(OF_ALL, true))
 }
 
-/// Llama 4: three chunked layers to a full one without positions, and experts weighed at their inputs.
+/// Llama 4: three layers with chunked attention to each full layer without RoPE, and expert weights applied to the
+/// inputs.
 fn llama4(r: &Reader<'_>) -> Result<Spec, FileError> {
     const CHUNK: usize = 8192;
     const STEP: usize = 4;
-    /// Maverick, told by its experts, norms no queries and keys.
+    /// Maverick, recognized by its number of experts, doesn't normalize queries and keys.
     const EXPERTS_MAVERICK: usize = 128;
     let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
     spec.experts = r.experts(OF_EXPERTS, false)?;
@@ -136,7 +136,7 @@ fn llama4(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Mistral 3 and Ministral 3: Llama whose scores grow past the context it was first trained on.
+/// Mistral 3 and Ministral 3: Llama with scores that grow beyond its original context.
 fn mistral3(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = llama(r)?;
     let scale = r.float_or("attention.temperature_scale", 0.0)?;
@@ -149,7 +149,7 @@ fn mistral3(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// BERT and what was made of it: all positions see each other, and positions are added, not turned.
+/// BERT and its derivatives: bidirectional attention, and added position embeddings instead of RoPE.
 fn bert(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = nomic_bert(r)?;
     spec.act = Act::GeluTanh;
@@ -157,7 +157,7 @@ fn bert(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Nomic's BERT: with rotated positions and gates.
+/// Nomic's BERT: with RoPE and a gated FFN.
 fn nomic_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
     r.layer_norm(&mut spec)?;
@@ -165,12 +165,12 @@ fn nomic_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Families that differ from Llama in the pairs of their rotation, and else in which tensors there are.
+/// Families that differ from Llama in the pairs of the rotation; otherwise they differ only in which tensors they have.
 fn neox(r: &Reader<'_>) -> Result<Spec, FileError> {
     r.base(Pairs::Halves, Act::Silu)
 }
 
-/// OLMo 2, and OLMo 3 with windows: only its full layers know of the stretched context.
+/// OLMo 2, and OLMo 3 with sliding windows: only its full layers use the context extension.
 fn olmo2(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 4;
     let mut spec = neox(r)?;
@@ -179,7 +179,7 @@ fn olmo2(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Hunyuan: queries and keys are normed after they are turned, and the base grows with the context.
+/// Hunyuan: queries and keys are normalized after rotation, and `alpha` enlarges the rotary base.
 fn hunyuan(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
     spec.qk_norm = QkNorm::AfterRope;
@@ -194,7 +194,7 @@ fn hunyuan(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// EXAONE 4: the largest model has windows, and positions only there.
+/// EXAONE 4: only the largest model has sliding windows, and RoPE only in those layers.
 fn exaone4(r: &Reader<'_>) -> Result<Spec, FileError> {
     const LAYERS_32B: usize = 64;
     const WINDOW: usize = 4096;
@@ -229,11 +229,11 @@ fn glm4moe(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// DeepSeek 2 and 3, Kimi K2, GLM 4.7 Flash: latent attention, and a few dense layers before the
-/// mixtures.
+/// DeepSeek 2 and 3, Kimi K2, GLM 4.7 Flash: latent attention, and a few dense layers before the MoE layers.
 #[expect(clippy::cast_precision_loss, reason = "a head size of at most thousands")]
 fn deepseek2(r: &Reader<'_>) -> Result<Spec, FileError> {
-    /// GLM 4.7 Flash, told by its layers and words, has sigmoid gates even where the file doesn't say so.
+    /// GLM 4.7 Flash, recognized by its layer count and vocab size, uses sigmoid gating even if the file doesn't say
+    /// so.
     const FLASH: (std::ops::RangeInclusive<usize>, usize) = (47..=48, 154_880);
     let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
     let flash = FLASH.0.contains(&spec.layers.len()) && spec.n_vocab == FLASH.1;
@@ -247,7 +247,7 @@ fn deepseek2(r: &Reader<'_>) -> Result<Spec, FileError> {
         turned: rope.dims,
         value_dim: r.number_or("attention.value_length_mla", heads.value_dim)?,
     };
-    // The two lengths are in the files whose cache holds the latent vector itself.
+    // Files with the two `_mla` lengths cache the latent vector itself.
     let cached = if r.has("attention.key_length_mla") {
         KvHeads { count: 1, key_dim: latent.rank + latent.turned, value_dim: latent.rank }
     } else {
@@ -267,8 +267,8 @@ fn deepseek2(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// DeepSeek's YaRN enlarges the scores of the whole head, not the turned part alone. Its files give a
-/// tenth of the multiplier.
+/// DeepSeek's YaRN scales the scores of the whole head, not only of the rotated part. Its files store a tenth of the
+/// multiplier.
 fn stretch_scores(r: &Reader<'_>, spec: &mut Spec) -> Result<(), FileError> {
     let multiplier = r.float_or("rope.scaling.yarn_log_multiplier", 0.0)? * 10.0;
     let attention = r.float_or("rope.scaling.attn_factor", 1.0)?;
@@ -284,7 +284,7 @@ fn stretch_scores(r: &Reader<'_>, spec: &mut Spec) -> Result<(), FileError> {
     Ok(())
 }
 
-/// gpt-oss: experts with biases, attention sinks, and a window in every other layer.
+/// gpt-oss: experts with biases, attention sinks, and a sliding window in every other layer.
 fn gpt_oss(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 2;
     let mut spec = r.base(Pairs::Halves, Act::SwigluOai)?;
@@ -294,7 +294,7 @@ fn gpt_oss(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Granite: Llama with four factors. Some of its files switch positions off.
+/// Granite: Llama with four multipliers. Some of its files disable RoPE.
 fn granite(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = llama(r)?;
     let factor = |name: &str| r.float_or(name, 0.0).map(|f| if f == 0.0 { 1.0 } else { f });
@@ -308,7 +308,7 @@ fn granite(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// MiniCPM: Granite's factors, which its older files leave out.
+/// MiniCPM: Granite's multipliers, with defaults because older files omit them.
 #[expect(clippy::cast_precision_loss, reason = "numbers of layers and elements")]
 fn minicpm(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = llama(r)?;
@@ -319,13 +319,13 @@ fn minicpm(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// GLM 4; the models that see images as well have other pairs.
+/// GLM 4; the vision models use other rotation pairs.
 fn glm4(r: &Reader<'_>) -> Result<Spec, FileError> {
     let pairs = if r.has_sections() { Pairs::Halves } else { Pairs::Adjacent };
     r.base(pairs, Act::Silu)
 }
 
-/// Command R: both halves of a layer take the same norm.
+/// Command R: attention and FFN share one norm.
 fn command_r(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = llama(r)?;
     r.layer_norm(&mut spec)?;
@@ -334,7 +334,7 @@ fn command_r(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Command R7B and A: windows, and positions only there.
+/// Command R7B and A: sliding windows, and RoPE only in those layers.
 fn cohere2(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 4;
     let mut spec = command_r(r)?;
@@ -353,7 +353,7 @@ fn nemotron(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// SmolLM3: every fourth layer knows no positions.
+/// SmolLM3: every fourth layer has no RoPE.
 fn smollm3(r: &Reader<'_>) -> Result<Spec, FileError> {
     const STEP: usize = 4;
     let mut spec = r.base(Pairs::Adjacent, Act::Silu)?;
@@ -385,25 +385,25 @@ fn gptneox(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// GPT-2 and StarCoder: positions are learned.
+/// GPT-2 and StarCoder: learned position embeddings.
 fn gpt2(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = phi2(r)?;
     spec.layers.iter_mut().for_each(|layer| layer.rope = None);
     Ok(spec)
 }
 
-/// Gemma: embeddings scaled by the root of their width.
+/// Gemma: embeddings scaled by the square root of their width.
 fn gemma(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
     spec.embedding_scale = (spec.d_model as f32).sqrt();
     Ok(spec)
 }
 
-/// Gemma 2: soft caps, and a window in every other layer.
+/// Gemma 2: soft caps, and a sliding window in every other layer.
 fn gemma2(r: &Reader<'_>) -> Result<Spec, FileError> {
     const WINDOW: usize = 4096;
     const PATTERN: usize = 2;
-    /// The 27B model, told by its layers, scales by the width of a head it would have had.
+    /// The 27B model, recognized by its layer count, scales scores by `d_model / n_heads` instead of the head size.
     const LAYERS_27B: usize = 46;
     let mut spec = gemma(r)?;
     spec.attention_softcap = r.softcap("attn_logit_softcapping", 50.0)?;
@@ -415,9 +415,9 @@ fn gemma2(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Gemma 3: scaled embeddings, five windowed layers with their own rotary base to one full layer.
+/// Gemma 3: scaled embeddings, and five sliding-window layers with their own rotary base to each full layer.
 fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
-    /// The 27B model, told by its layers, scales by the width of a head it would have had.
+    /// The 27B model, recognized by its layer count, scales scores by `d_model / n_heads` instead of the head size.
     const LAYERS_27B: usize = 62;
     const PATTERN: usize = 6;
     const LOCAL_BASE: f32 = 10_000.0;
@@ -434,9 +434,9 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
-/// Gemma 4: other heads in windows than in full layers, normed values, the last layers use earlier keys and
-/// values; the small models have inputs of the token's own to each layer, the one with experts has them
-/// beside a dense layer.
+/// Gemma 4: sliding-window layers have their own head shape, values are normalized, and the last layers reuse earlier
+/// keys and values. The small models give each layer its own token embedding; the MoE model runs its experts beside a
+/// dense layer.
 fn gemma4(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 6;
     const LOCAL_BASE: f32 = 10_000.0;
@@ -456,7 +456,7 @@ fn gemma4(r: &Reader<'_>) -> Result<Spec, FileError> {
             layer.rope = Some(Frequencies { dims, base, ..rope.unstretched() });
         }
     }
-    // Those without keys and values of their own use the last ones of their kind.
+    // Layers without their own keys and values reuse those of the last layer with the same window that has them.
     let own = spec.layers.len().saturating_sub(r.number_or("attention.shared_kv_layers", 0)?);
     let (owning, sharing) = spec.layers.split_at_mut(own);
     for layer in sharing {
@@ -470,7 +470,7 @@ fn windowed(spec: &mut Spec) -> impl Iterator<Item = &mut LayerSpec> {
     spec.layers.iter_mut().filter(|layer| layer.window != Window::All)
 }
 
-/// Positions enter only where there is a window.
+/// Removes RoPE from layers without a window.
 fn positions_in_windows_only(spec: &mut Spec) {
     for layer in spec.layers.iter_mut().filter(|layer| layer.window == Window::All) {
         layer.rope = None;

@@ -10,7 +10,7 @@ use crate::kernels::Compute;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// One feed-forward layer; the tensors that are there decide which kind.
+/// One feed-forward layer; which tensors exist decides the kind.
 pub enum Ffn {
     /// down(act(gate(x)) · up(x)).
     Gated(Gated),
@@ -27,7 +27,7 @@ pub enum Ffn {
         router: Linear,
         /// The experts and how they are chosen.
         pool: Arc<ExpertPool>,
-        /// A layer for every token beside them, and what scales it.
+        /// The shared expert, and its gate if it has one.
         shared: Option<(Gated, Option<Linear>)>,
     },
 }
@@ -43,7 +43,7 @@ impl Ffn {
     /// The tensors `blk.{index}.ffn_*`.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When one is missing or has the wrong shape.
     pub fn load(
         s: &Spec,
         w: &Weights<'_>,
@@ -65,7 +65,7 @@ impl Ffn {
                 (w.linear(&name("ffn_gate"), ffn, d)?, w.linear(&name("ffn_up"), ffn, d)?);
             return Ok(Self::Gated(Gated { gate, up, down }));
         }
-        // Without a gate of its own, an `up` of twice the rows holds the gate in its first half.
+        // Without a gate tensor, an `up` with twice the rows holds the gate in its first half.
         if w.elements(&name("ffn_up.weight")) == Some(2 * ffn * d) {
             let [gate, up] = w.linear_parts(&name("ffn_up"), [ffn, ffn], d)?;
             return Ok(Self::Gated(Gated { gate, up, down }));
@@ -120,7 +120,7 @@ impl Ffn {
     }
 }
 
-/// Bytes of what lies between the two halves of a layer, at most: a long prompt goes through in parts.
+/// Cap on hidden activations, in bytes; longer prompts are processed in chunks.
 const HIDDEN_BYTES_MAX: usize = 20 << 20;
 
 impl Gated {
@@ -131,7 +131,7 @@ impl Gated {
         if n <= rows || !x.device().is_cpu() {
             return self.part(s, compute, x);
         }
-        // Parts of the same length: the last one is not left with a few rows.
+        // Equal parts, so that the last one isn't left with a few rows.
         let rows = n.div_ceil(n.div_ceil(rows));
         let parts = (0..n)
             .step_by(rows)

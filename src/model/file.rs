@@ -1,7 +1,7 @@
-//! The weights of one model, wherever they lie: a GGUF file, its splits, or entries of a bundle.
+//! The weights of one model, wherever they are stored: a GGUF file, its splits, or entries of a bundle.
 //!
-//! Enters: mapped files and the ranges of them that are GGUF files. Leaves: metadata and tensors by
-//! name, across all splits. Knows nothing of architectures.
+//! Input: mapped files and the ranges of them that are GGUF files. Output: metadata and tensors by name, across all
+//! splits. Knows nothing of architectures.
 
 use super::strings::Strings;
 use crate::kernels::{Matrix, MatrixError};
@@ -18,7 +18,7 @@ pub struct Shard {
     pub name: String,
     /// The mapped file that holds it.
     pub file: Arc<Mapped>,
-    /// Where in that file it lies.
+    /// Its byte range in that file.
     pub range: Range<usize>,
 }
 
@@ -31,7 +31,7 @@ pub struct ModelFile {
 /// Weights that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// A shard is no usable GGUF file.
+    /// A shard is not a usable GGUF file.
     #[error("{name}: {error}")]
     Gguf {
         /// The shard.
@@ -51,7 +51,7 @@ pub enum FileError {
         /// What was expected.
         expected: String,
     },
-    /// A metadata value is missing or of another kind.
+    /// A metadata value is missing or has the wrong type.
     #[error(
         "metadata `{key}`: {found}, expected {expected}\nhint: the file is damaged, or for a newer program than this"
     )]
@@ -68,7 +68,7 @@ pub enum FileError {
         "tensor `{0}` is missing\nhint: the file may be incomplete, or made for another program"
     )]
     Missing(String),
-    /// A tensor has another shape than the metadata says.
+    /// A tensor's shape does not match the metadata.
     #[error(
         "tensor `{name}`: shape {found:?}, expected {expected:?}\nhint: the file is damaged, or was made by a faulty program; get it again"
     )]
@@ -80,7 +80,7 @@ pub enum FileError {
         /// The shape it should have.
         expected: Vec<usize>,
     },
-    /// A tensor cannot be computed with.
+    /// A tensor that the kernels cannot use.
     #[error("tensor `{name}` {error}\nhint: a newer tealight may support it")]
     Matrix {
         /// The tensor.
@@ -108,7 +108,7 @@ impl ModelFile {
                 found,
                 expected,
             };
-            // The first part counts; others of some files don't say how many there are.
+            // Only the first part must state the count; some files omit it in the others.
             let splits = if index == 0 || gguf.get("split.count").is_some() {
                 gguf.split_count()
             } else {
@@ -144,7 +144,7 @@ impl ModelFile {
         Ok(Self { shards: parsed, tensors })
     }
 
-    /// The metadata, which stands in the first shard.
+    /// The metadata, from the first shard.
     #[must_use]
     pub fn metadata(&self) -> &[(String, Value)] {
         self.shards.first().map_or(&[], |(_, gguf)| gguf.metadata())
@@ -171,12 +171,12 @@ impl ModelFile {
     /// A two-dimensional tensor as a matrix over the mapped bytes.
     ///
     /// # Errors
-    /// When it is missing, of another shape, or of a type without a kernel.
+    /// When it is missing, has another shape, or has a type without a kernel.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, FileError> {
         self.shaped(name, &[columns, rows], rows, columns)
     }
 
-    /// A tensor of exactly these dimensions but for ones at their end, as a matrix: a vector is a matrix of one row.
+    /// A tensor with exactly these dimensions, ignoring trailing 1s, as a matrix; a vector is a one-row matrix.
     fn shaped(
         &self,
         name: &str,
@@ -219,10 +219,10 @@ impl ModelFile {
         self.metadata().iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
-    /// A whole number that has to be there.
+    /// A required whole number.
     ///
     /// # Errors
-    /// When it is missing, or no non-negative whole number below 2³¹.
+    /// When it is missing or not a non-negative whole number below 2³¹.
     pub fn number(&self, key: &str) -> Result<usize, FileError> {
         let value = self.get(key);
         let number = value.and_then(Value::as_u64).filter(|&n| n < 1 << 31);
@@ -231,18 +231,18 @@ impl ModelFile {
             .ok_or_else(|| Self::unexpected(key, value, "a whole number below 2147483648"))
     }
 
-    /// A whole number that may be missing.
+    /// An optional whole number.
     ///
     /// # Errors
-    /// When it is there and no non-negative whole number below 2³¹.
+    /// When it is present but not a non-negative whole number below 2³¹.
     pub fn number_or(&self, key: &str, default: usize) -> Result<usize, FileError> {
         if self.get(key).is_none() { Ok(default) } else { self.number(key) }
     }
 
-    /// A finite number that may be missing.
+    /// An optional finite number.
     ///
     /// # Errors
-    /// When it is there and not a finite number.
+    /// When it is present but not a finite number.
     #[expect(clippy::cast_possible_truncation, reason = "hyper-parameters are stored as f32")]
     pub fn float_or(&self, key: &str, default: f32) -> Result<f32, FileError> {
         match self.get(key) {
@@ -254,10 +254,10 @@ impl ModelFile {
         }
     }
 
-    /// A truth value that may be missing.
+    /// An optional boolean.
     ///
     /// # Errors
-    /// When it is there and something else.
+    /// When it is present but not a boolean.
     pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, FileError> {
         match self.get(key) {
             None => Ok(default),
@@ -265,13 +265,13 @@ impl ModelFile {
         }
     }
 
-    /// A text, `None` when it is missing or something else.
+    /// A string; `None` when it is missing or has another type.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(Value::as_str)
     }
 
-    /// An array with the bytes it is read from, `None` when missing or something else.
+    /// An array and the bytes it is read from; `None` when it is missing or has another type.
     #[must_use]
     pub fn array(&self, key: &str) -> Option<(&Array, &[u8])> {
         let (shard, gguf) = self.shards.first()?;
@@ -279,10 +279,10 @@ impl ModelFile {
         Some((array, shard.file.bytes().get(shard.range.clone())?))
     }
 
-    /// An array of strings that has to be there.
+    /// A required array of strings.
     ///
     /// # Errors
-    /// When it is missing or something else.
+    /// When it is missing or not an array of strings.
     pub fn strings(&self, key: &str) -> Result<Strings, FileError> {
         let found = self.shards.first().and_then(|(shard, gguf)| {
             Strings::new(&shard.file, &shard.range, gguf.get(key)?.as_array()?)
@@ -290,7 +290,7 @@ impl ModelFile {
         found.ok_or_else(|| Self::unexpected(key, self.get(key), "an array of strings"))
     }
 
-    /// Bytes of all tensors together.
+    /// Total size of all tensors, in bytes.
     #[must_use]
     pub fn weight_bytes(&self) -> u64 {
         self.tensors().map(|t| t.range.len() as u64).sum()
@@ -303,7 +303,7 @@ impl ModelFile {
     }
 }
 
-/// Dimensions without the ones at their end, which say nothing.
+/// Dimensions without trailing 1s, which carry no information.
 fn without_ones(dims: &[usize]) -> &[usize] {
     &dims[..dims.iter().rposition(|&n| n != 1).map_or(0, |at| at + 1)]
 }

@@ -1,9 +1,8 @@
 //! Multi-head latent attention (DeepSeek): the keys and values of all heads come from one short vector.
 //!
-//! Files have one of two forms. With `attn_k_b` and `attn_v_b`, queries are brought into the latent space
-//! and mixed values out of it, so that the cache holds one latent vector for each position. With
-//! `attn_kv_b`, as in older files, the latent vector is expanded to every head's key and value, and these
-//! are cached.
+//! Files come in two forms. With `attn_k_b` and `attn_v_b`, queries are projected into the latent space and attention
+//! outputs out of it, so the cache holds one latent vector per position. With `attn_kv_b`, as in older files, the
+//! latent vector is expanded to the keys and values of every head, and these are cached.
 
 use super::linear::Linear;
 use super::norm::Norm;
@@ -15,22 +14,22 @@ use crate::kernels::Compute;
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// Queries, keys and values by way of a latent vector.
+/// Projects to queries, keys and values through a latent vector.
 pub struct Latent {
     spec: LatentSpec,
-    /// To the queries' own latent vector, if they have one.
+    /// Down-projection to the queries' own latent vector, if they have one.
     q_down: Option<(Linear, Norm)>,
     q: Linear,
-    /// d_model → latent vector and the one turned part of all heads' keys.
+    /// d_model → latent vector and the rotated key part, which all heads share.
     kv: Linear,
     norm: Norm,
     form: Form,
 }
 
 enum Form {
-    /// A layer for each head into the latent space, and one out of it.
+    /// Per head, a projection into the latent space and one out of it.
     Absorbed { k: Vec<Linear>, v: Vec<Linear> },
-    /// The latent vector to the keys (without their turned part) and values of all heads.
+    /// Latent vector → keys (without their rotated part) and values of all heads.
     Expanded(Linear),
 }
 
@@ -38,7 +37,7 @@ impl Latent {
     /// The tensors `blk.{index}.attn_q*` and `attn_k*`.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When one is missing or has the wrong shape.
     pub fn load(
         s: &Spec,
         spec: LatentSpec,
@@ -76,8 +75,7 @@ impl Latent {
         })
     }
 
-    /// Queries (n, n_heads, key_dim), keys and values (n, heads of them, key_dim or value_dim) of `x`,
-    /// (n, d_model).
+    /// Queries (n, n_heads, key_dim), keys and values (n, KV heads, key_dim or value_dim) of `x`, (n, d_model).
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -128,8 +126,7 @@ impl Latent {
         }
     }
 
-    /// What attention mixed, (n, n_heads · cached value_dim), as the heads' values, (n, n_heads ·
-    /// value_dim).
+    /// Maps attention's output, (n, n_heads · cached value_dim), to the heads' values, (n, n_heads · value_dim).
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -144,7 +141,7 @@ impl Latent {
     }
 }
 
-/// Each head of `x`, (n, heads, in), through its own layer: (n, heads, out).
+/// Passes each head of `x`, (n, heads, in), through its own layer: (n, heads, out).
 fn each_head(layers: &[Linear], x: &Tensor) -> Result<Tensor> {
     let heads = layers
         .iter()
@@ -154,7 +151,7 @@ fn each_head(layers: &[Linear], x: &Tensor) -> Result<Tensor> {
     Tensor::stack(&heads, 1)
 }
 
-/// Two parts of each head as one.
+/// Concatenates two parts of each head.
 fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[a, b], 2)?.contiguous()
 }

@@ -1,7 +1,7 @@
 //! Linear layers: where stored matrices meet candle tensors.
 //!
-//! Enters: tensors (n, in). Leaves: tensors (n, out). On the CPU the products are those of
-//! [`crate::kernels`] over weights that stay in the mapped file; elsewhere candle's, over a copy.
+//! Input: tensors (n, in). Output: tensors (n, out). On the CPU, [`crate::kernels`] computes the products over weights
+//! that stay in the mapped file; elsewhere candle does, over a copy.
 
 use super::ops::{floats, gate_up};
 use crate::kernels::{Act, Affine, Compute, Gated, Matrix, add_bias};
@@ -18,17 +18,17 @@ pub struct Linear {
 }
 
 enum Weight {
-    /// Read where the file is mapped.
+    /// Read in place from the mapped file.
     Mapped(Arc<Compute>, Matrix),
     /// Copied to a device by candle.
     Device(QMatMul),
 }
 
 impl Linear {
-    /// A layer on `device`. On the CPU no byte of the weights is copied.
+    /// A layer on `device`. On the CPU, the weights are not copied.
     ///
     /// # Errors
-    /// When the device does not take the weights.
+    /// When the device rejects the weights.
     pub fn new(
         compute: &Arc<Compute>,
         matrix: Matrix,
@@ -44,7 +44,7 @@ impl Linear {
         Ok(Self { weight, bias, outputs })
     }
 
-    /// Elements of a row that the layer gives.
+    /// Elements of an output row.
     #[must_use]
     pub fn outputs(&self) -> usize {
         self.outputs
@@ -59,8 +59,8 @@ impl Linear {
         Ok(y)
     }
 
-    /// Applies several layers to the same input. On the CPU they share its conversion to eight bits and
-    /// one division of the work.
+    /// Applies several layers to the same input. On the CPU they share its 8-bit conversion and one division of the
+    /// work.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -76,8 +76,8 @@ impl Linear {
         ys.try_into().or_else(|ys: Vec<_>| bail!("{} results of {N} layers", ys.len()))
     }
 
-    /// Applies the layer and leaves the elements in `out`, (n, out), row after row: what is not calculated with
-    /// further need not become a tensor, and a buffer that is used again need not be cleared.
+    /// Applies the layer and writes the elements to `out`, (n, out), row after row: a final result needs no tensor, and
+    /// a reused buffer needs no clearing.
     ///
     /// # Errors
     /// When the shapes do not fit.
@@ -142,7 +142,7 @@ fn on_cpu(compute: &Compute, layers: &[&Linear], x: &Tensor) -> Result<Vec<Tenso
     outs.map(|(out, layer)| Tensor::from_vec(out, (n, layer.outputs), &Device::Cpu)).collect()
 }
 
-/// Leaves the elements that layers of mapped weights give, (n, out), in `outs`.
+/// Writes the outputs of layers with mapped weights, (n, out), to `outs`.
 fn products(
     compute: &Compute,
     layers: &[&Linear],
@@ -167,7 +167,7 @@ fn products(
     Ok(())
 }
 
-/// Hands the elements of a contiguous tensor on the CPU to `f`.
+/// Passes the elements of a contiguous CPU tensor to `f`.
 fn with_floats<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = x.storage_and_layout();
     let Storage::Cpu(storage) = &*storage else { bail!("a tensor on the CPU was expected") };

@@ -1,7 +1,7 @@
 //! From a file's metadata to the numbers that nearly all families share.
 //!
-//! Enters: metadata under the architecture's prefix. Leaves: a [`Spec`] for a family to finish. Knows no
-//! architecture by name.
+//! Input: metadata under the architecture's prefix. Output: a [`Spec`] for a family to finish. Knows no architecture by
+//! name.
 
 use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
@@ -34,7 +34,7 @@ impl Reader<'_> {
         self.file.number_or(&self.key(name), default)
     }
 
-    /// A number for each of `n` layers: one for all, or an array.
+    /// A number for each of `n` layers: one shared by all, or an array.
     pub fn each(&self, name: &str, n: usize, default: usize) -> Result<Vec<usize>, FileError> {
         let Some((array, bytes)) = self.file.array(&self.key(name)) else {
             return Ok(vec![self.number_or(name, default)?; n]);
@@ -65,8 +65,8 @@ impl Reader<'_> {
         Ok(Some(self.float_or(name, default)?).filter(|&cap| cap > 0.0))
     }
 
-    /// The rotary frequencies: their base, and how they are stretched. A factor without a type means
-    /// linear scaling; an unknown type is refused, because its answers would be wrong in silence.
+    /// The rotary frequencies: their base and context scaling. A factor without a type means linear scaling; an unknown
+    /// type is refused, because the answers would be silently wrong.
     fn frequencies(&self, key_dim: usize) -> Result<Frequencies, FileError> {
         let kind = self.file.text(&self.key("rope.scaling.type")).unwrap_or("linear");
         if !matches!(kind, "none" | "linear" | "yarn" | "longrope") {
@@ -103,8 +103,8 @@ impl Reader<'_> {
         Ok(frequencies)
     }
 
-    /// The experts of a mixture, if there are any; `width`: the key of their inner width. Weights are of
-    /// the softmax; `normed`: made to sum to 1.
+    /// The parameters of a mixture of experts, if there is one; `width` is the key of the experts' hidden width.
+    /// Weights come from the softmax; `normed` makes them sum to 1.
     pub fn experts(&self, width: &str, normed: bool) -> Result<Option<Experts>, FileError> {
         let count = self.number_or("expert_count", 0)?;
         if count == 0 {
@@ -129,8 +129,7 @@ impl Reader<'_> {
         }))
     }
 
-    /// As [`Reader::experts`], of families whose files say how experts are weighed; `gating` is for those
-    /// that don't.
+    /// Like [`Reader::experts`], for families whose files name the gating; `gating` is the default.
     pub fn experts_as_told(&self, gating: Gating) -> Result<Option<Experts>, FileError> {
         const NAME: &str = "expert_gating_func";
         let normed = self.flag_or("expert_weights_norm", false)?;
@@ -152,8 +151,8 @@ impl Reader<'_> {
         Ok(experts)
     }
 
-    /// Gives layers the file's window (`default` without one; 0 is none): those that an array names, or
-    /// all but each `every`-th.
+    /// Gives layers the file's sliding window (`default` if it has none; 0: no window): those that an array marks, or
+    /// all but every `every`-th.
     pub fn windows(&self, spec: &mut Spec, default: usize, every: usize) -> Result<(), FileError> {
         const NAME: &str = "attention.sliding_window_pattern";
         let n = spec.layers.len();
@@ -178,14 +177,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Whether positions are those of images as well, of which a text has the same in every section.
+    /// Whether RoPE has sections for image positions; in text, all sections have the same position.
     pub fn has_sections(&self) -> bool {
         let sections = self.file.array(&self.key("rope.dimension_sections"));
         sections.is_some_and(|(array, bytes)| array.numbers(bytes).take(2).all(|n| n > 0.0))
     }
 
-    /// How the family's embeddings are pooled, if the file says. Numbers for what is no embedding, such
-    /// as a rank, say nothing.
+    /// How embeddings are pooled, if the file says. Pooling types that give no embedding, such as rank, count as unset.
     fn pooling(&self) -> Result<Option<Pooling>, FileError> {
         const NAME: &str = "pooling_type";
         Ok(match if self.has(NAME) { self.number(NAME)? } else { usize::MAX } {
@@ -197,20 +195,20 @@ impl Reader<'_> {
         })
     }
 
-    /// Layer norms instead of RMS norms.
+    /// Switches to layer norms instead of RMS norms.
     pub fn layer_norm(&self, spec: &mut Spec) -> Result<(), FileError> {
         spec.norm = NormKind::Layer;
         spec.norm_eps = self.float_or("attention.layer_norm_epsilon", 1e-5)?;
         Ok(())
     }
 
-    /// What nearly all families share: the keys of the GGUF naming scheme and their defaults.
+    /// The spec that nearly all families share: the standard GGUF keys and their defaults.
     #[expect(clippy::cast_precision_loss, reason = "a head size of at most thousands")]
     pub fn base(&self, pairs: Pairs, act: Act) -> Result<Spec, FileError> {
         let d_model = self.number("embedding_length")?;
         let n_heads = self.number("attention.head_count")?;
         let n_ctx_train = self.number("context_length")?;
-        // No heads end in an error of `check`, and so do hostile counts, not in an allocation here.
+        // Zero heads and hostile counts are left for `check` to refuse; they cause no allocation here.
         let even = d_model.checked_div(n_heads).unwrap_or(0);
         let n_guessing = self.number_or("nextn_predict_layers", 0)?;
         let n = self.number("block_count")?.saturating_sub(n_guessing).min(LAYERS_MAX + 1);
@@ -265,7 +263,7 @@ impl Reader<'_> {
     }
 }
 
-/// How much YaRN enlarges the turned elements for a context stretched by `factor`.
+/// How much YaRN enlarges the rotated elements for a context extended by `factor`.
 pub(super) fn yarn_magnitude(factor: f32, multiplier: f32) -> f32 {
     if factor > 1.0 { 0.1 * multiplier * factor.ln() + 1.0 } else { 1.0 }
 }

@@ -12,13 +12,13 @@ pub struct Norm {
     kind: NormKind,
     weight: Tensor,
     bias: Option<Tensor>,
-    /// Weights that differ between heads, (heads, len).
+    /// Separate weights for each head, (heads, len).
     by_head: Option<Tensor>,
     eps: f32,
 }
 
 impl Norm {
-    /// The norm `{name}.weight` (and `{name}.bias` if it is there) of `len` elements.
+    /// The norm `{name}.weight` (and `{name}.bias` if it exists) of `len` elements.
     ///
     /// # Errors
     /// When it is missing or has another length.
@@ -37,7 +37,7 @@ impl Norm {
         })
     }
 
-    /// The norm `{name}.weight`, (heads, len), of heads of `len` elements.
+    /// The norm `{name}.weight`, (heads, len), with separate weights for each head of `len` elements.
     ///
     /// # Errors
     /// When it is missing or has another shape.
@@ -52,10 +52,10 @@ impl Norm {
         Ok(Self { by_head: Some(by_head), ..Self::bare(s, w, len)? })
     }
 
-    /// As [`Norm::load`], `None` when there is no such tensor.
+    /// Like [`Norm::load`], `None` when there is no such tensor.
     ///
     /// # Errors
-    /// When it is there and has another length.
+    /// When it exists with another length.
     pub fn load_if(
         s: &Spec,
         w: &Weights<'_>,
@@ -72,18 +72,18 @@ impl Norm {
     /// A norm of `len` elements without weights.
     ///
     /// # Errors
-    /// When the device has no room.
+    /// When the device is out of memory.
     pub fn bare(s: &Spec, w: &Weights<'_>, len: usize) -> std::result::Result<Self, WeightsError> {
         Ok(Self::of(s, Tensor::ones(len, DType::F32, w.device())?))
     }
 
-    /// A norm of these weights.
+    /// A norm with these weights.
     #[must_use]
     pub fn of(s: &Spec, weight: Tensor) -> Self {
         Self { kind: s.norm, weight, bias: None, by_head: None, eps: s.norm_eps }
     }
 
-    /// Elements that are normed together.
+    /// Elements normalized together.
     #[must_use]
     pub fn len(&self) -> usize {
         self.weight.elem_count()
@@ -97,7 +97,7 @@ impl Norm {
         let normed = match self.kind {
             NormKind::Rms => ops::rms_norm(compute, x, &self.weight, self.eps)?,
             NormKind::Layer => {
-                // A layer norm is an RMS norm of what is left without the mean.
+                // A layer norm is an RMS norm of x − mean(x).
                 let mean = x.mean_keepdim(candle_core::D::Minus1)?;
                 ops::rms_norm(compute, &x.broadcast_sub(&mean)?, &self.weight, self.eps)?
             }

@@ -1,7 +1,7 @@
 //! Where candle tensors and our kernels meet.
 //!
-//! Each operation has two bodies: on the CPU a candle custom operation over [`crate::kernels`], elsewhere
-//! candle's own tensor operations, which are slower on a CPU and so only the tests run them there.
+//! Each operation has two implementations: a candle custom op over [`crate::kernels`] on the CPU, candle's own tensor
+//! ops elsewhere. The latter are slower on a CPU, so only the tests run them there.
 
 use super::rope::Rotation;
 use super::router::route;
@@ -14,7 +14,7 @@ use candle_core::{
 };
 use std::sync::Arc;
 
-/// a + b, of one shape.
+/// a + b, of the same shape.
 ///
 /// # Errors
 /// When the shapes differ.
@@ -86,7 +86,7 @@ impl CustomOp2 for RmsNorm {
     }
 }
 
-/// Rotates as many of the first elements of every head of `x`, (n, heads, head_dim), as there are angles for.
+/// Rotates the first elements of every head of `x`, (n, heads, head_dim), as many as there are angles for.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -200,8 +200,8 @@ impl CustomOp2 for GateUp {
     }
 }
 
-/// A mixture of experts: `x` (n, d_model) and the router's scores (n, experts) to (n, d_model). On the
-/// CPU only: candle has no such operation over quantized experts elsewhere that fits all types.
+/// A mixture of experts: `x` (n, d_model) and the router's scores (n, experts) to (n, d_model). CPU only: candle has no
+/// op over quantized experts that covers all types.
 ///
 /// # Errors
 /// When the shapes do not fit, or the tensors are not on the CPU.
@@ -222,9 +222,9 @@ pub struct ExpertPool {
     pub experts: Vec<Expert>,
     /// How they are chosen and weighed.
     pub rule: Experts,
-    /// Added to their merits for the choice.
+    /// Added to their scores when choosing.
     pub bias: Option<Vec<f32>>,
-    /// Factors of what each of them gives.
+    /// Multipliers on the experts' outputs.
     pub scales: Option<Vec<f32>>,
 }
 
@@ -262,7 +262,7 @@ impl CustomOp2 for Mixture {
 }
 
 /// Attention of `q`, (n, heads, key_dim), over the cache as [`super::cache`] lays it out: (n, heads · value_dim).
-/// `sinks` are a score for each head that takes weight and mixes nothing in.
+/// `sinks` holds one score per head that takes softmax weight but adds no value.
 ///
 /// # Errors
 /// When the shapes do not fit.
@@ -313,7 +313,7 @@ fn attention_portable(
     let weights = match sinks {
         None => candle_nn::ops::softmax_last_dim(&scores)?,
         Some(sinks) => {
-            // One more column, which is left away again.
+            // The sinks are one more column, dropped after the softmax.
             let column = Tensor::from_slice(sinks, (h.heads, 1, 1), q.device())?;
             let column = column.expand((h.heads, n, 1))?.contiguous()?;
             let all = candle_nn::ops::softmax_last_dim(&Tensor::cat(&[&scores, &column], 2)?)?;

@@ -1,7 +1,7 @@
-//! An input of the token's own to each layer (Gemma 4): a second embedding, mixed in at every layer's end.
+//! Per-layer token inputs (Gemma 4): a second embedding, mixed in at the end of every layer.
 //!
-//! Enters: tokens and their embeddings; later a layer's output. Leaves: each layer's inputs; the output with
-//! its input mixed in.
+//! Input: tokens and their embeddings; later a layer's output. Output: each layer's input; the layer's output with that
+//! input mixed in.
 
 use super::linear::Linear;
 use super::norm::Norm;
@@ -12,20 +12,20 @@ use crate::kernels::{Act, Compute, Matrix, dequantize};
 use candle_core::{Result, Tensor};
 use std::sync::Arc;
 
-/// What makes the inputs of all layers.
+/// Computes the inputs of all layers.
 pub struct PerLayer {
-    /// A row for each token, the layers' inputs one after another.
+    /// One row per token: the layers' inputs, concatenated.
     embedding: Matrix,
-    /// d_model → the layers' inputs one after another.
+    /// d_model → the layers' inputs, concatenated.
     projection: Linear,
     norm: Norm,
 }
 
 impl PerLayer {
-    /// The tensors `per_layer_*`, `None` for a model without such inputs.
+    /// The tensors `per_layer_*`, `None` for a model without per-layer inputs.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When one is missing or has the wrong shape.
     pub fn load(s: &Spec, w: &Weights<'_>) -> std::result::Result<Option<Self>, WeightsError> {
         if s.d_per_layer == 0 {
             return Ok(None);
@@ -38,7 +38,7 @@ impl PerLayer {
         }))
     }
 
-    /// The layers' inputs, (layers, n, d_per_layer), of tokens that are in the vocabulary and their scaled
+    /// The layers' inputs, (layers, n, d_per_layer), for `tokens`, which must be in the vocabulary, and their scaled
     /// embeddings `x`, (n, d_model): the mean of both sources, times √2.
     ///
     /// # Errors
@@ -74,10 +74,10 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// The tensors `blk.{index}.inp_gate`, `proj` and `post_norm`, `None` for a model without such inputs.
+    /// The tensors `blk.{index}.inp_gate`, `proj` and `post_norm`, `None` for a model without per-layer inputs.
     ///
     /// # Errors
-    /// When one is missing or misshapen.
+    /// When one is missing or has the wrong shape.
     pub fn load(
         s: &Spec,
         w: &Weights<'_>,

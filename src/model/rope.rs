@@ -1,7 +1,7 @@
-//! Rotary position embedding: from positions to the angles by which heads are turned.
+//! Rotary position embedding: from positions to rotation angles.
 //!
-//! Enters: positions and a layer's [`Frequencies`]. Leaves: [`Rotation`], for [`super::ops::rotate`].
-//! Knows nothing of heads.
+//! Input: positions and a layer's [`Frequencies`]. Output: [`Rotation`], for [`super::ops::rotate`]. Knows nothing of
+//! heads.
 
 use super::spec::{Frequencies, Rope, Yarn};
 use candle_core::{Device, Result, Tensor};
@@ -13,7 +13,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Elements of a head that are turned.
+    /// Elements of a head that are rotated.
     ///
     /// # Errors
     /// Never: the angles have two dimensions.
@@ -23,8 +23,8 @@ impl Rotation {
 
     /// Angles of positions `start..start + n`: position · scale · base^(−2i/dims) / factors\[i\].
     ///
-    /// The power is formed by repeated multiplication in f32, as the reference does, so that the angles
-    /// agree at large positions.
+    /// The power is computed by repeated multiplication in f32, as in the reference, so that the angles agree at large
+    /// positions.
     ///
     /// # Errors
     /// When the device refuses the tensor.
@@ -63,13 +63,13 @@ impl Rotation {
     }
 }
 
-/// How much of its unscaled angle each pair keeps: pairs that turn more than `beta_fast` times within
-/// the original context all of it, those that turn less than `beta_slow` times nothing (YaRN, Peng and
-/// others, 2023, section 3.2; the boundaries are rounded outwards to whole pairs).
+/// Share of its unscaled angle that each pair keeps: all of it for pairs that turn more than `beta_fast` times within
+/// the original context, none for those that turn less than `beta_slow` times (YaRN, Peng et al., 2023, section 3.2;
+/// the boundaries are rounded outwards to whole pairs).
 #[expect(clippy::cast_precision_loss, reason = "a head has at most thousands of elements")]
 fn kept_by_yarn(yarn: Yarn, context: usize, (dims, base): (usize, f32)) -> Vec<f32> {
     let (half, dims) = (dims / 2, dims as f32);
-    // The pair that makes so many turns within the original context.
+    // Index of the pair that turns this often within the original context.
     let pair = |turns: f32| {
         let wavelength = context as f32 / (turns * 2.0 * std::f32::consts::PI);
         dims * wavelength.ln() / (2.0 * base.ln())

@@ -1,9 +1,9 @@
-//! Divisors of the rotary frequencies that a file brings as tensors (Llama 3, LongRoPE).
+//! Divisors of the rotary frequencies, stored in the file as tensors (Llama 3, LongRoPE).
 
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
 
-/// Divisors of the frequencies that a file brings as tensors.
+/// Divisors of the frequencies, stored in the file as tensors.
 pub struct Factors {
     always: Option<Vec<f32>>,
     short: Option<Vec<f32>>,
@@ -12,11 +12,10 @@ pub struct Factors {
 }
 
 impl Factors {
-    /// The tensors `rope_freqs` (Llama 3) and `rope_factors_short` and `_long` (LongRoPE), as far as
-    /// they are there.
+    /// Loads `rope_freqs` (Llama 3) and `rope_factors_short` and `_long` (LongRoPE), if they exist.
     ///
     /// # Errors
-    /// When one has another length than the pairs of a head.
+    /// When the length of one differs from the number of pairs in a head.
     pub fn load(s: &Spec, w: &Weights<'_>) -> Result<Self, WeightsError> {
         let dims = s.layers.iter().filter_map(|l| l.rope).filter(|rope| rope.divided);
         let pairs = dims.map(|rope| rope.dims / 2).max().unwrap_or(0);
@@ -29,8 +28,8 @@ impl Factors {
         })
     }
 
-    /// Those for a timeline of at most `context` positions. All its positions use the same ones, or its
-    /// early keys would not fit its late queries.
+    /// Divisors for a timeline of at most `context` positions. All its positions use the same ones; otherwise its early
+    /// keys would not match its late queries.
     #[must_use]
     pub fn of(&self, context: usize) -> Option<&[f32]> {
         let by_length = if context > self.original_context { &self.long } else { &self.short };

@@ -1,17 +1,15 @@
 //! Which experts of a mixture a token goes to, and how much each counts.
 //!
-//! Enters: the router's scores. Leaves: choices, for [`crate::kernels::mixture`]. Knows nothing of what
-//! experts compute.
+//! Input: the router's scores. Output: choices, for [`crate::kernels::mixture`]. Knows nothing of what experts compute.
 
 use super::spec::{Experts, Gating};
 use crate::kernels::Choice;
 
-/// The least that weights are divided by to make them sum to 1: the smallest normal f16, as in the
-/// reference.
+/// Lower bound on the divisor that makes weights sum to 1: the smallest normal f16, as in the reference.
 const TOTAL_MIN: f32 = 6.103_515_6e-5;
 
-/// The choices of each row of `scores`, (n, experts). `bias` is added for choosing only, not for the
-/// weights. Equal ones choose the lower index.
+/// The choices for each row of `scores`, (n, experts). `bias` affects only the choice, not the weights. Ties go to the
+/// lower index.
 #[must_use]
 pub fn route(rule: &Experts, scores: &[f32], bias: Option<&[f32]>) -> Vec<Vec<Choice>> {
     scores.chunks_exact(rule.count).map(|scores| row(rule, scores, bias)).collect()
@@ -35,7 +33,7 @@ fn row(rule: &Experts, scores: &[f32], bias: Option<&[f32]>) -> Vec<Choice> {
     chosen.into_iter().map(|i| Choice { expert: i, weight: factor * weights[i] }).collect()
 }
 
-/// Takes all but the best groups out of the choice; a group is as good as its two best experts.
+/// Excludes all but the best groups; a group's score is the sum of its two best experts'.
 fn leave_groups(merits: &mut [f32], count: usize, used: usize) {
     let size = merits.len() / count;
     let merit = |group: &[f32]| best(group, 2).into_iter().map(|i| group[i]).sum();

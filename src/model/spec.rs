@@ -1,79 +1,78 @@
 //! An architecture as data: everything the one transformer needs to know about a model family.
 //!
-//! Metadata decides numbers, the presence of a tensor decides which weights there are, and the enums
-//! here decide mathematics. [`super::families`] makes a [`Spec`]; [`super::Model`] runs it.
+//! Metadata sets the numbers, the presence of a tensor decides which weights exist, and the enums here select the math.
+//! [`super::families`] builds a [`Spec`]; [`super::Model`] runs it.
 
 use crate::kernels::{Act, Weigh, Window};
 
-/// The shape and the mathematics of a model.
+/// The shape and the math of a model.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// `general.architecture`.
     pub architecture: String,
-    /// Elements of the residual stream.
+    /// Width of the residual stream.
     pub d_model: usize,
-    /// Words of the vocabulary.
+    /// Number of tokens in the vocabulary.
     pub n_vocab: usize,
-    /// Positions the model was trained on.
+    /// Context length the model was trained with, in positions.
     pub n_ctx_train: usize,
-    /// Whether a position sees only those up to its own. Models where all see all make embeddings of a
-    /// text, and no text.
+    /// Whether attention is causal. Models with bidirectional attention make embeddings and cannot generate text.
     pub causal: bool,
-    /// How an embedding is made of those of the positions, if the file says.
+    /// How per-position embeddings are pooled into one, if the file says.
     pub pooling: Option<Pooling>,
     /// Query heads.
     pub n_heads: usize,
-    /// If some: queries, keys and values come by way of a latent vector.
+    /// Multi-head latent attention, if the model uses it.
     pub latent: Option<LatentSpec>,
-    /// Elements of the token's own input to each layer, 0 without one.
+    /// Width of the per-layer token embeddings, 0 without any.
     pub d_per_layer: usize,
-    /// Which norm, everywhere.
+    /// The norm used throughout.
     pub norm: NormKind,
-    /// Its ε.
+    /// ε of the norm.
     pub norm_eps: f32,
-    /// Factor of the embeddings.
+    /// Multiplier on the embeddings.
     pub embedding_scale: f32,
-    /// Factor of what each half of a layer adds to the residual stream.
+    /// Multiplier on what each half of a layer adds to the residual stream.
     pub residual_scale: f32,
-    /// Factor of the logits.
+    /// Multiplier on the logits.
     pub logit_scale: f32,
-    /// Factor of the attention scores.
+    /// Multiplier on the attention scores.
     pub attention_scale: f32,
-    /// When queries and keys are normed.
+    /// When queries and keys are normalized.
     pub qk_norm: QkNorm,
-    /// Whether values are normed, without weights; without a projection of their own, they are the keys
-    /// as projected.
+    /// Whether values are normalized, without weights. Layers without a value projection then use the projected keys as
+    /// values.
     pub normed_values: bool,
     /// Scores become `cap · tanh(score / cap)`.
     pub attention_softcap: Option<f32>,
     /// Logits become `cap · tanh(logit / cap)`.
     pub logit_softcap: Option<f32>,
-    /// How positions enter.
+    /// Rotary position embedding.
     pub rope: Rope,
     /// Activation of the feed-forward layers.
     pub act: Act,
-    /// Whether the halves of a layer run beside each other although each has a norm of its own.
+    /// Whether attention and FFN run in parallel even though each has its own norm.
     pub parallel: bool,
-    /// What the norm before the feed-forward half is called.
+    /// Tensor name of the norm before the feed-forward half.
     pub ffn_norm: &'static str,
-    /// The experts of its mixtures, if it has any.
+    /// Mixture-of-experts parameters, if there are experts.
     pub experts: Option<Experts>,
-    /// What differs between layers; its length is the number of layers.
+    /// Per-layer parameters; the length is the number of layers.
     pub layers: Vec<LayerSpec>,
-    /// Layers after those, which guess more than one token and are not computed.
+    /// Number of multi-token prediction layers after those; they are not computed.
     pub n_guessing: usize,
 }
 
-/// How the embedding of a text is made of those of its positions.
+/// How per-position embeddings become the embedding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// Not at all: each position has its own.
+    /// No pooling: one embedding per position.
     None,
-    /// Their mean.
+    /// The mean.
     Mean,
-    /// The first one's.
+    /// The first position's.
     Cls,
-    /// The last one's.
+    /// The last position's.
     Last,
 }
 
@@ -82,35 +81,35 @@ pub enum Pooling {
 pub struct LatentSpec {
     /// Elements of the latent vector.
     pub rank: usize,
-    /// Elements of a query or key head, its turned part included.
+    /// Elements of a query or key head, including the rotated part.
     pub key_dim: usize,
-    /// Elements of the turned part.
+    /// Elements of the rotated part.
     pub turned: usize,
     /// Elements of a value head.
     pub value_dim: usize,
 }
 
-/// What is particular to one layer.
+/// Per-layer parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerSpec {
-    /// Its keys and values.
+    /// Its KV heads.
     pub heads: KvHeads,
-    /// If some: it has no keys and values of its own and uses those of this earlier layer.
+    /// The earlier layer whose keys and values it reuses, if it has none of its own.
     pub shares: Option<usize>,
-    /// Elements between the two halves of its feed-forward layer.
+    /// Hidden width of its feed-forward layer.
     pub d_ffn: usize,
     /// Which positions a query sees.
     pub window: Window,
-    /// How positions turn its queries and keys; `None`: they don't.
+    /// Rotary frequencies of its queries and keys; `None`: no RoPE.
     pub rope: Option<Frequencies>,
-    /// How scores grow with the query's position.
+    /// How scores grow with the query's position, if they do.
     pub temperature: Option<Temperature>,
 }
 
-/// Keys and values of a layer, as attention sees them and the cache holds them.
+/// Shape of a layer's keys and values, as attention sees them and the cache stores them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvHeads {
-    /// How many heads.
+    /// Number of heads.
     pub count: usize,
     /// Elements of a query or key head.
     pub key_dim: usize,
@@ -118,57 +117,57 @@ pub struct KvHeads {
     pub value_dim: usize,
 }
 
-/// Scores grow by the factor 1 + scale · ln(1 + ⌊(position + offset) / length⌋).
+/// Scores are multiplied by 1 + scale · ln(1 + ⌊(position + offset) / length⌋).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Temperature {
-    /// How much.
+    /// Growth rate.
     pub scale: f32,
-    /// Positions after which it first grows.
+    /// Positions per step.
     pub length: usize,
     /// Added to the position.
     pub offset: usize,
 }
 
-/// When queries and keys are normed.
+/// When queries and keys are normalized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
-    /// Before they are turned, by the weights that are there.
+    /// Before rotation, with whichever norm weights exist.
     BeforeRope,
-    /// After they are turned, by the weights that are there.
+    /// After rotation, with whichever norm weights exist.
     AfterRope,
-    /// After they are turned, without weights; not where they aren't turned.
+    /// After rotation, without weights; skipped in layers without RoPE.
     Bare,
 }
 
-/// The frequencies of a rotary embedding, and what stretches them over a longer context.
+/// Rotary frequencies, and how they are scaled to a longer context.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Frequencies {
-    /// Elements of a head that are turned; the rest stay.
+    /// Elements of a head that are rotated; the rest pass through.
     pub dims: usize,
-    /// Pair i of n turns by base^(−i/n) for each position.
+    /// Pair i of n rotates by base^(−i/n) per position.
     pub base: f32,
-    /// Factor of the positions (linear scaling).
+    /// Multiplier on the positions (linear scaling).
     pub scale: f32,
-    /// Which pairs are spared the scaling.
+    /// Exempts fast pairs from the scaling, if set.
     pub yarn: Option<Yarn>,
-    /// Factor of the turned elements.
+    /// Multiplier on the rotated elements.
     pub magnitude: f32,
-    /// Whether the divisors that the file brings, if it does, are for this layer.
+    /// Whether this layer uses the file's frequency divisors, if there are any.
     pub divided: bool,
 }
 
 impl Frequencies {
-    /// The same frequencies for a context that was not stretched.
+    /// The same frequencies without context extension.
     #[must_use]
     pub fn unstretched(self) -> Self {
         Self { scale: 1.0, yarn: None, magnitude: 1.0, divided: false, ..self }
     }
 }
 
-/// YaRN: pairs that turn often within the original context keep their positions, slow ones are scaled.
+/// YaRN: pairs that turn often within the original context keep their angles, slow ones are scaled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Yarn {
-    /// How much of its position a pair keeps at most; 1 but for experiments.
+    /// Largest share of its unscaled angle that a pair keeps; 1 except in experiments.
     pub extrapolation: f32,
     /// Pairs with more turns than this are kept.
     pub beta_fast: f32,
@@ -176,42 +175,42 @@ pub struct Yarn {
     pub beta_slow: f32,
 }
 
-/// How a mixture of experts chooses.
+/// Parameters of a mixture of experts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Experts {
-    /// How many there are.
+    /// Number of experts.
     pub count: usize,
-    /// How many are used for a token.
+    /// Experts used per token.
     pub used: usize,
-    /// Elements between the two halves of an expert.
+    /// Hidden width of an expert.
     pub d_ffn: usize,
-    /// What makes weights out of the router's scores.
+    /// How router scores become weights.
     pub gating: Gating,
-    /// If some: only experts of the best groups are chosen.
+    /// If set, only experts of the best groups are chosen.
     pub groups: Option<Groups>,
-    /// Whether the weights of the chosen ones are made to sum to 1.
+    /// Whether the chosen experts' weights are normalized to sum to 1.
     pub normed: bool,
-    /// Factor of the weights.
+    /// Multiplier on the weights.
     pub scale: f32,
-    /// Where the weights enter.
+    /// Where the weights are applied.
     pub weigh: Weigh,
 }
 
-/// What makes weights out of a router's scores.
+/// How router scores become weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gating {
     /// The softmax over all experts.
     Softmax,
-    /// The sigmoid of each.
+    /// The sigmoid of each score.
     Sigmoid,
 }
 
 /// Groups of neighbouring experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Groups {
-    /// How many there are.
+    /// Number of groups.
     pub count: usize,
-    /// How many are used for a token.
+    /// Groups used per token.
     pub used: usize,
 }
 
@@ -229,7 +228,7 @@ pub enum NormKind {
 pub struct Rope {
     /// Which elements form a rotated pair.
     pub pairs: Pairs,
-    /// Positions before the context was stretched.
+    /// Context length before it was extended, in positions.
     pub original_context: usize,
 }
 

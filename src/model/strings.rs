@@ -8,15 +8,15 @@ use tealight_bundle::mapped::Mapped;
 /// Strings by index, without a copy.
 pub struct Strings {
     file: Arc<Mapped>,
-    /// Where the GGUF file begins in the mapped one.
+    /// Offset of the GGUF file in the mapped file.
     base: usize,
-    /// Offset from `base` and length of each.
+    /// Offset from `base` and length of each string.
     places: Vec<(u32, u32)>,
 }
 
 impl Strings {
-    /// The strings of `array`, read from the GGUF file in `range` of `file`. `None` when it does not
-    /// hold strings, or they lie more than 4 GiB into the file.
+    /// The strings of `array`, read from the GGUF file in `range` of `file`. `None` when it does not hold strings, or
+    /// they start more than 4 GiB into the GGUF file.
     pub(super) fn new(file: &Arc<Mapped>, range: &Range<usize>, array: &Array) -> Option<Self> {
         let bytes = file.bytes().get(range.clone())?;
         let mut places = Vec::with_capacity(array.len);
@@ -30,14 +30,14 @@ impl Strings {
         Some(Self { file: Arc::clone(file), base: range.start, places })
     }
 
-    /// How many there are.
+    /// Number of strings.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a table, not a collection")]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// One of them; empty past the end.
+    /// The string at `index`; empty past the end.
     #[must_use]
     #[inline]
     pub fn get(&self, index: usize) -> &[u8] {

@@ -1,7 +1,7 @@
 //! The one decoder-only transformer that all families share.
 //!
-//! Enters: token ids and the KV cache of their past. Leaves: logits. Knows token ids; knows nothing of
-//! text. Written once on candle tensors; `ops` chooses our kernels or candle's by device.
+//! Input: token ids and the KV cache of their past. Output: logits. Knows token ids; knows nothing of text. Written
+//! once on candle tensors; `ops` chooses our kernels or candle's by device.
 
 use super::attention::Attention;
 use super::beside::Beside;
@@ -19,21 +19,21 @@ use crate::kernels::{CacheType, Compute, Matrix, dequantize};
 use candle_core::{DType, Device, Result, Tensor};
 use std::sync::Arc;
 
-/// A loaded model. Shared by all who compute with it; nothing in it changes.
+/// A loaded model. Immutable, and shared by everything that computes with it.
 pub struct Model {
     spec: Spec,
     compute: Arc<Compute>,
     device: Device,
     embedding: Matrix,
-    /// Added to the embeddings, one row for each position.
+    /// Learned position embeddings, one row per position.
     positions: Option<Matrix>,
     per_layer: Option<PerLayer>,
-    /// Added to all of them: the type of a token in a single text.
+    /// Embedding of the token type of a single text, added to every token.
     token_type: Option<Vec<f32>>,
     embedding_norm: Option<Norm>,
     rope_factors: Factors,
     layers: Vec<Layer>,
-    /// Missing only where each layer ends in a norm.
+    /// Missing only if layers end in a norm.
     norm: Option<Norm>,
     head: Linear,
 }
@@ -43,7 +43,7 @@ struct Layer {
     attention_norm: Option<Norm>,
     attention: Attention,
     post_attention_norm: Option<Norm>,
-    /// On the sum, not on what is added.
+    /// After the residual add, not before it.
     attention_sum_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
     ffn: Ffn,
@@ -54,22 +54,22 @@ struct Layer {
     sum_norm: Option<Norm>,
 }
 
-/// Of which positions the logits are wanted: the head is a large part of a small model's work.
+/// Which positions need logits: the head is a large part of a small model's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// None: the tokens only fill the cache.
     None,
-    /// Those after the last token.
+    /// Only those after the last token.
     Last,
     /// Those after every token.
     All,
 }
 
 impl Model {
-    /// Builds the model of `spec` from weights, all of which it must use.
+    /// Builds the model of `spec`, which must use all of the weights.
     ///
     /// # Errors
-    /// When a tensor is missing, misshapen, of a type without kernel, or left over.
+    /// When a tensor is missing, has the wrong shape or a type without a kernel, or is left over.
     pub fn load(
         spec: Spec,
         weights: Weights<'_>,
@@ -128,7 +128,7 @@ impl Model {
         })
     }
 
-    /// What the model is.
+    /// The model's spec.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
@@ -137,7 +137,7 @@ impl Model {
     /// An empty cache for at most `max` positions.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// When there is not enough memory.
     pub fn cache(&self, max: usize, key_type: CacheType, value_type: CacheType) -> Result<KvCache> {
         let shape = CacheShape::new(&self.spec, key_type, value_type, max);
         KvCache::new(shape, &self.device)
@@ -156,11 +156,11 @@ impl Model {
         Ok(logits)
     }
 
-    /// As [`Model::forward`], but stops before the head: the final norm's output at the wanted positions,
-    /// (positions, d_model). Where all positions see each other, `tokens` have to be all of the text.
+    /// Like [`Model::forward`], but stops before the head and returns the final norm's output at the wanted positions,
+    /// (positions, d_model). If attention is bidirectional, `tokens` must be the whole text.
     ///
-    /// Asks `go_on` before each layer and stops with `None` and an unchanged cache when it says no: a
-    /// prompt takes seconds, and whoever asked may have gone.
+    /// Calls `go_on` before each layer; if it returns false, stops with `None` and leaves the cache unchanged. A prompt
+    /// takes seconds, and the client may be gone.
     ///
     /// # Errors
     /// As [`Model::forward`].
@@ -199,11 +199,10 @@ impl Model {
         self.norm_if(self.norm.as_ref(), &x).map(Some)
     }
 
-    /// Leaves the logits of what [`Model::hidden_while`] returned in `logits`: (positions, n_vocab) row
-    /// after row.
+    /// Writes the logits for the output of [`Model::hidden_while`] to `logits`: (positions, n_vocab), row after row.
     ///
     /// # Errors
-    /// When it has another width.
+    /// When `hidden` has the wrong width.
     pub fn logits(&self, hidden: &Tensor, logits: &mut Vec<f32>) -> Result<()> {
         if hidden.elem_count() == 0 {
             logits.clear();
@@ -249,7 +248,7 @@ impl Model {
         self.norm_if(self.embedding_norm.as_ref(), &x)
     }
 
-    /// The angles of each layer's rotary embedding, if it has one; equal ones are shared.
+    /// The rotary angles of each layer, `None` without RoPE; layers with the same frequencies share them.
     fn rotations(&self, cache: &KvCache, n: usize) -> Result<Vec<Option<Arc<Rotation>>>> {
         let factors = self.rope_factors.of(cache.max());
         let mut made: Vec<(Frequencies, Arc<Rotation>)> = Vec::new();
@@ -284,7 +283,7 @@ impl Model {
         let normed = self.norm_if(layer.attention_norm.as_ref(), x)?;
         let mixed = layer.attention.forward(s, compute, &normed, cache, rotation)?;
         let mixed = self.norm_if(layer.post_attention_norm.as_ref(), &mixed)?;
-        // Without a norm of its own where attention has one, the other half runs beside it.
+        // If attention has a norm and the FFN has none, the FFN shares it and runs in parallel.
         let parallel = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
         let after = ops::add(compute, x, &self.residual(mixed)?)?;
         let after = self.norm_if(layer.attention_sum_norm.as_ref(), &after)?;
@@ -321,7 +320,7 @@ impl Model {
 impl Layer {
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
         let norm = |part: &str| Norm::load_if(s, w, &format!("blk.{index}.{part}"), s.d_model);
-        // Some files call the norm before the feed-forward half after the attention it follows.
+        // Some files name the norm before the feed-forward half `post_attention_norm`.
         let after_attention = "post_attention_norm";
         Ok(Self {
             attention_norm: norm("attn_norm")?,

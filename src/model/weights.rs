@@ -1,6 +1,6 @@
-//! Takes tensors out of a file by name, and knows at the end which nobody took.
+//! Claims tensors of a file by name, and finds out at the end which ones nobody claimed.
 //!
-//! A tensor that is ignored gives fluent nonsense, so [`Weights::finish`] makes it an error.
+//! Ignoring a tensor gives fluent nonsense, so [`Weights::finish`] makes it an error.
 
 use super::file::{FileError, ModelFile};
 use super::linear::Linear;
@@ -18,7 +18,7 @@ pub struct Weights<'a> {
     claimed: RefCell<HashSet<String>>,
 }
 
-/// Weights that do not make a model.
+/// Weights that do not form a model.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     /// A tensor is missing or unusable.
@@ -29,32 +29,32 @@ pub enum WeightsError {
         "tensor `{first}` (and {others} more) is not part of architecture `{architecture}` as it is known here\nhint: running without it would give wrong answers; a newer tealight may know it"
     )]
     Unclaimed {
-        /// The first such tensor.
+        /// The first of them.
         first: String,
         /// How many others there are.
         others: usize,
         /// The architecture.
         architecture: String,
     },
-    /// The device did not take a tensor.
+    /// The device rejected a tensor.
     #[error("loading weights: {0}")]
     Device(#[from] candle_core::Error),
 }
 
 impl<'a> Weights<'a> {
-    /// Nothing is claimed yet.
+    /// Starts with nothing claimed.
     #[must_use]
     pub fn new(file: &'a ModelFile, compute: &'a Arc<Compute>, device: &'a Device) -> Self {
         Self { file, compute, device, claimed: RefCell::default() }
     }
 
-    /// Where tensors are put.
+    /// The device that tensors are placed on.
     #[must_use]
     pub fn device(&self) -> &Device {
         self.device
     }
 
-    /// Whether a tensor is there (this claims nothing).
+    /// Whether a tensor exists (does not claim it).
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.file.has(name)
@@ -69,7 +69,7 @@ impl<'a> Weights<'a> {
         Ok(self.file.matrix(name, rows, columns)?)
     }
 
-    /// A linear layer `{name}.weight`, with `{name}.bias` if that is there.
+    /// A linear layer `{name}.weight`, with `{name}.bias` if it exists.
     ///
     /// # Errors
     /// When it is missing or has another shape.
@@ -80,10 +80,10 @@ impl<'a> Weights<'a> {
         Ok(Linear::new(self.compute, matrix, bias, self.device)?)
     }
 
-    /// A linear layer whose rows are cut into several.
+    /// A linear layer whose rows are split into several layers.
     ///
     /// # Errors
-    /// When it is missing or has not that many rows in all.
+    /// When it is missing or its number of rows differs from the sum.
     pub fn linear_parts<const N: usize>(
         &self,
         name: &str,
@@ -105,7 +105,7 @@ impl<'a> Weights<'a> {
         parts.try_into().map_err(|_| candle_core::Error::Msg("parts".to_owned()).into())
     }
 
-    /// `count` linear layers without biases that lie in one tensor.
+    /// `count` linear layers without biases, stored in one tensor.
     ///
     /// # Errors
     /// When it is missing or has another shape.
@@ -123,14 +123,14 @@ impl<'a> Weights<'a> {
         matrices.into_iter().map(linear).collect()
     }
 
-    /// Claims the tensors whose names begin so, if there are any: they are known and not used.
+    /// Claims all tensors with this prefix: known, but not used.
     pub fn pass(&self, prefix: &str) {
         let names = self.file.tensors().map(|t| &t.name).filter(|n| n.starts_with(prefix));
         self.claimed.borrow_mut().extend(names.cloned());
     }
 
-    /// The experts `{gate,up,down}_exps` of a layer, each (input, output, count); gate and up may lie in
-    /// one. `name` makes a tensor's name.
+    /// The experts `{gate,up,down}_exps` of a layer, each (input, output, count); gate and up may be fused. `name`
+    /// builds a tensor's name.
     ///
     /// # Errors
     /// When one is missing or has another shape.
@@ -155,7 +155,7 @@ impl<'a> Weights<'a> {
         Ok(all.map(|((gate, up), down)| Expert { gate, up, down }).collect())
     }
 
-    /// `count` matrices that lie in one tensor `{name}.weight`, with their biases if they are there.
+    /// `count` matrices stored in one tensor `{name}.weight`, with their biases if they exist.
     fn stack(
         &self,
         name: &str,
@@ -173,13 +173,13 @@ impl<'a> Weights<'a> {
         Ok(all.map(|(index, matrix)| Biased { matrix, bias: bias(index) }).collect())
     }
 
-    /// Number of elements of a tensor, `None` when it is missing (this claims nothing).
+    /// Number of elements of a tensor, `None` when it is missing (does not claim it).
     #[must_use]
     pub fn elements(&self, name: &str) -> Option<usize> {
         self.file.tensor(name).map(tealight_bundle::gguf::TensorInfo::elements)
     }
 
-    /// A vector in f32; vectors are small and copied.
+    /// A vector, copied to f32: vectors are small.
     ///
     /// # Errors
     /// When it is missing or has another length.
@@ -187,10 +187,10 @@ impl<'a> Weights<'a> {
         Ok(Tensor::from_vec(self.floats(name, len)?, len, self.device)?)
     }
 
-    /// A vector that may be missing.
+    /// An optional vector.
     ///
     /// # Errors
-    /// When it is there and has another length.
+    /// When it exists with another length.
     pub fn vector_if(&self, name: &str, len: usize) -> Result<Option<Tensor>, WeightsError> {
         if self.has(name) { self.vector(name, len).map(Some) } else { Ok(None) }
     }
@@ -203,10 +203,10 @@ impl<'a> Weights<'a> {
         Ok(values(&self.matrix(name, 1, len)?))
     }
 
-    /// A single number that may be missing.
+    /// An optional single number.
     ///
     /// # Errors
-    /// When it is there and not a single one.
+    /// When it exists and is not a single number.
     pub fn scalar_if(&self, name: &str) -> Result<Option<f32>, WeightsError> {
         let values = self.has(name).then(|| self.floats(name, 1)).transpose()?;
         Ok(values.and_then(|values| values.first().copied()))
@@ -221,13 +221,13 @@ impl<'a> Weights<'a> {
         Ok(Tensor::from_vec(values, (rows, columns), self.device)?)
     }
 
-    /// How many dimensions a tensor has, 0 when it is missing (this claims nothing).
+    /// Number of dimensions of a tensor, 0 when it is missing (does not claim it).
     #[must_use]
     pub fn rank(&self, name: &str) -> usize {
         self.file.tensor(name).map_or(0, |t| t.dims.len())
     }
 
-    /// Ends the loading.
+    /// Finishes loading.
     ///
     /// # Errors
     /// When the file holds a tensor that was not claimed.

@@ -1,9 +1,9 @@
 //! The tokens that may still be drawn.
 //!
-//! Enters: logits, and which tokens are allowed. Leaves: one of them, drawn by a random number. Between
-//! the two, the stages of the chain take tokens away. Nothing is sorted further than it must be: a
-//! vocabulary has up to 262,144 tokens. Tokens that are impossible (−∞, not a number) are never here; the
-//! reference carries them along, and counts them where it asks how many there are.
+//! Input: logits, and which tokens are allowed. Output: one token, drawn with a random number. In between, the stages
+//! of the chain remove tokens. Nothing is sorted further than necessary: a vocab has up to 262,144 tokens. Impossible
+//! tokens (logits of −∞ or NaN) are never included; the reference keeps them, and counts them where it uses the number
+//! of candidates.
 
 use std::cmp::Ordering;
 
@@ -12,23 +12,23 @@ use std::cmp::Ordering;
 pub struct Candidate {
     /// The token.
     pub id: u32,
-    /// Its logit, changed by the stages so far.
+    /// Its logit, as changed by the stages so far.
     pub logit: f32,
 }
 
-/// The tokens that are left; the buffer is used again for each token of a text.
+/// The remaining tokens; the buffer is reused for each token of a text.
 #[derive(Default)]
 pub(super) struct Candidates {
     pub(super) list: Vec<Candidate>,
-    /// Whether they are in order, the likeliest first.
+    /// Whether they are sorted, most likely first.
     pub(super) sorted: bool,
 }
 
-/// How many are put in order at first where it is not known how many are needed; then eight times as many.
+/// Number of candidates sorted first when the number needed is unknown; then eight times as many.
 const HEAD: usize = 256;
 
 impl Candidates {
-    /// All tokens that are allowed.
+    /// Collects all allowed tokens.
     pub(super) fn gather(&mut self, logits: &[f32], allowed: Option<&[u32]>) {
         self.list.clear();
         scan(logits, allowed, |id, logit| {
@@ -38,8 +38,8 @@ impl Candidates {
         self.sorted = false;
     }
 
-    /// The k likeliest of the allowed tokens in one pass: the list holds a few more than k, and when it is
-    /// full, all below the k-th so far are dropped and no longer looked at.
+    /// Collects the k most likely allowed tokens in one pass: the list has room for more than k, and when it is full,
+    /// all below the k-th so far are dropped and no longer looked at.
     pub(super) fn gather_top(&mut self, logits: &[f32], allowed: Option<&[u32]>, k: usize) {
         let full = k.saturating_mul(2).max(1024);
         let mut least = f32::NEG_INFINITY;
@@ -49,7 +49,7 @@ impl Candidates {
             if self.list.len() == full {
                 self.list.select_nth_unstable_by(k - 1, likelier);
                 self.list.truncate(k);
-                // Ids ascend, so that of equals the first are here already.
+                // Ids ascend, so on ties the first are already here.
                 least = self.list[k - 1].logit;
             }
             least
@@ -58,7 +58,7 @@ impl Candidates {
         self.keep_likeliest(k);
     }
 
-    /// Keeps the n likeliest, in order.
+    /// Keeps the n most likely, sorted.
     pub(super) fn keep_likeliest(&mut self, n: usize) {
         if n < self.list.len() {
             if !self.sorted {
@@ -72,7 +72,7 @@ impl Candidates {
         }
     }
 
-    /// The n likeliest, in order; the others stay behind them.
+    /// The n most likely, sorted; the others stay behind them.
     pub(super) fn head(&mut self, n: usize) -> &[Candidate] {
         let n = n.min(self.list.len());
         if !self.sorted {
@@ -84,8 +84,8 @@ impl Candidates {
         &self.list[..n]
     }
 
-    /// Keeps the fewest that come first in an order and are enough, judged by their summed weight and their
-    /// number. `sorted`: they are in that order already.
+    /// Keeps the shortest head of the list in this order that is `enough`, given its summed weight and its length.
+    /// `sorted`: the list is already in this order.
     pub(super) fn keep_head(
         &mut self,
         sorted: bool,
@@ -112,7 +112,7 @@ impl Candidates {
         self.list.truncate(count);
     }
 
-    /// The likeliest; `None` when there is none.
+    /// The most likely candidate; `None` when there is none.
     pub(super) fn best(&self) -> Option<Candidate> {
         if self.sorted {
             return self.list.first().copied();
@@ -131,7 +131,7 @@ impl Candidates {
         self.list.iter().map(|c| weight(c.logit, max)).sum()
     }
 
-    /// Logarithm of the sum of e^logit: a token's log probability is its logit less this.
+    /// Logarithm of the sum of e^logit: a token's log probability is its logit minus this.
     pub(super) fn log_total(&self) -> f64 {
         f64::from(self.max()) + self.total().ln()
     }
@@ -146,7 +146,7 @@ impl Candidates {
         -self.list.iter().map(part).sum::<f64>()
     }
 
-    /// The token at `unit`, a number in [0, 1), of the summed probabilities.
+    /// Draws a token: the one where the cumulative probability passes `unit`, a number in [0, 1).
     pub(super) fn draw(&self, unit: f64) -> Option<u32> {
         let max = self.max();
         let mut left = unit * self.total();
@@ -160,7 +160,7 @@ impl Candidates {
     }
 }
 
-/// The likeliest allowed token, the first of equals; `None` if none is possible.
+/// The most likely allowed token, the first one on ties; `None` if none is possible.
 pub(super) fn best(logits: &[f32], allowed: Option<&[u32]>) -> Option<u32> {
     let mut best = None;
     scan(logits, allowed, |id, logit| {
@@ -178,7 +178,7 @@ pub(super) fn first(allowed: Option<&[u32]>) -> u32 {
     u32::try_from(word).unwrap_or(0) * 32 + bit
 }
 
-/// The likelier first, equals by id.
+/// Orders the likelier first, ties by id.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that sorting asks for")]
 pub(super) fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
@@ -198,9 +198,8 @@ fn any_above(logits: &[f32], bound: f32) -> bool {
     logits.iter().fold(false, |any, &logit| any | (logit > bound))
 }
 
-/// Tells `see` of each allowed token whose logit is above a bound, ids ascending. The bound is what `see`
-/// returned last, at first −∞, so that most of a vocabulary is passed over many at a time. `allowed` has a bit
-/// for each id, the lowest first.
+/// Calls `see` for each allowed token whose logit is above a bound, ids ascending. The bound is what `see` last
+/// returned, initially −∞, so that most of a vocab is skipped in chunks. `allowed` has one bit per id, lowest first.
 fn scan(logits: &[f32], allowed: Option<&[u32]>, mut see: impl FnMut(u32, f32) -> f32) {
     let mut bound = f32::NEG_INFINITY;
     let Some(words) = allowed else {
@@ -233,8 +232,7 @@ fn scan(logits: &[f32], allowed: Option<&[u32]>, mut see: impl FnMut(u32, f32) -
 mod tests {
     use super::*;
 
-    /// Logits with many equals, in an order that is neither up nor down; the factor and the modulus are
-    /// prime to each other.
+    /// Logits with many ties, in neither ascending nor descending order; the factor and the modulus are coprime.
     fn logits(count: usize) -> Vec<f32> {
         (0..count).map(|i| (i * 7919 % 613) as f32 / 50.0).collect()
     }
@@ -249,7 +247,8 @@ mod tests {
 
     #[test]
     fn the_likeliest_are_found_in_one_pass_as_by_sorting() {
-        // 3 below, at and above the size at which the list is cut; ascending, where every token is new.
+        // Sizes below, at and above the one at which the list is cut; ascending logits, where every token is a new
+        // maximum.
         let ascending: Vec<f32> = (0..5000_u16).map(f32::from).collect();
         for logits in
             [logits(1), logits(1023), logits(1024), logits(1025), logits(20_000), ascending]
@@ -267,7 +266,7 @@ mod tests {
     #[test]
     fn only_allowed_tokens_are_seen() {
         let logits = logits(100);
-        // The last word has bits beyond the vocabulary; they count for nothing.
+        // The last word has bits beyond the vocabulary; they are ignored.
         let words = [0x8000_0001, 0, 0xffff_ffff, 0xffff_ffff];
         let allowed = |id: u32| words[id as usize / 32] >> (id % 32) & 1 == 1;
         let expected = sorted(&logits, allowed);

@@ -1,33 +1,33 @@
-//! DRY ("don't repeat yourself", by p-e-w): a token that would continue a repetition is made less likely, the
-//! more the longer the repetition is.
+//! DRY ("don't repeat yourself", by p-e-w): penalizes a token that would continue a repetition, the more the longer the
+//! repetition is.
 //!
-//! For each earlier place where the last tokens of the text occurred too, the token that came next there is
-//! the one that would repeat it. How long the match is comes from the Z-algorithm over the reversed text, in
-//! linear time. Breakers (a line break, a quote) are where matches end.
+//! Wherever the last tokens of the text occurred before, the token that came next there would continue the repetition.
+//! Match lengths come from the Z-algorithm over the reversed text, in linear time. Matches end at breakers (a line
+//! break, a quote).
 
 use super::penalties::Penalty;
 use super::settings::Sampling;
 use hashbrown::HashMap;
 
-/// Texts over which no repetition reaches, as tokens.
+/// Texts that break repetitions, as tokens.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Breakers {
-    /// Tokens that hold the beginning of a breaker, each with the ways the rest of it may follow; an empty
-    /// one where the token holds all of it.
+    /// Tokens that contain the beginning of a breaker, each with the token sequences that may complete it; an empty
+    /// sequence if the token contains the whole breaker.
     tails: HashMap<u32, Vec<Vec<u32>>>,
 }
 
-/// Tokens of a breaker's rest at most.
+/// Maximum number of tokens in the rest of a breaker.
 const TAIL_MAX: usize = 20;
 
 impl Breakers {
-    /// Breakers at most.
+    /// Maximum number of breakers.
     pub const COUNT_MAX: usize = 64;
-    /// Bytes of a breaker at most.
+    /// Maximum length of a breaker, in bytes.
     pub const BYTES_MAX: usize = 40;
 
-    /// Finds the tokens that hold (a part of) one of the `texts`. `piece` writes the bytes of each of
-    /// `tokens` tokens; `encode` makes tokens of a text.
+    /// Finds the tokens that contain one of the `texts` or its beginning. `piece` writes the bytes of a token, of which
+    /// there are `tokens`; `encode` turns text into tokens.
     #[must_use]
     pub fn new(
         texts: &[String],
@@ -38,7 +38,7 @@ impl Breakers {
         let texts: Vec<&str> = texts.iter().map(String::as_str).filter(|t| !t.is_empty()).collect();
         let mut begins = [false; 256];
         texts.iter().for_each(|t| begins[usize::from(t.as_bytes()[0])] = true);
-        // A breaker has few ends; a vocabulary has many tokens that they follow.
+        // A breaker has few ends, shared by many tokens: encode each only once.
         let ends: Vec<Vec<Vec<u32>>> = texts
             .iter()
             .map(|text| {
@@ -85,7 +85,7 @@ impl Breakers {
         self.tails.get(&id).is_some_and(|tails| tails.iter().any(Vec::is_empty))
     }
 
-    /// Tokens from the end of the longest breaker that begins at `text[at]` to the end of the text.
+    /// Number of tokens after the longest breaker that begins at `text[at]`.
     fn after(&self, text: &[u32], at: usize) -> Option<usize> {
         let follows = |tail: &&Vec<u32>| text[at + 1..].starts_with(tail);
         let longest = self.tails.get(&text[at])?.iter().filter(follows).map(Vec::len).max()?;
@@ -100,7 +100,7 @@ pub(super) struct Dry {
     allowed: usize,
     last_n: usize,
     breakers: Breakers,
-    /// Length of the match that ends at each position, counted from the end of the text.
+    /// Length of the match that ends at each position, positions counted from the end of the text.
     matches: Vec<usize>,
     /// The longest repetition that each token would continue.
     repeats: HashMap<u32, usize>,
@@ -157,14 +157,14 @@ impl Penalty for Dry {
             return logit;
         }
         let excess = (length - self.allowed) as f32;
-        // Beyond this power the penalty is no finite number.
+        // A larger exponent would make the penalty infinite.
         let most = (f32::MAX.ln() / self.base.ln()).floor();
         logit - self.multiplier * self.base.powf(excess.min(most))
     }
 }
 
-/// For each `k`, how many of the text's last tokens stand also `k` places before its end (the Z-algorithm, on
-/// the text read backwards).
+/// For each `k`, how many of the text's last tokens match those that end `k` places before its end (the Z-algorithm on
+/// the reversed text).
 fn suffix_matches(text: &[u32], matches: &mut Vec<usize>) {
     let count = text.len();
     let at = |i: usize| text[count - 1 - i];
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// Tokens 0 to 255 are bytes; 256 holds the end of a word and the first letter of the breaker.
+    /// Tokens 0 to 255 are bytes; 256 holds the end of a word and the first character of the breaker.
     fn breakers(texts: &[&str]) -> Breakers {
         let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
         let piece = |id: u32, out: &mut Vec<u8>| match u8::try_from(id) {
@@ -242,7 +242,7 @@ mod tests {
         assert!((dry.adjusted(u32::from(b'o'), 1.0) - (1.0 - 16.0)).abs() < 1e-6);
         // The text since the break is too short to be a repetition.
         assert!(see(b"one two, one\nt").repeats.is_empty());
-        // A break itself is never punished.
+        // A breaker itself is never penalized.
         let dry = see(b"abc\nabc");
         assert!((dry.adjusted(u32::from(b'\n'), 1.0) - 1.0).abs() < 1e-6);
         let endless = see(&[b'a'; 4000]);

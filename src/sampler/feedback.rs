@@ -1,16 +1,15 @@
-//! Ways to end a chain that learn from what was chosen: Mirostat (Basu et al. 2020), versions 1 and 2, and
-//! `adaptive_p`.
+//! Final stages that adapt to what was chosen: Mirostat (Basu et al. 2020), versions 1 and 2, and `adaptive_p`.
 
 use super::candidates::Candidates;
 use super::settings::Sampling;
 
-/// What is learnt in the course of one text.
+/// State that adapts over one text.
 pub(super) enum Feedback {
-    /// Cuts so that the surprise, estimated from how the likeliest fall off, would be `mu`.
+    /// Cuts where the surprise, estimated from how quickly the top probabilities fall off, reaches `mu`.
     MirostatOne(Mirostat),
-    /// Cuts at surprise `mu`.
+    /// Drops tokens with a surprise above `mu`.
     MirostatTwo(Mirostat),
-    /// Prefers tokens about as likely as a target.
+    /// Prefers tokens whose probability is near a target.
     Adaptive(Adaptive),
 }
 
@@ -23,16 +22,16 @@ pub(super) struct Mirostat {
 pub(super) struct Adaptive {
     target: f32,
     decay: f32,
-    /// Sum of the probabilities of chosen tokens, older ones weighted less, and the sum of these weights.
+    /// Decayed sum of the probabilities of chosen tokens, and the sum of the weights.
     sum: f32,
     weights: f32,
-    /// Probabilities before they were changed, in the order of the candidates.
+    /// The original probabilities, in the order of the candidates.
     before: Vec<f32>,
 }
 
-/// How many of the likeliest tokens Mirostat 1 estimates from.
+/// Number of top tokens that Mirostat 1 estimates from.
 const ESTIMATED_FROM: usize = 100;
-/// The shape that `adaptive_p` gives to probabilities around its target.
+/// Shape of the curve that `adaptive_p` puts around its target.
 const WIDTH: f32 = 0.3;
 const PEAK: f32 = 5.0;
 const SHARPNESS: f32 = 10.0;
@@ -61,11 +60,11 @@ impl Feedback {
         })
     }
 
-    /// Takes tokens away, or changes their logits. `vocab`: number of all tokens.
+    /// Removes tokens, or changes their logits. `vocab`: size of the vocabulary.
     pub(super) fn narrow(&mut self, candidates: &mut Candidates, vocab: usize) {
         match self {
             Self::MirostatOne(m) => {
-                // Zipf's exponent, by least squares over the falls between neighbours.
+                // Zipf's exponent, by least squares over the drops between neighbours.
                 let (mut products, mut squares) = (0.0, 0.0);
                 for (rank, pair) in (1_u16..).zip(candidates.head(ESTIMATED_FROM).windows(2)) {
                     let t = ((f32::from(rank) + 1.0) / f32::from(rank)).ln();
@@ -76,7 +75,7 @@ impl Feedback {
                 let epsilon = s - 1.0;
                 let k =
                     (epsilon * m.mu.exp2() / (1.0 - (vocab as f32).powf(-epsilon))).powf(1.0 / s);
-                // Not a number, where there is one token only, becomes 0.
+                // NaN, from a single token, becomes 0.
                 candidates.keep_likeliest((k as usize).max(1));
             }
             Self::MirostatTwo(m) => {
@@ -103,7 +102,7 @@ impl Feedback {
         }
     }
 
-    /// Learns that `id` was chosen among the candidates that it left.
+    /// Learns that `id` was chosen among the candidates that `narrow` left.
     pub(super) fn accept(&mut self, candidates: &Candidates, id: u32) {
         let Some(at) = candidates.list.iter().position(|c| c.id == id) else { return };
         match self {

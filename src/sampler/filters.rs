@@ -1,10 +1,10 @@
-//! The stages that take tokens away, and the temperature.
+//! The stages that remove tokens, and the temperature.
 
 use super::candidates::{Candidate, Candidates, likelier, weight};
 use super::settings::Sampling;
 
 impl Candidates {
-    /// Nucleus sampling: the fewest likeliest tokens that together reach probability `top_p`.
+    /// Nucleus sampling: keeps the fewest top tokens that together reach probability `top_p`.
     pub(super) fn top_p(&mut self, s: &Sampling) {
         let (max, wanted) = (self.max(), f64::from(s.top_p) * self.total());
         let enough = |sum: f64, count: usize| sum >= wanted && count >= s.min_keep;
@@ -12,7 +12,7 @@ impl Candidates {
         self.sorted = true;
     }
 
-    /// Those at least `min_p` times as likely as the likeliest.
+    /// Keeps tokens at least `min_p` times as likely as the most likely one.
     pub(super) fn min_p(&mut self, s: &Sampling) {
         let least = self.max() + s.min_p.ln();
         let count = self.list.iter().filter(|c| c.logit >= least).count();
@@ -22,8 +22,8 @@ impl Candidates {
         self.list.retain(|c| c.logit >= least);
     }
 
-    /// Locally typical sampling (Meister et al. 2022): the fewest tokens whose surprise is nearest to the
-    /// entropy and that together exceed probability `typical_p`.
+    /// Locally typical sampling (Meister et al. 2022): keeps the fewest tokens whose surprise is nearest to the entropy
+    /// and that together exceed probability `typical_p`.
     pub(super) fn typical_p(&mut self, s: &Sampling) {
         let (log_total, entropy) = (self.log_total(), self.entropy());
         let surprise = |c: &Candidate| log_total - f64::from(c.logit);
@@ -37,7 +37,7 @@ impl Candidates {
         self.sorted = false;
     }
 
-    /// Those whose logits are within `top_n_sigma` standard deviations of the largest.
+    /// Keeps tokens whose logits are within `top_n_sigma` standard deviations of the largest.
     pub(super) fn top_n_sigma(&mut self, s: &Sampling) {
         let count = self.list.len() as f64;
         let mean = self.list.iter().map(|c| f64::from(c.logit)).sum::<f64>() / count;
@@ -76,7 +76,7 @@ impl Candidates {
     }
 
     fn divide(&mut self, temperature: f32) {
-        // So cold that the largest logit overflows is as cold as 0.
+        // A temperature at which the largest logit overflows counts as 0.
         if temperature > 0.0 && (self.max() / temperature).is_finite() {
             self.list.iter_mut().for_each(|c| c.logit = (c.logit / temperature).max(f32::MIN));
         } else if let Some(best) = self.best() {

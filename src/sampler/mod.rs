@@ -1,9 +1,9 @@
 //! Chooses the next token from logits.
 //!
-//! Enters: logits, the tokens so far, and which tokens are allowed. Leaves: one token id. Knows nothing of
-//! text. The stages, their order and their arithmetic are llama.cpp's: bias, then the chain (penalties, DRY,
-//! top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, unless another order is asked for), then one
-//! random number. Tokens that are not allowed are gone before the first stage.
+//! Input: logits, the tokens so far, and which tokens are allowed. Output: one token id. Knows nothing of text. The
+//! stages, their order and their arithmetic are llama.cpp's: bias, then the chain (penalties, DRY, top-n-sigma, top-k,
+//! typical, top-p, min-p, XTC, temperature, unless another order is asked for), then one random number. Tokens that are
+//! not allowed are removed before the first stage.
 
 mod candidates;
 mod dry;
@@ -26,11 +26,11 @@ use random::SplitMix;
 /// The state of one generation.
 pub struct Sampler {
     settings: Sampling,
-    /// The stages that do something.
+    /// The active stages.
     stages: Vec<Stage>,
-    /// How many of the first stages change single logits, and take no token away.
+    /// Number of leading stages, which change single logits and remove no token.
     leading: usize,
-    /// Whether nothing but the likeliest token can be chosen.
+    /// Whether only the most likely token can be chosen.
     greedy: bool,
     repetition: Option<Repetition>,
     dry: Option<Dry>,
@@ -67,7 +67,7 @@ impl Sampler {
         let adjusts = |stage: &Stage| matches!(stage, Stage::Penalties | Stage::Dry);
         let leading = stages.iter().take_while(|stage| adjusts(stage)).count();
         let feedback = Feedback::new(s);
-        // These take away others before the likeliest, and temperature 0 all but the likeliest.
+        // These remove the most likely token last; temperature 0 removes all but it.
         let keeps_best = |stage: &Stage| {
             use Stage::{MinP, Temperature, TopK, TopNSigma, TopP};
             matches!(stage, TopNSigma | TopK | TopP | MinP | Temperature)
@@ -92,9 +92,8 @@ impl Sampler {
         }
     }
 
-    /// The next token after `past`, which only grows from call to call. `allowed` has a bit for each token
-    /// that may be chosen, the lowest first, and at least one. Logits that are not numbers count as
-    /// impossible.
+    /// Chooses the next token after `past`, which only grows from call to call. `allowed` has one bit per token, lowest
+    /// id first; at least one is set. Logits that are NaN count as impossible.
     pub fn sample(&mut self, logits: &[f32], past: &[u32], allowed: Option<&[u32]>) -> u32 {
         if self.greedy {
             let adjusted = self.adjust(logits, past);
@@ -108,8 +107,8 @@ impl Sampler {
         id
     }
 
-    /// What is left of all tokens after every stage; a token is drawn of these by the softmax of their
-    /// logits. Tell [`Sampler::accept`] which it was. In [`Sampler::sample`] are both.
+    /// The candidates left after every stage. Draw one by the softmax of their logits and pass it to
+    /// [`Sampler::accept`]. [`Sampler::sample`] does all of this.
     pub fn narrow(
         &mut self,
         logits: &[f32],
@@ -153,14 +152,14 @@ impl Sampler {
         &c.list
     }
 
-    /// Learns which of the candidates was chosen.
+    /// Records which of the candidates was chosen.
     pub fn accept(&mut self, id: u32) {
         if let Some(feedback) = &mut self.feedback {
             feedback.accept(&self.candidates, id);
         }
     }
 
-    /// Puts logits with bias and leading penalties into `adjusted`, if there are any.
+    /// Writes the logits with bias and leading penalties to `adjusted`; returns false if there are none.
     fn adjust(&mut self, logits: &[f32], past: &[u32]) -> bool {
         let used = |stage| self.stages.contains(&stage);
         if let Some(repetition) = &mut self.repetition
@@ -193,18 +192,18 @@ impl Sampler {
     }
 }
 
-/// A token where bias leaves none: what must be said is said, whatever it costs.
+/// Fallback if bias leaves no token: the most likely allowed token, or the first one allowed.
 fn possible(logits: &[f32], allowed: Option<&[u32]>) -> u32 {
     best(logits, allowed).unwrap_or_else(|| first(allowed))
 }
 
-/// The likeliest token; the first of equals.
+/// The most likely token; the first one on ties.
 #[must_use]
 pub fn greedy(logits: &[f32]) -> u32 {
     best(logits, None).unwrap_or(0)
 }
 
-/// Natural logarithms of probabilities: that of `id`, and the `n` likeliest tokens with theirs.
+/// Natural logarithms of probabilities: that of `id`, and the `n` most likely tokens with theirs.
 #[must_use]
 pub fn log_probabilities(logits: &[f32], id: u32, n: usize) -> (f32, Vec<(u32, f32)>) {
     let finite = |x: &f32| if x.is_nan() { f32::NEG_INFINITY } else { *x };
@@ -331,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_is_not_allowed_is_never_chosen_whatever_the_settings() {
-        // Ids 3, 40 and 41; no settings may leave none of them.
+        // Ids 3, 40 and 41; no settings may exclude all of them.
         let words = [8, 0x300];
         let logits: Vec<f32> = (0..64_u8).map(|i| 50.0 - f32::from(i)).collect();
         let all = |bias: f32| [3, 40, 41].map(|id| (id, bias)).to_vec();

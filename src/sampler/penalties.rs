@@ -1,14 +1,14 @@
-//! Penalties on tokens that occurred before: each changes a few logits by what is known of the text.
+//! Penalties on tokens that occurred before: each changes a few logits, depending on the text so far.
 
 use super::candidates::Candidates;
 use super::settings::Sampling;
 use hashbrown::HashMap;
 
-/// Something that lowers the logits of some tokens.
+/// A penalty on the logits of some tokens.
 pub(super) trait Penalty {
-    /// The tokens it concerns.
+    /// The penalized tokens.
     fn tokens(&self) -> impl Iterator<Item = u32>;
-    /// What becomes of a token's logit.
+    /// A token's logit with the penalty.
     fn adjusted(&self, id: u32, logit: f32) -> f32;
 
     /// Changes the logits of a whole vocabulary.
@@ -20,7 +20,7 @@ pub(super) trait Penalty {
         }
     }
 
-    /// Changes the logits of those that are left.
+    /// Changes the logits of the remaining candidates.
     fn on_candidates(&self, candidates: &mut Candidates) {
         candidates.list.iter_mut().for_each(|c| c.logit = self.adjusted(c.id, c.logit));
         candidates.sorted = false;
@@ -33,9 +33,9 @@ pub(super) struct Repetition {
     presence: f32,
     frequency: f32,
     last_n: usize,
-    /// How often each of the last tokens occurred among them.
+    /// Number of occurrences of each token in the window.
     counts: HashMap<u32, u32>,
-    /// Tokens of the text that were counted.
+    /// Number of tokens of the text counted so far.
     counted: usize,
 }
 
@@ -56,9 +56,9 @@ impl Repetition {
         })
     }
 
-    /// Takes note of the text so far, which only grows.
+    /// Updates the counts for the text so far, which only grows.
     pub(super) fn see(&mut self, past: &[u32]) {
-        // What has left the window before it was counted is not looked at.
+        // Skip tokens that left the window before they were counted.
         let start = self.counted.max(past.len().saturating_sub(self.last_n));
         for &id in past.iter().skip(start) {
             *self.counts.entry(id).or_default() += 1;

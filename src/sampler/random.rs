@@ -1,10 +1,10 @@
-//! Random numbers that are the same on every machine for ever, which "same seed, same text" needs.
+//! Random numbers that never change between machines or versions, which "same seed, same text" needs.
 
 /// Sebastiano Vigna's `SplitMix64`.
 pub(super) struct SplitMix(u64);
 
 impl SplitMix {
-    /// A sequence; a new one each time without a seed.
+    /// A sequence; without a seed, a new one each time.
     pub(super) fn new(seed: Option<u64>) -> Self {
         Self(seed.unwrap_or_else(fresh_seed))
     }
@@ -23,7 +23,7 @@ impl SplitMix {
     }
 }
 
-/// A seed from the process's own source of randomness (that of hash tables: no dependency, no file).
+/// A seed from the process's own source of randomness, that of hash tables: no dependency, no file.
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
     RandomState::new().hash_one(std::time::Instant::now())

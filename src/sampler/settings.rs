@@ -1,31 +1,31 @@
-//! What a request, a flag or a bundle may set about sampling: names, ranges and defaults are llama.cpp's.
+//! The sampling settings that requests, flags and bundles can set: names, ranges and defaults are llama.cpp's.
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// The steps from all tokens to those that may be drawn, in order. Mirostat replaces them.
+    /// The stages of the chain, in order. Mirostat replaces them.
     pub samplers: Vec<Stage>,
-    /// 0 chooses the likeliest token always.
+    /// 0 always chooses the most likely token.
     pub temperature: f32,
-    /// How far the temperature follows the entropy, up and down; 0: not at all.
+    /// How far the temperature moves up and down with the entropy; 0: not at all.
     pub dynatemp_range: f32,
-    /// The power of the entropy (as a part of the largest possible) that the temperature follows.
+    /// Exponent on the normalized entropy, which the temperature follows.
     pub dynatemp_exponent: f32,
-    /// Only the k likeliest; 0: all.
+    /// Keep the k most likely tokens; 0: all.
     pub top_k: usize,
-    /// Only the likeliest that together reach this probability; 1: all.
+    /// Keep the most likely tokens that together reach this probability; 1: all.
     pub top_p: f32,
-    /// Only those at least this fraction as likely as the likeliest; 0: all.
+    /// Keep tokens at least this fraction as likely as the most likely one; 0: all.
     pub min_p: f32,
-    /// Only logits within so many standard deviations of the largest; 0 or less: all.
+    /// Keep logits within this many standard deviations of the largest; 0 or less: all.
     pub top_n_sigma: f32,
-    /// Only the most typical that together exceed this probability; 1: all.
+    /// Keep the most typical tokens that together exceed this probability; 1: all.
     pub typical_p: f32,
-    /// How often XTC removes the likeliest tokens.
+    /// Probability that XTC removes the most likely tokens.
     pub xtc_probability: f32,
-    /// XTC removes those at least this likely, but the least likely one of them; above 0.5: none.
+    /// XTC removes tokens at least this likely, except the least likely of them; above 0.5: none.
     pub xtc_threshold: f32,
-    /// No step by probability leaves fewer than this.
+    /// Stages that filter by probability keep at least this many tokens.
     pub min_keep: usize,
     /// Divides the logits of recent tokens (multiplies negative ones); 1: off.
     pub repeat_penalty: f32,
@@ -35,21 +35,21 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Subtracted from the logit of a recent token for each time it occurred.
     pub frequency_penalty: f32,
-    /// Strength of DRY, the penalty on what would continue a repetition; 0: off.
+    /// Strength of DRY, the penalty on tokens that would continue a repetition; 0: off.
     pub dry_multiplier: f32,
     /// DRY grows by this factor with each token of the repetition.
     pub dry_base: f32,
-    /// Repetitions up to this length cost nothing.
+    /// Shorter repetitions cost nothing.
     pub dry_allowed_length: usize,
     /// How many recent tokens DRY looks through; `None`: all.
     pub dry_penalty_last_n: Option<usize>,
-    /// Texts over which no repetition reaches.
+    /// Texts that break repetitions.
     pub dry_sequence_breakers: Vec<String>,
-    /// Version of Mirostat, which steers the surprise of the text; 0: off.
+    /// Version of Mirostat, which steers the surprise (negative log probability) of the text; 0: off.
     pub mirostat: u8,
-    /// The surprise Mirostat aims at, in bits.
+    /// Mirostat's target surprise, in bits.
     pub mirostat_tau: f32,
-    /// How fast Mirostat follows.
+    /// Mirostat's learning rate.
     pub mirostat_eta: f32,
     /// The probability that `adaptive_p` aims at; negative: off.
     pub adaptive_target: f32,
@@ -96,7 +96,7 @@ impl Default for Sampling {
     }
 }
 
-/// One step from all tokens to those that may be drawn.
+/// One stage of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the settings above")]
 pub enum Stage {
@@ -113,9 +113,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// Stages at most, repetitions included.
+    /// Maximum number of stages, repetitions included.
     pub const MAX: usize = 32;
-    /// The order if nobody names one. `adaptive_p` is there only when it is named.
+    /// The default order. `adaptive_p` only runs if it is named.
     const DEFAULT: [Self; 9] = [
         Self::Penalties,
         Self::Dry,
@@ -127,7 +127,7 @@ impl Stage {
         Self::Xtc,
         Self::Temperature,
     ];
-    /// Name, letter in a sequence like `edskypmxt`, and the other names.
+    /// Name, letter in a sequence like `edskypmxt`, and aliases.
     const NAMES: [(Self, &str, char, &[&str]); 10] = [
         (Self::Penalties, "penalties", 'e', &[]),
         (Self::Dry, "dry", 'd', &[]),
@@ -141,13 +141,13 @@ impl Stage {
         (Self::AdaptiveP, "adaptive_p", 'a', &["adaptivep"]),
     ];
 
-    /// What it is called.
+    /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(stage, ..)| *stage == self).map_or("", |(_, name, ..)| name)
     }
 
-    /// The stage of a name in any of its forms: `top_k`, `top-k`, `topk`.
+    /// The stage with a name in any of its forms: `top_k`, `top-k`, `topk`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase().replace('-', "_");
@@ -160,7 +160,7 @@ impl Stage {
     /// The stages of a sequence of letters like `kpmt`.
     ///
     /// # Errors
-    /// The letter that stands for none.
+    /// The first letter that names no stage.
     pub fn sequence(letters: &str) -> Result<Vec<Self>, char> {
         let stage = |c| Self::NAMES.iter().find(|(_, _, letter, _)| *letter == c).map(|n| n.0);
         letters.chars().map(|c| stage(c).ok_or(c)).collect()

@@ -1,20 +1,20 @@
 //! The browser that shows the page.
 
-/// What would be opened.
+/// The browser that would be opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Browser {
-    /// What the variable BROWSER names.
+    /// The one that the variable BROWSER names.
     Named(String),
-    /// The one that the system opens addresses in.
+    /// The system's default browser.
     Usual,
-    /// None, for there is no screen to show it on.
+    /// None: there is no display.
     NoScreen,
     /// None was found.
     Missing,
 }
 
 impl Browser {
-    /// Looks which one there is, and starts nothing.
+    /// Finds out which one there is; starts nothing.
     #[must_use]
     pub fn find() -> Self {
         if !has_display() {
@@ -27,15 +27,14 @@ impl Browser {
         named.map_or(Self::Usual, Self::Named)
     }
 
-    /// Shows an address in it. `false`: there is none, or it did not start.
+    /// Opens a URL in it. `false`: there is none, or it did not start.
     #[must_use]
     pub fn open(url: &str) -> bool {
         has_display() && usual::open(url)
     }
 }
 
-/// Whether there is anything to show a browser on. Without a display a text browser would take over
-/// the terminal.
+/// Whether there is a display. Without one, a text browser would take over the terminal.
 #[must_use]
 pub fn has_display() -> bool {
     let unix = cfg!(all(unix, not(target_os = "macos")));
@@ -45,12 +44,12 @@ pub fn has_display() -> bool {
             .any(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()))
 }
 
-/// The browser that the system opens addresses in.
+/// The system's default browser.
 #[cfg(not(target_os = "macos"))]
 mod usual {
     use webbrowser::{Browser, BrowserOptions, open_browser_with_options};
 
-    /// Whether the variable BROWSER names it.
+    /// Whether the variable BROWSER can name another.
     pub const IS_NAMED: bool = cfg!(unix);
 
     pub fn is_there() -> bool {
@@ -63,14 +62,14 @@ mod usual {
     }
 }
 
-/// The browser that the system opens addresses in: a command that comes with it does that.
+/// The system's default browser, opened by a command that comes with the system.
 #[cfg(target_os = "macos")]
 mod usual {
     use std::path::Path;
     use std::process::{Command, Stdio};
 
     const OPEN: &str = "/usr/bin/open";
-    /// Whether the variable BROWSER names it.
+    /// Whether the variable BROWSER can name another.
     pub const IS_NAMED: bool = false;
 
     pub fn is_there() -> bool {

@@ -1,20 +1,20 @@
 //! The processor's cores.
 
-/// How many there are of each sort.
+/// Core counts by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cores {
-    /// Cores.
+    /// Physical cores.
     pub physical: usize,
-    /// Threads of the hardware.
+    /// Hardware threads.
     pub logical: usize,
-    /// What this process may use of these.
+    /// Hardware threads that this process may use.
     pub allowed: usize,
-    /// Cores of the fast sort, where there are two and the system says so.
+    /// Performance cores, if there are two kinds and the system says so.
     pub performance: Option<usize>,
 }
 
 impl Cores {
-    /// Those of this computer.
+    /// Counts for this computer.
     #[must_use]
     pub fn of_this_computer() -> Self {
         let allowed = std::thread::available_parallelism().map_or(1, usize::from);
@@ -25,7 +25,7 @@ impl Cores {
 
 #[cfg(target_os = "linux")]
 fn performance() -> Option<usize> {
-    // Threads of the hardware, of which the fast cores have two each.
+    // A list of hardware threads; performance cores have two each.
     let list = std::fs::read_to_string("/sys/devices/cpu_core/cpus").ok()?;
     let mut cores = std::collections::HashSet::new();
     for cpu in members(list.trim())? {

@@ -1,6 +1,6 @@
 //! The graphics processors of this computer, by name.
 
-/// Their names, as far as the system tells them without a driver's library; `None` where it is not asked.
+/// Their names, as far as the system knows them without a driver's library; `None` on systems that are not asked.
 #[must_use]
 pub fn graphics() -> Option<Vec<String>> {
     found()
@@ -19,7 +19,7 @@ fn found() -> Option<Vec<String>> {
 mod linux {
     use std::path::Path;
 
-    /// What NVIDIA's driver says: `Model:  NVIDIA GeForce RTX 3060`, one file for each.
+    /// Names from NVIDIA's driver, one file per card: `Model:  NVIDIA GeForce RTX 3060`.
     pub fn nvidia(folder: &Path) -> Vec<String> {
         let model = |entry: std::fs::DirEntry| {
             let text = std::fs::read_to_string(entry.path().join("information")).ok()?;
@@ -32,10 +32,10 @@ mod linux {
         names
     }
 
-    /// What the kernel knows of cards: their makers' numbers. `nvidia`: those are known by name.
+    /// Cards known to the kernel, by vendor number. `nvidia`: NVIDIA's are already known by name.
     pub fn cards(folder: &Path, nvidia: bool) -> Vec<String> {
         let card = |entry: std::fs::DirEntry| {
-            // `card0`; `card0-HDMI-A-1` is where a screen is plugged in.
+            // `card0` is a card; `card0-HDMI-A-1` is a connector for a screen.
             let number = entry.file_name().to_str()?.strip_prefix("card")?.to_owned();
             let number: u32 = number.parse().ok()?;
             let device = entry.path().join("device");

@@ -1,4 +1,4 @@
-//! What a file lies on, and what may be done there.
+//! The file system that holds a file, and what it permits.
 
 use std::path::Path;
 
@@ -14,32 +14,32 @@ pub struct Medium {
 }
 
 impl Medium {
-    /// What holds `path`, `None` where the system does not say.
+    /// The file system that holds `path`, `None` if the system does not say.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         of(&path.canonicalize().ok()?)
     }
 
-    /// Whether it takes no file of 4 GiB.
+    /// Whether it cannot hold a file of 4 GiB.
     #[must_use]
     pub fn is_fat32(&self) -> bool {
         ["vfat", "msdos", "fat32", "fat"].contains(&self.kind.to_ascii_lowercase().as_str())
     }
 
-    /// Whether it keeps no execute bit of its own: one rule is made for all its files when it is mounted.
+    /// Whether it stores no execute bits: mounting sets one rule for all its files.
     #[must_use]
     pub fn lacks_execute_bit(&self) -> bool {
         self.is_fat32() || self.kind.eq_ignore_ascii_case("exfat")
     }
 }
 
-/// Whether this user may make files in `folder`. Nothing is made to find out.
+/// Whether this user may create files in `folder`, found out without creating any.
 #[must_use]
 pub fn is_writable(folder: &Path) -> bool {
     writable(folder)
 }
 
-/// The mark of a file that came from the network, in the system's words, where it keeps one.
+/// The system's mark of a file from the network, if it has one.
 #[must_use]
 pub fn quarantine(path: &Path) -> Option<String> {
     marked(path)
@@ -51,7 +51,7 @@ fn writable(folder: &Path) -> bool {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
-/// Opening a folder with the right to add files asks for that right and adds none.
+/// Opening a folder with the right to add files checks that right and adds none.
 #[cfg(windows)]
 fn writable(folder: &Path) -> bool {
     use std::os::windows::fs::OpenOptionsExt as _;
@@ -117,7 +117,7 @@ fn mountinfo(text: &str, path: &Path) -> Option<Medium> {
     found.map(|(_, medium)| medium)
 }
 
-/// `\040` is a space.
+/// Decodes octal escapes: `\040` is a space.
 #[cfg(target_os = "linux")]
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());

@@ -1,27 +1,27 @@
-//! How much memory there is, and how much of it can be had.
+//! Total and available memory.
 
 /// Bytes of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// What this process may use at most: the machine's, or the limit of its container.
+    /// The most this process may use: the machine's memory, or the limit of its container.
     pub total: u64,
-    /// What can be had without pushing another program out; cached files count as free.
+    /// Available without pushing out another program; cached files count as free.
     pub available: u64,
-    /// What can be had of the swap space beyond that.
+    /// Swap space available beyond that.
     pub swap: u64,
-    /// Whether a limit of a container is what counts, not the machine.
+    /// Whether a container's limit applies, not the machine's memory.
     pub limited: bool,
 }
 
 impl Memory {
-    /// What the system says now, `None` where it says nothing.
+    /// What the system reports now, `None` if it reports nothing.
     #[must_use]
     pub fn now() -> Option<Self> {
         now()
     }
 }
 
-/// Bytes in the unit that suits them.
+/// Formats a number of bytes in a suitable unit.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -67,8 +67,7 @@ mod linux {
         pub left: u64,
     }
 
-    /// The limits of the control groups that /proc/self/cgroup names, of both versions, and of the groups
-    /// above them.
+    /// The limits of the control groups, v1 and v2, that /proc/self/cgroup names, and of the groups above them.
     pub fn limits(root: &Path, groups: &str) -> Vec<Limit> {
         let mut found = Vec::new();
         for line in groups.lines() {
@@ -91,7 +90,7 @@ mod linux {
         found
     }
 
-    /// Names of the limit, of what is used, and of what is cached of files.
+    /// File names of the limit and the usage, and the fields of `memory.stat` that count cached files.
     type Names = (&'static str, &'static str, [&'static str; 2]);
     const VERSION_2: Names = ("memory.max", "memory.current", ["inactive_file", "active_file"]);
     const VERSION_1: Names = (
@@ -118,7 +117,7 @@ mod linux {
     /// The machine's memory within limits.
     pub fn within(mut memory: Memory, limits: Vec<Limit>) -> Memory {
         for limit in limits {
-            // Where there is none, version 1 says a number near 2^63.
+            // Without a limit, v1 reports a number near 2^63.
             if limit.bytes < memory.total {
                 memory = Memory { total: limit.bytes, limited: true, ..memory };
             }
@@ -141,7 +140,7 @@ fn now() -> Option<Memory> {
     let total = super::output("/usr/sbin/sysctl", &["-n", "hw.memsize"])?.parse().ok()?;
     let pages = super::output("/usr/bin/vm_stat", &[])?;
     let page = super::output("/usr/sbin/sysctl", &["-n", "hw.pagesize"])?.parse::<u64>().ok()?;
-    // Swap grows with what is needed, as far as the disk goes.
+    // Swap grows on demand, as far as the disk allows.
     Some(Memory {
         total,
         available: vm_stat(&pages, page)?.min(total),
@@ -150,7 +149,7 @@ fn now() -> Option<Memory> {
     })
 }
 
-/// The bytes that can be had, from what `vm_stat` prints: `Pages free:    12345.`
+/// Available bytes, from the output of `vm_stat`: `Pages free:    12345.`
 #[cfg(any(target_os = "macos", test))]
 fn vm_stat(text: &str, page: u64) -> Option<u64> {
     let field = |name: &str| {

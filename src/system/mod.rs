@@ -1,7 +1,7 @@
 //! What this computer is and allows: memory, processor, graphics, medium, window, browser.
 //!
-//! Enters: questions. Leaves: facts, as far as the system tells them without a library of its maker and
-//! without anything being written; what it does not tell is `None`. Knows nothing of models.
+//! Reports what the system knows without vendor libraries and without writing anything; `None` where it does not know.
+//! Knows nothing of models.
 
 mod browser;
 mod cores;
@@ -23,7 +23,7 @@ pub use stack::on_stack;
 pub use version::version;
 pub use window::{TerminalMode, hold, is_unseen};
 
-/// Where the running program's own file can be opened. Linux keeps it reachable when its name is gone or taken by another.
+/// A path to open the running program's own file. On Linux it works even after the file was removed or replaced.
 ///
 /// # Errors
 /// When the system does not say.
@@ -36,10 +36,10 @@ pub fn own_file() -> std::io::Result<std::path::PathBuf> {
     }
 }
 
-/// What helps where no thread can be started.
+/// Hint for when no thread can be started.
 pub const THREADS_HINT: &str = "hint: this user may have no more of them (`ulimit -u`); end other programs, or ask for fewer with --threads";
 
-/// What a program of the system prints, or `None` where there is none. Only for what has no other way.
+/// The output of a system program, or `None` if it is missing or fails. Only for what has no other source.
 #[cfg(any(windows, target_os = "macos"))]
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     use std::process::{Command, Stdio};

@@ -1,7 +1,7 @@
 //! Runs library code that may panic on odd input.
 //!
-//! Enters: a closure. Leaves: its result, or nothing when it panicked. A panic's message holds the
-//! user's text, so none is written for a panic that is caught here; all others are told as before.
+//! Input: a closure. Output: its result, or nothing when it panicked. A panic's message may hold the user's text, so a
+//! panic caught here prints none; all others are reported as before.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -19,7 +19,7 @@ pub fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
     HOOK.call_once(|| {
         let told = take_hook();
         set_hook(Box::new(move |panic| {
-            // A thread that is ending has no such value any more; its panics are told.
+            // A thread that is ending no longer has this value; its panics are reported.
             if !QUIET.try_with(Cell::get).unwrap_or(false) {
                 told(panic);
             }

@@ -4,7 +4,7 @@ use super::quiet::quietly;
 use std::io;
 use std::thread::{self, Builder};
 
-/// Runs `work` on a thread with so many bytes of stack. `None`: it panicked, of which nothing is told.
+/// Runs `work` on a thread with this many bytes of stack. `None`: it panicked, which prints nothing.
 ///
 /// # Errors
 /// When no thread can be started.

@@ -1,6 +1,6 @@
-//! Which system this is.
+//! The name and version of the operating system.
 
-/// Name and version, as a person would say them.
+/// Name and version in readable form.
 #[must_use]
 pub fn version() -> String {
     let name = name().unwrap_or_else(|| std::env::consts::OS.to_owned());
@@ -13,7 +13,7 @@ fn name() -> Option<String> {
     let release = read("/etc/os-release").or_else(|| read("/usr/lib/os-release"));
     let distribution = release.as_deref().and_then(pretty_name);
     let kernel = read("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    // Its kernel says who made it.
+    // The kernel of WSL names Microsoft.
     let windows =
         if kernel.to_ascii_lowercase().contains("microsoft") { " in Windows" } else { "" };
     Some(match distribution {
@@ -41,7 +41,7 @@ fn name() -> Option<String> {
     Some(format!("Windows {}", numbers(&text)?))
 }
 
-/// The version in what `ver` prints: `Microsoft Windows [Version 10.0.22631.1]`, words in any language.
+/// The version in the output of `ver`, in any language: `Microsoft Windows [Version 10.0.22631.1]`.
 #[cfg(any(windows, test))]
 fn numbers(text: &str) -> Option<&str> {
     let mut words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));

@@ -1,32 +1,32 @@
-//! The window a program speaks in: who sees what it says, and for how long.
+//! The window in which a program's output appears: who sees it, and for how long.
 
 use std::io::{IsTerminal as _, stderr, stdin, stdout};
 
-/// Whether nobody sees what is said: no terminal, and no program that reads it either. So it is when a
-/// file manager starts a program on Linux.
+/// Whether nobody sees the output: there is no terminal, and no program reads it. This happens when a file manager
+/// starts a program on Linux.
 #[must_use]
 pub fn is_unseen() -> bool {
     !(stdin().is_terminal() || stdout().is_terminal() || stderr().is_terminal() || is_read())
 }
 
-/// Keeps a window that would close with the program, and the last words with it, until Enter is pressed.
-/// Elsewhere it does nothing.
+/// If the window would close with the program, and its last output with it, waits until Enter is pressed. Otherwise
+/// does nothing.
 pub fn hold() {
     if is_own_window() && stdin().is_terminal() && stderr().is_terminal() {
-        // The program's own words, without a line break: `shown::say` is for what comes from elsewhere.
+        // Fixed text without a line break: `shown::say` is for text from elsewhere.
         eprint!("\nPress Enter to close this window. ");
         let _ = stdin().read_line(&mut String::new());
     }
 }
 
-/// How the terminal treats keys, to be put back after a line editor that had no time to.
+/// The terminal's input mode, to be restored after a line editor that had no time to do so.
 pub struct TerminalMode {
     #[cfg(unix)]
     found: Option<rustix::termios::Termios>,
 }
 
 impl TerminalMode {
-    /// That of the terminal on stdin, if it is one.
+    /// The mode of the terminal on stdin, if it is one.
     #[must_use]
     pub fn now() -> Self {
         Self {
@@ -35,7 +35,7 @@ impl TerminalMode {
         }
     }
 
-    /// Puts it back if it is another one now. (A console of Windows does so by itself.)
+    /// Restores it if a line editor left it changed. (A Windows console does so by itself.)
     pub fn restore(&self) {
         #[cfg(unix)]
         {
@@ -45,7 +45,7 @@ impl TerminalMode {
             let edits =
                 |mode: &rustix::termios::Termios| !mode.local_modes.contains(LocalModes::ICANON);
             if tcgetattr(stdin()).is_ok_and(|now| edits(&now)) && !edits(found) {
-                // Pastes without marks around them, and the cursor on a line of its own.
+                // Turns off bracketed paste, and moves the cursor to a line of its own.
                 let _ = stdout().write_all(b"\x1b[?2004l\n").and_then(|()| stdout().flush());
                 let _ = tcsetattr(stdin(), OptionalActions::Now, found);
             }
@@ -53,7 +53,7 @@ impl TerminalMode {
     }
 }
 
-/// A pipe has a program at its other end.
+/// Whether stdout or stderr is a pipe, which has a program at its other end.
 #[cfg(unix)]
 fn is_read() -> bool {
     use rustix::fs::{FileType, fstat};
@@ -63,14 +63,14 @@ fn is_read() -> bool {
     pipe(fstat(stderr())) || pipe(fstat(stdout()))
 }
 
-/// There a console program always has a console.
+/// Elsewhere, a console program always has a console.
 #[cfg(not(unix))]
 fn is_read() -> bool {
     true
 }
 
-/// Windows gives a console of its own to what the Explorer starts, and closes it with the program. (macOS
-/// keeps the window of its Terminal open.)
+/// Windows opens a console for a program started by the Explorer, and closes it with the program. (macOS keeps its
+/// Terminal's window open.)
 #[cfg(windows)]
 fn is_own_window() -> bool {
     parent().is_some_and(|name| name.eq_ignore_ascii_case("explorer.exe"))

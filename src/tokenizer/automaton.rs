@@ -1,31 +1,31 @@
-//! Finds every occurrence of many texts in another in one pass over it (Aho and Corasick, 1975).
+//! Finds every occurrence of many texts in another in a single pass (Aho and Corasick, 1975).
 //!
-//! Enters: the texts of tokens; then a text, byte by byte, forwards or backwards. Leaves: the tokens that end at each
-//! byte, the longest first. Knows nothing of what they mean.
+//! Input: the texts of tokens; then a text, byte by byte, forwards or backwards. Output: the tokens that end at each
+//! byte, longest first. Knows nothing of their meaning.
 //!
-//! Our own rather than the crate `aho-corasick`: that one keeps a copy of all matches in each state, of which a
-//! hostile vocabulary makes gigabytes, and has no way to ask for the next shorter match only when it is needed.
+//! Our own rather than the crate `aho-corasick`, which stores a copy of all matches in each state (gigabytes for a
+//! hostile vocabulary) and has no way to ask for the next shorter match on demand.
 
 use super::{TokenizerError, steps};
 
-/// Bytes of all texts together at most. The largest vocabularies have 4 MB; a node is made of each byte.
+/// Maximum length of all texts together, in bytes. The largest vocabularies have 4 MB; each byte can become a node.
 const BYTES_MAX: usize = 16 << 20;
 /// No entry of [`Automaton::ends`].
 const NONE: u32 = u32::MAX;
 
-/// A place in an [`Automaton`]: what was read last, as far as some text begins so.
+/// A state of an [`Automaton`]: the longest end of what was read that is the beginning of some text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct State(u32);
 
-/// The trie of the texts, its nodes level by level.
+/// The trie of the texts, its nodes in breadth-first order.
 pub(super) struct Automaton {
     /// The children of node `n` are the nodes from `first[n]` to `first[n + 1]`, by ascending label.
     first: Vec<u32>,
     /// The byte that leads to a node.
     labels: Vec<u8>,
-    /// The node of the longest proper ending of a node's text that is in the trie.
+    /// The node of the longest proper suffix of a node's text that is in the trie.
     fallback: Vec<u32>,
-    /// The longest text that a node's text ends in: an index of `ends`, or [`NONE`].
+    /// The longest text that is a suffix of a node's text: an index of `ends`, or [`NONE`].
     longest: Vec<u32>,
     ends: Vec<End>,
     /// The root's children by label; 0 where there is none.
@@ -36,7 +36,7 @@ pub(super) struct Automaton {
 struct End {
     token: u32,
     len: u32,
-    /// The longest of the others that this one ends in, or [`NONE`].
+    /// The longest other text that is a suffix of this one: an index of `ends`, or [`NONE`].
     shorter: u32,
 }
 
@@ -49,17 +49,17 @@ pub(super) enum Direction {
 }
 
 impl Automaton {
-    /// The automaton of these tokens; empty texts are left out. Of two with the same text, `prefer` picks one.
+    /// Builds the automaton of these tokens; empty texts are skipped. `prefer` picks one of two with the same text.
     ///
     /// # Errors
-    /// When they are too long all together; `key` is where they stand.
+    /// When the texts are too long in total; `key` is their metadata key.
     pub(super) fn new<'t>(
         texts: impl Iterator<Item = (u32, &'t [u8])>,
         direction: Direction,
         prefer: fn(u32, u32) -> u32,
         key: &'static str,
     ) -> Result<Self, TokenizerError> {
-        // All texts in the order of reading, one after the other: the file's are scattered.
+        // All texts in reading order, contiguous: in the file they are scattered.
         let mut bytes = Vec::new();
         let mut places: Vec<(u32, usize, usize)> = Vec::new();
         for (token, text) in texts {
@@ -77,7 +77,7 @@ impl Automaton {
             }
             places.push((token, start, bytes.len()));
         }
-        // By the first bytes as a number, and only then by the texts themselves: most are told apart so.
+        // Sorted by the first 8 bytes as a number, then by the texts themselves: the number decides most comparisons.
         let first = |text: &[u8]| {
             let mut first = [0; 8];
             let len = text.len().min(8);
@@ -111,7 +111,7 @@ impl Automaton {
             ends: Vec::with_capacity(texts.len()),
             root: Box::new([0; 256]),
         };
-        // Of each node: which of the texts begin with its own, and its depth.
+        // For each node, the range of texts that begin with its own.
         let mut ranges = vec![(0, texts.len())];
         let (mut node, mut depth, mut next_level) = (0, 0, 1);
         while node < ranges.len() {
@@ -121,7 +121,7 @@ impl Automaton {
             }
             all.first.push(ranges.len() as u32);
             let (mut start, end) = ranges[node];
-            // The node's own text, if it is one of them, stands before the longer ones.
+            // The node's own text, if it is one of the texts, sorts before the longer ones.
             if start < end && texts[start].0.len() == depth && depth > 0 {
                 let shorter = all.longest[all.fallback[node] as usize];
                 all.longest[node] = all.ends.len() as u32;
@@ -155,7 +155,7 @@ impl Automaton {
         all
     }
 
-    /// Nothing has been read yet.
+    /// The state in which nothing has been read yet.
     pub(super) fn start() -> State {
         State(0)
     }
@@ -176,7 +176,7 @@ impl Automaton {
         }
     }
 
-    /// The tokens that end where this state was reached, each with its length, the longest first.
+    /// The tokens that end at this state, as (length, token), longest first.
     pub(super) fn ending(&self, state: State) -> impl Iterator<Item = (usize, u32)> + '_ {
         let mut at = self.longest[state.0 as usize];
         std::iter::from_fn(move || {
@@ -215,7 +215,7 @@ mod tests {
         Automaton::new(texts, direction, u32::max, "tokens").unwrap()
     }
 
-    /// At each byte what ends there (forwards) or begins there (backwards).
+    /// The tokens that end (forwards) or begin (backwards) at each byte.
     fn found(automaton: &Automaton, text: &str, direction: Direction) -> Vec<Vec<u32>> {
         let mut state = Automaton::start();
         let mut each = |&byte: &u8| {

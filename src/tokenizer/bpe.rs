@@ -1,5 +1,5 @@
-//! Byte-pair encoding: words are cut by the pre-tokenizer, and neighbours in them are merged in the order
-//! of their rank.
+//! Byte-pair encoding: the pre-tokenizer splits text into words, in which neighbours are merged in the order of their
+//! rank.
 //!
 //! Most vocabularies write every byte as one printable character (the alphabet below), as GPT-2 defined
 //! it; those with the habit `raw` hold plain text, with U+2581 for a space.
@@ -16,17 +16,17 @@ use std::sync::LazyLock;
 /// Merge ranks and the pre-tokenizer.
 pub(super) struct Bpe {
     pre: PreTokenizer,
-    /// `None`: the file brings none, and the joined text's own id is the rank.
+    /// `None`: the file has none, and the id of the joined text is the rank.
     merges: Option<Merges>,
 }
 
-/// Where a file has its merges.
+/// Metadata key of the merges.
 const MERGES: &str = "tokenizer.ggml.merges";
 
 impl Bpe {
-    /// The tokenizer whose words are cut as `pre` says.
+    /// A tokenizer with the pre-tokenizer named `pre`.
     pub(super) fn new(file: &ModelFile, pre: &str) -> Result<Self, TokenizerError> {
-        // Kimi K2's vocabulary is tiktoken's, whose ranks are the ids; the reference merges nothing then.
+        // Kimi K2's vocabulary is tiktoken's, whose ids are the ranks; the reference merges nothing in that case.
         let without = pre == "kimi-k2" && file.get(MERGES).is_none();
         let merges = if without { None } else { Some(Merges::new(file.strings(MERGES)?)) };
         Ok(Self { pre: PreTokenizer::new(pre)?, merges })
@@ -76,7 +76,7 @@ impl Bpe {
                 None if habits.raw => {
                     ids.extend(symbol.bytes().filter_map(|byte| byte_token(vocabulary, byte)));
                 }
-                // A merge whose result is no token: its characters one by one.
+                // The result of a merge is not a token: emit its characters one by one.
                 None => ids.extend(
                     symbol
                         .chars()
@@ -89,7 +89,7 @@ impl Bpe {
     /// Appends the bytes that a token stands for.
     pub(super) fn piece(&self, text: &[u8], kind: TokenKind, out: &mut Vec<u8>) {
         match kind {
-            // Added tokens stand in the file as they are.
+            // Added tokens are stored as plain text.
             TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown => out.extend(text),
             TokenKind::Byte => out.extend(byte_of(text)),
             TokenKind::Unused => {}
@@ -107,8 +107,8 @@ impl Bpe {
     }
 }
 
-/// One printable character for each byte: printable Latin-1 stands for itself, the other 68 bytes
-/// for the characters from U+0100 on.
+/// One printable character per byte: printable Latin-1 maps to itself, the other 68 bytes to the characters from U+0100
+/// on.
 struct Alphabet {
     chars: [char; 256],
     bytes: Vec<Option<u8>>,
@@ -137,11 +137,11 @@ impl Alphabet {
     }
 }
 
-/// The ranks of pairs, found by the two texts; the texts stay in the file as `left right`.
+/// The ranks of pairs, looked up by their two texts, which stay in the file as `left right`.
 struct Merges {
     texts: Strings,
     by_pair: HashTable<u32>,
-    /// Bytes of the longest, with the space between the two.
+    /// Length of the longest merge in bytes, including its space.
     longest: usize,
     hasher: DefaultHashBuilder,
 }
@@ -156,7 +156,7 @@ impl Merges {
             longest = longest.max(merge.len());
             let pair = split_pair(merge);
             let hash = hasher.hash_one(pair);
-            // The first of two equal merges counts.
+            // The first of duplicate merges counts.
             if by_pair.find(hash, |&r: &u32| split_pair(texts.get(r as usize)) == pair).is_none() {
                 by_pair.insert_unique(hash, rank, |&r| {
                     hasher.hash_one(split_pair(texts.get(r as usize)))
@@ -167,7 +167,7 @@ impl Merges {
     }
 
     fn rank(&self, left: &[u8], right: &[u8]) -> Option<u32> {
-        // Looking a pair up takes its length, which is that of two tokens.
+        // A lookup takes time in the pair's length, so longer pairs than any merge are skipped.
         if left.len() + right.len() >= self.longest {
             return None;
         }
@@ -178,7 +178,7 @@ impl Merges {
     }
 }
 
-/// `left right` at its space; a left part is never empty, so a space at the start belongs to it.
+/// Splits `left right` at its space; a left part is never empty, so a space at the start belongs to it.
 fn split_pair(merge: &[u8]) -> (&[u8], &[u8]) {
     let space = merge.iter().skip(1).position(|&b| b == b' ').map(|i| i + 1);
     match space {

@@ -1,6 +1,6 @@
-//! A text as a chain of symbols, of which neighbours are merged, the best pair first.
+//! A text as a chain of symbols whose neighbours are merged, best pair first.
 //!
-//! Knows the order of merging; knows nothing of what makes a pair good.
+//! Knows the order of merging; knows nothing of how pairs are ranked.
 
 use super::steps;
 use std::cmp::Reverse;
@@ -12,14 +12,14 @@ pub(super) struct Chain<'t> {
     symbols: Vec<Symbol>,
 }
 
-/// Two neighbours, and both as one.
+/// Two neighbours, and their joined text.
 pub(super) struct Pair<'t> {
     pub(super) left: &'t str,
     pub(super) right: &'t str,
     pub(super) joined: &'t str,
 }
 
-/// One symbol: `text[start..end]`, empty once it was merged into its left neighbour.
+/// One symbol: `text[start..end]`, empty once merged into its left neighbour.
 struct Symbol {
     start: usize,
     end: usize,
@@ -28,7 +28,7 @@ struct Symbol {
 }
 
 impl<'t> Chain<'t> {
-    /// One symbol a character.
+    /// One symbol per character.
     pub(super) fn new(text: &'t str) -> Self {
         let symbol = |(i, (start, c)): (usize, (usize, char))| Symbol {
             start,
@@ -43,8 +43,7 @@ impl<'t> Chain<'t> {
         Self { text, symbols }
     }
 
-    /// Merges neighbours until `worth` has nothing for any pair: the pair of highest worth first, the
-    /// leftmost of equals.
+    /// Merges neighbours until `worth` is `None` for every pair: the pair of highest worth first, the leftmost on ties.
     pub(super) fn merge_all<W: Ord>(&mut self, worth: impl Fn(&Pair<'t>) -> Option<W>) {
         let mut queue = BinaryHeap::new();
         let offer = |chain: &Self, left: usize, queue: &mut BinaryHeap<_>| {
@@ -60,7 +59,7 @@ impl<'t> Chain<'t> {
         }
         while let Some((_, Reverse(left), len)) = queue.pop() {
             steps::add(1);
-            // Symbols only grow, so a pair of another length is another pair, and has an offer of its own.
+            // Symbols only grow, so a pair of another length is a new pair, with its own entry in the queue.
             if self.pair(left).is_none_or(|pair| pair.joined.len() != len) {
                 continue;
             }
@@ -72,7 +71,7 @@ impl<'t> Chain<'t> {
         }
     }
 
-    /// The symbols that are left, in order.
+    /// The remaining symbols, in order.
     pub(super) fn texts(&self) -> impl Iterator<Item = &'t str> {
         self.symbols.iter().map(|s| &self.text[s.start..s.end]).filter(|t| !t.is_empty())
     }

@@ -1,4 +1,4 @@
-//! Cuts a text at the special tokens that are written in it.
+//! Splits a text at the special tokens written in it.
 
 use super::automaton::{Automaton, Direction, State};
 use super::{TokenKind, TokenizerError, Vocabulary, steps};
@@ -12,16 +12,16 @@ pub(super) enum Fragment<'t> {
     Token(u32),
 }
 
-/// The tokens that are looked for in a text.
+/// The special tokens to look for in a text.
 pub(super) struct Fragments {
-    /// All, and those looked for even where control tokens are plain text.
+    /// All of them, and those recognized even if control tokens are plain text.
     all: Automaton,
     always: Automaton,
     strips: Strips,
 }
 
-/// An occurrence of a token. The greatest is taken first: of the longest token, then of the first in the vocabulary,
-/// then the leftmost.
+/// An occurrence of a token. The greatest is taken first: that of the longest token, then of the lowest id, then the
+/// leftmost.
 type Occurrence = (usize, Reverse<u32>, Reverse<usize>);
 
 impl Fragments {
@@ -31,9 +31,9 @@ impl Fragments {
             let count = u32::try_from(vocabulary.len()).unwrap_or(0);
             let ids = (0..count).filter(|&id| vocabulary.kind(id).is_some_and(wanted));
             let texts = ids.map(|id| (id, vocabulary.text(id)));
-            // Others occur in no text.
+            // Texts that are not UTF-8 occur in no `str`.
             let texts = texts.filter(|(_, text)| std::str::from_utf8(text).is_ok());
-            // Read backwards, it finds what begins at a place.
+            // Reading backwards, it finds the tokens that begin at a position.
             Automaton::new(texts, Direction::Backwards, u32::min, "tokenizer.ggml.tokens")
         };
         Ok(Self {
@@ -45,8 +45,8 @@ impl Fragments {
         })
     }
 
-    /// Cuts `text`. The longest token is looked for first in all of it, then the next in what remains,
-    /// as the reference does. `parse_special`: control tokens count as such.
+    /// Splits `text`. The longest token is searched for first, in all of it, then the next in what remains, as in the
+    /// reference. `parse_special` recognizes control tokens.
     pub(super) fn of<'t>(
         &self,
         text: &'t str,
@@ -70,11 +70,11 @@ impl Fragments {
         fragments
     }
 
-    /// What of the text is no text, by where it starts.
+    /// The parts of the text that are not text, by where they start.
     ///
-    /// Not a search for each token in what is left, which takes tokens times text: of each place only the longest
-    /// token that begins there is waiting in a queue. One that reaches into what was taken before it is replaced by the
-    /// longest that does not; that one has less than half of its length, so it happens to a place a few times at most.
+    /// Searching for each token in what remains would take tokens × text. Instead, a queue holds for each position only
+    /// the longest token that begins there. If it overlaps a part that is already taken, it is replaced by the longest
+    /// one that does not; that one is less than half as long, so this happens only a few times per position.
     fn taken(
         &self,
         text: &str,
@@ -126,7 +126,7 @@ impl Fragments {
     }
 }
 
-/// A special token in a text, or white space that it takes.
+/// A special token in a text, or white space that it strips.
 struct Taken {
     end: usize,
     token: Option<u32>,
@@ -137,13 +137,13 @@ fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
-/// Which tokens take the white space beside them: no file says so, so the reference goes by names.
+/// Which tokens strip the white space beside them. Files don't say so, and the reference goes by names.
 #[derive(Clone, Copy)]
 enum Strips {
     None,
-    /// This one, before it.
+    /// This token, before it.
     Before(&'static str),
-    /// All but these, after them.
+    /// All tokens but these, after them.
     After(&'static [&'static str]),
 }
 
@@ -166,7 +166,7 @@ impl Strips {
         }
     }
 
-    /// Before and after the token of that text.
+    /// Whether the token with that text strips before and after it.
     fn of(self, text: &[u8]) -> (bool, bool) {
         match self {
             Self::None => (false, false),

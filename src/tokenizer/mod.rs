@@ -1,10 +1,10 @@
-//! Text to token ids and back, from what stands in the GGUF alone.
+//! Text to token ids and back, from the GGUF's metadata alone.
 //!
-//! Enters: the `tokenizer.ggml.*` metadata; then text, or ids. Leaves: ids, or bytes (a token may hold
-//! part of a character). Knows nothing of models or chats. Token for token the reference's algorithm.
+//! Input: the `tokenizer.ggml.*` metadata; then text, or ids. Output: ids, or bytes (a token may hold part of a
+//! character). Knows nothing of models or chats. Matches the reference token for token.
 //!
-//! Our own rather than the `tokenizers` crate, which has to be handed owned strings: the vocabulary
-//! and the merges stay in the mapped file and only hash tables are built at start.
+//! Our own rather than the `tokenizers` crate, which requires owned strings: here the vocabulary and the merges stay in
+//! the mapped file, and only hash tables are built at startup.
 
 mod automaton;
 mod bpe;
@@ -54,7 +54,7 @@ enum Algorithm {
 const NO_PRE: &str = "metadata `tokenizer.ggml.pre` is missing: texts are cut into words as `default` has it, which may not be the \
 model's way, and its answers worse\nhint: get a file that was converted later, or convert it again";
 
-/// What a space is written as in many vocabularies.
+/// How many vocabularies write a space.
 const SPACE: &str = "\u{2581}";
 
 /// A tokenizer that cannot be built.
@@ -69,10 +69,10 @@ pub enum TokenizerError {
         key: &'static str,
         /// Its value.
         found: String,
-        /// What is known.
+        /// What is supported.
         expected: String,
     },
-    /// Arrays that do not fit each other, or ids outside the vocabulary.
+    /// Inconsistent arrays, or ids outside the vocabulary.
     #[error(
         "metadata `{key}`: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
     )]
@@ -84,7 +84,7 @@ pub enum TokenizerError {
         /// What was expected.
         expected: String,
     },
-    /// Metadata is missing or of another kind.
+    /// Metadata is missing or has the wrong type.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -99,14 +99,14 @@ impl Tokenizer {
             return Self::with_pre(file, pre);
         }
         let mut tokenizer = Self::with_pre(file, "default")?;
-        // The others cut no words, or have their own way.
+        // The others don't split words, or do it in their own way.
         if file.text("tokenizer.ggml.model") == Some("gpt2") {
             tokenizer.warnings.push(NO_PRE.to_owned());
         }
         Ok(tokenizer)
     }
 
-    /// As [`Tokenizer::new`], with another `tokenizer.ggml.pre` than the file's.
+    /// Like [`Tokenizer::new`], with `pre` instead of the file's `tokenizer.ggml.pre`.
     ///
     /// # Errors
     /// As [`Tokenizer::new`].
@@ -153,14 +153,14 @@ impl Tokenizer {
         Ok(Self { vocabulary, algorithm, special, fragments, add_bos, add_eos, longest, warnings })
     }
 
-    /// What is wrong with the file and no reason to refuse it, each without a `warning:` before it.
+    /// Faults of the file that are no reason to refuse it, each without a `warning:` prefix.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The ids of `text`. `add_special`: with the begin and end tokens the model asks for;
-    /// `parse_special`: control tokens written in the text count as such.
+    /// The ids of `text`. `add_special` adds the begin and end tokens that the model asks for; `parse_special`
+    /// recognizes control tokens written in the text.
     #[must_use]
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
@@ -174,7 +174,7 @@ impl Tokenizer {
         ids
     }
 
-    /// The ids of a text in the middle of another, where none is put before it.
+    /// The ids of a text in the middle of another: without special tokens or, in SPM, a space before it.
     #[must_use]
     pub fn encode_inside(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
@@ -210,8 +210,8 @@ impl Tokenizer {
         }
     }
 
-    /// Appends the bytes of a token to `out`; a control token's only where `special` is true. An id
-    /// outside the vocabulary has none.
+    /// Appends the bytes of a token to `out`; those of control and unknown tokens only if `special`. An id outside the
+    /// vocabulary has none.
     pub fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
         let Some(kind) = self.vocabulary.kind(id) else { return };
         if !special && matches!(kind, TokenKind::Control | TokenKind::Unknown) {
@@ -239,7 +239,7 @@ impl Tokenizer {
         out
     }
 
-    /// What a token is, `None` outside the vocabulary.
+    /// A token's kind, `None` outside the vocabulary.
     #[must_use]
     pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.vocabulary.kind(id)
@@ -281,19 +281,19 @@ impl Tokenizer {
         self.add_bos
     }
 
-    /// Bytes of the longest token: a text has at least its length divided by this many tokens.
+    /// Length of the longest token, in bytes: a text has at least its length divided by this many tokens.
     #[must_use]
     pub fn longest(&self) -> usize {
         self.longest
     }
 
-    /// The token whose text in the vocabulary is this.
+    /// The token with this text in the vocabulary.
     #[must_use]
     pub fn find(&self, text: &str) -> Option<u32> {
         self.vocabulary.find(text.as_bytes())
     }
 
-    /// Whether a token marks something and is no text.
+    /// Whether a token is a control token.
     #[must_use]
     pub fn is_control(&self, id: u32) -> bool {
         self.vocabulary.kind(id) == Some(TokenKind::Control)
@@ -305,13 +305,13 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
-    /// Whether there are none.
+    /// Whether the vocabulary is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.vocabulary.len() == 0
     }
 
-    /// The token that texts end with, where they do.
+    /// The token that ends texts, if one is added.
     fn end(&self) -> Option<u32> {
         match self.algorithm {
             Algorithm::Wpm(_) => self.special.separator,
@@ -325,7 +325,7 @@ impl Tokenizer {
     }
 }
 
-/// A truth value that may be missing.
+/// An optional boolean.
 fn flag(file: &ModelFile, key: &'static str) -> Result<Option<bool>, TokenizerError> {
     let Some(value) = file.get(key) else { return Ok(None) };
     value.as_bool().map(Some).ok_or_else(|| TokenizerError::Array {
@@ -335,14 +335,14 @@ fn flag(file: &ModelFile, key: &'static str) -> Result<Option<bool>, TokenizerEr
     })
 }
 
-/// One score a token; zeros where the file has none.
+/// One score per token; zeros if the file has none.
 #[expect(clippy::cast_possible_truncation, reason = "scores are stored as f32")]
 fn scores(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Vec<f32>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.scores";
     let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![0.0; vocabulary.len()]) };
-    // Adding 0 makes −0 equal to 0, as it is where scores are compared as numbers.
+    // Adding 0 turns −0 into 0: sorting by `total_cmp` would tell them apart, comparing as numbers does not.
     let scores = array.numbers(bytes).map(|score| score as f32 + 0.0);
-    // More than that are of no token; the reference does not look at them either.
+    // Extra scores belong to no token; the reference ignores them too.
     let scores: Vec<f32> = scores.take(vocabulary.len()).collect();
     if scores.len() == vocabulary.len() {
         return Ok(scores);
@@ -354,12 +354,12 @@ fn scores(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Vec<f32>, Tokeniz
     })
 }
 
-/// The token of one byte, `<0x0A>` and the like.
+/// The token of one byte, such as `<0x0A>`.
 fn byte_token(vocabulary: &Vocabulary, byte: u8) -> Option<u32> {
     vocabulary.find(format!("<0x{byte:02X}>").as_bytes())
 }
 
-/// The byte of such a token.
+/// The byte of a token such as `<0x0A>`.
 fn byte_of(text: &[u8]) -> Option<u8> {
     let hex = text.strip_prefix(b"<0x")?.strip_suffix(b">")?;
     u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()

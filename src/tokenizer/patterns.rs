@@ -1,50 +1,49 @@
-//! How each family cuts its text into words: the names of `tokenizer.ggml.pre` and what they mean.
+//! How each family splits its text into words: the names of `tokenizer.ggml.pre` and what they mean.
 //!
-//! The patterns are those the models were trained with, as the reference runs them: it knows letters
-//! (`\p{L}`) as a whole, so where a tokenizer's own file tells upper from lower case beyond ASCII, the
-//! distinction is gone here too. Each is written without its look-ahead `\s+(?!\S)` ("white space, but
-//! leave the last one to the word that follows"), which [`Spare`] says instead, so that the patterns run
-//! on a linear-time engine.
+//! The patterns are those the models were trained with, as the reference runs them. It treats letters (`\p{L}`) as one
+//! class, so where a tokenizer's own file distinguishes upper and lower case beyond ASCII, that distinction is lost
+//! here too. The look-ahead `\s+(?!\S)` ("white space, but leave the last one to the word that follows") is expressed
+//! by [`Spare`] instead, so that the patterns run on a linear-time engine.
 
 use Spare::{Always, Halving, Never, UnlessLine};
 use Step::{DigitsByThree, LeadAndDigitsByThree, Match};
 
-/// One step of cutting; several are applied one after the other, to ever smaller pieces.
+/// One splitting step; several are applied one after the other, to ever smaller pieces.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// Matches become pieces, and so does what lies between them.
+    /// Matches become pieces, and so does the text between them.
     Match(&'static str, Spare),
-    /// Runs of ASCII digits in threes, counted from the right.
+    /// Splits runs of ASCII digits into threes, counted from the right.
     DigitsByThree,
-    /// As before for digits of any script, the first of a run together with what stands before the run.
+    /// The same for digits of any script; the first piece of a run includes the text before the run.
     LeadAndDigitsByThree,
 }
 
-/// Which matches of white space alone leave their last character to the next word.
+/// Which matches that are all white space leave their last character to the next word.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Spare {
     Never,
     /// All.
     Always,
-    /// Those that do not end in a line break: these come from another alternative of the pattern.
+    /// Those that do not end in a line break; those that do come from another alternative of the pattern.
     UnlessLine,
-    /// As `UnlessLine`, and a long one is cut into powers of two from 512 down.
+    /// Like `UnlessLine`, and a long one is split into powers of two, from 512 down.
     Halving,
 }
 
-/// What goes with a name beside its steps.
+/// What a name implies besides its steps.
 #[derive(Clone, Copy, PartialEq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a habit of its own")]
 pub(super) struct Habits {
-    /// A word that is a token is not merged.
+    /// A word that is a token needs no merging.
     pub(super) whole_words: bool,
-    /// Texts begin with BOS where the file does not say.
+    /// Texts begin with BOS if the file does not say.
     pub(super) adds_bos: bool,
     /// Texts begin with BOS whatever the file says.
     pub(super) always_bos: bool,
-    /// Tokens stand in the file as they are, spaces as U+2581, bytes that are no token as `<0x0A>`.
+    /// Tokens are stored as plain text: spaces as U+2581, bytes without a token as `<0x0A>`.
     pub(super) raw: bool,
-    /// A run of line breaks that is a token is not merged.
+    /// A run of line breaks that is a token needs no merging.
     pub(super) whole_lines: bool,
 }
 
@@ -79,7 +78,7 @@ macro_rules! contraction {
     };
 }
 
-/// Contractions, words, numbers as given, signs, lines, white space: what Llama 3 began.
+/// Llama 3's pattern: contractions, words, numbers as given, signs, lines, white space.
 macro_rules! words {
     ($number:literal) => {
         concat!(
@@ -91,14 +90,14 @@ macro_rules! words {
     };
 }
 
-/// Words with the contraction at their end, numbers as given, signs, lines, white space: what GPT-4o began.
+/// GPT-4o's pattern: words with a contraction at their end, numbers as given, signs, lines, white space.
 macro_rules! words_with_endings {
     ($word:literal, $number:literal) => {
         concat!($word, contraction!(), "?|", $number, r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+")
     };
 }
 
-/// Signs that begin a word, words with their marks, signs, and what is given: what DeepSeek 3 began.
+/// DeepSeek 3's pattern: signs that begin a word, words with combining marks, then the given rest.
 macro_rules! signs_and_words {
     ($rest:literal) => {
         concat!(
@@ -119,7 +118,7 @@ const THREE_DIGITS: Step = Match("[0-9][0-9][0-9]", Never);
 const LINE: Step = Match(r"[\r\n]", Never);
 const LINES: Step = Match(r"[^\n]+|\n+", Never);
 const CHINESE: Step = Match(r"[一-龥\u{3040}-ゟ゠-ヿ]+", Never);
-/// The wide range would take Unicode's spaces too; the reference sees them as plain ones.
+/// `&&\S` keeps Unicode spaces out of the wide range; the reference treats them as plain spaces.
 const EAST_ASIAN: Step = Match(r"[[一-龥\u{800}-一\u{AC00}-\u{D7FF}]&&\S]+", Never);
 const SENTENCE: Step = Match(r" ?[^(\s|.,!?…。，、।۔،)]+", Never);
 const DEEPSEEK3: &[Step] = &[
@@ -332,7 +331,7 @@ const KNOWN: &[(&[&str], &[Step], Habits)] = &[
         &["afmoe"],
         &[
             LeadAndDigitsByThree,
-            // From U+8C48 rather than U+F900, as the reference has it: the two look alike.
+            // From U+8C48 rather than U+F900, as in the reference: the two look alike.
             Match(
                 r"[\u{4E00}-\u{9FFF}\u{3400}-\u{4DBF}\u{8C48}-\u{FAFF}\u{3040}-\u{30FF}\u{FF65}-\u{FF9F}\u{2F00}-\u{2FDF}\u{E40}-\u{EFF}\u{1780}-\u{17FF}\u{1000}-\u{109F}\u{AA60}-\u{AA7F}\u{A9E0}-\u{A9FF}\u{AC00}-\u{D7AF}\u{1100}-\u{11FF}]+",
                 Never,
@@ -345,7 +344,7 @@ const KNOWN: &[(&[&str], &[Step], Habits)] = &[
         &["deepseek-llm"],
         &[
             LINE,
-            // Letters that have a case, in the Unicode of their day.
+            // Cased letters, as of an older version of Unicode.
             Match(
                 r"\s?[A-Za-z\u{B5}\u{C0}-\u{D6}\u{D8}-\u{F6}\u{F8}-\u{1BA}\u{1BC}-\u{1BF}\u{1C4}-\u{293}\u{295}-\u{2AF}\u{370}-\u{373}\u{376}\u{377}\u{37B}-\u{37D}\u{37F}\u{386}\u{388}-\u{38A}\u{38C}\u{38E}-\u{3A1}\u{3A3}-\u{3F5}\u{3F7}-\u{481}\u{48A}-\u{52F}\u{531}-\u{556}\u{10A0}-\u{10C5}\u{13A0}-\u{13F5}\u{13F8}-\u{13FD}\u{1C90}-\u{1CBA}\u{1CBD}-\u{1CBF}\u{1D00}-\u{1D2B}\u{1D6B}-\u{1D77}\u{1D79}-\u{1D9A}\u{1E00}-\u{1F15}\u{1F18}-\u{1F1D}\u{1F20}-\u{1F45}\u{1F48}-\u{1F4D}\u{1F50}-\u{1F57}\u{1F59}\u{1F5B}\u{1F5D}\u{1F5F}-\u{1F7D}\u{1F80}-\u{1FB4}\u{1FB6}-\u{1FBC}\u{1FBE}\u{1FC2}-\u{1FC4}\u{1FC6}-\u{1FCC}\u{1FD0}-\u{1FD3}\u{1FD6}-\u{1FDB}\u{1FE0}-\u{1FEC}\u{1FF2}-\u{1FF4}\u{1FF6}-\u{1FFC}\u{2102}\u{2107}\u{210A}-\u{2113}\u{2115}\u{2119}-\u{211D}\u{2124}\u{2126}\u{2128}\u{212A}-\u{212D}\u{212F}-\u{2134}\u{2139}\u{213C}-\u{213F}\u{2145}-\u{2149}\u{214E}\u{2183}\u{2184}\u{2C00}-\u{2C7B}\u{2C7E}-\u{2CE4}\u{2CEB}-\u{2CEE}\u{2CF2}\u{2CF3}\u{A640}-\u{A66D}\u{A680}-\u{A69B}\u{A722}-\u{A76F}\u{A771}-\u{A787}\u{A78B}-\u{A78E}\u{AB70}-\u{ABBF}\u{FB00}-\u{FB06}\u{FB13}-\u{FB17}\u{FF21}-\u{FF3A}\u{FF41}-\u{FF5A}\u{10400}-\u{1044F}\u{104B0}-\u{104D3}\u{104D8}-\u{104FB}\u{10C80}-\u{10CB2}\u{10CC0}-\u{10CF2}\u{118A0}-\u{118DF}\u{1E900}-\u{1E943}]+",
                 Never,

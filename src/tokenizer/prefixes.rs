@@ -1,8 +1,8 @@
-//! How far a text begins as some token does.
+//! The longest prefix that a text shares with any token.
 
 use super::{Vocabulary, steps};
 
-/// Tokens in the order of their texts.
+/// Tokens sorted by their texts.
 pub(super) struct Prefixes(Vec<u32>);
 
 impl Prefixes {
@@ -14,11 +14,11 @@ impl Prefixes {
         Self(ids)
     }
 
-    /// How many bytes of `text` some token begins with.
+    /// Length in bytes of the longest prefix that `text` shares with a token.
     pub(super) fn common(&self, text: &[u8], vocabulary: &Vocabulary) -> usize {
         let common =
             |&id: &u32| vocabulary.text(id).iter().zip(text).take_while(|(a, b)| a == b).count();
-        // The longest common beginning is with a neighbour in the order.
+        // The longest common prefix is with a neighbour in sorted order.
         let place = self.0.partition_point(|&id| vocabulary.text(id) < text);
         let before = place.checked_sub(1).and_then(|at| self.0.get(at));
         let longest = before.into_iter().chain(self.0.get(place)).map(common).max().unwrap_or(0);

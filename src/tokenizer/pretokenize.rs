@@ -1,19 +1,19 @@
-//! Cuts text into words before byte-pair merging, as `tokenizer.ggml.pre` says.
+//! Splits text into words before byte-pair merging, as `tokenizer.ggml.pre` says.
 //!
-//! Knows how to cut; [`super::patterns`] knows where.
+//! Knows how to split; [`super::patterns`] knows where.
 
 use super::patterns::{Habits, Spare, Step, known, names};
 use super::{TokenizerError, steps};
 use regex::Regex;
 use std::ops::Range;
 
-/// How one family cuts its text, and the habits that go with it.
+/// How one family splits its text, and its habits.
 pub(super) struct PreTokenizer {
     steps: Vec<Cutter>,
     pub(super) habits: Habits,
 }
 
-/// A [`Step`] that is ready to be used.
+/// A [`Step`], compiled.
 enum Cutter {
     Match(Regex, Spare),
     DigitsByThree(Regex),
@@ -65,7 +65,7 @@ impl Cutter {
         })
     }
 
-    /// Appends the pieces of `text`, `offset` added.
+    /// Appends the pieces of `text`, shifted by `offset`.
     fn cut(&self, text: &str, offset: usize, out: &mut Vec<Range<usize>>) {
         let mut pieces = Pieces { start: 0, offset, out };
         match self {
@@ -102,7 +102,7 @@ impl Cutter {
     }
 }
 
-/// Pieces of a text as they are cut off its beginning.
+/// Collects pieces as they are cut off the beginning of a text.
 struct Pieces<'o> {
     start: usize,
     offset: usize,
@@ -119,8 +119,8 @@ impl Pieces<'_> {
 }
 
 impl Spare {
-    /// Gives `each` the lengths of the words that a match is cut into, given what follows it. What they leave of it is
-    /// looked at again.
+    /// Passes `each` the lengths of the words that a match is split into, given the text after it. A remainder is
+    /// matched again.
     fn kept(self, found: &str, rest: &str, each: &mut dyn FnMut(usize)) {
         let whole = found.len();
         let mut reversed = found.chars().rev();
@@ -137,13 +137,14 @@ impl Spare {
         if self == Self::Halving {
             return halved(found, count, rest.is_empty(), each);
         }
-        // At the end of the text, or alone, the last white space stays.
+        // At the end of the text, or alone, the last white-space character stays.
         each(if rest.is_empty() || count == 1 { whole } else { whole - last.len_utf8() });
     }
 }
 
-/// Gives `each` the lengths of `count` characters of white space in words of the largest power of two that leaves something, or takes
-/// all where the text ends. All at once: to find the rest again after each word takes the square of its length.
+/// Splits `count` characters of white space into words of the largest power of two that leaves a remainder, or takes
+/// all at the end of the text, and passes their lengths to `each`. All at once: matching the remainder again after each
+/// word would take quadratic time.
 fn halved(found: &str, count: usize, ends: bool, each: &mut dyn FnMut(usize)) {
     let (mut left, mut rest) = (count, found);
     loop {
@@ -154,7 +155,7 @@ fn halved(found: &str, count: usize, ends: bool, each: &mut dyn FnMut(usize)) {
         each(bytes);
         left -= kept;
         rest = &rest[bytes..];
-        // A single one may belong to what follows.
+        // A single remaining one may belong to what follows.
         if left == 0 || (left == 1 && !ends) {
             return;
         }
@@ -196,7 +197,7 @@ mod tests {
     fn digits_in_threes_are_counted_from_the_right() {
         assert_eq!(words("superbpe", "ab1234567 12"), ["ab", "1", "234", "567", " ", "12"]);
         assert_eq!(words("superbpe", "١1234"), ["١1", "234"]);
-        // The reference leaves what stands before the digits with the first of them; a later step parts them.
+        // The reference keeps the text before the digits with the first of them; a later step splits them.
         assert_eq!(words("tiny_aya", "12345"), ["12", "345"]);
     }
 

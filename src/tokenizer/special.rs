@@ -1,13 +1,13 @@
-//! Which tokens are more than text: where texts begin and end, what ends an answer, and what is found in
-//! a text before it is cut into words.
+//! Special tokens: those that begin and end texts, those that end an answer, and those recognized in a text before it
+//! is split into words.
 //!
-//! Follows the reference, which corrects the file by the texts of its tokens: many files name only one
-//! of the ends their template uses, or mark control tokens as ordinary ones.
+//! Follows the reference, which corrects the file based on the texts of its tokens: many files name only one of the end
+//! tokens that their template uses, or mark control tokens as ordinary ones.
 
 use super::{TokenKind, TokenizerError, Vocabulary};
 use crate::model::ModelFile;
 
-/// The ids that are more than text.
+/// The ids of special tokens.
 pub(super) struct Special {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
@@ -15,11 +15,11 @@ pub(super) struct Special {
     pub(super) unknown: Option<u32>,
     /// Tokens that end an answer, ascending.
     pub(super) ends: Vec<u32>,
-    /// What the file says and can't be, and what was done about it.
+    /// What is wrong with ids in the file, and what was done about it.
     pub(super) warnings: Vec<String>,
 }
 
-/// The ids that an algorithm's first models had, taken where the file names none.
+/// Default ids, those of an algorithm's first models, used if the file names none.
 #[derive(Default)]
 pub(super) struct Usual {
     pub(super) bos: Option<u32>,
@@ -28,8 +28,8 @@ pub(super) struct Usual {
     pub(super) unknown: Option<u32>,
 }
 
-/// A part that a token plays: the keys that name it, or else its usual texts, which are made control
-/// tokens; and whether it ends an answer.
+/// A role of a token: the keys that name it, or else its usual texts, which are made control tokens; and whether it
+/// ends an answer.
 struct Part {
     keys: &'static [&'static str],
     texts: &'static [&'static str],
@@ -136,7 +136,7 @@ const ENDS: &[&str] = &[
     "[e~[",
 ];
 
-/// Texts that are shown although they are control tokens elsewhere.
+/// Texts that are shown, although their tokens are control tokens elsewhere.
 const SHOWN: &[&str] = &["<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"];
 
 impl Special {
@@ -155,7 +155,7 @@ impl Special {
         let mut special = Self {
             bos: named("tokenizer.ggml.bos_token_id", usual.bos)?,
             eos: named("tokenizer.ggml.eos_token_id", usual.eos)?,
-            // Spelled so in the format.
+            // The format's own spelling.
             separator: named("tokenizer.ggml.seperator_token_id", usual.separator)?,
             unknown: named("tokenizer.ggml.unknown_token_id", usual.unknown)?,
             ends: Vec::new(),
@@ -182,13 +182,14 @@ impl Special {
     }
 }
 
-/// Texts that are ends in some vocabularies and something else in others, told by what stands beside them.
+/// Removes texts that end answers in some vocabularies and mean something else in others, depending on which other
+/// tokens exist.
 fn without_false_ends(mut ends: Vec<u32>, vocabulary: &mut Vocabulary) -> Vec<u32> {
     ends.sort_unstable();
     ends.dedup();
     let has = |text: &str| vocabulary.find(text.as_bytes()).is_some_and(|id| ends.contains(&id));
     let call = has("<|call|>") || has("<|calls|>");
-    // In these, a part of an answer ends so, not the answer.
+    // In Harmony vocabularies, `<|end|>` ends a part of an answer, not the answer.
     let harmony = call && (has("<|return|>") || has("<|flush|>"));
     let tools = has("<|tool_response>") || has("<|plamo:eos|>");
     let false_ends =
@@ -203,8 +204,8 @@ fn without_false_ends(mut ends: Vec<u32>, vocabulary: &mut Vocabulary) -> Vec<u3
     ends
 }
 
-/// A token id below `known`; −1 and 2³² − 1 stand for "none" in some files. One beyond is none either, and `usual` counts,
-/// as in the reference: such a token can't come up, and all others are what they are.
+/// A token id below `known`; −1 and 2³² − 1 stand for "none" in some files. A larger id is ignored with a warning, and
+/// the caller falls back to `usual`, as in the reference: such a token can't occur, and the others are unaffected.
 fn token_id(
     file: &ModelFile,
     known: usize,

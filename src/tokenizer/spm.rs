@@ -1,7 +1,7 @@
 //! SentencePiece's unigram-scored merging, as the reference does it for `llama` vocabularies.
 //!
-//! Spaces become U+2581, neighbours whose joined text is a token are merged by highest score, and what
-//! is no token in the end is written as byte tokens.
+//! Spaces become U+2581, neighbours whose joined text is a token are merged by highest score, and symbols that are no
+//! token in the end are written as byte tokens.
 
 use super::chain::Chain;
 use super::{SPACE, TokenizerError, Vocabulary, byte_token, steps};
@@ -15,12 +15,12 @@ pub(super) struct Spm {
     /// The token of each byte, if there is one.
     bytes: Vec<Option<u32>>,
     unknown: Option<u32>,
-    /// Bytes of the longest token.
+    /// Length of the longest token, in bytes.
     longest: usize,
 }
 
 impl Spm {
-    /// `unknown`: what stands for bytes that have no token.
+    /// `unknown` stands for bytes that have no token.
     pub(super) fn new(
         file: &ModelFile,
         vocabulary: &Vocabulary,
@@ -57,7 +57,7 @@ impl Spm {
         let mut chain = Chain::new(&escaped);
         // The highest score is merged first.
         chain.merge_all(|pair| {
-            // Looking a text up takes its length, which is that of two tokens.
+            // A lookup takes time in the text's length, so longer texts than any token are skipped.
             if pair.joined.len() > self.longest {
                 return None;
             }
@@ -75,7 +75,7 @@ impl Spm {
     }
 }
 
-/// A score in its total order.
+/// A score, ordered by `total_cmp`.
 struct Score(f32);
 
 impl Ord for Score {

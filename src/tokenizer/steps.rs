@@ -1,4 +1,4 @@
-//! Counts what tokenizing costs, in tests only: a bound on steps fails where one on seconds only wavers.
+//! Counts the cost of tokenizing, in tests only: a bound on steps is reliable, a bound on seconds is flaky.
 
 /// Adds `count` steps.
 #[inline]

@@ -1,4 +1,4 @@
-//! Tokenizers on vocabularies made for it: against plain definitions, and how their cost grows.
+//! Tokenizers on made-up vocabularies: compared with plain definitions, and how their cost grows.
 
 use super::*;
 use crate::model::Shard;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use tealight_bundle::mapped::Mapped;
 
-/// A small generator of numbers (xorshift), so that a failure can be repeated.
+/// A small random number generator (xorshift), so that a failure can be repeated.
 pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
@@ -114,7 +114,7 @@ fn pieces(texts: &[Fragment]) -> String {
     out
 }
 
-/// What the reference does, step by step: for each token, the longest first, in each text that is left.
+/// The reference's algorithm, step by step: for each token, longest first, in each remaining text.
 fn cut_by_definition(
     text: &str,
     tokens: &[(String, u32)],
@@ -164,7 +164,7 @@ fn special_tokens_are_found_as_by_a_search_for_each() {
         if of.is_empty() {
             continue;
         }
-        // Some models' tokens take the white space after them, or one of them that before it.
+        // Some models' tokens strip the white space after them; in others, one token strips that before it.
         let (key, value) = [
             ("general.name", "x"),
             ("general.name", "Phi-3"),
@@ -197,7 +197,7 @@ fn a_mask_takes_the_white_space_before_it() {
     }
 }
 
-/// Unigrams as they are defined: at each character all tokens that begin there, the shortest first.
+/// Unigrams by definition: at each character all tokens that begin there, shortest first.
 fn unigrams_by_definition(text: &str, tokens: &[(String, u32, f32)]) -> Vec<u32> {
     let lowest = tokens.iter().filter(|t| t.1 == 1).map(|t| t.2).fold(f32::MAX, f32::min);
     let mut best = vec![(None, 0, f64::MIN); text.len() + 1];
@@ -248,7 +248,7 @@ fn unigrams_are_those_of_the_definition() {
         let mut tokens = vec![("<unk>".to_owned(), 2, 0.0)];
         for _ in 0..dice.roll(14) {
             let kind = [1, 1, 1, 5][dice.roll(4)];
-            // Few scores, so that ways are equally good.
+            // Few scores, so that there are ties.
             tokens.push((dice.text("ab\u{e9}", 5), kind, -(dice.roll(4) as f32)));
         }
         let tokenizer = unigrams(&tokens, Vec::new());
@@ -260,7 +260,7 @@ fn unigrams_are_those_of_the_definition() {
     }
 }
 
-/// Words as they are defined: the longest token at each place, and a word that has none there is unknown.
+/// WordPiece by definition: the longest token at each position; a word that has none there is unknown.
 fn word_pieces_by_definition(text: &str, tokens: &[(String, u32, f32)]) -> Vec<u32> {
     let mut ids = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -310,7 +310,7 @@ fn word_pieces_are_those_of_the_definition() {
     }
 }
 
-/// The steps for a byte of texts made by `text` from a length; panics unless they stay the same when the length grows.
+/// Steps per byte for texts that `text` makes from a length; panics if they grow with the length.
 fn steps_a_byte(tokenizer: &Tokenizer, text: &dyn Fn(usize) -> String) -> f64 {
     let each = |length: usize| {
         let text = text(length);
@@ -339,7 +339,7 @@ fn special_tokens_cost_nothing_for_each_other() {
     let few = steps_a_byte(&spm(&names(100)), &text);
     let many = steps_a_byte(&spm(&names(6400)), &text);
     assert!(many < 1.2 * few && many < 30.0, "{few} steps a byte became {many}");
-    // Each within the next, and each begun everywhere.
+    // Each token is part of the next, and begins everywhere.
     let nested: Vec<_> = (1..600).map(|n| ("a".repeat(n), 4, 0.0)).collect();
     let cost = steps_a_byte(&spm(&nested), &|length| "a".repeat(length));
     assert!(cost < 10.0, "{cost}");
@@ -373,11 +373,11 @@ fn long_tokens_cost_nothing_where_they_do_not_end() {
 
 #[test]
 fn a_map_of_replacements_without_end_ends() {
-    // One node that is its own child under `a`, and of which no text ends.
+    // A node that is its own child under `a`, and at which no text ends.
     let mut nodes = vec![0_u32; 256];
     nodes[0] = 1 << 10;
     for (place, node) in nodes.iter_mut().enumerate().skip(1) {
-        // The place after `a` is place ^ 'a': its offset leads to where it came from.
+        // The place after `a` is place ^ 'a'; its offset leads back to where it came from.
         *node = u32::from(b'a') | ((place as u32 ^ 1) << 10);
     }
     let mut map = (nodes.len() as u32 * 4).to_le_bytes().to_vec();
@@ -412,7 +412,7 @@ fn long_runs_cost_no_more_for_each_byte() {
         "a1",
         "<sentinel:1",
     ];
-    // Names that mean the same once.
+    // Names with the same steps only once.
     let mut seen = std::collections::HashSet::new();
     let fresh = |name: &&str| seen.insert(patterns::known(name).unwrap().0.as_ptr().addr());
     for name in patterns::names().filter(fresh) {
@@ -424,7 +424,7 @@ fn long_runs_cost_no_more_for_each_byte() {
     }
 }
 
-/// What BPE needs at least.
+/// A minimal BPE vocabulary, with more metadata.
 fn bpe(more: Vec<(&str, Meta)>) -> Result<Tokenizer, TokenizerError> {
     let tokens: Vec<_> = ["a", "b", "<|im_end|>"].map(|text| (text.to_owned(), 1, 0.0)).into();
     let mut all = vec![("tokenizer.ggml.merges", Meta::Texts(Vec::new()))];
@@ -463,14 +463,14 @@ fn a_special_token_beyond_the_vocabulary_is_told_and_left_out() {
             let tokenizer = bpe(vec![pre(), (key, Meta::Number(id))]).unwrap();
             let [warning] = tokenizer.warnings() else { panic!("{key}") };
             assert!(warning.contains(key) && warning.contains(&id.to_string()), "{warning}");
-            // What ends an answer is known from its text all the same.
+            // The end token is still known by its text.
             assert_eq!((tokenizer.ends(), tokenizer.bos()), (&[2][..], None), "{key}");
         }
         let none = bpe(vec![pre(), (key, Meta::Number(u32::MAX))]).unwrap();
         assert!(none.warnings().is_empty(), "{key}");
         assert!(bpe(vec![pre(), (key, Meta::Text("2"))]).is_err(), "{key}");
     }
-    // Where an algorithm has a usual one, that counts, if there is such a token.
+    // If an algorithm has a default, that counts, provided that there is such a token.
     let tokens: Vec<_> = ["<unk>", "<s>", "</s>"].map(|text| (text.to_owned(), 3, 0.0)).into();
     let wrong = vec![("tokenizer.ggml.bos_token_id", Meta::Number(99))];
     let tokenizer = Tokenizer::new(&vocabulary("llama", &tokens, wrong)).unwrap();

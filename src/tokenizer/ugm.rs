@@ -1,15 +1,15 @@
-//! SentencePiece's unigram model, as the reference does it for `t5` vocabularies: the text is normalized,
-//! and of all ways to cut it into tokens the one with the highest sum of scores is taken.
+//! SentencePiece's unigram model, as the reference does it for `t5` vocabularies: the text is normalized, then split
+//! into the tokens with the highest sum of scores.
 
 use super::automaton::{Automaton, Direction};
 use super::prefixes::Prefixes;
 use super::{SPACE, TokenKind, TokenizerError, Vocabulary, flag, scores, steps};
 use crate::model::ModelFile;
 
-/// What an unknown character costs beyond the worst token.
+/// Penalty of an unknown character, relative to the worst token.
 const UNKNOWN_PENALTY: f32 = 10.0;
-/// Bytes at most that are written as something else. The longest in models have some thirty; a map can be made in which
-/// the search for one never ends.
+/// Maximum length of a replaced text and of its replacement, in bytes. The longest in real models have some thirty;
+/// with a hostile map, the search would never end.
 const REPLACED_MAX: usize = 256;
 
 /// Scores and the options of a unigram vocabulary.
@@ -25,7 +25,7 @@ pub(super) struct Ugm {
     merge_spaces: bool,
 }
 
-/// The best way to cut the text so far: its last token, where that begins, and the sum of the scores.
+/// The best way to split the text so far: its last token, where that begins, and the sum of the scores.
 #[derive(Clone, Copy)]
 struct Best {
     token: Option<u32>,
@@ -49,13 +49,13 @@ impl Ugm {
         for (id, score) in (0..).zip(&mut scores) {
             match kind(id) {
                 Some(TokenKind::Normal) => lowest = lowest.min(*score),
-                // Scores are logarithms of probabilities: nothing is likelier than these.
+                // Scores are log probabilities: 0 is the highest.
                 Some(TokenKind::UserDefined) => *score = 0.0,
                 _ => {}
             }
         }
         Ok(Self {
-            // Of two with the same text, the later id.
+            // Of two with the same text, the later id counts.
             tokens: Automaton::new(
                 (0..count).filter(|&id| usable(id)).map(|id| (id, vocabulary.text(id))),
                 Direction::Forwards,
@@ -75,7 +75,7 @@ impl Ugm {
     /// Appends the ids of a text without special tokens.
     pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
         let text = self.normalize(text.as_bytes(), vocabulary);
-        // No token begins or ends in the middle of a character: nothing is greater than NaN plus something.
+        // NaN marks positions inside a character, where no token may begin: NaN plus a score is greater than nothing.
         let nowhere = Best { token: None, start: 0, score: f64::NAN };
         let mut best = vec![nowhere; text.len() + 1];
         best[0].score = 0.0;
@@ -94,7 +94,7 @@ impl Ugm {
                 }
             };
             let mut known = false;
-            // The longest first: of equals the first counts, as where they are tried from the left.
+            // Longest first: on ties the first counts, as when scanning from the left.
             for (len, id) in self.tokens.ending(state) {
                 known |= end - len == at;
                 offer(end - len, Some(id), self.scores[id as usize]);
@@ -109,7 +109,7 @@ impl Ugm {
         let mut end = text.len();
         while end > 0 {
             let Best { token, start, .. } = best[end];
-            // Unknown characters in a row are one token.
+            // Consecutive unknown characters are one token.
             let again = token == self.unknown && ids.len() > first && ids.last().copied() == token;
             if !again {
                 ids.extend(token);
@@ -119,7 +119,7 @@ impl Ugm {
         ids[first..].reverse();
     }
 
-    /// Characters replaced as the file says, spaces as U+2581, and merged if so.
+    /// Replaces characters as the file says and spaces with U+2581, and merges spaces if asked to.
     fn normalize(&self, text: &[u8], vocabulary: &Vocabulary) -> Vec<u8> {
         let mut out = Vec::with_capacity(text.len() + text.len() / 4);
         let (mut prefixed, mut in_word) = (false, false);
@@ -157,7 +157,7 @@ impl Ugm {
     }
 }
 
-/// Bytes of the UTF-8 character that begins so.
+/// Length of the UTF-8 character that begins with this byte.
 fn character_len(byte: u8) -> usize {
     match byte {
         0xF0.. => 4,
@@ -167,12 +167,11 @@ fn character_len(byte: u8) -> usize {
     }
 }
 
-/// What is written for what: SentencePiece's "precompiled character map".
+/// Character replacements: SentencePiece's "precompiled character map".
 ///
-/// A compact double array (S. Kanda, 2018) of 32-bit nodes, whose number of bytes comes first, and then
-/// the texts, each ended by a zero. A node holds its label in bits 0 to 7, whether a text belongs to it
-/// in bit 8, and the offset of its children in bits 10 to 30, times 256 if bit 9 is set. The child of
-/// label 0 holds the place of the text.
+/// The length in bytes of the nodes, then a compact double array (S. Kanda, 2018) of 32-bit nodes, then the replacement
+/// texts, each ended by a zero. A node holds its label in bits 0 to 7, whether it has a text in bit 8, and the offset
+/// of its children in bits 10 to 30, times 256 if bit 9 is set. The child with label 0 holds the offset of the text.
 #[derive(Default)]
 struct Replacements {
     nodes: Vec<u32>,
@@ -180,12 +179,12 @@ struct Replacements {
 }
 
 impl Replacements {
-    /// The map of a file; one that cannot be read replaces nothing.
+    /// The map in a file; an unreadable one replaces nothing.
     fn new(file: &ModelFile) -> Self {
         let Some((array, bytes)) = file.array("tokenizer.ggml.precompiled_charsmap") else {
             return Self::default();
         };
-        // Bytes, with or without a sign.
+        // Bytes, stored signed or unsigned.
         let map: Vec<u8> = array.numbers(bytes).map(|n| n as i64 as u8).collect();
         let Some((size, rest)) = map.split_first_chunk::<4>() else { return Self::default() };
         let size = u32::from_le_bytes(*size) as usize;
@@ -194,7 +193,7 @@ impl Replacements {
         Self { nodes: nodes.chunks_exact(4).map(node).collect(), texts: texts.to_vec() }
     }
 
-    /// The longest beginning of `text` that is replaced: its length, and what is written instead.
+    /// The longest prefix of `text` that is replaced: its length, and the replacement.
     fn find(&self, text: &[u8]) -> Option<(usize, &[u8])> {
         const CHILD_LABEL: u32 = 1 << 31 | 0xFF;
         let node = |at: u32| self.nodes.get(at as usize).copied();

@@ -1,11 +1,11 @@
-//! The words of a vocabulary, where they lie in the mapped file, and a table to find them.
+//! The tokens of a vocabulary, left in the mapped file, and a hash table to find them.
 
 use super::TokenizerError;
 use crate::model::{ModelFile, Strings};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher as _;
 
-/// What a token is (`tokenizer.ggml.token_type`).
+/// A token's kind (`tokenizer.ggml.token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the format")]
 pub enum TokenKind {
@@ -25,7 +25,7 @@ pub struct Vocabulary {
     hasher: DefaultHashBuilder,
 }
 
-/// Tokens at most: ids have to fit 24 bits, and the largest vocabularies have 300,000.
+/// Maximum number of tokens: ids have to fit 24 bits, and the largest vocabularies have 300,000.
 const TOKENS_MAX: usize = 1 << 24;
 
 impl Vocabulary {
@@ -46,7 +46,7 @@ impl Vocabulary {
         for id in 0..u32::try_from(texts.len()).unwrap_or(0) {
             let text = texts.get(id as usize);
             let hash = hasher.hash_one(text);
-            // A text that occurs twice belongs to the later id, as in the reference.
+            // A duplicate text belongs to the later id, as in the reference.
             let same = |&other: &u32| texts.get(other as usize) == text;
             if let Some(slot) = by_text.find_mut(hash, same) {
                 *slot = id;
@@ -58,26 +58,26 @@ impl Vocabulary {
         Ok(Self { texts, kinds, by_text, hasher })
     }
 
-    /// The token of a text as it stands in the file.
+    /// The token with this text, as stored in the file.
     #[must_use]
     pub fn find(&self, text: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(text);
         self.by_text.find(hash, |&id| self.text(id) == text).copied()
     }
 
-    /// The text of a token as it stands in the file; empty outside the vocabulary.
+    /// The text of a token, as stored in the file; empty outside the vocabulary.
     #[must_use]
     pub fn text(&self, id: u32) -> &[u8] {
         self.texts.get(id as usize)
     }
 
-    /// What a token is, `None` outside the vocabulary.
+    /// A token's kind, `None` outside the vocabulary.
     #[must_use]
     pub fn kind(&self, id: u32) -> Option<TokenKind> {
         self.kinds.get(id as usize).copied()
     }
 
-    /// Gives the tokens of these texts another kind. Returns those that exist.
+    /// Changes the kind of the tokens with these texts. Returns those that exist.
     pub(super) fn set_kind(&mut self, texts: &[&str], kind: TokenKind) -> Vec<u32> {
         let found: Vec<u32> = texts.iter().filter_map(|text| self.find(text.as_bytes())).collect();
         for &id in &found {
@@ -93,7 +93,7 @@ impl Vocabulary {
         self.texts.len()
     }
 
-    /// Bytes of the longest text.
+    /// Length of the longest text, in bytes.
     pub(super) fn longest(&self) -> usize {
         let count = u32::try_from(self.len()).unwrap_or(0);
         (0..count).map(|id| self.text(id).len()).max().unwrap_or(1).max(1)
@@ -103,7 +103,7 @@ impl Vocabulary {
 fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<TokenKind>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.token_type";
     let Some((array, bytes)) = file.array(KEY) else { return Ok(vec![TokenKind::Normal; tokens]) };
-    // More than that are of no token; the reference does not look at them either.
+    // Extra entries belong to no token; the reference ignores them too.
     if array.len < tokens {
         return Err(TokenizerError::Array {
             key: KEY,

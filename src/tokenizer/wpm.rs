@@ -1,5 +1,5 @@
-//! WordPiece, as the reference does it for `bert` vocabularies: words are normalized, and the longest
-//! tokens that make them up are taken from the left.
+//! WordPiece, as the reference does it for `bert` vocabularies: words are normalized, then split from the left into the
+//! longest tokens.
 
 use super::automaton::{Automaton, Direction};
 use super::{SPACE, TokenizerError, Vocabulary, flag};
@@ -10,7 +10,7 @@ use unicode_normalization::char::decompose_canonical;
 
 /// The options of a WordPiece vocabulary.
 pub(super) struct Wpm {
-    /// Reads backwards: finds what begins at a place.
+    /// Reads backwards: finds the tokens that begin at a position.
     tokens: Automaton,
     unknown: Option<u32>,
     lowercase: bool,
@@ -27,7 +27,7 @@ impl Wpm {
         let strip_accents = flag(file, "tokenizer.ggml.normalizer.strip_accents")?;
         let count = u32::try_from(vocabulary.len()).unwrap_or(0);
         Ok(Self {
-            // Of two with the same text, the later id.
+            // Of two with the same text, the later id counts.
             tokens: Automaton::new(
                 (0..count).map(|id| (id, vocabulary.text(id))),
                 Direction::Backwards,
@@ -42,7 +42,7 @@ impl Wpm {
 
     /// Appends the ids of a text without special tokens.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
-        // The longest token that begins at each place of a word.
+        // The longest token that begins at each position of a word.
         let mut longest = Vec::new();
         for word in self.words(text) {
             let before = ids.len();
@@ -58,7 +58,7 @@ impl Wpm {
             let mut at = 0;
             while at < word.len() {
                 let Some((len, id)) = longest[at] else {
-                    // A word is known as a whole or not at all.
+                    // One unknown part makes the whole word unknown.
                     ids.truncate(before);
                     break;
                 };
@@ -71,7 +71,7 @@ impl Wpm {
         }
     }
 
-    /// The words of a text; signs and Chinese characters are words of their own.
+    /// The words of a text; punctuation and Chinese characters are words of their own.
     fn words(&self, text: &str) -> Vec<String> {
         let mut words = Vec::new();
         let mut word = String::new();
@@ -89,7 +89,7 @@ impl Wpm {
             if class == Class::Space {
                 continue;
             }
-            // One character for one, as the reference's table has it.
+            // Each character maps to one character, as in the reference's table.
             let c = if self.lowercase { c.to_lowercase().next().unwrap_or(c) } else { c };
             word.push(c);
             if class == Class::Alone {
@@ -103,8 +103,8 @@ impl Wpm {
     }
 }
 
-/// The first character of the canonical decomposition. The rest of it is accents, except in Hangul, where
-/// the reference loses it too.
+/// The first character of the canonical decomposition. The rest is accents, except in Hangul, where the reference loses
+/// it too.
 fn base(c: char) -> char {
     let mut first = None;
     decompose_canonical(c, |part| {
@@ -117,7 +117,7 @@ fn base(c: char) -> char {
 #[derive(Clone, Copy, PartialEq)]
 enum Class {
     Space,
-    /// Is left out.
+    /// Is dropped.
     Nothing,
     Accent,
     /// Is a word of its own.
@@ -154,7 +154,7 @@ fn class(members: &str) -> Option<Regex> {
     Regex::new(&format!("[{members}]")).ok()
 }
 
-/// The blocks that BERT's own tokenizer takes for Chinese.
+/// The blocks that BERT's own tokenizer treats as Chinese.
 fn is_chinese(c: char) -> bool {
     matches!(u32::from(c),
         0x4E00..=0x9FFF | 0x3400..=0x4DBF | 0x20000..=0x2A6DF | 0x2A700..=0x2B73F
