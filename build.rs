@@ -1,7 +1,7 @@
-//! Collects the chat page in `web/` into a table of files, for `include!`. Both packages use this one script: the
-//! runtime serves the page, the bundler puts a copy of it into bundles. Without that folder the table is empty.
-//! For Windows it also gives the programs their version, icon and manifest; for macOS it asks the linker for room behind
-//! the load commands, because a bundle needs one more (`bundler/src/macho/`).
+//! Collects the chat page in `web/` into a table of files, for `include!`. Both packages use this script: the runtime
+//! serves the page, the bundler puts a copy of it into bundles. Without that folder the table is empty.
+//! For Windows it also gives the programs their version, icon and manifest. For macOS it asks the linker for spare room
+//! after the load commands, because a bundle adds one (`bundler/src/macho/`).
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn main() -> io::Result<()> {
     }
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?);
-    // This script lies with the runtime; a path that is not there would be out of date each time.
+    // The script is in the runtime's package. A path that does not exist would make Cargo rerun it every time.
     let script = [package.join("build.rs"), package.join("../build.rs")];
     if let Some(script) = script.iter().find(|script| script.is_file()) {
         println!("cargo:rerun-if-changed={}", script.display());
@@ -59,7 +59,7 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> i
     Ok(())
 }
 
-/// Of Windows: paths above 260 characters, text in UTF-8, pixels as they are, no question for more rights.
+/// Windows manifest: paths above 260 characters, UTF-8 as the code page, no request for elevation.
 const MANIFEST: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <assembly xmlns="urn:schemas-microsoft-com:asm.v1" manifestVersion="1.0">
   <trustInfo xmlns="urn:schemas-microsoft-com:asm.v3"><security><requestedPrivileges>
@@ -75,8 +75,8 @@ const MANIFEST: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?
 </assembly>
 "#;
 
-/// Has the resource compiler of the target's tools make what Windows shows of a program, and links it into the programs.
-/// Without that compiler they work as well, so its absence is a warning.
+/// Compiles the Windows resources (version, icon, manifest) with the target's resource compiler and links them into the
+/// programs. They work without, so a missing compiler is only a warning.
 fn resources(package: &Path, out: &Path) -> io::Result<()> {
     let icon = [package.join("src/tealight.ico"), package.join("../src/tealight.ico")];
     let icon = icon.iter().find(|file| file.is_file());
@@ -86,7 +86,7 @@ fn resources(package: &Path, out: &Path) -> io::Result<()> {
         "tealight" => "tealight: a language model in one file",
         _ => "tealight-bundle: puts a language model into one file",
     };
-    // Four numbers, without what may follow them (`-beta.1`).
+    // Four numbers, without a suffix (`-beta.1`).
     let mut numbers: Vec<&str> =
         version.split(['-', '+']).next().unwrap_or("").split('.').collect();
     numbers.resize(4, "0");
@@ -119,7 +119,7 @@ END
     ));
     fs::write(out.join("tealight.manifest"), MANIFEST)?;
     fs::write(out.join("tealight.rc"), script)?;
-    // In the folder of the files, by plain names: older tools break at spaces in a path.
+    // Run in the files' folder with plain names: older tools break on spaces in a path.
     let gnu = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu");
     let (object, tools, arguments): (_, _, &[&str]) = if gnu {
         let arguments = &["-i", "tealight.rc", "-O", "coff", "-o", "tealight.res.o"];

@@ -13,8 +13,8 @@ pub static FILE: LazyLock<ModelFile> = LazyLock::new(|| {
     ModelFile::open(shards).expect("a whole model")
 });
 
-/// Compiles a constraint and takes some steps in it.
-#[expect(dead_code, reason = "not every target has a constraint")]
+/// Compiles a constraint and follows it for up to 20 steps.
+#[allow(dead_code, reason = "not every target has a constraint")]
 pub fn follow(constraint: &Constraint) {
     static COMPILER: LazyLock<Compiler> = LazyLock::new(|| {
         Compiler::new(Arc::new(Tokenizer::new(&FILE).expect("a whole vocabulary")))

@@ -13,7 +13,7 @@ folder=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 
 # Coverage by counters and compares, for the program alone: with --target, build scripts and macros have none.
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$folder"
-export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Ccodegen-units=1 -Cdebug-assertions \
+export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module -Cdebug-assertions \
 	-Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 for target; do

@@ -1,11 +1,11 @@
-//! Default arguments of a bundle, in the form of llamafile's `.args`.
+//! Default arguments of a bundle, in llamafile's `.args` format.
 //!
-//! Enters: the text of the `.args` entry. Leaves: arguments, and the place among them where the user's own go. Knows
-//! nothing of what any argument means.
+//! Input: the text of the `.args` entry. Output: the arguments, and where among them the user's own go. Knows nothing
+//! of what an argument means.
 //!
-//! One argument a line, taken as it stands (no quoting, spaces belong to it); `\r` at a line's end and empty lines are
-//! dropped. A line `...` marks the place of the user's own arguments. Without one they go behind the bundle's, so that
-//! they are never lost and the later of two settings is the user's; llamafile drops its own arguments in that case.
+//! One argument per line, taken literally (no quoting; spaces are part of it). A trailing `\r` and empty lines are
+//! dropped. A line `...` marks where the user's own arguments go. Without one they follow the bundle's, so that they
+//! are never lost and the later of two settings is the user's; llamafile drops its own arguments in that case.
 
 use thiserror::Error;
 
@@ -15,25 +15,25 @@ pub const ARGS_BYTES_MAX: usize = 64 * 1024;
 /// Default arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Args {
-    /// Before the user's own.
+    /// Those before the user's own.
     pub before: Vec<String>,
-    /// Behind the user's own.
+    /// Those after the user's own.
     pub after: Vec<String>,
 }
 
 impl Args {
-    /// Reads the `.args` form.
+    /// Parses the `.args` format.
     ///
     /// # Errors
     ///
-    /// It is too long, not UTF-8, has a NUL, or has more than one place for the user's arguments.
+    /// It is too long, not UTF-8, has a NUL, or has more than one `...` line.
     pub fn parse(bytes: &[u8]) -> Result<Args, ArgsError> {
         if bytes.len() > ARGS_BYTES_MAX {
             return Err(ArgsError::TooLong { found: bytes.len() });
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|e| ArgsError::NotUtf8 { offset: e.valid_up_to() })?;
-        // A byte-order mark is what Notepad puts in front.
+        // Notepad writes a byte-order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut args = Args::default();
         let mut marker_line = None;
@@ -54,7 +54,7 @@ impl Args {
         Ok(args)
     }
 
-    /// The whole argument list (without the program's name), with the user's own in their place.
+    /// The whole argument list (without the program's name), with the user's own inserted.
     pub fn around<T: From<String>>(&self, user: impl IntoIterator<Item = T>) -> Vec<T> {
         let own = |part: &[String]| part.iter().cloned().map(T::from).collect::<Vec<_>>();
         own(&self.before).into_iter().chain(user).chain(own(&self.after)).collect()
@@ -70,7 +70,7 @@ pub enum ArgsError {
         /// The length found.
         found: usize,
     },
-    /// Another encoding.
+    /// Not UTF-8.
     #[error(
         "arguments: not UTF-8 at byte {offset}\nhint: save the file as UTF-8, one argument a line"
     )]
@@ -78,13 +78,13 @@ pub enum ArgsError {
         /// The first bad byte.
         offset: usize,
     },
-    /// A NUL, which no system can pass.
+    /// A NUL, which no system can pass in an argument.
     #[error("arguments: line {line} has a NUL character")]
     Nul {
         /// The line, from 1.
         line: usize,
     },
-    /// Two places for the user's arguments.
+    /// A second `...` line.
     #[error(
         "arguments: `...` stands on line {first} and again on line {second}; it may stand once"
     )]

@@ -1,6 +1,6 @@
 //! The bundle: one executable file with weights and a chat page appended.
 //!
-//! This crate writes and reads the container. It knows files, names and sums; of inference it knows nothing. The
+//! This crate writes and reads the container. It knows files, names and checksums, and nothing of inference. The
 //! runtime opens a bundle as [`mapped::Mapped`] → [`tail::read()`] → [`tail::Tail`] → [`gguf`], and the program
 //! `tealight-bundle` makes, changes, lists, unpacks and verifies bundles.
 

@@ -1,7 +1,7 @@
 //! The manifest: what is in a bundle and what each entry is for.
 //!
-//! Enters: the bytes of `manifest.json`. Leaves: a [`Manifest`] of a format version that this crate reads. Whether it
-//! agrees with the file is not known here; [`crate::tail`] compares the two.
+//! Input: the bytes of `manifest.json`. Output: a [`Manifest`] of the format version that this crate reads. Does not
+//! know whether it agrees with the file; [`crate::tail`] compares the two.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -13,11 +13,11 @@ use crate::tail::layout::FORMAT;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// The first entry: where the parts of the file end.
+    /// The first entry, which says where the parts of the file end.
     Head,
-    /// The executable for another system than that of the one in front.
+    /// An executable for another system than the one in front.
     Runtime,
-    /// A GGUF to answer with; the shards of a split one in their order.
+    /// A GGUF to answer with; shards of a split one are in order.
     Model,
     /// A small GGUF for speculative decoding.
     Draft,
@@ -37,13 +37,13 @@ pub enum Role {
     Web,
     /// The manifest itself; it does not list itself.
     Manifest,
-    /// A role that a later version gave; kept, not used.
+    /// A role from a later version; kept, but not used.
     #[serde(other)]
     Other,
 }
 
 impl Role {
-    /// Whether entries of this role lie before the rewritable part, aligned, and are not read when a bundle is opened.
+    /// Whether entries of this role lie, aligned, before the rewritable part and are not read when a bundle is opened.
     #[must_use]
     pub fn is_big(self) -> bool {
         matches!(self, Role::Runtime | Role::Model | Role::Draft | Role::Projector | Role::Corpus)
@@ -70,7 +70,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A SHA-256 sum; written as 64 hexadecimal digits.
+/// A SHA-256, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sha256Sum(pub [u8; 32]);
 
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Sha256Sum {
 /// One entry, as the manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestEntry {
-    /// The name in the zip; of an external entry the name of a file beside the executable.
+    /// The name in the zip; for an external entry, the name of the file beside the executable.
     pub name: String,
     /// What it is for.
     pub role: Role,
@@ -112,7 +112,7 @@ pub struct ManifestEntry {
     pub bytes: u64,
     /// Its SHA-256.
     pub sha256: Sha256Sum,
-    /// It lies beside the executable, not in it.
+    /// Whether it is a file beside the executable instead of an entry in the bundle.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external: bool,
 }
@@ -131,14 +131,14 @@ pub struct RuntimeInfo {
 pub struct Manifest {
     /// The format version, [`FORMAT`].
     pub format: u32,
-    /// What its maker calls the bundle.
+    /// The bundle's name, chosen by its maker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The program that wrote it, with its version.
     pub created_by: String,
     /// The executable in front.
     pub runtime: RuntimeInfo,
-    /// Every entry but the manifest, in the order of the directory, then those beside the file.
+    /// Every entry but the manifest, in the order of the directory, then the external ones.
     pub entries: Vec<ManifestEntry>,
 }
 
@@ -147,7 +147,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// It is not such a document, or of a later format.
+    /// It is not a valid manifest, or has another format version.
     pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
         #[derive(Deserialize)]
         struct Version {
@@ -161,7 +161,7 @@ impl Manifest {
         serde_json::from_slice(bytes).map_err(ManifestError::Json)
     }
 
-    /// Writes `manifest.json`. Its length does not depend on the sums.
+    /// Writes `manifest.json`. Its length does not depend on the hashes.
     #[must_use]
     #[expect(
         clippy::missing_panics_doc,

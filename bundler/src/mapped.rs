@@ -1,6 +1,6 @@
-//! A file as bytes, without reading it.
+//! Memory-maps files.
 //!
-//! Enters: a path. Leaves: a read-only mapping of a regular, non-empty file. Knows nothing of what is in it.
+//! Input: a path. Output: a read-only mapping of a regular, non-empty file. Knows nothing of its contents.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read as _};
@@ -15,23 +15,23 @@ use thiserror::Error;
 use crate::gguf;
 use crate::vanished::Known;
 
-/// How long to wait for who changes a file, or reads it.
+/// How long to wait for another program's lock.
 const WAIT: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 const POLL: Duration = Duration::from_millis(5);
 
 /// A regular file, mapped read-only.
 #[derive(Debug)]
 pub struct Mapped {
-    // Before the mapping, so that it is forgotten first.
+    // Declared before the mapping, so that it is dropped first.
     _known: Known,
     map: Mmap,
     path: PathBuf,
-    /// Open for its shared lock, which goes with it.
+    /// Holds the shared lock; `None` if none was taken, or after `release`.
     lock: Mutex<Option<File>>,
 }
 
 impl Mapped {
-    /// Maps the file, and keeps `set` from changing it meanwhile. Only pages that are touched are read.
+    /// Maps the file and locks it, so that `set` cannot change it meanwhile. Only pages that are touched are read.
     ///
     /// # Errors
     ///
@@ -45,16 +45,16 @@ impl Mapped {
         Self::open_file(file, path)
     }
 
-    /// As [`Mapped::open`], a file that is already open; `path` is what errors call it.
+    /// Like [`Mapped::open`], for a file that is already open; `path` names it in errors.
     ///
     /// # Errors
     ///
     /// As [`Mapped::open`].
     pub fn open_file(mut file: File, path: &Path) -> Result<Mapped, MapError> {
-        // Nobody changes weights in place, and locks can be slow on a network.
+        // Plain weights are not locked: nobody changes them in place, and locks can be slow on a network.
         let mut magic = [0; gguf::MAGIC.len()];
         let is_gguf = file.read_exact(&mut magic).is_ok() && magic == gguf::MAGIC;
-        // Before its length is asked for, on which the mapping depends.
+        // Lock before asking for the length, on which the mapping depends.
         if !is_gguf && !wait_for(|| file.try_lock_shared()) {
             return Err(MapError::Changing { path: path.to_owned() });
         }
@@ -62,7 +62,8 @@ impl Mapped {
         Ok(Mapped { lock: Mutex::new((!is_gguf).then_some(file)), ..mapped })
     }
 
-    /// Lets `set` change the file from now on. It never touches weights; what lies behind them must have been copied.
+    /// Releases the lock, so that `set` may change the file from now on. `set` never touches the weights, but
+    /// everything behind them must have been copied.
     pub fn release(&self) {
         if let Some(file) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Closing it is not enough: on Linux the mapping keeps it open.
@@ -70,7 +71,7 @@ impl Mapped {
         }
     }
 
-    /// Maps a file that is open, and locked by who calls this, if need be; `path` is what errors call it.
+    /// Maps an open file without locking it; that is up to the caller. `path` names it in errors.
     ///
     /// # Errors
     ///
@@ -85,16 +86,17 @@ impl Mapped {
         if usize::try_from(metadata.len()).is_err() {
             return Err(MapError::TooLarge { path: path.to_owned(), bytes: metadata.len() });
         }
-        // SAFETY: the mapping is private to this value, read-only, and of a regular file. What no program can rule out
-        // is that another one shortens or rewrites the file meanwhile; for the former, `vanished` has words. On Linux a running executable cannot be opened
-        // for writing, and Windows refuses to shorten a mapped file, which covers a bundle that runs; our own
-        // rewriting (`tail::rewrite`) never moves or changes weights, and what it does change nobody reads meanwhile:
-        // it has the file locked, and so has who reads it (`open`). Everything read from the mapping is checked as
-        // hostile, and no reference into it is handed out as anything but plain bytes, for which all values are valid.
+        // SAFETY: the mapping is private to this value, read-only, and of a regular file. No program can rule out that
+        // another one shortens or rewrites the file meanwhile; if it is shortened, `vanished` reports that. On Linux a
+        // running executable cannot be opened for writing, and Windows refuses to shorten a mapped file, which covers a
+        // running bundle. Our own rewriting (`tail::rewrite`) never moves or changes weights, and nobody reads the rest
+        // while it changes: both the writer and readers (`open`) lock the file. Everything read from the mapping is
+        // checked as hostile, and references into it are handed out only as plain bytes, for which all values are
+        // valid.
         #[expect(unsafe_code, reason = "mapping a file has no safe form; argued above")]
         let map = unsafe { Mmap::map(file) }.map_err(fail("map"))?;
-        // Weights are read from end to end for each token: with pages of 2 MiB, where the file system has them, fewer
-        // addresses are looked up, and a file that is not in memory yet is read in larger pieces. Only a wish.
+        // Weights are read from end to end for each token. With 2 MiB pages, where the file system supports them, there
+        // are fewer address translations, and a file that is not in memory yet is read in larger pieces. Only a hint.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Mapped {
@@ -118,7 +120,7 @@ impl Mapped {
     }
 }
 
-/// Tries to lock until it works or others have kept the file for too long. Some file systems can't lock; then two
+/// Retries a lock; `false` if another program still holds it after the wait. Some file systems can't lock; then two
 /// programs at once are the user's risk.
 #[must_use]
 pub fn wait_for(mut attempt: impl FnMut() -> Result<(), TryLockError>) -> bool {
@@ -135,17 +137,17 @@ pub fn wait_for(mut attempt: impl FnMut() -> Result<(), TryLockError>) -> bool {
 /// Why a file could not be mapped.
 #[derive(Debug, Error)]
 pub enum MapError {
-    /// The operating system said no.
+    /// The operating system refused.
     #[error("cannot {what} {}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What was tried.
         what: &'static str,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// `set` has it.
+    /// `set` is changing it.
     #[error(
         "{} is being changed by `tealight-bundle set`\nhint: wait for it to finish, then try again",
         path.display()
@@ -166,13 +168,13 @@ pub enum MapError {
         /// What was named.
         path: PathBuf,
     },
-    /// No bytes.
+    /// An empty file.
     #[error("{}: the file is empty\nhint: the download or copy may have failed", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// A 32-bit system and a large file.
+    /// A file too large for a 32-bit system.
     #[error("{}: {bytes} bytes do not fit into this system's address space", path.display())]
     TooLarge {
         /// The file.
@@ -231,7 +233,7 @@ mod tests {
         assert!(matches!(error, MapError::Changing { .. }), "{error}");
         drop(changing);
         assert!(Mapped::open(&path).is_ok());
-        // Weights alone are nobody's to change.
+        // Plain weights are not locked.
         std::fs::write(&path, b"GGUF").unwrap();
         let changing = File::options().read(true).write(true).open(&path).unwrap();
         let _weights = Mapped::open(&path).unwrap();
@@ -245,7 +247,7 @@ mod tests {
             tries += 1;
             if tries > 2 { Ok(()) } else { Err(TryLockError::WouldBlock) }
         };
-        // In tests nothing is waited for.
+        // In tests the wait is 0.
         assert!(!wait_for(busy_twice) && tries == 1);
         assert!(wait_for(|| Err(TryLockError::Error(io::ErrorKind::Unsupported.into()))));
     }

@@ -1,7 +1,7 @@
-//! All files of one model, from any one of them.
+//! Finds all files of a split model from any one of them.
 //!
-//! Enters: a GGUF file. Leaves: all parts of its model in order, mapped. What the files say of themselves counts
-//! (`split.count`, `split.no`); names are only where to look first. Knows nothing of tensors.
+//! Input: a GGUF file. Output: all parts of its model in order, mapped. The files' metadata decides (`split.count`,
+//! `split.no`); names only tell where to look first. Knows nothing of tensors.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::gguf::{Gguf, Value};
 use crate::mapped::Mapped;
 
-/// Parts of one model; real ones have a few dozen at most.
+/// Most parts of one model; real ones have a few dozen at most.
 pub const PARTS_MAX: usize = 10_000;
 
 /// One file of a model.
@@ -23,12 +23,11 @@ pub struct File {
     pub mapped: Arc<Mapped>,
 }
 
-/// The files of the model that the GGUF file `given` is a part of; only that one if it is whole, or no GGUF file that can
-/// be read.
+/// Finds the files of the model that `given` is a part of; only `given` if it is whole, or is not a readable GGUF file.
 ///
 /// # Errors
 ///
-/// A part is missing, or two files say that they are the same one.
+/// A part is missing, two files claim to be the same part, or a number in the metadata is out of range.
 pub fn find(given: File) -> Result<Vec<File>, PartsError> {
     let Some(own) = Split::of(&given).filter(|own| own.count > 1) else { return Ok(vec![given]) };
     if own.count > PARTS_MAX as u64 {
@@ -49,7 +48,7 @@ pub fn find(given: File) -> Result<Vec<File>, PartsError> {
     if let Some(name) = &name {
         for (at, part) in parts.iter_mut().enumerate().filter(|&(at, _)| at != number) {
             let path = path.with_file_name(name.of_part(at + 1));
-            // The reference looks at the number only.
+            // The reference checks only the number.
             *part = open(&path).filter(|file| {
                 let split = Split::of(file).unwrap_or_default();
                 split.number == Some(at as u64) && [0, own.count].contains(&split.count)
@@ -60,8 +59,9 @@ pub fn find(given: File) -> Result<Vec<File>, PartsError> {
         *part = Some(given);
     }
     if parts.iter().any(Option::is_none) {
-        // A name that fits what the file says is its model's: another model may have as many parts and tensors. It is
-        // no other model if the given file is what it lacks.
+        // Another model in the folder may have as many parts and tensors. A file whose name agrees with its `split.no`
+        // belongs to the model of that name. Unless the given file's name agrees too, that model is ours if it lacks
+        // exactly the given part.
         let own_name = name.as_ref();
         let is_right = own_name.is_some_and(|name| name.number == number + 1);
         let is_of_another = |file: &File| {
@@ -73,7 +73,7 @@ pub fn find(given: File) -> Result<Vec<File>, PartsError> {
             };
             let says = Split::of(file).and_then(|split| split.number);
             let fits = says == Some(name.number as u64 - 1);
-            // Of the same name but for its ending's letters, it is no other model's.
+            // With the same stem (only `.gguf` spelled differently) it is the same model.
             let same = own_name.is_some_and(|own| own.stem == name.stem);
             fits && !same
                 && (is_right || file.path.with_file_name(name.of_part(number + 1)).exists())
@@ -94,7 +94,7 @@ pub fn find(given: File) -> Result<Vec<File>, PartsError> {
     Err(PartsError::Missing { count, missing: missing.len(), names: missing_names, path })
 }
 
-/// Takes what is missing from the other GGUF files of the folder, by what they say.
+/// Looks for missing parts among the other GGUF files in the folder, by their metadata.
 fn look_around(
     path: &Path,
     own: &Split,
@@ -140,19 +140,19 @@ fn open(path: &Path) -> Option<File> {
     Some(File { path: path.to_owned(), mapped })
 }
 
-/// What a part says of the whole.
+/// The `split.*` metadata of a part.
 #[derive(Default)]
 struct Split {
-    /// How many files there are; 0 where that is not said.
+    /// Number of files; 0 if absent.
     count: u64,
-    /// Which of them it is, from 0.
+    /// Index of this file, from 0.
     number: Option<u64>,
-    /// How many tensors all have together.
+    /// Number of tensors in all files together.
     tensors: Option<u64>,
 }
 
 impl Split {
-    /// `None` for what can't be read.
+    /// `None` if the file can't be parsed.
     fn of(file: &File) -> Option<Split> {
         let gguf = Gguf::parse(file.mapped.bytes()).ok()?;
         let number = |key| gguf.get(key).and_then(Value::as_u64);
@@ -167,7 +167,7 @@ impl Split {
 /// A name such as `model-00001-of-00003.gguf`, as parts are published under.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Name<'a> {
-    /// What stands before the numbers.
+    /// The text before the numbers.
     pub stem: &'a str,
     /// Which part, from 1.
     pub number: usize,
@@ -201,10 +201,10 @@ impl<'a> Name<'a> {
     }
 }
 
-/// Why a model's files can't be had together.
+/// Why a model's files can't be collected.
 #[derive(Debug, Error)]
 pub enum PartsError {
-    /// Some are not there.
+    /// Some are missing.
     #[error(
         "{}: one of {count} files of a model, of which {missing} {} missing or damaged: {names}\nhint: put all of them into one folder",
         path.display(),
@@ -215,12 +215,12 @@ pub enum PartsError {
         path: PathBuf,
         /// How many there should be.
         count: usize,
-        /// How many are not there.
+        /// How many are missing.
         missing: usize,
-        /// The first of these.
+        /// The names of the first few missing ones.
         names: String,
     },
-    /// Two for one place.
+    /// Two files claim to be the same part.
     #[error(
         "{} and {} both say that they are part {number} of a model\nhint: put the parts of one model into a folder of their own",
         first.display(),
@@ -229,12 +229,12 @@ pub enum PartsError {
     Twice {
         /// Which part, from 1.
         number: usize,
-        /// The one.
+        /// One file.
         first: PathBuf,
-        /// The other.
+        /// The other file.
         second: PathBuf,
     },
-    /// A number that can't be.
+    /// A part number out of range.
     #[error("{}: the file says that it is part {number} of {count}\nhint: the file is damaged, get it again", path.display())]
     Number {
         /// The file.
@@ -244,7 +244,7 @@ pub enum PartsError {
         /// Of how many.
         count: usize,
     },
-    /// More than can be.
+    /// More parts than allowed.
     #[error("{}: the file says that it is one of {count} parts, at most {PARTS_MAX} are possible", path.display())]
     TooMany {
         /// The file.
@@ -258,7 +258,7 @@ pub enum PartsError {
 mod tests {
     use super::*;
 
-    /// A file of 16 bytes for each key; `None`: no such key.
+    /// Writes a GGUF file with these keys and no tensors; a key with `None` is left out.
     fn put(folder: &Path, name: &str, keys: [(&str, Option<u32>); 3]) {
         let keys: Vec<_> = keys.into_iter().filter_map(|(key, n)| Some((key, n?))).collect();
         let mut bytes = b"GGUF".to_vec();
@@ -314,19 +314,19 @@ mod tests {
         let at = folder.path();
         let names = [1, 2, 3].map(|n| format!("m-0000{n}-of-00003.gguf"));
         (0..).zip(&names).for_each(|(n, name)| part(at, name, n, 3));
-        // An ending in other letters is one.
+        // The extension may be in upper case.
         std::fs::rename(at.join(&names[1]), at.join("m-00002-of-00003.GGUF")).unwrap();
         let others = [names[0].as_str(), "m-00002-of-00003.GGUF", names[2].as_str()];
         for name in others {
             assert_eq!(found(at, name).unwrap(), others);
         }
         std::fs::rename(at.join(others[1]), at.join(&names[1])).unwrap();
-        // Of another model, under a name that doesn't fit.
+        // A part of another model, under a name without numbers.
         part(at, "other.gguf", 1, 3);
         for name in &names {
             assert_eq!(found(at, name).unwrap(), names);
         }
-        // Later parts say in some files only which they are.
+        // Later parts of some models have only `split.no`.
         put(at, &names[1], [("split.no", Some(1)), ("a", None), ("b", None)]);
         assert_eq!(found(at, &names[0]).unwrap(), names);
     }
@@ -368,7 +368,7 @@ mod tests {
         part(at, "m-00002-of-00002.gguf", 0, 2);
         let expected = ["m-00002-of-00002.gguf", "m-00001-of-00002.gguf"];
         assert_eq!(found(at, "m-00001-of-00002.gguf").unwrap(), expected);
-        // A second file for one place: which one is meant is not guessed.
+        // Two files for the same part: an error, not a guess.
         part(at, "copy.gguf", 0, 2);
         let error = found(at, "m-00001-of-00002.gguf").unwrap_err().to_string();
         assert!(error.contains("copy.gguf") && error.contains("part 1"), "{error}");
@@ -386,7 +386,7 @@ mod tests {
         assert!(found(at, "a-00001-of-00002.gguf").is_err());
         part(at, "copy.gguf", 0, 2);
         assert!(found(at, "copy.gguf").is_err());
-        // But one that is lacked there is of that model.
+        // But if that model lacks this part, the file is taken for it.
         std::fs::remove_file(at.join("b-00001-of-00002.gguf")).unwrap();
         std::fs::remove_file(at.join("a-00001-of-00002.gguf")).unwrap();
         let expected = ["copy.gguf", "b-00002-of-00002.gguf"];

@@ -1,15 +1,15 @@
-//! Text on a terminal, where characters can act: escape sequences that paint, move, type and rename, and the marks that
-//! turn the direction of writing.
+//! Makes text safe for a terminal, where escape sequences can paint, move the cursor, type and rename, and marks can
+//! change the direction of writing.
 //!
-//! Enters: any text, from a model, a file or a request. Leaves: text in which what would act is written out, `\u001b` for
-//! ESC, as JSON writes it, so that a report in JSON stays the JSON it was. Both programs say everything through here;
-//! only an answer that goes into a file or a pipe keeps its bytes.
+//! Input: any text, from a model, a file or a request. Output: the text with such characters escaped as in JSON
+//! (`\u001b` for ESC), so that a JSON report keeps its meaning. Both programs print everything through this module;
+//! only an answer to a file or a pipe keeps its exact bytes.
 
 use std::borrow::Cow;
 use std::fmt::{Arguments, Write as _};
 use std::io::{self, IsTerminal as _, Write};
 
-/// The text with what would act on a terminal written out.
+/// Escapes the characters that act on a terminal.
 #[must_use]
 pub fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains(acts) {
@@ -19,7 +19,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
-            // The end of a line as Windows writes it, which may come in two pieces: nothing to see.
+            // A Windows line end, which may arrive in two pieces: drop the `\r`.
             '\r' if matches!(chars.peek(), Some('\n') | None) => {}
             c if acts(c) => _ = write!(out, "\\u{:04x}", u32::from(c)),
             c => out.push(c),
@@ -28,31 +28,30 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether a character does something to a terminal, or to what stands around it, beyond being there. C0 but for tab and
-/// line feed, DEL, C1, and the marks that open, override and close directions of writing; the marks that only are of a
-/// direction (U+200E, U+200F, U+061C) are part of honest text and reach no further than their neighbours.
+/// Whether a character acts on a terminal or on the text around it: C0 except tab and line feed, DEL, C1, and the marks
+/// that open, override and close a direction of writing. Marks that merely have a direction (U+200E, U+200F, U+061C)
+/// are part of honest text and affect only their neighbours.
 fn acts(c: char) -> bool {
     let kept = matches!(c, '\n' | '\t');
     (c.is_control() && !kept) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Says something on stderr; that nobody hears it is no error.
+/// Prints a line on stderr; failing to do so is not an error.
 pub fn say(text: Arguments<'_>) {
     let text = text.to_string();
     let _ = writeln!(io::stderr(), "{}", shown(&text));
 }
 
-/// Prints a report. A reader that closed the pipe has all it wanted.
+/// Prints a report. A closed pipe is success.
 ///
 /// # Errors
 ///
-/// The text is lost: a full disk, say.
+/// The text is lost, for example on a full disk.
 pub fn report(text: &str) -> io::Result<()> {
     closed_is_success(print(&shown(text)))
 }
 
-/// Prints what clap has to say: help on stdout, where it is in colours on a terminal, and errors, which quote what was
-/// typed, on stderr.
+/// Prints clap's output: help on stdout, in colours on a terminal, and errors, which quote what was typed, on stderr.
 ///
 /// # Errors
 ///
@@ -68,7 +67,7 @@ pub fn usage(error: &clap::Error) -> io::Result<()> {
         && io::stdout().is_terminal()
         && std::env::var_os("TERM").is_some_and(|t| t != "dumb")
     {
-        // The program's own words: nothing in them comes from elsewhere.
+        // The program's own text, so there is nothing to escape.
         return closed_is_success(print(&text.ansi().to_string()));
     }
     report(&text.to_string())
@@ -77,7 +76,7 @@ pub fn usage(error: &clap::Error) -> io::Result<()> {
 fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
-    // What stays in the buffer is lost in silence when the process ends.
+    // Text left in the buffer is silently lost when the process ends.
     out.flush()
 }
 
@@ -88,11 +87,11 @@ fn closed_is_success(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A place for answers: shown on a terminal, with their exact bytes elsewhere.
+/// A writer for answers: escaped on a terminal, exact bytes elsewhere.
 pub struct Answers<W> {
     out: W,
     terminal: bool,
-    /// The beginning of a character.
+    /// The first bytes of an incomplete character.
     begun: Vec<u8>,
 }
 
@@ -103,16 +102,16 @@ pub fn answers() -> Answers<io::StdoutLock<'static>> {
 }
 
 impl<W: Write> Answers<W> {
-    /// Answers to `out`, which is a `terminal` or not.
+    /// A writer to `out`; `terminal` says whether that is a terminal.
     pub fn new(out: W, terminal: bool) -> Answers<W> {
         Answers { out, terminal, begun: Vec::new() }
     }
 
-    /// Writes the program's own marks, such as colours, as they are.
+    /// Writes the program's own escape sequences, such as colours, unescaped.
     ///
     /// # Errors
     ///
-    /// As any writing.
+    /// Writing fails.
     pub fn own(&mut self, marks: &'static str) -> io::Result<()> {
         self.out.write_all(marks.as_bytes())
     }
@@ -140,7 +139,7 @@ impl<W: Write> Write for Answers<W> {
                 after.clone_into(&mut self.begun);
                 return Ok(bytes.len());
             };
-            // A byte that is of no character may be a control of an older terminal.
+            // An invalid byte may be a control character to an older terminal.
             let (wrong, after) = after.split_at(wrong);
             for byte in wrong {
                 write!(self.out, "\\x{byte:02x}")?;

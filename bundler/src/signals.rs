@@ -1,10 +1,10 @@
-//! Ctrl-C and its kin.
+//! Ctrl-C and similar signals.
 //!
-//! Enters: signals of the system. Leaves: a call on a thread of its own for each. What the program was started to ignore
-//! (`nohup`, a script's `&`) stays ignored: whoever started it said so. SIGQUIT is left alone, and SIGPIPE to the
-//! standard library, which ignores it, so that a closed pipe is an error of writing.
+//! Input: signals of the system. Output: a call for each, on a dedicated thread. Signals that the program was started
+//! to ignore (`nohup`, a script's `&`) stay ignored. SIGQUIT is left alone. SIGPIPE is left to the standard library,
+//! which ignores it, so that a closed pipe is a write error.
 //!
-//! The calls into the system that no library makes as needed: `ctrlc` overrides what is ignored and does not say which
+//! This calls the system directly because no library fits: `ctrlc` overrides ignored signals and does not say which
 //! signal came, and `signal-hook` keeps a socket open, which a program that promises to have none must not.
 
 #[cfg(unix)]
@@ -24,7 +24,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// The exit code by which shells know this end.
+    /// The exit code that shells use for this signal.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -34,7 +34,7 @@ impl Ending {
         }
     }
 
-    /// Ends the process as the signal does where nobody watches: whoever waits for it sees that it was interrupted.
+    /// Ends the process as the unhandled signal would, so that whoever waits for it sees that it was interrupted.
     pub fn die(self) -> ! {
         #[cfg(unix)]
         unix::raise(self);
@@ -60,14 +60,14 @@ mod unix {
         (libc::SIGHUP, Ending::HangUp),
     ];
 
-    /// The writing end of the pipe that handlers write to.
+    /// The write end of the handler's pipe.
     static PIPE: AtomicI32 = AtomicI32::new(-1);
 
-    /// Calls `act` for each signal that comes, on a thread of its own. Once for a process.
+    /// Calls `act` for each signal, on a dedicated thread. Call it once per process.
     ///
     /// # Errors
     ///
-    /// The system has no more threads or descriptors; then signals do what they did.
+    /// The system has no more threads or descriptors; then signals keep their previous actions.
     pub fn watch(mut act: impl FnMut(Ending) + Send + 'static) -> io::Result<()> {
         let (mut reader, writer) = io::pipe()?;
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -88,7 +88,7 @@ mod unix {
         Ok(())
     }
 
-    /// Does the signal's default to this process. Returns only if the system refuses.
+    /// Raises the signal with its default action. Returns only if the system refuses.
     pub fn raise(ending: Ending) {
         let Some((signal, _)) = ENDINGS.iter().find(|(_, known)| *known == ending) else { return };
         let _ = handle(*signal, libc::SIG_DFL);
@@ -96,31 +96,31 @@ mod unix {
         unsafe { libc::raise(*signal) };
     }
 
-    /// Runs between any two instructions of the program: it may call nothing but what POSIX lists as safe there, and
-    /// `write` of one byte is.
+    /// The handler. It may run between any two instructions of the program, so it calls only `write`, which POSIX lists
+    /// as safe in handlers.
     extern "C" fn arrived(signal: c_int) {
         let number = signal as u8;
         // SAFETY: reads one byte of this frame. The descriptor was stored before the handler was set and is never
-        // closed; the pipe holds 4,096 signals at least that nobody has read.
+        // closed; the pipe holds at least 4,096 unread signals.
         unsafe { libc::write(PIPE.load(Ordering::SeqCst), ptr::from_ref(&number).cast(), 1) };
     }
 
-    /// What the process does at a signal now.
+    /// The process's current action for a signal.
     fn action(signal: c_int) -> io::Result<libc::sigaction> {
         let mut found = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: without a new action the call only writes the present one, to a place of the right type.
+        // SAFETY: without a new action the call only writes the current one, to a place of the right type.
         let refused = unsafe { libc::sigaction(signal, ptr::null(), found.as_mut_ptr()) } != 0;
         if refused {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: zeroed, for which every field has a valid meaning, and then filled by the call that succeeded.
+        // SAFETY: zeroed, which is valid for every field, and then filled by the call, which succeeded.
         Ok(unsafe { found.assume_init() })
     }
 
-    /// Sets what the process does at a signal: a handler of one argument, or one of the constants.
+    /// Sets the action for a signal: a handler with one argument, or one of the `SIG_*` constants.
     fn handle(signal: c_int, handler: libc::sighandler_t) -> io::Result<()> {
-        // SAFETY: a struct of integers and pointers, for which zeros are valid; the call reads it. Both handlers that
-        // come here have the type that is called without SA_SIGINFO. SA_RESTART: nobody who reads or writes has to know.
+        // SAFETY: a struct of integers and pointers, for which zeros are valid; the call reads it. Both handlers passed
+        // here have the type that is called without SA_SIGINFO. SA_RESTART: reads and writes resume by themselves.
         let refused = unsafe {
             let mut new = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
             new.sa_sigaction = handler;
@@ -136,7 +136,7 @@ mod windows {
     use super::Ending;
     use std::io;
 
-    /// Calls `act` for each Ctrl-C, Ctrl-Break and closed window, on a thread of its own. Once for a process.
+    /// Calls `act` for each Ctrl-C, Ctrl-Break and closed window, on a dedicated thread. Call it once per process.
     ///
     /// # Errors
     ///

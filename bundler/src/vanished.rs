@@ -1,10 +1,10 @@
-//! What is said where a mapped file goes away while it is read: a stick that was pulled out, a file that another program
-//! shortened.
+//! Ends the program with a message when a mapped file goes away while it is read: a USB stick was pulled out, or
+//! another program shortened the file.
 //!
-//! Enters: where files are mapped. Leaves: the process, with a message and an exit code, when the system has no bytes for a
-//! mapped address. The system tells that by SIGBUS, at whatever instruction read the address, so there is nothing to
-//! return to. Windows refuses to shorten a mapped file; there, a stick that is pulled out still ends the program by
-//! Windows' own words.
+//! Input: where files are mapped. Output: a message and an exit code when the system has no bytes for a mapped address.
+//! The system reports that by SIGBUS, at whatever instruction read the address, so there is nothing to return to.
+//! Windows refuses to shorten a mapped file; there, a stick that is pulled out still ends the program in Windows' own
+//! way.
 
 pub use known::Known;
 
@@ -21,8 +21,8 @@ mod known {
     /// Exit code of a process whose mapped file went away: that of any failure.
     const FAILED: c_int = 1;
 
-    /// A mapped range, and what is said when it has no bytes any more. Never freed: a handler may be reading it on any
-    /// thread at any time. That is a hundred bytes for each file that is ever mapped.
+    /// A mapped range, and the message for when it has no bytes any more. Never freed, because a handler may be reading
+    /// it on any thread at any time. That leaks a few hundred bytes for each mapped file.
     struct Range {
         start: usize,
         /// 0 once it is no longer mapped.
@@ -31,19 +31,19 @@ mod known {
         next: *const Range,
     }
 
-    /// The last range that was mapped; each leads to the one before.
+    /// The last range that was mapped; each links to the one before.
     static LAST: AtomicPtr<Range> = AtomicPtr::new(ptr::null_mut());
-    /// What the process did at SIGBUS before: the standard library's guard of its stacks.
+    /// The previous action for SIGBUS: the standard library's handler for stack overflows.
     static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
-    /// Some thread is saying it.
+    /// Whether a thread is already printing the message.
     static SAYING: AtomicBool = AtomicBool::new(false);
 
-    /// Says as long as it lives that a range is a mapped file.
+    /// Registers a range as a mapped file, for as long as it lives.
     #[derive(Debug)]
     pub struct Known(&'static AtomicUsize);
 
     impl Known {
-        /// Takes note of a mapping of `path`.
+        /// Registers a mapping of `path`.
         #[must_use]
         pub fn new(bytes: &[u8], path: &Path) -> Known {
             let start = bytes.as_ptr() as usize;
@@ -80,12 +80,13 @@ mod known {
         }
     }
 
-    /// Sets the handler. Returns what the process did before.
+    /// Installs the handler. Returns the previous action.
     fn install() -> libc::sigaction {
         let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: a struct of integers and pointers, for which zeros are valid; the second call reads it, both write the
-        // present action to a place of its type. `fault` has the type that is called with SA_SIGINFO. SA_ONSTACK: a
-        // stack that overflowed, which the standard library tells by the same signal, has no room for a handler.
+        // SAFETY: a struct of integers and pointers, for which zeros are valid. The first call only writes the current
+        // action, to a place of its type; the second only reads the new one. `fault` has the type that is called with
+        // SA_SIGINFO. SA_ONSTACK: after a stack overflow, which the standard library detects by the same signal, the
+        // stack has no room for a handler.
         unsafe {
             libc::sigaction(libc::SIGBUS, ptr::null(), previous.as_mut_ptr());
             let mut new = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
@@ -96,23 +97,23 @@ mod known {
         }
     }
 
-    /// Runs in place of the instruction that read an address without bytes. Calls nothing but what POSIX lists as safe in
-    /// a handler, and takes no lock.
+    /// The handler, which interrupts the instruction that read an address without bytes. Calls only functions that
+    /// POSIX lists as safe in a handler, and takes no lock.
     extern "C" fn fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-        // SAFETY: the system hands over a filled structure, as SA_SIGINFO has it.
+        // SAFETY: with SA_SIGINFO the system passes a filled structure.
         let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-        // Above 0 it comes from the system itself, not from another process by `kill`.
+        // A positive code means that the signal comes from the system itself, not from another process by `kill`.
         if code > 0
             && let Some(message) = message(address)
         {
             if SAYING.swap(true, Ordering::AcqRel) {
-                // Another thread is saying it, and ends the process.
+                // Another thread is printing the message, and ends the process.
                 loop {
                     // SAFETY: only waits.
                     unsafe { libc::pause() };
                 }
             }
-            // SAFETY: reads the message, which is never freed; then the process is no more.
+            // SAFETY: reads the message, which is never freed; then the process ends.
             unsafe {
                 libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
                 libc::_exit(FAILED)
@@ -121,11 +122,11 @@ mod known {
         pass_on(signal, info, context);
     }
 
-    /// What is said of the mapping that has this address.
+    /// The message for the mapping that contains this address.
     fn message(address: usize) -> Option<&'static [u8]> {
         let mut range = LAST.load(Ordering::Acquire).cast_const();
         loop {
-            // SAFETY: null, or a range that was whole before it was published, and is never freed.
+            // SAFETY: null, or a range that was complete before it was published, and is never freed.
             let Range { start, end, message, next } = unsafe { range.as_ref() }?;
             if (*start..end.load(Ordering::Acquire)).contains(&address) {
                 return Some(message);
@@ -140,7 +141,7 @@ mod known {
         let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
         match previous {
             Some(previous) if handler != libc::SIG_DFL && handler != libc::SIG_IGN => {
-                // SAFETY: whoever set it gave the address of a function of the type that its flags say.
+                // SAFETY: whoever set the action gave the address of a function of the type that its flags say.
                 unsafe {
                     if previous.sa_flags & libc::SA_SIGINFO == 0 {
                         let handler = std::mem::transmute::<usize, extern "C" fn(c_int)>(handler);
@@ -154,9 +155,9 @@ mod known {
                     }
                 }
             }
-            // A fault can't be ignored: the instruction would be tried without end. The signal is held back while this
-            // runs, and comes with its default when it returns.
-            // SAFETY: a zeroed action is the default one, which the call reads; `raise` takes a number.
+            // A fault can't be ignored: the instruction would be retried forever. The raised signal is blocked while
+            // this handler runs, and takes its default action when it returns. SAFETY: a zeroed action is the default
+            // one, which the call reads; `raise` takes a number.
             _ => unsafe {
                 let default = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
                 libc::sigaction(signal, &raw const default, ptr::null_mut());
@@ -170,12 +171,12 @@ mod known {
 mod known {
     use std::path::Path;
 
-    /// Nothing to know there.
+    /// Does nothing on this system.
     #[derive(Debug)]
     pub struct Known(());
 
     impl Known {
-        /// Takes note of nothing.
+        /// Registers nothing.
         #[must_use]
         pub fn new(_bytes: &[u8], _path: &Path) -> Known {
             Known(())

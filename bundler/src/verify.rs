@@ -1,7 +1,7 @@
 //! Compares every byte of a bundle with what its manifest and its layout say.
 //!
-//! Enters: the file's bytes and its [`Tail`]. Leaves: nothing, or the first difference. This finds damage; it does not
-//! prove who made the bundle, for whoever can change an entry can change the manifest too.
+//! Input: the file's bytes and its [`Tail`]. Output: nothing, or the first difference. This finds damage; it does not
+//! prove who made the bundle, because whoever can change an entry can change the manifest too.
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -10,14 +10,14 @@ use crate::macho::signature::{self, SignatureError};
 use crate::manifest::Sha256Sum;
 use crate::tail::{Entry, Tail, TailError, recheck};
 
-/// How much is hashed between two reports of progress.
+/// Bytes hashed between two progress reports.
 const CHUNK_BYTES: usize = 4 << 20;
 
-/// Checks the runtime, every entry and every gap. `progress` is told how many bytes are done, of how many.
+/// Checks the runtime, every entry and every gap. `progress` gets the bytes done and the total.
 ///
 /// # Errors
 ///
-/// The first difference in the order of the file.
+/// The first difference.
 pub fn verify(
     bytes: &[u8],
     tail: &Tail,
@@ -26,7 +26,7 @@ pub fn verify(
     recheck(bytes, tail)?;
     let runtime = part(bytes, 0, tail.runtime_end());
     let entries_bytes = tail.entries().iter().map(Entry::bytes).sum::<u64>();
-    // In a signed executable the signature vouches for the runtime, and for all else once more.
+    // In a signed executable the signature covers the runtime, and everything else a second time.
     let signed = tail.in_segment();
     let runtime_bytes = if signed { bytes.len() as u64 } else { tail.runtime_end() };
     let total = entries_bytes + runtime_bytes;
@@ -69,7 +69,7 @@ pub fn verify(
         }
         end = entry.range.end as u64;
     }
-    // Last: it can only name a place, where the checks above name the entry.
+    // Last, because it can only name an offset, while the checks above name the entry.
     if signed {
         signature::verify(bytes, &mut advance)?;
     }
@@ -94,29 +94,29 @@ pub enum VerifyError {
         place: String,
         /// Where in the file.
         offset: u64,
-        /// What should stand there.
+        /// What should be there.
         expected: u8,
-        /// What does.
+        /// What is there.
         found: u8,
     },
-    /// Content, by the manifest.
+    /// Content that differs from the manifest.
     #[error("{place}: SHA-256 {expected} expected, {found} found\n{CHANGED}")]
     Sha256 {
         /// The entry or region.
         place: String,
         /// What the manifest says.
         expected: Sha256Sum,
-        /// What the data gives.
+        /// The checksum of the data.
         found: Sha256Sum,
     },
-    /// Content, by the directory.
+    /// Content that differs from the directory.
     #[error("{place}: CRC-32 {expected:08x} expected, {found:08x} found\n{CHANGED}")]
     Crc32 {
         /// The entry.
         place: String,
         /// What the directory says.
         expected: u32,
-        /// What the data gives.
+        /// The checksum of the data.
         found: u32,
     },
 }
@@ -172,7 +172,7 @@ fn sums(bytes: &[u8], advance: &mut dyn FnMut(u64)) -> ([u8; 32], u32) {
     (sha256.finalize().into(), crc32.finalize())
 }
 
-/// A part that [`Tail`] promises to be in the file.
+/// A part that [`Tail`] guarantees to be in the file.
 fn part(bytes: &[u8], offset: u64, len: u64) -> &[u8] {
     let range = usize::try_from(offset).ok().zip(usize::try_from(offset + len).ok());
     range.and_then(|(start, end)| bytes.get(start..end)).unwrap_or_default()

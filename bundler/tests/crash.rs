@@ -1,7 +1,7 @@
 //! `set` interrupted at every moment: a reader always finds the old state whole, or the new one whole.
 //!
-//! Two models of a crash. A process that is killed has done some of its writes, the last of them in part. A machine that
-//! loses power has, since the last `sync`, kept any subset of the sectors written.
+//! Two models of a crash. A process that is killed has done some of its writes, the last one in part. A machine that
+//! loses power has kept any subset of the sectors written since the last `sync`.
 
 mod common;
 
@@ -20,7 +20,7 @@ enum Op {
     Sync,
 }
 
-/// Takes down what is done; can refuse to grow.
+/// Records the operations; can simulate a full disk.
 #[derive(Default)]
 struct Journal {
     ops: Vec<Op>,
@@ -71,7 +71,7 @@ fn open(bytes: &[u8]) -> Tail {
     tail::read(bytes).unwrap_or_else(|error| panic!("{error}")).expect("a bundle")
 }
 
-/// What `set` does to this file, step by step.
+/// The operations that `set` performs on this file.
 fn steps(file: &[u8], new: &Settings, full_at: Option<u64>) -> (Vec<Op>, Result<(), RewriteError>) {
     let old = open(file);
     let (plan, fixed) = TailPlan::of(&old).unwrap();
@@ -84,7 +84,7 @@ fn steps(file: &[u8], new: &Settings, full_at: Option<u64>) -> (Vec<Op>, Result<
     (journal.ops, result)
 }
 
-/// Panics unless the file holds one of these states, whole. Which one.
+/// The index of the state that the file holds, whole; panics if it is none of these.
 fn state(file: &[u8], states: &[&Settings]) -> usize {
     let tail = open(file);
     assert_eq!(file[tail.entry(WEIGHTS).unwrap().range.clone()], gguf(3), "the weights changed");
@@ -108,7 +108,7 @@ fn longer() -> Settings {
     longer
 }
 
-/// A page that holds what looks like the end of a bundle.
+/// Settings with a page that contains what looks like the end of a bundle.
 fn sly() -> Settings {
     let mut sly = settings("x");
     let other = made(&shorter());
@@ -132,7 +132,7 @@ fn killed_after_every_byte_of_every_write() {
         let mut seen = 0;
         for op in &ops {
             if let Op::Write(offset, bytes) = op {
-                // Long writes are cut at every byte near their ends and now and then between.
+                // Long writes are cut at every byte near their end, and at every 97th before.
                 for cut in (0..bytes.len())
                     .filter(|cut| bytes.len() < 4000 || cut % 97 == 0 || cut + 200 > bytes.len())
                 {
@@ -153,7 +153,7 @@ fn killed_after_every_byte_of_every_write() {
     }
 }
 
-/// A small generator of numbers (xorshift), so that a failure can be repeated.
+/// A small random number generator (xorshift) with a fixed seed, so that a failure can be repeated.
 struct Dice(u64);
 
 impl Dice {
@@ -165,7 +165,8 @@ impl Dice {
     }
 }
 
-/// The file after a power cut: of the ops since the last sync, any sectors and any length.
+/// The file after a power cut: random sectors of the operations since the last sync, and the length before or after
+/// them.
 fn power_cut(synced: &[u8], since: &[Op], dice: &mut Dice) -> Vec<u8> {
     const SECTOR: usize = 512;
     let mut after = synced.to_vec();
@@ -264,7 +265,7 @@ fn what_an_interruption_left_is_reported_then_removed() {
     let (old, new) = (settings("be brief"), longer());
     let mut file = made(&old);
     let (ops, _) = steps(&file, &new, None);
-    // Everything but the shortening at the end.
+    // Everything but the truncation at the end.
     let last = ops.iter().rposition(|op| matches!(op, Op::SetLen(_))).unwrap();
     for op in &ops[..last] {
         apply(&mut file, op);

@@ -1,4 +1,4 @@
-//! Files that want to harm the reader, or were harmed themselves. Each test is named after the attack.
+//! Hostile and damaged files. Each test is named after the attack.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn find(bytes: &[u8], needle: &[u8]) -> Vec<usize> {
     (0..=bytes.len() - needle.len()).filter(|&at| bytes[at..].starts_with(needle)).collect()
 }
 
-/// Where the directory's record of that entry begins: its name stands 46 bytes on, and last in the file.
+/// Where the directory's record of that entry begins: 46 bytes before the last occurrence of its name in a record.
 fn central(bytes: &[u8], name: &str) -> usize {
     find(bytes, name.as_bytes())
         .into_iter()
@@ -34,7 +34,7 @@ fn put(bytes: &mut [u8], at: usize, new: &[u8]) {
     bytes[at..at + new.len()].copy_from_slice(new);
 }
 
-/// Replaces a name by another of the same length, in header, directory and manifest.
+/// Replaces a name with another of the same length, in header, directory and manifest.
 fn rename(bytes: &mut [u8], old: &str, new: &[u8]) {
     assert_eq!(old.len(), new.len());
     for at in find(bytes, old.as_bytes()) {
@@ -42,7 +42,7 @@ fn rename(bytes: &mut [u8], old: &str, new: &[u8]) {
     }
 }
 
-/// Replaces text in the manifest by text of the same length, and mends the sums.
+/// Replaces text in the manifest with text of the same length, and updates its CRC-32.
 fn edit_manifest(bytes: &mut [u8], old: &str, new: &str) {
     assert_eq!(old.len(), new.len(), "{old} {new}");
     let range = open(bytes).entry("manifest.json").unwrap().range.clone();
@@ -55,7 +55,7 @@ fn edit_manifest(bytes: &mut [u8], old: &str, new: &str) {
     put(bytes, record + 16, &crc32);
 }
 
-/// As an honest person would append `more` entries: a bundle whose page has them.
+/// An honest bundle whose page has these files.
 fn with_page(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut settings = settings("x");
     settings.small.extend(files.iter().map(|(name, data)| small(name, Role::Web, data)));
@@ -105,7 +105,8 @@ fn a_download_cut_anywhere_is_called_truncated_or_no_bundle_but_never_accepted()
     let whole = open(&bytes);
     let weights_end = usize::try_from(whole.weights_end()).unwrap();
     let head = whole.entry(layout::HEAD_NAME).unwrap().range.clone();
-    // Every cut from the head on to behind it, at the start and end of each entry, and through all of the small part.
+    // At every byte of the head and just behind it, around the start and end of each entry, and at every byte of the
+    // small part.
     let mut cuts: Vec<usize> = (65_536..head.end + 2).collect();
     for entry in whole.entries() {
         cuts.extend([
@@ -137,7 +138,7 @@ fn a_download_cut_anywhere_is_called_truncated_or_no_bundle_but_never_accepted()
 fn a_byte_flipped_in_any_region_is_found() {
     let bytes = sample();
     let tail = open(&bytes);
-    // Every byte that is not in the middle of a gap or of the runtime.
+    // Every byte, but only samples in the gaps and the runtime.
     let small = usize::try_from(tail.tail_start()).unwrap()..bytes.len();
     let mut places: Vec<usize> = vec![0, 1, 999, 1000, 1001, 40_000, 65_535];
     places.extend(65_536..65_536 + 100);
@@ -272,7 +273,7 @@ fn a_size_beyond_the_file_is_refused() {
 fn a_directory_of_absurd_size_place_or_count_is_refused_at_once() {
     let values = [0, 1, 9, 65_537, u64::from(u32::MAX), u64::MAX - 100, u64::MAX];
     let started = Instant::now();
-    // Entries, length and offset of the directory, in the zip64 end record.
+    // Entry count, length and offset of the directory, in the zip64 end record.
     for field in [32, 40, 48] {
         for value in values {
             let mut bytes = sample();

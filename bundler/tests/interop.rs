@@ -1,4 +1,4 @@
-//! Other programs read a bundle as the zip that it is, also beyond 4 and 8 GiB.
+//! Other programs can read a bundle as a zip, even beyond 4 and 8 GiB.
 
 mod common;
 
@@ -83,7 +83,7 @@ fn the_zip_crate_reads_every_entry() {
     }
 }
 
-/// A bundle of two weights entries of 5 GiB of nothing each and a small one behind them.
+/// Writes a bundle with two weights entries of 5 GiB each that are holes, and a small one behind them.
 fn giant(path: &Path) -> TailPlan {
     let runtime = elf(1000);
     let part = |name: &str, bytes| TailPart {
@@ -94,7 +94,7 @@ fn giant(path: &Path) -> TailPlan {
     let small = gguf(5);
     let parts = vec![part("a", 5 * GIB), part("b", 5 * GIB), part("c", small.len() as u64)];
     let plan = TailPlan::new(runtime.len() as u64, parts).unwrap();
-    // The sums of the holes are not looked at when a bundle is opened.
+    // Opening a bundle does not check the holes' checksums.
     let hole = Sums { sha256: [0; 32], crc32: 0 };
     let fixed = Fixed {
         runtime_sha256: Sums::of(&runtime).sha256,

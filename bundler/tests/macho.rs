@@ -1,5 +1,5 @@
-//! Bundles for macOS: executables whose every page is signed, with the tail in a segment. Their structure is read by the
-//! `object` crate, and the signature by the few lines here, both of which know nothing of this crate.
+//! Bundles for macOS: executables whose every page is signed, with the tail in a segment. The `object` crate reads
+//! their structure, and a few lines here read the signature; both are independent of this crate.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn be32(bytes: &[u8], at: usize) -> usize {
     u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
-/// Every table that a load command names, in their order: the command's number, and the bytes.
+/// Every table that a load command points to, in order: the command's number, and the bytes.
 fn tables(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     let header = MachHeader64::<LittleEndian>::parse(bytes, 0).unwrap();
     let mut commands = header.load_commands(LittleEndian, bytes, 0).unwrap();
@@ -78,7 +78,7 @@ fn segments(bytes: &[u8]) -> Vec<(String, SegmentCommand64<LittleEndian>)> {
     found
 }
 
-/// Recomputes every page of the signature, and checks that it covers all before it and ends the file.
+/// Recomputes every page hash of the signature, and checks that it covers everything before it and ends the file.
 fn check_signature(bytes: &[u8]) {
     let header = MachHeader64::<LittleEndian>::parse(bytes, 0).unwrap();
     let mut commands = header.load_commands(LittleEndian, bytes, 0).unwrap();
@@ -129,7 +129,7 @@ fn it_is_an_executable_with_the_tail_in_a_segment_and_every_page_signed() {
         let found = segments(bytes);
         let order: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(order, ["__PAGEZERO", "__TEXT", "__DATA", "__TEALIGHT", "__LINKEDIT"]);
-        // One behind the other, in memory and in the file, at pages; the last one ends the file.
+        // Contiguous in memory and in the file, page-aligned; the last one ends the file.
         for pair in found[1..].windows(2) {
             let get = |field: object::U64<LittleEndian>| field.get(LittleEndian);
             let (a, b) = (&pair[0].1, &pair[1].1);
@@ -147,7 +147,7 @@ fn it_is_an_executable_with_the_tail_in_a_segment_and_every_page_signed() {
         let weights = tail.entry("weights/w.gguf").unwrap().range.clone();
         assert_eq!((weights.start % 0x1_0000, &bytes[weights]), (0, &gguf(1000)[..]));
 
-        // The rest is what it was.
+        // Everything else is unchanged.
         assert_eq!(tables(bytes), tables(&runtime));
         assert_eq!(bytes[0x800..0x8000], runtime[0x800..0x8000]);
         let file = object::File::parse(bytes).unwrap();
@@ -179,7 +179,7 @@ fn it_is_made_changed_taken_apart_and_used_again_as_any_other() {
         assert_eq!(fs::metadata(at.join("other")).unwrap().permissions().mode() & 0o777, 0o751);
     }
 
-    // A bundle as the runtime gives what its own runtime gives.
+    // A bundle as the runtime gives the same result as its own runtime.
     run_ok(at, &["-w", "w.gguf", "--runtime", "chat", "-o", "third"]);
     assert_eq!(fs::read(at.join("third")).unwrap(), plain);
 
@@ -295,13 +295,13 @@ fn what_cannot_take_a_tail_is_refused_with_a_hint() {
         let text = run_fails(at, &with(&["--name", "Tea"]));
         assert!(text.contains(said) && text.contains(hint) && text.contains("rt"), "{text}");
         assert_eq!(names(at), ["page", "rt", "w.gguf"]);
-        // What is left as it is can be anything that macOS starts.
+        // An executable that is left unchanged can be anything that macOS starts.
         run_ok(at, &with(&["--pair"]));
         assert_eq!(fs::read(at.join("chat")).unwrap(), runtime);
     }
 }
 
-/// A damaged or hostile executable may be refused or not; it never ends the program, and never takes long.
+/// A damaged or hostile executable may be accepted or refused, but never causes a panic and never takes long.
 #[test]
 fn random_damage_to_the_load_commands_never_panics() {
     let folder = mac(&mach_o());
@@ -330,7 +330,7 @@ fn random_damage_to_the_load_commands_never_panics() {
     }
 }
 
-/// Every offset in a Mach-O file that is signed has 32 bits.
+/// Every offset in a signed Mach-O file has 32 bits.
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn above_four_gib_it_becomes_a_pair() {
@@ -348,7 +348,7 @@ fn above_four_gib_it_becomes_a_pair() {
     assert_eq!(tail.manifest().entries.last().unwrap().name, "chat.gguf");
     assert!(fs::metadata(at.join("chat.gguf")).unwrap().len() > 4 << 30);
 
-    // The limit is where the offsets end: the same image, without writing anything.
+    // The limit is where 32-bit offsets end; found with the image alone, without writing a file.
     let image = Image::parse(&mach_o()).unwrap();
     let longest = (0..64).rev().fold(0_u64, |end, bit| {
         let more = end | 1 << bit;

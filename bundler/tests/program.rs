@@ -367,7 +367,7 @@ fn a_pair_knows_its_weights_and_misses_them() {
     run_ok(at, &["set", "chat", "--no-name"]);
     run_ok(at, &["verify", "chat"]);
     assert!(run_fails(at, &with(&["--pair"])).contains("hint: --force"));
-    // Weights that are there already stay, also when they are the input.
+    // Weights that are already in place stay, even when they are the input.
     run_ok(at, &["-w", "chat.gguf", "--runtime", "rt", "-o", "chat", "--pair", "--force"]);
     assert_eq!(fs::read(at.join("chat.gguf")).unwrap(), gguf(1000));
     let mut bytes = gguf(1000);
@@ -379,7 +379,7 @@ fn a_pair_knows_its_weights_and_misses_them() {
     assert_eq!(names(at), ["chat", "page", "rt", "w.gguf"]);
 }
 
-/// Where it is built, a runtime lies beside the bundler: the copy has none.
+/// In the build folder there is a runtime beside the bundler, so this runs a copy elsewhere.
 #[test]
 fn a_bundler_without_a_runtime_beside_it_says_so() {
     let folder = workshop();
@@ -410,13 +410,13 @@ fn a_target_names_its_runtime_in_the_dist_folder() {
     made("linux-aarch64", &[]);
     let arm = fs::read(at.join("dist/tealight-linux-aarch64")).unwrap();
     assert!(fs::read(at.join("chat")).unwrap().starts_with(&arm));
-    // A folder alone: the runtime for this system.
+    // --dist without --target: the runtime for this system.
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         run_ok(at, &["-w", "w.gguf", "-o", "here", "--dist", "dist"]);
         let own = fs::read(at.join("dist/tealight-linux-x86_64")).unwrap();
         assert!(fs::read(at.join("here")).unwrap().starts_with(&own));
     }
-    // A mistake in the folder is noticed, one on the command line named.
+    // A wrong file in the folder is noticed, and so is a wrong target or combination on the command line.
     fs::write(at.join("dist/tealight-linux-aarch64"), elf(1000)).unwrap();
     let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
     assert!(text.contains("for linux-aarch64 was expected, this is one for another"), "{text}");
@@ -425,7 +425,7 @@ fn a_target_names_its_runtime_in_the_dist_folder() {
     assert_eq!(run(at, &both).status.code(), Some(2));
 }
 
-/// In a dist folder the programs' names say what they are for.
+/// In a dist folder the programs' names contain their targets.
 #[test]
 fn a_bundler_in_a_dist_folder_finds_the_runtime_for_its_system() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
@@ -486,7 +486,7 @@ fn a_windows_executable_that_would_pass_four_gib_becomes_a_pair() {
     assert!(tail.manifest().entries.iter().any(|entry| entry.external && entry.bytes > 1 << 32));
 }
 
-/// Starts a run that lasts, and waits until it is in the middle.
+/// Starts a long run, and waits until it is in the middle.
 #[cfg(unix)]
 fn slow_run(at: &Path) -> std::process::Child {
     sparse_gguf(&at.join("slow.gguf"), 10 << 30);
@@ -541,7 +541,7 @@ fn killed_in_the_middle_leaves_a_named_rest_that_the_next_run_removes() {
     assert_eq!(names(at), ["page", "rt", "slow", "slow.gguf", "w.gguf"]);
 }
 
-/// Without locks, one of thirty readers found a damaged file or was ended by the system.
+/// Without locks, one of thirty readers found a damaged file or was killed by the system.
 #[test]
 fn readers_beside_set_find_the_old_bundle_or_the_new_one() {
     const READS: usize = 80;
@@ -610,7 +610,7 @@ fn a_full_disk_leaves_nothing_and_set_leaves_the_old_bundle() {
     let folder = workshop();
     let at = folder.path();
     let limited = |blocks: u32, args: &str| {
-        // A file-size limit fails a write as a full disk does. Blocks are of 512 bytes, or of 1024 in some shells.
+        // A file-size limit makes a write fail like a full disk. Blocks have 512 bytes, in some shells 1024.
         let script = format!(
             "trap '' XFSZ; ulimit -f {blocks}; exec {} {args}",
             env!("CARGO_BIN_EXE_tealight-bundle")

@@ -1,4 +1,4 @@
-//! One file for every system, as a file. What it does when it is started is tested in `tests/e2e/test_universal.py`.
+//! One file for every system: what is in it. Running it is tested in `tests/e2e/test_universal.py`.
 
 mod common;
 #[path = "common/windows.rs"]
@@ -33,7 +33,7 @@ fn open(path: &Path) -> (Mapped, Tail) {
     (mapped, tail)
 }
 
-/// What the script says of a program: its first block, its length, and the start of its SHA-256.
+/// The script's entry for a program: its first block, its length, and the start of its SHA-256.
 fn known(front: &[u8], target: &str) -> (usize, usize, String) {
     let script = String::from_utf8_lossy(&front[4096..4 * 4096]);
     let line = script.lines().find(|line| line.trim_start().starts_with(&format!("{target})")));
@@ -46,7 +46,7 @@ fn known(front: &[u8], target: &str) -> (usize, usize, String) {
     (number("tl_block="), number("tl_bytes="), field("tl_name="))
 }
 
-/// The script finds each program where it lies.
+/// Checks that the script finds each program where it lies.
 fn check(bundle: &Path, dist: &Path) {
     let (mapped, tail) = open(bundle);
     let runtimes: Vec<_> = tail.with_role(Role::Runtime).collect();
@@ -118,7 +118,7 @@ fn list_verify_extract_and_set_know_it() {
     }
     run_ok(at, &["extract", "chat.exe", "--runtime", "-o", "front"]);
     assert_eq!(names(&at.join("front")), ["tealight.exe"]);
-    // Its script looks for programs that are no longer there; as a front it is given another one.
+    // Its script refers to programs that are no longer there; used as the front again, it gets a new one.
     std::fs::copy(at.join("front/tealight.exe"), at.join("dist/tealight-windows-x86_64.exe"))
         .unwrap();
     run_ok(at, &[&MAKE[..6], &["again"]].concat());

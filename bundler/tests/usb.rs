@@ -1,4 +1,4 @@
-//! A stick: what is on it, that its names and lengths are ones FAT can hold, and that its programs find the weights.
+//! A USB stick: what is on it, that FAT can hold its names and lengths, and that its programs find the weights.
 
 mod common;
 
@@ -76,7 +76,7 @@ fn a_program_for_each_system_shares_one_copy_of_the_weights() {
         assert_eq!(mode & 0o100, 0o100);
     }
 
-    // As elsewhere: nothing is replaced unless asked for, and then it is the same.
+    // As elsewhere, nothing is replaced without --force; with it, the result is the same.
     let text = run_fails(at, &["usb", "stick", "-w", "w.gguf"]);
     assert!(text.contains("hint: --force"), "{text}");
     let again =
@@ -111,7 +111,7 @@ fn a_failure_leaves_nothing() {
     let folder = workshop();
     let at = folder.path();
     dist(&at.join("dist"));
-    // The last program that is written: for macOS, and damaged.
+    // The last runtime looked at is not an executable for its target.
     fs::write(at.join("dist/tealight-linux-aarch64"), common::elf(1000)).unwrap();
     run_fails(at, &["usb", "stick", "-w", "w.gguf"]);
     assert!(!at.join("stick").exists());
@@ -123,7 +123,7 @@ fn a_failure_leaves_nothing() {
     assert_eq!(fs::read(at.join("stick/SHA256SUMS")).unwrap(), b"mine");
 }
 
-/// A model with three tensors of that many bytes each, which take no room on disk.
+/// Writes a model with three tensors of `bytes` bytes each, which take no room on disk.
 fn three_holes(path: &Path, bytes: u64) {
     let mut out = b"GGUF".to_vec();
     out.extend(3_u32.to_le_bytes());
@@ -204,7 +204,7 @@ fn split_weights_that_fit_stay_as_they_are() {
     }
 }
 
-/// The scripts are read by the shells of old systems, too.
+/// The shells of old systems must be able to read the scripts, too.
 #[test]
 fn the_scripts_are_scripts_to_every_shell() {
     let folder = workshop();

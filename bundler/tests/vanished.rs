@@ -1,4 +1,5 @@
-//! What a process does whose mapped file goes away. Each case is this program once more, for it ends by it.
+//! What a process does when its mapped file goes away. Each case runs this program as a child, because it ends the
+//! process.
 #![cfg(target_os = "linux")]
 #![expect(unsafe_code, reason = "maps a file that nobody takes note of")]
 
@@ -18,7 +19,7 @@ fn a_file_that_became_shorter_is_told_with_an_exit_code() {
         let gone = Mapped::open(path).unwrap();
         drop(Mapped::open(path).unwrap());
         File::options().write(true).open(path).unwrap().set_len(4096).unwrap();
-        // Many threads at once, as those that compute.
+        // Many threads at once, like the compute threads.
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| gone.bytes().iter().map(|&byte| u64::from(byte)).sum::<u64>());
@@ -36,9 +37,9 @@ fn a_file_that_became_shorter_is_told_with_an_exit_code() {
 fn a_fault_that_is_not_of_a_known_file_is_passed_on() {
     let done = again("a_fault_that_is_not_of_a_known_file_is_passed_on", |path| {
         let _known = Mapped::open(&std::env::current_exe().unwrap()).unwrap();
-        // One that was known, and is forgotten.
+        // This one was registered, and no longer is.
         drop(Mapped::open(path).unwrap());
-        // SAFETY: bytes, which are read; that they go away is what is tried.
+        // SAFETY: only plain bytes are read; that they go away is the point of the test.
         let map = unsafe { memmap2::Mmap::map(&File::open(path).unwrap()).unwrap() };
         File::options().write(true).open(path).unwrap().set_len(0).unwrap();
         std::hint::black_box(map[4096]);

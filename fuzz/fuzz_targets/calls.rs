@@ -1,4 +1,4 @@
-//! A model's answer, given to the readers of calls, whole and in two pieces: both have to find the same.
+//! Parses a model's answer for tool calls, whole and in two pieces: the results must be the same.
 
 #![no_main]
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tealight::chat::{Answer, CallSyntax, Format, AnswerSyntax, Reader, Tags, Tool};
 
-/// Words of templates, each of which asks for another form of calls.
+/// Markers in chat templates, each of which selects another tool call format.
 const TEMPLATES: &[&str] = &[
     "<tool_call>",
     "<|channel|><|message|>",

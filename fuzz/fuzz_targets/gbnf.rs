@@ -1,4 +1,4 @@
-//! A grammar in GBNF, compiled.
+//! Compiles a GBNF grammar and follows it for some tokens.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A hostile file, given to the reader of GGUF.
+//! Parses a hostile GGUF file.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A model's words, drawn whole and as they grow: the last of each block has to be the same.
+//! Renders a model's Markdown whole and as it grows: the final HTML of each block must be the same.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! A JSON schema, compiled.
+//! Compiles a JSON schema and follows it for some tokens.
 
 #![no_main]
 

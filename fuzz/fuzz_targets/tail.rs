@@ -1,8 +1,8 @@
-//! A hostile file, given to the reader of tails. Its sums are mended first, where it has entries, so that the input gets
-//! past them and into the manifest.
+//! Reads the tail of a hostile file.
 //!
-//! The input is what follows the weights of a bundle; runtime, head and gaps are put in front, so that the fuzzer need
-//! not invent 64 KiB of them. With a first byte of 0 the input is the whole file.
+//! The input is the part behind the weights of a bundle; runtime, head and gaps are put in front, so that the fuzzer
+//! need not invent 64 KiB of them. With a first byte of 0 the input is the whole file. With a first byte of 1 the
+//! CRC-32s of its entries are corrected first, so that the input gets past them and into the manifest.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A chat template, compiled and rendered. In the program a worker process does this, bounded in time and memory; here
-//! nothing bounds it, so templates that loop or hold themselves are left out.
+//! Compiles and renders a chat template. In the program a worker process does this, with limits on time and memory.
+//! Here there are none, so templates that could loop or contain themselves are skipped.
 
 #![no_main]
 

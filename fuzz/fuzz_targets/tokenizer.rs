@@ -1,4 +1,4 @@
-//! A text, cut into tokens by each known pre-tokenizer: the tokens' bytes have to be the text's.
+//! Encodes a text with one of the known pre-tokenizers: decoding must give the text back.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use tealight::tokenizer::Tokenizer;
 #[path = "../model.rs"]
 mod model;
 
-/// Names of rules by which texts are cut into words.
+/// Names of pre-tokenizers.
 const RULES: &[&str] = &[
     "gpt-2", "llama-bpe", "qwen2", "qwen35", "deepseek-llm", "deepseek-v3", "falcon", "mpt", "starcoder", "command-r",
     "smollm", "tekken", "gpt-4o", "kimi-k2", "superbpe", "bailingmoe", "seed-coder", "exaone", "viking", "poro-chat",

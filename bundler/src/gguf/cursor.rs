@@ -1,7 +1,7 @@
-//! A reading position in hostile bytes.
+//! A cursor over untrusted bytes.
 //!
-//! Enters: a byte slice. Leaves: little-endian numbers, strings and skipped ranges, each checked
-//! against what remains before anything is allocated. Knows nothing of what is read.
+//! Input: a byte slice. Output: little-endian numbers, strings and skipped ranges, each checked against the bytes left
+//! before anything is allocated. Knows nothing of what they mean.
 
 use super::GgufError;
 use std::ops::Range;
@@ -17,12 +17,12 @@ impl<'a> Cursor<'a> {
         Self { bytes, offset: 0 }
     }
 
-    /// Bytes from the start.
+    /// Offset from the start, in bytes.
     pub(super) fn offset(&self) -> usize {
         self.offset
     }
 
-    /// What has not been read yet.
+    /// The unread bytes.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.offset..).unwrap_or_default()
     }
@@ -43,7 +43,7 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
-    /// The range of the next `count` bytes, which are skipped.
+    /// Skips the next `count` bytes and returns their range.
     pub(super) fn range(&mut self, count: u64, what: &str) -> Result<Range<usize>, GgufError> {
         let start = self.offset;
         self.take(count, what)?;

@@ -13,10 +13,10 @@ macro_rules! dtypes {
         pub enum DType { $($name,)* }
 
         impl DType {
-            /// Every type that has a number, in the order of the numbers.
+            /// All types, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The type of a ggml type number.
+            /// The type with this ggml type number.
             #[must_use]
             pub fn from_id(id: u32) -> Option<Self> {
                 match id { $($id => Some(Self::$name),)* _ => None }
@@ -40,7 +40,7 @@ macro_rules! dtypes {
                 match self { $(Self::$name => $bytes,)* }
             }
 
-            /// The name as the field writes it.
+            /// The usual name, such as `Q4_K`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
@@ -49,7 +49,7 @@ macro_rules! dtypes {
     };
 }
 
-// Numbers and sizes: the `ggml_type` enumeration and the block structures of ggml.
+// Name = number, elements and bytes per block: from ggml's `ggml_type` enum and its block structs.
 dtypes! {
     F32 = 0, 1, 4;
     F16 = 1, 1, 2;
@@ -86,8 +86,8 @@ dtypes! {
 }
 
 impl DType {
-    /// Bytes that a tensor of these dimensions takes (fastest-varying first), or `None` when a row is
-    /// not a whole number of blocks or the size does not fit 63 bits.
+    /// Size in bytes of a tensor with these dimensions (fastest-varying first), or `None` when a row is not a whole
+    /// number of blocks or the size does not fit 63 bits.
     #[must_use]
     pub fn bytes_of(self, dims: &[usize]) -> Option<u64> {
         let row = *dims.first()?;
@@ -97,7 +97,7 @@ impl DType {
         let elements = dims.iter().try_fold(1_u64, |n, &d| n.checked_mul(d as u64))?;
         let blocks = elements.checked_div(self.block_elements() as u64)?;
         let bytes = blocks.checked_mul(self.block_bytes() as u64)?;
-        // The number of elements has to fit as well: kernels count them in an isize.
+        // The element count has to fit as well: kernels keep it in an isize.
         (i64::try_from(elements).is_ok() && i64::try_from(bytes).is_ok()).then_some(bytes)
     }
 }

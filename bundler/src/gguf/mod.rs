@@ -1,7 +1,7 @@
 //! The GGUF file format, read in place.
 //!
-//! Enters: the bytes of one GGUF file (version 2 or 3, little-endian), which may be hostile.
-//! Leaves: [`Gguf`], metadata and tensor *ranges* that are known to lie inside those bytes.
+//! Input: the bytes of one GGUF file (version 2 or 3, little-endian), which may be hostile.
+//! Output: [`Gguf`], metadata and tensor *ranges* that are known to lie inside those bytes.
 //! Knows nothing of what a tensor or a key means, and copies no tensor.
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
@@ -23,9 +23,9 @@ use std::ops::Range;
 /// The first four bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
 
-/// Largest number of metadata keys that is read; real files have under a hundred.
+/// Most metadata keys accepted; real files have under a hundred.
 const METADATA_MAX: u64 = 1 << 16;
-/// Largest number of tensors that is read; real files have under ten thousand.
+/// Most tensors accepted; real files have under ten thousand.
 const TENSORS_MAX: u64 = 1 << 17;
 /// Longest key or tensor name in bytes; the format text allows 65,535 for keys.
 const NAME_BYTES_MAX: u64 = 65_535;
@@ -39,13 +39,13 @@ const ALIGNMENT_DEFAULT: u64 = 32;
 pub struct Gguf {
     version: u32,
     metadata: Vec<(String, Value)>,
-    /// Where each key and its value stand in the file.
+    /// Byte range of each key with its value in the file.
     metadata_ranges: Vec<Range<usize>>,
     alignment: u64,
     tensors: Vec<TensorInfo>,
 }
 
-/// One tensor: its name, type, shape and where its bytes lie in the file.
+/// One tensor: its name, type, shape and byte range in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Name, for example `blk.0.attn_q.weight`.
@@ -54,7 +54,7 @@ pub struct TensorInfo {
     pub dtype: DType,
     /// Shape as GGUF writes it: the fastest-varying dimension first (`[columns, rows]`).
     pub dims: Vec<usize>,
-    /// Where the data lies, in bytes from the start of the file.
+    /// Range of the data, in bytes from the start of the file.
     pub range: Range<usize>,
 }
 
@@ -66,7 +66,7 @@ impl TensorInfo {
     }
 }
 
-/// Why bytes are not a GGUF file that can be used.
+/// Why a GGUF file was rejected.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum GgufError {
     /// The magic number is missing.
@@ -83,32 +83,32 @@ pub enum GgufError {
         /// What to do about it.
         hint: &'static str,
     },
-    /// The file ends inside something.
+    /// The file ends early.
     #[error(
         "{what} at offset {offset}: needs {needed} bytes, file has {left} left\nhint: the download may be incomplete"
     )]
     Truncated {
         /// What was being read.
         what: String,
-        /// Where.
+        /// Its offset in the file.
         offset: usize,
         /// Bytes needed.
         needed: u64,
         /// Bytes that remain.
         left: usize,
     },
-    /// A number outside its limits.
+    /// A value that is not allowed.
     #[error(
         "{what} at offset {offset}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
     )]
     Value {
         /// What was being read.
         what: String,
-        /// Where.
+        /// Its offset in the file.
         offset: usize,
-        /// What stood there.
+        /// What was found.
         found: String,
-        /// What may stand there.
+        /// What is allowed.
         expected: String,
     },
     /// A tensor whose data does not fit the file.
@@ -125,7 +125,7 @@ pub enum GgufError {
         /// Bytes from there to the end of the file.
         left: u64,
     },
-    /// A tensor that cannot be.
+    /// A tensor whose type, shape or offset is invalid.
     #[error(
         "tensor `{name}`: {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
     )]
@@ -247,7 +247,7 @@ fn bounded(cursor: &mut Cursor<'_>, what: &str, max: u64) -> Result<u64, GgufErr
     Ok(found)
 }
 
-/// Keys and values, and where each pair stands.
+/// Key-value pairs, and the byte range of each.
 type Metadata = (Vec<(String, Value)>, Vec<Range<usize>>);
 
 fn read_metadata(cursor: &mut Cursor<'_>, count: u64) -> Result<Metadata, GgufError> {
@@ -282,7 +282,7 @@ fn alignment(metadata: &[(String, Value)]) -> Result<u64, GgufError> {
     }
 }
 
-/// A directory row before its place in the file has been checked.
+/// A tensor directory row whose data range has not been checked yet.
 struct RawTensor {
     name: String,
     dtype: DType,

@@ -1,10 +1,10 @@
-//! Divides a model into GGUF files of a limited length, as llama.cpp's `llama-gguf-split` does.
+//! Splits a model into GGUF files of limited length, as llama.cpp's `llama-gguf-split` does.
 //!
-//! Enters: the files of one model, parsed, and the limit. Leaves: for each new file its first bytes, and which bytes of
-//! which old file follow. Opens no file, and copies no tensor.
+//! Input: the parsed files of one model, and the limit. Output: for each new file its header, and which byte ranges of
+//! the old files follow. Opens no file and copies no tensor.
 //!
-//! The first part has all metadata; each has `split.no` (from 0), `split.count` and `split.tensors.count`, and whole
-//! tensors in their old order.
+//! The first part has all metadata. Every part has `split.no` (from 0), `split.count` and `split.tensors.count`, and
+//! whole tensors in their old order.
 
 use std::ops::Range;
 
@@ -12,30 +12,30 @@ use thiserror::Error;
 
 use super::{ALIGNMENT_DEFAULT, Gguf, MAGIC, TensorInfo};
 
-/// The type numbers of the values that are written.
+/// GGUF type numbers of the values written here.
 const UINT16: u32 = 2;
 const UINT32: u32 = 4;
 const INT32: u32 = 5;
-/// What `split.count`, of 16 bits, and the names' five digits can hold.
+/// The most that `split.count` (16 bits) and the five digits in file names can hold.
 const PARTS_MAX: usize = 65_535;
 
 /// One new file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightsPart {
-    /// How it begins: metadata and directory, up to the first tensor.
+    /// Metadata and tensor directory, up to the first tensor's data.
     pub header: Vec<u8>,
-    /// What follows.
+    /// The tensor data that follows.
     pub pieces: Vec<Piece>,
 }
 
-/// A tensor's bytes, and the zeros behind them.
+/// One tensor's bytes, and the padding after them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// Which of the old files it is in.
+    /// Index of the old file that holds it.
     pub file: usize,
-    /// Where in that file.
+    /// Its range in that file.
     pub range: Range<usize>,
-    /// How many zeros follow.
+    /// Number of zero bytes that follow.
     pub padding: u64,
 }
 
@@ -48,12 +48,12 @@ impl WeightsPart {
     }
 }
 
-/// Divides the model in these files (their bytes, and what was parsed of them) into files of at most `most` bytes, as few
-/// as that takes in order.
+/// Splits a model into as few files of at most `most` bytes as the tensors' order allows. `files` holds the bytes of
+/// each old file and its parsed header.
 ///
 /// # Errors
 ///
-/// The metadata, or one tensor, is longer than that; or there would be too many files.
+/// The metadata or one tensor alone is longer than `most`, or there would be too many files.
 pub fn split(files: &[(&[u8], &Gguf)], most: u64) -> Result<Vec<WeightsPart>, SplitError> {
     let Some((first_bytes, first)) = files.first() else { return Ok(Vec::new()) };
     let alignment = first.alignment;
@@ -102,10 +102,10 @@ pub fn split(files: &[(&[u8], &Gguf)], most: u64) -> Result<Vec<WeightsPart>, Sp
     Ok(parts.into_iter().enumerate().map(finish).collect())
 }
 
-/// Why a model cannot be divided so.
+/// Why a model cannot be split.
 #[derive(Debug, Error)]
 pub enum SplitError {
-    /// A tensor is never divided.
+    /// A tensor is over the limit; tensors are never split.
     #[error(
         "tensor `{name}` alone has {bytes} bytes, and a file may have {most}\n\
          hint: format the stick with exFAT, which takes files of any length, or use smaller weights"
@@ -118,13 +118,13 @@ pub enum SplitError {
         /// The limit.
         most: u64,
     },
-    /// Nor is the metadata.
+    /// The metadata is over the limit; it is never split either.
     #[error("the metadata alone is longer than the {most} bytes that a file may have")]
     Metadata {
         /// The limit.
         most: u64,
     },
-    /// More files than can be named.
+    /// More files than can be numbered.
     #[error("the weights would become {found} files, at most {most} are possible")]
     Parts {
         /// How many.
@@ -134,7 +134,7 @@ pub enum SplitError {
     },
 }
 
-/// Metadata as it stands in a file.
+/// Encoded metadata.
 #[derive(Debug, Default, Clone)]
 struct Keys {
     bytes: Vec<u8>,
@@ -154,7 +154,7 @@ impl Keys {
         self.put(&out);
     }
 
-    /// With what every part says of the whole. Its length does not depend on the numbers.
+    /// Adds the `split.*` keys of a part. The encoded length does not depend on the numbers.
     fn of_part(mut self, number: usize, count: usize, tensors: usize) -> Keys {
         let short = |value| u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes();
         self.put_number("split.no", UINT16, &short(number));
@@ -165,7 +165,7 @@ impl Keys {
     }
 }
 
-/// A part that is being filled.
+/// A part being filled.
 struct Draft<'a> {
     keys: Keys,
     keys_bytes: u64,
@@ -187,7 +187,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Takes one more tensor, if the file does not become too long by it.
+    /// Adds a tensor if the file stays within `most` bytes; returns whether it did.
     fn take(&mut self, file: usize, tensor: &'a TensorInfo, most: u64) -> bool {
         let row = directory_row(tensor, 0).len() as u64;
         let directory_bytes = self.directory_bytes.saturating_add(row);
@@ -235,7 +235,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Magic, version and the two counts; metadata; directory; up to the next aligned place.
+/// Length of magic, version and the two counts (24 bytes), metadata and directory, rounded up to the alignment.
 fn header_bytes(keys_bytes: u64, directory_bytes: u64, alignment: u64) -> u64 {
     let end = 24_u64.saturating_add(keys_bytes).saturating_add(directory_bytes);
     end.checked_next_multiple_of(alignment).unwrap_or(u64::MAX)
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::gguf::Value;
 
-    /// A file of that alignment, with tensors of these numbers of bytes, whose content is their number.
+    /// A GGUF file with this alignment and a tensor for each length in bytes; tensor `n` is filled with `n + 1`.
     fn file(alignment: u64, tensors: &[usize]) -> Vec<u8> {
         let mut keys = Keys::default();
         keys.put_number("general.alignment", UINT32, &low32(alignment).to_le_bytes());
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn parts_hold_all_in_order_and_none_is_too_long() {
         for alignment in [32, 64] {
-            // Around the alignment, and one that needs a part of its own.
+            // Lengths around the alignment, and one that needs a part of its own.
             let source = file(alignment, &[100, 31, 32, 33, 1, 600, 5]);
             let gguf = Gguf::parse(&source).unwrap();
             for most in [1000, 1200, 10_000] {

@@ -1,5 +1,4 @@
-//! Metadata values. Scalars are copied out; arrays (a vocabulary is megabytes) stay in the file and
-//! are walked in place.
+//! Metadata values. Scalars are copied out; arrays (a vocabulary is megabytes) stay in the file and are read in place.
 
 use super::GgufError;
 use super::cursor::Cursor;
@@ -20,9 +19,9 @@ pub enum Value {
 /// An array that stays in the file: `len` elements in `range` (bytes from the start of the file).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Array {
-    /// What the elements are.
+    /// The type of the elements.
     pub element: ElementType,
-    /// How many there are.
+    /// The number of elements.
     pub len: usize,
     range: Range<usize>,
 }
@@ -69,7 +68,7 @@ impl Value {
         }
     }
 
-    /// A truth value.
+    /// A boolean.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
         if let Self::Bool(b) = self { Some(*b) } else { None }
@@ -87,7 +86,7 @@ impl Value {
         if let Self::Array(a) = self { Some(a) } else { None }
     }
 
-    /// The value in a few words, for errors and listings.
+    /// A short description of the value, for errors and listings.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -122,7 +121,7 @@ impl Array {
         bytes.chunks_exact(size).filter_map(move |b| scalar(element, b)?.as_f64())
     }
 
-    /// The elements as truth values; empty when they are not.
+    /// The elements as booleans; empty when they are not booleans.
     pub fn bools<'a>(&self, file: &'a [u8]) -> impl Iterator<Item = bool> + use<'a> {
         let is_bools = self.element == ElementType::Bool;
         let bytes = file.get(self.range.clone()).filter(|_| is_bools).unwrap_or_default();
@@ -208,7 +207,7 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str) -> Result<Array, GgufError> {
     let start = cursor.offset();
     match element {
         ElementType::Array => {
-            // No model has them, and nesting is how a small file asks for a deep stack.
+            // No model uses them, and nesting would let a small file ask for a deep stack.
             return Err(GgufError::Value {
                 what: what.to_owned(),
                 offset: type_offset,
@@ -217,8 +216,8 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str) -> Result<Array, GgufError> {
             });
         }
         ElementType::String => {
-            // Each string takes at least its length field, so a count the file cannot hold ends at
-            // once and not after that many turns.
+            // Each string takes at least its 8-byte length field, so a count that the file cannot hold fails here and
+            // not after that many iterations.
             let needed = count.saturating_mul(8);
             if needed > cursor.rest().len() as u64 {
                 cursor.take(needed, what)?;
@@ -232,12 +231,12 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str) -> Result<Array, GgufError> {
             cursor.range(bytes, what)?;
         }
     }
-    // The count is bounded by bytes that are there, so it fits a usize.
+    // The count is bounded by the bytes in the file, so it fits a usize.
     let len = usize::try_from(count).unwrap_or(usize::MAX);
     Ok(Array { element, len, range: start..cursor.offset() })
 }
 
-/// Decodes one little-endian number or truth value. `None` for what is neither.
+/// Decodes one little-endian number or boolean; `None` for other types.
 fn scalar(element: ElementType, bytes: &[u8]) -> Option<Value> {
     fn le<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
         bytes.try_into().ok()
@@ -253,7 +252,7 @@ fn scalar(element: ElementType, bytes: &[u8]) -> Option<Value> {
         ElementType::U64 => Value::Unsigned(u64::from_le_bytes(le(bytes)?)),
         ElementType::I64 => Value::Signed(i64::from_le_bytes(le(bytes)?)),
         ElementType::F64 => Value::Float(f64::from_le_bytes(le(bytes)?)),
-        // Any other byte is true, as in the reference and as an element of an array.
+        // Any non-zero byte is true, as in the reference and in arrays.
         ElementType::Bool => Value::Bool(*bytes.first()? != 0),
         ElementType::String | ElementType::Array => return None,
     })

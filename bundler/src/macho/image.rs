@@ -1,4 +1,4 @@
-//! The part of a Mach-O executable that changes when a tail goes into it: header and load commands.
+//! The parts of a Mach-O executable that change when a tail is inserted: header and load commands.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::{
 
 const EXECUTE: u32 = 2;
 const READ_ONLY: u32 = 1;
-/// What lies in `__LINKEDIT` begins at a multiple of this; so does the signature.
+/// Alignment of the tables in `__LINKEDIT`, and of the signature.
 const LINKEDIT_ALIGN: u64 = 16;
 
 const LC_SYMTAB: u32 = 0x2;
@@ -19,14 +19,14 @@ const LC_DYSYMTAB: u32 = 0xb;
 const LC_DYLD_INFO: u32 = 0x22;
 const LC_DYLD_INFO_ONLY: u32 = 0x8000_0022;
 
-/// Commands of the form `offset, bytes` (signature apart): split info, function starts, data in code, signing
+/// Commands of the form `offset, bytes` (except the signature): split info, function starts, data in code, signing
 /// requirements, optimization hints, exports trie, chained fixups, atoms, function variants and their fixups.
 const LINKEDIT_DATA: [u32; 10] =
     [0x1e, 0x26, 0x29, 0x2b, 0x2e, 0x8000_0033, 0x8000_0034, 0x36, 0x37, 0x38];
 
-/// Commands without an offset into what moves: the thread, dynamic libraries and linker, sub-frameworks, routines, UUID,
-/// paths, least versions, environment, source version, linker options, build version, entry point (its offset is one in
-/// the code).
+/// Commands without an offset into the data that moves: threads, dynamic libraries and linker, sub-frameworks,
+/// routines, UUID, rpaths, minimum versions, environment, source version, linker options, build version, entry point
+/// (its offset is into the code).
 const WITHOUT_OFFSET: [u32; 20] = [
     0x4,
     0x5,
@@ -53,39 +53,39 @@ const WITHOUT_OFFSET: [u32; 20] = [
 /// An executable that can take a tail.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The header and the commands, but for those of the tail and the signature.
+    /// The header, and the commands except those of the tail and the signature.
     header: [u8; HEADER_LEN],
     commands: Vec<Vec<u8>>,
-    /// The length of header and commands in the file, and how far they may reach.
+    /// Length of header and commands in the file; `room` is how long they may become.
     header_bytes: usize,
     room: u64,
     front_end: u64,
     text_bytes: u64,
-    /// Where `__LINKEDIT` lies in the file, without a signature.
+    /// Range of `__LINKEDIT` in the file, without a signature.
     linkedit: Range<u64>,
-    /// The address behind code and data.
+    /// The address where code and data end.
     address: u64,
 }
 
-/// Where the parts of a file with a tail go.
+/// The layout of a file with a tail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// What stands at the start of the file: header and load commands.
+    /// The start of the file: header and load commands.
     pub header: Vec<u8>,
-    /// Where the moved part begins; zeros fill the gap between the tail and it.
+    /// Offset of the moved `__LINKEDIT`; zeros fill the gap between the tail and it.
     pub linkedit: u64,
-    /// Where the signature begins; zeros fill the gap before.
+    /// Offset of the signature; zeros fill the gap before it.
     pub signature: u64,
     /// The length of the whole file.
     pub file_bytes: u64,
 }
 
 impl Image {
-    /// Reads a whole executable; one that has a tail already is taken as it would be without.
+    /// Parses a whole executable. If it already has a tail, that one is ignored.
     ///
     /// # Errors
     ///
-    /// It is not what this module knows how to change.
+    /// It is not an executable that this module can change.
     pub fn parse(bytes: &[u8]) -> Result<Image, MachError> {
         let malformed = |what| MachError::Malformed { what };
         match bytes.first_chunk() {
@@ -111,19 +111,19 @@ impl Image {
         found.into_image(bytes, header, commands, header_bytes)
     }
 
-    /// Where code and data end, and the segment of the tail begins.
+    /// Offset where code and data end and the tail's segment begins.
     #[must_use]
     pub fn front_end(&self) -> u64 {
         self.front_end
     }
 
-    /// Which bytes of the executable move behind the tail.
+    /// The bytes of the executable that move behind the tail.
     #[must_use]
     pub fn moved(&self) -> Range<u64> {
         self.linkedit.clone()
     }
 
-    /// How much of the file its code segment is; the signature names it.
+    /// Length of the code segment (`__TEXT`) in the file, which the signature records.
     #[must_use]
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
@@ -146,7 +146,7 @@ impl Image {
             .ok_or_else(too_long)?;
         let signature_bytes = signature::len(signature);
         let file_bytes = signature.checked_add(signature_bytes).ok_or_else(too_long)?;
-        // Every offset below is of 32 bits, and none is beyond the end of the file.
+        // All offsets below are 32-bit, and none is beyond the end of the file.
         u32::try_from(file_bytes).map_err(|_| too_long())?;
 
         let mut out = Vec::new();
@@ -183,7 +183,7 @@ impl Image {
         set32(&mut header, 16, count);
         set32(&mut header, 20, low32(out.len() as u64));
         header.extend(out);
-        // What was longer before leaves nothing behind.
+        // Zero out the rest of a header that was longer before.
         header.resize(header.len().max(self.header_bytes), 0);
         Ok(Placed { header, linkedit, signature, file_bytes })
     }
@@ -196,7 +196,7 @@ impl Image {
         for field in [self.address, segment_bytes, self.front_end, segment_bytes] {
             out.extend(field.to_le_bytes());
         }
-        // What it may become and what it is, one section, no flags.
+        // Maximum and initial protection, one section, no flags.
         for field in [READ_ONLY, READ_ONLY, 1, 0] {
             out.extend(field.to_le_bytes());
         }
@@ -205,13 +205,13 @@ impl Image {
         for field in [self.address, section_bytes] {
             out.extend(field.to_le_bytes());
         }
-        // Its offset, its alignment as a power of two; no relocations; an ordinary section.
+        // Offset, alignment as a power of two; no relocations; a regular section.
         for field in [low32(self.front_end), PAGE.trailing_zeros(), 0, 0, 0, 0, 0, 0] {
             out.extend(field.to_le_bytes());
         }
     }
 
-    /// A command with its offsets into `__LINKEDIT` as they are once that begins at `linkedit`.
+    /// A command with its offsets into `__LINKEDIT` adjusted to a segment that begins at `linkedit`.
     fn moved_command(&self, command: &[u8], linkedit: u64) -> Option<Vec<u8>> {
         let fields: &[usize] = match u32_at(command, 0)? {
             LC_SYMTAB => &[8, 16],
@@ -223,7 +223,7 @@ impl Image {
         let mut command = command.to_vec();
         for &at in fields {
             let offset = u64::from(u32_at(&command, at)?);
-            // 0 says that there is no such table.
+            // 0 means that there is no such table.
             if let Some(inside) = offset.checked_sub(self.linkedit.start) {
                 set32(&mut command, at, u32::try_from(linkedit.checked_add(inside)?).ok()?);
             }
@@ -232,14 +232,15 @@ impl Image {
     }
 }
 
-/// What the commands of a file say, before it is known whether it makes sense.
+/// Facts from the load commands, not yet checked for consistency.
 #[derive(Default)]
 struct Found {
     text_bytes: Option<u64>,
     linkedit: Option<Place>,
     tail: Option<Place>,
     signature: Option<Range<u64>>,
-    /// Where the other segments end, in the file and in memory, and where the first content behind the commands begins.
+    /// End of the other segments, in the file and in memory; `room` is where the first content after the commands
+    /// begins.
     others: Place,
     room: Option<u64>,
 }
@@ -254,7 +255,7 @@ struct Place {
 }
 
 impl Found {
-    /// Takes note of a command; whether it is to be kept.
+    /// Records a command; returns whether to keep it.
     fn look(&mut self, command: &[u8]) -> Result<bool, MachError> {
         let malformed = |what| MachError::Malformed { what };
         if let Some(segment) = Segment::of(command) {
@@ -283,7 +284,7 @@ impl Found {
     }
 
     fn look_at_segment(&mut self, segment: &Segment<'_>) -> Result<bool, MachError> {
-        /// Sections that take no room in a file.
+        /// Section types that take no room in a file.
         const ZERO_FILL: [u32; 3] = [0x1, 0xc, 0x12];
         let wraps = MachError::Malformed { what: "a segment ends beyond any file" };
         let file_end = segment.file_offset.checked_add(segment.file_bytes);
@@ -327,7 +328,7 @@ impl Found {
         let malformed = |what| MachError::Malformed { what };
         let linkedit = self.linkedit.ok_or(malformed("it has no segment `__LINKEDIT`"))?;
         let text_bytes = self.text_bytes.ok_or(malformed("it has no segment `__TEXT`"))?;
-        // The tail goes where `__LINKEDIT` was; one that is there goes.
+        // The new tail goes where `__LINKEDIT` was, or replaces the old tail.
         let front = self.tail.unwrap_or(linkedit);
         if linkedit.file_end != bytes.len() as u64 {
             return Err(malformed(
@@ -379,7 +380,7 @@ pub enum MachError {
          hint: take the one for arm64 or for x86-64 alone, or take one out: lipo tealight -thin arm64 -output tealight-arm64"
     )]
     Fat,
-    /// Not what a linker makes.
+    /// Not in a form that this module can change.
     #[error(
         "not an executable that this program can add to: {what}\nhint: take one from `make dist`"
     )]
@@ -387,7 +388,7 @@ pub enum MachError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A command that might hold an offset.
+    /// An unknown command, which might hold an offset.
     #[error(
         "the load command {id:#x} is not known, and could hold an offset that would become wrong\n\
          hint: take a runtime from `make dist`, or give --pair and no other settings, which leaves it as it is"
@@ -396,7 +397,7 @@ pub enum MachError {
         /// Its number.
         id: u32,
     },
-    /// The code begins right behind the commands.
+    /// Too little room between the commands and the code.
     #[error(
         "no room for another load command: {needed} bytes are needed, {free} are free\n\
          hint: build the runtime with the linker option -headerpad 0x1000, or give --pair and no other settings, \
@@ -405,10 +406,10 @@ pub enum MachError {
     NoRoom {
         /// How many more bytes the header needs.
         needed: u64,
-        /// How many zeros follow it.
+        /// How many zero bytes follow it.
         free: u64,
     },
-    /// Offsets of 32 bits.
+    /// Too long for 32-bit offsets.
     #[error("a signed executable for macOS can have {most} bytes at most")]
     TooLong {
         /// The limit.

@@ -1,8 +1,8 @@
-//! Executables for macOS: a bundle's tail lies in a segment of its own, and a signature covers all of it.
+//! Executables for macOS: a bundle's tail has a segment of its own, and a signature covers all of it.
 //!
-//! Enters: the bytes of a Mach-O file, as hostile as they come. Leaves: where the tail is ([`tail_place`]); a new header
-//! that has room for a tail ([`Image`]); a signature, or whether one holds ([`signature`]). Knows nothing of what the
-//! tail holds.
+//! Input: the bytes of a Mach-O file, possibly hostile. Output: where the tail is ([`tail_place`]); a new header with a
+//! segment for a tail ([`Image`]); a signature, or whether one is valid ([`signature`]). Knows nothing of the tail's
+//! contents.
 //!
 //! ```text
 //! 0            header, load commands (changed), code and data (unchanged)
@@ -10,10 +10,11 @@
 //! + n × 16 KiB the segment __LINKEDIT: symbols and the like, moved; then the signature, which ends the file
 //! ```
 //!
-//! Data behind a Mach-O file is covered by no signature, and Apple silicon starts nothing without a valid one. Everything
-//! that the linker's tables say by address stays true, for what they speak of does not move; what says where the tables
-//! themselves are does so by offset, in load commands, all of which are known here by name. The signature is an "ad-hoc"
-//! one, as linkers make it: it names nobody, and finds damage. Formats: Apple's `mach-o/loader.h` and `cs_blobs.h`.
+//! Data after a Mach-O file is not covered by its signature, and Apple silicon runs nothing without a valid one. The
+//! linker's tables refer to code and data by address; these do not move, so the tables stay correct. The tables
+//! themselves move. Load commands locate them by file offset; every such command is known here and adjusted, and an
+//! unknown one is refused. The signature is "ad hoc", as linkers make it: it names no signer, but detects damage.
+//! Formats: Apple's `mach-o/loader.h` and `cs_blobs.h`.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -26,9 +27,9 @@ pub use image::{Image, MachError, Placed};
 
 /// The segment that holds the tail.
 pub const SEGMENT: &str = "__TEALIGHT";
-/// The one section in it: from where the code and data end to where the tail does.
+/// Its only section: from the end of code and data to the end of the tail.
 pub const SECTION: &str = "__tail";
-/// Segments begin at a multiple of this: pages of Apple silicon.
+/// Segment alignment: the page size of Apple silicon.
 const PAGE: u64 = 16 * 1024;
 
 const MAGIC_64: u32 = 0xfeed_facf;
@@ -44,11 +45,11 @@ const LINKEDIT: &str = "__LINKEDIT";
 pub struct TailPlace {
     /// From the end of code and data to the end of the tail.
     pub range: Range<u64>,
-    /// Where the executable says that it ends.
+    /// Where the file ends according to its load commands.
     pub file_end: u64,
 }
 
-/// Where the tail is. `None`: the file is no Mach-O executable, or has no tail in a segment.
+/// Finds the tail. `None`: the file is not a Mach-O executable, or has no tail in a segment.
 #[must_use]
 pub fn tail_place(bytes: &[u8]) -> Option<TailPlace> {
     let mut range = None;
@@ -65,7 +66,7 @@ pub fn tail_place(bytes: &[u8]) -> Option<TailPlace> {
     Some(TailPlace { range: range?, file_end })
 }
 
-/// The load commands of a 64-bit Mach-O file; `None` instead of one that does not fit.
+/// Iterator over the load commands of a 64-bit Mach-O file; ends with `None` in place of one that does not fit.
 struct Commands<'a> {
     rest: &'a [u8],
     left: u32,
@@ -84,7 +85,7 @@ impl<'a> Commands<'a> {
 
     fn take(&mut self) -> Option<&'a [u8]> {
         let len = usize::try_from(u32_at(self.rest, 4)?).ok()?;
-        // A command has two fields at least; one of no length would never end.
+        // A command has at least two fields; a length of 0 would make no progress.
         if len < 8 {
             return None;
         }
@@ -107,7 +108,7 @@ impl<'a> Iterator for Commands<'a> {
     }
 }
 
-/// What a segment's command says.
+/// The fields of a segment command.
 struct Segment<'a> {
     name: [u8; 16],
     address: u64,
@@ -117,7 +118,7 @@ struct Segment<'a> {
     sections: &'a [u8],
 }
 
-/// What a section's entry says.
+/// The fields of a section entry that are used.
 struct Section {
     bytes: u64,
     file_offset: u32,
@@ -125,7 +126,7 @@ struct Section {
 }
 
 impl<'a> Segment<'a> {
-    /// `None`: another command.
+    /// `None`: not a segment command.
     fn of(command: &'a [u8]) -> Option<Segment<'a>> {
         if u32_at(command, 0)? != LC_SEGMENT_64 {
             return None;
@@ -151,7 +152,7 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// A name as it stands in a field of 16 bytes.
+/// A name in a zero-padded field of 16 bytes.
 fn name16(name: &str) -> [u8; 16] {
     let mut field = [0; 16];
     for (to, from) in field.iter_mut().zip(name.bytes()) {

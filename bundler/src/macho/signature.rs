@@ -1,7 +1,7 @@
-//! A code signature: a SHA-256 of each page of the file before it.
+//! Code signatures: a SHA-256 of each page of the file before the signature.
 //!
-//! Enters: those pages. Leaves: the signature's bytes; or, for a file that has one, whether all pages are what it says.
-//! Who signed is not looked at. All integers here are big-endian.
+//! Input: those pages. Output: the signature's bytes; or, for a signed file, whether all pages match. Who signed is not
+//! checked. All integers in a signature are big-endian.
 
 use std::io::{self, Read};
 use std::thread;
@@ -11,37 +11,38 @@ use thiserror::Error;
 
 use super::{Commands, LC_CODE_SIGNATURE, u32_at};
 
-/// A page's sum.
+/// The SHA-256 of a page.
 pub type PageHash = [u8; 32];
 
-/// What is hashed together.
+/// Bytes per hash.
 pub const PAGE: u64 = 1 << PAGE_LOG2;
 const PAGE_LOG2: u8 = 12;
-/// How much is read before it is hashed by all processors.
+/// Bytes read at a time, then hashed on all processors.
 const CHUNK: u64 = 16 << 20;
 
 const SUPER_BLOB: u32 = 0xfade_0cc0;
 const CODE_DIRECTORY: u32 = 0xfade_0c02;
-/// The super blob holds one blob, and says where.
+/// The super blob's header (12 bytes) and one index entry (8).
 const SUPER_LEN: u32 = 12 + 8;
 const DIRECTORY_LEN: u32 = 88;
-/// The version that knows the extent of the code.
+/// The version that records the extent of the code segment.
 const VERSION: u32 = 0x2_0400;
-/// Ad hoc, and made by a linker: another signature may replace it.
+/// Ad hoc and linker-signed: another signature may replace it.
 const FLAGS: u32 = 0x2 | 0x2_0000;
 const SHA256: u8 = 2;
 const MAIN_BINARY: u64 = 1;
-/// What the signature calls the program. Not the file's name, so that the same inputs give the same bytes.
+/// The signature's identifier. Not the file's name, so that the same inputs give the same bytes.
 const IDENTIFIER: &[u8] = b"tealight\0";
 
-/// The length of the signature of so many bytes.
+/// Length of the signature of `code_bytes` bytes.
 #[must_use]
 pub fn len(code_bytes: u64) -> u64 {
     let hashes = code_bytes.div_ceil(PAGE).saturating_mul(32);
     hashes.saturating_add(hashes_start()).saturating_add(SUPER_LEN.into()).next_multiple_of(16)
 }
 
-/// The signature of a file: `code_bytes` stand before it, with these pages' sums; `text_bytes` of them are its code segment.
+/// Makes the signature of a file from the hashes of its pages. `code_bytes` bytes precede the signature; `text_bytes`
+/// of them are the code segment.
 #[must_use]
 pub fn make(code_bytes: u64, text_bytes: u64, pages: &[PageHash]) -> Vec<u8> {
     let total = len(code_bytes);
@@ -49,15 +50,15 @@ pub fn make(code_bytes: u64, text_bytes: u64, pages: &[PageHash]) -> Vec<u8> {
     let directory = low32(hashes_start()).saturating_add(count.saturating_mul(32));
     let mut out = Vec::new();
     let mut put = |fields: &[u32]| fields.iter().for_each(|x| out.extend(x.to_be_bytes()));
-    // One blob, of kind 0, which is the code directory.
+    // One blob, of type 0: the code directory.
     put(&[SUPER_BLOB, SUPER_LEN.saturating_add(directory), 1, 0, SUPER_LEN]);
     put(&[CODE_DIRECTORY, directory, VERSION, FLAGS]);
-    // The hashes, the name; no special ones, one for each page; how far they reach.
+    // Offsets of hashes and identifier; no special hashes, one per page; how many bytes they cover.
     put(&[low32(hashes_start()), DIRECTORY_LEN, 0, count, low32(code_bytes)]);
     out.extend([32, SHA256, 0, PAGE_LOG2]);
     // No scatter, no team; spare fields.
     out.extend([0; 4 * 4]);
-    // How far they reach in 64 bits (0: see above), then the code segment.
+    // The covered bytes in 64 bits (0: see above), then start, length and flags of the code segment.
     for field in [0, 0, text_bytes, MAIN_BINARY] {
         out.extend(field.to_be_bytes());
     }
@@ -67,11 +68,11 @@ pub fn make(code_bytes: u64, text_bytes: u64, pages: &[PageHash]) -> Vec<u8> {
     out
 }
 
-/// The sums of the pages of the next `bytes` bytes. Reads, and maps nothing, so holes in a file need no room.
+/// Hashes the pages of the next `bytes` bytes. Reads instead of mapping, so holes in a file need no room.
 ///
 /// # Errors
 ///
-/// It cannot be read to that length.
+/// Reading fails or ends early.
 pub fn hash_pages(
     from: &mut impl Read,
     bytes: u64,
@@ -90,7 +91,7 @@ pub fn hash_pages(
         let share = chunk.len().div_ceil(threads).next_multiple_of(page_len());
         thread::scope(|scope| {
             let hash = |part: &[u8]| part.chunks(page_len()).map(hash).collect::<Vec<_>>();
-            // Where no thread is to be had (`ulimit -u`), this one does its part.
+            // If no thread can be spawned (`ulimit -u`), its share is hashed here.
             let start = |part| {
                 let thread = thread::Builder::new().spawn_scoped(scope, move || hash(part));
                 thread.map_err(|_| hash(part))
@@ -106,7 +107,7 @@ pub fn hash_pages(
     Ok(pages)
 }
 
-/// Compares every page of a signed executable with its signature, and that nothing stands behind that.
+/// Checks every page of a signed executable against its signature, and that nothing follows the signature.
 ///
 /// # Errors
 ///
@@ -145,7 +146,7 @@ pub fn verify(bytes: &[u8], tick: &mut dyn FnMut(u64)) -> Result<(), SignatureEr
     Ok(())
 }
 
-/// What a code directory says.
+/// The fields of a code directory that are used.
 struct Directory<'a> {
     code_bytes: u64,
     page_len: usize,
@@ -153,7 +154,7 @@ struct Directory<'a> {
 }
 
 impl<'a> Directory<'a> {
-    /// The first with SHA-256 in a super blob; there may be an older one by SHA-1 before it.
+    /// The first SHA-256 directory in a super blob; an older one with SHA-1 may precede it.
     fn of(blob: &'a [u8]) -> Option<Directory<'a>> {
         if be32(blob, 0)? != SUPER_BLOB {
             return None;
@@ -184,15 +185,15 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Why a signature does not hold.
+/// Why a signature is not valid.
 #[derive(Debug, Error)]
 pub enum SignatureError {
-    /// None.
+    /// There is no signature.
     #[error(
         "the executable has no signature\nhint: Apple silicon does not start it; fetch it again, or sign it: codesign -s - FILE"
     )]
     Missing,
-    /// Not of the form that is read here.
+    /// Not in a form that this module reads.
     #[error(
         "the executable's signature cannot be read: {what}\nhint: the file changed after it was made; fetch it again"
     )]
@@ -200,7 +201,7 @@ pub enum SignatureError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A page.
+    /// A page whose hash differs.
     #[error(
         "the executable's signature does not fit the {bytes} bytes at byte {offset} of the file\n\
          hint: the file changed after it was made; fetch it again"
@@ -211,12 +212,12 @@ pub enum SignatureError {
         /// Its length.
         bytes: u64,
     },
-    /// Something that no signature covers.
+    /// Data after the signature, which it does not cover.
     #[error(
         "{bytes} bytes stand behind the executable's signature\nhint: the file changed after it was made; fetch it again"
     )]
     Behind {
-        /// How many.
+        /// How many bytes.
         bytes: u64,
     },
 }
@@ -225,7 +226,7 @@ fn hash(page: &[u8]) -> PageHash {
     Sha256::digest(page).into()
 }
 
-/// Where the sums begin in the code directory.
+/// Offset of the hashes in the code directory.
 fn hashes_start() -> u64 {
     u64::from(DIRECTORY_LEN).saturating_add(IDENTIFIER.len() as u64)
 }

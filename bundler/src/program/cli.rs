@@ -1,4 +1,4 @@
-//! What was typed. Knows nothing of what it means.
+//! Parses the command line. Knows nothing of what the options do.
 
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct New {
     /// The weights: a GGUF file; of a split one any part.
-    // Required, but an `Option`, because a subcommand in its place does without.
+    // Required, but an `Option`, because a subcommand needs none.
     #[arg(short, long, value_name = "FILE", required = true)]
     pub weights: Option<PathBuf>,
     /// The bundle to write (`.exe` is added for Windows).

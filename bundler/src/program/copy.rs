@@ -1,7 +1,7 @@
-//! Copies a file and sums it up in the same pass.
+//! Copies a file and computes its checksums in the same pass.
 //!
-//! Enters: something to read, and how long it must be. Leaves: its SHA-256 and CRC-32, and a copy. One thread hashes a
-//! chunk while the other writes it and reads the next.
+//! Input: a reader, and the length it must have. Output: its SHA-256 and CRC-32, and a copy. One thread hashes a chunk
+//! while the other writes it and reads the next.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,16 +13,16 @@ use anyhow::{Result, anyhow};
 use sha2::{Digest, Sha256};
 use tealight_bundle::tail::write::Sums;
 
-/// Large enough that starting a thread for each costs nothing beside summing it up (2 ms and more).
+/// Large enough that spawning a thread per chunk costs nothing compared with hashing it (2 ms and more).
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Where a copy goes: a file that is at the right place, and its name for errors.
+/// Where a copy goes: a file at the right position, and its path for errors.
 pub struct Sink<'a> {
     pub file: &'a mut File,
     pub path: &'a Path,
 }
 
-/// Copies exactly `bytes` bytes of `from` (which errors call `path`); without a sink only sums them up.
+/// Copies exactly `bytes` bytes of `from` (named `path` in errors); without a sink, only computes the checksums.
 pub fn copy(
     from: &mut (impl Read + Send),
     path: &Path,
@@ -43,7 +43,7 @@ pub fn copy(
     while !chunk.is_empty() {
         left -= chunk.len() as u64;
         thread::scope(|scope| {
-            // Who may have no further thread (`ulimit -u`) waits a little longer.
+            // If no thread can be spawned (`ulimit -u`), hash here.
             if thread::Builder::new().spawn_scoped(scope, || sum(&chunk)).is_err() {
                 sum(&chunk);
             }
@@ -59,7 +59,7 @@ pub fn copy(
     Ok(Sums { sha256: sha256.finalize().into(), crc32: crc32.finalize() })
 }
 
-/// What went wrong while writing, with what helps.
+/// A write error, with a hint.
 pub fn write_failed(path: &Path, error: &io::Error) -> anyhow::Error {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -89,7 +89,7 @@ fn fill(from: &mut impl Read, path: &Path, chunk: &mut Vec<u8>, left: u64) -> Re
 }
 
 fn put(sink: &mut Sink<'_>, chunk: &[u8]) -> Result<()> {
-    // A hole stays a hole. Weights have none, so this ends at the first byte.
+    // A hole stays a hole. In weights, which have none, this scan ends at the first byte.
     let written = if chunk.iter().all(|&byte| byte == 0) {
         let hole = i64::try_from(chunk.len()).expect("a chunk is small");
         sink.file.seek(SeekFrom::Current(hole)).map(drop)

@@ -1,9 +1,9 @@
-//! The formats of executables, told by their first bytes.
+//! Executable formats, recognized by their first bytes.
 
 /// Windows does not start an `.exe` longer than this.
 pub const PE_BYTES_MAX: u64 = u32::MAX as u64;
 
-/// A format of executables.
+/// An executable format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutableFormat {
     /// Linux and other Unixes.
@@ -15,7 +15,7 @@ pub enum ExecutableFormat {
 }
 
 impl ExecutableFormat {
-    /// By the first bytes; `None` for anything else.
+    /// Recognizes a format by the first bytes; `None` for anything else.
     pub fn of(bytes: &[u8]) -> Option<ExecutableFormat> {
         let magic: [u8; 4] = *bytes.first_chunk()?;
         match magic {
@@ -33,7 +33,7 @@ impl ExecutableFormat {
         }
     }
 
-    /// What the names of its executables end in.
+    /// The file name extension of its executables, with the dot.
     pub fn ending(self) -> &'static str {
         if self == ExecutableFormat::Pe { ".exe" } else { "" }
     }

@@ -1,4 +1,4 @@
-//! Takes entries out of a bundle, into one folder and never out of it.
+//! Extracts entries of a bundle into one folder, never outside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ pub fn run(args: &cli::Extract) -> Result<()> {
     answer(&made)
 }
 
-/// Something to be written.
+/// A file to write.
 struct Piece<'a> {
     name: String,
     data: &'a [u8],
@@ -95,14 +95,14 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
         pieces.push(piece(entry));
     }
     if pieces.is_empty() {
-        // The head means something only where it stands.
+        // The head is meaningful only in its place.
         pieces.extend(tail.entries().iter().filter(|entry| entry.role != Role::Head).map(piece));
     }
     Ok(pieces)
 }
 
-/// Makes the folders that a name asks for. The name has been checked to lead downwards; the folders on disk must too, so
-/// a link among them is refused.
+/// Creates the folders that a name needs. The name has been checked to stay inside `root`; the folders on disk must
+/// too, so a link among them is refused.
 fn folder_for(root: &Path, name: &str) -> Result<PathBuf> {
     let mut path = root.to_owned();
     let mut parts = name.split('/').peekable();

@@ -1,7 +1,7 @@
-//! The program. Enters: the command line. Leaves: files, an answer on stdout, notes and errors on stderr, an exit code.
+//! The program. Input: the command line. Output: files, an answer on stdout, notes and errors on stderr, an exit code.
 //!
-//! `cli` says what was typed; one module for each command does it; `runtime` (for a `target`), `weights` and `settings`
-//! are what goes in, `write` and `output` are what comes out.
+//! `cli` parses the command line, and each command has a module. `runtime` (for a `target`), `weights` and `settings`
+//! gather what goes into a bundle; `write` and `output` write it.
 
 mod cli;
 mod copy;
@@ -29,13 +29,13 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tealight_bundle::{Mapped, Tail, shown, tail};
 
-/// Done.
+/// Exit code: success.
 const OK: u8 = 0;
-/// Not done; the error is on stderr.
+/// Exit code: failure; the error is on stderr.
 const FAILED: u8 = 1;
-/// What failed where an answer is lost.
+/// The error's context when an answer could not be written.
 const TO_STDOUT: &str = "cannot write to stdout";
-// 2 is clap's: the command line was not understood.
+// 2 is clap's exit code for a usage error.
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -88,17 +88,17 @@ fn read_tail(mapped: &Mapped) -> Result<Tail> {
     }
 }
 
-/// Prints the answer. A reader that closed the pipe has all it wanted.
+/// Prints the answer. A closed pipe is success.
 fn answer(text: &str) -> Result<()> {
     shown::report(text).context(TO_STDOUT)
 }
 
-/// A line for the person, beside the answer.
+/// Prints a note for the user on stderr.
 fn note(text: impl std::fmt::Display) {
     shown::say(format_args!("{text}"));
 }
 
-/// A count of bytes, for people.
+/// Formats a byte count for people.
 fn human(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }

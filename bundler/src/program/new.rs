@@ -34,7 +34,7 @@ pub fn run(args: &cli::New) -> Result<()> {
     let plain = change.is_empty();
     change.apply(&mut settings);
 
-    // A signature of somebody's own stays valid only on an executable that is left as it is.
+    // Someone's own signature stays valid only if the executable is not changed.
     let untouched = runtime.format == ExecutableFormat::MachO && plain;
     let exe = with_exe(target, runtime.format);
     if args.pair && untouched {
@@ -65,7 +65,7 @@ pub fn run(args: &cli::New) -> Result<()> {
     pair(&target, args.force, &runtime, &shards, (!untouched).then_some(settings))
 }
 
-/// Writes all into one file.
+/// Writes everything into one file.
 fn single(
     target: &Path,
     force: bool,
@@ -84,8 +84,8 @@ fn single(
     finish(&[&output])
 }
 
-/// Writes the executable, with everything but the weights behind it, and the weights beside it. Without settings the
-/// executable is left as it is, and finds the weights by its own name.
+/// Writes the executable with everything but the weights behind it, and the weights beside it. Without settings the
+/// executable is unchanged, and finds the weights by its own name.
 fn pair(
     target: &Path,
     force: bool,
@@ -97,7 +97,7 @@ fn pair(
     let stem = stem.strip_suffix(".exe").unwrap_or(stem);
     let names: Vec<String> =
         (1..=shards.len()).map(|number| shard_name(stem, number, shards.len())).collect();
-    // Weights that already lie where they should are left alone.
+    // Weights that are already in place are left alone.
     let in_place = |name: &str, shard: &Shard| same_file(&target.with_file_name(name), &shard.path);
     for (name, shard) in names.iter().zip(shards) {
         if !in_place(name, shard) {
@@ -125,7 +125,7 @@ fn pair(
             let path = output.target().to_owned();
             let sink = Sink { file: &mut output.file, path: &path };
             let sums = copy(&mut input, &shard.path, shard.bytes, Some(sink), &mut tick)?;
-            // Where the file ends in a hole, only its length says so.
+            // If the file ends in a hole, nothing was written there yet, so set its length.
             output.file.set_len(shard.bytes).map_err(|error| write_failed(&path, &error))?;
             outputs.push(output);
             sums
@@ -147,7 +147,7 @@ fn pair(
         None => drop(write::copy_runtime(&mut executable, runtime, &mut progress)?),
     }
     drop(progress);
-    // The weights first: an executable without them would be the half of something.
+    // The weights first: an executable without them would be half a pair.
     finish(&outputs.iter().chain([&executable]).collect::<Vec<_>>())
 }
 

@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all.
 //!
-//! Enters: the path where a file should be. Leaves: that file, complete and on the medium, or nothing. It is written
-//! under a name of its own beside the target and renamed. Whatever ends the program removes it; after a SIGKILL or a
-//! power cut it stays, under that name, and the next run to the same target removes it.
+//! Input: the path of a file to write. Output: that file, complete and synced, or nothing. It is written under a name
+//! of its own beside the target and then renamed. An unfinished file is removed however the program ends, except by a
+//! SIGKILL or a power cut; then it stays under that name until the next run with the same target removes it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,14 +14,14 @@ use tealight_bundle::signals;
 
 use super::copy::write_failed;
 
-/// What an unfinished file's name ends in.
+/// Suffix of an unfinished file's name.
 const UNFINISHED: &str = ".tealight-unfinished";
 
-/// Files that a signal must remove. Held locked while files get their final names, so a signal finds all or none of
-/// them renamed.
+/// Files that a signal must remove. Locked while files get their final names, so a signal finds all or none of them
+/// renamed.
 static PENDING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Makes Ctrl-C and the like remove what is unfinished.
+/// Makes Ctrl-C and similar signals remove unfinished files.
 pub fn remove_on_signal() -> Result<()> {
     signals::watch(|_| {
         let pending = pending();
@@ -38,7 +38,7 @@ pub fn remove_on_signal() -> Result<()> {
     .context("cannot watch for Ctrl-C")
 }
 
-/// A file that is being written.
+/// A file being written.
 pub struct Output {
     pub file: File,
     unfinished: PathBuf,
@@ -47,13 +47,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins a file. With `executable`, everybody may run it whom the umask lets.
+    /// Starts a file. With `executable`, everybody may run it, as far as the umask allows.
     pub fn create(target: &Path, force: bool, executable: bool) -> Result<Output> {
         check_target(target, force)?;
         let unfinished = unfinished_path(target)?;
         let cannot = || format!("cannot create {}", unfinished.display());
         if let Ok(stale) = OpenOptions::new().write(true).open(&unfinished) {
-            // Only one that nobody holds is stale.
+            // It is stale only if nobody holds its lock.
             match stale.try_lock() {
                 Err(TryLockError::WouldBlock) => bail!(
                     "{}: another tealight-bundle is writing it\nhint: wait for it to finish",
@@ -83,12 +83,12 @@ impl Output {
         Ok(output)
     }
 
-    /// Where it will be.
+    /// Its final path.
     pub fn target(&self) -> &Path {
         &self.target
     }
 
-    /// Where it is now.
+    /// Its path until then.
     pub fn unfinished(&self) -> &Path {
         &self.unfinished
     }
@@ -104,7 +104,7 @@ impl Drop for Output {
     }
 }
 
-/// Gives the files their names, in this order, once all are on the medium.
+/// Gives the files their final names, in this order, once all are synced.
 pub fn commit(outputs: &[&Output]) -> Result<()> {
     for output in outputs {
         output.file.sync_all().map_err(|error| write_failed(&output.target, &error))?;
@@ -119,13 +119,13 @@ pub fn commit(outputs: &[&Output]) -> Result<()> {
     }
     #[cfg(unix)]
     for output in outputs {
-        // So that a power cut does not lose the name. Some file systems cannot do it for a folder.
+        // So that a power cut does not lose the name. Some file systems cannot sync a folder.
         let _ = File::open(folder_of(&output.target)).and_then(|folder| folder.sync_all());
     }
     Ok(())
 }
 
-/// Refuses what must not be replaced.
+/// Refuses a target that must not be replaced.
 pub fn check_target(target: &Path, force: bool) -> Result<()> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -152,7 +152,7 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
     }
 }
 
-/// Whether two paths lead to one existing file.
+/// Whether two paths lead to the same existing file.
 pub fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

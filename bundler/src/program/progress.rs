@@ -1,4 +1,4 @@
-//! A progress bar for what takes longer than a second, on a terminal.
+//! A progress bar on a terminal, for work that takes longer than a second.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Counts bytes; draws itself once it is worth it.
+/// Counts bytes; the bar appears after a second.
 pub struct Progress {
     what: &'static str,
     total: u64,

@@ -1,4 +1,4 @@
-//! The executable in front of a bundle. Knows executables by their first bytes only.
+//! Finds the executable in front of a bundle. Knows executables only by their first bytes.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use super::{cli, human, note};
 pub struct Runtime {
     pub path: PathBuf,
     pub format: ExecutableFormat,
-    /// How long the executable is (of a bundle's: was, before anything was added).
+    /// Length of the executable (from a bundle: before anything was added to it).
     pub bytes: u64,
-    /// What its SHA-256 must be, if that is known.
+    /// The expected SHA-256, if known.
     pub sha256: Option<[u8; 32]>,
-    /// Whether something was put into it, so that it is no longer what its sum says.
+    /// Whether a tail was put into it, so that it no longer matches its SHA-256.
     pub in_segment: bool,
-    /// What goes in front in place of the file's bytes.
+    /// Bytes to put in front instead of the file's.
     pub changed: Option<Vec<u8>>,
     /// The programs for other systems that go behind it.
     pub programs: Vec<Program>,
@@ -48,7 +48,7 @@ pub fn find(options: &cli::Executable) -> Result<Runtime> {
     match (&options.runtime, options.target) {
         (Some(path), _) => open(path),
         (None, Some(target)) => for_target(target, options.dist.as_deref()),
-        // A folder is asked for by somebody who has no `tealight` beside this program.
+        // Whoever gives a folder has no `tealight` beside this program.
         (None, None) => match (&options.dist, Target::host()) {
             (Some(dist), Some(host)) => for_target(host, Some(dist)),
             _ => open(&beside_program()?),
@@ -56,7 +56,7 @@ pub fn find(options: &cli::Executable) -> Result<Runtime> {
     }
 }
 
-/// Finds the runtime for a target in the folder `dist`; without one beside this program, then in `./dist`.
+/// Finds the runtime for a target in the folder `dist`; without `dist`, beside this program, then in `./dist`.
 pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
     let name = target.runtime_name();
     let folders = folders(dist)?;
@@ -79,7 +79,7 @@ pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
     Ok(runtime)
 }
 
-/// The runtimes for all targets of which there is one, in the same folders.
+/// The runtimes of all targets that have one in the same folders.
 pub fn all(dist: Option<&Path>) -> Result<Vec<(Target, Runtime)>> {
     let folders = folders(dist)?;
     let there =
@@ -98,7 +98,7 @@ pub fn all(dist: Option<&Path>) -> Result<Vec<(Target, Runtime)>> {
     Ok(found)
 }
 
-/// Where runtimes are looked for.
+/// The folders to search for runtimes.
 fn folders(dist: Option<&Path>) -> Result<Vec<PathBuf>> {
     match dist {
         Some(dist) => Ok(vec![dist.to_owned()]),
@@ -111,7 +111,7 @@ fn listed(folders: &[PathBuf]) -> String {
     names.join(" or ")
 }
 
-/// Looks at a runtime.
+/// Opens a runtime and finds out what it is.
 fn open(path: &Path) -> Result<Runtime> {
     let path = path.to_owned();
     let mapped = Mapped::open(&path).with_context(|| "the runtime")?;
@@ -123,7 +123,7 @@ fn open(path: &Path) -> Result<Runtime> {
             path.display()
         );
     };
-    // A runtime that is itself a bundle serves without what is behind it.
+    // If the runtime is itself a bundle, only its executable is used.
     match tail::read(bytes).with_context(|| format!("the runtime {}", path.display()))? {
         None => Ok(Runtime {
             format,
@@ -145,7 +145,8 @@ fn open(path: &Path) -> Result<Runtime> {
     }
 }
 
-/// `tealight`; in a `dist` folder, where programs for other systems lie too, the one for this system.
+/// `tealight` beside this program; in a `dist` folder, which holds programs for other systems too, the one for this
+/// system.
 fn beside_program() -> Result<PathBuf> {
     let folder = folder_of_program()?;
     let host = Target::host().map(Target::runtime_name);

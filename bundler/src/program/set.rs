@@ -1,4 +1,4 @@
-//! Changes what lies behind the weights, in place. A crash at any moment leaves the old bundle or the new one.
+//! Changes everything behind the weights, in place. A crash at any moment leaves the old bundle or the new one.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -25,7 +25,7 @@ use super::{answer, cli, human, note, read_tail};
 pub fn run(args: &cli::Set) -> Result<()> {
     let change = change(args)?;
     let shown = args.bundle.display();
-    // Looked at first, so that a pipe or a folder is named as such.
+    // Opened first, so that the error names a pipe or a folder as such.
     drop(Mapped::open(&args.bundle)?);
     let mut file = OpenOptions::new().read(true).write(true).open(&args.bundle).map_err(
         |error| match error.kind() {
@@ -47,7 +47,7 @@ pub fn run(args: &cli::Set) -> Result<()> {
     let (start, valid) = (old.tail_start(), old.small_part());
     let new = plan.tail(&fixed, &settings, start)?;
     let new_bytes = start + new.len() as u64;
-    // What an interruption left counts as something to change.
+    // Leftovers of an interrupted run count as a change.
     let end = if old.in_segment() { valid.end } else { mapped.bytes().len() as u64 };
     if mapped.bytes().get(usize::try_from(start)?..usize::try_from(end)?) == Some(&new) {
         note(format_args!("{shown}: nothing to change"));
@@ -84,11 +84,11 @@ pub fn run(args: &cli::Set) -> Result<()> {
     answer(&format!("{shown}\n"))
 }
 
-/// Writes a bundle for macOS anew, beside the old one and in its place: its tail lies in the middle of it, and every
-/// page is signed.
+/// Rewrites a bundle for macOS as a new file that then replaces the old one: its tail is in the middle, and every page
+/// is signed.
 fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settings) -> Result<()> {
     let shown = path.display();
-    // What is damaged must not become valid by a new signature.
+    // A new signature must not make damage valid.
     let mut progress = Progress::new("verifying", mapped.bytes().len() as u64);
     signature::verify(mapped.bytes(), &mut |bytes| progress.add(bytes))
         .with_context(|| shown.to_string())?;

@@ -1,6 +1,6 @@
-//! What an owner sets: the page, the name, the prompt, arguments, template, licences.
+//! The settings of a bundle: page, name, system prompt, arguments, template, licences.
 //!
-//! Enters: options and the files that they name. Leaves: a [`Change`] that can be applied to the settings of a bundle.
+//! Input: options and the files that they name. Output: a [`Change`] that can be applied to the settings of a bundle.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -23,21 +23,21 @@ const PAGE: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 const NAME_BYTES_MAX: usize = 256;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-/// A page nested deeper than this is a loop of links.
+/// A page nested deeper than this is taken for a loop of links.
 const WEB_DEPTH_MAX: usize = 16;
 
-/// What is to be different.
+/// Changes to settings.
 #[derive(Debug, Default)]
 pub struct Change {
     /// `Some(None)` removes it.
     #[expect(clippy::option_option, reason = "kept, removed, replaced")]
     name: Option<Option<String>>,
-    /// The entries of each of these roles are replaced, with none if there are none.
+    /// New entries for each of these roles; an empty list removes the old ones.
     replaced: Vec<(Role, Vec<Small>)>,
 }
 
 impl Change {
-    /// What the options ask for; reads every file they name.
+    /// The change that the options ask for; reads every file they name.
     pub fn of(options: &cli::Settings) -> Result<Change> {
         let mut change = Change::default();
         if let Some(name) = &options.name {
@@ -75,7 +75,7 @@ impl Change {
         Ok(change)
     }
 
-    /// Removes what has that role.
+    /// Removes all entries of that role.
     pub fn remove(&mut self, role: Role) {
         self.replace(role, Vec::new());
     }
@@ -85,12 +85,12 @@ impl Change {
         self.name = Some(None);
     }
 
-    /// Whether nothing is to be different.
+    /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.name.is_none() && self.replaced.is_empty()
     }
 
-    /// Makes the change.
+    /// Applies the change.
     pub fn apply(self, settings: &mut Settings) {
         if let Some(name) = self.name {
             settings.name = name;
@@ -106,7 +106,7 @@ impl Change {
     }
 }
 
-/// What a bundle has when nothing is asked for: this program's page.
+/// The default settings: this program's page.
 pub fn defaults() -> Settings {
     let page = |(name, data): &(&str, &[u8])| {
         small(&format!("{WEB_FOLDER}{name}"), Role::Web, data.to_vec())
@@ -180,7 +180,7 @@ fn read_limited(path: &Path, what: &str, most: u64) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-/// All files in a folder and the folders in it, but for names that begin with a dot.
+/// All files in a folder and its subfolders, except names that begin with a dot.
 fn read_page(folder: &Path) -> Result<Vec<Small>> {
     ensure!(folder.is_dir(), "the page {}: a folder was expected", folder.display());
     let mut page = Page::default();

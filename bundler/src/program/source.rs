@@ -1,4 +1,4 @@
-//! What is copied into a bundle.
+//! Data to copy into a bundle.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,12 +8,12 @@ pub struct Source<'a> {
     pub path: &'a Path,
     pub offset: u64,
     pub bytes: u64,
-    /// What its SHA-256 must be, if that is known.
+    /// The expected SHA-256, if known.
     pub sha256: Option<[u8; 32]>,
 }
 
 impl<'a> Source<'a> {
-    /// A part of a file, whatever is in it.
+    /// A range of a file, with no expected SHA-256.
     pub fn part_of(path: &'a Path, range: Range<u64>) -> Source<'a> {
         Source { path, offset: range.start, bytes: range.end - range.start, sha256: None }
     }

@@ -1,5 +1,5 @@
-//! The systems that a runtime is built for. Enters: a name as typed, or the first bytes of an executable. Leaves: a
-//! [`Target`], which knows what its runtime is called in a `dist` folder.
+//! The systems that a runtime is built for. Input: a name as typed, or the first bytes of an executable. Output: a
+//! [`Target`], which knows its runtime's file name in a `dist` folder.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// In the order in which people meet them.
+    /// All targets, in the order in which people meet them.
     pub const ALL: [Target; 5] = [
         Target::WindowsX86_64,
         Target::MacosArm64,
@@ -32,7 +32,7 @@ impl Target {
         Target::LinuxAarch64,
     ];
 
-    /// As it is typed, and as it stands in file names.
+    /// The name, as typed and as used in file names.
     pub fn name(self) -> &'static str {
         match self {
             Target::LinuxX86_64 => "linux-x86_64",
@@ -43,12 +43,12 @@ impl Target {
         }
     }
 
-    /// What the runtime is called in a `dist` folder.
+    /// The runtime's file name in a `dist` folder.
     pub fn runtime_name(self) -> String {
         format!("tealight-{}{}", self.name(), self.format().ending())
     }
 
-    /// The form of its executables.
+    /// The format of its executables.
     pub fn format(self) -> ExecutableFormat {
         match self {
             Target::LinuxX86_64 | Target::LinuxAarch64 => ExecutableFormat::Elf,
@@ -57,7 +57,7 @@ impl Target {
         }
     }
 
-    /// What an executable was made for, if for one of these.
+    /// The target that an executable was built for; `None` for any other.
     pub fn of(bytes: &[u8]) -> Option<Target> {
         let u16_at = |at: usize| bytes.get(at..)?.first_chunk().map(|x| u16::from_le_bytes(*x));
         let u32_at = |at: usize| bytes.get(at..)?.first_chunk().map(|x| u32::from_le_bytes(*x));

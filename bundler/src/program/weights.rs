@@ -1,6 +1,6 @@
-//! The weights that are to be bundled.
+//! The weights to bundle.
 //!
-//! Enters: the path of a GGUF file, or of one part of a split one. Leaves: all its parts, in order, each checked to be
+//! Input: the path of a GGUF file, or of one part of a split one. Output: all its parts, in order, each checked to be
 //! whole. Knows nothing of what the tensors mean.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// The name of its entry.
+    /// The name of its entry in a bundle.
     pub fn entry_name(&self) -> Result<String> {
         let name = utf8_name(&self.path)?;
         // Ollama keeps GGUF files under names without an ending.
@@ -30,7 +30,7 @@ impl Shard {
         Ok(format!("{WEIGHTS_FOLDER}{name}{ending}"))
     }
 
-    /// All of it.
+    /// The whole file.
     pub fn source(&self) -> Source<'_> {
         Source::part_of(&self.path, 0..self.bytes)
     }
@@ -43,14 +43,14 @@ pub fn find(path: &Path) -> Result<Vec<Shard>> {
     files.iter().map(check).collect()
 }
 
-/// What the names of the weights' files have in common.
+/// The part that the names of the weights' files have in common.
 pub fn stem(path: &Path) -> Result<&str> {
     let name = utf8_name(path)?;
     let whole = name.strip_suffix(".gguf").or(name.strip_suffix(".GGUF")).unwrap_or(name);
     Ok(Name::of(name).map_or(whole, |part| part.stem))
 }
 
-/// How part `number` (from 1) of `count` is called; a single one has no number.
+/// The name of part `number` (from 1) of `count`; a single file has no number.
 pub fn shard_name(stem: &str, number: usize, count: usize) -> String {
     if count == 1 {
         format!("{stem}.gguf")
@@ -59,14 +59,14 @@ pub fn shard_name(stem: &str, number: usize, count: usize) -> String {
     }
 }
 
-/// Looks through a file's header; the tensors' bytes stay unread.
+/// Checks a file's header; the tensors' bytes are not read.
 fn check(file: &File) -> Result<Shard> {
     let File { path, mapped } = file;
     Gguf::parse(mapped.bytes()).with_context(|| format!("the weights {}", path.display()))?;
     Ok(Shard { path: path.clone(), bytes: mapped.bytes().len() as u64 })
 }
 
-/// A file's name, which a bundle can only hold as UTF-8.
+/// A file's name, which must be UTF-8 in a bundle.
 pub fn utf8_name(path: &Path) -> Result<&str> {
     let name = path.file_name().with_context(|| format!("{}: no file name", path.display()))?;
     name.to_str().with_context(|| {

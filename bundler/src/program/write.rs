@@ -1,6 +1,6 @@
 //! Writes one bundle: `[runtime][head][weights][small entries]`, and for macOS the rest of the runtime and a signature.
 //!
-//! Enters: a runtime, where the weights are, settings. Leaves: a file that reads back as a bundle.
+//! Input: a runtime, where the weights are, settings. Output: a file that reads back as a bundle.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -22,7 +22,7 @@ use super::runtime::Runtime;
 use super::source::Source;
 use super::universal::program::Program;
 
-/// Where everything goes.
+/// The layout of a bundle.
 pub struct Layout {
     plan: TailPlan,
     /// For macOS: the executable around the tail.
@@ -30,7 +30,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out a bundle of that runtime, with what goes with it, and these parts.
+    /// Lays out a bundle of this runtime, the programs that go with it, and these parts.
     pub fn new(runtime: &Runtime, parts: Vec<TailPart>) -> Result<Layout> {
         let parts = runtime.programs.iter().map(Program::part).chain(parts).collect();
         if runtime.format != ExecutableFormat::MachO {
@@ -43,12 +43,12 @@ impl Layout {
         Ok(Layout { plan, image: Some(image) })
     }
 
-    /// Where the tail ends; so does the file, but for macOS.
+    /// Where the tail ends; the file ends there too, except for macOS.
     pub fn tail_end(&self, settings: &Settings) -> Result<u64> {
         Ok(self.plan.file_bytes(settings)?)
     }
 
-    /// Why no system would start such a file, if so.
+    /// Why the bundle would be too long for its system to start; `None` if it is not.
     pub fn too_long(&self, runtime: &Runtime, settings: &Settings) -> Result<Option<String>> {
         let tail_end = self.tail_end(settings)?;
         if runtime.format == ExecutableFormat::Pe
@@ -72,7 +72,7 @@ impl Layout {
         }
     }
 
-    /// Writes the bundle. `sources` are the parts that it was laid out with. The sums of all that went in.
+    /// Writes the bundle and returns the checksums of what went in. `sources` are the parts that it was laid out with.
     pub fn write(
         &self,
         output: &mut Output,
@@ -107,7 +107,7 @@ impl Layout {
                 "{}: the file changed while it was read\nhint: try again",
                 source.path.display()
             );
-            // The header holds the data's CRC-32, so it is written after it.
+            // The header holds the data's CRC-32, so it is written after the data.
             write_at(output, part.header_offset, &plan.part_header(part, sum.crc32))?;
             sums.push(sum);
             end = part.data_offset + source.bytes;
@@ -132,7 +132,7 @@ impl Layout {
     }
 }
 
-/// Copies an executable as it is; its SHA-256.
+/// Copies an executable as it is; returns its SHA-256.
 pub fn copy_runtime(
     output: &mut Output,
     runtime: &Runtime,
@@ -166,7 +166,7 @@ pub fn copy_runtime(
     Ok(sums.sha256)
 }
 
-/// The part of an executable for macOS before the tail, with its new header.
+/// Writes the part of an executable for macOS before the tail, with its new header.
 fn put_front(
     output: &mut Output,
     runtime: &Runtime,
@@ -180,7 +180,7 @@ fn put_front(
     seek(output, image.front_end())
 }
 
-/// The part behind the tail, and the signature of everything.
+/// Writes the part behind the tail, and the signature of everything.
 fn put_rest(
     output: &mut Output,
     runtime: &Runtime,
@@ -205,7 +205,7 @@ fn put_rest(
     output.file.set_len(placed.file_bytes).map_err(|error| write_failed(&path, &error))
 }
 
-/// What the runtime's SHA-256 was before it was changed.
+/// The SHA-256 of the runtime before it was changed.
 fn sum_of_runtime(runtime: &Runtime) -> Result<[u8; 32]> {
     if let Some(sha256) = runtime.sha256 {
         return Ok(sha256);
@@ -214,7 +214,7 @@ fn sum_of_runtime(runtime: &Runtime) -> Result<[u8; 32]> {
     Ok(copy(&mut file, &runtime.path, runtime.bytes, None, &mut |_| {})?.sha256)
 }
 
-/// Copies a source to where the output stands.
+/// Copies a source to the output's current position.
 fn put(output: &mut Output, source: &Source<'_>, progress: &mut Progress) -> Result<Sums> {
     let path = output.target().to_owned();
     let sink = Sink { file: &mut output.file, path: &path };
@@ -238,8 +238,8 @@ fn seek(output: &mut Output, offset: u64) -> Result<()> {
         .map_err(|error| write_failed(output.target(), &error))
 }
 
-/// Fills a gap with zeros, really written: reading a hole through a mapping needs room on some file systems (tmpfs), and
-/// ends the program where there is none.
+/// Fills a gap with real zeros, not a hole: on some file systems (tmpfs) reading a hole through a mapping needs room,
+/// and ends the program if there is none.
 fn pad(output: &mut Output, start: u64, end: u64) -> Result<()> {
     let zeros = vec![0; usize::try_from(end.saturating_sub(start))?];
     write_at(output, start, &zeros)?;

@@ -31,7 +31,7 @@ pub enum TailError {
         /// Where the head begins.
         offset: u64,
     },
-    /// An executable for macOS ends before the end that it names.
+    /// An executable for macOS ends before its load commands say.
     #[error(
         "the bundle is truncated: the file has {file_bytes} bytes, its last part ends at byte {expected}\n\
          hint: the download or copy may be incomplete; fetch it again"
@@ -42,7 +42,7 @@ pub enum TailError {
         /// What its load commands say.
         expected: u64,
     },
-    /// The head is not as it was written.
+    /// The head is damaged.
     #[error(
         "the bundle's head at byte {offset} is damaged: {what}\nhint: the file changed after it was made; fetch it again"
     )]
@@ -68,14 +68,14 @@ pub enum TailError {
          hint: the download or copy may be incomplete; fetch it again"
     )]
     Ends {
-        /// Where the records should stand.
+        /// Where the records should be.
         offset: u64,
-        /// What should stand there.
+        /// What should be there.
         expected: &'static str,
-        /// What does.
+        /// What is there.
         found: String,
     },
-    /// The directory as a whole.
+    /// The directory as a whole is wrong.
     #[error(
         "the bundle's directory at byte {offset}: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -89,7 +89,7 @@ pub enum TailError {
         /// What was found.
         found: u64,
     },
-    /// A record of the directory.
+    /// A record of the directory is wrong.
     #[error(
         "the bundle's directory, record {index} at byte {offset}: {what}\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -101,7 +101,7 @@ pub enum TailError {
         /// What is wrong.
         what: &'static str,
     },
-    /// A name that could lead out of a folder, or that is not one.
+    /// A name that is invalid, or could lead out of a folder.
     #[error(
         "entry `{name}`: the name {why}\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -137,7 +137,7 @@ pub enum TailError {
         /// The name.
         name: String,
     },
-    /// Sizes that stand behind the data.
+    /// An entry whose sizes follow the data.
     #[error(
         "entry `{name}` has a data descriptor; in a bundle the sizes stand before the data\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -145,7 +145,7 @@ pub enum TailError {
         /// The name.
         name: String,
     },
-    /// A number that does not fit.
+    /// A number that does not match.
     #[error(
         "entry `{name}`: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -159,7 +159,7 @@ pub enum TailError {
         /// What was found.
         found: u64,
     },
-    /// A small entry's content.
+    /// A small entry's content is damaged.
     #[error(
         "entry `{name}` is damaged: CRC-32 {expected:08x} expected, {found:08x} found\n\
          hint: the file changed after it was made; fetch it again"
@@ -169,10 +169,10 @@ pub enum TailError {
         name: String,
         /// What the directory says.
         expected: u32,
-        /// What the data gives.
+        /// The CRC-32 of the data.
         found: u32,
     },
-    /// A role that does not fit the place.
+    /// A role that is not allowed at this place.
     #[error(
         "entry `{name}`: role {role} cannot stand {place}\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -181,10 +181,10 @@ pub enum TailError {
         name: String,
         /// The role in the manifest.
         role: Role,
-        /// Where it stands.
+        /// Where the entry is.
         place: &'static str,
     },
-    /// In one of directory and manifest only.
+    /// An entry in only one of directory and manifest.
     #[error(
         "entry `{name}` is in the {present}, not in the {absent}\nhint: the file is damaged, or another program changed it; get it again"
     )]
@@ -199,7 +199,7 @@ pub enum TailError {
     /// The manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Another file than the one the tail was read from.
+    /// The file is not the one that the tail was read from.
     #[error(
         "the file changed since it was opened\nhint: the file is damaged, or another program changed it; get it again"
     )]

@@ -1,4 +1,4 @@
-//! The head entry: what says that a file is a bundle at all, and where its parts end.
+//! The head entry, which marks a file as a bundle and says where its parts end.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -12,7 +12,7 @@ pub struct Head {
     pub offset: u64,
     pub crc32: u32,
     pub facts: HeadFacts,
-    /// Whether a part of the executable stands behind the tail.
+    /// Whether a part of the executable follows the tail.
     pub in_segment: bool,
 }
 
@@ -49,7 +49,7 @@ impl Head {
         Ok(Head { offset, crc32, facts, in_segment: false })
     }
 
-    /// Where a segment holds the tail, the runtime ends where the segment begins.
+    /// If a segment holds the tail, checks that the runtime ends where the segment begins.
     pub fn must_follow(&mut self, front_end: Option<u64>) -> Result<(), TailError> {
         self.in_segment = front_end.is_some();
         if front_end.is_some_and(|front_end| front_end != self.facts.runtime_end) {

@@ -1,17 +1,17 @@
 //! The layout of a bundle, written once: what the writer emits is what the reader expects.
 //!
-//! Enters: facts about an entry (name, length, CRC-32, place). Leaves: the exact bytes of zip records, and the way
-//! back. Knows nothing of files, roles or the manifest.
+//! Input: facts about an entry (name, length, CRC-32, offset). Output: the exact bytes of zip records; and the reverse.
+//! Knows nothing of files, roles or the manifest.
 //!
-//! The reader takes the few *facts* out of a record ([`decode_central`], [`decode_end`]), encodes them again, and
-//! compares: a record is accepted only if it is, byte for byte, what this module would have written. So there is one
-//! description of each record, and no field goes unchecked.
+//! The reader takes the few *facts* out of a record ([`decode_central`], [`decode_ends`]), encodes them again, and
+//! compares: a record is accepted only if it is, byte for byte, what this module would have written. So each record is
+//! described once, and no field goes unchecked.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::hint::black_box;
 
-/// The version of the format that this crate writes, and the newest that it reads.
+/// The version of the format that this crate writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
 /// The head entry and the data of every weights entry begin at a multiple of this: 64 KiB is Windows' allocation
 /// granularity, and a multiple of every page size in use.
@@ -24,13 +24,13 @@ pub const SECTOR: u64 = 4096;
 pub const HEAD_NAME: &str = "head.tealight";
 /// The last entry.
 pub const MANIFEST_NAME: &str = "manifest.json";
-/// The folder of the executables for other systems inside the zip.
+/// The folder in the zip with the executables for other systems.
 pub const RUNTIME_FOLDER: &str = "runtime/";
-/// The folder of the weights inside the zip.
+/// The folder in the zip with the weights.
 pub const WEIGHTS_FOLDER: &str = "weights/";
-/// The folder of the chat page inside the zip.
+/// The folder in the zip with the chat page.
 pub const WEB_FOLDER: &str = "web/";
-/// The folder of licence texts inside the zip.
+/// The folder in the zip with licence texts.
 pub const LICENSE_FOLDER: &str = "license/";
 /// Default arguments, in llamafile's form (see [`crate::args`]).
 pub const ARGS_NAME: &str = ".args";
@@ -39,26 +39,26 @@ pub const SYSTEM_PROMPT_NAME: &str = "system-prompt.txt";
 /// The chat template, Jinja, UTF-8.
 pub const CHAT_TEMPLATE_NAME: &str = "chat-template.jinja";
 
-/// The head is looked for at boundaries up to here, so a runtime may not be longer.
+/// Longest runtime: the head is searched for at boundaries up to here.
 pub const RUNTIME_BYTES_MAX: u64 = 512 << 20;
-/// Entries in one bundle.
+/// Most entries in one bundle.
 pub const ENTRIES_MAX: u64 = 65_536;
-/// An entry's name, in UTF-8 bytes.
+/// Longest entry name, in UTF-8 bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
-/// One entry behind the weights.
+/// Largest entry behind the weights.
 pub const SMALL_BYTES_MAX: u64 = 16 << 20;
-/// All entries behind the weights together.
+/// Most bytes in all entries behind the weights together.
 pub const SMALL_TOTAL_BYTES_MAX: u64 = 64 << 20;
-/// The manifest.
+/// Largest manifest.
 pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
-/// Everything that is rewritten: the small entries with their headers, the directory, the end records.
+/// Largest rewritable part: the small entries with their headers, the directory, the end records.
 pub const TAIL_BYTES_MAX: u64 = 96 << 20;
-/// How far before the end of the file an end record is looked for. An interrupted rewrite leaves at most a gap and a
+/// How far before the end of the file an end record is searched for. An interrupted rewrite leaves at most a gap and a
 /// new tail (each no longer than a tail) behind the valid one.
 pub const SCAN_BYTES_MAX: u64 = 2 * TAIL_BYTES_MAX + 4 * SECTOR;
 
-/// The records' signatures, each with [`MASK`] laid over it by exclusive or. An executable that holds a plain signature in its code or data
-/// misleads 7-Zip, which takes the first one in a file for the start of the zip; and this code is part of the runtime.
+/// The records' signatures, each XORed with [`MASK`]. A plain signature in an executable's code or data misleads 7-Zip,
+/// which takes the first one in a file for the start of the zip; and this code is part of the runtime.
 const LOCAL_MASKED: u32 = 0x0403_4b50 ^ MASK;
 const CENTRAL_MASKED: u32 = 0x0201_4b50 ^ MASK;
 const END64_MASKED: u32 = 0x0606_4b50 ^ MASK;
@@ -66,12 +66,12 @@ const LOCATOR_MASKED: u32 = 0x0706_4b50 ^ MASK;
 const END_MASKED: u32 = 0x0605_4b50 ^ MASK;
 const MASK: u32 = 0x7ea1_197e;
 
-/// Undoes the mask where the compiler cannot do it in advance.
+/// Removes the mask at run time; `black_box` keeps the compiler from doing it in advance.
 fn unmask(masked: u32) -> u32 {
     masked ^ black_box(MASK)
 }
 
-/// The end record's signature, as it stands in the file.
+/// The end record's signature, as bytes in the file.
 pub(super) fn end_signature() -> [u8; 4] {
     unmask(END_MASKED).to_le_bytes()
 }
@@ -102,7 +102,7 @@ const ESCAPE32: u32 = u32::MAX;
 const ESCAPE16: u16 = u16::MAX;
 
 const HEAD_MAGIC: &[u8; 8] = b"tealight";
-/// What the head entry holds: magic, version, flags, then three offsets.
+/// Length of the head entry's data: magic, version, a reserved field, then three offsets.
 pub(super) const HEAD_DATA_LEN: u64 = 8 + 4 + 4 + 3 * 8;
 
 /// `offset` rounded up to a multiple of `to`.
@@ -110,7 +110,7 @@ pub(super) fn align_up(offset: u64, to: u64) -> Option<u64> {
     offset.checked_next_multiple_of(to)
 }
 
-/// One entry, as zip records tell it.
+/// One entry, as zip records describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member<'a> {
     pub name: &'a str,
@@ -125,7 +125,7 @@ impl Member<'_> {
         local_len(self.name, self.bytes)
     }
 
-    /// The header that stands right before the entry's data.
+    /// The header right before the entry's data.
     pub fn local(&self) -> Vec<u8> {
         let zip64 = self.bytes >= u64::from(ESCAPE32);
         let size32 = u32::try_from(self.bytes).unwrap_or(ESCAPE32);
@@ -193,13 +193,13 @@ impl Member<'_> {
     }
 }
 
-/// The length of the header before the data of an entry of that name and length.
+/// The length of the header before the data of an entry with this name and length.
 pub(super) fn local_len(name: &str, bytes: u64) -> u64 {
     let extra = if bytes >= u64::from(ESCAPE32) { 20 } else { 0 };
     LOCAL_LEN.saturating_add(name.len() as u64).saturating_add(extra)
 }
 
-/// A central record as found: nothing in it has been believed yet.
+/// A central record as found; nothing in it has been checked yet.
 #[derive(Debug)]
 pub(super) struct RawCentral<'a> {
     pub flags: u16,
@@ -223,7 +223,7 @@ impl RawCentral<'_> {
     }
 }
 
-/// Takes one central record off the front of `directory`. `None`: there is no whole record there.
+/// Decodes the first central record of `directory`. `None`: there is no whole record.
 pub(super) fn decode_central(directory: &[u8]) -> Option<RawCentral<'_>> {
     let mut fields = Fields(directory);
     if fields.u32()? != unmask(CENTRAL_MASKED) {
@@ -246,7 +246,7 @@ pub(super) fn decode_central(directory: &[u8]) -> Option<RawCentral<'_>> {
     fields.take(comment_len.into())?;
     let record = directory.get(..directory.len().checked_sub(fields.0.len())?)?;
 
-    // The zip64 field holds, in this order, those values that did not fit.
+    // The zip64 field holds the values that did not fit, in this order.
     let mut wide =
         if extra.u16() == Some(ZIP64_EXTRA) && extra.u16().is_some() { extra } else { Fields(&[]) };
     let mut widen = |narrow: u32| {
@@ -267,8 +267,8 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// The three closing records: zip64 end record, its locator, end record. All three are always written, also in a
-    /// small bundle: one shape to read.
+    /// The three closing records: zip64 end record, its locator, end record. All three are always written, even in a
+    /// small bundle, so that there is one form to read.
     pub fn encode(&self) -> Vec<u8> {
         let end64_offset = self.directory_offset.saturating_add(self.directory_bytes);
         let count16 = u16::try_from(self.entries).unwrap_or(ESCAPE16);
@@ -301,7 +301,7 @@ impl Ends {
     }
 }
 
-/// Takes the facts out of the closing records (`records` is [`ENDS_LEN`] long). `None`: these are not such records.
+/// Decodes the closing records (`records` is [`ENDS_LEN`] bytes long). `None`: these are no closing records.
 pub(super) fn decode_ends(records: &[u8]) -> Option<Ends> {
     let mut fields = Fields(records);
     if fields.u32()? != unmask(END64_MASKED) {
@@ -314,12 +314,12 @@ pub(super) fn decode_ends(records: &[u8]) -> Option<Ends> {
     Some(Ends { entries, directory_offset, directory_bytes })
 }
 
-/// What the head entry tells. All three are offsets from the start of the file.
+/// The facts in the head entry. All three are offsets from the start of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadFacts {
-    /// The length of the runtime; the head stands at the next boundary.
+    /// Where the runtime ends; the head is at the next boundary.
     pub runtime_end: u64,
-    /// Where the last byte of the weights is followed by something else.
+    /// Where the weights end.
     pub weights_end: u64,
     /// Where the rewritable part belongs.
     pub tail_start: u64,
@@ -339,7 +339,7 @@ impl HeadFacts {
     }
 }
 
-/// Reads the head entry's data: its format version, then (if that version is ours) the facts.
+/// Decodes the head entry's data: its format version and the facts, which mean something only if the version is ours.
 pub(super) fn decode_head(data: &[u8]) -> Option<(u32, HeadFacts)> {
     let mut fields = Fields(data);
     if fields.take(8)? != HEAD_MAGIC {
@@ -355,7 +355,7 @@ pub(super) fn decode_head(data: &[u8]) -> Option<(u32, HeadFacts)> {
     Some((format, facts))
 }
 
-/// Whether the bytes begin like the head entry: enough to go on and check it.
+/// Whether the bytes begin like the head entry, so that it is worth checking.
 pub(super) fn looks_like_head(bytes: &[u8]) -> bool {
     let mut fields = Fields(bytes);
     fields.u32() == Some(unmask(LOCAL_MASKED))
@@ -363,11 +363,11 @@ pub(super) fn looks_like_head(bytes: &[u8]) -> bool {
         && fields.take(HEAD_NAME.len()) == Some(HEAD_NAME.as_bytes())
 }
 
-/// Whether a name may stand in a bundle: a relative path that means the same, and nothing else, on every system.
+/// Whether a name is allowed in a bundle: a relative path with one and the same meaning on every system.
 ///
 /// # Errors
 ///
-/// Why it may not, as the end of the sentence "the name …".
+/// Why it is not, as the end of the sentence "the name …".
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
     if name.is_empty() {
@@ -403,7 +403,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Little-endian fields taken off the front of a slice; `None` as soon as it is too short.
+/// Reads little-endian fields from the front of a slice; `None` once it is too short.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -1,7 +1,7 @@
-//! The tail of a bundle: an executable, then a zip whose offsets count from the start of the file.
+//! The tail of a bundle: a zip after the executable, whose offsets count from the start of the file.
 //!
-//! Enters: a file's bytes ([`read()`]), or what should be in a file ([`write`]). Leaves: a checked [`Tail`] (names, roles
-//! and ranges, no borrows), or the bytes of a tail. Knows nothing of GGUF, of models, or of the chat.
+//! Input: a file's bytes ([`read()`]), or what should be in a file ([`write`]). Output: a checked [`Tail`] (names,
+//! roles and ranges, no borrows), or the bytes of a tail. Knows nothing of GGUF, models or chats.
 //!
 //! The format is described in `docs/bundle-format.md` and laid out in [`layout`], which both directions use.
 
@@ -22,8 +22,8 @@ pub use error::TailError;
 pub use read::read;
 pub(crate) use read::recheck;
 
-/// The verified structure of a bundle. What is not verified at this point are the bytes of the runtime and of the
-/// weights: see [`crate::verify()`].
+/// The verified structure of a bundle. The bytes of the runtime and of the weights are not verified yet: see
+/// [`crate::verify()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
     manifest: Manifest,
@@ -33,13 +33,13 @@ pub struct Tail {
     in_segment: bool,
     /// Where the small entries begin; `head.tail_start` unless a rewrite was interrupted.
     start: u64,
-    /// Behind the end record.
+    /// Where the end record ends.
     end: u64,
     file_bytes: u64,
 }
 
 impl Tail {
-    /// What is in the bundle, and what for.
+    /// The manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -57,25 +57,25 @@ impl Tail {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The entries of that role, in their order.
+    /// The entries of that role, in the order of the file.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(move |entry| entry.role == role)
     }
 
-    /// Bytes that belong to nothing: what an interrupted rewrite left. The next one removes them.
+    /// Number of bytes left over from an interrupted rewrite; the next one removes them.
     #[must_use]
     pub fn leftover_bytes(&self) -> u64 {
         let before = self.start.saturating_sub(self.head.tail_start);
         before.saturating_add(self.file_bytes.saturating_sub(self.end))
     }
 
-    /// Whether the tail stands within an executable for macOS, which goes on behind it.
+    /// Whether the tail is inside an executable for macOS, which continues after it.
     #[must_use]
     pub fn in_segment(&self) -> bool {
         self.in_segment
     }
 
-    /// Where the executable in front ends (or what of it is in front); it begins at 0.
+    /// End offset of the executable bytes before the tail.
     #[must_use]
     pub fn runtime_end(&self) -> u64 {
         self.head.runtime_end
@@ -87,13 +87,13 @@ impl Tail {
         self.head.weights_end
     }
 
-    /// Where the part that is rewritten belongs.
+    /// Where the rewritable part belongs.
     #[must_use]
     pub fn tail_start(&self) -> u64 {
         self.head.tail_start
     }
 
-    /// Where the small entries are, with the directory and the end records.
+    /// Range of the small entries, the directory and the end records.
     #[must_use]
     pub fn small_part(&self) -> Range<u64> {
         self.start..self.end
@@ -107,11 +107,11 @@ pub struct Entry {
     pub name: String,
     /// What it is for.
     pub role: Role,
-    /// Its data: a range that lies in the file that was read.
+    /// Range of its data, within the file that was read.
     pub range: Range<usize>,
-    /// What its SHA-256 should be.
+    /// The expected SHA-256.
     pub sha256: [u8; 32],
-    /// What its CRC-32 should be.
+    /// The expected CRC-32.
     pub crc32: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Where the entries of a directory lie, and whether what stands there is what the directory and the manifest say.
+//! Locates the entries of a directory, and checks that directory, manifest and small entries agree.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -12,11 +12,11 @@ use super::layout::{self, HEAD_NAME, MANIFEST_NAME, Member};
 use super::slices::part;
 use crate::manifest::Manifest;
 
-/// Where the data of each entry lies. Every place but one (the start of the small part) follows from the sizes, so
+/// Where the data of each entry lies. Every offset except the start of the small part follows from the sizes, so
 /// nothing can overlap.
 pub struct Places {
     pub ranges: Vec<Range<usize>>,
-    /// How many entries stand before the small part.
+    /// How many entries come before the small part.
     pub big_end: usize,
     pub start: u64,
 }
@@ -64,8 +64,8 @@ impl Places {
     }
 }
 
-/// The weights: each one's data at the next boundary that leaves room for its header, the last to end where the head
-/// says.
+/// Places the weights: each entry's data is at the next boundary that leaves room for its header, and the last one must
+/// end where the head says.
 fn place_big(members: &[Member<'_>], head: &Head) -> Result<Vec<Range<usize>>, TailError> {
     let mut ranges = Vec::with_capacity(members.len());
     let mut end = head.end();
@@ -88,7 +88,7 @@ fn place_big(members: &[Member<'_>], head: &Head) -> Result<Vec<Range<usize>>, T
     })
 }
 
-/// The small entries: one behind the other, then the directory, and none too long.
+/// Places the small entries: one after the other, then the directory; none may be too long.
 fn place_small(
     members: &[Member<'_>],
     start: u64,
@@ -162,7 +162,7 @@ fn data_range(member: &Member<'_>, header_offset: u64) -> Result<Range<usize>, T
     }
 }
 
-/// A small entry's header stands as written and its data has its CRC-32.
+/// Checks that a small entry's header is as written and that its data matches its CRC-32.
 pub fn check_small(
     bytes: &[u8],
     member: &Member<'_>,
@@ -184,7 +184,7 @@ pub fn check_small(
     Ok(())
 }
 
-/// Directory and manifest list the same entries, and each role may stand where it does.
+/// Checks that directory and manifest list the same entries, and that each role is allowed at its place.
 pub fn agree(
     manifest: &Manifest,
     listed: &[Member<'_>],
@@ -242,7 +242,7 @@ pub fn agree(
             });
         }
     }
-    // Of an executable around its tail, the part behind it counts too.
+    // If the executable continues after the tail, that part counts too.
     let fits = if head.in_segment {
         manifest.runtime.bytes >= head.facts.runtime_end
     } else {

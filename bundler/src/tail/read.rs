@@ -1,15 +1,15 @@
 //! Finds and checks the tail of a bundle.
 //!
-//! Enters: the bytes of a whole file, as hostile as they come. Leaves: a [`Tail`], whose every range lies in the file,
-//! or the word that this is an ordinary file, or what is wrong and where. Weights are not looked at: only the head, the
-//! directory and the small entries are read.
+//! Input: the bytes of a whole file, possibly hostile. Output: a [`Tail`] whose ranges all lie in the file, or `None`
+//! for an ordinary file, or an error that says what is wrong and where. Only the head, the directory and the small
+//! entries are read, never the weights.
 //!
-//! In an executable for macOS ([`crate::macho`]) all this happens within the segment of the tail, and "the file" ends where
-//! that tail does.
+//! In an executable for macOS ([`crate::macho`]) all this happens within the tail's segment, and "the file" ends where
+//! the tail does.
 //!
-//! The order of work: the head entry (by the directory, else by probing) says that this is a bundle at all; then the
-//! end record at the end of the file; then, if that one does not check out whole, the last one before it that does. An
-//! interrupted rewrite (see [`super::rewrite`]) needs the latter.
+//! The order: first the head entry (found through the directory, else by probing), which marks the file as a bundle;
+//! then the end record at the end of the file; if that one does not check out, the last one before it that does. The
+//! latter is needed after an interrupted rewrite (see [`super::rewrite`]).
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -26,10 +26,10 @@ use super::{Entry, Role, Tail};
 use crate::macho;
 use crate::manifest::Manifest;
 
-/// How many end records are checked whole. An interrupted rewrite leaves two at most; the rest is somebody's game.
+/// How many earlier end records are fully checked. An interrupted rewrite leaves at most two; more are an attack.
 const CANDIDATES_MAX: usize = 16;
 
-/// Reads the tail of a file. `Ok(None)`: an ordinary file, which is no bundle.
+/// Reads the tail of a file. `Ok(None)`: an ordinary file, not a bundle.
 ///
 /// # Errors
 ///
@@ -58,7 +58,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<Tail>, TailError> {
     earlier.map(Some).ok_or(at_end_error)
 }
 
-/// Checks again that `tail` is what stands in the file.
+/// Checks again that the file holds this `tail`.
 pub(crate) fn recheck(bytes: &[u8], tail: &Tail) -> Result<(), TailError> {
     let Extent { bytes, front_end } = Extent::of(bytes)?;
     let mut head = Head::at(bytes, tail.head_offset)?;
@@ -93,7 +93,8 @@ impl<'a> Extent<'a> {
     }
 }
 
-/// The head by the directory's first record; without one, by probing. `None`: there is none, so this is no bundle.
+/// Finds the head through the directory's first record, else by probing. `None`: there is no head, so this is not a
+/// bundle.
 fn find_head(bytes: &[u8], at_end: Option<&RawTail>) -> Result<Option<Head>, TailError> {
     let first =
         at_end.and_then(|raw| part(bytes, raw.ends.directory_offset, raw.ends.directory_bytes));
@@ -112,14 +113,14 @@ fn find_head(bytes: &[u8], at_end: Option<&RawTail>) -> Result<Option<Head>, Tai
         }
         match Head::at(bytes, offset) {
             Ok(head) => return Ok(Some(head)),
-            // The bytes of a head may also stand in a program that writes heads; a sound one further on wins.
+            // A program that writes heads may contain such bytes too; a valid head further on wins.
             Err(error) => damage = damage.or(Some(error)),
         }
     }
     damage.map_or(Ok(None), Err)
 }
 
-/// Where end records may end, from the last to the first.
+/// Where earlier end records may end, from the last to the first.
 fn earlier_ends(bytes: &[u8], tail_start: u64) -> impl Iterator<Item = u64> {
     let floor = tail_start.max(len64(bytes).saturating_sub(layout::SCAN_BYTES_MAX));
     let floor = usize::try_from(floor).unwrap_or(usize::MAX);
@@ -131,7 +132,7 @@ fn earlier_ends(bytes: &[u8], tail_start: u64) -> impl Iterator<Item = u64> {
         .map(move |at| (at as u64).saturating_add(floor as u64).saturating_add(layout::END_LEN))
 }
 
-/// Closing records that are whole and consistent in themselves; the directory has not been looked at.
+/// Closing records that are complete and self-consistent; the directory has not been checked yet.
 #[derive(Debug)]
 struct RawTail {
     ends: Ends,
@@ -230,7 +231,7 @@ impl RawTail {
         })
     }
 
-    /// The directory's records: each exactly as this crate writes it, with a safe name that is there once.
+    /// The directory's records: each exactly as this crate writes it, with a safe and unique name.
     fn records<'a>(&self, bytes: &'a [u8]) -> Result<Vec<Record<'a>>, TailError> {
         let Ends { entries, directory_offset, directory_bytes } = self.ends;
         let whole = part(bytes, directory_offset, directory_bytes).unwrap_or_default();
@@ -291,7 +292,7 @@ impl RawTail {
     }
 }
 
-/// A directory record that is well-formed; its place has not been looked at.
+/// A well-formed directory record; its offset has not been checked yet.
 struct Record<'a> {
     name: &'a str,
     bytes: u64,

@@ -1,8 +1,7 @@
 //! Replaces the part behind the weights so that a crash at any moment leaves the old state or the new one, whole.
 //!
-//! Enters: an open file, where its parts lie, and the two forms of the new part (one for the place it passes through,
-//! one for the place it ends up at; they differ in their offsets). Leaves: the file, changed. Knows nothing of what the
-//! part holds.
+//! Input: an open file, where its parts lie, and two versions of the new part, for its temporary place and for its
+//! final place; they differ in their offsets. Output: the changed file. Knows nothing of the part's contents.
 //!
 //! ```text
 //!   weights | old                                    the reader takes
@@ -11,7 +10,7 @@
 //! 3 weights | new                 shorten, sync       new
 //! ```
 //!
-//! `new'` begins in a disk sector of its own behind everything, and so far back that `new` will not reach it.
+//! `new'` begins in a disk sector of its own, behind everything else and far enough back that `new` does not reach it.
 
 use std::fs::File;
 use std::io;
@@ -20,25 +19,25 @@ use thiserror::Error;
 
 use super::layout::{SECTOR, align_up};
 
-/// What rewriting asks of a file.
+/// The file operations that rewriting needs.
 pub trait Disk {
     /// Writes all bytes at the offset.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Sets the file's length.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     fn set_len(&mut self, bytes: u64) -> io::Result<()>;
     /// Returns when everything so far is on the medium.
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -61,10 +60,10 @@ impl Disk for File {
 /// Why the part was not replaced.
 #[derive(Debug, Error)]
 pub enum RewriteError {
-    /// The old state stands.
+    /// The old state is still valid.
     #[error("nothing was changed: {0}")]
     Unchanged(io::Error),
-    /// The new state stands, but not where it belongs.
+    /// The new state is valid, but the file was not tidied.
     #[error(
         "the change is made, but the file could not be tidied: {0}\nhint: the next `set` tidies it"
     )]
@@ -74,19 +73,19 @@ pub enum RewriteError {
     TooLong,
 }
 
-/// Where the new part passes through, given where it will end up (`tail_start`), how long it is, and where the part that
-/// is valid now ends.
+/// The temporary place of the new part, given its final place (`tail_start`), its length, and where the part that is
+/// valid now ends.
 #[must_use]
 pub fn passing_place(tail_start: u64, new_bytes: u64, valid_end: u64) -> Option<u64> {
     align_up(tail_start.checked_add(new_bytes)?.max(valid_end), SECTOR)
 }
 
-/// Replaces what lies from `tail_start` on. `passing` is the new part made for [`passing_place`], `new` the one made for
-/// `tail_start` (their lengths differ where only one of them passes 4 GiB).
+/// Replaces everything from `tail_start` on. `passing` is the new part made for [`passing_place`], `new` the one made
+/// for `tail_start` (their lengths differ if only one of them passes 4 GiB).
 ///
 /// # Errors
 ///
-/// The system refused to write; the error says which state stands.
+/// The system refused to write; the error says which state is valid.
 pub fn rewrite(
     disk: &mut impl Disk,
     tail_start: u64,
@@ -98,7 +97,7 @@ pub fn rewrite(
     let place = passing_place(tail_start, new_bytes, valid_end).ok_or(RewriteError::TooLong)?;
     let new_end = tail_start.checked_add(new_bytes).ok_or(RewriteError::TooLong)?;
 
-    // What an earlier interruption left behind the valid part could be mistaken for something.
+    // Leftovers of an earlier interruption behind the valid part could be mistaken for a tail.
     let append = |disk: &mut dyn Disk| -> io::Result<()> {
         disk.set_len(valid_end)?;
         disk.sync()?;

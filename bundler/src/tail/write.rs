@@ -1,7 +1,7 @@
-//! Says what goes where in a bundle, and makes the bytes of everything but the runtime and the weights.
+//! Plans the layout of a bundle, and makes the bytes of everything but the runtime and the weights.
 //!
-//! Enters: lengths, names and roles ([`TailPlan::new`]), then sums and small contents ([`Settings`]). Leaves: offsets,
-//! headers, and the bytes of the part behind the weights. Opens no file. The same inputs give the same bytes.
+//! Input: lengths, names and roles ([`TailPlan::new`]), then checksums and small contents ([`Settings`]). Output:
+//! offsets, headers, and the bytes of the part behind the weights. Opens no file. The same inputs give the same bytes.
 
 use std::collections::HashSet;
 
@@ -12,12 +12,12 @@ use super::layout::{self, Ends, HEAD_NAME, HeadFacts, MANIFEST_NAME, Member};
 use super::{Role, Tail};
 use crate::manifest::{Manifest, ManifestEntry, RuntimeInfo, Sha256Sum};
 
-/// Something that goes before the small entries: weights, mostly.
+/// An entry that goes before the small ones: weights, mostly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailPart {
     /// The name in the zip.
     pub name: String,
-    /// What it is for; [`Role::is_big`].
+    /// What it is for; see [`Role::is_big`].
     pub role: Role,
     /// Its length.
     pub bytes: u64,
@@ -34,7 +34,7 @@ pub struct Placed {
     pub data_offset: u64,
 }
 
-/// The sums of some data.
+/// The checksums of some data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
     /// The SHA-256.
@@ -44,7 +44,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// The sums of these bytes.
+    /// Computes the checksums of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Sums {
         Sums { sha256: Sha256::digest(bytes).into(), crc32: crc32fast::hash(bytes) }
@@ -65,18 +65,18 @@ pub struct Small {
 /// Everything that can be changed without touching the weights.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// What its maker calls the bundle.
+    /// The bundle's name, chosen by its maker.
     pub name: Option<String>,
-    /// In any order: they are sorted by role, then name.
+    /// The small entries, in any order: they are sorted by role, then name.
     pub small: Vec<Small>,
     /// Weights that lie beside the executable.
     pub external: Vec<ManifestEntry>,
 }
 
-/// The places in a bundle, which follow from the lengths alone.
+/// The offsets in a bundle, which follow from the lengths and names alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TailPlan {
-    /// The length of the whole executable, as the manifest has it.
+    /// The length of the whole executable, as in the manifest.
     runtime_bytes: u64,
     facts: HeadFacts,
     head_offset: u64,
@@ -93,7 +93,7 @@ impl TailPlan {
         TailPlan::within(runtime_bytes, runtime_bytes, parts)
     }
 
-    /// As [`TailPlan::new`], for an executable of which only `front_end` bytes stand before the tail ([`crate::macho`]).
+    /// Like [`TailPlan::new`], for an executable with only `front_end` bytes before the tail ([`crate::macho`]).
     ///
     /// # Errors
     ///
@@ -130,11 +130,11 @@ impl TailPlan {
         Ok(TailPlan { runtime_bytes, facts, head_offset, parts: placed })
     }
 
-    /// The layout of a bundle that exists, with the sums of its runtime and parts.
+    /// The layout of an existing bundle, with the checksums of its runtime and parts.
     ///
     /// # Errors
     ///
-    /// None for a [`Tail`] that was read; the type cannot say so.
+    /// None for a [`Tail`] that was read, but the type cannot say so.
     pub fn of(tail: &Tail) -> Result<(TailPlan, Fixed), WriteError> {
         let is_part = |entry: &&super::Entry| entry.member().header_offset < tail.weights_end();
         let big: Vec<_> = tail.entries().iter().skip(1).filter(is_part).collect();
@@ -150,7 +150,7 @@ impl TailPlan {
         Ok((plan, Fixed { runtime_sha256: tail.manifest().runtime.sha256.0, parts: sums }))
     }
 
-    /// Where the head entry goes; zeros fill the gap between the runtime and it.
+    /// Where the head entry goes; zeros fill the gap after the runtime.
     #[must_use]
     pub fn head_offset(&self) -> u64 {
         self.head_offset
@@ -171,7 +171,7 @@ impl TailPlan {
         &self.parts
     }
 
-    /// Where the small entries go; zeros fill every gap before.
+    /// Where the small entries go; zeros fill every gap before them.
     #[must_use]
     pub fn tail_start(&self) -> u64 {
         self.facts.tail_start
@@ -183,12 +183,12 @@ impl TailPlan {
         part_member(placed, crc32).local()
     }
 
-    /// The part behind the weights, small entries up to the end record, to stand at the offset `at`. Its length does
-    /// not depend on the sums.
+    /// The part behind the weights, from the small entries to the end record, made for the offset `at`. Its length does
+    /// not depend on the checksums.
     ///
     /// # Errors
     ///
-    /// A name is not allowed, is there twice, or something is too long.
+    /// A name is not allowed or used twice, or something is too long.
     pub fn tail(&self, fixed: &Fixed, settings: &Settings, at: u64) -> Result<Vec<u8>, WriteError> {
         debug_assert_eq!(fixed.parts.len(), self.parts.len(), "sums for each part");
         let small = sorted(&settings.small);
@@ -243,7 +243,7 @@ impl TailPlan {
         Ok(out)
     }
 
-    /// The length of the finished file, before any sum is known.
+    /// Where the finished tail ends (without a segment, the length of the file), before any checksum is known.
     ///
     /// # Errors
     ///
@@ -265,7 +265,7 @@ impl TailPlan {
     }
 }
 
-/// The sums of what lies before the small entries.
+/// The checksums of everything before the small entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
     /// Of the runtime, as it was before anything was added to it.
@@ -277,7 +277,7 @@ pub struct Fixed {
 /// Why a bundle cannot be written.
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// A name that could not be read back.
+    /// A name that a reader would refuse.
     #[error("entry `{name}`: the name {why}\nhint: rename the file")]
     Name {
         /// The name.
@@ -291,7 +291,7 @@ pub enum WriteError {
         /// The name.
         name: String,
     },
-    /// A role that does not fit the place.
+    /// A role that is not allowed at this place.
     #[error("entry `{name}`: role {role} cannot stand there")]
     Role {
         /// The name.
@@ -333,7 +333,7 @@ fn listing(name: &str, role: Role, bytes: u64, sha256: [u8; 32]) -> ManifestEntr
     ManifestEntry { name: name.to_owned(), role, bytes, sha256: Sha256Sum(sha256), external: false }
 }
 
-/// Appends an entry to `out`, whose first byte will stand at `at` in the file.
+/// Appends an entry to `out`, whose first byte will be at offset `at` of the file.
 fn put<'a>(
     out: &mut Vec<u8>,
     at: u64,
@@ -369,7 +369,7 @@ fn check_small(small: &[&Small]) -> Result<(), WriteError> {
         )?;
         total += entry.data.len() as u64;
     }
-    // The manifest counts too; a reader allows it this much.
+    // The manifest counts too: leave room for the largest one that a reader allows.
     limit(
         "all entries behind the weights",
         total,

@@ -1,4 +1,4 @@
-//! What the tests share: small executables, weights and bundles.
+//! Shared by the tests: small executables, weights and bundles.
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
@@ -10,22 +10,22 @@ use tealight_bundle::macho::signature;
 use tealight_bundle::tail::Role;
 use tealight_bundle::tail::write::{Fixed, Settings, Small, Sums, TailPart, TailPlan};
 
-/// A prime, so that no content repeats at an aligned place.
+/// A prime, so that no content repeats at an aligned offset.
 const CYCLE: u8 = 251;
 
-/// Bytes that differ from place to place.
+/// Bytes that cycle through 0 to 250.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..CYCLE).cycle().take(len).collect()
 }
 
-/// What Linux would take for an executable.
+/// Bytes that look like a Linux executable.
 pub fn elf(len: usize) -> Vec<u8> {
     let mut bytes = pattern(len);
     bytes[..4].copy_from_slice(b"\x7fELF");
     bytes
 }
 
-/// What Windows would take for an executable.
+/// Bytes that look like a Windows executable.
 pub fn pe() -> Vec<u8> {
     let mut bytes = pattern(0x400);
     bytes[..2].copy_from_slice(b"MZ");
@@ -34,23 +34,23 @@ pub fn pe() -> Vec<u8> {
     bytes
 }
 
-/// A processor, as executables for macOS name it.
+/// A CPU type in Mach-O headers.
 pub const ARM64: u32 = 0x0100_000c;
-/// The other one.
+/// The other CPU type.
 pub const X86_64: u32 = 0x0100_0007;
 
-/// What macOS would take for an executable: four segments, every table that a linker makes, a signature.
+/// Bytes that look like a macOS executable: four segments, every table that a linker makes, a signature.
 pub fn mach_o() -> Vec<u8> {
     MachO::default().bytes()
 }
 
-/// An executable for macOS, with some choice.
+/// An executable for macOS, with options.
 pub struct MachO {
     pub processor: u32,
     pub signed: bool,
-    /// Where the code begins: what follows the load commands up to there is free.
+    /// Where the code begins; the space between the load commands and it is free.
     pub room: u32,
-    /// One more load command.
+    /// An extra load command; empty for none.
     pub more: Vec<u8>,
 }
 
@@ -64,7 +64,7 @@ impl MachO {
     pub fn bytes(&self) -> Vec<u8> {
         const BASE: u64 = 1 << 32;
         const LINKEDIT: u32 = 0x8000;
-        // What the tables hold; nothing here reads it, and after a move it has to be the same.
+        // The contents of the tables. Nothing here reads them, but they must be the same after a move.
         let tables: [&[u8]; 7] = [
             &[0x11; 56], // chained fixups
             &[0x22; 24], // exports trie
@@ -164,8 +164,8 @@ fn text_command(id: u32, fields: &[u32], text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A segment's command: address, bytes in memory, offset, bytes in the file; protection; (name, address, bytes, offset)
-/// of its sections.
+/// A segment command. `place`: address, bytes in memory, offset, bytes in the file. `sections`: (name, address, bytes,
+/// offset).
 fn segment(
     name: &str,
     place: [u64; 4],
@@ -192,7 +192,7 @@ fn segment(
     bytes
 }
 
-/// A folder such as `make dist` makes, with what stands in for each runtime.
+/// Makes a folder like the one of `make dist`, with a stand-in for each runtime.
 pub fn dist(folder: &Path) {
     std::fs::create_dir(folder).unwrap();
     for (name, machine) in [("linux-x86_64", 62), ("linux-aarch64", 183)] {
@@ -210,7 +210,7 @@ pub fn dist(folder: &Path) {
     }
 }
 
-/// The start of a GGUF file with one tensor of that many 32-bit floats; the tensor's bytes follow.
+/// The header of a GGUF file with one tensor of `floats` 32-bit floats; the tensor's bytes must follow.
 pub fn gguf_header(floats: u64) -> Vec<u8> {
     let mut bytes = b"GGUF".to_vec();
     bytes.extend(3_u32.to_le_bytes());
@@ -250,7 +250,7 @@ pub fn gguf(floats: usize) -> Vec<u8> {
     bytes
 }
 
-/// A whole GGUF file of which only the header takes room on disk.
+/// Writes a whole GGUF file of which only the header takes room on disk.
 pub fn sparse_gguf(path: &Path, floats: u64) {
     let header = gguf_header(floats);
     std::fs::write(path, &header).unwrap();
@@ -262,7 +262,7 @@ pub fn small(name: &str, role: Role, data: &[u8]) -> Small {
     Small { name: name.to_owned(), role, data: data.to_vec() }
 }
 
-/// Some of everything, with `prompt` as what changes.
+/// Settings with a bit of everything; tests vary the `prompt`.
 pub fn settings(prompt: &str) -> Settings {
     Settings {
         name: Some("Tea".to_owned()),
@@ -278,7 +278,7 @@ pub fn settings(prompt: &str) -> Settings {
     }
 }
 
-/// A plan and the sums that go with it.
+/// A plan and the checksums that go with it.
 pub fn plan(runtime: &[u8], parts: &[(&str, &[u8])]) -> (TailPlan, Fixed) {
     let part = |(name, data): &(&str, &[u8])| TailPart {
         name: (*name).to_owned(),
@@ -334,14 +334,14 @@ pub fn run(folder: &Path, args: &[&str]) -> Output {
     program(folder).args(args).output().unwrap()
 }
 
-/// As [`run`], and it must succeed; its stdout.
+/// Like [`run`], but must succeed; returns stdout.
 pub fn run_ok(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
     assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// As [`run`], and it must fail with exit code 1; its stderr.
+/// Like [`run`], but must fail with exit code 1; returns stderr.
 pub fn run_fails(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
     assert_eq!(output.status.code(), Some(1), "{args:?}: {}", stderr(&output));
@@ -375,7 +375,7 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Whether a program can be started; a test that needs it and lacks it says so and passes.
+/// Whether a program can be started. If not, prints a note that the test is skipped.
 pub fn have(program: &str) -> bool {
     let found = Command::new(program).arg("--help").output().is_ok();
     if !found {
@@ -384,7 +384,7 @@ pub fn have(program: &str) -> bool {
     found
 }
 
-/// Whether this build is fast enough for a test that sums up gigabytes.
+/// Whether this build is fast enough for a test that hashes gigabytes. If not, prints a note that it is skipped.
 pub fn hashes_fast() -> bool {
     let data = pattern(16 << 20);
     let started = Instant::now();
@@ -396,7 +396,7 @@ pub fn hashes_fast() -> bool {
     fast
 }
 
-/// Whether the file system of the temporary folder keeps holes; a test that needs them says so and passes.
+/// Whether the file system of the temporary folder keeps holes. If not, prints a note that the test is skipped.
 pub fn has_holes() -> bool {
     #[cfg(unix)]
     {

@@ -7,7 +7,7 @@ pub const DEBUG_RECORD: usize = 0x610;
 /// Where its headers begin.
 pub const HEADERS: usize = 0x80;
 
-/// Two sections of 512 bytes, one without any, a debug record and what it points to, and a table of symbols.
+/// Two sections of 512 bytes, one without data, a debug record and the data it points to, and a symbol table.
 pub fn executable() -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..251_u8).cycle().take(0xa00).collect();
     bytes[..FIRST_SECTION].fill(0);

@@ -1,9 +1,9 @@
-//! One file for every system: a program for Windows that is also a shell script, which starts one of the programs for
-//! the other systems that the file holds as well.
+//! One file for every system: a program for Windows that is also a shell script. The script starts one of the programs
+//! for the other systems, which the file holds as well.
 //!
-//! Enters: a folder with a runtime for each target. Leaves: the runtime that goes in front, changed (see [`pe`]), with
-//! the others that go behind it, before the weights, so that `set` never moves what the script counts on. The script is
-//! `stub.sh` and `universal.sh`; what they need to know of one file, [`table`] tells them.
+//! Input: a folder with a runtime for each target. Output: the runtime that goes in front, changed (see [`pe`]), with
+//! the others that go behind it. They lie before the weights, so that `set` never moves anything the script relies on.
+//! The script is `stub.sh` and `universal.sh`; [`table`] gives it the facts about one file.
 
 mod pe;
 pub mod program;
@@ -21,14 +21,15 @@ use super::runtime::{self, Runtime};
 use super::target::Target;
 use program::Program;
 
-/// What a shell reads before it has found the file. It begins by closing the quotes that [`pe`] opens.
+/// The part of the script that finds the file. It begins by closing the quote that [`pe`] opens.
 const STUB: &str = include_str!("stub.sh");
-/// The rest.
+/// The rest of the script.
 const SCRIPT: &str = include_str!("universal.sh");
-/// What `dd` counts in, in `universal.sh`.
+/// Block size of `dd` in `universal.sh`.
 const BLOCK: u64 = 65536;
 
-/// The runtime in front of a file for every system. Without `dist`, the folders are those of [`runtime::for_target`].
+/// Makes the runtime in front of a file for every system. Without `dist`, the folders are those of
+/// [`runtime::for_target`].
 pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     let mut front = runtime::for_target(Target::WindowsX86_64, dist)?;
     let behind = Target::ALL.into_iter().filter(|target| *target != Target::WindowsX86_64);
@@ -47,7 +48,7 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
         );
     }
     let cannot = || format!("{}: no script can be put into this program", front.path.display());
-    // Where the programs will lie depends on the length of the front only, and that not on what the script says.
+    // The programs' offsets depend only on the length of the front, which does not depend on the script's text.
     front.bytes = pe::with_script(pe, STUB, "").with_context(cannot)?.len() as u64;
     let plan = TailPlan::new(front.bytes, front.programs.iter().map(Program::part).collect())?;
     let script = table(&front.programs, plan.parts()) + SCRIPT;
@@ -55,7 +56,7 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     Ok(front)
 }
 
-/// A program that goes behind.
+/// Reads a program that goes behind the front.
 fn program(target: Target, dist: Option<&Path>) -> Result<Program> {
     let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
     ensure!(
@@ -70,8 +71,7 @@ fn program(target: Target, dist: Option<&Path>) -> Result<Program> {
     Ok(Program { target, cksum: cksum(content), path, bytes, sha256 })
 }
 
-/// What the script knows of the file: for each program where it begins, how long it is, its sum, and a name that no other
-/// program has.
+/// The script's table of the file: each program's first block, length, checksum, and a unique name.
 fn table(programs: &[Program], places: &[Placed]) -> String {
     let names: Vec<_> = programs.iter().map(|program| program.target.name()).collect();
     let mut table =
@@ -89,8 +89,8 @@ fn table(programs: &[Program], places: &[Placed]) -> String {
     table
 }
 
-/// The sum that POSIX defines for `cksum`: CRC-32 with the highest bit first, over the content and then the bytes of its
-/// length, the lowest first.
+/// The checksum of POSIX `cksum`: CRC-32, highest bit first, over the content and then the bytes of its length, lowest
+/// byte first.
 fn cksum(content: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];

@@ -1,29 +1,29 @@
-//! Makes an executable for Windows that is a shell script, too.
+//! Makes a Windows executable that is also a shell script.
 //!
-//! Enters: an executable, the script's first lines (a stub) and its rest. Leaves: the executable with the stub where a
-//! program for DOS would be, and the rest between its headers and its sections. Knows nothing of what a script does.
+//! Input: an executable, the script's first lines (a stub) and the rest. Output: the executable with the stub in place
+//! of the DOS program, and the rest between headers and sections. Knows nothing of what the script does.
 //!
 //! ```text
-//! 0        MZtealight='…        to Windows a header of which it reads two fields: `MZ`, and at 0x3c where the next one is
+//! 0        MZtealight='…        the DOS header; Windows reads two fields: `MZ`, and at 0x3c the next header's offset
 //! 0x40     '…                   the stub, a shell's first commands
-//!          PE\0\0 …             the headers, changed only in where things are in the file; they end before SCRIPT_AT
+//!          PE\0\0 …             the headers, with file offsets adjusted and no checksum; they end before SCRIPT_AT
 //! SCRIPT_AT                     the rest of the script
 //! SCRIPT_END                    the sections, unchanged
 //! ```
 //!
-//! A shell asks whether a file is a script at all before it reads one: bash wants no NUL before the first newline, zsh
-//! and fish a small letter there as well. What follows up to the stub is one quoted string to every shell; Windows looks
-//! at none of it. Sections are mapped to where their headers say, so they may lie further back in the file. Only the
-//! headers must stay within the first page, the place of which in memory is theirs.
+//! Before a shell reads a file, it checks that it is a script: bash wants no NUL before the first newline, zsh and fish
+//! also a lowercase letter there. From the quote to the stub, the text is one quoted string to every shell; Windows
+//! ignores it. Sections are mapped where their headers say, so they may lie further back in the file. Only the headers
+//! must stay within the first page, which is theirs in memory.
 
 use anyhow::{Context, Result, ensure};
 
-/// Where the rest of the script begins: behind the only page that the headers may take up.
+/// Where the rest of the script begins: after the one page that the headers may use.
 pub const SCRIPT_AT: usize = 4096;
-/// Where its room ends.
+/// Where the room for it ends.
 pub const SCRIPT_END: usize = 4 * 4096;
 
-/// How the file begins; up to the field at 0x3c there is room for a hint to who looks inside.
+/// How the file begins; before the field at 0x3c there is room for a hint to anyone who looks inside.
 const START: &[u8] = b"MZtealight='\nA program for Windows, Linux and macOS.";
 const NEW_HEADER_FIELD: usize = 0x3c;
 const DOS_HEADER_LEN: usize = 0x40;
@@ -57,7 +57,7 @@ pub fn with_script(pe: &[u8], stub: &str, script: &str) -> Result<Vec<u8>> {
         Ok(())
     };
     put(new_at + old.header_bytes_field, headers_end)?;
-    // No sum is a right one, too; the old one is not.
+    // A checksum of 0 (none) is valid too; the old one no longer is.
     put(new_at + old.check_sum_field, 0)?;
     for (field, value) in old.places {
         put(new_at + field, value + shift)?;
@@ -68,20 +68,20 @@ pub fn with_script(pe: &[u8], stub: &str, script: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// What is known of an executable's headers. Fields count from the start of `bytes`.
+/// Facts about an executable's headers. Field offsets are relative to `bytes`.
 struct Headers<'a> {
-    /// From `PE\0\0` to the end of the table of sections.
+    /// From `PE\0\0` to the end of the section table.
     bytes: &'a [u8],
     file_alignment: usize,
     header_bytes_field: usize,
     check_sum_field: usize,
-    /// Fields that hold places in the file, with their values.
+    /// Fields that hold file offsets, with their values.
     places: Vec<(usize, usize)>,
-    /// The same in the sections' data; these fields count from the start of the file.
+    /// The same in the sections' data; these field offsets are relative to the file.
     places_in_sections: Vec<(usize, usize)>,
-    /// Where in the file the sections begin.
+    /// File offset of the first section.
     first_section: usize,
-    /// Where in memory they do.
+    /// Address of the first section, relative to the image.
     first_address: usize,
 }
 
@@ -94,7 +94,7 @@ const SECTION_LEN: usize = 40;
 const DEBUG_LEN: usize = 28;
 
 impl Headers<'_> {
-    /// `None`: something lies outside the file. An error: it is nothing that can be moved.
+    /// `None`: something lies outside the file. An error: an executable whose sections cannot be moved.
     fn of(pe: &[u8]) -> Option<Result<Headers<'_>>> {
         let at = u32_at(pe, NEW_HEADER_FIELD)?;
         let header = pe.get(at..)?;
@@ -210,7 +210,7 @@ mod tests {
         assert!(!new[SCRIPT_AT..SCRIPT_END].contains(&0));
         assert_eq!(new[SCRIPT_END..][..0x200], old[FIRST_SECTION..0x600]);
 
-        // All that differs in the headers are these fields.
+        // In the headers, only these fields differ.
         let shift = SCRIPT_END - FIRST_SECTION;
         let table = OPTIONAL + 240;
         let mut expected = old[HEADERS..HEADERS + table + 3 * SECTION_LEN].to_vec();
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(new[at..at + expected.len()], expected);
         assert!(new[at + expected.len()..SCRIPT_AT].iter().all(|&byte| byte == 0));
 
-        // And in the sections one: where the file holds what the debug record is about.
+        // In the sections, only one: the file offset in the debug record.
         let mut sections = old[FIRST_SECTION..].to_vec();
         let field = DEBUG_RECORD + 24 - FIRST_SECTION;
         let place = u32::try_from(0x700 + shift).unwrap();

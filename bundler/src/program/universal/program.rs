@@ -1,4 +1,4 @@
-//! A program that lies in a file for every system, behind the one in front.
+//! A program in a file for every system, behind the one in front.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use tealight_bundle::tail::write::TailPart;
 use crate::program::source::Source;
 use crate::program::target::Target;
 
-/// A program for another system than that of the one in front.
+/// A program for another system than the one in front.
 pub struct Program {
     pub target: Target,
     pub path: PathBuf,
     pub bytes: u64,
     pub sha256: [u8; 32],
-    /// As `cksum` prints it, which every system has.
+    /// Checksum as printed by `cksum`, which every system has.
     pub cksum: u32,
 }
 
 impl Program {
-    /// Its place among the parts of a bundle.
+    /// The program as a part of a bundle.
     pub fn part(&self) -> TailPart {
         let name = format!("{RUNTIME_FOLDER}{}", self.target.runtime_name());
         TailPart { name, role: Role::Runtime, bytes: self.bytes }

@@ -1,4 +1,4 @@
-//! What a stick is formatted with.
+//! File systems of USB sticks.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
-    /// As people call it.
+    /// The usual name.
     pub fn name(self) -> &'static str {
         match self {
             FileSystem::Fat32 => "FAT32",
@@ -22,7 +22,7 @@ impl FileSystem {
         }
     }
 
-    /// The longest file it takes.
+    /// The longest file it can hold, in bytes.
     pub fn file_bytes_max(self) -> u64 {
         match self {
             FileSystem::Fat32 => u32::MAX.into(),
@@ -31,7 +31,7 @@ impl FileSystem {
     }
 }
 
-/// What the folder's medium is formatted with; `None` where that is neither, or is not known.
+/// The folder's file system; `None` if it is another one or unknown.
 pub fn of(folder: &Path) -> Option<FileSystem> {
     if !cfg!(target_os = "linux") {
         return None;
@@ -40,7 +40,7 @@ pub fn of(folder: &Path) -> Option<FileSystem> {
     in_mounts(&mounts, &folder.canonicalize().ok()?)
 }
 
-/// Looks a folder up in Linux's list: the last of the longest mount points that hold it.
+/// Looks up a folder in Linux's list of mounts: the last of the longest mount points that contain it.
 fn in_mounts(mounts: &str, folder: &Path) -> Option<FileSystem> {
     let mounted = mounts.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -48,7 +48,7 @@ fn in_mounts(mounts: &str, folder: &Path) -> Option<FileSystem> {
         let depth = Path::new(&point).components().count();
         folder.starts_with(&point).then(|| (depth, after.split(' ').next().unwrap_or_default()))
     });
-    // Of equal ones the later lies above the earlier, and `max_by_key` takes the last.
+    // Of equal mount points the later one is on top, and `max_by_key` takes the last.
     match mounted.max_by_key(|(depth, _)| *depth)?.1 {
         "vfat" | "msdos" => Some(FileSystem::Fat32),
         "exfat" => Some(FileSystem::Exfat),
@@ -56,7 +56,7 @@ fn in_mounts(mounts: &str, folder: &Path) -> Option<FileSystem> {
     }
 }
 
-/// Blanks and the like stand as `\040` in that list.
+/// In that list, blanks and the like are escaped in octal, as `\040`.
 fn unescape(text: &str) -> String {
     let mut pieces = text.split('\\');
     let mut out = pieces.next().unwrap_or_default().to_owned();

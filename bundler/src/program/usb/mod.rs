@@ -1,7 +1,7 @@
-//! Fills a stick: a program for each system, one copy of the weights for all, something to click on, and what to read.
+//! Fills a USB stick: a program for each system, one copy of the weights for all, files to click on, and a README.
 //!
-//! Enters: weights, a `dist` folder, settings, the folder to fill. Leaves: files that FAT can hold. Each program is a
-//! bundle without weights, whose manifest names those beside it.
+//! Input: weights, a `dist` folder, settings, the folder to fill. Output: files that FAT can hold. Each program is a
+//! bundle without weights, whose manifest names the weights beside it.
 
 pub mod filesystem;
 
@@ -29,7 +29,7 @@ use super::write::{self, Layout};
 use super::{answer, cli, human, note};
 pub use filesystem::FileSystem;
 
-/// What is clicked on; the other programs keep the names that they have in `dist`.
+/// The files to click on; the other programs keep their names from `dist`.
 const WINDOWS_NAME: &str = "Start chat (Windows).exe";
 const MACOS_NAME: &str = "Start chat (macOS).command";
 const LINUX_NAME: &str = "start-chat-linux.sh";
@@ -40,7 +40,7 @@ const START_LINUX: &str = include_str!("start-linux.sh");
 const START_MACOS: &str = include_str!("start-macos.sh");
 const README: &str = include_str!("README.txt");
 
-/// FAT and exFAT have no longer names.
+/// Longest file name on FAT and exFAT, in UTF-16 units.
 const NAME_UNITS_MAX: usize = 255;
 
 /// `tealight-bundle usb`.
@@ -56,7 +56,7 @@ pub fn run(args: &cli::Usb) -> Result<()> {
     let made_folder = make_folder(&args.folder)?;
     let filled = fill(args, &shards, &runtimes, settings, stem, &name);
     if filled.is_err() && made_folder {
-        // Only an empty one goes.
+        // This removes the folder only if it is empty.
         let _ = fs::remove_dir(&args.folder);
     }
     let files = filled?;
@@ -67,7 +67,7 @@ pub fn run(args: &cli::Usb) -> Result<()> {
     )
 }
 
-/// Writes all files; their names.
+/// Writes all files; returns their names.
 fn fill(
     args: &cli::Usb,
     shards: &[Shard],
@@ -129,7 +129,7 @@ fn fill(
     stick.finish()
 }
 
-/// The folder that is being filled.
+/// The folder being filled.
 struct Stick<'a> {
     args: &'a cli::Usb,
     progress: Progress,
@@ -165,7 +165,7 @@ impl<'a> Stick<'a> {
         Ok(entries)
     }
 
-    /// Divides the weights into files of at most `most` bytes.
+    /// Splits the weights into files of at most `most` bytes.
     fn put_divided(
         &mut self,
         shards: &[Shard],
@@ -208,7 +208,7 @@ impl<'a> Stick<'a> {
         ManifestEntry { name, role: Role::Model, bytes, sha256, external: true }
     }
 
-    /// A bundle without weights.
+    /// Writes a bundle without weights.
     fn put_program(&mut self, name: &str, runtime: &Runtime, settings: &Settings) -> Result<()> {
         let mut output = self.begin(name, true)?;
         let layout = Layout::new(runtime, Vec::new())?;
@@ -243,7 +243,7 @@ impl<'a> Stick<'a> {
         let sink = Sink { file: &mut output.file, path: &target };
         let tick = &mut |bytes| self.progress.add(bytes);
         let sums = copy(from, path, bytes, Some(sink), tick)?;
-        // Where the file ends in a hole, only its length says so.
+        // If the file ends in a hole, nothing was written there yet, so set its length.
         output.file.set_len(bytes).map_err(|error| write_failed(&target, &error))?;
         self.outputs.push(output);
         Ok(sums)
@@ -261,7 +261,7 @@ impl<'a> Stick<'a> {
         Output::create(&self.args.folder.join(name), self.args.force, executable)
     }
 
-    /// Writes the sums, and gives all files their names.
+    /// Writes the checksums, and gives all files their final names.
     fn finish(mut self) -> Result<Vec<String>> {
         let line = |(name, sum): (&String, &Sha256Sum)| format!("{sum}  {name}\n");
         let text: String = self.sums.iter().map(line).collect();
@@ -280,12 +280,12 @@ impl<'a> Stick<'a> {
     }
 }
 
-/// The bytes of a part, one piece after the other.
+/// Reads the bytes of a part, one piece after the other.
 struct PartReader<'a> {
     header: Cursor<&'a [u8]>,
     pieces: std::slice::Iter<'a, split::Piece>,
     files: &'a mut [File],
-    /// In which file the piece at hand goes on, and how much is left of it and of the zeros behind it.
+    /// The current piece: index of its file, bytes left of it, and zeros left after it.
     file: usize,
     left: u64,
     zeros: u64,
@@ -327,7 +327,7 @@ impl Read for PartReader<'_> {
     }
 }
 
-/// Makes the folder if it is not there; whether it did.
+/// Makes the folder if it does not exist; returns whether it did.
 fn make_folder(folder: &Path) -> Result<bool> {
     match fs::create_dir(folder) {
         Ok(()) => Ok(true),
@@ -341,7 +341,7 @@ fn make_folder(folder: &Path) -> Result<bool> {
     }
 }
 
-/// The text with the parts for the systems that are there, and line ends that every Windows shows.
+/// The README with the sections for the systems on the stick, and line ends that every Windows shows.
 fn readme(name: &str, windows: bool, macos: bool, linux: Option<Target>) -> String {
     let linux_program = linux.map(Target::runtime_name).unwrap_or_default();
     let mut out = String::new();
