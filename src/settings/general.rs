@@ -28,7 +28,7 @@ pub static ROWS: &[Setting] = &[
             },
         },
         "N",
-        "Size of the context in tokens (0: what the model was trained on, as far as memory goes)",
+        "Context size in tokens (0: what the model was trained on, if memory allows)",
     )
     .short('c')
     .aliases(&["contextsize"])
@@ -41,7 +41,7 @@ pub static ROWS: &[Setting] = &[
             set: |c, n, _| c.predict = usize::try_from(n).ok(),
         },
         "N",
-        "Tokens to generate at most (-1: until the model ends)",
+        "Maximum number of tokens to generate (-1: until the model stops)",
     )
     .short('n')
     .aliases(&["n-predict"])
@@ -52,7 +52,7 @@ pub static ROWS: &[Setting] = &[
         "threads",
         Value::Whole { min: 1, max: 1024, set: |c, n, _| c.threads = count(n) },
         "N",
-        "Threads that compute (default: the fast physical cores)",
+        "Compute threads (default: the fast physical cores)",
     )
     .short('t')
     .none(|c| c.threads.to_string()),
@@ -60,7 +60,7 @@ pub static ROWS: &[Setting] = &[
         "batch-size",
         Value::Whole { min: 1, max: 1 << 16, set: |c, n, _| c.batch = count(n) },
         "N",
-        "Tokens of a prompt computed at a time",
+        "Prompt tokens processed at a time",
     )
     .short('b')
     .variables(&["LLAMA_ARG_BATCH"])
@@ -70,7 +70,7 @@ pub static ROWS: &[Setting] = &[
         "n-gpu-layers",
         Value::Ignored { takes: Takes::One, told: on_the_cpu },
         "N",
-        "Layers on the GPU: a number, auto or all (this build computes on the CPU)",
+        "Layers to run on the GPU: a number, auto or all (this build runs on the CPU)",
     )
     .aliases(&["gpu-layers", "gpulayers"])
     .dashed(&["-ngl"]),
@@ -100,15 +100,15 @@ pub static ROWS: &[Setting] = &[
         "print-config",
         Value::Switch(|c| c.print_config = true),
         "",
-        "Show each setting and where it comes from, and end",
+        "Print each setting and where it comes from, then exit",
     ),
-    Setting::new("verbose", Value::Switch(|c| c.verbose = true), "", "Say more on stderr")
+    Setting::new("verbose", Value::Switch(|c| c.verbose = true), "", "Print more on stderr")
         .short('v'),
     Setting::new(
         "log-disable",
         Value::Switch(|c| c.quiet = true),
         "",
-        "Say nothing on stderr but errors",
+        "Print only errors on stderr",
     )
     .aliases(&["quiet"]),
     // For tests of the kernels.
@@ -135,6 +135,6 @@ fn cache_type(given: Given<'_>) -> Result<CacheType, Wrong> {
 
 /// The warning for a request to use a GPU.
 pub(super) fn on_the_cpu(layers: &str) -> Option<&'static str> {
-    let told = "--n-gpu-layers: this build computes on the CPU; the setting has no effect";
+    let told = "--n-gpu-layers: this build runs on the CPU, so the setting has no effect";
     (layers != "0").then_some(told)
 }

@@ -44,9 +44,15 @@ const COUNT_MAX: f64 = 2_147_483_648.0;
 
 /// The rows.
 pub static ROWS: &[Setting] = &[
-    real!("temp", temperature, 0.0..=100.0, "X", "Randomness; 0: always the likeliest token")
-        .aliases(&["temperature"])
-        .main_control(0.0, 5.0, 0.1),
+    real!(
+        "temp",
+        temperature,
+        0.0..=100.0,
+        "X",
+        "Temperature: 0 always picks the likeliest token, more is more varied"
+    )
+    .aliases(&["temperature"])
+    .main_control(0.0, 5.0, 0.1),
     whole!(
         "top-k",
         top_k,
@@ -54,7 +60,7 @@ pub static ROWS: &[Setting] = &[
         |s| s.top_k as f64,
         |s, n| s.top_k = n as usize,
         "K",
-        "Only the K likeliest tokens (0: all)"
+        "Keep only the K likeliest tokens (0: all)"
     )
     .control(0.0, 1e5, 1.0),
     real!(
@@ -62,7 +68,7 @@ pub static ROWS: &[Setting] = &[
         top_p,
         0.0..=1.0,
         "X",
-        "Only the likeliest tokens that together reach this probability"
+        "Keep the likeliest tokens whose probabilities add up to this (1: all)"
     )
     .control(0.0, 1.0, 0.01),
     real!(
@@ -70,7 +76,7 @@ pub static ROWS: &[Setting] = &[
         min_p,
         0.0..=1.0,
         "X",
-        "Only tokens at least this fraction as likely as the likeliest"
+        "Keep tokens at least this fraction as likely as the likeliest (0: all)"
     )
     .control(0.0, 1.0, 0.01),
     real!(
@@ -78,7 +84,7 @@ pub static ROWS: &[Setting] = &[
         typical_p,
         0.0..=1.0,
         "X",
-        "Only the most typical tokens that together reach this probability"
+        "Keep the most typical tokens whose probabilities add up to this (1: all)"
     )
     .aliases(&["typical-p"]),
     real!(
@@ -86,7 +92,7 @@ pub static ROWS: &[Setting] = &[
         top_n_sigma,
         -1.0..=100.0,
         "X",
-        "Only logits within so many standard deviations of the largest (-1: all)"
+        "Keep logits within this many standard deviations of the largest (-1: all)"
     )
     .aliases(&["top-n-sigma"]),
     real!(
@@ -94,14 +100,14 @@ pub static ROWS: &[Setting] = &[
         xtc_probability,
         0.0..=1.0,
         "X",
-        "How often the likeliest tokens are left out"
+        "Probability of removing the likeliest tokens (XTC)"
     ),
     real!(
         "xtc-threshold",
         xtc_threshold,
         0.0..=1.0,
         "X",
-        "How likely tokens must be to be left out (above 0.5: none)"
+        "XTC removes tokens at least this likely (above 0.5: none)"
     ),
     whole!(
         "",
@@ -110,7 +116,7 @@ pub static ROWS: &[Setting] = &[
         |s| s.min_keep as f64,
         |s, n| s.min_keep = n as usize,
         "N",
-        "Tokens that no step by probability leaves fewer of"
+        "Minimum number of tokens that each sampler keeps"
     ),
     real!(
         "repeat-penalty",
@@ -127,14 +133,14 @@ pub static ROWS: &[Setting] = &[
         |s| or_all(s.repeat_last_n),
         |s, n| s.repeat_last_n = unless_all(n),
         "N",
-        "How many recent tokens the penalties see (-1: all)"
+        "Number of recent tokens that the penalties look at (-1: all)"
     ),
     real!(
         "presence-penalty",
         presence_penalty,
         -100.0..=100.0,
         "X",
-        "Penalty on tokens that occurred"
+        "Penalty on tokens that have occurred"
     )
     .control(-2.0, 2.0, 0.1),
     real!(
@@ -142,7 +148,7 @@ pub static ROWS: &[Setting] = &[
         frequency_penalty,
         -100.0..=100.0,
         "X",
-        "Penalty on tokens for each time they occurred"
+        "Penalty on tokens for each time they have occurred"
     )
     .control(-2.0, 2.0, 0.1),
     real!(
@@ -150,14 +156,14 @@ pub static ROWS: &[Setting] = &[
         dry_multiplier,
         0.0..=100.0,
         "X",
-        "Penalty on what would continue a repetition (0: none)"
+        "DRY: penalty on tokens that would continue a repetition (0: none)"
     ),
     real!(
         "dry-base",
         dry_base,
         1.0..=100.0,
         "X",
-        "How that penalty grows with each token of the repetition"
+        "DRY: growth of the penalty with each repeated token"
     ),
     whole!(
         "dry-allowed-length",
@@ -166,7 +172,7 @@ pub static ROWS: &[Setting] = &[
         |s| s.dry_allowed_length as f64,
         |s, n| s.dry_allowed_length = n as usize,
         "N",
-        "Repetitions up to this length cost nothing"
+        "DRY: repetitions shorter than this are free"
     ),
     whole!(
         "dry-penalty-last-n",
@@ -175,7 +181,7 @@ pub static ROWS: &[Setting] = &[
         |s| or_all(s.dry_penalty_last_n),
         |s, n| s.dry_penalty_last_n = unless_all(n),
         "N",
-        "How many recent tokens are looked through for repetitions (-1: all)"
+        "DRY: number of recent tokens searched for repetitions (-1: all)"
     ),
     sampling(
         "dry-sequence-breaker",
@@ -196,7 +202,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "TEXT",
-        r"Text over which no repetition reaches, \n for a line break (several; none: no such text)",
+        r"DRY: text that ends a repetition, \n for a line break (repeatable; none: no breakers)",
     )
     .field("dry_sequence_breakers")
     .none(|c| format!("{:?}", c.sampling.dry_sequence_breakers))
@@ -206,9 +212,9 @@ pub static ROWS: &[Setting] = &[
         dynatemp_range,
         0.0..=100.0,
         "X",
-        "How far the temperature follows the entropy (0: not at all)"
+        "Dynamic temperature: range around the temperature (0: off)"
     ),
-    real!("dynatemp-exp", dynatemp_exponent, 0.0..=100.0, "X", "The power by which it follows"),
+    real!("dynatemp-exp", dynatemp_exponent, 0.0..=100.0, "X", "Dynamic temperature: exponent"),
     whole!(
         "mirostat",
         mirostat,
@@ -216,18 +222,18 @@ pub static ROWS: &[Setting] = &[
         |s| s.mirostat.into(),
         |s, n| s.mirostat = n as u8,
         "N",
-        "Steer the surprise of the text instead (1 or 2: version of Mirostat; 0: off)"
+        "Mirostat version, which replaces the samplers (0: off)"
     ),
-    real!("mirostat-lr", mirostat_eta, 0.0..=1.0, "X", "How fast Mirostat follows"),
-    real!("mirostat-ent", mirostat_tau, 0.0..=100.0, "X", "The surprise Mirostat aims at, in bits"),
+    real!("mirostat-lr", mirostat_eta, 0.0..=1.0, "X", "Mirostat: learning rate"),
+    real!("mirostat-ent", mirostat_tau, 0.0..=100.0, "X", "Mirostat: target entropy in bits"),
     real!(
         "adaptive-target",
         adaptive_target,
         -1.0..=1.0,
         "X",
-        "Prefer tokens of about this probability, where adaptive_p is among the samplers (-1: off)"
+        "Prefer tokens of about this probability; needs adaptive_p among the samplers (-1: off)"
     ),
-    real!("adaptive-decay", adaptive_decay, 0.0..=0.99, "X", "How long adaptive_p remembers"),
+    real!("adaptive-decay", adaptive_decay, 0.0..=0.99, "X", "adaptive_p: decay of its memory"),
     sampling(
         "samplers",
         Value::Text(|c, given| {
@@ -240,7 +246,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "NAMES",
-        "The samplers in their order, separated by semicolons",
+        "Samplers in order, separated by semicolons",
     )
     .field("samplers")
     .none(|c| {
@@ -258,7 +264,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "LETTERS",
-        "The same as letters, such as edskypmxt",
+        "Samplers in order, as letters such as edskypmxt",
     )
     .aliases(&["sampling-seq"])
     .same_as("samplers"),
@@ -274,7 +280,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "ID±X",
-        "Make a token likelier or less likely: its id, + or -, and a number (several)",
+        "Bias a token: its id, + or -, and a number, such as 42-5 (repeatable)",
     )
     .short('l')
     .field("logit_bias"),
@@ -282,7 +288,7 @@ pub static ROWS: &[Setting] = &[
         "ignore-eos",
         Value::Switch(|c| c.ignore_end = true),
         "",
-        "Go on where the model would end",
+        "Ignore the end token and keep generating",
     )
     .field("ignore_eos"),
     sampling(
@@ -293,7 +299,7 @@ pub static ROWS: &[Setting] = &[
             set: |c, n, _| c.sampling.seed = u64::try_from(n).ok(),
         },
         "N",
-        "The same seed gives the same text (-1: a new one each time)",
+        "Random seed: the same seed gives the same text (-1: a new one each time)",
     )
     .short('s')
     .default("-1")
@@ -306,7 +312,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "GRAMMAR",
-        "Answers must match this grammar (GBNF, or Lark after %llguidance)",
+        "Constrain answers to this grammar (GBNF, or Lark after %llguidance)",
     )
     .takes_dash(),
     sampling(
@@ -316,7 +322,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "FILE",
-        "A file with such a grammar",
+        "Read the grammar from a file",
     )
     .same_as("grammar"),
     sampling(
@@ -326,7 +332,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "SCHEMA",
-        "Answers must be JSON that this schema describes",
+        "Constrain answers to JSON that matches this schema",
     )
     .short('j')
     .same_as("grammar"),
@@ -337,7 +343,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "FILE",
-        "A file with such a schema",
+        "Read the JSON schema from a file",
     )
     .dashed(&["-jf"])
     .same_as("grammar"),

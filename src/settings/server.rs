@@ -53,7 +53,7 @@ pub static ROWS: &[Setting] = &[
             any.then_some(()).ok_or_else(|| Wrong::Expected("a key".to_owned()))
         }),
         "KEY",
-        "Ask for this key in every API request (several: separated by commas)",
+        "Require this key in API requests (several: separated by commas)",
     )
     .variables(&["LLAMA_API_KEY"])
     .secret(),
@@ -69,7 +69,7 @@ pub static ROWS: &[Setting] = &[
             any.then_some(()).ok_or(Wrong::File { path, error })
         }),
         "FILE",
-        "A file with such keys, one a line",
+        "Read API keys from a file, one per line",
     ),
     server(
         "alias",
@@ -99,7 +99,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "PATH",
-        "Serve everything below this path",
+        "Serve everything under this path",
     )
     .none(|c| c.prefix.clone()),
     server(
@@ -115,7 +115,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "HOW",
-        "How embeddings of a text are made of those of its tokens: none, mean, cls or last (default: the model's own, else mean)",
+        "Pooling of embeddings: none, mean, cls or last (default: the model's own, else mean)",
     )
     .none(|_| "(the model's)".to_owned()),
     server(
@@ -126,14 +126,14 @@ pub static ROWS: &[Setting] = &[
             set: |c, n, _| c.embd_normalize = i32::try_from(n).unwrap_or_default(),
         },
         "N",
-        "How embeddings are scaled: -1 not at all, 0 for 16-bit integers, 1 taxicab, 2 Euclidean, above by that norm",
+        "Normalization of embeddings: -1 none, 0 to 16-bit integers, 1 taxicab, 2 Euclidean, N the p-norm",
     )
     .default("2"),
     server(
         "strict",
         Value::Switch(|c| c.strict = true),
         "",
-        "Refuse API requests with unknown fields (else they are ignored and named)",
+        "Reject API requests with unknown fields (by default they are ignored and reported)",
     ),
     server("nobrowser", Value::Switch(|c| c.browser = false), "", "Do not open the browser"),
     server(

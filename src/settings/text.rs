@@ -23,7 +23,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "TEXT",
-        "Complete this text, print it, and end",
+        "Complete this text, print the result and exit",
     )
     .short('p')
     .takes_dash(),
@@ -62,7 +62,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "TEXT",
-        "End an answer at this text (may be given several times)",
+        "Stop the answer at this text (repeatable)",
     )
     .short('r')
     .none(|_| "[]".to_owned())
@@ -79,13 +79,13 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "FILE",
-        "Keep what is typed in `chat` in this file, for the arrow keys of the next one",
+        "Keep the input history of `chat` in this file",
     ),
     text(
         "escape",
         Value::Switch(|c| c.escape = true),
         "",
-        r#"Read \n, \r, \t, \', \", \\ and \xHH in prompts and stop texts as the characters they stand for (the default)"#,
+        r#"Process the escapes \n, \r, \t, \', \", \\ and \xHH in prompts and stop texts (default)"#,
     )
     .short('e')
     .none(|c| c.escape.to_string()),
@@ -93,7 +93,7 @@ pub static ROWS: &[Setting] = &[
         "no-escape",
         Value::Switch(|c| c.escape = false),
         "",
-        "Take prompts and stop texts as they are, backslashes too",
+        "Take prompts and stop texts literally",
     )
     .same_as("escape"),
     text(
@@ -120,7 +120,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "FILE",
-        "A file with a chat template",
+        "Read the chat template from a file",
     )
     .same_as("chat-template"),
     text(
@@ -143,7 +143,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "NAME",
-        "A model's reasoning: apart from its answer (auto, deepseek) or in it (none)",
+        "Where a model's reasoning goes: apart from its answer (auto, deepseek) or inside it (none)",
     )
     .variables(&["LLAMA_ARG_THINK"])
     .default("auto"),
@@ -158,7 +158,7 @@ pub static ROWS: &[Setting] = &[
             Ok(())
         }),
         "N",
-        "Tokens a model may think: 0 for no reasoning, -1 for no limit",
+        "Reasoning budget in tokens: 0 turns reasoning off, -1 is unlimited",
     )
     .variables(&["LLAMA_ARG_THINK_BUDGET"])
     .takes_dash()
