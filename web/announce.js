@@ -1,5 +1,5 @@
-// Enters: pieces of an answer's Markdown as they arrive, and short notices. Leaves: whole sentences in an
-// aria-live region, each once. Does not know: messages, the server.
+// Input: pieces of an answer's Markdown as they arrive, and short notices. Output: whole sentences in an aria-live
+// region, each once. Knows nothing of messages or the server.
 import { t } from './i18n.js';
 
 export function announcer(region) {

@@ -1,5 +1,5 @@
-// Enters: requests as plain objects. Leaves: the server's answers, or an ApiError. Keeps the API key
-// (sessionStorage). Does not know: conversations, elements, languages.
+// Input: requests as plain objects. Output: the server's responses, or an ApiError. Keeps the API key in
+// sessionStorage. Knows nothing of conversations, elements or languages.
 
 import { json } from './text.js';
 
@@ -55,7 +55,7 @@ async function request(path, { body, signal, quiet = false } = {}) {
 export const health = async () => { await request('health', { quiet: true, signal: AbortSignal.timeout(8000) }); };
 export const props = async (quiet) => (await request('props', { quiet })).json();
 
-/** The conversations that the program keeps, as text; '' where the browser is to. */
+/** The conversations that the program keeps, as text; '' if the browser has to keep them. */
 export const chats = async (body) => (await request('chats', { body })).text();
 
 export async function render(text) {

@@ -1,5 +1,5 @@
-// The entry. Enters: what the user does and the server streams. Leaves: changes of state and store, and calls
-// that draw: action -> state (and store) -> view. It holds no markup.
+// The entry point. Input: user actions and the server's stream. Output: changes to state and store, and calls that
+// draw: action -> state (and store) -> view. It contains no markup.
 import * as api from './api.js';
 import { openStore, newId, preference } from './store.js';
 import { setLanguage, preferredLanguage, t } from './i18n.js';
@@ -97,7 +97,7 @@ async function save(chat, touched = true) {
 	if (touched) await refreshList(chat.id);
 }
 
-/** Shows what the store has changed in a conversation: `changed` is null where it is gone. */
+/** Shows what the store has changed in a conversation; `changed` is null if it was deleted. */
 function took(chat, changed) {
 	const { answer } = state;
 	if (answer?.chat === chat && (changed === null || !chat.messages.includes(answer.message))) answer.controller.abort();
@@ -148,10 +148,10 @@ async function openConversation(id) {
 
 const inUse = (id) => [state.chat, state.answer?.chat].find((one) => one?.id === id);
 
-/** The conversation's own object where it is in use, so that changes are not lost. */
+/** The conversation's live object if it is in use, so that changes are not lost. */
 const take = async (id) => inUse(id) ?? store.get(id);
 
-// The address of another conversation, put in by hand or by Back.
+// The address of another conversation, typed or reached with Back.
 addEventListener('hashchange', async () => {
 	const id = hashId();
 	if (!store || !id || id === state.chat.id) return;
@@ -296,7 +296,7 @@ function receive(answer, chunk) {
 		answer.count += 1;
 	}
 	if (typeof thought === 'string' && thought) {
-		// Thoughts are there to be unfolded, and not read aloud.
+		// Reasoning can be unfolded; it is not read aloud.
 		if (answer.phase !== 'thinking' && heard) live.say(t('thinking'));
 		answer.phase = 'thinking';
 		message.thoughts = (message.thoughts ?? '') + thought;
@@ -393,7 +393,7 @@ async function poll() {
 api.onKeyNeeded(async (rejected) => {
 	for (let wrong = rejected; ;) {
 		const key = await ask({ title: t('keyTitle'), text: t(wrong ? 'keyWrong' : 'keyText'), label: t('keyLabel'), ok: t('keyOk'), secret: true });
-		if (key === null || /^[\x21-\x7e]+$/.test(key)) return key; // others cannot stand in a header
+		if (key === null || /^[\x21-\x7e]+$/.test(key)) return key; // a header can't hold other characters
 		wrong = true;
 	}
 });
@@ -416,14 +416,14 @@ function useLanguage(code) {
 	thread.show(state.chat, state.answer);
 }
 
-/** A key that an input method takes: Enter ends the word there and sends nothing. Safari tells it by the code only. */
+/** A key that an input method handles: Enter then confirms the word and must not send. Safari only sets the code. */
 const composing = (event) => event.isComposing || event.keyCode === 229;
 
 function wire() {
 	addEventListener('keydown', (event) => {
 		if (!composing(event)) return;
 		event.stopImmediatePropagation();
-		// In a field of one line Enter would send the form around it.
+		// In a single-line field, Enter would submit the form around it.
 		if (event.key === 'Enter' && event.target.localName === 'input') event.preventDefault();
 	}, true);
 	on('form', 'submit', (event) => { event.preventDefault(); submit(); });

@@ -1,10 +1,10 @@
-// Enters: a question. Leaves: a promise of its answer; also copying, toasts, saving a file.
-// Does not know: what it is about.
+// Input: a question. Output: a promise of the answer. Also copies text, shows toasts and saves files. Knows nothing of
+// what a question is about.
 import { t } from './i18n.js';
 
 export const $ = (id) => document.getElementById(id);
 
-/** Opens a <dialog>; resolves to true if it was submitted and `check` (if given) did not say no. */
+/** Opens a <dialog>; resolves to true if it was submitted and `check` accepted it. */
 export function open(dialog, check = () => true) {
 	return new Promise((resolve) => {
 		const form = dialog.querySelector('form');
@@ -20,7 +20,7 @@ export function open(dialog, check = () => true) {
 	});
 }
 
-/** Asks for a yes (no `label`) or for a text. Resolves to null, true or the text. */
+/** Asks for confirmation or, with a `label`, for text. Resolves to true or the text, or to null if cancelled. */
 export async function ask({ title, text = '', ok, danger = false, label = '', value = '', secret = false }) {
 	const input = $('ask-input');
 	$('ask-title').textContent = title;

@@ -1,5 +1,5 @@
-// Enters: the state (read only). Leaves: all around the messages: list, heading, banner, empty page, meter,
-// notice. Does not know: the store, the server.
+// Input: the state (read only). Output: everything around the messages: list, heading, banner, empty page, meter,
+// notice. Knows nothing of the store or the server.
 import { t, number, translate } from './i18n.js';
 import { contextSize } from './options.js';
 import { $ } from './dialogs.js';
@@ -88,7 +88,7 @@ function emptyPage({ server, props, chat }) {
 	}));
 }
 
-/** Heading, banner, empty page: what changes with the server and the conversation. */
+/** Draws what depends on the server and the conversation: heading, banner, empty page. */
 export function frame(state) {
 	const { server, detail, locked, props, chat, answer } = state;
 	document.body.dataset.state = answer && server === 'ready' ? 'generating' : server;
@@ -108,7 +108,7 @@ export function frame(state) {
 
 export function storageNotice(text) { show($('storage-notice'), text); }
 
-/** What the conversation takes up, from the answer being written or the last one. */
+/** The context that the conversation uses, from the answer being written or the last one. */
 function usage({ chat, answer }) {
 	if (answer?.chat === chat && answer.total) return { used: answer.total + answer.count, meta: {} };
 	const meta = chat.messages.findLast((one) => one.meta.prompt_tokens)?.meta;

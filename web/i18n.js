@@ -1,14 +1,14 @@
-// Enters: a language code. Leaves: t(key, values), number(), and translated elements, which name their key:
-// data-t (text), data-label (aria-label, tooltip), data-hint (placeholder). Does not know: the page.
+// Input: a language code. Output: t(key, values), number(), and translated elements, which name their key: data-t
+// (text), data-label (aria-label, tooltip), data-hint (placeholder). Knows nothing of the page.
 
 const LANGUAGES = ['en', 'es'];
-// A line each: key|English|Spanish, the last only if it differs.
+// One per line: key|English|Spanish, the last only if it differs.
 const texts = new Map(`
 skip|Skip to the message box|Ir al cuadro de mensaje
 conversations|Conversations|Conversaciones
 newChat|New chat|Nueva conversación
 search|Search titles|Buscar títulos
-noConversations|Conversations are listed here. They stay with you.|Aquí verás tus conversaciones. Se quedan contigo.
+noConversations|Your conversations will appear here. They stay with you.|Aquí verás tus conversaciones. Se quedan contigo.
 import|Import|Importar
 export|Export|Exportar
 exportAll|Export all|Exportar todo
@@ -20,14 +20,14 @@ cancel|Cancel|Cancelar
 save|Save|Guardar
 ok|OK|Aceptar
 loading|Loading the model… You can already type.|Cargando el modelo… Ya puedes escribir.
-offline|tealight has stopped. Start it again: this page reconnects by itself.|tealight ya no está en marcha. Inícialo de nuevo: esta página se reconecta sola.
-locked|This tealight asks for a key.|Este tealight pide una clave.
+offline|tealight has stopped. Start it again; this page reconnects on its own.|tealight ya no está en marcha. Inícialo de nuevo: esta página se reconecta sola.
+locked|This tealight requires a key|Este tealight pide una clave.
 enterKey|Enter the key|Introducir la clave
 waitReady|The model is not ready yet.|El modelo aún no está listo.
 waitBusy|An answer is still being written.|Todavía se está escribiendo una respuesta.
-memoryOnly|Nothing can be stored here (private mode?): conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
-saveFailed|Not saved: is there no room left? Export this conversation to keep it.|No se guardó: ¿no queda espacio? Exporta esta conversación para conservarla.
-noWeightsTitle|There is no model to answer with|No hay un modelo que responda
+memoryOnly|This browser can't store anything here (private mode?). Conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
+saveFailed|Not saved; storage may be full. Export this conversation to keep it.|No se guardó: ¿no queda espacio? Exporta esta conversación para conservarla.
+noWeightsTitle|No model found|No hay un modelo que responda
 privacy|Runs on this computer. Nothing you type leaves it.|Funciona en este ordenador. Nada de lo que escribes sale de él.
 samples|Examples|Ejemplos
 sample1|Explain how a candle burns, in simple words|Explica con palabras sencillas cómo arde una vela
@@ -48,7 +48,7 @@ editHint|Sending replaces everything after this message.|Al enviar se reemplaza 
 copy|Copy|Copiar
 copyCode|Copy the code|Copiar el código
 copied|Copied|Copiado
-copyFailed|Copying did not work|No se pudo copiar
+copyFailed|Couldn't copy|No se pudo copiar
 regenerate|Answer again|Responder de nuevo
 retry|Try again|Reintentar
 showAll|Show all ({n} characters)|Mostrar todo ({n} caracteres)
@@ -59,7 +59,7 @@ rename|Rename|Cambiar el título
 renameTitle|Rename the conversation|Cambiar el título
 titleLabel|Title|Título
 deleteTitle|Delete this conversation?|¿Borrar esta conversación?
-deleteText|“{title}” will be gone for good: there is no other copy.|«{title}» se borrará para siempre: no hay otra copia.
+deleteText|“{title}” will be deleted permanently. There is no other copy.|«{title}» se borrará para siempre: no hay otra copia.
 delete|Delete|Borrar
 waiting|Waiting for the model…|Esperando al modelo…
 reading|Reading… {p}%|Leyendo… {p} %
@@ -75,16 +75,16 @@ st_partial|This answer was interrupted: the page was closed or reloaded.|Esta re
 st_empty|The model gave an empty answer.|El modelo dio una respuesta vacía.
 st_length|Cut off at the maximum length. Raise it in Settings, or ask for a shorter answer.|Cortada al llegar a la longitud máxima. Súbela en Ajustes o pide algo más corto.
 st_context|Cut off: the context of {n} tokens is full.|Cortada: el contexto de {n} tokens está lleno.
-contextFull|The context is full: the model sees {n} tokens at once.|El contexto está lleno: el modelo ve {n} tokens a la vez.
+contextFull|The context is full: the model can see only {n} tokens at once.|El contexto está lleno: el modelo ve {n} tokens a la vez.
 contextAdvice|Start a new chat, write less, or start tealight with a larger --ctx-size.|Empieza una conversación nueva, escribe menos o inicia tealight con un --ctx-size mayor.
 e_offline|tealight stopped before the answer was complete.|tealight se detuvo antes de terminar la respuesta.
-e_cut|The connection ended before the answer did.|La conexión terminó antes que la respuesta.
+e_cut|The connection was lost before the answer was complete.|La conexión terminó antes que la respuesta.
 e_busy|tealight is busy. Try again in a moment.|tealight está ocupado. Reinténtalo en un momento.
-e_context|Too long for the model: {used} tokens, and there is room for {n}.|Demasiado largo para el modelo: {used} tokens, y caben {n}.
+e_context|Too long for the model: {used} tokens, but there is only room for {n}.|Demasiado largo para el modelo: {used} tokens, y caben {n}.
 e_key|A key is needed to use this tealight.|Hace falta una clave para usar este tealight.
 e_large|This message is too large to send.|Este mensaje es demasiado grande para enviarlo.
 e_other|Something went wrong: {message}|Algo salió mal: {message}
-keyTitle|This tealight asks for a key|Este tealight pide una clave
+keyTitle|This tealight requires a key|Este tealight pide una clave
 keyText|It was started with --api-key. The key is kept until you close this tab.|Se inició con --api-key. La clave se guarda hasta cerrar esta pestaña.
 keyWrong|That key was not accepted. Try another one.|Esa clave no sirve. Prueba con otra.
 keyLabel|Key|Clave
@@ -97,34 +97,34 @@ speed|read {r} · wrote {w} tokens/s|leyó {r} · escribió {w} tokens/s
 speedW|wrote {w} tokens/s|escribió {w} tokens/s
 language|Language|Idioma
 theme|Theme|Tema
-themeSystem|As the system|El del sistema
+themeSystem|Same as system|El del sistema
 themeLight|Light|Claro
 themeDark|Dark|Oscuro
 thisChat|This chat|Esta conversación
-moreSettings|More, for the curious|Más, para curiosos
+moreSettings|Advanced settings|Más, para curiosos
 asDefault|Use these for new chats too|Usar también en conversaciones nuevas
 reset|Reset to the bundle’s defaults|Volver a los valores del paquete
 range|A number from {min} to {max}.|Un número de {min} a {max}.
 f_system|System prompt|Instrucciones del sistema
 h_system|What the model reads first, for example “Answer briefly.”|Lo que el modelo lee primero, por ejemplo «Responde brevemente».
 f_temperature|Temperature|Temperatura
-h_temperature|Low is steady, high is more varied. 0 always takes the likeliest word.|Baja es estable; alta, más variada. Con 0 elige siempre la palabra más probable.
+h_temperature|Lower is steadier, higher is more varied. 0 always picks the likeliest word.|Baja es estable; alta, más variada. Con 0 elige siempre la palabra más probable.
 f_max_tokens|Maximum length|Longitud máxima
-h_max_tokens|Most tokens (pieces of words) in one answer. -1: until it is done.|Máximo de tokens (trozos de palabra) por respuesta. -1: hasta que termine.
+h_max_tokens|Most tokens (pieces of words) in one answer. -1: until the model is done.|Máximo de tokens (trozos de palabra) por respuesta. -1: hasta que termine.
 f_top_k|Top K
-h_top_k|Choose only among so many likeliest words. 0: no limit.|Elige solo entre este número de palabras más probables. 0: sin límite.
+h_top_k|Choose only among this many of the likeliest words. 0: no limit.|Elige solo entre este número de palabras más probables. 0: sin límite.
 f_top_p|Top P
-h_top_p|Choose among the likeliest words that add up to this share. 1: all.|Elige entre las palabras más probables que suman esta parte. 1: todas.
+h_top_p|Choose among the likeliest words whose probabilities add up to this. 1: all words.|Elige entre las palabras más probables que suman esta parte. 1: todas.
 f_min_p|Min P
-h_min_p|Drop words less likely than this share of the likeliest one. 0: none.|Descarta palabras menos probables que esta parte de la más probable. 0: ninguna.
+h_min_p|Drop words whose probability is below this fraction of the likeliest word's. 0: keep all.|Descarta palabras menos probables que esta parte de la más probable. 0: ninguna.
 f_repeat_penalty|Repeat penalty|Penalización por repetir
-h_repeat_penalty|Above 1 makes words that were just used less likely.|Por encima de 1, las palabras recién usadas son menos probables.
+h_repeat_penalty|Above 1, recently used words become less likely.|Por encima de 1, las palabras recién usadas son menos probables.
 f_presence_penalty|Presence penalty|Penalización por presencia
 h_presence_penalty|Above 0 favours words that have not appeared yet.|Por encima de 0, favorece palabras que aún no han aparecido.
 f_frequency_penalty|Frequency penalty|Penalización por frecuencia
 h_frequency_penalty|Above 0 makes a word less likely each time it appears.|Por encima de 0, una palabra es menos probable cada vez que aparece.
 f_seed|Seed|Semilla
-h_seed|The same number gives the same choices again. -1 picks one at random.|El mismo número repite las mismas elecciones. -1 toma uno al azar.
+h_seed|The same seed repeats the same choices. -1 picks one at random.|El mismo número repite las mismas elecciones. -1 toma uno al azar.
 helpAbout|Conversations stay with you: export them to keep a copy or to move them.|Las conversaciones se quedan contigo: expórtalas para guardar una copia o moverlas.
 shortcuts|Keyboard|Teclado
 keySend|Send the message|Enviar el mensaje
@@ -133,12 +133,12 @@ keyEsc|Stop the answer, or close a dialog or the list|Detener la respuesta, o ce
 keyFocus|Go to the message box|Ir al cuadro de mensaje
 imported|Imported {n} conversations|{n} conversaciones importadas
 imported1|Imported 1 conversation|1 conversación importada
-importFailed|This file was not imported|Este archivo no se importó
+importFailed|Couldn't import this file|Este archivo no se importó
 i_size|The file is larger than {n} MB.|El archivo ocupa más de {n} MB.
 i_json|Not a JSON file: {message}|No es un archivo JSON: {message}
-i_format|This is not an export of tealight.|No es una exportación de tealight.
+i_format|This is not a tealight export.|No es una exportación de tealight.
 i_type|“{path}” must be {what}.|«{path}» debe ser {what}.
-i_long|“{path}” is too long: the most is {n}.|«{path}» es demasiado largo: el máximo es {n}.
+i_long|“{path}” is too long: the maximum is {n}.|«{path}» es demasiado largo: el máximo es {n}.
 w_list|a list|una lista
 w_object|an object|un objeto
 w_text|text|texto

@@ -1,6 +1,6 @@
-// What the page and the program agree on; the program reads this file when it is built (src/server/chats.rs).
+// Limits shared by the page and the program, which reads this file at build time (src/server/chats.rs).
 
-/** Bytes of a file of conversations: of an export, of an import, and of what --portable keeps. */
+/** Most bytes in a file of conversations: an export, an import, or the file that --portable keeps. */
 export const FILE_BYTES_MAX = 64000000;
-/** Conversations in one. */
+/** Most conversations in one file. */
 export const CHATS_MAX = 10000;

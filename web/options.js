@@ -1,6 +1,6 @@
-// Enters: the program's table of settings (controls.js, which the program makes itself), /props, and a conversation's
-// settings (only what differs from the bundle's defaults). Leaves: the values in force, and the body of a request. Does
-// not know: elements, the network.
+// Input: the program's table of settings (controls.js, which the program generates), /props, and a conversation's
+// settings (only what differs from the bundle's defaults). Output: the effective values, and the body of a request.
+// Knows nothing of elements or the network.
 import { FIELDS } from './controls.js';
 
 export { FIELDS };
@@ -9,7 +9,7 @@ export function inRange(field, value) {
 	return Number.isFinite(value) && value >= field.min && value <= field.max && (field.step !== 1 || Number.isInteger(value));
 }
 
-/** The bundle's own values: {system, temperature, …}. */
+/** The bundle's defaults: {system, temperature, …}. */
 export function bundleDefaults(props) {
 	const params = props?.default_generation_settings?.params ?? {};
 	const out = { system: String(props?.tealight?.system_prompt ?? '') };
@@ -22,7 +22,7 @@ export function bundleDefaults(props) {
 
 export const effective = (props, settings) => ({ ...bundleDefaults(props), ...settings });
 
-/** Of `values`, what differs from the bundle's defaults. */
+/** Those of `values` that differ from the bundle's defaults. */
 export function differing(props, values) {
 	const base = bundleDefaults(props);
 	return Object.fromEntries(Object.entries(values).filter(([key, value]) => base[key] !== value));
@@ -30,8 +30,8 @@ export function differing(props, values) {
 
 export const contextSize = (props) => Number(props?.n_ctx ?? props?.default_generation_settings?.n_ctx) || 0;
 
-/** The body of a chat request for the messages so far. Messages that
- * were too long for the model stay behind. Two by the same role in a row become one: many templates refuse them. */
+/** The body of a chat request for the messages so far. Messages that were too long for the model are left out.
+ * Consecutive messages of the same role are joined, because many templates refuse them. */
 export function requestBody(props, { settings, messages }) {
 	const { system, ...numbers } = settings;
 	const prompt = (system ?? bundleDefaults(props).system).trim();

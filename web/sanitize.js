@@ -1,11 +1,11 @@
-// Enters: an HTML fragment from the server, made of a model's words. Leaves: a DocumentFragment built anew
-// from an allow-list: the second wall, as the server escapes already. Does not know: where it goes.
+// Input: an HTML fragment from the server, rendered from a model's output. Output: a DocumentFragment rebuilt from an
+// allow-list. This is the second line of defence: the server already escapes. Knows nothing of where it is shown.
 
 const words = (text) => new Set(text.split(' '));
 const HTML = 'http://www.w3.org/1999/xhtml';
 const MATHML = 'http://www.w3.org/1998/Math/MathML';
 
-// What src/render/ writes, and nothing else: its tests read these lists.
+// Exactly what src/render/ writes; its tests read these lists.
 const HTML_TAGS = words('p br hr h3 h4 h5 h6 blockquote ul ol li pre code span em strong del a table thead tbody tr th td input');
 const MATH_TAGS = words('math mrow mi mn mo mtext mspace msub msup msubsup munder mover munderover mfrac msqrt mroot mtable mtr mtd mpadded mphantom mmultiscripts mprescripts none');
 const MATH_ATTRS = words('display displaystyle scriptlevel mathvariant stretchy symmetric largeop movablelimits accent accentunder fence separator form lspace rspace minsize maxsize width height depth voffset linethickness columnspan rowspan');

@@ -1,5 +1,5 @@
-// Enters: /props, a conversation's settings, language, theme. Leaves: new settings, or a choice of language
-// or theme at once. Does not know: conversations, the store.
+// Input: /props, a conversation's settings, language, theme. Output: new settings when saved, a choice of language or
+// theme immediately. Knows nothing of conversations or the store.
 import { FIELDS, bundleDefaults, differing, effective, inRange } from './options.js';
 import { t, translate, language } from './i18n.js';
 import { wellFormed } from './text.js';
@@ -55,7 +55,7 @@ export function setUp({ theme, onLanguage, onTheme }) {
 	$('theme').addEventListener('change', (event) => onTheme(event.target.value));
 }
 
-/** Resolves to {settings, asDefault}, or to null if the dialog was left. */
+/** Resolves to {settings, asDefault}, or to null if the dialog was closed without saving. */
 export async function openSettings(props, settings) {
 	translate($('settings'));
 	$('language').value = language();

@@ -1,7 +1,7 @@
-// Enters and leaves: conversations {id, title, created, updated, settings, messages}, in IndexedDB, beside the
-// program where it keeps them, or in memory where neither can be. In IndexedDB messages lie apart from titles,
-// so that the list loads fast. HTML is never stored. Another tab, or another browser, may have changed what is saved
-// here: each saving merges. Does not know: elements.
+// Stores conversations {id, title, created, updated, settings, messages} in IndexedDB, beside the program if it keeps
+// them, or in memory if neither is possible. IndexedDB holds messages apart from titles, so that the list loads fast.
+// HTML is never stored. Another tab or browser may have changed what is saved, so each save merges. Knows nothing of
+// elements.
 import { importText, nameMessages, parts, plain } from './transfer.js';
 import { merge, seen } from './merge.js';
 
@@ -31,8 +31,8 @@ function open() {
 	});
 }
 
-// A place: list(), get(id), add(...all), remove(id), and change(id, make), which puts what `make` makes of what is
-// there (nothing for null) and resolves to it; nobody else's change comes between.
+// A place has list(), get(id), add(...all), remove(id), and change(id, make). change() replaces the stored
+// conversation with what `make` makes of it (null: leaves it) and resolves to that, with no other change in between.
 
 function onDisk(db) {
 	db.onversionchange = () => db.close();
@@ -77,7 +77,8 @@ function inMemory() {
 	};
 }
 
-/** `chats` gives all as text, or takes what to `put` and to `remove`. Not for every word: sticks are slow. */
+/** `chats` returns all as text, or takes what to `put` and to `remove`. Not to be called for every token: sticks are
+ * slow. */
 function besideProgram(chats) {
 	let kept;
 	async function list() {
@@ -92,7 +93,7 @@ function besideProgram(chats) {
 		async add(...all) {
 			for (const some of parts(all, REQUEST_BYTES)) await chats({ put: some.map(plain) });
 		},
-		/** The program refuses to put over what it was not told of: then it is read, and made anew. */
+		/** The program refuses to overwrite a version that we have not seen: then read it, and make the change again. */
 		async change(id, make) {
 			for (let tries = 0; ; tries += 1) {
 				const there = await kept.get(id);
@@ -113,13 +114,14 @@ function besideProgram(chats) {
 	};
 }
 
-/** A place with merging: what was last seen there of each conversation that is in use is remembered. */
+/** Adds merging to a place: remembers the version last seen there of each conversation in use. */
 function merging(place) {
 	const bases = new WeakMap();
 	const own = new Set();
 	let last = Promise.resolve();
 
-	/** Brings `chat` to what `work` makes of a copy of it and of the store; resolves to whether that changed it, or to null if it is gone. */
+	/** Updates `chat` to the merge, made by `work`, of a copy of it and the stored version. Resolves to whether that
+	 * changed it, or to null if it was deleted. */
 	async function both(chat, saves, work) {
 		let copy;
 		let there;
@@ -129,7 +131,7 @@ function merging(place) {
 			return merge(bases.get(chat), copy, stored, (id) => own.has(id));
 		});
 		if (!made) return null;
-		// What was done here meanwhile stays.
+		// Keep what was changed here meanwhile.
 		const now = merge(seen(copy), { ...chat }, made, (id) => own.has(id));
 		if (saves || there) bases.set(chat, seen(saves ? made : there));
 		const before = [chat.title, JSON.stringify(chat.settings), ...chat.messages];
@@ -146,10 +148,10 @@ function merging(place) {
 			if (found) bases.set(found, seen(found));
 			return found;
 		},
-		/** Says that a message is written here, so that what others have of it is older. */
+		/** Marks a message as written here: other versions of it are older. */
 		own: (id) => own.add(id),
 		save: (chat) => inTurn(() => both(chat, true, (make) => place.change(chat.id, make))),
-		/** Takes over what others have saved. */
+		/** Merges in what others have saved. */
 		pull: (chat) => inTurn(() => both(chat, false, async (make) => make(await place.get(chat.id)))),
 	};
 }

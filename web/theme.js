@@ -1,5 +1,5 @@
-// Enters: the saved choice, the system's colours, `tealight:theme` events. Leaves: <html data-theme>. A classic
-// script, so that it runs before the first paint. Does not know: anything else.
+// Input: the saved choice, the system's colour scheme, `tealight:theme` events. Output: <html data-theme>. A classic
+// script, so that it runs before the first paint. Knows nothing else.
 (() => {
 	const dark = matchMedia('(prefers-color-scheme: dark)');
 	let choice = 'system';

@@ -1,6 +1,6 @@
-// Enters: a conversation's messages, and the answer being written. Leaves: their elements, and (action,
-// message, extra) when a button is pressed. Finished rows are never drawn again. Does not know: the store,
-// the server (`render` is given), what an action does.
+// Input: a conversation's messages, and the answer being written. Output: their elements, and (action, message, extra)
+// when a button is pressed. Finished rows are never redrawn. Knows nothing of the store, the server (`render` is
+// passed in) or what an action does.
 import { fragment } from './sanitize.js';
 import { t, number, translate } from './i18n.js';
 import { copy } from './dialogs.js';
@@ -24,7 +24,7 @@ function noticeText({ content, meta }) {
 	}
 }
 
-/** Gives code its header, and wide things a box of their own to scroll in. */
+/** Adds headers to code blocks, and a scrolling box around wide content. */
 function dress(content) {
 	for (const pre of content.querySelectorAll('pre:not(.continued)')) {
 		const lang = pre.dataset.lang || '';
@@ -52,7 +52,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 	let rows = [];
 	const rowOf = new WeakMap();
 
-	// Following the end: only while the reader is there.
+	// Follow the end only while the reader is there.
 	let pinned = true;
 	let lastTop = 0;
 	const toEnd = () => { scroller.scrollTop = scroller.scrollHeight; };
@@ -71,7 +71,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 	sizes.observe(scroller);
 	jump.addEventListener('click', () => { pin(); root.focus({ preventScroll: true }); });
 
-	// Stored answers are shown as text first, and drawn when they come near the screen.
+	// Stored answers are shown as plain text first, and rendered when they come near the screen.
 	const near = new IntersectionObserver((entries) => {
 		for (const entry of entries) if (entry.isIntersecting) draw(rowOf.get(entry.target));
 	}, { root: scroller, rootMargin: '900px 0px' });
@@ -90,7 +90,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		} catch { row.pending = true; } // stays plain text until redraw()
 	}
 
-	/** Where a message's thoughts are drawn, if it has any; its line says how long they took. */
+	/** Where a message's reasoning is drawn, if it has any; its summary line says how long it took. */
 	function thinking(row) {
 		const { thoughts, meta } = row.message;
 		if (!thoughts) return null;
@@ -135,7 +135,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		else slot.replaceChildren(fresh);
 	}
 
-	/** Long code comes in pieces, so that a line more does not draw it all again: each is put into the first one's element. */
+	/** Long code comes in pieces, so that a new line does not redraw it all: each goes into the first one's element. */
 	function goOn(row, i, rest) {
 		const begin = row.slots.slice(0, i).findLast((slot) => slot.localName === 'div');
 		const code = begin?.querySelector('.codeblock code');
@@ -171,7 +171,7 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		else { settle(row); later(row); }
 	}
 
-	/** The lines under an answer that is not being written. */
+	/** Updates the notice and buttons under an answer that is not being written. */
 	function settle(row) {
 		const { el, message } = row;
 		const text = noticeText(message);
@@ -246,14 +246,14 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 	});
 
 	return {
-		/** Shows another conversation (or the same one, anew). */
+		/** Shows another conversation (or the same one again). */
 		show(chat, answer) {
 			near.disconnect();
 			rows = [];
 			root.replaceChildren();
 			this.sync(chat.messages, answer);
 		},
-		/** Makes the rows those of `messages`: keeps what is the same, drops the rest, adds what is new. */
+		/** Matches the rows to `messages`: keeps the common start, drops the rest, adds new ones. */
 		sync(messages, answer, toTheEnd = true) {
 			let same = 0;
 			while (same < rows.length && rows[same].message === messages[same]) same += 1;
@@ -263,7 +263,8 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 			else follow();
 		},
 		stream,
-		/** The answer is over; gives what is said of its end. `exact`: its last blocks are final, else they are drawn again from the text. */
+		/** Ends the answer and returns its notice. If `exact`, the received blocks are final; else they are rendered again
+		 * from the text. */
 		finish(answer, exact) {
 			const row = rows.findLast((one) => one.message === answer.message);
 			if (!row) return '';

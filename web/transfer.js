@@ -1,6 +1,6 @@
-// Enters: conversations, or a file that nobody vouches for. Leaves: the export's text, or conversations built
-// anew from known fields of the right type, else an ImportError {reason, values}. Content stays text.
-// Does not know: the store, elements.
+// Input: conversations, or an untrusted file. Output: the text of an export, or conversations rebuilt from known fields
+// of the right type, or else an ImportError {reason, values}. Content stays text. Knows nothing of the store or of
+// elements.
 import { FIELDS, inRange } from './options.js';
 import { FILE_BYTES_MAX, CHATS_MAX } from './limits.js';
 import { cut, json, title, wellFormed } from './text.js';
@@ -19,7 +19,7 @@ const META_NUMBER = ['thought_seconds', 'prompt_tokens', 'completion_tokens', 'p
 export const plain = ({ id, title, created, updated, settings, messages }) => ({ id, title, created, updated, settings, messages });
 const bytes = (text) => new Blob([text]).size;
 
-/** The parts of a list of conversations, each no longer than `most` as text in all, where one alone is not. */
+/** Splits conversations into parts of at most `most` bytes of text each, unless a single one is longer. */
 export function parts(all, most) {
 	const out = [];
 	let room = 0;
@@ -32,7 +32,7 @@ export function parts(all, most) {
 	return out;
 }
 
-/** The texts of an export: one, unless it would be longer than an import may be. */
+/** The texts of an export: one, unless it would exceed the import limit. */
 export const exportTexts = (all) => parts(all, FILE_BYTES_MAX - 1000).map((some) => {
 	const file = { format: FORMAT, version: 1, conversations: some.map(plain) };
 	const text = json(file, 1);
@@ -91,7 +91,7 @@ function message(value, path, now, id) {
 
 const isId = (id) => typeof id === 'string' && /^[\w-]{8,64}$/.test(id);
 
-/** Gives an id to each message without one, or with one for the second time: the same each time it is read. */
+/** The ids of messages. One that is missing or repeated is replaced, by the same id on every read. */
 export function nameMessages(messages) {
 	const used = new Set();
 	return messages.map((one, i) => {
@@ -102,7 +102,7 @@ export function nameMessages(messages) {
 	});
 }
 
-/** All or nothing. `freshId()` makes an id for a conversation whose own is missing, odd or in `taken`. */
+/** Imports all or nothing. `freshId()` makes an id for a conversation whose own is missing, invalid or in `taken`. */
 export function importText(source, taken, freshId) {
 	let file;
 	try { file = JSON.parse(source.replace(/^\uFEFF/, '')); } catch (error) { throw new ImportError('json', { message: cut(error.message, 120) }); }

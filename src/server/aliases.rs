@@ -1,23 +1,23 @@
-//! Fields of other servers that mean something here under another name.
+//! Maps other servers' request fields to ours.
 //!
-//! Enters: the fields of a request. Leaves: the same under our names. One table, [`ROWS`]; where a request has a
-//! setting under our name too, ours counts.
+//! Input: the fields of a request. Output: the same settings under our names. One table, [`ROWS`]. If a request also
+//! sets our own name, ours wins.
 
 use super::fields::Fields;
 use serde_json::{Map, Value, json};
 
-/// Which requests a row is about.
+/// The requests that a row applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     /// Chat completions.
     Chat,
-    /// Completions of a text.
+    /// Text completions.
     Text,
     /// Both.
     Completion,
     /// Embeddings.
     Embedding,
-    /// Tokenizing.
+    /// Tokenizing and detokenizing.
     Tokens,
 }
 
@@ -27,33 +27,33 @@ impl On {
     }
 }
 
-/// What a value means here; null where it asks for nothing. An error says what is expected.
+/// Converts a value to ours; null if it asks for nothing. The error says what was expected.
 type Convert = fn(&Value) -> Result<Value, &'static str>;
 
 /// One field of another server.
 pub struct Row {
-    /// Its name; `a.b`: the field `b` of the object `a`.
+    /// Its name; `a.b` is the field `b` of the object `a`.
     pub name: &'static str,
-    /// What it is called here, in the same way.
+    /// Our name, in the same notation.
     pub ours: &'static str,
-    /// Where it is taken.
+    /// The requests that accept it.
     pub on: On,
-    /// Its value here.
+    /// Converts its value to ours.
     pub convert: Convert,
 }
 
-/// Objects whose fields stand for fields of the request: Ollama's, TGI's, and those of who takes an argument of OpenAI's
-/// Python client for a field.
+/// Objects whose fields count as fields of the request: Ollama's, TGI's, and an argument of OpenAI's Python client that
+/// some people send as a field.
 const OBJECTS: &[&str] = &["options", "parameters", "extra_body"];
 
-/// Names of ours for the same setting: one of them is enough.
+/// Our own synonyms: if a request sets any of them, it overrides other servers' names for the setting.
 const SAME: &[&[&str]] = &[&["max_tokens", "max_completion_tokens", "n_predict"]];
 
 const fn row(name: &'static str, ours: &'static str, on: On, convert: Convert) -> Row {
     Row { name, ours, on, convert }
 }
 
-/// All fields that are taken, in the order in which they count.
+/// All fields of other servers that are understood; earlier rows win.
 pub const ROWS: &[Row] = &[
     // Length. Hugging Face and TGI, Ollama, KoboldCpp, Anthropic, OpenAI's newer API.
     row("max_new_tokens", "n_predict", On::Completion, same),
@@ -67,7 +67,7 @@ pub const ROWS: &[Row] = &[
     row("max_context_length", "n_ctx", On::Completion, same),
     row("truncation_length", "n_ctx", On::Completion, same),
     row("n_cmpl", "n", On::Completion, same),
-    // Where an answer ends. Anthropic, KoboldCpp, text-generation-webui, Hugging Face.
+    // Stop conditions. Anthropic, KoboldCpp, text-generation-webui, Hugging Face.
     row("stop_sequences", "stop", On::Completion, same),
     row("stop_sequence", "stop", On::Completion, same),
     row("stopping_strings", "stop", On::Completion, same),
@@ -91,7 +91,7 @@ pub const ROWS: &[Row] = &[
     row("dry_range", "dry_penalty_last_n", On::Completion, zero_is_all),
     row("random_seed", "seed", On::Completion, same),
     row("sampler_seed", "seed", On::Completion, same),
-    // What an answer looks like. vLLM, SGLang, TabbyAPI, Ollama.
+    // Structured output. vLLM, SGLang, TabbyAPI, Ollama.
     row("guided_json", "json_schema", On::Completion, schema),
     row("guided_regex", "regex", On::Completion, same),
     row("guided_choice", "grammar", On::Completion, one_of),
@@ -114,7 +114,7 @@ pub const ROWS: &[Row] = &[
     row("top_n_tokens", "top_logprobs", On::Chat, number_if_any),
     row("top_n_tokens", "logprobs", On::Text, number_if_any),
     row("return_full_text", "echo", On::Text, same),
-    // Thoughts. Qwen's, Ollama, Anthropic and Z.AI, OpenAI's newer API and OpenRouter, SGLang.
+    // Reasoning. Qwen, Ollama, Anthropic and Z.AI, OpenAI's newer API and OpenRouter, SGLang.
     row("enable_thinking", "chat_template_kwargs.enable_thinking", On::Chat, same),
     row("think", "chat_template_kwargs.enable_thinking", On::Chat, truth),
     row("think", "reasoning_effort", On::Chat, text),
@@ -123,7 +123,7 @@ pub const ROWS: &[Row] = &[
     row("reasoning.enabled", "chat_template_kwargs.enable_thinking", On::Chat, boolean),
     row("reasoning.effort", "reasoning_effort", On::Chat, same),
     row("separate_reasoning", "reasoning_format", On::Chat, apart),
-    // Functions, as OpenAI's API had them at first.
+    // OpenAI's legacy function calling.
     row("functions", "tools", On::Chat, tools),
     row("function_call", "tool_choice", On::Chat, tool_choice),
     // Embeddings and tokens. TEI, Ollama, vLLM.
@@ -139,10 +139,10 @@ pub const ROWS: &[Row] = &[
     row("ids", "tokens", On::Tokens, same),
 ];
 
-/// Gives the fields our names.
+/// Renames the fields to ours.
 ///
 /// # Errors
-/// When a value can't be converted: the field's name, the value, and what is expected.
+/// When a value can't be converted: names the field, the value, and what was expected.
 pub fn apply(f: &mut Fields, on: On) -> Result<(), super::error::ApiError> {
     if matches!(on, On::Chat | On::Text) {
         OBJECTS.iter().for_each(|name| f.lift(name));
@@ -159,7 +159,7 @@ pub fn apply(f: &mut Fields, on: On) -> Result<(), super::error::ApiError> {
         for row in rows().filter(|row| row.name == name) {
             let converted =
                 (row.convert)(&value).map_err(|expected| f.wrong(name, &value, expected))?;
-            // It asks for nothing, or another row knows what for.
+            // Asks for nothing, or another row with this name handles it.
             if converted.is_null() {
                 continue;
             }
@@ -178,7 +178,7 @@ pub fn apply(f: &mut Fields, on: On) -> Result<(), super::error::ApiError> {
     Ok(())
 }
 
-/// Names that are known on some request, for suggestions.
+/// Other servers' names that a request may use, for spelling suggestions.
 pub fn known(on: On) -> impl Iterator<Item = &'static str> {
     ROWS.iter().filter(move |row| row.on.includes(on)).map(|row| row.name)
 }
@@ -188,7 +188,7 @@ fn same(v: &Value) -> Result<Value, &'static str> {
     Ok(v.clone())
 }
 
-/// −2 fills the context, which is no limit.
+/// Ollama's −2 means "fill the context": no limit, our −1.
 #[expect(clippy::unnecessary_wraps, reason = "the form of all conversions")]
 fn ollama_length(v: &Value) -> Result<Value, &'static str> {
     Ok(if *v == json!(-2) { json!(-1) } else { v.clone() })
@@ -207,7 +207,7 @@ fn cold_if_false(v: &Value) -> Result<Value, &'static str> {
     }
 }
 
-/// A schema, or its text.
+/// A schema: an object, or its JSON text.
 fn schema(v: &Value) -> Result<Value, &'static str> {
     const EXPECTED: &str = "a JSON schema: an object, or its text";
     match v {
@@ -220,7 +220,7 @@ fn schema(v: &Value) -> Result<Value, &'static str> {
     }
 }
 
-/// A grammar of these texts and no others.
+/// A grammar that accepts exactly these strings.
 fn one_of(v: &Value) -> Result<Value, &'static str> {
     const EXPECTED: &str = "an array of strings, at least one";
     let all = v.as_array().filter(|all| !all.is_empty()).ok_or(EXPECTED)?;
@@ -276,7 +276,7 @@ fn boolean(v: &Value) -> Result<Value, &'static str> {
     if v.is_boolean() { Ok(v.clone()) } else { Err("true or false") }
 }
 
-/// A truth value; a text is another row's.
+/// Passes booleans; strings belong to another row.
 fn truth(v: &Value) -> Result<Value, &'static str> {
     match v {
         Value::Bool(_) => Ok(v.clone()),
@@ -285,7 +285,7 @@ fn truth(v: &Value) -> Result<Value, &'static str> {
     }
 }
 
-/// A text; a truth value is another row's.
+/// Passes strings; booleans belong to another row.
 fn text(v: &Value) -> Result<Value, &'static str> {
     match v {
         Value::String(_) => Ok(v.clone()),
@@ -339,14 +339,14 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// What a request becomes, and what is said to be ignored.
+    /// The converted request, and the fields reported as ignored.
     fn applied(on: On, body: &Value) -> Result<(Value, Vec<String>), String> {
         let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
         apply(&mut fields, on).map_err(|e| e.json().to_string())?;
         Ok(fields.into_parts())
     }
 
-    /// Each row: the request, and what it means.
+    /// Requests and their meaning, where only the name changes.
     fn names() -> Vec<(On, Value, Value)> {
         let both = |theirs: &[&str], ours: &str, value: Value| {
             theirs
@@ -390,7 +390,7 @@ mod tests {
         .concat()
     }
 
-    /// The same, where more changes than the name.
+    /// The same, where the value changes too.
     fn conversions() -> Vec<(On, Value, Value)> {
         let thinks =
             |wanted: bool| json!({ "chat_template_kwargs": { "enable_thinking": wanted } });
@@ -479,7 +479,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for (on, theirs, ours) in names().into_iter().chain(conversions()) {
             let found = applied(on, &theirs).unwrap();
-            // A name with a dot stands for an object here too.
+            // Dotted names are sent as literal field names here, and mean the same as objects.
             assert_eq!(found, (ours, Vec::new()), "{on:?} {theirs}");
             let (name, value) = theirs.as_object().unwrap().iter().next().unwrap();
             let inner = value.as_object().and_then(|v| v.keys().next());
@@ -506,7 +506,7 @@ mod tests {
             json!({ "repeat_penalty": 1 }),
             &["repetition_penalty"],
         );
-        // Null is as good as nothing, on either side.
+        // Null counts as absent, on either side.
         check(
             On::Text,
             json!({ "repetition_penalty": 2, "repeat_penalty": null, "temp": null, "temperature": 1 }),
@@ -519,7 +519,7 @@ mod tests {
             json!({ "max_tokens": 5 }),
             &["num_predict"],
         );
-        // Of two others the first of the table.
+        // Of two foreign names, the one first in the table wins.
         check(
             On::Chat,
             json!({ "num_predict": 2, "max_new_tokens": 5 }),
@@ -546,7 +546,7 @@ mod tests {
         let (fields, ignored) = applied(On::Chat, &body).unwrap();
         assert_eq!(fields, json!({ "n_ctx": 512, "temperature": 0.5, "top_k": 4, "num_gpu": 1 }));
         assert_eq!(ignored, ["options.top_k"]);
-        // Elsewhere these names mean nothing, and what is no object stays what it is.
+        // On other requests these names mean nothing, and non-objects are left as they are.
         assert_eq!(applied(On::Tokens, &body).unwrap().0, body);
         let odd = json!({ "options": 5, "structured_outputs": "x", "thinking": null });
         assert_eq!(
@@ -569,7 +569,7 @@ mod tests {
             let error = applied(On::Chat, &body).unwrap_err();
             assert!(error.contains(name), "{body}: {error}");
         }
-        // Also what is found out later.
+        // Errors that are found later name it too.
         let mut fields = Fields::parse(br#"{"repetition_penalty": "x"}"#).unwrap();
         apply(&mut fields, On::Text).unwrap();
         let error = fields.typed("repeat_penalty", "a number", Value::as_f64).unwrap_err();

@@ -1,9 +1,9 @@
-//! Conversations kept in a file beside the program (`--portable`), for a stick that is carried about.
+//! Conversations kept in a file beside the program (`--portable`), so that they travel with a USB stick.
 //!
-//! Enters: changes as the page sends them. Leaves: the file, whole or as it was: a change is written beside
-//! it and then takes its place. Its form is the page's export, so either can be read where the other is. No
-//! request names a file. Knows nothing of what conversations hold but their ids and revisions. Text with
-//! halves of UTF-16 characters, which JavaScript writes as escapes, is repaired.
+//! Input: changes as the page sends them. Output: the file, replaced as a whole: a change is written to a new file,
+//! which is then renamed over the old one. The format is the page's export, so each can be read as the other. No
+//! request can name a file. Of a conversation it knows only the id and the revision. Lone UTF-16 surrogates, which
+//! JavaScript writes as escapes, are replaced.
 
 use super::error::ApiError;
 use super::fields::Fields;
@@ -20,32 +20,32 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 use tealight_bundle::tail::Role;
 
-/// What the page goes by as well.
+/// The limits, shared with the page.
 const LIMITS: &str = include_str!("../../web/limits.js");
-/// Bytes of the file at most; what the page takes as an import.
+/// Largest file in bytes; also the page's import limit.
 const BYTES_MAX: usize = limit("FILE_BYTES_MAX");
-/// Conversations at most.
+/// Most conversations in the file.
 const CHATS_MAX: usize = limit("CHATS_MAX");
-/// Bytes of a change at most: a conversation of the file's size, and what is around it.
+/// Largest change in bytes: a conversation as large as the file, plus the JSON around it.
 pub(super) const CHANGE_BYTES_MAX: usize = BYTES_MAX + 4096;
-/// What the file calls its form.
+/// The value of the file's `format` field.
 const FORMAT: &str = "tealight-chats";
 
 /// The file of conversations.
 pub struct Chats {
     path: PathBuf,
     bytes_max: usize,
-    /// One change at a time, here; other programs wait for their turn.
+    /// One change at a time within this process; `Turn` excludes other processes.
     changing: Mutex<()>,
-    /// What interrupted runs left has been removed.
+    /// Runs once: removes what interrupted runs left.
     tidied: Once,
-    /// It was told that other programs can't be kept out.
+    /// Runs once: warns that other programs can't be kept out.
     told: Once,
 }
 
 impl Chats {
-    /// The file that belongs to a program: `chat.chats.json` for `chat` and `chat.exe`. Programs whose weights
-    /// lie beside them share one, named after the weights: on a stick there is a program for each system.
+    /// The file that belongs to a program: `chat.chats.json` for `chat` and `chat.exe`. Programs with external weights
+    /// share one file, named after the weights, because a stick holds one program per system.
     #[must_use]
     pub fn beside(program: &Program) -> Self {
         let entries = program.tail.iter().flat_map(|tail| &tail.manifest().entries);
@@ -64,7 +64,7 @@ impl Chats {
         }
     }
 
-    /// Where it is.
+    /// The file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -76,8 +76,8 @@ impl Chats {
         self.read().map(|file| json_text(text(file)))
     }
 
-    /// `POST /chats`: `{"put": [conversation, …], "remove": [id, …], "when": {id: revision, …}}`. A revision is
-    /// the `rev` that the conversation here must have, or null for none; else nothing is changed (409).
+    /// `POST /chats`: `{"put": [conversation, …], "remove": [id, …], "when": {id: revision, …}}`. `when` gives the
+    /// `rev` that each stored conversation must have, null for none; otherwise nothing is changed (409).
     pub(super) fn change(&self, request: &Request) -> Result<Response, ApiError> {
         let mut fields = Fields::parse(&whole_characters(&request.body))?;
         let conversations =
@@ -93,17 +93,17 @@ impl Chats {
         })?;
         let remove = fields.strings("remove", CHATS_MAX)?.unwrap_or_default();
         let when = fields.typed("when", "an object of revisions", |v| v.as_object().cloned())?;
-        // No field is ignored here: who misspells `put` would lose a conversation and not know.
+        // Unknown fields are errors here: a misspelled `put` would silently lose a conversation.
         let _ = fields.finish(&["put", "remove", "when"], true)?;
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        // Held until the new file is in its place: other programs read and change it, too.
+        // Held until the new file is in place, because other programs read and change it too.
         let turn = Turn::at(&self.path).map_err(|error| self.failed(&error))?;
         if turn.is_alone() {
             self.tidied.call_once(|| self.tidy());
         } else {
             self.told.call_once(|| self.tell());
         }
-        // Read anew each time: another program may have changed it meanwhile.
+        // Read again each time: another program may have changed it.
         let mut all = self.read()?;
         for (id, revision) in when.iter().flatten() {
             let here = all.get(id).and_then(|conversation| conversation.get("rev"));
@@ -145,7 +145,7 @@ impl Chats {
                 self.bytes_max
             )));
         }
-        // What is not ours is never written over.
+        // Never overwrite a file that is not ours.
         parse(&text).ok_or_else(|| {
             let message = format!(
                 "{}: no file of conversations, expected `format`: \"{FORMAT}\"; move it away, and a new one is made",
@@ -166,7 +166,7 @@ impl Chats {
         placed
     }
 
-    /// A file beside it, of a name that nobody else has.
+    /// Creates a file beside it, under a unique name.
     fn new_file(&self) -> io::Result<(PathBuf, std::fs::File)> {
         loop {
             let mut new = self.path.clone().into_os_string();
@@ -179,7 +179,7 @@ impl Chats {
         }
     }
 
-    /// Removes new files that never took their place. Only for who is alone: they may be another program's.
+    /// Removes new files that were never renamed. Only while holding the lock: they may be another program's.
     fn tidy(&self) {
         let Some(own) = self.path.file_name().and_then(OsStr::to_str) else { return };
         let folder = self.path.parent().unwrap_or(Path::new("."));
@@ -206,14 +206,15 @@ impl Chats {
     }
 }
 
-/// Whether a name goes on so after that of the conversations' file: of this program, and of older ones.
+/// Whether a file name that starts with ours and ends in `rest` is a new file that was never renamed. Older versions
+/// named it `.new`.
 fn is_unplaced(rest: &str) -> bool {
     let random = rest.strip_prefix('.').and_then(|rest| rest.strip_suffix(".new"));
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     rest == ".new" || random.is_some_and(|random| random.len() == 16 && random.bytes().all(hex))
 }
 
-/// Windows does not let go of a file that somebody reads this moment.
+/// Retries for 2 s on Windows, which refuses to replace a file while somebody reads it.
 fn insist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     let mut left = if cfg!(windows) { 200 } else { 0 };
     loop {
@@ -249,11 +250,11 @@ fn parse(text: &[u8]) -> Option<Map<String, Value>> {
     all.into_iter().map(|conversation| Some((id(&conversation)?, conversation))).collect()
 }
 
-/// The number that a limit has for the page.
+/// Reads a limit from the page's script at compile time.
 const fn limit(name: &str) -> usize {
     let (text, name) = (LIMITS.as_bytes(), name.as_bytes());
     let mut at = 0;
-    // `NAME = 123;` begins in a constant's line only.
+    // The name first occurs in its definition, `NAME = 123;`.
     loop {
         let mut same = 0;
         while same < name.len() && text[at + same] == name[same] {
@@ -274,10 +275,10 @@ const fn limit(name: &str) -> usize {
     number
 }
 
-/// JSON with U+FFFD for what is no character: escapes of half a UTF-16 pair, and bytes that are no UTF-8.
+/// Replaces escapes of lone UTF-16 surrogates, and invalid UTF-8, with U+FFFD.
 ///
-/// JavaScript's strings may hold such halves and its JSON does too; serde refuses them, and with one of them
-/// the whole file would be lost.
+/// JavaScript's strings may hold lone surrogates, and so may its JSON. serde rejects them: a single one would make the
+/// whole file unreadable.
 fn whole_characters(json: &[u8]) -> Cow<'_, [u8]> {
     let mut json = match String::from_utf8_lossy(json) {
         Cow::Borrowed(_) => Cow::Borrowed(json),
@@ -295,27 +296,27 @@ fn whole_characters(json: &[u8]) -> Cow<'_, [u8]> {
                 }
                 6
             }
-            // The next byte is escaped, be it a backslash.
+            // Skip the escaped byte, which may be a backslash.
             _ => 2,
         };
     }
     json
 }
 
-/// The number that an escape at this place stands for, if there is one.
+/// The UTF-16 code unit of the `\uXXXX` escape at `at`, if there is one.
 fn unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// The id of a conversation, of the form that the page takes.
+/// The id of a conversation, if it has the form that the page accepts.
 fn id(conversation: &Value) -> Option<String> {
     let id = conversation.get("id")?.as_str()?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     ((8..=64).contains(&id.len()) && id.bytes().all(plain)).then(|| id.to_owned())
 }
 
-/// The name of the file for a program, and for the weights beside it if there are any.
+/// The file's name: from the external weights if there are any, else from the program.
 fn name(program: &Path, weights: Option<&str>) -> String {
     let own = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let (name, ends) = match weights {
@@ -323,7 +324,7 @@ fn name(program: &Path, weights: Option<&str>) -> String {
         None => (own(program), [".exe", ".EXE"]),
     };
     let name = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    // Of weights in several files, the first is `…-00001-of-00003.gguf`.
+    // The first shard of split weights is `…-00001-of-00003.gguf`.
     let first = weights.and_then(|_| name.split_once("-00001-of-"));
     format!("{}.chats.json", first.map_or(name, |(stem, _)| stem))
 }
@@ -373,7 +374,7 @@ mod tests {
         assert_eq!(names, ["chat.chats.json"], "nothing else is left");
     }
 
-    /// Two programs: each has locks of its own, as two processes have.
+    /// Two instances with separate locks stand for two processes.
     #[test]
     fn what_two_programs_change_at_once_is_all_kept() {
         const EACH: usize = 60;
@@ -470,12 +471,12 @@ mod tests {
             let one = format!(r#"{{"id":"aaaaaaaa","title":"{written}"}}"#);
             change(&chats, &format!(r#"{{"put":[{one}]}}"#)).unwrap();
             assert_eq!(kept(&chats), [expected], "{written}");
-            // And as another program may have left it.
+            // The same in a file that another program wrote.
             let file = format!(r#"{{"format":"{FORMAT}","version":1,"conversations":[{one}]}}"#);
             std::fs::write(chats.path(), file).unwrap();
             assert_eq!(kept(&chats), [expected], "{written}");
         }
-        // The three bytes of a half, which some programs write.
+        // A surrogate as three raw bytes, which some programs write.
         let mut file = br#"{"format":"tealight-chats","version":1,"conversations":[{"id":"aaaaaaaa","title":""#.to_vec();
         file.extend(b"\xED\xA0\xBD!\"}]}");
         std::fs::write(chats.path(), file).unwrap();

@@ -1,4 +1,4 @@
-//! The fields of a request that say what the answer must look like.
+//! The request fields that constrain the form of the answer.
 
 use super::error::ApiError;
 use super::fields::{Fields, show};
@@ -10,11 +10,11 @@ use serde_json::Value;
 /// The fields' names.
 pub const KNOWN: &[&str] = &["response_format", "json_schema", "grammar", "regex", "lark"];
 
-/// What a request asks for.
+/// The constraint that a request asks for.
 pub struct Asked(Option<(&'static str, Option<Constraint>)>);
 
 impl Asked {
-    /// What it is, with the field that says so; `default` is what the server was started with.
+    /// The field and its constraint; `default` is the one the server was started with.
     pub fn constraint(self, default: Option<&Constraint>) -> Option<(&'static str, Constraint)> {
         match self.0 {
             None => default.map(|constraint| ("grammar", constraint.clone())),
@@ -23,7 +23,7 @@ impl Asked {
     }
 }
 
-/// Compiles what a field asks for, as long as the client is there.
+/// Compiles a field's constraint; stops if the client disconnects.
 pub fn guide(
     engine: &Engine,
     name: &str,
@@ -36,7 +36,7 @@ pub fn guide(
     })
 }
 
-/// The field at fault: of an answer that may be a call as well, the functions' own if it is theirs.
+/// The field at fault: `tools` if the error is in a tool's schema, even if the answer need not be a call.
 fn blamed<'n>(name: &'n str, constraint: &Constraint, error: &ConstraintError) -> &'n str {
     match (constraint, error) {
         (Constraint::Calls(_), ConstraintError::Invalid { what: TOOLS, .. }) => TOOLS,
@@ -44,10 +44,10 @@ fn blamed<'n>(name: &'n str, constraint: &Constraint, error: &ConstraintError) -
     }
 }
 
-/// What an answer has to be where functions may be called: a call, or the JSON that the field `name` asks for.
+/// The constraint where tools may be called: a tool call, or the JSON that the field `name` asks for.
 ///
 /// # Errors
-/// When both can't be had.
+/// When the model's calls can't be told from JSON answers.
 pub fn with_calls(name: &str, schema: &str, may: Option<CallSpec>) -> Result<Constraint, ApiError> {
     let may = may.ok_or_else(|| {
         let problem = "this model's calls can't be told from such an answer";
@@ -57,7 +57,7 @@ pub fn with_calls(name: &str, schema: &str, may: Option<CallSpec>) -> Result<Con
     Ok(Constraint::Calls(Box::new(CallSpec { answer: Some(schema.to_owned()), ..may })))
 }
 
-/// Reads the field that was set. One that asks for nothing takes away the server's default.
+/// Reads the field that is set. One that asks for nothing disables the server's default.
 pub fn read(f: &mut Fields) -> Result<Asked, ApiError> {
     let mut found: Option<(&'static str, Option<Constraint>)> = None;
     for name in KNOWN {
@@ -110,7 +110,7 @@ fn response_format(v: &Value) -> Result<Option<Constraint>, ApiError> {
     }
 }
 
-/// The schema of any object.
+/// A schema that accepts any object.
 const ANY_OBJECT: &str = r#"{"type":"object"}"#;
 
 /// A schema; an empty one means any object, as in the reference.

@@ -1,4 +1,4 @@
-//! Reads from a request what a conversation is made of: messages, functions, and settings of the template.
+//! Reads a request's conversation: messages, tools, and template settings.
 
 use super::State;
 use super::error::ApiError;
@@ -21,9 +21,9 @@ pub const KNOWN: &[&str] = &[
     "reasoning_format",
     "reasoning_effort",
 ];
-/// Functions at most.
+/// Most tools in a request.
 const TOOLS_MAX: usize = 512;
-/// Variables that are a template's own.
+/// Template variables that `chat_template_kwargs` can't set.
 const RESERVED: &[&str] = &[
     "messages",
     "tools",
@@ -35,7 +35,7 @@ const RESERVED: &[&str] = &[
     "strftime_now",
 ];
 
-/// Reads these fields.
+/// Reads the fields in [`KNOWN`].
 pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     let messages = messages(f)?;
     let mut tools = tools(f)?;
@@ -131,7 +131,7 @@ fn tools(f: &mut Fields) -> Result<Vec<Tool>, ApiError> {
     all.iter().enumerate().map(read).collect()
 }
 
-/// OpenAI's choice of some of the functions: leaves these; gives the choice among them.
+/// OpenAI's `allowed_tools`: removes all other tools, returns the mode.
 fn allowed<'c>(choice: &'c Value, tools: &mut Vec<Tool>) -> Option<&'c Value> {
     let allowed = &choice["allowed_tools"];
     let mode = &allowed["mode"];
@@ -231,7 +231,7 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
             .collect::<Result<_, _>>()?,
         other => return Err(wrong("tool_calls", other, "an assistant's array of calls")),
     };
-    // The form that OpenAI's API had before.
+    // OpenAI's legacy form.
     match &v["function_call"] {
         Value::Null => {}
         call if is_assistant => {
@@ -256,7 +256,7 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
     })
 }
 
-/// An id, which some clients count; `Some(None)`: there is none.
+/// An id, which some clients send as a number; `Some(None)` if there is none.
 #[expect(clippy::option_option, reason = "wrong, missing, there")]
 fn id(v: &Value) -> Option<Option<String>> {
     match v {
@@ -292,7 +292,7 @@ fn function_call(
     };
     let arguments = match &v["arguments"] {
         Value::Null => Value::from("{}"),
-        // PHP's empty object.
+        // PHP encodes an empty object as `[]`.
         Value::Array(all) if all.is_empty() => Value::from("{}"),
         known @ (Value::String(_) | Value::Object(_)) => known.clone(),
         other => return Err(wrong(".arguments", other, "the text of a JSON object")),

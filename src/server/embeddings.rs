@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Texts of one request, as with OpenAI.
+/// Most inputs in one request, as with OpenAI.
 const INPUTS_MAX: usize = 2048;
 const KNOWN: &[&str] =
     &["input", "content", "model", "encoding_format", "dimensions", "embd_normalize", "user"];
@@ -50,7 +50,7 @@ pub fn openai(
     })
 }
 
-/// `POST /embedding`: for each input a list of rows, one of them but where nothing is pooled.
+/// `POST /embedding`: for each input a list of rows: one row, or one per token without pooling.
 pub fn native(
     state: &State,
     engine: &Engine,
@@ -108,7 +108,7 @@ impl Asked {
         })
     }
 
-    /// The rows of each input; `None`: the client has gone.
+    /// The rows of each input; `None` if the client has gone.
     fn embed(
         &self,
         engine: &Engine,
@@ -127,7 +127,7 @@ impl Asked {
                 if let Some(dimensions) = self.dimensions {
                     row.truncate(dimensions);
                 }
-                // As in the reference: what is not pooled is as the model made it.
+                // As in the reference, rows are not normalized without pooling.
                 if self.pooling != Pooling::None {
                     normalize(row, self.norm);
                 }
@@ -155,7 +155,7 @@ fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, A
     each.iter()
         .map(|one| {
             let ids = match one {
-                // Known to be too long without looking at it.
+                // Too long whatever its tokens are: skip tokenizing.
                 Value::String(text) if text.len() / tokenizer.longest() > max => {
                     let tokens = text.len() / tokenizer.longest();
                     return Err(failed(&EmbedError::TooLong { tokens, context: max }));
@@ -179,7 +179,7 @@ fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, A
         .collect()
 }
 
-/// An error in the API's words.
+/// Converts an error to the API's form.
 fn failed(error: &EmbedError) -> ApiError {
     match error {
         EmbedError::Empty => ApiError::bad(error.to_string()).with_param("input"),
@@ -200,7 +200,7 @@ fn base64(row: &[f32]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
 
-/// Written from structures, not by way of [`Value`]: an f32 keeps its few digits.
+/// Serialized from structs, not through [`Value`], so that an f32 keeps its short decimal form.
 fn answer(value: &impl Serialize) -> Result<Option<Response>, ApiError> {
     match serde_json::to_string(value) {
         Ok(text) => Ok(Some(json_text(text))),

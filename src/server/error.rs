@@ -1,9 +1,9 @@
-//! Errors as the API says them, in OpenAI's form.
+//! The API's errors, in OpenAI's form.
 
 use super::http::Response;
 use serde_json::{Map, Value, json};
 
-/// An error answer.
+/// An error response.
 #[derive(Debug, Clone)]
 pub struct ApiError(Box<Fields>);
 
@@ -17,32 +17,32 @@ struct Fields {
 }
 
 impl ApiError {
-    /// An error of that status and type.
+    /// An error with this status and type.
     #[must_use]
     pub fn new(status: u16, kind: &'static str, message: impl Into<String>) -> Self {
         let (message, more) = (message.into(), Map::new());
         Self(Box::new(Fields { status, kind, message, more, retry_after: None }))
     }
 
-    /// A request that makes no sense.
+    /// An invalid request (400).
     #[must_use]
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(400, "invalid_request_error", message)
     }
 
-    /// The computer has too much to do for this request.
+    /// The computer is too busy for this request (503).
     #[must_use]
     pub fn overloaded(message: impl Into<String>) -> Self {
         Self::new(503, "overloaded_error", message).retry_after(2)
     }
 
-    /// A parameter of a wrong type or value.
+    /// A parameter with a wrong type or value.
     #[must_use]
     pub fn parameter(name: &str, found: &str, expected: &str) -> Self {
         Self::bad(format!("`{name}`: found {found}, expected {expected}")).with_param(name)
     }
 
-    /// Something that is not there.
+    /// An unknown path (404).
     #[must_use]
     pub fn not_found(what: &str) -> Self {
         Self::new(404, "not_found_error", format!("{what}: no such thing here"))
@@ -61,7 +61,7 @@ impl ApiError {
         self
     }
 
-    /// Says when to try again.
+    /// Sets `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after = Some(seconds);
@@ -79,7 +79,7 @@ impl ApiError {
         json!({ "error": error })
     }
 
-    /// The answer.
+    /// The HTTP response.
     #[must_use]
     pub fn response(&self) -> Response {
         let mut response =

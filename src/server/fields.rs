@@ -1,24 +1,24 @@
-//! Reads the fields of a JSON request: a wrong type and a number out of range are errors that say so, a name that
-//! nobody knows is ignored and told.
+//! Reads the fields of a JSON request. A wrong type or a number out of range is an error; unknown fields are ignored
+//! and reported.
 
 use super::error::ApiError;
 use super::ignored::{self, Ignored};
 use serde_json::{Map, Value};
 use std::ops::RangeInclusive;
 
-/// Fields of a request at most.
+/// Most fields in a request.
 const FIELDS_MAX: usize = 1000;
-/// Unknown fields of a request for which one of a similar name is looked for.
+/// Most unknown fields of a request that get a spelling suggestion.
 const HINTS_MAX: usize = 32;
-/// Longest name for which one like it is looked for.
+/// Longest name that gets a spelling suggestion.
 const NAME_BYTES_MAX: usize = 40;
 
-/// The fields of a request that were not read yet.
+/// The fields of a request that have not been read yet.
 pub struct Fields {
     left: Map<String, Value>,
-    /// Names of fields here, and what the request calls them.
+    /// Our names of renamed fields, and the names in the request.
     renamed: Vec<(String, String)>,
-    /// Fields that don't count because another says the same, and that one.
+    /// Fields that another one overrides, and that one.
     passed_over: Vec<(String, String)>,
 }
 
@@ -26,7 +26,7 @@ impl Fields {
     /// Parses a body.
     ///
     /// # Errors
-    /// When it is no JSON object.
+    /// When it is not a JSON object, or has too many fields.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match serde_json::from_slice(body) {
             Ok(Value::Object(left)) if left.len() > FIELDS_MAX => {
@@ -43,12 +43,13 @@ impl Fields {
         }
     }
 
-    /// A field, if it is there and not null.
+    /// Removes and returns a field, if it is present and not null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.left.shift_remove(name).filter(|v| !v.is_null())
     }
 
-    /// Whether a field is there and not null; `a.b`: the field `b` of `a`, unless that has no fields.
+    /// Whether a field is present and not null. `a.b` is the field `b` of `a`; if `a` is not an object, it counts as
+    /// present.
     pub fn has(&self, name: &str) -> bool {
         let (object, inner) = name.split_once('.').unwrap_or((name, ""));
         match self.left.get(object) {
@@ -60,7 +61,7 @@ impl Fields {
         }
     }
 
-    /// Sets a field for one that the request calls `theirs`.
+    /// Sets a field that the request calls `theirs`.
     pub fn put(&mut self, name: &str, theirs: &str, value: Value) {
         match name.split_once('.') {
             None => {
@@ -79,13 +80,13 @@ impl Fields {
         }
     }
 
-    /// Says that a field is ignored because of another.
+    /// Records that a field is ignored because another one overrides it.
     pub fn passed_over(&mut self, theirs: &str, ours: &str) {
         let (theirs, ours) = (self.called(theirs).to_owned(), self.called(ours).to_owned());
         self.passed_over.push((theirs, ours));
     }
 
-    /// Takes the fields of an object as fields of the request, if it is one.
+    /// Moves the fields of an object up into the request, if it is an object.
     pub fn lift(&mut self, object: &str) {
         let Some(inner) = self.take_object(object) else { return };
         for (name, value) in inner.into_iter().filter(|(_, v)| !v.is_null()) {
@@ -99,14 +100,14 @@ impl Fields {
         }
     }
 
-    /// Makes each field `b` of an object `a` a field `a.b`.
+    /// Flattens an object: its field `b` becomes the field `a.b`.
     pub fn spread(&mut self, object: &str) {
         for (name, value) in self.take_object(object).into_iter().flatten() {
             self.left.insert(format!("{object}.{name}"), value);
         }
     }
 
-    /// A field that is an object, for whose fields there is room.
+    /// Takes a field that is an object, unless its fields would exceed the limit.
     fn take_object(&mut self, name: &str) -> Option<Map<String, Value>> {
         let fields = self.left.get(name)?.as_object()?.len();
         match self.take(name)? {
@@ -118,18 +119,18 @@ impl Fields {
         }
     }
 
-    /// A field of a wrong type or value.
+    /// An error for a field with a wrong type or value.
     pub fn wrong(&self, name: &str, found: &Value, expected: &str) -> ApiError {
         ApiError::parameter(self.called(name), &show(found), expected)
     }
 
-    /// What the request calls a field.
+    /// The name that the request uses for a field.
     pub fn called<'a>(&'a self, name: &'a str) -> &'a str {
         let theirs = self.renamed.iter().rev().find(|(ours, _)| ours == name);
         theirs.map_or(name, |(_, theirs)| theirs)
     }
 
-    /// A truth value.
+    /// A boolean.
     ///
     /// # Errors
     /// When it is something else.
@@ -137,7 +138,7 @@ impl Fields {
         self.typed(name, "true or false", Value::as_bool)
     }
 
-    /// A text.
+    /// A string.
     ///
     /// # Errors
     /// When it is something else.
@@ -158,7 +159,7 @@ impl Fields {
         self.typed(name, &expected, |v| whole(v).filter(|n| range.contains(n)))
     }
 
-    /// A text or several.
+    /// A string, or an array of strings.
     ///
     /// # Errors
     /// When it is something else, or more than `max`.
@@ -190,23 +191,23 @@ impl Fields {
         }
     }
 
-    /// Drops fields that clients send and that change nothing here.
+    /// Drops fields that clients send but that have no effect here.
     pub fn ignore(&mut self, names: &[&str]) {
         for name in names {
             self.left.shift_remove(*name);
         }
     }
 
-    /// What is left, and what is passed over: ignored, unless the server is `strict`.
+    /// Returns the remaining and the overridden fields as ignored.
     ///
     /// # Errors
-    /// Then, when there is anything.
+    /// When there are any and the server is `strict`.
     pub fn finish(self, known: &[&str], strict: bool) -> Result<Ignored, ApiError> {
         let mut ignored = Ignored::default();
         for (index, (name, _)) in self.left.iter().filter(|(_, v)| !v.is_null()).enumerate() {
-            // A name of many letters is near nothing, and takes long to compare.
+            // Long names resemble none of ours and are slow to compare.
             let is_short = name.len() <= NAME_BYTES_MAX && index < HINTS_MAX;
-            // Of two letters, one more or less makes another word.
+            // In a two-letter name, one edit makes a different word.
             let far = (name.len() / 3).min(2);
             let near = known.iter().filter(|k| *k != name && is_short);
             let near = near.map(|known| (strsim::levenshtein(known, name), known));
@@ -231,13 +232,13 @@ pub fn token_id(v: &Value, vocab: usize) -> Option<u32> {
 
 #[cfg(test)]
 impl Fields {
-    /// What is left, and the names that are passed over.
+    /// The remaining fields, and the names of those overridden.
     pub fn into_parts(self) -> (Value, Vec<String>) {
         (Value::Object(self.left), self.passed_over.into_iter().map(|(name, _)| name).collect())
     }
 }
 
-/// A whole number, also when it is written as 5.0, as some clients do.
+/// A whole number; some clients write 5 as 5.0.
 fn whole(v: &Value) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
     v.as_i64()
@@ -255,7 +256,7 @@ fn kind(v: &Value) -> &'static str {
     }
 }
 
-/// A value in a few words.
+/// A value, shortened for an error message.
 pub fn show(v: &Value) -> String {
     let text = v.to_string();
     if text.chars().count() <= 40 {
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(message, "unknown parameter `temprature`; did you mean `temperature`?");
         let error = fields(r#"{"id": 1}"#).finish(&["n"], true).err().unwrap();
         assert_eq!(error.json()["error"]["message"], "unknown parameter `id`");
-        // A field that is known elsewhere is no misspelling of itself.
+        // A field that is known elsewhere is not suggested for itself.
         let error = fields(r#"{"seed": 1}"#).finish(&known, true).err().unwrap();
         assert_eq!(error.json()["error"]["message"], "unknown parameter `seed`");
     }

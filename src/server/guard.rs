@@ -1,12 +1,12 @@
-//! Who may ask: only this machine's own pages and programs, with a key if one is set.
+//! Access control: only this machine's own pages and programs, with a key if one is set.
 //!
-//! A web page anywhere can make a browser send requests to localhost. `Host` tells a name that was
-//! re-bound to 127.0.0.1 (DNS rebinding), `Origin` tells another site's page; neither is answered.
+//! Any web page can make a browser send requests to localhost. The `Host` header reveals a name that was rebound to
+//! 127.0.0.1 (DNS rebinding), `Origin` a page of another site; both are refused.
 
 use super::http::Request;
 use std::net::IpAddr;
 
-/// The rules of one server.
+/// The access rules of a server.
 pub struct Guard {
     /// Whether the server listens on loopback only.
     loopback: bool,
@@ -15,7 +15,7 @@ pub struct Guard {
     keys: Vec<String>,
 }
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The `Host` header names another machine.
@@ -52,7 +52,7 @@ impl Guard {
     /// Checks the key of an API request.
     ///
     /// # Errors
-    /// When keys are set and the request brings none of them.
+    /// When keys are set and the request has none of them.
     pub fn check_key(&self, request: &Request) -> Result<(), Refusal> {
         if self.keys.is_empty() {
             return Ok(());
@@ -62,7 +62,7 @@ impl Guard {
             scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
         });
         let given = bearer.or(request.header("x-api-key")).unwrap_or("");
-        // All keys are compared in full, so that the time tells nothing about them.
+        // Compare with all keys in full, so that timing reveals nothing about them.
         let found = self.keys.iter().fold(false, |found, key| found | same(key, given));
         if found { Ok(()) } else { Err(Refusal::Key) }
     }
@@ -73,14 +73,14 @@ impl Guard {
             return true;
         }
         match name.trim_matches(['[', ']']).parse::<IpAddr>() {
-            // On a network, one's own addresses are many; a rebound name is never an address.
+            // On a network, a machine has many addresses; a rebound name is never an address.
             Ok(address) => address.is_loopback() || !self.loopback,
             Err(_) => false,
         }
     }
 }
 
-/// The name in `name:port`, with the brackets of an IPv6 address.
+/// The name in `name:port`; keeps the brackets of an IPv6 address.
 fn name_of(authority: &str) -> &str {
     if authority.starts_with('[') {
         return authority.split_inclusive(']').next().unwrap_or(authority);
@@ -93,7 +93,7 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
     authority.is_some_and(|a| a.eq_ignore_ascii_case(host))
 }
 
-/// Equality in time that depends on the lengths only.
+/// Comparison whose time depends only on the lengths.
 fn same(a: &str, b: &str) -> bool {
     a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |d, (a, b)| d | (a ^ b)) == 0
 }

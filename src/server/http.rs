@@ -1,11 +1,10 @@
-//! HTTP/1.1 on threads: bytes of a connection to requests, answers to bytes.
+//! An HTTP/1.1 server with a thread per connection.
 //!
-//! Enters: accepted connections, hostile. Leaves: whole [`Request`]s within their limits, given to a
-//! handler with a [`Reply`]. Knows nothing of routes.
+//! Input: connections, which may be hostile. Output: complete [`Request`]s within the limits, passed to a handler with
+//! a [`Reply`]. Knows nothing of routes.
 //!
-//! Our own loop around `httparse`, because a server of language models needs the socket itself: a
-//! deadline for bodies that never end, and a look whether the client of an answer that is not streamed
-//! is still there. `tiny_http` 0.12 gives neither.
+//! Our own loop around `httparse`, because an LLM server needs the socket itself: for a deadline on bodies that never
+//! end, and to check whether the client of a non-streamed answer is still there. `tiny_http` 0.12 offers neither.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,27 +14,27 @@ use std::time::{Duration, Instant};
 
 /// Longest request line and headers.
 const HEAD_BYTES_MAX: usize = 32 << 10;
-/// Headers at most.
+/// Most headers in a request.
 const HEADERS_MAX: usize = 100;
 /// Longest body: a conversation of several million words.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
-/// Time for a whole head, and for an idle connection to say something.
+/// Time for a complete head, and for an idle connection to send anything.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// Time without any byte of a body, and without a reader taking any byte of an answer.
+/// Longest time without receiving a byte of a body, and without the client accepting a byte of an answer.
 const STALL_TIME: Duration = Duration::from_secs(30);
-/// Time for a whole body.
+/// Time for a complete body.
 const BODY_TIME: Duration = Duration::from_secs(120);
-/// Connections at a time; more are turned away.
+/// Most open connections; more are turned away.
 const CONNECTIONS_MAX: usize = 512;
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 1 << 20;
 
-/// A whole request.
+/// A complete request.
 #[derive(Debug)]
 pub struct Request {
     /// `GET`, `POST`, ….
     pub method: String,
-    /// The path without query, percent escapes as they came.
+    /// The path without the query; percent escapes are not decoded.
     pub path: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
@@ -44,7 +43,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The value of a header, the name in lower case.
+    /// The value of a header; `name` is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
@@ -53,7 +52,7 @@ impl Request {
 
 #[cfg(test)]
 impl Request {
-    /// A request of which only the body counts.
+    /// A request with nothing but a body.
     pub fn of_body(body: Vec<u8>) -> Self {
         let (method, path) = ("POST".to_owned(), "/".to_owned());
         Self { method, path, headers: Vec::new(), body }
@@ -69,15 +68,15 @@ pub struct Reply<'c> {
     own_headers: Vec<(&'static str, String)>,
     head_only: bool,
     keep_alive: bool,
-    /// Whether the client knows chunks (HTTP/1.1).
+    /// Whether the client understands chunked encoding (HTTP/1.1).
     chunked: bool,
     sent: bool,
-    /// Bytes that came while the answer was made: the next request, or a stray line break.
+    /// Bytes received while the answer was made: the next request, or a stray line break.
     pending: Vec<u8>,
     gone: bool,
 }
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// Status code.
@@ -91,29 +90,28 @@ pub struct Response {
 }
 
 impl Response {
-    /// An answer without further headers.
+    /// A response without further headers.
     #[must_use]
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self { status, content_type, headers: Vec::new(), body: body.into() }
     }
 }
 
-/// What answers requests.
+/// Answers requests.
 pub trait Handler: Send + Sync {
-    /// Looks at a request whose body was not read yet. An answer here is a refusal, and the body is
-    /// never read.
+    /// Checks a request before its body is read. A response is a refusal; the body is then never read.
     fn admit(&self, request: &Request) -> Option<Response>;
 
-    /// Bytes of the request's body at most.
+    /// Largest body of the request, in bytes.
     fn body_bytes_max(&self, _request: &Request) -> usize {
         BODY_BYTES_MAX
     }
 
-    /// Answers a whole request.
+    /// Answers a complete request.
     fn answer(&self, request: &Request, reply: &mut Reply<'_>);
 }
 
-/// Accepts connections until `stop`, then returns. `headers` are sent with every answer.
+/// Accepts connections until `stop` is set and one more comes in. `headers` are sent with every answer.
 pub fn serve(
     listener: &TcpListener,
     headers: &'static [(&'static str, &'static str)],
@@ -125,7 +123,7 @@ pub fn serve(
         if stop.load(Ordering::SeqCst) {
             return;
         }
-        // A failed accept is the client's or, out of descriptors, passes: waiting avoids a busy loop.
+        // A failed accept is the client's fault, or passes (out of descriptors); the pause avoids a busy loop.
         let Ok(stream) = stream else {
             std::thread::sleep(Duration::from_millis(20));
             continue;
@@ -139,7 +137,7 @@ pub fn serve(
         let handler = Arc::clone(handler);
         let thread =
             std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK_BYTES);
-        // If no thread can be had, the closure is dropped, and the connection and its place with it.
+        // If no thread can be spawned, dropping the closure closes the connection and frees its place.
         let _ = thread.spawn(move || {
             let _place = place;
             let _ = connection(&stream, headers, &*handler);
@@ -148,7 +146,7 @@ pub fn serve(
     }
 }
 
-/// One of the places for connections, given back when dropped.
+/// One of the places for connections, released when dropped.
 struct Place(Arc<AtomicUsize>);
 
 impl Drop for Place {
@@ -199,7 +197,7 @@ fn connection(
             gone: false,
         };
         handler.answer(&request, &mut reply);
-        // Nobody is there any more to be told.
+        // The client has gone.
         if reply.gone {
             return Ok(());
         }
@@ -213,11 +211,11 @@ fn connection(
     }
 }
 
-/// Why a request was not taken.
+/// Why a request was rejected.
 enum Problem {
-    /// Say so with this status.
+    /// Tell the client, with this status.
     Status(u16, String),
-    /// Nobody is there to be told.
+    /// The client has gone.
     Gone,
 }
 
@@ -250,8 +248,8 @@ fn refuse(
     let Some(response) = response else { return Ok(()) };
     let mut reply = Reply::refusing(stream, headers);
     reply.send(response)?;
-    // Closing with unread bytes resets the connection and the client may lose the answer: say that
-    // nothing more comes, and read what is on its way for a moment.
+    // Closing with unread bytes resets the connection, and the client may lose the answer. So shut down the sending
+    // half, then drain input for a moment.
     stream.shutdown(Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_millis(500)))?;
     let end = Instant::now() + Duration::from_secs(2);
@@ -268,7 +266,7 @@ fn failure(status: u16, message: &str) -> Response {
     Response::new(status, "application/json", body.to_string())
 }
 
-/// How the body of a request arrives, and what comes after it.
+/// How a request's body is framed, and whether the connection goes on after it.
 struct Framing {
     keep_alive: bool,
     chunked: bool,
@@ -281,14 +279,14 @@ enum Length {
     Chunked,
 }
 
-/// Bytes of a connection, read ahead.
+/// Buffered input of a connection.
 struct Input<'c> {
     stream: &'c TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Input<'_> {
-    /// The next head; `None` at a clean end of the connection.
+    /// The next head; `None` if the connection ended cleanly.
     fn head(&mut self) -> Result<Option<(Request, Framing)>, Problem> {
         let deadline = Instant::now() + HEAD_TIME;
         loop {
@@ -303,7 +301,7 @@ impl Input<'_> {
             }
             let idle = self.buffer.is_empty();
             match self.fill(deadline) {
-                // An idle connection is just closed.
+                // Close an idle connection without an answer.
                 Ok(0) | Err(_) if idle => return Ok(None),
                 Ok(0) => return Err(Problem::Gone),
                 Ok(_) => {}
@@ -333,7 +331,7 @@ impl Input<'_> {
         let has = |name: &str, token: &str| {
             all(name).iter().any(|v| v.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
         };
-        // A request with two lengths, or a length and chunks, is how one request is smuggled as two.
+        // Two lengths, or a length and chunks, are how request smuggling works.
         let lengths = all("content-length");
         let length = match (all("transfer-encoding").as_slice(), lengths.as_slice()) {
             ([], []) => Length::Known(0),
@@ -352,7 +350,7 @@ impl Input<'_> {
             return Err(Problem::Status(400, "more than one Host header".to_owned()));
         }
         let target = parsed.path.unwrap_or("/");
-        // A proxy's form: the scheme and host are those of `Host`.
+        // Absolute form, as for proxies; drop the scheme and host, `Host` has them.
         let target = match target.strip_prefix("http://") {
             Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
             None => target,
@@ -403,7 +401,7 @@ impl Input<'_> {
                 return Err(too_large(bytes_max));
             }
             if size == 0 {
-                // Trailers up to the empty line.
+                // Skip trailers up to the empty line.
                 while !self.line(deadline)?.is_empty() {}
                 return Ok(body);
             }
@@ -414,7 +412,7 @@ impl Input<'_> {
         }
     }
 
-    /// A line of at most 1 KiB, without its end.
+    /// A line of at most 1 KiB, without its line break.
     fn line(&mut self, deadline: Instant) -> Result<String, Problem> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&b| b == b'\n') {
@@ -445,7 +443,7 @@ impl Input<'_> {
         Ok(())
     }
 
-    /// Reads once, waiting until `deadline` at most. Returns the number of bytes, 0 at the end.
+    /// Reads once, waiting until `deadline` at most. Returns the number of bytes, 0 at the end of the stream.
     fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -470,7 +468,7 @@ fn too_large(bytes_max: usize) -> Problem {
 }
 
 impl<'c> Reply<'c> {
-    /// Sends a whole answer.
+    /// Sends a complete answer.
     ///
     /// # Errors
     /// When the client has gone.
@@ -486,18 +484,18 @@ impl<'c> Reply<'c> {
         result
     }
 
-    /// Adds a header to the answer, whatever that will be; of the value only what a header may hold.
+    /// Adds a header to whatever answer follows; drops characters that a header can't hold.
     pub fn header(&mut self, name: &'static str, value: &str) {
         let value = value.chars().filter(|c| matches!(c, ' '..='~')).collect();
         self.own_headers.push((name, value));
     }
 
-    /// Begins an answer whose length is not known.
+    /// Begins a streamed answer, whose length is not known.
     ///
     /// # Errors
     /// When the client has gone.
     pub fn stream(&mut self, content_type: &'static str) -> io::Result<()> {
-        // A stream may break off, and nothing can follow it then on this connection.
+        // A stream may break off, after which the connection can't be reused.
         self.keep_alive = false;
         let fresh = [("Cache-Control", "no-store".to_owned())];
         let head = self.head(200, content_type, &fresh)
@@ -505,7 +503,7 @@ impl<'c> Reply<'c> {
         self.stream.write_all_to(head.as_bytes())
     }
 
-    /// Sends a part of such an answer at once.
+    /// Sends a part of a streamed answer immediately.
     ///
     /// # Errors
     /// When the client has gone.
@@ -522,7 +520,7 @@ impl<'c> Reply<'c> {
         self.stream.write_all_to(&chunk)
     }
 
-    /// Ends such an answer.
+    /// Ends a streamed answer.
     ///
     /// # Errors
     /// When the client has gone.
@@ -530,11 +528,11 @@ impl<'c> Reply<'c> {
         if self.chunked { self.stream.write_all_to(b"0\r\n\r\n") } else { Ok(()) }
     }
 
-    /// Whether the client has closed the connection. Closing only its sending half counts as well: the
-    /// two can't be told apart before a write fails.
+    /// Whether the client has closed the connection. Closing only its sending half counts too: the two can't be told
+    /// apart until a write fails.
     #[must_use]
     pub fn is_closed(&mut self) -> bool {
-        /// More than this while an answer is made is no pipelining any more.
+        /// More input than this during an answer is not pipelining.
         const PENDING_MAX: usize = 64 << 10;
         if self.gone || self.stream.set_nonblocking(true).is_err() {
             self.gone = true;
@@ -556,13 +554,13 @@ impl<'c> Reply<'c> {
         self.gone
     }
 
-    /// Whether an answer was begun.
+    /// Whether an answer has begun.
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.sent
     }
 
-    /// For an answer after which the connection ends.
+    /// A reply after which the connection ends.
     fn refusing(stream: &'c TcpStream, headers: &'c [(&'static str, &'static str)]) -> Self {
         Self {
             stream,

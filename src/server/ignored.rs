@@ -1,6 +1,6 @@
-//! What of a request was ignored: told once on stderr, and with each answer in a header.
+//! Ignored request fields: reported once on stderr, and in a header of each answer.
 //!
-//! The names are the client's: they may be long, many, and hold anything.
+//! The names come from the client: they may be long, many, and contain anything.
 
 use super::error::ApiError;
 use super::http::Reply;
@@ -8,16 +8,16 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-/// The header that names them.
+/// The header that lists them.
 const HEADER: &str = "x-ignored-fields";
-/// Characters of one name that are shown.
+/// Most characters of a name that are shown.
 const NAME_CHARS_MAX: usize = 64;
-/// Bytes of the header's value.
+/// Longest header value in bytes.
 const HEADER_BYTES_MAX: usize = 1024;
-/// Different names that are told on stderr while the program runs.
+/// Most different names reported on stderr while the program runs.
 const TOLD_MAX: usize = 256;
 
-/// The fields of one request that are ignored, and why.
+/// The ignored fields of a request, each with the reason.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Ignored(Vec<(String, String)>);
@@ -28,10 +28,10 @@ impl Ignored {
         self.0.push((name.to_owned(), why));
     }
 
-    /// Nothing, if nothing is ignored.
+    /// Makes ignored fields an error.
     ///
     /// # Errors
-    /// Otherwise: the first of them.
+    /// When there are any: about the first.
     pub fn refused(self) -> Result<Self, ApiError> {
         match self.0.first() {
             None => Ok(self),
@@ -39,7 +39,7 @@ impl Ignored {
         }
     }
 
-    /// Tells who runs the server, unless it is to be `quiet`, and names them in the answer.
+    /// Warns on stderr, unless `quiet`, and lists the fields in the answer's header.
     pub fn tell(self, quiet: bool, reply: &mut Reply<'_>) {
         if !quiet {
             for line in news(&TOLD, &self.0) {
@@ -51,7 +51,7 @@ impl Ignored {
         }
     }
 
-    /// The header's value: names of plain letters, as many as there is room for.
+    /// The header's value: as many names as fit, with unsafe characters replaced by `?`.
     pub fn header(&self) -> Option<String> {
         const MORE: &str = ", ...";
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -70,7 +70,7 @@ impl Ignored {
     }
 }
 
-/// A name as text for people: short, and without characters that do something.
+/// A name for display: shortened, control characters escaped.
 pub fn shown(name: &str) -> String {
     let mut shown: String =
         name.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect();
@@ -80,10 +80,10 @@ pub fn shown(name: &str) -> String {
     shown
 }
 
-/// What was told since the program began.
+/// The names reported since the program began.
 static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// What is to be said of names that were not told yet.
+/// Warnings about names that have not been reported yet.
 fn news(told: &Mutex<BTreeSet<String>>, ignored: &[(String, String)]) -> Vec<String> {
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     let mut news = Vec::new();

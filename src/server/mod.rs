@@ -1,8 +1,8 @@
 //! The chat page and the API on localhost.
 //!
-//! Enters: a [`Config`], a page, and sooner or later an [`Engine`]. Leaves: answers. `http` turns
-//! connections into requests, `guard` decides who may ask, `routes` who answers, `openai` and `native`
-//! answer. The server is up before the model is: until then it serves the page and says so.
+//! Input: a [`Config`], a page and, once the model is loaded, an [`Engine`]. Output: answers. `http` turns connections
+//! into requests, `guard` checks access, `routes` dispatches, `openai` and `native` answer. The server starts before
+//! the model is loaded; until then it serves the page and reports that the model is loading.
 
 mod aliases;
 mod chats;
@@ -41,8 +41,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Sent with every answer. No script, style, image or connection comes from anywhere but here, and no
-/// other site may frame, read or embed anything of ours.
+/// Sent with every answer. Scripts, styles, images and connections come only from this server, and no other site may
+/// frame, read or embed anything of ours.
 const HEADERS: &[(&str, &str)] = &[
     (
         "Content-Security-Policy",
@@ -54,18 +54,18 @@ const HEADERS: &[(&str, &str)] = &[
     ("Cross-Origin-Opener-Policy", "same-origin"),
 ];
 
-/// Ports tried after the default one when nobody named a port.
+/// Ports tried after the default one when no port was given.
 const PORTS_TRIED: u16 = 100;
 
-/// What the server can say of its model.
+/// The state of the server's model.
 pub enum ModelState {
     /// It is being loaded.
     Loading,
-    /// It answers.
+    /// It is ready.
     Ready(Arc<Engine>),
     /// There is none; the text says how to get one.
     Missing(String),
-    /// It could not be loaded, and why.
+    /// Loading failed; the text says why.
     Failed(String),
 }
 
@@ -74,7 +74,7 @@ pub struct State {
     config: Config,
     page: Page,
     guard: Guard,
-    /// Name given to the bundle.
+    /// The bundle's name.
     name: Option<String>,
     /// Where conversations are kept, if not in the browser.
     chats: Option<Chats>,
@@ -82,20 +82,20 @@ pub struct State {
     started: u64,
 }
 
-/// An address that cannot be listened on.
+/// Why an address can't be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// It is no address.
+    /// It is not an address.
     #[error(
         "--host {host}: {error}\nhint: 127.0.0.1 for this computer only, 0.0.0.0 for the whole network"
     )]
     Host {
         /// What was given.
         host: String,
-        /// Why it is none.
+        /// Why it is not one.
         error: io::Error,
     },
-    /// Somebody else has the port.
+    /// The port can't be used.
     #[error(
         "port {port} on {host}: {error}\nhint: another program uses it; choose another --port, or none for the next free one"
     )]
@@ -104,15 +104,15 @@ pub enum BindError {
         host: String,
         /// The port.
         port: u16,
-        /// Why not.
+        /// Why it can't.
         error: io::Error,
     },
 }
 
-/// Listens as the configuration says: on the named port, or on the first free one from 8080 on.
+/// Listens on the configured port or, if none was given, on the first free one from 8080 on.
 ///
 /// # Errors
-/// When the address makes no sense, or the port is taken.
+/// When the address is invalid, or the port can't be used.
 pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
     let host_error = |error| BindError::Host { host: config.host.clone(), error };
     let name = config.host.trim_matches(['[', ']']);
@@ -138,14 +138,14 @@ pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
     }
 }
 
-/// Whether somebody else has the port. Windows says "permission denied" of ports that Hyper-V keeps, 8080 at times.
+/// Whether the port is taken. Windows says "permission denied" for ports that Hyper-V reserves, sometimes 8080.
 fn is_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
         || cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied
 }
 
 impl State {
-    /// A server whose model is not loaded yet. `name`: the bundle's.
+    /// A server whose model is not loaded yet. `name` is the bundle's.
     #[must_use]
     pub fn new(
         config: Config,
@@ -182,7 +182,7 @@ impl State {
         }
     }
 
-    /// Says what became of the model.
+    /// Sets the state of the model.
     pub fn set_model(&self, model: ModelState) {
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = model;
     }

@@ -13,11 +13,11 @@ use crate::render::render_while;
 use serde_json::json;
 use std::collections::BTreeSet;
 
-/// Longest text to be tokenized for its own sake, and when each token's text is wanted as well.
+/// Longest text that `/tokenize` accepts, in bytes, and the limit if each token's text is wanted too.
 const TEXT_MAX: usize = 8 << 20;
 const PIECES_TEXT_MAX: usize = 512 << 10;
 
-/// `GET /health`: 200 when the model answers, 503 before.
+/// `GET /health`: 200 once the model is ready, 503 before.
 pub fn health(state: &State) -> Result<Response, ApiError> {
     state.engine()?;
     Ok(ok(&json!({ "status": "ok" })))
@@ -120,12 +120,12 @@ pub fn render(
 }
 
 impl State {
-    /// What the model is called in the API.
+    /// The model's name in the API.
     pub(super) fn model_name(&self, engine: &Engine) -> String {
         self.model_names(engine).swap_remove(0)
     }
 
-    /// All its names, the first of which answers have: those it was given, else the bundle's, else the weights'.
+    /// All its names: the configured aliases, the bundle's name, the weights' name. Answers have the first.
     pub(super) fn model_names(&self, engine: &Engine) -> Vec<String> {
         let given = self.config.alias.iter().flat_map(|alias| alias.split(','));
         let mut names: Vec<String> = given.map(|name| name.trim().to_owned()).collect();

@@ -26,7 +26,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Fields that both completion endpoints know, beside those of sampling and of conversations.
+/// Fields that both completion endpoints know, besides those for sampling and conversations.
 const KNOWN: &[&str] = &[
     "prompt",
     "model",
@@ -47,7 +47,7 @@ const KNOWN: &[&str] = &[
     "render",
     "ignore_eos",
 ];
-/// Fields that clients send and that change nothing here.
+/// Fields that clients send but that have no effect here.
 const IGNORED: &[&str] = &[
     "model",
     "user",
@@ -68,8 +68,8 @@ const IGNORED: &[&str] = &[
 /// Whether a value asks for anything.
 type Asks = fn(&Value) -> bool;
 
-/// Fields that ask for what can't be done here, if the function says that they ask for it; ignoring them would give a
-/// wrong answer in silence.
+/// Fields that ask for something impossible here, if the function says so; ignoring them would silently give a wrong
+/// answer.
 const IMPOSSIBLE: &[(&str, Asks, &str)] = &[
     ("suffix", |v| v != "", "nothing can be put before a given end"),
     ("audio", |_| true, "the model makes text only"),
@@ -78,15 +78,15 @@ const IMPOSSIBLE: &[(&str, Asks, &str)] = &[
         |v| v.as_array().is_none_or(|all| all.iter().any(|m| m != "text")),
         "the model makes text only",
     ),
-    // An empty object asks for a search with the usual settings.
+    // An empty object asks for a search with default settings.
     ("web_search_options", |_| true, "nothing here searches the web"),
     ("moderation", |_| true, "nothing here judges texts"),
 ];
-/// Answers to one request at most: the others wait meanwhile.
+/// Largest `n` and `best_of`: other requests wait meanwhile.
 const CHOICES_MAX: i64 = 8;
-/// Stop strings at most.
+/// Most stop strings.
 const STOPS_MAX: usize = 16;
-/// Likeliest tokens at most.
+/// Largest `top_logprobs`.
 const TOP_LOGPROBS_MAX: i64 = 20;
 
 /// `GET /v1/models`.
@@ -94,7 +94,7 @@ pub fn models(state: &State, engine: &Engine) -> Response {
     ok(&json!({ "object": "list", "data": [described(state, engine)] }))
 }
 
-/// `GET /v1/models/ID`, where the ID is as it stands in the address.
+/// `GET /v1/models/ID`; `id` is still percent-encoded.
 pub fn model(state: &State, engine: &Engine, id: &str) -> Result<Response, ApiError> {
     let id = percent_decode_str(id).decode_utf8_lossy();
     if state.model_names(engine).iter().any(|name| *name == id) {
@@ -136,7 +136,7 @@ pub fn chat(
     aliases::apply(&mut fields, On::Chat)?;
     let first_form = fields.called("tools").ends_with("functions");
     let mut conversation = conversation::read(state, &mut fields)?;
-    // A message in the form of `functions` holds one call.
+    // A message in the legacy `functions` form holds one call.
     conversation.parallel &= !first_form;
     let wants_logprobs = fields.bool("logprobs")?.unwrap_or(false);
     let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
@@ -152,7 +152,7 @@ pub fn chat(
         let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
         let mut generation = Generation { visible, ..common.generation.clone() };
         if let Some(must) = &prompt.must {
-            // A grammar or regex governs the whole answer, a schema only one that is not a call.
+            // A grammar or regex governs the whole answer, a schema only one that is not a tool call.
             if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
                 let message = "`tool_choice`: the answer has a form already, and can't be a call";
                 return Err(ApiError::bad(message).with_param("tool_choice"));
@@ -167,7 +167,7 @@ pub fn chat(
             // A grammar or regex governs everything the model writes, calls included.
             generation.guide = common.guide(engine, sink)?;
         }
-        // The form is that of the answer, not of the thoughts before it.
+        // The constraint applies to the answer, not to the reasoning before it.
         generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
         let mut dialect = Answer::new(state, engine, &common, AnswerKind::Chat(prompt.plan));
         dialect.first_form = first_form;
@@ -175,7 +175,7 @@ pub fn chat(
     })
 }
 
-/// `POST /apply-template`: the prompt that a chat completion of the same body would begin with.
+/// `POST /apply-template`: the prompt that a chat completion with the same body would use.
 pub fn apply_template(
     state: &State,
     engine: &Engine,
@@ -193,7 +193,7 @@ pub fn apply_template(
     Ok(ok(&json!({ "prompt": prompt.text })))
 }
 
-/// A conversation as the model sees it.
+/// Renders a conversation to the model's prompt.
 fn rendered(
     engine: &Engine,
     conversation: &Conversation,
@@ -247,17 +247,17 @@ pub fn completion(
     })
 }
 
-/// What both endpoints share.
+/// Settings that both endpoints share.
 struct Common {
     generation: Generation,
     delivery: Delivery,
     include_usage: bool,
-    /// What the answer must look like, and the field that says so.
+    /// The field that constrains the answer, and its constraint.
     asked: Option<(String, Constraint)>,
 }
 
 impl Common {
-    /// Reads the rest of the fields, and tells of those that are left.
+    /// Reads the rest of the fields, and reports those that are unknown.
     fn read(
         state: &State,
         engine: &Engine,
@@ -339,14 +339,14 @@ impl Common {
         Ok(Self { generation, delivery, include_usage, asked })
     }
 
-    /// Compiles what the answer is to look like.
+    /// Compiles the constraint on the answer.
     fn guide(&self, engine: &Engine, sink: &Sink<'_, '_>) -> Result<Option<Guide>, ApiError> {
         let asked = self.asked.as_ref();
         asked.map(|(name, asked)| constraint::guide(engine, name, asked, sink)).transpose()
     }
 }
 
-/// The limit of tokens if one is set: `Some(None)` is "no limit".
+/// The token limit, if one is set; `Some(None)` is "no limit".
 #[expect(clippy::option_option, reason = "not set, set to no limit, set to a limit")]
 fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
     let mut found = None;
@@ -360,7 +360,7 @@ fn max_tokens(f: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
 
 /// Which of the two endpoints answers.
 enum AnswerKind {
-    /// With what may be in the answer.
+    /// With the syntax of the answer.
     Chat(AnswerSyntax),
     Completion,
 }
@@ -375,11 +375,11 @@ struct Answer<'e> {
     include_usage: bool,
     /// Whether log probabilities are part of the answer.
     logprobs: bool,
-    /// Answers to each prompt.
+    /// Answers per prompt.
     choices: usize,
-    /// The prompts, where they are to be part of the answers.
+    /// The prompts, if the answers repeat them.
     echoes: Vec<Echo>,
-    /// Whether a call is written as it was in OpenAI's first API for functions.
+    /// Whether a call is written in OpenAI's legacy `function_call` form.
     first_form: bool,
 }
 
@@ -461,7 +461,7 @@ impl<'e> Answer<'e> {
         whole
     }
 
-    /// The prompt of a choice, if it is part of the answer.
+    /// The prompt of a choice, if the answer repeats it.
     fn echo(&self, choice: usize) -> Option<&Echo> {
         self.echoes.get(choice / self.choices)
     }
@@ -473,7 +473,7 @@ impl<'e> Answer<'e> {
         }
     }
 
-    /// Those of a prompt's tokens, if they were scored, and of an answer's.
+    /// Log probabilities of the prompt's tokens, if they were scored, and of the answer's.
     fn logprobs(&self, choice: usize, scored: &[TokenChoice], tokens: &[TokenChoice]) -> Value {
         if !self.logprobs || scored.is_empty() && tokens.is_empty() {
             return Value::Null;
@@ -482,7 +482,7 @@ impl<'e> Answer<'e> {
             |id: u32| String::from_utf8_lossy(&self.tokenizer.decode(&[id], true)).into_owned();
         let finite = |p: f32| if p.is_finite() { p } else { -9999.0 };
         if !self.is_chat() {
-            // The likeliest tokens, and the one that was chosen; of several that look alike the likeliest.
+            // The likeliest tokens and the chosen one; of several with the same text, the likeliest.
             let top = |t: &TokenChoice| -> Option<Map<String, Value>> {
                 let mut all = Map::new();
                 for (id, p) in t.top.iter().copied().chain([(t.id, t.logprob?)]) {
@@ -579,7 +579,7 @@ impl Dialect for Answer<'_> {
     }
 }
 
-/// The message of an answer that is sent whole.
+/// The message of a non-streamed answer.
 fn whole_message(message: &Message) -> Value {
     let mut whole = json!({ "role": "assistant", "content": message.content, "refusal": null });
     if !message.reasoning.is_empty() {
@@ -595,7 +595,7 @@ fn whole_message(message: &Message) -> Value {
     whole
 }
 
-/// The call of a message, or a piece of it, as it was in OpenAI's first API for functions.
+/// Converts the call of a message, or of a delta, to OpenAI's legacy `function_call` form.
 fn in_first_form(mut message: Value) -> Value {
     if let Some(calls) = message.as_object_mut().and_then(|m| m.shift_remove("tool_calls")) {
         message["function_call"] = calls[0]["function"].clone();
@@ -637,14 +637,14 @@ pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// An identifier that no other answer of this process has.
+/// An identifier that is unique within this process.
 fn unique_id(prefix: &str) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
     format!("{prefix}-{nanos:016x}{:04x}", COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff)
 }
 
-/// An identifier for a call: nine letters and digits, because Mistral's templates take no others.
+/// An identifier for a call: nine letters and digits, because Mistral's templates accept nothing else.
 fn call_id() -> String {
     const LETTERS: &[u8; 62] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut hasher = DefaultHasher::new();

@@ -11,9 +11,9 @@ use std::io;
 use std::path::Path;
 use tealight_bundle::tail::Role;
 
-/// The page that was compiled in.
+/// The built-in page.
 const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
-/// Files and bytes of a page folder at most.
+/// Most files and bytes in a page folder.
 const FILES_MAX: usize = 1000;
 const BYTES_MAX: usize = 64 << 20;
 
@@ -24,7 +24,7 @@ impl Page {
     /// The page in `folder` if one is named, else the bundle's, else the built-in one.
     ///
     /// # Errors
-    /// When the folder cannot be read or holds no `index.html`.
+    /// When the folder cannot be read, is too large, or holds no `index.html`.
     pub fn new(folder: Option<&Path>, program: Option<&Program>) -> io::Result<Self> {
         let mut files = if let Some(folder) = folder {
             let mut files = HashMap::new();
@@ -51,7 +51,7 @@ impl Page {
             "" => "index.html",
             name => name,
         };
-        // What then is not UTF-8 names no file.
+        // All file names are UTF-8.
         let name = &*percent_decode_str(name).decode_utf8().ok()?;
         let bytes = self.0.get(name)?;
         let mut response = Response::new(200, content_type(name), bytes.to_vec());
@@ -60,7 +60,7 @@ impl Page {
     }
 }
 
-/// The script of the page that the program makes itself: the controls of the table of settings.
+/// The page's one generated script: its controls, from the table of settings.
 const CONTROLS: &str = "controls.js";
 
 fn controls_script() -> String {
@@ -101,7 +101,7 @@ fn collect(
             continue;
         }
         let metadata = std::fs::symlink_metadata(&path)?;
-        // Links could lead anywhere, and devices and pipes never end.
+        // Skip links, which could lead anywhere, and devices and pipes, which never end.
         if !metadata.is_file() {
             continue;
         }

@@ -8,14 +8,14 @@ use crate::text::Places;
 use crate::tokenizer::Tokenizer;
 use serde_json::Value;
 
-/// Prompts of one request, as with embeddings.
+/// Most prompts in one request, as with embeddings.
 const PROMPTS_MAX: usize = 2048;
 
 /// One prompt.
 pub struct Prompt {
     /// Its tokens.
     pub ids: Vec<u32>,
-    /// The text, if it was given as nothing else.
+    /// The text, if the prompt was given as a single string.
     text: Option<String>,
 }
 
@@ -54,7 +54,7 @@ pub fn read(
     };
     match given {
         None => Err(wrong("nothing")),
-        // One prompt with ids in it, else each element is one.
+        // An array that contains ids is a single prompt; otherwise each element is one.
         Some(Value::Array(all)) if !all.iter().any(Value::is_number) => {
             if !(1..=PROMPTS_MAX).contains(&all.len()) {
                 return Err(wrong(&format!("an array of {}", all.len())));
@@ -65,7 +65,7 @@ pub fn read(
     }
 }
 
-/// Refuses a text that has too many tokens whatever they are: making them of megabytes takes seconds.
+/// Refuses a text that has too many tokens however it is tokenized: tokenizing megabytes takes seconds.
 pub fn fits(text: &str, engine: &Engine) -> Result<(), ApiError> {
     let least = text.len() / engine.tokenizer.longest();
     let context = engine.info.context;
@@ -80,25 +80,25 @@ pub fn fits(text: &str, engine: &Engine) -> Result<(), ApiError> {
         .with("n_ctx", context))
 }
 
-/// A prompt as part of the answer.
+/// A prompt that the answer repeats.
 pub struct Echo {
     /// Its text.
     pub text: String,
-    /// Where each token begins in it, in characters.
+    /// Offset of each token in the text, in characters.
     pub places: Vec<usize>,
-    /// All characters.
+    /// Length of the text in characters.
     pub chars: usize,
 }
 
 impl Echo {
-    /// The text that was given, if its tokens are of it and no other; else what they say.
+    /// The text that was given, if the tokens match it; else the text of the tokens.
     pub fn new(prompt: &Prompt, tokenizer: &Tokenizer) -> Self {
         let pieces = prompt.ids.iter().map(|id| tokenizer.decode(&[*id], true)).collect();
         let begins = tokenizer.bos().is_some() && tokenizer.bos() == prompt.ids.first().copied();
         Self::of(pieces, prompt.text.as_deref(), begins)
     }
 
-    /// `pieces`: the tokens' bytes; `begins`: the first stands before every text, and is no part of this one.
+    /// `pieces` are the tokens' bytes; `begins` says that the first is BOS, which is not part of the text.
     fn of(pieces: Vec<Vec<u8>>, given: Option<&str>, begins: bool) -> Self {
         let pieces = given.and_then(|text| fitted(&pieces, text, begins)).unwrap_or(pieces);
         let mut places = Places::default();
@@ -109,7 +109,7 @@ impl Echo {
     }
 }
 
-/// The pieces as parts of the given text, without what the tokenizer added: tokens at its ends, and spaces.
+/// The pieces as parts of the given text, without the tokenizer's additions: tokens at either end, and spaces.
 fn fitted(pieces: &[Vec<u8>], given: &str, begins: bool) -> Option<Vec<Vec<u8>>> {
     let (mut rest, mut parts) = (given.as_bytes(), Vec::with_capacity(pieces.len()));
     for (index, piece) in pieces.iter().enumerate() {
@@ -145,16 +145,16 @@ mod tests {
     fn an_echo_is_the_text_that_was_given() {
         let is = |text: &str, places: &[usize]| (text.to_owned(), places.to_vec());
         assert_eq!(echo(&[b"Hi", b" you"], Some("Hi you"), false), is("Hi you", &[0, 2]));
-        // With a token that every text begins with, a space before it, one that it ends with.
+        // With BOS, an added leading space, EOS.
         assert_eq!(echo(&[b"<s>", b"Hi", b" you"], Some("Hi you"), true), is("Hi you", &[0, 0, 2]));
         assert_eq!(echo(&[b"<s>", b" Hi", b"!"], Some("Hi!"), true), is("Hi!", &[0, 0, 2]));
         assert_eq!(echo(&[b" Hi", b"!"], Some(" Hi!"), false), is(" Hi!", &[0, 3]));
         assert_eq!(echo(&[b"Hi", b"</s>"], Some("Hi"), false), is("Hi", &[0, 2]));
         assert_eq!(echo(&[b" Hi", b"</s>"], Some("Hi"), false), is("Hi", &[0, 2]));
         assert_eq!(echo(&[b" a", b"<s>", b" b"], Some("a<s>b"), false), is("a<s>b", &[0, 1, 4]));
-        // The text itself has the token.
+        // The text itself contains BOS.
         assert_eq!(echo(&[b"<s>", b"<s>", b"x"], Some("<s>x"), true), is("<s>x", &[0, 0, 3]));
-        // Characters of several tokens.
+        // A character split over several tokens.
         let emoji = "👩".as_bytes();
         let pieces: [&[u8]; 4] = [b"a", &emoji[..1], &emoji[1..], b"b"];
         assert_eq!(echo(&pieces, Some("a👩b"), false), is("a👩b", &[0, 1, 1, 2]));

@@ -1,11 +1,11 @@
-//! Reads an answer while it is generated, and gives each call of a function an id.
+//! Parses an answer while it is generated, and gives each tool call an id.
 
 use super::dialect::Dialect;
 use crate::chat::{AnswerPart, Reader};
 use crate::engine::{Finish, Outcome};
 use std::cell::{Cell, RefCell};
 
-/// Reads one answer. Shared by what takes its text and what asks whether more is wanted.
+/// Reads one answer. Shared by the callback that takes its text and the one that asks whether to go on.
 pub struct Reading<'d> {
     dialect: &'d dyn Dialect,
     reader: RefCell<Reader>,
@@ -13,35 +13,35 @@ pub struct Reading<'d> {
 }
 
 impl<'d> Reading<'d> {
-    /// A reader of an answer of that dialect.
+    /// A reader for an answer in this dialect.
     pub fn new(dialect: &'d dyn Dialect) -> Self {
         let reader = RefCell::new(Reader::new(dialect.plan().clone()));
         Self { dialect, reader, calls: Cell::new(0) }
     }
 
-    /// What a piece of text surely is.
+    /// Adds text; returns the parts that are certain by now.
     pub fn push(&self, text: &str) -> Vec<AnswerPart> {
         let parts = self.reader.borrow_mut().push(text);
         self.with_ids(parts)
     }
 
-    /// What is left at the end; `cut`: the model did not end it.
+    /// The remaining parts at the end; `cut` says that the model did not end the answer itself.
     pub fn finish(&self, cut: bool) -> Vec<AnswerPart> {
         let parts = self.reader.borrow_mut().finish(cut);
         self.with_ids(parts)
     }
 
-    /// Whether the last call that was told is not complete, after [`Reading::finish`].
+    /// Whether the last call that was returned is incomplete, after [`Reading::finish`].
     pub fn has_open_call(&self) -> bool {
         self.reader.borrow().has_open_call()
     }
 
-    /// Whether nothing more is wanted of the model.
+    /// Whether generation can stop because no more output is wanted.
     pub fn is_over(&self) -> bool {
         self.reader.borrow().is_over()
     }
 
-    /// How the generation ended: one that was cancelled because nothing more was wanted is complete, one that ended
+    /// The outcome to report: a generation that was cancelled because no more was wanted is complete, one that ended
     /// within a call is not.
     pub fn outcome(&self, mut outcome: Outcome) -> Outcome {
         if self.reader.borrow().is_unfinished() && outcome.finish == Finish::Stop {
@@ -53,7 +53,7 @@ impl<'d> Reading<'d> {
         outcome
     }
 
-    /// Calls so far.
+    /// Number of calls so far.
     pub fn calls(&self) -> usize {
         self.calls.get()
     }

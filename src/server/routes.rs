@@ -1,4 +1,4 @@
-//! Which path is answered by whom.
+//! Dispatches requests by path.
 
 use super::chats::CHANGE_BYTES_MAX;
 use super::error::ApiError;
@@ -9,7 +9,7 @@ use crate::engine::NO_TEXT;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Answers requests about one state.
+/// Answers the requests of one server.
 pub struct Routes(pub Arc<State>);
 
 impl Handler for Routes {
@@ -18,7 +18,7 @@ impl Handler for Routes {
     }
 
     fn body_bytes_max(&self, request: &Request) -> usize {
-        // One conversation may be all that the file has room for.
+        // A single conversation may be as large as the file.
         let chats = self.0.chats.is_some() && request.path.ends_with("/chats");
         if chats { CHANGE_BYTES_MAX } else { BODY_BYTES_MAX }
     }
@@ -28,13 +28,13 @@ impl Handler for Routes {
     }
 }
 
-/// Who may ask: known before the body is read.
+/// Checks access, before the body is read.
 fn check(state: &State, request: &Request) -> Result<(), ApiError> {
     state.guard.check_source(request).map_err(refused)?;
     let path = request.path.strip_prefix(state.config.prefix.as_str()).unwrap_or(&request.path);
     let open = matches!(request.method.as_str(), "GET" | "HEAD")
         && (path == "/health" || path == "/v1/health" || state.page.get(path).is_some()
-            // That nothing is kept here is no secret, and asking for a key for it would only trouble.
+            // That nothing is kept here is no secret; asking for a key would only annoy.
             || (path == "/chats" && state.chats.is_none()));
     if open { Ok(()) } else { state.guard.check_key(request).map_err(refused) }
 }
@@ -46,7 +46,7 @@ fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
         Ok(Ok(None)) => return,
         Ok(Ok(Some(response))) => response,
         Ok(Err(error)) => error.response(),
-        // What was begun can't be followed by another answer.
+        // An answer that has begun can't be followed by another.
         Err(_) if reply.is_sent() => return,
         Err(_) => {
             ApiError::new(500, "server_error", "an internal error; the server goes on").response()
@@ -55,7 +55,7 @@ fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
     let _ = reply.send(response);
 }
 
-/// The answer, or `None` when it was sent already.
+/// The response, or `None` if it was already sent.
 fn route(
     state: &State,
     request: &Request,
@@ -65,7 +65,7 @@ fn route(
     let Some(path) = path.filter(|p| p.is_empty() || p.starts_with('/')) else {
         return Err(ApiError::not_found(&request.path));
     };
-    // Relative addresses of the page hold only below a slash.
+    // The page's relative URLs need the trailing slash.
     if path.is_empty() && !state.config.prefix.is_empty() {
         let mut response = Response::new(308, "text/plain", "");
         response.headers.push(("Location", format!("{}/", state.config.prefix)));
@@ -99,7 +99,7 @@ fn route(
     }
     if bare == "/chats" {
         return match (&state.chats, method) {
-            // Asked by every page: that they are kept in the browser is no error.
+            // Every page asks; keeping conversations in the browser is not an error.
             (None, _) => Ok(Some(Response::new(204, "application/json", ""))),
             (Some(chats), "GET") => chats.answer().map(Some),
             (Some(chats), _) => chats.change(request).map(Some),
@@ -128,7 +128,7 @@ fn route(
     }
 }
 
-/// What a model that makes no text answers all the same.
+/// Paths that work even if the model generates no text.
 const WITHOUT_TEXT: &[&str] =
     &["/models", "/props", "/tokenize", "/detokenize", "/embeddings", "/embedding"];
 

@@ -1,4 +1,4 @@
-//! The sampling fields of a request: llama.cpp's names, beside OpenAI's.
+//! The sampling fields of a request: llama.cpp's names and OpenAI's.
 
 use super::error::ApiError;
 use super::fields::Fields;
@@ -8,15 +8,15 @@ use serde_json::{Map, Value, json};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-/// The fields that are not numbers.
+/// The fields that are not in the table of numbers.
 const OTHERS: &[&str] = &["samplers", "dry_sequence_breakers", "logit_bias", "seed"];
 
-/// All fields about sampling.
+/// The names of all sampling fields.
 pub fn known() -> impl Iterator<Item = &'static str> {
     numbers().map(|(name, _)| name).chain(OTHERS.iter().copied())
 }
 
-/// Reads them; what is not set is as in `defaults`. Token ids are below `vocab`; `encode` makes tokens of a text.
+/// Reads the fields; those not set are as in `defaults`. Token ids are below `vocab`; `encode` tokenizes a text.
 pub fn read(
     f: &mut Fields,
     defaults: &Sampling,
@@ -88,11 +88,11 @@ fn breakers(f: &mut Fields) -> Result<Option<Vec<String>>, ApiError> {
     })
 }
 
-/// Bytes of all texts in a `logit_bias`.
+/// Most bytes of text in a `logit_bias`.
 const BIAS_BYTES_MAX: usize = 64 << 10;
 
-/// `{"42": -100, " the": 5}`, or llama.cpp's `[[42, -100], [" the", false]]`. A text stands for each of its tokens, and
-/// what is said of a token several times adds up.
+/// `{"42": -100, " the": 5}`, or llama.cpp's `[[42, -100], [" the", false]]`. A text biases each of its tokens; several
+/// biases of one token add up.
 fn logit_bias(
     f: &mut Fields,
     vocab: usize,
@@ -147,7 +147,7 @@ mod tests {
 
     fn sampling(body: &str) -> Result<Sampling, String> {
         let mut fields = Fields::parse(body.as_bytes()).unwrap();
-        // A token for each letter.
+        // One token per byte.
         let encode = |text: &str| text.bytes().map(u32::from).map(|b| b % 100).collect();
         read(&mut fields, &Sampling::default(), 100, &encode).map_err(|e| e.json().to_string())
     }
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(bias(json!([["ab", 5], [b, -1]])), [(a, 5.0), (b, 4.0)]);
         assert_eq!(bias(json!({ "ab": 5, "98": -1 })), [(a, 5.0), (b, 4.0)]);
         assert_eq!(bias(json!({ "a": false, "97": 3 })), [(a, f32::NEG_INFINITY)]);
-        // In a pair a string is always a text, as a key it is an id if it looks like one.
+        // In a pair, a string is always text; as a key, a number is an id.
         assert_eq!(bias(json!([["5", 1]])), [(53, 1.0)]);
         assert_eq!(bias(json!({ "5": 1, "5x": 2 }))[..2], [(5, 1.0), (20, 2.0)]);
         assert_eq!(bias(json!({ "": 1 })), []);

@@ -1,4 +1,4 @@
-//! The client's end of an answer: where events go, and whether it is still there.
+//! The client of an answer: sends it events, and knows whether it is still there.
 
 use super::error::ApiError;
 use super::http::{Reply, Response};
@@ -10,20 +10,20 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the socket is looked at for a client that has gone.
+/// How often to check whether the client has gone.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long an answer may wait, in all, for a client to take what was sent.
+/// Longest total time that an answer may block on a slow reader.
 const BLOCKED_MAX: Duration = Duration::from_secs(20);
-/// What is sent where there is nothing to send: a comment, which clients skip.
+/// Keep-alive: an SSE comment, which clients skip.
 const COMMENT: &[u8] = b": still here\n\n";
 /// Stack of the thread that sends it.
 const STACK_BYTES: usize = 128 << 10;
 
-/// Answers a request by `work`. A stream is never silent for longer than `quiet_max`, whatever that does; what is wrong
-/// with the request is said before the first byte, unless it took so long to find out that the stream has begun.
+/// Answers a request with `work`. A stream is never silent for longer than `quiet_max`, whatever `work` does. Its error
+/// is returned, unless a keep-alive has already begun the stream: then it is sent as an event.
 ///
 /// # Errors
-/// What is to be answered instead.
+/// The error to answer with.
 pub fn answered(
     reply: &mut Reply<'_>,
     quiet_max: Option<Duration>,
@@ -41,7 +41,7 @@ pub fn answered(
     }
 }
 
-/// Where events go.
+/// Sends events to the client.
 pub struct Sink<'r, 'c> {
     line: Mutex<Line<'r, 'c>>,
     gone: AtomicBool,
@@ -49,7 +49,7 @@ pub struct Sink<'r, 'c> {
     blocked: Cell<Duration>,
 }
 
-/// What two threads write on, a whole event or comment at a time.
+/// The connection that two threads share; each writes a whole event or comment at a time.
 struct Line<'r, 'c> {
     reply: &'r mut Reply<'c>,
     begun: bool,
@@ -58,7 +58,7 @@ struct Line<'r, 'c> {
 }
 
 impl<'r, 'c> Sink<'r, 'c> {
-    /// A client that is there.
+    /// A sink for a client that is connected.
     pub fn new(reply: &'r mut Reply<'c>) -> Self {
         let now = Instant::now();
         let line = Line { reply, begun: false, ended: false, quiet_since: now };
@@ -70,7 +70,7 @@ impl<'r, 'c> Sink<'r, 'c> {
         }
     }
 
-    /// Whether it still is.
+    /// Whether the client is still connected.
     pub fn is_wanted(&self) -> bool {
         if self.looked.get().elapsed() >= LOOK {
             self.looked.set(Instant::now());
@@ -81,15 +81,14 @@ impl<'r, 'c> Sink<'r, 'c> {
         !self.gone.load(Ordering::Relaxed)
     }
 
-    /// Does some work, and sends a comment whenever nothing else was sent for as long as `quiet_max`: from a thread of
-    /// its own, for nothing that takes time here has to know of it. The stream begins with the first comment, if not
-    /// before.
+    /// Runs `work` while a thread sends a comment whenever nothing was sent for `quiet_max`, so that slow code need not
+    /// know about keep-alives. The first comment begins the stream, if it has not begun.
     fn kept_alive<T>(&self, quiet_max: Duration, work: impl FnOnce() -> T) -> T {
         let over = Over::default();
         let (line, gone) = (&self.line, &self.gone);
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("pulse".to_owned()).stack_size(STACK_BYTES);
-            // Without a thread to spare the stream is silent at times, as good as it can be.
+            // If no thread can be spawned, the stream goes without keep-alives.
             let _ = thread
                 .spawn_scoped(scope, || over.until(quiet_max, || pulse(line, gone, quiet_max)));
             let _end = End(&over);
@@ -127,7 +126,7 @@ impl<'r, 'c> Sink<'r, 'c> {
         }
         let start = Instant::now();
         let failed = write(&mut lock(&self.line)).is_err();
-        // A client that reads slowly holds the model from all others: its patience is counted.
+        // A slow reader keeps the model from everyone else, so its blocking time is limited.
         self.blocked.set(self.blocked.get() + start.elapsed());
         if failed || self.blocked.get() > BLOCKED_MAX {
             self.gone.store(true, Ordering::Relaxed);
@@ -152,7 +151,7 @@ impl Line<'_, '_> {
     }
 }
 
-/// Sends a comment if it is time for one. Returns when to come again; `None`: never.
+/// Sends a comment if one is due. Returns the time until the next check, `None` to stop.
 fn pulse(line: &Mutex<Line<'_, '_>>, gone: &AtomicBool, quiet_max: Duration) -> Option<Duration> {
     if gone.load(Ordering::Relaxed) {
         return None;
@@ -171,7 +170,7 @@ fn pulse(line: &Mutex<Line<'_, '_>>, gone: &AtomicBool, quiet_max: Duration) -> 
     }
 }
 
-/// Whether the work is done that a thread waits for.
+/// Tells a waiting thread that the work is done.
 #[derive(Default)]
 struct Over {
     over: Mutex<bool>,
@@ -179,7 +178,7 @@ struct Over {
 }
 
 impl Over {
-    /// Calls `again` after each pause that it asks for, until the work is done or it wants no more.
+    /// Calls `again` after `first`, then after each pause that it returns, until the work is done or it returns `None`.
     fn until(&self, first: Duration, again: impl Fn() -> Option<Duration>) {
         let mut pause = first;
         loop {
@@ -189,7 +188,7 @@ impl Over {
             if *over {
                 return;
             }
-            // The end of the work does not wait for what is sent now.
+            // Release the lock: the end of the work must not wait for this send.
             drop(over);
             match again() {
                 Some(next) => pause = next,
@@ -199,7 +198,7 @@ impl Over {
     }
 }
 
-/// Says that the work is done, also when it panics.
+/// Marks the work as done when dropped, even on a panic.
 struct End<'o>(&'o Over);
 
 impl Drop for End<'_> {
@@ -226,7 +225,7 @@ mod tests {
 
     type Work = fn(&Sink<'_, '_>) -> Result<Option<Response>, ApiError>;
 
-    /// Answers every request by the same work.
+    /// Answers every request with the same work.
     struct Worker(Option<Duration>, Work);
 
     impl Handler for Worker {
@@ -276,7 +275,7 @@ mod tests {
         (head.to_owned(), chunks)
     }
 
-    /// Waits, as work does that takes long, until so many comments were sent.
+    /// Simulates slow work: waits until `count` comments were sent.
     fn comments(sink: &Sink<'_, '_>, count: usize) {
         let last = || lock(&sink.line).quiet_since;
         let deadline = Instant::now() + Duration::from_secs(20);

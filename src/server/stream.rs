@@ -1,6 +1,6 @@
-//! Runs the generations of a request and sends what comes of them, as it comes.
+//! Runs the generations of a request and sends their output as it arrives.
 //!
-//! Knows turns, disconnects and server-sent events; the dialect gives it the JSON of each piece.
+//! Knows turns, disconnects and server-sent events; the dialect provides the JSON of each piece.
 
 use super::dialect::{Choice, Dialect};
 use super::error::ApiError;
@@ -18,38 +18,38 @@ use serde_json::json;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long a stream says nothing. A comment every 15 seconds or so is what the standard of server-sent events advises,
-/// because proxies and clients take a connection on which nothing comes for a dead one.
+/// Longest silence of a stream. The SSE standard advises a comment every 15 seconds or so, because proxies and clients
+/// take a silent connection for dead.
 const QUIET_MAX: Duration = Duration::from_secs(10);
-/// How often the block that is being written is drawn again.
+/// How often the block being written is rendered again.
 const DRAW: Duration = Duration::from_millis(60);
 
 /// How an answer is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery {
-    /// How many answers to each prompt, one after the other.
+    /// Answers per prompt, generated one after the other.
     pub choices: usize,
-    /// How many are made of which these are the likeliest.
+    /// Answers generated per prompt, of which the likeliest are kept.
     pub candidates: usize,
-    /// Piece by piece.
+    /// Whether to stream.
     pub stream: bool,
-    /// With progress while the prompt is computed.
+    /// Whether to report progress during prefill.
     pub progress: bool,
-    /// With HTML of the blocks that changed.
+    /// Whether to send the HTML of changed blocks.
     pub html: bool,
 }
 
 impl Delivery {
-    /// How long nothing may be sent, if that has a bound.
+    /// Longest silence, if it is limited.
     pub fn quiet_max(self) -> Option<Duration> {
         self.stream.then_some(QUIET_MAX)
     }
 }
 
-/// Generates what answers each of `prompts`; all else is as in `request`.
+/// Generates the answers to each of `prompts`; everything else is as in `request`.
 ///
 /// # Errors
-/// What is to be answered instead.
+/// The error to answer with.
 pub fn answer(
     engine: &Engine,
     request: &Generation,
@@ -87,7 +87,7 @@ pub fn answer(
     Ok(Some(ok(&dialect.whole(&choices, &all.unwrap_or_default()))))
 }
 
-/// The answers to one prompt, the likeliest of all candidates, and the counts of all; `None`: the client has gone.
+/// The likeliest answers to one prompt, and the timings of all candidates; `None` if the client has gone.
 fn whole(
     engine: &Engine,
     request: &Generation,
@@ -132,7 +132,7 @@ fn whole(
     Ok(Some((choices, timings.unwrap_or_default())))
 }
 
-/// Keeps the `n` answers whose tokens are the likeliest on average, the likeliest first.
+/// Keeps the `n` answers with the highest mean log probability per token, the highest first.
 fn keep_likeliest(choices: &mut Vec<Choice>, n: usize) {
     if choices.len() <= n {
         return;
@@ -146,10 +146,10 @@ fn keep_likeliest(choices: &mut Vec<Choice>, n: usize) {
     choices.truncate(n);
 }
 
-/// Waits for a turn; `None`: the client has gone meanwhile.
+/// Waits for a turn; `None` if the client has gone.
 ///
 /// # Errors
-/// When too many wait already.
+/// When too many requests are waiting.
 pub fn turn<'e>(engine: &'e Engine, sink: &Sink<'_, '_>) -> Result<Option<Turn<'e>>, ApiError> {
     match engine.queue.enter(&|| sink.is_wanted()) {
         Ok(turn) => Ok(Some(turn)),
@@ -196,7 +196,7 @@ fn streamed(
     sink.end();
 }
 
-/// Sends the events of one choice. `scored`: the prompt's tokens, left there by its first choice if they are wanted.
+/// Sends the events of one choice. `scored` holds the prompt's tokens, filled in by its first choice if wanted.
 fn stream_choice(
     engine: &Engine,
     request: &Generation,
@@ -218,7 +218,7 @@ fn stream_choice(
     let reading = Reading::new(dialect);
     let wanted = || sink.is_wanted();
     let mut page = delivery.html.then(|| Drawing::new(choice, &wanted));
-    // Tokens whose text is held back go with the piece that it becomes part of.
+    // Tokens whose text is held back are sent with the piece that will contain it.
     let mut waiting = Vec::new();
     let outcome = generate(
         &mut engine.session(),
@@ -275,7 +275,7 @@ fn stream_choice(
     Ok(outcome)
 }
 
-/// The answer and the thoughts before it as HTML, drawn now and then.
+/// The answer and its reasoning as HTML, rendered now and then.
 struct Drawing<'w> {
     choice: usize,
     content: Streamer<'w>,
@@ -312,7 +312,7 @@ impl<'w> Drawing<'w> {
     }
 }
 
-/// A session's error in the API's words.
+/// Converts a session's error to the API's form.
 fn session_error(error: &SessionError) -> ApiError {
     match error {
         SessionError::ContextFull { prompt, context } => {

@@ -1,7 +1,7 @@
-//! The last words of a program that nobody sees: an error as a page, shown once.
+//! Shows a fatal error as a web page, for a program started without a terminal.
 //!
-//! Enters: a text. Leaves: one page in the browser, from a port of this computer that is open until the
-//! page was loaded, and for a minute at most.
+//! Input: a text. Output: one page in the browser, served from a local port that is open until the page is loaded, a
+//! minute at most.
 
 use super::HEADERS;
 use super::guard::Guard;
@@ -12,9 +12,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Time for the browser to start and to ask.
+/// Time for the browser to start and request the page.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time for the answer to leave.
+/// Time for the response to be delivered.
 const PARTING: Duration = Duration::from_millis(300);
 
 /// Shows an error in the browser. `open` opens an address and says whether that worked. Returns whether
@@ -71,7 +71,7 @@ impl Handler for LastWords {
     }
 }
 
-/// Plain: neither script nor style of its own is allowed here.
+/// Plain HTML: [`HEADERS`] allow no inline script or style.
 fn page(error: &str) -> String {
     let mut text = String::with_capacity(error.len());
     for c in error.chars() {

@@ -1,9 +1,9 @@
-//! Turns between programs that change one file, for a file that is replaced whole.
+//! A lock between programs that change one file, for a file that is replaced as a whole.
 //!
-//! Enters: the file's path. Leaves: a [`Turn`]; nobody else gets one for that file while it lives. A turn is a lock that
-//! the system takes back when its holder ends, however it ends, on a file of its own beside the other: that one is
-//! replaced, so that two could hold locks on what it was and what it is. The lock's file is removed with the turn. Knows
-//! nothing of what is in the file.
+//! Input: the file's path. Output: a [`Turn`]; nobody else gets one for that file while it lives. A turn is a lock that
+//! the system releases when its holder ends, however it ends. It is on a separate lock file: the file itself gets
+//! replaced, so two holders could lock its old and its new version. The lock file is removed with the turn. Knows
+//! nothing of the file's contents.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ pub(super) struct Turn {
     lock: Option<system::Lock>,
 }
 
-/// What came of one attempt.
+/// The result of one attempt.
 enum Attempt {
     Mine(system::Lock),
     Others,
-    /// Locks can't be had there.
+    /// The file system has no locks.
     Never,
 }
 
@@ -31,7 +31,7 @@ impl Turn {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// When others keep theirs for too long, or the lock's file can't be made.
+    /// When others hold theirs for too long, or the lock file can't be created.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         Self::within(path, WAIT)
     }
@@ -53,7 +53,7 @@ impl Turn {
         }
     }
 
-    /// Whether it is a turn at all: where files can't be locked, everybody has one at any time.
+    /// Whether it excludes others: where files can't be locked, everybody gets a turn at any time.
     pub(super) fn is_alone(&self) -> bool {
         self.lock.is_some()
     }
@@ -68,7 +68,7 @@ mod system {
     use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
     use std::path::{Path, PathBuf};
 
-    /// An open file, locked. Its name goes first, while nobody else can have locked it.
+    /// An open, locked file. It is removed before it is unlocked, while nobody else can have locked it.
     pub(super) struct Lock {
         path: PathBuf,
         file: File,
@@ -87,13 +87,13 @@ mod system {
         let mut creating = options.clone();
         creating.write(true).create(true).truncate(false);
         let file = match creating.open(path) {
-            // Somebody else's, which an interrupted run left: it can be locked all the same.
+            // Another user's, left by an interrupted run: it can be locked all the same.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => options.open(path),
             other => other,
         };
         let file = match file {
             Ok(file) => file,
-            // Removed between the two, or a link that was put there.
+            // Removed between the two calls; the next arm is a link that somebody put there.
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound
                     && path.parent().is_some_and(Path::is_dir) =>
@@ -115,7 +115,7 @@ mod system {
             Err(TryLockError::Error(error)) => return Err(error),
             Ok(()) => {}
         }
-        // Whoever had it before has removed it, and somebody may have made another since.
+        // The previous holder removed it, and somebody may have made another since.
         let same = |a: &Metadata, b: &Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
         match std::fs::symlink_metadata(path) {
             Ok(there) if same(&there, &file.metadata()?) => {
@@ -154,7 +154,7 @@ mod system {
             .open(path);
         match opened {
             Ok(file) => Ok(Attempt::Mine(Lock(file))),
-            // Open, or closed this moment and not gone yet.
+            // Open elsewhere, or just closed and not yet deleted.
             Err(error) if error.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => {
                 Ok(Attempt::Others)
             }
