@@ -25,7 +25,7 @@ locked|This tealight requires a key|Este tealight pide una clave.
 enterKey|Enter the key|Introducir la clave
 waitReady|The model is not ready yet.|El modelo aún no está listo.
 waitBusy|An answer is still being written.|Todavía se está escribiendo una respuesta.
-memoryOnly|This browser can't store anything here (private mode?). Conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
+memoryOnly|Nothing can be stored here (private mode?). Conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
 saveFailed|Not saved; storage may be full. Export this conversation to keep it.|No se guardó: ¿no queda espacio? Exporta esta conversación para conservarla.
 noWeightsTitle|No model found|No hay un modelo que responda
 privacy|Runs on this computer. Nothing you type leaves it.|Funciona en este ordenador. Nada de lo que escribes sale de él.
