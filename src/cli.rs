@@ -17,7 +17,8 @@ pub use tokenize::{TokenizeFlags, parse_tokenize};
 use crate::settings::{self, Config, Set, Setting, Takes, Value, built_in};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 /// The command to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,8 @@ pub fn parse(arguments: &[OsString]) -> Result<Vec<Set>, clap::Error> {
         .args_override_self(true)
         .no_binary_name(true)
         .args(settings::all().filter_map(argument));
-    Ok(sets(&command.try_get_matches_from(spelled_out(arguments))?))
+    let matches = command.try_get_matches_from(spelled_out(arguments, &|_| true))?;
+    Ok(sets(&matches, &|_| true))
 }
 
 /// Parses the arguments of `doctor`: the server's flags, and whether to print JSON.
@@ -113,10 +115,12 @@ fn parse_with<Own: clap::CommandFactory + clap::FromArgMatches>(
     arguments: &[OsString],
     shared: &[&str],
 ) -> Result<(Own, Vec<Set>), clap::Error> {
-    let shared = shared.iter().filter_map(|flag| settings::find(flag).and_then(argument));
-    let command = Own::command().no_binary_name(true).args_override_self(true).args(shared);
-    let matches = command.try_get_matches_from(spelled_out(arguments))?;
-    Ok((Own::from_arg_matches(&matches)?, sets(&matches)))
+    debug_assert!(shared.iter().all(|flag| settings::find(flag).is_some()), "{shared:?}");
+    let takes = |setting: &Setting| shared.contains(&setting.flag);
+    let flags = shared.iter().filter_map(|flag| settings::find(flag).and_then(argument));
+    let command = Own::command().no_binary_name(true).args_override_self(true).args(flags);
+    let matches = command.try_get_matches_from(spelled_out(arguments, &takes))?;
+    Ok((Own::from_arg_matches(&matches)?, sets(&matches, &takes)))
 }
 
 /// The clap argument of a setting; `None` if it has no flag.
@@ -143,27 +147,31 @@ fn argument(setting: &'static Setting) -> Option<Arg> {
         argument = argument.num_args(0..=1).default_missing_value("on");
     }
     Some(if setting.is_path() {
-        argument.value_parser(clap::value_parser!(OsString))
+        argument.value_parser(clap::value_parser!(PathBuf))
     } else {
         argument.value_parser(clap::value_parser!(String))
     })
 }
 
-/// Help text of a setting, with its default in brackets unless the text already states it.
+/// The help text, with the other ways to write the flag and the default, unless the text says it.
 fn help(setting: &Setting) -> String {
-    let built_in = built_in(&Config::default(), setting);
-    let says = setting.help.contains("default") || built_in.starts_with('(');
+    let built_in = built_in(Config::built_in(), setting);
+    let dashed = match setting.dashed {
+        [] => String::new(),
+        all => format!(" (also {})", all.join(", ")),
+    };
+    let says = setting.help.contains("default") || built_in.starts_with(['(', '[', '{']);
     if says || built_in.is_empty() || setting.takes() == Takes::Nothing {
-        return setting.help.to_owned();
+        return format!("{}{dashed}", setting.help);
     }
-    format!("{} [{built_in}]", setting.help)
+    format!("{}{dashed} [{built_in}]", setting.help)
 }
 
 /// The settings given on the command line, in order.
-fn sets(matches: &ArgMatches) -> Vec<Set> {
+fn sets(matches: &ArgMatches, takes: &dyn Fn(&Setting) -> bool) -> Vec<Set> {
     let mut found = Vec::new();
     let ids: Vec<&str> = matches.ids().map(clap::Id::as_str).collect();
-    for setting in settings::all().filter(|setting| ids.contains(&setting.flag)) {
+    for setting in settings::all().filter(|s| ids.contains(&s.flag) && takes(s)) {
         if matches.value_source(setting.flag) != Some(ValueSource::CommandLine) {
             continue;
         }
@@ -172,7 +180,7 @@ fn sets(matches: &ArgMatches) -> Vec<Set> {
             found.extend(places.map(|at| (at, Set { setting, value: OsString::new() })));
         } else {
             let values = matches.get_raw(setting.flag).into_iter().flatten();
-            let set = |value: &std::ffi::OsStr| Set { setting, value: value.to_owned() };
+            let set = |value: &OsStr| Set { setting, value: value.to_owned() };
             found.extend(places.zip(values.map(set)));
         }
     }
@@ -180,12 +188,34 @@ fn sets(matches: &ArgMatches) -> Vec<Set> {
     found.into_iter().map(|(_, set)| set).collect()
 }
 
-/// Rewrites multi-letter flags after a single dash (`-ngl`) to their long form.
-fn spelled_out(arguments: &[OsString]) -> impl Iterator<Item = OsString> {
-    arguments.iter().map(|argument| {
-        let known = settings::all().find(|s| s.dashed.iter().any(|dashed| argument == dashed));
-        known.map_or_else(|| argument.clone(), |s| format!("--{}", s.flag).into())
-    })
+/// The arguments with flags of several letters after one dash in their long form, of the settings that a command takes.
+/// What follows a flag with a value is that value, whatever it looks like.
+fn spelled_out(arguments: &[OsString], takes: &dyn Fn(&Setting) -> bool) -> Vec<OsString> {
+    let mut is_value = false;
+    let spelled = arguments.iter().map(|argument| {
+        if std::mem::take(&mut is_value) {
+            return argument.clone();
+        }
+        let Some(setting) = settings::all().find(|s| takes(s) && is_flag(s, argument)) else {
+            return argument.clone();
+        };
+        is_value = !matches!(setting.takes(), Takes::Nothing | Takes::Perhaps);
+        let dashed = setting.dashed.iter().any(|dashed| argument == dashed);
+        if dashed { format!("--{}", setting.flag).into() } else { argument.clone() }
+    });
+    spelled.collect()
+}
+
+/// Whether an argument is a flag of this setting, without a value in it.
+fn is_flag(setting: &Setting, argument: &OsStr) -> bool {
+    let Some(text) = argument.to_str() else { return false };
+    let long = text.strip_prefix("--");
+    let named = |name: &str| long == Some(name) && !name.is_empty();
+    let short = |letter: char| text.strip_prefix('-').is_some_and(|rest| rest.chars().eq([letter]));
+    named(setting.flag)
+        || setting.aliases.iter().copied().any(named)
+        || setting.dashed.contains(&text)
+        || setting.short.is_some_and(short)
 }
 
 #[cfg(test)]
@@ -225,6 +255,25 @@ mod tests {
         let text = |set: &Set| format!("{}={}", set.setting.flag, set.value.display());
         let sets: Vec<_> = sets.unwrap().iter().map(text).collect();
         assert_eq!(sets, ["reverse-prompt=a", "threads=1", "reverse-prompt=b", "temp=0.2"]);
+    }
+
+    #[test]
+    fn a_value_is_no_flag_whatever_it_looks_like() {
+        let sets = parse(&os(&["-p", "-np", "-np", "2", "-fa", "-sys", "-fa"])).unwrap();
+        let sets: Vec<_> =
+            sets.iter().map(|s| (s.setting.flag, s.value.to_str().unwrap())).collect();
+        let wanted =
+            [("prompt", "-np"), ("parallel", "2"), ("flash-attn", "on"), ("system-prompt", "-fa")];
+        assert_eq!(sets, wanted);
+        let (flags, sets) = parse_tokenize(&os(&["-p", "-np", "--quiet"])).unwrap();
+        assert_eq!(flags.prompt.as_deref(), Some("-np"));
+        assert_eq!(sets.iter().map(|s| s.setting.flag).collect::<Vec<_>>(), ["log-disable"]);
+        let (_, sets) = parse_bench(&os(&["-p", "5", "-ctk", "f32"])).unwrap();
+        assert_eq!(sets.iter().map(|s| s.setting.flag).collect::<Vec<_>>(), ["cache-type-k"]);
+        assert!(
+            parse(&os(&["-m", ""])).is_err()
+                && parse_perplexity(&os(&["-f", "x", "-m", ""])).is_err()
+        );
     }
 
     #[test]

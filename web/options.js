@@ -1,9 +1,9 @@
 // Input: the program's table of settings (controls.js, which the program generates), /props, and a conversation's
 // settings (only what differs from the bundle's defaults). Output: the effective values, and the body of a request.
 // Knows nothing of elements or the network.
-import { FIELDS } from './controls.js';
 
-export { FIELDS };
+// An older program makes no such file; then the page has no controls.
+export const { FIELDS } = await import('./controls.js').catch(() => ({ FIELDS: [] }));
 
 export function inRange(field, value) {
 	return Number.isFinite(value) && value >= field.min && value <= field.max && (field.step !== 1 || Number.isInteger(value));

@@ -52,12 +52,15 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
-        let config = settings(user)?;
-        let program = config.model.as_deref().map_or_else(Program::open, Program::at)?;
+        // Nothing else matters, and nothing else may keep a file from being checked.
+        let layers = layers(None, user)?;
+        let model = layers.iter().rev().find_map(|layer| layer.value("model"));
+        let program = model.map(Path::new).map_or_else(Program::open, Program::at)?;
         return print(&terminal::verify(&program)?);
     }
     let program = Program::open();
     // A damaged tail of our own is fatal only if no other weights are named.
+    let print_config = user.iter().any(|set| set.setting.flag == "print-config");
     let names_weights = user.iter().any(|set| set.setting.flag == "model");
     let program = match program {
         Ok(program) => Some(program),
@@ -71,7 +74,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if !config.quiet {
         config.warnings.iter().for_each(|w| say(format_args!("warning: {w}")));
     }
-    if config.print_config {
+    if print_config {
         return print(&config.listing);
     }
     if command == Command::Info {

@@ -1,6 +1,7 @@
 //! The rules that hold for every text: streaming agrees with rendering, and nothing hostile
 //! passes, fails or takes long.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -297,6 +298,26 @@ fn no_text_becomes_other_markup() {
         }
         check_all(&text);
     }
+}
+
+#[test]
+fn colouring_ends_when_the_client_leaves() {
+    let block = format!("```rust\n{}```\n\n", "let x = \"a\";\n".repeat(50));
+    let asked = Cell::new(0);
+    let wanted = || {
+        asked.set(asked.get() + 1);
+        asked.get() <= 100
+    };
+    let html = render_while(&block.repeat(20), &wanted).concat();
+    let coloured = html.matches("hl-string").count();
+    assert!((1..=100).contains(&coloured), "{coloured} of 1000 lines");
+    assert!(
+        asked.get() < 250 && html.matches("let").count() < 250,
+        "it asked {} times",
+        asked.get()
+    );
+    // As long as somebody waits, all is drawn.
+    assert_eq!(render_while(&block, &|| true), render(&block));
 }
 
 #[test]

@@ -64,10 +64,9 @@ impl Page {
 const CONTROLS: &str = "controls.js";
 
 fn controls_script() -> String {
-    let config = Config::default();
     let field = |(setting, control): (&Setting, Control)| {
         let Control { min, max, step, main } = control;
-        let value: f64 = built_in(&config, setting).parse().unwrap_or(min);
+        let value: f64 = built_in(Config::built_in(), setting).parse().unwrap_or(min);
         json!({ "key": setting.field, "min": min, "max": max, "step": step, "main": main, "value": value })
     };
     let all: Vec<_> = controls().map(field).collect();

@@ -8,6 +8,7 @@ use crate::model::Pooling;
 use crate::sampler::Sampling;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -81,8 +82,6 @@ pub struct Config {
     pub reasoning_format: ReasoningFormat,
     /// Reasoning tokens allowed: `Some(0)` for none, `None` for no limit.
     pub reasoning_budget: Option<usize>,
-    /// Print the settings and exit.
-    pub print_config: bool,
     /// More output on stderr.
     pub verbose: bool,
     /// Only errors on stderr.
@@ -131,7 +130,6 @@ impl Config {
             template_variables: Map::new(),
             reasoning_format: ReasoningFormat::default(),
             reasoning_budget: None,
-            print_config: false,
             verbose: false,
             quiet: false,
             listing: String::new(),
@@ -156,8 +154,17 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The defaults.
+    /// The built-in values.
     fn default() -> Self {
         Self::resolve(&[]).unwrap_or_else(|_| Self::blank())
+    }
+}
+
+impl Config {
+    /// The built-in values, resolved once.
+    #[must_use]
+    pub fn built_in() -> &'static Self {
+        static BUILT_IN: LazyLock<Config> = LazyLock::new(Config::default);
+        &BUILT_IN
     }
 }

@@ -1,6 +1,5 @@
 //! Settings of the model and of the program itself.
 
-use super::config::Config;
 use super::setting::{Given, Origin, Setting, Takes, Value, Wrong};
 use crate::kernels::CacheType;
 
@@ -55,7 +54,7 @@ pub static ROWS: &[Setting] = &[
         "Compute threads (default: the fast physical cores)",
     )
     .short('t')
-    .none(|c| c.threads.to_string()),
+    .shown(|c| c.threads.to_string()),
     Setting::new(
         "batch-size",
         Value::Whole { min: 1, max: 1 << 16, set: |c, n, _| c.batch = count(n) },
@@ -98,7 +97,7 @@ pub static ROWS: &[Setting] = &[
     .default("f16"),
     Setting::new(
         "print-config",
-        Value::Switch(|c| c.print_config = true),
+        Value::Action,
         "",
         "Print each setting and where it comes from, then exit",
     ),
@@ -121,7 +120,7 @@ pub static ROWS: &[Setting] = &[
         "NAME",
         "",
     )
-    .none(|c: &Config| c.isa.to_string()),
+    .shown(|c| c.isa.to_string()),
 ];
 
 /// Converts a number whose range excludes negative ones.

@@ -36,7 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> {
 /// The setting with this flag.
 #[must_use]
 pub fn find(flag: &str) -> Option<&'static Setting> {
-    all().find(|setting| setting.flag == flag)
+    all().find(|setting| setting.flag == flag && !flag.is_empty())
 }
 
 /// The settings with a control on the page, in its order: sampling comes first.

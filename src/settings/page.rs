@@ -55,9 +55,10 @@ fn row(setting: &Setting) -> String {
     let default = if setting.flag == "threads" || setting.takes() == Takes::Nothing {
         String::new()
     } else {
-        built_in(&Config::default(), setting)
+        built_in(Config::built_in(), setting)
     };
-    let default = if default.starts_with('(') { String::new() } else { code(&default) };
+    let is_value = !default.starts_with(['(', '[']);
+    let default = if is_value { code(&default) } else { String::new() };
     let field = code(setting.field);
     let help = setting.help.replace('|', "\\|").replace('<', "&lt;");
     format!("| {} | {default} | {field} | {help} |", flags.join(" "))

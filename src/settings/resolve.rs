@@ -5,6 +5,7 @@ use super::config::Config;
 use super::files::unescape;
 use super::setting::{Origin, Set, Setting, Value, Wrong};
 use super::{all, find};
+use crate::sampler::Breakers;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
@@ -58,8 +59,16 @@ impl Layer {
         self.sets.iter().any(|set| set.setting.flag == flag)
     }
 
+    /// The value it gives for the setting with this flag.
+    #[must_use]
+    pub fn value(&self, flag: &str) -> Option<&OsStr> {
+        let set = self.sets.iter().rfind(|set| set.setting.flag == flag)?;
+        Some(&set.value)
+    }
+
     /// Adds a value that overrides what the layer already sets.
     pub fn set(&mut self, flag: &str, value: impl Into<OsString>) {
+        debug_assert!(find(flag).is_some(), "{flag} is not a setting");
         if let Some(setting) = find(flag) {
             self.sets.push(Set { setting, value: value.into() });
         }
@@ -79,28 +88,47 @@ impl Config {
     /// # Errors
     /// When a value is invalid or a file it names cannot be read.
     pub fn resolve(layers: &[Layer]) -> Result<Self, ConfigError> {
+        for Layer { origin, sets, .. } in layers {
+            for Set { setting, value } in sets {
+                setting.check(value).map_err(|wrong| error(setting, value, origin, wrong))?;
+            }
+        }
         let mut config = Self::blank();
-        let mut listing = String::new();
-        let built_in = Origin::BuiltIn;
+        let mut listed = Vec::new();
         for setting in all().filter(|s| !s.flag.is_empty() && s.same_as.is_empty()) {
             if !setting.default.is_empty() {
                 let value = OsStr::new(setting.default);
-                apply(&mut config, setting, &[value], &built_in)?;
+                apply(&mut config, setting, &[value], &Origin::BuiltIn)?;
             }
             // Settings that add up (API keys and their files) all count, each from its highest layer.
             let found = found(layers, setting);
             if let Some(found) = &found {
                 apply(&mut config, found.setting, &found.values, found.origin)?;
             }
-            if !matches!(setting.value, Value::Ignored { .. }) {
-                let _ = writeln!(listing, "{}", line(&config, setting, found.as_ref()));
-            }
+            listed.push((setting, found));
         }
         if config.escape {
             config.prompt = config.prompt.as_deref().map(unescape);
             let texts = &mut config.sampling.dry_sequence_breakers;
             for text in config.stops.iter_mut().chain(texts) {
                 *text = unescape(text);
+            }
+        }
+        let breakers = &config.sampling.dry_sequence_breakers;
+        if let Some(long) = breakers.iter().find(|text| text.len() > Breakers::BYTES_MAX) {
+            let slot = listed.iter().find(|(s, _)| s.flag == "dry-sequence-breaker");
+            let origin = slot.and_then(|(_, found)| Some(found.as_ref()?.origin.clone()));
+            return Err(ConfigError::Value {
+                name: "dry-sequence-breaker",
+                origin: origin.unwrap_or(Origin::BuiltIn),
+                found: long.clone(),
+                expected: format!("at most {} bytes", Breakers::BYTES_MAX),
+            });
+        }
+        let mut listing = String::new();
+        for (setting, found) in &listed {
+            if !matches!(setting.value, Value::Ignored { .. } | Value::Action) {
+                let _ = writeln!(listing, "{}", line(&config, setting, found.as_ref()));
             }
         }
         config.listing = listing;
@@ -125,49 +153,63 @@ fn apply(
     values: &[&OsStr],
     origin: &Origin,
 ) -> Result<(), ConfigError> {
-    let name = setting.flag;
-    setting.apply(config, values, origin).map_err(|wrong| {
-        let last = || values.last().copied().unwrap_or_default().to_string_lossy().into_owned();
-        let (found, expected) = match wrong {
-            Wrong::File { path, error } => return ConfigError::File { name, path, error },
-            Wrong::Part { found, expected } => (found, expected),
-            Wrong::Expected(expected) => (last(), expected),
-        };
-        ConfigError::Value { name, origin: origin.clone(), found, expected }
-    })
+    let last = values.last().copied().unwrap_or_default();
+    setting.apply(config, values, origin).map_err(|wrong| error(setting, last, origin, wrong))
 }
 
-/// A line of the listing: name, value and origin.
+fn error(setting: &Setting, value: &OsStr, origin: &Origin, wrong: Wrong) -> ConfigError {
+    let name = setting.flag;
+    let (found, expected) = match wrong {
+        Wrong::File { path, error } => return ConfigError::File { name, path, error },
+        Wrong::Part { found, expected } => (found, expected),
+        Wrong::Expected(expected) => (value.to_string_lossy().into_owned(), expected),
+    };
+    let found = if setting.is_secret && !found.is_empty() { "(hidden)".to_owned() } else { found };
+    ConfigError::Value { name, origin: origin.clone(), found, expected }
+}
+
+/// A line of the listing: name, value and origin. `setting` may have been given by another of its flags.
 fn line(config: &Config, setting: &Setting, found: Option<&Found<'_>>) -> String {
-    /// Longer values are not shown.
-    const SHOWN_BYTES_MAX: usize = 1000;
     let (name, value, origin) = match found {
         None => (setting.flag, built_in(config, setting), &Origin::BuiltIn),
-        Some(Found { setting, values, origin }) => {
-            let text = values.join(OsStr::new(" ")).to_string_lossy().into_owned();
-            let value = match setting.value {
-                Value::Switch(_) => "true".to_owned(),
-                _ if setting.is_secret => "(hidden)".to_owned(),
-                _ if text.len() > SHOWN_BYTES_MAX => format!("({} bytes)", text.len()),
-                _ if text.contains(|c: char| c.is_control() || c.is_whitespace()) => {
-                    format!("{text:?}")
-                }
-                _ => text,
-            };
-            (setting.flag, value, *origin)
+        Some(found) => {
+            let (name, value) = in_force(config, setting, found);
+            (name, value, found.origin)
         }
     };
     format!("{name:<18} = {value:<24} ({origin})")
 }
 
+/// The name and value of a setting that was given, as shown to the user.
+fn in_force(config: &Config, slot: &Setting, found: &Found<'_>) -> (&'static str, String) {
+    if let Some(shown) = slot.shown {
+        return (slot.flag, shown(config));
+    }
+    let Found { setting, values, .. } = found;
+    let text = values.join(OsStr::new(" ")).to_string_lossy().into_owned();
+    let is_word = !text.contains(|c: char| c == '{' || c.is_control() || c.is_whitespace());
+    let value = match setting.value {
+        Value::Switch(_) => "true".to_owned(),
+        Value::Number(number) => (number.get)(&config.sampling).to_string(),
+        _ if setting.is_secret => "(hidden)".to_owned(),
+        _ if setting.is_long && !is_word => format!("({} bytes)", text.len()),
+        _ if text.is_empty() || text.contains(|c: char| c.is_control() || c.is_whitespace()) => {
+            format!("{text:?}")
+        }
+        _ => text,
+    };
+    (setting.flag, value)
+}
+
 /// A setting's default, as shown to the user.
 #[must_use]
 pub fn built_in(config: &Config, setting: &Setting) -> String {
-    match setting.value {
+    match (setting.shown, setting.value) {
         _ if !setting.default.is_empty() => setting.default.to_owned(),
-        Value::Number(number) => (number.get)(&config.sampling).to_string(),
-        Value::Switch(_) if (setting.none)(config) == "(none)" => "false".to_owned(),
-        _ => (setting.none)(config),
+        (Some(shown), _) => shown(config),
+        (_, Value::Number(number)) => (number.get)(&config.sampling).to_string(),
+        (_, Value::Switch(_)) => "false".to_owned(),
+        _ => setting.none.to_owned(),
     }
 }
 

@@ -189,10 +189,6 @@ pub static ROWS: &[Setting] = &[
             // After "none", only what follows counts.
             let none = texts.iter().rposition(|t| *t == "none").map_or(0, |at| at + 1);
             let texts = &texts[none..];
-            if let Some(long) = texts.iter().find(|t| t.len() > Breakers::BYTES_MAX) {
-                let expected = format!("at most {} bytes", Breakers::BYTES_MAX);
-                return Err(Wrong::Part { found: (*long).to_owned(), expected });
-            }
             if texts.len() > Breakers::COUNT_MAX {
                 let (found, expected) =
                     (texts.len().to_string(), format!("at most {}", Breakers::COUNT_MAX));
@@ -205,7 +201,7 @@ pub static ROWS: &[Setting] = &[
         r"DRY: text that ends a repetition, \n for a line break (repeatable; none: no breakers)",
     )
     .field("dry_sequence_breakers")
-    .none(|c| format!("{:?}", c.sampling.dry_sequence_breakers))
+    .shown(|c| format!("{:?}", c.sampling.dry_sequence_breakers))
     .takes_dash(),
     real!(
         "dynatemp-range",
@@ -249,7 +245,7 @@ pub static ROWS: &[Setting] = &[
         "Samplers in order, separated by semicolons",
     )
     .field("samplers")
-    .none(|c| {
+    .shown(|c| {
         let names: Vec<&str> = c.sampling.samplers.iter().map(|stage| stage.name()).collect();
         names.join(";")
     }),
@@ -314,6 +310,7 @@ pub static ROWS: &[Setting] = &[
         "GRAMMAR",
         "Constrain answers to this grammar (GBNF, or Lark after %llguidance)",
     )
+    .long()
     .takes_dash(),
     sampling(
         "grammar-file",
@@ -334,6 +331,7 @@ pub static ROWS: &[Setting] = &[
         "SCHEMA",
         "Constrain answers to JSON that matches this schema",
     )
+    .long()
     .short('j')
     .same_as("grammar"),
     sampling(

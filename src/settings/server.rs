@@ -101,7 +101,7 @@ pub static ROWS: &[Setting] = &[
         "PATH",
         "Serve everything under this path",
     )
-    .none(|c| c.prefix.clone()),
+    .shown(|c| c.prefix.clone()),
     server(
         "pooling",
         Value::Text(|c, given| {
@@ -117,7 +117,7 @@ pub static ROWS: &[Setting] = &[
         "HOW",
         "Pooling of embeddings: none, mean, cls or last (default: the model's own, else mean)",
     )
-    .none(|_| "(the model's)".to_owned()),
+    .none("(the model's)"),
     server(
         "embd-normalize",
         Value::Whole {

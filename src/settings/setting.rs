@@ -29,8 +29,12 @@ pub struct Setting {
     pub group: Group,
     /// The default, as a user would type it. Empty: there is none.
     pub default: &'static str,
-    /// What `--print-config` shows if there is no default.
-    pub none: fn(&Config) -> String,
+    /// What `--print-config` shows if there is no value.
+    pub none: &'static str,
+    /// Renders the value in force, if that says more than the value as given.
+    pub shown: Option<fn(&Config) -> String>,
+    /// Whether a value may be a text of many lines, of which only the size is shown.
+    pub is_long: bool,
     /// The setting that this one sets in another way; the last of both given wins.
     pub same_as: &'static str,
     /// Its field in requests, and its name in `/props` and in the terminal. Empty: it has none.
@@ -50,6 +54,8 @@ pub struct Setting {
 pub enum Value {
     /// No value: a switch that turns something on.
     Switch(fn(&mut Config)),
+    /// No value: something to do at once, which only the command line can ask for.
+    Action,
     /// A whole number.
     Whole {
         /// The minimum.
@@ -229,7 +235,9 @@ impl Setting {
             help,
             group: Group::General,
             default: "",
-            none: |_| "(none)".to_owned(),
+            none: "(none)",
+            shown: None,
+            is_long: false,
             same_as: "",
             field: "",
             control: None,
@@ -275,9 +283,21 @@ impl Setting {
         self
     }
 
-    /// Sets what is shown if there is no default.
-    pub(super) const fn none(mut self, shown: fn(&Config) -> String) -> Self {
-        self.none = shown;
+    /// Sets what is shown if there is no value.
+    pub(super) const fn none(mut self, text: &'static str) -> Self {
+        self.none = text;
+        self
+    }
+
+    /// Sets how the value in force is rendered.
+    pub(super) const fn shown(mut self, render: fn(&Config) -> String) -> Self {
+        self.shown = Some(render);
+        self
+    }
+
+    /// Marks values as possibly long.
+    pub(super) const fn long(mut self) -> Self {
+        self.is_long = true;
         self
     }
 
@@ -340,7 +360,7 @@ impl Setting {
     #[must_use]
     pub fn takes(&self) -> Takes {
         match self.value {
-            Value::Switch(_) => Takes::Nothing,
+            Value::Switch(_) | Value::Action => Takes::Nothing,
             Value::Ignored { takes, .. } => takes,
             _ => Takes::One,
         }
@@ -355,7 +375,21 @@ impl Setting {
     /// Whether it takes a number, so that white space around the value is ignored.
     #[must_use]
     pub fn is_number(&self) -> bool {
-        matches!(self.value, Value::Whole { .. } | Value::Number(_))
+        matches!(self.value, Value::Whole { .. } | Value::Number(_)) || self.takes() == Takes::Count
+    }
+
+    /// Whether a value is a number where one is wanted. Checked in every layer, also where another one counts.
+    pub(super) fn check(&self, value: &OsStr) -> Result<(), Wrong> {
+        let text = value.to_str().unwrap_or_default();
+        let fits = match self.value {
+            Value::Whole { .. } => text.parse::<i64>().is_ok(),
+            Value::Number(number) => number.parse(text).is_some(),
+            Value::Ignored { takes: Takes::Count, .. } => text.parse::<u64>().is_ok(),
+            _ => true,
+        };
+        let whole = !matches!(self.value, Value::Number(Number { whole: false, .. }));
+        let expected = if whole { "a whole number" } else { "a number" };
+        if fits { Ok(()) } else { Err(Wrong::Expected(expected.to_owned())) }
     }
 
     /// Applies the values from one layer.
@@ -377,12 +411,7 @@ impl Setting {
         let given = |text| Given { flag: self.flag, text, origin };
         match self.value {
             Value::Switch(set) => set(config),
-            Value::Ignored { takes, .. } => {
-                let is_count = || last.to_str().is_some_and(|text| text.parse::<u32>().is_ok());
-                if takes == Takes::Count && !is_count() {
-                    return Err(Wrong::Expected("a whole number".to_owned()));
-                }
-            }
+            Value::Action | Value::Ignored { .. } => {}
             Value::Path(set) => set(config, Path::new(last).to_owned(), given(""))?,
             Value::Texts(set) => {
                 let texts = texts()?;
@@ -396,11 +425,14 @@ impl Setting {
             Value::Whole { min, max, set } => {
                 let number = last.to_str().and_then(|text| text.parse().ok());
                 let number = number.filter(|n| (min..=max).contains(n));
-                let expected = || Wrong::Expected(format!("{min} to {max}"));
+                let any = min == i64::MIN && max == i64::MAX;
+                let range =
+                    || if any { "a whole number".to_owned() } else { format!("{min} to {max}") };
+                let expected = || Wrong::Expected(range());
                 set(config, number.ok_or_else(expected)?, given(""));
             }
             Value::Number(number) => {
-                let found = last.to_str().and_then(|text| text.parse().ok());
+                let found = last.to_str().and_then(|text| number.parse(text));
                 let found = found.filter(|x| number.allows(*x));
                 let found = found.ok_or_else(|| Wrong::Expected(number.expected()))?;
                 (number.set)(&mut config.sampling, found);
@@ -416,6 +448,11 @@ impl Number {
     pub fn expected(&self) -> String {
         let what = if self.whole { "whole number" } else { "number" };
         format!("a {what} from {} to {}", self.min, self.max)
+    }
+
+    /// The number that a text says.
+    fn parse(&self, text: &str) -> Option<f64> {
+        if self.whole { text.parse::<i64>().ok().map(|n| n as f64) } else { text.parse().ok() }
     }
 
     /// Whether `x` is allowed.

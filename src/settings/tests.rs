@@ -48,11 +48,8 @@ fn rows_are_of_one_piece() {
         }
         assert!(setting.same_as.is_empty() || find(setting.same_as).is_some(), "{flag}");
         assert!(!setting.help.ends_with('.'), "{flag}");
-        assert_eq!(
-            setting.placeholder.is_empty(),
-            matches!(setting.value, Value::Switch(_)),
-            "{flag}"
-        );
+        let is_switch = matches!(setting.value, Value::Switch(_) | Value::Action);
+        assert_eq!(setting.placeholder.is_empty(), is_switch, "{flag}");
         assert!(setting.control.is_none() || !setting.field.is_empty(), "{flag}");
         assert!(!flag.is_empty() || !setting.field.is_empty(), "a row of nothing");
     }
@@ -192,6 +189,54 @@ fn keys_add_up() {
     assert!(!config.listing.contains("a, d") && config.listing.contains("(hidden)"));
     std::fs::write(&path, "# a comment\n").unwrap();
     assert!(flags(&["--api-key-file", path.to_str().unwrap()]).is_err());
+}
+
+#[test]
+fn a_number_that_is_none_is_an_error_in_any_layer() {
+    for flag in ["--threads", "--temp", "--parallel", "--seed", "--top-k"] {
+        let layers = [
+            layer(Origin::Environment("X".into()), &[flag, "many"]),
+            layer(Origin::Flag, &[flag, "2"]),
+        ];
+        let error = Config::resolve(&layers).unwrap_err().to_string();
+        assert!(error.contains("many") && error.contains("environment, X"), "{error}");
+        assert!(flags(&[flag, "x", flag, "2"]).is_ok(), "of one layer the last counts");
+    }
+    assert!(flags(&["--top-k", "1e2"]).is_err() && flags(&["--temp", "1e-1"]).is_ok());
+}
+
+#[test]
+fn the_listing_shows_what_is_in_force() {
+    let line = |arguments: &[&str], name: &str| {
+        let listing = flags(arguments).unwrap().listing;
+        let line = listing.lines().find(|l| l.split_whitespace().next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {listing}"));
+        let (_, value) = line.split_once(" = ").unwrap();
+        value.rsplit_once(" (").unwrap().0.trim().to_owned()
+    };
+    for (arguments, name, shown) in [
+        (&["-r", "a", "-r", "b c"][..], "reverse-prompt", r#"["a", "b c"]"#),
+        (&["--temp", "1e-1"], "temp", "0.1"),
+        (&["--sampler-seq", "kp"], "samplers", "top_k;top_p"),
+        (&["--no-escape"], "escape", "false"),
+        (&["--dry-sequence-breaker", r"\n"], "dry-sequence-breaker", r#"["\n"]"#),
+        (&["--grammar", "root ::= \"a\""], "grammar", "(12 bytes)"),
+        (&["--chat-template", "llama3"], "chat-template", "llama3"),
+        (&["--chat-template", "{{ 1 }}"], "chat-template", "(7 bytes)"),
+        (&["--api-key", "k"], "api-key", "(hidden)"),
+        (&[], "api-key", "(none)"),
+        (&[], "strict", "false"),
+        (&["-p", ""], "prompt", "\"\""),
+    ] {
+        assert_eq!(line(arguments, name), shown, "{arguments:?}");
+    }
+}
+
+#[test]
+fn breakers_are_measured_as_they_are_meant() {
+    assert!(sampling(&["--dry-sequence-breaker", &r"\xe2".repeat(12)]).is_ok());
+    let error = sampling(&["--dry-sequence-breaker", &"x".repeat(41)]).unwrap_err();
+    assert!(error.contains("at most 40 bytes") && error.contains("(flag)"), "{error}");
 }
 
 #[test]

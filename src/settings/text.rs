@@ -65,7 +65,7 @@ pub static ROWS: &[Setting] = &[
         "Stop the answer at this text (repeatable)",
     )
     .short('r')
-    .none(|_| "[]".to_owned())
+    .shown(|c| format!("{:?}", c.stops))
     .takes_dash(),
     text(
         "history",
@@ -88,7 +88,7 @@ pub static ROWS: &[Setting] = &[
         r#"Process the escapes \n, \r, \t, \', \", \\ and \xHH in prompts and stop texts (default)"#,
     )
     .short('e')
-    .none(|c| c.escape.to_string()),
+    .shown(|c| c.escape.to_string()),
     text(
         "no-escape",
         Value::Switch(|c| c.escape = false),
@@ -105,7 +105,8 @@ pub static ROWS: &[Setting] = &[
         "NAME|FILE",
         "Chat template instead of the model's own: a name (such as chatml or llama3), a file, or Jinja",
     )
-    .none(|_| "(the model's)".to_owned())
+    .none("(the model's)")
+    .long()
     .takes_dash(),
     text(
         "chat-template-file",
@@ -149,19 +150,15 @@ pub static ROWS: &[Setting] = &[
     .default("auto"),
     text(
         "reasoning-budget",
-        Value::Text(|c, given| {
-            c.reasoning_budget = match given.text {
-                "0" => Some(0),
-                "-1" => None,
-                _ => return Err(Wrong::Expected("0 (no reasoning) or -1 (no limit)".to_owned())),
-            };
-            Ok(())
-        }),
+        Value::Whole {
+            min: -1,
+            max: 0,
+            set: |c, n, _| c.reasoning_budget = usize::try_from(n).ok(),
+        },
         "N",
         "Reasoning budget in tokens: 0 turns reasoning off, -1 is unlimited",
     )
     .variables(&["LLAMA_ARG_THINK_BUDGET"])
-    .takes_dash()
     .default("-1"),
 ];
 
