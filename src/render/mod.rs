@@ -82,9 +82,11 @@ impl<'w> Streamer<'w> {
         if !std::mem::take(&mut self.changed) {
             return out;
         }
-        while self.around.colours.are_wanted()
-            && let Some(source) = self.blocks.next_finished()
-        {
+        loop {
+            if !self.around.colours.are_wanted() {
+                return out;
+            }
+            let Some(source) = self.blocks.next_finished() else { break };
             let html = block_html(&source, &mut self.around);
             if self.sent.as_ref() != Some(&html) {
                 out.push((self.number, html));
