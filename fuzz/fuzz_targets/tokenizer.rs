@@ -19,10 +19,16 @@ static ALL: LazyLock<Vec<Tokenizer>> = LazyLock::new(|| {
     RULES.iter().filter_map(|name| Tokenizer::with_pre(&model::FILE, name).ok()).collect()
 });
 
+/// Characters of ASCII for which the vocabulary has no token. As in the reference, they are dropped.
+static DROPPED: LazyLock<Vec<char>> = LazyLock::new(|| {
+    (0..128_u8).map(char::from).filter(|c| ALL[0].encode_inside(&c.to_string()).is_empty()).collect()
+});
+
 fuzz_target!(|input: (u8, &str)| {
     let (rule, text) = input;
     let tokenizer = &ALL[usize::from(rule) % ALL.len()];
     let plain = tokenizer.encode(text, false, false);
-    assert_eq!(tokenizer.decode(&plain, true), text.as_bytes());
+    let kept: String = text.chars().filter(|c| !DROPPED.contains(c)).collect();
+    assert_eq!(tokenizer.decode(&plain, true), kept.as_bytes());
     let _ = tokenizer.encode(text, true, true);
 });
