@@ -303,7 +303,7 @@ fn whole_characters(json: &[u8]) -> Cow<'_, [u8]> {
     json
 }
 
-/// The UTF-16 code unit of the `\uXXXX` escape at `at`, if there is one.
+/// The UTF-16 code unit of the JSON escape `\u` and four hex digits at `at`, or `None`.
 fn unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
