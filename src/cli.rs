@@ -14,7 +14,7 @@ pub use environment::{Variable, environment};
 pub use perplexity::{PerplexityFlags, parse_perplexity};
 pub use tokenize::{TokenizeFlags, parse_tokenize};
 
-use crate::settings::{self, Config, Set, Setting, Takes, Value, built_in};
+use crate::settings::{self, Set, Setting, Takes, Value, default_in_help};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 use std::ffi::{OsStr, OsString};
@@ -153,18 +153,14 @@ fn argument(setting: &'static Setting) -> Option<Arg> {
     })
 }
 
-/// The help text, with the other ways to write the flag and the default, unless the text says it.
+/// The help text, with the flag's single-dash forms and the default.
 fn help(setting: &Setting) -> String {
-    let built_in = built_in(Config::built_in(), setting);
     let dashed = match setting.dashed {
         [] => String::new(),
         all => format!(" (also {})", all.join(", ")),
     };
-    let says = setting.help.contains("default") || built_in.starts_with(['(', '[', '{']);
-    if says || built_in.is_empty() || setting.takes() == Takes::Nothing {
-        return format!("{}{dashed}", setting.help);
-    }
-    format!("{}{dashed} [{built_in}]", setting.help)
+    let default = default_in_help(setting).map_or_else(String::new, |value| format!(" [{value}]"));
+    format!("{}{dashed}{default}", setting.help)
 }
 
 /// The settings given on the command line, in order.
@@ -188,8 +184,8 @@ fn sets(matches: &ArgMatches, takes: &dyn Fn(&Setting) -> bool) -> Vec<Set> {
     found.into_iter().map(|(_, set)| set).collect()
 }
 
-/// The arguments with flags of several letters after one dash in their long form, of the settings that a command takes.
-/// What follows a flag with a value is that value, whatever it looks like.
+/// Replaces multi-letter flags after a single dash by their long form, for the settings that the command `takes`. The
+/// argument after a flag that needs a value is that value, whatever it looks like.
 fn spelled_out(arguments: &[OsString], takes: &dyn Fn(&Setting) -> bool) -> Vec<OsString> {
     let mut is_value = false;
     let spelled = arguments.iter().map(|argument| {
@@ -206,7 +202,7 @@ fn spelled_out(arguments: &[OsString], takes: &dyn Fn(&Setting) -> bool) -> Vec<
     spelled.collect()
 }
 
-/// Whether an argument is a flag of this setting, without a value in it.
+/// Whether an argument is one of the setting's flags, without `=value`.
 fn is_flag(setting: &Setting, argument: &OsStr) -> bool {
     let Some(text) = argument.to_str() else { return false };
     let long = text.strip_prefix("--");
@@ -221,7 +217,7 @@ fn is_flag(setting: &Setting, argument: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Layer, Origin};
+    use crate::settings::{Config, Layer, Origin};
 
     fn os(arguments: &[&str]) -> Vec<OsString> {
         arguments.iter().map(OsString::from).collect()

@@ -151,20 +151,12 @@ impl Config {
             template: self.template.clone(),
         }
     }
-}
 
-impl Default for Config {
-    /// The built-in values.
-    fn default() -> Self {
-        Self::resolve(&[]).unwrap_or_else(|_| Self::blank())
-    }
-}
-
-impl Config {
-    /// The built-in values, resolved once.
+    /// The defaults, resolved once. They are valid (tested); should one not be, settings are blank.
     #[must_use]
     pub fn built_in() -> &'static Self {
-        static BUILT_IN: LazyLock<Config> = LazyLock::new(Config::default);
+        static BUILT_IN: LazyLock<Config> =
+            LazyLock::new(|| Config::resolve(&[]).unwrap_or_else(|_| Config::blank()));
         &BUILT_IN
     }
 }

@@ -23,7 +23,7 @@ mod text;
 pub use config::Config;
 pub use files::{read_text, unescape, without_last_break};
 pub use page::page;
-pub use resolve::{ConfigError, Layer, built_in};
+pub use resolve::{ConfigError, Layer, built_in, default_in_help};
 pub use sampling::numbers;
 pub use server::PORT_DEFAULT;
 pub use setting::{Control, Group, Number, Origin, Set, Setting, Takes, Value, Wrong};

@@ -1,9 +1,8 @@
 //! Generates `docs/settings.md`, the table for people.
 
 use super::all;
-use super::config::Config;
-use super::resolve::built_in;
-use super::setting::{Group, Setting, Takes, Value};
+use super::resolve::default_in_help;
+use super::setting::{Group, Setting, Value};
 use std::fmt::Write as _;
 
 /// The page, in Markdown.
@@ -11,9 +10,10 @@ use std::fmt::Write as _;
 pub fn page() -> String {
     let mut out = "# Settings
 
-Built-in values yield to a bundle's (`tealight-bundle --args`), these to environment variables, and these to flags. Every
-flag has a variable: `LLAMA_ARG_` and its name in capitals (`LLAMA_ARG_CTX_SIZE`); others that count are listed. A field
-is what requests call the setting, and `/props`. `OLLAMA_HOST`, `OLLAMA_CONTEXT_LENGTH` and `NOBROWSER` count too. This page is made from the program's table of settings (`src/settings`).
+A bundle's arguments (`tealight-bundle --args`) override the defaults, environment variables override these, and flags
+override all. Every flag has a variable: `LLAMA_ARG_` plus its name in capitals (`LLAMA_ARG_CTX_SIZE`). Further variables
+are listed; `OLLAMA_HOST`, `OLLAMA_CONTEXT_LENGTH` and `NOBROWSER` are read too. *Field* is the setting's name in requests
+and in `/props`. This page is generated from the table in `src/settings`.
 "
     .to_owned();
     for (group, title) in [
@@ -22,7 +22,7 @@ is what requests call the setting, and `/props`. `OLLAMA_HOST`, `OLLAMA_CONTEXT_
         (Group::Sampling, "Sampling and form"),
         (Group::Text, "Prompts and templates"),
     ] {
-        let _ = write!(out, "\n## {title}\n\n| flag | built in | field | |\n|---|---|---|---|\n");
+        let _ = write!(out, "\n## {title}\n\n| flag | default | field | |\n|---|---|---|---|\n");
         for setting in all().filter(|s| s.group == group && !s.help.is_empty()) {
             let _ = writeln!(out, "{}", row(setting));
         }
@@ -34,7 +34,7 @@ is what requests call the setting, and `/props`. `OLLAMA_HOST`, `OLLAMA_CONTEXT_
         .collect();
     let _ = write!(
         out,
-        "\n## Taken from other programs\n\nWithout effect here, or so anyway: {}.\n",
+        "\n## Flags of other programs\n\nAccepted without effect: {}.\n",
         taken.join(" ")
     );
     out
@@ -51,14 +51,7 @@ fn row(setting: &Setting) -> String {
     flags.extend(setting.variables.iter().map(ToString::to_string));
     let flags: Vec<String> = flags.iter().map(|flag| format!("`{flag}`")).collect();
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
-    // Defaults that depend on the computer are described in the help text.
-    let default = if setting.flag == "threads" || setting.takes() == Takes::Nothing {
-        String::new()
-    } else {
-        built_in(Config::built_in(), setting)
-    };
-    let is_value = !default.starts_with(['(', '[']);
-    let default = if is_value { code(&default) } else { String::new() };
+    let default = code(&default_in_help(setting).unwrap_or_default());
     let field = code(setting.field);
     let help = setting.help.replace('|', "\\|").replace('<', "&lt;");
     format!("| {} | {default} | {field} | {help} |", flags.join(" "))

@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use super::files::unescape;
-use super::setting::{Origin, Set, Setting, Value, Wrong};
+use super::setting::{Origin, Set, Setting, Takes, Value, Wrong};
 use super::{all, find};
 use crate::sampler::Breakers;
 use std::ffi::{OsStr, OsString};
@@ -211,6 +211,16 @@ pub fn built_in(config: &Config, setting: &Setting) -> String {
         (_, Value::Switch(_)) => "false".to_owned(),
         _ => setting.none.to_owned(),
     }
+}
+
+/// A setting's default for `--help` and the page of settings: none if no value follows the flag, if the help text says
+/// it already, or if it is not a single value.
+#[must_use]
+pub fn default_in_help(setting: &Setting) -> Option<String> {
+    let default = built_in(Config::built_in(), setting);
+    let is_value = !default.is_empty() && !default.starts_with(['(', '[', '{']);
+    let is_said = setting.help.contains("default");
+    (is_value && !is_said && setting.takes() != Takes::Nothing).then_some(default)
 }
 
 /// Warnings of the layers and of settings without effect, each once.

@@ -4,7 +4,6 @@ use super::config::Config;
 use crate::sampler::Sampling;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// One setting: its names, its allowed values, and what it changes.
@@ -152,8 +151,6 @@ impl Group {
 /// A value as given, and its origin.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<'g> {
-    /// The flag's name.
-    pub flag: &'static str,
     /// The value.
     pub text: &'g str,
     /// Where it comes from.
@@ -378,7 +375,10 @@ impl Setting {
         matches!(self.value, Value::Whole { .. } | Value::Number(_)) || self.takes() == Takes::Count
     }
 
-    /// Whether a value is a number where one is wanted. Checked in every layer, also where another one counts.
+    /// Checks that a value is a number if the setting takes one. Done for every layer, even an overridden one.
+    ///
+    /// # Errors
+    /// When it is not.
     pub(super) fn check(&self, value: &OsStr) -> Result<(), Wrong> {
         let text = value.to_str().unwrap_or_default();
         let fits = match self.value {
@@ -408,7 +408,7 @@ impl Setting {
             let all: Option<Vec<String>> = values.iter().map(text).collect();
             all.ok_or_else(|| Wrong::Expected("a text in Unicode".to_owned()))
         };
-        let given = |text| Given { flag: self.flag, text, origin };
+        let given = |text| Given { text, origin };
         match self.value {
             Value::Switch(set) => set(config),
             Value::Action | Value::Ignored { .. } => {}
@@ -450,7 +450,7 @@ impl Number {
         format!("a {what} from {} to {}", self.min, self.max)
     }
 
-    /// The number that a text says.
+    /// Parses it; a whole one has no point and no exponent.
     fn parse(&self, text: &str) -> Option<f64> {
         if self.whole { text.parse::<i64>().ok().map(|n| n as f64) } else { text.parse().ok() }
     }
@@ -458,10 +458,6 @@ impl Number {
     /// Whether `x` is allowed.
     #[must_use]
     pub fn allows(&self, x: f64) -> bool {
-        self.range().contains(&x) && (!self.whole || x.fract() == 0.0)
-    }
-
-    fn range(&self) -> RangeInclusive<f64> {
-        self.min..=self.max
+        (self.min..=self.max).contains(&x) && (!self.whole || x.fract() == 0.0)
     }
 }

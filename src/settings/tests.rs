@@ -70,6 +70,8 @@ fn each_control_has_its_words_on_the_page() {
             assert!(row.is_some_and(|row| row.split('|').count() > 1), "{key}_{field}");
         }
         assert!(control.min < control.max && control.step > 0.0, "{field}");
+        let default: f64 = built_in(Config::built_in(), setting).parse().unwrap();
+        assert!((control.min..=control.max).contains(&default), "{field}");
     }
 }
 
@@ -253,6 +255,7 @@ fn sampling(arguments: &[&str]) -> Result<Sampling, String> {
 
 #[test]
 fn nothing_given_is_what_is_built_in() {
+    assert_eq!(Config::built_in().host, "127.0.0.1", "not the blank that stands in for a mistake");
     assert_eq!(sampling(&[]).unwrap(), Sampling::default());
 }
 

@@ -100,7 +100,7 @@ def missing(what: str) -> NoReturn:
     """What a test wants can be installed and is not. A test that silently does nothing proves nothing."""
     if os.environ.get("ALLOW_SKIP") == "1":
         pytest.skip(what)
-    pytest.fail(f"{what}\nhint: sh tools/need.sh installs it on Debian; ALLOW_SKIP=1 does without", pytrace=False)
+    pytest.fail(f"{what}\nhint: on Debian, `sh tools/need.sh test` (or `systems`) installs it; ALLOW_SKIP=1 skips the test", pytrace=False)
 
 
 def proc(*parts: object) -> Path:
