@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Upper limit on processor numbers in a list; anything beyond is treated as garbage.
 const PROCESSORS_MAX: usize = 65_536;
@@ -14,13 +15,16 @@ const PROCESSORS_MAX: usize = 65_536;
 /// small ones do not.
 const FAST_PART: u32 = 2;
 
-/// Number of fast physical cores that this process may use.
+/// Number of fast physical cores that this process may use, counted once.
 #[must_use]
 pub fn default_threads() -> usize {
-    // Respects affinity and, in a container, the CPU quota.
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    let fast = if cfg!(target_os = "linux") { fast_cores(Path::new("/")) } else { None };
-    fast.unwrap_or_else(num_cpus::get_physical).clamp(1, allowed)
+    static THREADS: LazyLock<usize> = LazyLock::new(|| {
+        // Respects affinity and, in a container, the CPU quota.
+        let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+        let fast = if cfg!(target_os = "linux") { fast_cores(Path::new("/")) } else { None };
+        fast.unwrap_or_else(num_cpus::get_physical).clamp(1, allowed)
+    });
+    *THREADS
 }
 
 /// Number of fast physical cores of a Linux system with its root at `root`; `None` if its files don't tell.
