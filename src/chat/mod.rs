@@ -15,6 +15,7 @@ mod json;
 mod message;
 mod reader;
 mod reasoning;
+mod rewrites;
 mod template;
 mod tools;
 
