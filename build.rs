@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
+#[path = "bundler/src/page.rs"]
+mod page;
+
 fn main() -> io::Result<()> {
     if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|os| os == "macos") {
         println!("cargo:rustc-link-arg-bins=-Wl,-headerpad,0x1000");
@@ -18,15 +21,21 @@ fn main() -> io::Result<()> {
     let script = [package.join("build.rs"), package.join("../build.rs")];
     if let Some(script) = script.iter().find(|script| script.is_file()) {
         println!("cargo:rerun-if-changed={}", script.display());
+        println!(
+            "cargo:rerun-if-changed={}",
+            script.with_file_name("bundler/src/page.rs").display()
+        );
     }
     let web = [package.join("web"), package.join("../web")];
     let web = web.iter().find(|folder| folder.is_dir());
     let mut files = Vec::new();
     if let Some(web) = web {
         println!("cargo:rerun-if-changed={}", web.display());
-        collect(web, "", &mut files)?;
+        page::visit(web, &mut |name, path| {
+            files.push((name.to_owned(), path.to_owned()));
+            io::Result::Ok(())
+        })?;
     }
-    files.sort();
     let mut table = String::from("&[\n");
     for (name, path) in files {
         let path = path.canonicalize()?;
@@ -37,24 +46,6 @@ fn main() -> io::Result<()> {
     fs::write(out.join("page.rs"), table)?;
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "windows") {
         resources(&package, &out)?;
-    }
-    Ok(())
-}
-
-fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let unusable = |name: std::ffi::OsString| io::Error::other(name.display().to_string());
-        let name = entry.file_name().into_string().map_err(unusable)?;
-        if name.starts_with('.') {
-            continue;
-        }
-        let (path, name) = (entry.path(), format!("{prefix}{name}"));
-        if path.is_dir() {
-            collect(&path, &format!("{name}/"), files)?;
-        } else {
-            files.push((name, path));
-        }
     }
     Ok(())
 }

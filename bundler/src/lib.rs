@@ -12,6 +12,7 @@ pub mod gguf;
 pub mod macho;
 pub mod manifest;
 pub mod mapped;
+pub mod page;
 pub mod parts;
 pub mod shown;
 pub mod signals;

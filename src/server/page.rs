@@ -15,7 +15,7 @@ use tealight_bundle::tail::Role;
 const BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 /// Most files and bytes in a page folder.
 const FILES_MAX: usize = 1000;
-const BYTES_MAX: usize = 64 << 20;
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Files by path.
 pub struct Page(HashMap<String, Cow<'static, [u8]>>);
@@ -27,8 +27,7 @@ impl Page {
     /// When the folder cannot be read, is too large, or holds no `index.html`.
     pub fn new(folder: Option<&Path>, program: Option<&Program>) -> io::Result<Self> {
         let mut files = if let Some(folder) = folder {
-            let mut files = HashMap::new();
-            collect(folder, "", &mut files)?;
+            let files = from_folder(folder)?;
             if !files.contains_key("index.html") {
                 let missing = format!("{}: no index.html in it", folder.display());
                 return Err(io::Error::new(io::ErrorKind::NotFound, missing));
@@ -86,32 +85,23 @@ fn from_bundle(program: &Program) -> HashMap<String, Cow<'static, [u8]>> {
     entries.filter_map(file).collect()
 }
 
-fn collect(
-    folder: &Path,
-    prefix: &str,
-    files: &mut HashMap<String, Cow<'static, [u8]>>,
-) -> io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let (path, name) = (entry.path(), format!("{prefix}{name}"));
-        if entry.file_type()?.is_dir() {
-            collect(&path, &format!("{name}/"), files)?;
-            continue;
-        }
-        let metadata = std::fs::symlink_metadata(&path)?;
+fn from_folder(folder: &Path) -> io::Result<HashMap<String, Cow<'static, [u8]>>> {
+    let mut files = HashMap::new();
+    let mut total = 0_u64;
+    tealight_bundle::page::visit(folder, &mut |name, path| {
+        let metadata = std::fs::symlink_metadata(path)?;
         // Skip links, which could lead anywhere, and devices and pipes, which never end.
         if !metadata.is_file() {
-            continue;
+            return Ok(());
         }
-        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        let total = files.values().map(|b| b.len()).sum::<usize>().saturating_add(size);
+        total = total.saturating_add(metadata.len());
         if files.len() >= FILES_MAX || total > BYTES_MAX {
             return Err(io::Error::other(format!("{}: too large for a page", folder.display())));
         }
-        files.insert(name, Cow::Owned(std::fs::read(&path)?));
-    }
-    Ok(())
+        files.insert(name.to_owned(), Cow::Owned(std::fs::read(path)?));
+        Ok(())
+    })?;
+    Ok(files)
 }
 
 fn content_type(name: &str) -> &'static str {

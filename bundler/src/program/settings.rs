@@ -23,8 +23,6 @@ const PAGE: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
 const NAME_BYTES_MAX: usize = 256;
 const TEXT_BYTES_MAX: u64 = 1 << 20;
-/// A page nested deeper than this is taken for a loop of links.
-const WEB_DEPTH_MAX: usize = 16;
 
 /// Changes to settings.
 #[derive(Debug, Default)]
@@ -165,7 +163,7 @@ fn read_limited(path: &Path, what: &str, most: u64) -> Result<Vec<u8>> {
     let metadata = fs::metadata(path).with_context(cannot)?;
     ensure!(
         metadata.is_file(),
-        "{what} {}: a file was expected, this is a folder or device",
+        "{what} {}: expected a file, found a folder or device",
         path.display()
     );
     let mut data = Vec::new();
@@ -182,46 +180,23 @@ fn read_limited(path: &Path, what: &str, most: u64) -> Result<Vec<u8>> {
 
 /// All files in a folder and its subfolders, except names that begin with a dot.
 fn read_page(folder: &Path) -> Result<Vec<Small>> {
-    ensure!(folder.is_dir(), "the page {}: a folder was expected", folder.display());
-    let mut page = Page::default();
-    page.collect(folder, WEB_FOLDER, 0)?;
+    ensure!(folder.is_dir(), "the page {}: expected a folder", folder.display());
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    tealight_bundle::page::visit(folder, &mut |name, path| -> Result<()> {
+        let data = read_limited(path, "the page's file", SMALL_BYTES_MAX)?;
+        bytes += data.len() as u64;
+        ensure!(
+            bytes <= SMALL_TOTAL_BYTES_MAX && (files.len() as u64) < ENTRIES_MAX,
+            "the page has more than {SMALL_TOTAL_BYTES_MAX} bytes or {ENTRIES_MAX} files"
+        );
+        files.push(small(&format!("{WEB_FOLDER}{name}"), Role::Web, data));
+        Ok(())
+    })
+    .context("cannot read the page's folder")?;
     ensure!(
-        page.files.iter().any(|file| file.name == format!("{WEB_FOLDER}index.html")),
-        "the page {}: no `index.html` in it\nhint: --web names the folder that holds the page",
+        files.iter().any(|file| file.name == format!("{WEB_FOLDER}index.html")),
+        "the page {}: no `index.html` in it\nhint: --web takes the folder that holds the page",
         folder.display()
     );
-    Ok(page.files)
-}
-
-#[derive(Default)]
-struct Page {
-    files: Vec<Small>,
-    bytes: u64,
-}
-
-impl Page {
-    fn collect(&mut self, folder: &Path, prefix: &str, depth: usize) -> Result<()> {
-        ensure!(depth <= WEB_DEPTH_MAX, "the page: {} is nested too deep", folder.display());
-        let cannot = || format!("cannot read the page's folder {}", folder.display());
-        for entry in fs::read_dir(folder).with_context(cannot)? {
-            let path = entry.with_context(cannot)?.path();
-            let name = utf8_name(&path)?;
-            if name.starts_with('.') {
-                continue;
-            }
-            let inside = format!("{prefix}{name}");
-            if path.is_dir() {
-                self.collect(&path, &format!("{inside}/"), depth + 1)?;
-                continue;
-            }
-            let data = read_limited(&path, "the page's file", SMALL_BYTES_MAX)?;
-            self.bytes += data.len() as u64;
-            ensure!(
-                self.bytes <= SMALL_TOTAL_BYTES_MAX && (self.files.len() as u64) < ENTRIES_MAX,
-                "the page has more than {SMALL_TOTAL_BYTES_MAX} bytes or {ENTRIES_MAX} files"
-            );
-            self.files.push(small(&inside, Role::Web, data));
-        }
-        Ok(())
-    }
+    Ok(files)
 }
