@@ -50,18 +50,18 @@ Commands:
   (none)      serve the chat page and the API, and open the browser
   chat        chat in the terminal
   info        describe the program's model
-  doctor      say whether it runs here, and what is in the way [--json]
+  doctor      check whether it can run here, and what stops it [--json]
   verify      check every byte of the bundle
   bench       measure the speed: -p tokens -n tokens -r runs [--json]
   tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin
   perplexity  measure how well a text is predicted: -f FILE
 
-With -p TEXT or -f FILE: print one completion and end.
+With -p TEXT or -f FILE: print one completion and exit.
 
-Environment: LLAMA_ARG_ and the name of an option set it (LLAMA_ARG_CTX_SIZE), as do llama.cpp's other
-names; OLLAMA_HOST and OLLAMA_CONTEXT_LENGTH; NOBROWSER. An option counts more.
+Environment: LLAMA_ARG_ plus an option's name sets it (LLAMA_ARG_CTX_SIZE), as do llama.cpp's other
+names; OLLAMA_HOST, OLLAMA_CONTEXT_LENGTH and NOBROWSER are read too. Options override them.
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 130 ended by Ctrl-C.";
+Exit codes: 0 success, 1 failure, 2 invalid command line, 130 stopped by Ctrl-C.";
 
 /// Splits off the command, if the first argument names one.
 #[must_use]
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_that_fingers_know_are_taken() {
+    fn familiar_flags_are_accepted() {
         let line = "-m a.gguf -c 4096 -n -1 -t 4 -tb 4 -b 512 -ub 128 -ngl 999 --host 127.0.0.1 --port 81 \
             --temp 0.1 --top-k 5 --top-p 0.5 --min-p 0.1 --repeat-penalty 1.1 --repeat-last-n -1 \
             --presence-penalty -0.5 --frequency-penalty 0.1 -s -1 -sys hello -r stop -r end -e --jinja \
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_keeps_its_order() {
+    fn flags_keep_their_order() {
         let sets = parse(&os(&["--temp", "0.1", "-r", "a", "-t", "1", "-r", "b", "--temp", "0.2"]));
         let text = |set: &Set| format!("{}={}", set.setting.flag, set.value.display());
         let sets: Vec<_> = sets.unwrap().iter().map(text).collect();
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_no_flag_whatever_it_looks_like() {
+    fn a_value_is_never_taken_for_a_flag() {
         let sets = parse(&os(&["-p", "-np", "-np", "2", "-fa", "-sys", "-fa"])).unwrap();
         let sets: Vec<_> =
             sets.iter().map(|s| (s.setting.flag, s.value.to_str().unwrap())).collect();
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn help_says_what_is_built_in() {
+    fn help_shows_the_defaults() {
         let help = parse(&os(&["--help"])).err().unwrap().to_string();
         let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for line in

@@ -41,7 +41,7 @@ pub enum SourceError {
     },
     /// The file is neither a GGUF file nor a bundle with weights.
     #[error(
-        "{path}: {found}, expected a GGUF file or a bundle with weights\nhint: weights are files ending in .gguf"
+        "{path}: found {found}, expected a GGUF file or a bundle with weights\nhint: weights are files ending in .gguf"
     )]
     NoWeights {
         /// The file.
@@ -58,7 +58,7 @@ pub enum SourceError {
         path: String,
     },
     /// The program's own path is unknown.
-    #[error("finding the program's own file: {0}")]
+    #[error("cannot find the program's own file: {0}")]
     Program(std::io::Error),
 }
 
@@ -76,12 +76,12 @@ pub fn handed_over() -> Option<PathBuf> {
 /// What the page and the terminal say when there are no weights.
 pub const NO_WEIGHTS: &str = "This program has no model in it, and found none beside it.\n\
 \n\
-Give it one of these ways:\n\
+Give it a model in one of these ways:\n\
   - put a GGUF file with the program's own name beside it (tealight and tealight.gguf), and start it again;\n\
   - start it with a GGUF file:  tealight --weights model.gguf\n\
   - make one file of both:      tealight-bundle --weights model.gguf -o chat\n\
 \n\
-GGUF files of open models are found on the sites that share models; one with \"Q4_K_M\" in its name is a good choice. A computer with 8 GB of memory runs models of up to about 4 GB.";
+Sites that share open models offer them as GGUF files; one with \"Q4_K_M\" in its name is a good choice. A computer with 8 GB of memory runs models of up to about 4 GB.";
 
 impl Program {
     /// Maps the running program.

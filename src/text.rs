@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_in_pieces_is_shown_whole() {
+    fn a_split_character_is_shown_whole() {
         let (out, _) = stream(&[], &[b"a\xf0\x9f", b"\x98", b"\x80b", b"\xc3"]);
         assert_eq!(out, ["a", "", "😀b", "", "\u{fffd}"]);
     }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn places_point_into_the_text_however_it_is_cut() {
+    fn offsets_are_correct_however_the_text_is_split() {
         let bytes = "a é👩 \u{0}b".as_bytes().iter().chain(b"\xff\xe2\x28\xf0\x9fz\xc3").copied();
         let bytes: Vec<u8> = bytes.collect();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn no_part_of_a_stop_string_is_shown_and_a_false_start_is() {
+    fn stop_strings_are_hidden_and_false_starts_are_shown() {
         let (out, stopped) = stream(&["</end>"], &[b"x <", b"/e", b"nd", b"> more"]);
         assert_eq!((out.concat().as_str(), stopped), ("x ", true));
         let (out, stopped) = stream(&["</end>"], &[b"x </e", b"xtra"]);

@@ -66,7 +66,7 @@ fn what_never_ends_has_a_deadline() {
         let error = render(&template, Duration::from_millis(400)).unwrap_err().to_string();
         // Printing may hit its own limit first.
         assert!(
-            error.contains("did not end within 0.4 s") || error.contains("at most"),
+            error.contains("did not finish within 0.4 s") || error.contains("at most"),
             "{kind}: {error}"
         );
         assert!(began.elapsed() < Duration::from_secs(10), "{kind}: {:?}", began.elapsed());

@@ -56,7 +56,7 @@ def ours(model: Path, args) -> dict:
         peak = max(peak, private_bytes(process.pid))
         time.sleep(0.1)
     if process.returncode:
-        sys.exit(f"error: {PROGRAM.name} bench ended with {process.returncode}")
+        sys.exit(f"error: {PROGRAM.name} bench exited with {process.returncode}")
     return json.loads(process.stdout.read()) | {"private": peak}
 
 
@@ -72,7 +72,7 @@ class Reference:
         print(json.dumps([prompt, generation]), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("error: the reference ended")
+            sys.exit("error: the reference exited early")
         return tuple(json.loads(line))
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ def measure(args) -> list[str]:
     found, memory = [], []
     for name, model in models(args):
         if not model.is_file():
-            print(f"{name}: not there; python3 tools/models.py get {name}", file=sys.stderr)
+            print(f"{name}: missing\nhint: python3 tools/models.py get {name}", file=sys.stderr)
             continue
         measured = list(rounds(name, model, args))
         most = [moment for _, _, moment in measured]

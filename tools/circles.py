@@ -65,13 +65,13 @@ def main() -> int:
             arrows.setdefault(script, {}).setdefault(PAGE / (found[1] or found[2]), set()).add("import")
     circles = loops(arrows)
     for number, circle in enumerate(circles, 1):
-        print(f"circle {number}: {len(circle)} files import each other in a loop", file=sys.stderr)
+        print(f"cycle {number}: {len(circle)} files import each other", file=sys.stderr)
         for source in sorted(circle):
             for target in sorted(arrows[source].keys() & circle):
                 names = ", ".join(sorted(arrows[source][target]))
                 print(f"  {source.relative_to(ROOT)} -> {target.relative_to(ROOT)}: {names}", file=sys.stderr)
     if circles:
-        print("hint: move what both sides need into a file of its own, below both", file=sys.stderr)
+        print("hint: move what both sides need into a third file that imports neither", file=sys.stderr)
     return 1 if circles else 0
 
 

@@ -47,7 +47,7 @@ def first_token(model: str) -> float:
             event = line.removeprefix(b"data: ").strip()
             if event.startswith(b"{") and json.loads(event)["choices"][0]["delta"].get("content"):
                 return time.perf_counter() - start
-        sys.exit(f"error: {model}: an answer without a token")
+        sys.exit(f"error: {model}: the answer has no token")
     finally:
         server.terminate()
         server.wait()
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("-r", "--rounds", type=int, default=7)
     args = parser.parse_args()
     if not PROGRAM.is_file():
-        sys.exit(f"error: {PROGRAM} is not there\nhint: `make build` makes it")
+        sys.exit(f"error: {PROGRAM} is missing\nhint: make build")
     for model in args.models:
         first_token(model)
         times = [first_token(model) for _ in range(args.rounds)]

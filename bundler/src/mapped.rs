@@ -78,7 +78,7 @@ impl Mapped {
     /// As [`Mapped::open`].
     pub fn of(file: &File, path: &Path) -> Result<Mapped, MapError> {
         let fail = |what| move |error| MapError::Io { path: path.to_owned(), what, error };
-        let metadata = file.metadata().map_err(fail("look at"))?;
+        let metadata = file.metadata().map_err(fail("read the metadata of"))?;
         refuse_special(path, &metadata)?;
         if metadata.len() == 0 {
             return Err(MapError::Empty { path: path.to_owned() });
@@ -157,13 +157,13 @@ pub enum MapError {
         path: PathBuf,
     },
     /// A folder.
-    #[error("{}: a file was expected, this is a folder", path.display())]
+    #[error("{}: expected a file, found a folder", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
     },
     /// A device, pipe or socket.
-    #[error("{}: a regular file was expected, this is a device, pipe or socket", path.display())]
+    #[error("{}: expected a regular file, found a device, pipe or socket", path.display())]
     Special {
         /// What was named.
         path: PathBuf,
@@ -175,7 +175,7 @@ pub enum MapError {
         path: PathBuf,
     },
     /// A file too large for a 32-bit system.
-    #[error("{}: {bytes} bytes do not fit into this system's address space", path.display())]
+    #[error("{}: {bytes} bytes do not fit in this system's address space", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_and_who_changes_keep_out_of_each_others_way() {
+    fn readers_and_writers_exclude_each_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bundle");
         std::fs::write(&path, b"tea").unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_comes_free_in_time_is_had() {
+    fn a_lock_released_in_time_is_acquired() {
         let mut tries = 0;
         let busy_twice = || {
             tries += 1;

@@ -206,7 +206,7 @@ impl<'a> Name<'a> {
 pub enum PartsError {
     /// Some are missing.
     #[error(
-        "{}: one of {count} files of a model, of which {missing} {} missing or damaged: {names}\nhint: put all of them into one folder",
+        "{}: this model is split into {count} files; {missing} {} missing or damaged: {names}\nhint: put all of them in one folder",
         path.display(),
         if *missing == 1 { "is" } else { "are" }
     )]
@@ -222,7 +222,7 @@ pub enum PartsError {
     },
     /// Two files claim to be the same part.
     #[error(
-        "{} and {} both say that they are part {number} of a model\nhint: put the parts of one model into a folder of their own",
+        "{} and {} both claim to be part {number} of a model\nhint: keep the parts of each model in a separate folder",
         first.display(),
         second.display()
     )]
@@ -235,7 +235,7 @@ pub enum PartsError {
         second: PathBuf,
     },
     /// A part number out of range.
-    #[error("{}: the file says that it is part {number} of {count}\nhint: the file is damaged, get it again", path.display())]
+    #[error("{}: the file claims to be part {number} of {count}\nhint: the file is damaged; fetch it again", path.display())]
     Number {
         /// The file.
         path: PathBuf,
@@ -245,7 +245,7 @@ pub enum PartsError {
         count: usize,
     },
     /// More parts than allowed.
-    #[error("{}: the file says that it is one of {count} parts, at most {PARTS_MAX} are possible", path.display())]
+    #[error("{}: the file claims to be one of {count} parts; at most {PARTS_MAX} are allowed", path.display())]
     TooMany {
         /// The file.
         path: PathBuf,
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn part_names_are_told_from_others() {
+    fn part_names_are_recognized() {
         let name = Name::of("a-b-00002-of-00013.gguf").unwrap();
         assert_eq!(name, Name { stem: "a-b", number: 2, count: 13 });
         assert_eq!(name.of_part(13), "a-b-00013-of-00013.gguf");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn any_part_finds_all_by_their_names() {
+    fn any_part_finds_the_others_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         let names = [1, 2, 3].map(|n| format!("m-0000{n}-of-00003.gguf"));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_file_is_whole_whatever_its_name() {
+    fn an_unsplit_file_may_have_any_name() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         let name = "m-00001-of-00003.gguf";
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_under_other_names_are_found_by_what_they_say() {
+    fn renamed_parts_are_found_by_their_metadata() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         part(at, "z.gguf", 0, 3);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_another_model_are_not_taken() {
+    fn parts_of_another_model_are_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         for (number, name) in (0..).zip(["b-00001-of-00002.gguf", "b-00002-of-00002.gguf"]) {
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_parts_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         part(at, "m-00002-of-00003.gguf", 1, 3);
@@ -407,7 +407,7 @@ mod tests {
         for (number, count) in [(5, 3), (0, 4_000_000_000)] {
             part(at, "x.gguf", number, count);
             let error = found(at, "x.gguf").unwrap_err().to_string();
-            assert!(error.contains("the file says that it is"), "{error}");
+            assert!(error.contains("the file claims to be"), "{error}");
         }
     }
 }

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_acts_on_a_terminal_is_left() {
+    fn terminal_control_characters_are_escaped() {
         let hostile = [
             ("\x1b[31mred\x1b]0;title\x07", "\\u001b[31mred\\u001b]0;title\\u0007"),
             ("a\rb\u{8}c\u{7f}\0", "a\\u000db\\u0008c\\u007f\\u0000"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_the_json_it_was() {
+    fn escaped_json_keeps_its_meaning() {
         let text = serde_json::json!({ "a": "\u{9b}\x1b\u{202e}\u{7f}\r\n\t" }).to_string();
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         assert_eq!(read(&shown(&text)), read(&text));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_exact_but_on_a_terminal_however_they_are_cut() {
+    fn answers_are_exact_except_on_a_terminal_for_any_chunking() {
         let text = "tea \u{9b}31m\x1b[0m 🍵\r\nend".as_bytes();
         let bytes = [text, b"\xff\x9b\xe2\x82", b"\n"].concat();
         let written = |terminal, size| {

@@ -48,8 +48,8 @@ mod known {
         pub fn new(bytes: &[u8], path: &Path) -> Known {
             let start = bytes.as_ptr() as usize;
             let message = format!(
-                "error: {}: the file became shorter, or its medium was taken away, while it was in use\n\
-                 hint: leave the file as it is and its medium in place until the program has ended\n",
+                "error: {}: the file was truncated, or its drive was removed, while it was in use\n\
+                 hint: leave the file unchanged and its drive connected until the program has ended\n",
                 crate::shown::shown(&path.display().to_string())
             );
             let range: &'static mut Range = Box::leak(Box::new(Range {

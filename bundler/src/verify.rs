@@ -45,7 +45,7 @@ pub fn verify(
     for entry in tail.entries() {
         let member = entry.member();
         if end <= tail.weights_end() && member.header_offset >= tail.tail_start() {
-            check_gap(bytes, "the gap behind the weights", end, tail.tail_start())?;
+            check_gap(bytes, "the gap after the weights", end, tail.tail_start())?;
         } else {
             check_gap(bytes, "the gap before it", end, member.header_offset)
                 .map_err(|error| error.before(&entry.name))?;
@@ -87,7 +87,7 @@ pub enum VerifyError {
     Signature(#[from] SignatureError),
     /// A byte that the layout determines.
     #[error(
-        "{place}: at byte {offset} of the file, {expected:#04x} expected, {found:#04x} found\n{CHANGED}"
+        "{place}: at byte {offset} of the file, expected {expected:#04x}, found {found:#04x}\n{CHANGED}"
     )]
     Byte {
         /// The region.
@@ -100,7 +100,7 @@ pub enum VerifyError {
         found: u8,
     },
     /// Content that differs from the manifest.
-    #[error("{place}: SHA-256 {expected} expected, {found} found\n{CHANGED}")]
+    #[error("{place}: expected SHA-256 {expected}, found {found}\n{CHANGED}")]
     Sha256 {
         /// The entry or region.
         place: String,
@@ -110,7 +110,7 @@ pub enum VerifyError {
         found: Sha256Sum,
     },
     /// Content that differs from the directory.
-    #[error("{place}: CRC-32 {expected:08x} expected, {found:08x} found\n{CHANGED}")]
+    #[error("{place}: expected CRC-32 {expected:08x}, found {found:08x}\n{CHANGED}")]
     Crc32 {
         /// The entry.
         place: String,
@@ -121,7 +121,7 @@ pub enum VerifyError {
     },
 }
 
-const CHANGED: &str = "hint: the file changed after it was made; fetch it again";
+const CHANGED: &str = "hint: the file has changed since it was made; fetch it again";
 
 impl VerifyError {
     fn before(self, name: &str) -> VerifyError {

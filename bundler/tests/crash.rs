@@ -238,7 +238,7 @@ fn killed_again_and_again_then_finished() {
 }
 
 #[test]
-fn a_full_disk_at_every_moment_leaves_a_state() {
+fn a_full_disk_at_any_moment_leaves_a_valid_state() {
     let (old, new) = (settings("be brief"), longer());
     let before = made(&old);
     let end = before.len() + 40_000;
@@ -261,7 +261,7 @@ fn a_full_disk_at_every_moment_leaves_a_state() {
 }
 
 #[test]
-fn what_an_interruption_left_is_reported_then_removed() {
+fn leftovers_of_an_interruption_are_reported_then_removed() {
     let (old, new) = (settings("be brief"), longer());
     let mut file = made(&old);
     let (ops, _) = steps(&file, &new, None);

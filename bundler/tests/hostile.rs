@@ -63,7 +63,7 @@ fn with_page(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn an_honest_bundle_is_read() {
+fn a_valid_bundle_is_read() {
     use Role::{Args, Head, License, Manifest, Model, SystemPrompt, Web};
     let bytes = sample();
     let tail = open(&bytes);
@@ -82,14 +82,14 @@ fn an_honest_bundle_is_read() {
 }
 
 #[test]
-fn files_that_are_no_bundles_are_not_called_damaged() {
+fn files_that_are_not_bundles_are_not_called_damaged() {
     for ordinary in [&b""[..], b"\x7fELF", &elf(200_000), &gguf(100), b"PK\x05\x06", &[0; 22]] {
         assert!(tail::read(ordinary).unwrap().is_none());
     }
 }
 
 #[test]
-fn another_programs_zip_behind_an_executable_is_no_bundle() {
+fn another_programs_zip_after_an_executable_is_not_a_bundle() {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     let stored =
         zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -100,7 +100,7 @@ fn another_programs_zip_behind_an_executable_is_no_bundle() {
 }
 
 #[test]
-fn a_download_cut_anywhere_is_called_truncated_or_no_bundle_but_never_accepted() {
+fn a_download_truncated_anywhere_is_never_accepted() {
     let bytes = sample();
     let whole = open(&bytes);
     let weights_end = usize::try_from(whole.weights_end()).unwrap();
@@ -173,7 +173,7 @@ fn a_flipped_byte_in_a_gap_is_named_by_its_offset() {
     let mut bytes = sample();
     bytes[1000] = 7;
     let text = verify(&bytes, &open(&bytes), &mut |_, _| {}).unwrap_err().to_string();
-    assert!(text.contains("at byte 1000 of the file, 0x00 expected, 0x07 found"), "{text}");
+    assert!(text.contains("at byte 1000 of the file, expected 0x00, found 0x07"), "{text}");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn two_sizes_for_one_entry_are_refused() {
     let mut bytes = sample();
     let record = central(&bytes, "web/a.js");
     put(&mut bytes, record + 20, &5_u32.to_le_bytes());
-    assert!(error(&bytes).to_string().contains("its two sizes must be equal"));
+    assert!(error(&bytes).to_string().contains("its two sizes differ"));
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_size_beyond_the_file_is_refused() {
 }
 
 #[test]
-fn a_directory_of_absurd_size_place_or_count_is_refused_at_once() {
+fn a_directory_with_absurd_size_offset_or_count_is_refused_at_once() {
     let values = [0, 1, 9, 65_537, u64::from(u32::MAX), u64::MAX - 100, u64::MAX];
     let started = Instant::now();
     // Entry count, length and offset of the directory, in the zip64 end record.
@@ -310,14 +310,18 @@ fn an_archive_comment_cannot_hide_anything() {
 #[test]
 fn a_manifest_that_disagrees_is_refused() {
     for (old, new, wanted) in [
-        ("\"web/a.js\"", "\"web/z.js\"", "in the directory, not in the manifest"),
-        ("\"bytes\": 20,", "\"bytes\": 21,", "by the manifest, expected 21, found 20"),
-        ("\"bytes\": 1000,", "\"bytes\": 1001,", "the end of the runtime"),
-        ("\"role\": \"web\"", "\"role\":\"head\"", "role head cannot stand behind the weights"),
-        ("\"role\": \"model\"", "\"role\":  \"args\"", "role args cannot stand among the weights"),
-        ("\"role\": \"args\"", "\"role\":\"model\"", "role model cannot stand behind the weights"),
+        ("\"web/a.js\"", "\"web/z.js\"", "in the directory, but not in the manifest"),
+        ("\"bytes\": 20,", "\"bytes\": 21,", "from the manifest, expected 21, found 20"),
+        ("\"bytes\": 1000,", "\"bytes\": 1001,", "the runtime's length"),
+        ("\"role\": \"web\"", "\"role\":\"head\"", "role head is not allowed after the weights"),
+        (
+            "\"role\": \"model\"",
+            "\"role\":  \"args\"",
+            "role args is not allowed among the weights",
+        ),
+        ("\"role\": \"args\"", "\"role\":\"model\"", "role model is not allowed after the weights"),
         ("\"role\": \"web\",", "\"role\":\"manifest\"".get(..14).unwrap(), "manifest.json"),
-        ("\"format\": 1", "\"format\": 2", "format 2 found"),
+        ("\"format\": 1", "\"format\": 2", "has format 2"),
         ("\"format\": 1", "\"format\":[1", "manifest.json"),
         ("\"created_by\"", "\"created_up\"", "created_by"),
     ] {
@@ -329,7 +333,7 @@ fn a_manifest_that_disagrees_is_refused() {
 }
 
 #[test]
-fn a_manifest_nested_without_end_does_not_exhaust_the_stack() {
+fn a_deeply_nested_manifest_does_not_overflow_the_stack() {
     let mut bytes = with_page(&[]);
     let json = open(&bytes).entry("manifest.json").unwrap().range.clone();
     let old = String::from_utf8(bytes[json].to_vec()).unwrap();
@@ -365,7 +369,7 @@ fn a_head_whose_offsets_contradict_each_other_is_refused() {
 }
 
 #[test]
-fn a_whole_bundle_inside_the_page_is_not_taken_for_the_bundle() {
+fn a_bundle_inside_the_page_is_not_mistaken_for_the_bundle() {
     let inner = sample();
     let bytes = with_page(&[("web/inner.bin", &inner)]);
     assert!(open(&bytes).entry("web/inner.bin").is_some());
@@ -374,7 +378,7 @@ fn a_whole_bundle_inside_the_page_is_not_taken_for_the_bundle() {
 }
 
 #[test]
-fn a_page_full_of_end_records_does_not_take_for_ever() {
+fn a_page_full_of_end_records_does_not_take_forever() {
     let end = &sample()[sample().len() - 98..];
     let bytes = with_page(&[
         ("web/ends.bin", &end.repeat(100_000)),

@@ -159,7 +159,7 @@ fn it_is_an_executable_with_the_tail_in_a_segment_and_every_page_signed() {
 }
 
 #[test]
-fn it_is_made_changed_taken_apart_and_used_again_as_any_other() {
+fn it_is_made_changed_extracted_and_reused_like_any_other() {
     let folder = mac(&mach_o());
     let at = folder.path();
     run_ok(at, &with(&["--system-prompt", "be brief", "--web", "page"]));
@@ -167,7 +167,7 @@ fn it_is_made_changed_taken_apart_and_used_again_as_any_other() {
     run_ok(at, &["-w", "w.gguf", "--runtime", "rt", "-o", "other"]);
     let plain = fs::read(at.join("other")).unwrap();
     let output = run(at, &["set", "other", "--system-prompt", "be brief", "--web", "page"]);
-    assert!(stderr(&output).contains("signed it anew"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("re-signed it"), "{}", stderr(&output));
     assert_eq!(fs::read(at.join("other")).unwrap(), fresh);
     let again = run(at, &["set", "other", "--system-prompt", "be brief"]);
     assert!(stderr(&again).contains("nothing to change"));
@@ -188,14 +188,14 @@ fn it_is_made_changed_taken_apart_and_used_again_as_any_other() {
     run_ok(at, &["extract", "chat", "-o", "out"]);
     assert_eq!(fs::read(at.join("out/weights/w.gguf")).unwrap(), gguf(1000));
     let text = run_fails(at, &["extract", "chat", "--runtime", "-o", "out"]);
-    assert!(text.contains("hint: it is the runtime with the SHA-256"), "{text}");
+    assert!(text.contains("hint: the original is the runtime with SHA-256"), "{text}");
     let text = run_fails(at, &["-w", "w.gguf", "--runtime", "chat", "-o", "x", "--pair"]);
-    assert!(text.contains("hint: name the runtime that it was made of"), "{text}");
+    assert!(text.contains("hint: give the runtime that it was made from"), "{text}");
     assert_eq!(names(at), ["chat", "other", "out", "page", "rt", "third", "w.gguf"]);
 }
 
 #[test]
-fn a_pair_with_settings_is_signed_and_one_without_is_left_as_it_was() {
+fn a_pair_with_settings_is_signed_and_one_without_is_unchanged() {
     let folder = mac(&mach_o());
     let at = folder.path();
     run_ok(at, &with(&["--pair"]));
@@ -246,11 +246,11 @@ fn a_byte_flipped_anywhere_is_found() {
     longer.push(0);
     let tail = tail::read(&longer).unwrap().unwrap();
     let error = verify(&longer, &tail, &mut |_, _| {}).unwrap_err().to_string();
-    assert!(error.contains("1 bytes stand behind"), "{error}");
+    assert!(error.contains("1 bytes follow"), "{error}");
 }
 
 #[test]
-fn a_download_cut_anywhere_is_called_truncated_or_no_bundle_but_never_accepted() {
+fn a_download_truncated_anywhere_is_never_accepted() {
     let folder = mac(&mach_o());
     run_ok(folder.path(), &NEW);
     let whole = fs::read(folder.path().join("chat")).unwrap();
@@ -283,12 +283,12 @@ fn what_cannot_take_a_tail_is_refused_with_a_hint() {
     let room = MachO { room: 0x3d0, ..MachO::default() };
     let unknown = MachO { more: vec![0x99, 0, 0, 0, 8, 0, 0, 0], ..MachO::default() };
     for (runtime, said, hint) in [
-        (fat, "for several processors", "hint: take the one for arm64"),
-        (library, "not a program", "hint: take one from `make dist`"),
-        (used, "is not free", "hint: take one"),
-        (longer, "something stands behind it", "hint: take one"),
+        (fat, "a universal executable", "hint: use the one for arm64"),
+        (library, "not a program", "hint: use one made by `make dist`"),
+        (used, "is in use", "hint: use one"),
+        (longer, "something follows it", "hint: use one"),
         (room.bytes(), "no room for another load command", "-headerpad"),
-        (unknown.bytes(), "the load command 0x99 is not known", "hint: take a runtime"),
+        (unknown.bytes(), "unknown load command 0x99", "hint: use a runtime"),
     ] {
         let folder = mac(&runtime);
         let at = folder.path();
@@ -342,7 +342,7 @@ fn above_four_gib_it_becomes_a_pair() {
     common::sparse_gguf(&at.join("w.gguf"), (4 << 30) / 4);
     let output = run(at, &with(&["--name", "Tea"]));
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("cannot be longer than 4 GiB"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot be larger than 4 GiB"), "{}", stderr(&output));
     let (mapped, tail) = open(&at.join("chat"));
     check_signature(mapped.bytes());
     assert_eq!(tail.manifest().entries.last().unwrap().name, "chat.gguf");

@@ -48,7 +48,7 @@ fn the_same_inputs_give_the_same_bytes_and_an_executable() {
 }
 
 #[test]
-fn set_gives_what_bundling_afresh_gives() {
+fn set_gives_the_same_bytes_as_bundling_again() {
     let folder = workshop();
     let at = folder.path();
     fs::write(at.join("args"), "--temp\n0.1\n...\n").unwrap();
@@ -99,7 +99,7 @@ fn set_gives_what_bundling_afresh_gives() {
 }
 
 #[test]
-fn list_tells_people_and_programs() {
+fn list_prints_text_and_json() {
     let folder = workshop();
     let at = folder.path();
     run_ok(at, &with(&["--name", "Tea"]));
@@ -151,7 +151,7 @@ fn a_link_in_the_output_folder_does_not_lead_extract_elsewhere() {
     fs::create_dir(at.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("../elsewhere", at.join("out/web")).unwrap();
     let text = run_fails(at, &["extract", "chat", "web/index.html", "-o", "out", "--force"]);
-    assert!(text.contains("could lead elsewhere"), "{text}");
+    assert!(text.contains("may lead elsewhere"), "{text}");
     assert!(names(&at.join("elsewhere")).is_empty());
 }
 
@@ -165,14 +165,17 @@ fn verify_names_what_changed_and_exits_with_one() {
     bytes[middle] ^= 1;
     fs::write(at.join("chat"), bytes).unwrap();
     let text = run_fails(at, &["verify", "chat"]);
-    assert!(text.contains("entry `weights/w.gguf`: SHA-256") && text.contains("hint: "), "{text}");
+    assert!(
+        text.contains("entry `weights/w.gguf`: expected SHA-256") && text.contains("hint: "),
+        "{text}"
+    );
     let text = run_fails(at, &["extract", "chat", "weights/w.gguf", "-o", "out"]);
     assert!(text.contains("SHA-256"), "{text}");
     assert!(names(&at.join("out/weights")).is_empty(), "a damaged file was left");
 }
 
 #[test]
-fn a_truncated_bundle_is_named_so_by_every_command() {
+fn every_command_reports_a_truncated_bundle() {
     let folder = workshop();
     let at = folder.path();
     run_ok(at, &NEW);
@@ -204,15 +207,15 @@ fn inputs_that_are_missing_or_wrong_leave_nothing() {
     let before = names(at);
     let cases: [(&[&str], &str); 16] = [
         (&["-w", "none.gguf", "--runtime", "rt", "-o", "x"], "cannot open none.gguf"),
-        (&["-w", "page", "--runtime", "rt", "-o", "x"], "this is a folder"),
+        (&["-w", "page", "--runtime", "rt", "-o", "x"], "found a folder"),
         (&["-w", "empty", "--runtime", "rt", "-o", "x"], "the file is empty"),
         (&["-w", "text", "--runtime", "rt", "-o", "x"], "not a GGUF file"),
         (&["-w", "cut.gguf", "--runtime", "rt", "-o", "x"], "hint: the download may be incomplete"),
         (&["-w", "w.gguf", "--runtime", "none", "-o", "x"], "cannot open none"),
         (&["-w", "w.gguf", "--runtime", "w.gguf", "-o", "x"], "it is a weights file"),
         (&["-w", "w.gguf", "--runtime", "text", "-o", "x"], "not an executable"),
-        (&["-w", "w.gguf", "--runtime", "rt", "-o", "none/x"], "there is no folder none"),
-        (&["-w", "w.gguf", "--runtime", "rt", "-o", "page"], "this is a folder"),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "none/x"], "the folder none does not exist"),
+        (&["-w", "w.gguf", "--runtime", "rt", "-o", "page"], "found a folder"),
         (&["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--web", "no-page"], "no `index.html`"),
         (&["-w", "w.gguf", "--runtime", "rt", "-o", "x", "--args", "nul-args"], "line 1 has a NUL"),
         (
@@ -237,7 +240,7 @@ fn inputs_that_are_missing_or_wrong_leave_nothing() {
                 "--license",
                 "page/../rt",
             ],
-            "is there twice",
+            "occurs twice",
         ),
     ];
     for (args, wanted) in cases {
@@ -253,7 +256,7 @@ fn an_input_is_never_replaced_and_a_file_only_by_force() {
     let at = folder.path();
     for target in ["w.gguf", "rt", "./page/../rt"] {
         let text = run_fails(at, &["-w", "w.gguf", "--runtime", "rt", "-o", target, "--force"]);
-        assert!(text.contains("one of the inputs"), "{text}");
+        assert!(text.contains("the output is also an input"), "{text}");
     }
     fs::write(at.join("chat"), "precious").unwrap();
     assert!(run_fails(at, &NEW).contains("hint: --force replaces it"));
@@ -278,7 +281,7 @@ fn usage_errors_exit_with_two() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     if cfg!(not(unix)) || !have("sh") {
         return;
     }
@@ -299,7 +302,7 @@ fn a_closed_pipe_is_no_error() {
 }
 
 #[test]
-fn a_bundle_as_runtime_serves_without_its_tail() {
+fn a_bundle_as_runtime_is_used_without_its_tail() {
     let folder = workshop();
     let at = folder.path();
     run_ok(at, &NEW);
@@ -352,7 +355,7 @@ fn split_weights_go_in_together_in_order() {
 }
 
 #[test]
-fn a_pair_knows_its_weights_and_misses_them() {
+fn a_pair_knows_its_weights_and_reports_them_missing() {
     let folder = workshop();
     let at = folder.path();
     assert_eq!(run_ok(at, &with(&["--pair", "--name", "Tea"])), "chat.gguf\nchat\n");
@@ -373,7 +376,7 @@ fn a_pair_knows_its_weights_and_misses_them() {
     let mut bytes = gguf(1000);
     bytes[3000] ^= 1;
     fs::write(at.join("chat.gguf"), bytes).unwrap();
-    assert!(run_fails(at, &["verify", "chat"]).contains("chat.gguf: SHA-256"));
+    assert!(run_fails(at, &["verify", "chat"]).contains("chat.gguf: expected SHA-256"));
     fs::remove_file(at.join("chat.gguf")).unwrap();
     assert!(run_fails(at, &["verify", "chat"]).contains("needs the file chat.gguf beside it"));
     assert_eq!(names(at), ["chat", "page", "rt", "w.gguf"]);
@@ -389,7 +392,7 @@ fn a_bundler_without_a_runtime_beside_it_says_so() {
     let output = command.current_dir(folder.path()).args(["-w", "w.gguf", "-o", "x"]).output();
     let output = output.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(common::stderr(&output).contains("hint: name one with --runtime"));
+    assert!(common::stderr(&output).contains("hint: choose one with --runtime"));
     assert!(!folder.path().join("x").exists());
 }
 
@@ -405,7 +408,7 @@ fn a_target_names_its_runtime_in_the_dist_folder() {
     assert!(fs::read(at.join("chat.exe")).unwrap().starts_with(&exe));
     // Without --dist: the folder of the bundler (which has none here), then ./dist.
     let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
-    assert!(text.contains("no `tealight-linux-aarch64` in") && text.contains("hint: --dist"));
+    assert!(text.contains("no `tealight-linux-aarch64` in") && text.contains("with --dist"));
     fs::rename(at.join("built"), at.join("dist")).unwrap();
     made("linux-aarch64", &[]);
     let arm = fs::read(at.join("dist/tealight-linux-aarch64")).unwrap();
@@ -419,7 +422,7 @@ fn a_target_names_its_runtime_in_the_dist_folder() {
     // A wrong file in the folder is noticed, and so is a wrong target or combination on the command line.
     fs::write(at.join("dist/tealight-linux-aarch64"), elf(1000)).unwrap();
     let text = run_fails(at, &[&new[..], &["linux-aarch64"]].concat());
-    assert!(text.contains("for linux-aarch64 was expected, this is one for another"), "{text}");
+    assert!(text.contains("for linux-aarch64, found one for another"), "{text}");
     assert_eq!(run(at, &[&new[..], &["macos"]].concat()).status.code(), Some(2));
     let both = ["--runtime", "rt", "--target", "linux-aarch64", "-w", "w.gguf", "-o", "x"];
     assert_eq!(run(at, &both).status.code(), Some(2));
@@ -461,7 +464,7 @@ fn a_windows_executable_gets_its_ending_and_one_file_below_four_gib() {
 
 #[test]
 #[cfg(unix)]
-fn a_windows_executable_that_would_pass_four_gib_becomes_a_pair() {
+fn a_windows_executable_above_four_gib_becomes_a_pair() {
     if !common::hashes_fast() {
         return;
     }
@@ -528,7 +531,7 @@ fn interrupted_in_the_middle_leaves_nothing() {
 
 #[test]
 #[cfg(unix)]
-fn killed_in_the_middle_leaves_a_named_rest_that_the_next_run_removes() {
+fn killed_in_the_middle_leaves_a_partial_file_that_the_next_run_removes() {
     let folder = workshop();
     let at = folder.path();
     let mut child = slow_run(at);
@@ -543,7 +546,7 @@ fn killed_in_the_middle_leaves_a_named_rest_that_the_next_run_removes() {
 
 /// Without locks, one of thirty readers found a damaged file or was killed by the system.
 #[test]
-fn readers_beside_set_find_the_old_bundle_or_the_new_one() {
+fn readers_during_set_see_the_old_bundle_or_the_new_one() {
     const READS: usize = 80;
     let folder = workshop();
     let at = folder.path();
@@ -635,7 +638,7 @@ fn a_full_disk_leaves_nothing_and_set_leaves_the_old_bundle() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_bundle_that_runs_is_not_changed() {
+fn a_running_bundle_is_not_changed() {
     let folder = workshop();
     let at = folder.path();
     let Some(sleeper) =

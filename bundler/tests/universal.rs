@@ -86,7 +86,7 @@ fn it_holds_a_program_for_every_system_and_a_script_that_finds_them() {
 }
 
 #[test]
-fn list_verify_extract_and_set_know_it() {
+fn list_verify_extract_and_set_handle_it() {
     let folder = workshop_with_dist();
     let at = folder.path();
     run_ok(at, &MAKE);
@@ -157,7 +157,10 @@ fn a_missing_or_wrong_program_leaves_nothing() {
     let windows = at.join("dist/tealight-windows-x86_64.exe");
     std::fs::write(&windows, &windows::executable()[..0x500]).unwrap();
     let error = run_fails(at, &MAKE);
-    assert!(error.contains("tealight-windows-x86_64.exe") && error.contains("cut off"), "{error}");
+    assert!(
+        error.contains("tealight-windows-x86_64.exe") && error.contains("truncated"),
+        "{error}"
+    );
     assert_eq!(names(at), before);
 
     std::fs::write(&windows, windows::executable()).unwrap();
@@ -167,7 +170,7 @@ fn a_missing_or_wrong_program_leaves_nothing() {
     let onto_input = [&MAKE[..6], &["dist/tealight-linux-x86_64.exe", "--force"]].concat();
     run_ok(at, &onto_input);
     let onto_input = [&MAKE[..6], &["dist/tealight-windows-x86_64", "--force"]].concat();
-    assert!(run_fails(at, &onto_input).contains("one of the inputs"));
+    assert!(run_fails(at, &onto_input).contains("the output is also an input"));
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn a_pair_keeps_the_weights_beside_it() {
 }
 
 #[test]
-fn above_four_gib_it_says_that_windows_is_out_and_is_no_exe() {
+fn above_four_gib_it_warns_about_windows_and_gets_no_exe_ending() {
     if cfg!(debug_assertions) {
         eprintln!("skipped: 4 GiB would take too long in this build; try --release");
         return;
@@ -193,7 +196,7 @@ fn above_four_gib_it_says_that_windows_is_out_and_is_no_exe() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "chat\n");
     let warning = stderr(&output);
-    assert!(warning.contains("warning: chat will have 4.00 GiB"), "{warning}");
+    assert!(warning.contains("warning: chat will be 4.00 GiB"), "{warning}");
     assert!(warning.contains("Linux and macOS only") && warning.contains("--pair"), "{warning}");
     check(&at.join("chat"), &at.join("dist"));
     run_ok(at, &["set", "chat", "--system-prompt", "be brief"]);

@@ -86,18 +86,18 @@ fn a_program_for_each_system_shares_one_copy_of_the_weights() {
 }
 
 #[test]
-fn what_is_not_in_the_dist_folder_is_not_on_the_stick_and_said() {
+fn programs_missing_from_dist_are_left_out_and_reported() {
     let folder = workshop();
     let at = folder.path();
     let text = run_fails(at, &["usb", "stick", "-w", "w.gguf", "--dist", "page"]);
-    assert!(text.contains("no runtimes") && text.contains("hint: --dist"), "{text}");
+    assert!(text.contains("no runtimes") && text.contains("with --dist"), "{text}");
     assert!(!at.join("stick").exists());
     dist(&at.join("d"));
     for name in ["tealight-macos-arm64", "tealight-macos-x86_64", "tealight-windows-x86_64.exe"] {
         fs::remove_file(at.join("d").join(name)).unwrap();
     }
     let output = run(at, &["usb", "stick", "-w", "w.gguf", "--dist", "d"]);
-    let said = "no runtime for windows-x86_64, macos-arm64, macos-x86_64 was found";
+    let said = "no runtime for windows-x86_64, macos-arm64, macos-x86_64, so";
     assert!(stderr(&output).contains(said), "{}", stderr(&output));
     let there: Vec<_> = ALL.into_iter().filter(|name| !name.contains("Start")).collect();
     let there: Vec<_> = there.into_iter().filter(|name| !name.contains("macos")).collect();
@@ -145,7 +145,7 @@ fn three_holes(path: &Path, bytes: u64) {
 
 #[test]
 #[cfg(target_pointer_width = "64")]
-fn weights_above_four_gib_are_divided_for_fat32_and_whole_for_exfat() {
+fn weights_above_four_gib_are_split_for_fat32_and_whole_for_exfat() {
     if !common::hashes_fast() || !common::has_holes() {
         return;
     }
@@ -156,7 +156,7 @@ fn weights_above_four_gib_are_divided_for_fat32_and_whole_for_exfat() {
     three_holes(&at.join("w.gguf"), bytes);
     let output = run(at, &["usb", "stick", "-w", "w.gguf", "--filesystem", "fat32"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stderr(&output).contains("because FAT32 takes none above 4 GiB"));
+    assert!(stderr(&output).contains("because FAT32 allows none above 4 GiB"));
     let mut tensors = Vec::new();
     for (number, name) in ["w-00001-of-00002.gguf", "w-00002-of-00002.gguf"].iter().enumerate() {
         let mapped = Mapped::open(&at.join("stick").join(name)).unwrap();
@@ -206,7 +206,7 @@ fn split_weights_that_fit_stay_as_they_are() {
 
 /// The shells of old systems must be able to read the scripts, too.
 #[test]
-fn the_scripts_are_scripts_to_every_shell() {
+fn the_scripts_are_valid_in_every_shell() {
     let folder = workshop();
     let at = folder.path();
     dist(&at.join("dist"));

@@ -13,8 +13,8 @@ const CASE: &str = "TEALIGHT_TEST_VANISHED";
 const BYTES: u64 = 1 << 20;
 
 #[test]
-fn a_file_that_became_shorter_is_told_with_an_exit_code() {
-    let done = again("a_file_that_became_shorter_is_told_with_an_exit_code", |path| {
+fn a_truncated_file_ends_with_a_message_and_an_exit_code() {
+    let done = again("a_truncated_file_ends_with_a_message_and_an_exit_code", |path| {
         let other = Mapped::open(&std::env::current_exe().unwrap()).unwrap();
         let gone = Mapped::open(path).unwrap();
         drop(Mapped::open(path).unwrap());
@@ -29,13 +29,13 @@ fn a_file_that_became_shorter_is_told_with_an_exit_code() {
     });
     let said = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(1), "{said}");
-    assert!(said.contains("weights: the file became shorter"), "{said}");
+    assert!(said.contains("weights: the file was truncated"), "{said}");
     assert_eq!(said.matches("error:").count(), 1, "{said}");
 }
 
 #[test]
-fn a_fault_that_is_not_of_a_known_file_is_passed_on() {
-    let done = again("a_fault_that_is_not_of_a_known_file_is_passed_on", |path| {
+fn a_fault_outside_a_known_file_is_passed_on() {
+    let done = again("a_fault_outside_a_known_file_is_passed_on", |path| {
         let _known = Mapped::open(&std::env::current_exe().unwrap()).unwrap();
         // This one was registered, and no longer is.
         drop(Mapped::open(path).unwrap());
@@ -46,17 +46,17 @@ fn a_fault_that_is_not_of_a_known_file_is_passed_on() {
     });
     let said = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.signal(), Some(libc::SIGBUS), "{said}");
-    assert!(!said.contains("became shorter"), "{said}");
+    assert!(!said.contains("was truncated"), "{said}");
 }
 
 #[test]
-fn a_stack_that_overflows_is_still_told_by_the_standard_library() {
+fn a_stack_overflow_is_still_reported_by_the_standard_library() {
     #[expect(unconditional_recursion, reason = "that is the case")]
     fn deeper(depth: u64) -> u64 {
         let room = std::hint::black_box([depth; 512]);
         deeper(depth + 1) + room[7]
     }
-    let done = again("a_stack_that_overflows_is_still_told_by_the_standard_library", |path| {
+    let done = again("a_stack_overflow_is_still_reported_by_the_standard_library", |path| {
         let _known = Mapped::open(path).unwrap();
         std::hint::black_box(deeper(0));
     });

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn real_templates_show_what_they_take() {
+    fn abilities_of_real_templates_are_detected() {
         macro_rules! of {
             ($name:literal) => {{
                 let template =
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn named_templates_take_what_they_say() {
+    fn named_templates_have_the_listed_abilities() {
         let systems = |name| {
             let source = super::super::builtin::source(name).unwrap();
             Abilities::default().systems(&new(source))
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_template_takes_little_and_a_typed_one_takes_parts() {
+    fn strict_and_typed_templates_are_detected() {
         let strict = new(
             "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{{ messages[0].content }}",
         );

@@ -127,7 +127,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn each_name_writes_the_references_prompts() {
+    fn each_template_matches_the_reference() {
         let golden: Value =
             serde_json::from_str(include_str!("../../tests/golden/builtin.json")).unwrap();
         let prompts = golden["prompts"].as_object().unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_tells_its_template() {
+    fn the_vocabulary_selects_the_template() {
         let with = |tokens: &[&str]| guess("llama", &|token| tokens.contains(&token));
         assert_eq!(with(&["<|im_start|>", "<|im_end|>"]), Some("chatml"));
         assert_eq!(with(&["<|im_start|>", "<|im_sep|>"]), Some("phi4"));

@@ -20,14 +20,14 @@ pub enum TemplateError {
     Refused(String),
     /// A call is required, but every answer of this model has a header and can't be constrained.
     #[error(
-        "no call can be enforced: this model's answers are messages with headers\nhint: `tool_choice`: \"auto\" leaves it to the model"
+        "this model cannot be forced to call a tool: its answers are messages with headers\nhint: set `tool_choice` to \"auto\""
     )]
     Unforced,
     /// Rendering failed or hit a limit.
     #[error("chat template failed: {0}\nhint: choose another with --chat-template NAME or FILE")]
     Failed(String),
     /// Not rendered: the machine is overloaded, or the client has left.
-    #[error("the prompt could not be made: {0}")]
+    #[error("the prompt could not be rendered: {0}")]
     Untried(String),
 }
 

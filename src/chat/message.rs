@@ -78,10 +78,11 @@ impl<'de> Deserialize<'de> for Content {
             Value::String(text) => Ok(text.into()),
             Value::Array(parts) => {
                 let text: Option<String> = parts.iter().map(part).collect();
-                let text = text.ok_or_else(|| D::Error::custom("a part that is no text"))?;
+                let text =
+                    text.ok_or_else(|| D::Error::custom("found a content part that is not text"))?;
                 Ok(Self { text, is_typed: true })
             }
-            _ => Err(D::Error::custom("neither a text nor parts")),
+            _ => Err(D::Error::custom("expected content to be a string or an array of text parts")),
         }
     }
 }

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_those_that_the_template_names() {
+    fn tags_come_from_the_template() {
         let open = |template| Tags::of(template).map(|t| t.open);
         assert_eq!(open("{{ '<think>\n' }}"), Some("<think>"));
         assert_eq!(open("{% set content = content.split('</think>')[-1] %}"), Some("<think>"));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_is_open_where_it_ends_with_the_tag() {
+    fn a_prompt_that_ends_with_the_tag_opens_reasoning() {
         let tags = Tags::of("<think>").unwrap();
         assert!(tags.is_open("<|im_start|>assistant\n<think>\n"));
         assert!(!tags.is_open("<|im_start|>assistant\n<think>\n\n</think>\n\n"));

@@ -24,7 +24,7 @@ pub struct BenchFlags {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Measure the machine instead: bytes read and multiply-adds each second, at most
+    /// Measure the machine's peak rates instead: bytes read and multiply-adds per second
     #[arg(long)]
     pub limits: bool,
 }

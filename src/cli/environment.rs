@@ -97,7 +97,7 @@ fn ollama_host(value: &OsString) -> Variable {
     let number = port.map(|port| port.parse::<u16>().map_err(|_| port));
     let warning = match number {
         Some(Err(port)) => {
-            Some(format!("{name}: found port `{port}`, expected 0 to 65535; it is left out"))
+            Some(format!("{name}: found port `{port}`, expected 0 to 65535; the port is ignored"))
         }
         _ => None,
     };
@@ -147,7 +147,7 @@ mod tests {
 
     /// Cases from Ollama's own tests, with this program's port if none is given.
     #[test]
-    fn ollama_host_is_read_as_ollama_reads_it() {
+    fn ollama_host_is_parsed_as_in_ollama() {
         for (value, wanted) in [
             ("1.2.3.4", "--host=1.2.3.4"),
             (":1234", "--port=1234"),
@@ -189,7 +189,7 @@ mod tests {
     /// llama.cpp's own variables for the flags supported here, plus `LLAMA_ARG_API_KEY`, which people write for the
     /// key.
     #[test]
-    fn the_variables_of_llama_cpp_set_what_they_set_there() {
+    fn llama_cpp_variables_mean_the_same_here() {
         for (name, flag) in [
             ("LLAMA_API_KEY", "api-key"),
             ("LLAMA_ARG_API_KEY", "api-key"),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_variables_the_more_exact_one_counts() {
+    fn the_more_specific_variable_wins() {
         let set = [("OLLAMA_HOST", "1.1.1.1"), ("LLAMA_ARG_HOST", "2.2.2.2")];
         assert_eq!(arguments(&set), "--host=1.1.1.1 --host=2.2.2.2");
     }

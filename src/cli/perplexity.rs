@@ -11,15 +11,16 @@ use std::path::PathBuf;
 #[command(
     name = "tealight perplexity",
     about = "Measures how well a model predicts a text.",
-    after_help = "What is computed: e to the mean of -ln p(token | the tokens before it in its chunk). The tokens are cut into \
-                  chunks of -c; each chunk begins anew, its first token replaced by BOS where the model wants one. Of several \
-                  chunks, the second half of each whole one counts: positions c/2 + 1 to c - 1, counted from 0, as \
-                  llama-perplexity has it (which wants at least two chunks). When all fit one chunk, every token after the \
-                  first counts. The text is read to its last byte, with BOS before it where the model wants one; control \
-                  tokens written in it are plain text. Ids are taken as they are, and no BOS is put in.\n\n\
-                  --logits-out writes one row for each token, those of the last part of a chunk too: float32 of shape \
-                  (tokens, vocabulary) in NumPy's format 1.0, row i holding the logits after token i. An older file of that \
-                  format is overwritten, any other is not.",
+    after_help = "Perplexity is e to the mean of -ln p(token | the tokens before it in its chunk). The tokens are \
+                  split into chunks of -c; each chunk starts with an empty context, and its first token is replaced \
+                  by BOS if the model uses one. With several chunks, the second half of each full chunk is scored: \
+                  positions c/2 + 1 to c - 1, counted from 0, as in llama-perplexity (which needs at least two \
+                  chunks). If everything fits in one chunk, every token after the first is scored. The text is read \
+                  to its last byte, with BOS before it if the model uses one; control tokens written in it are plain \
+                  text. Token ids are used as given, without a BOS.\n\n\
+                  --logits-out writes one row per token, including those of a final partial chunk: float32 of shape \
+                  (tokens, vocabulary) in NumPy's format 1.0, where row i holds the logits after token i. An \
+                  existing file of that format is overwritten; any other file is not.",
     group(ArgGroup::new("tokens").required(true).args(["file", "token_ids"]))
 )]
 pub struct PerplexityFlags {
@@ -29,7 +30,7 @@ pub struct PerplexityFlags {
     /// Token ids instead of a text: 1,2,3 or [1, 2, 3] (@FILE: read them from a file)
     #[arg(long, value_name = "IDS")]
     pub token_ids: Option<String>,
-    /// Tokens of a chunk (0: what the model was trained on; default: 512 of a text, all of given ids)
+    /// Tokens per chunk (0: what the model was trained on; default: 512 for a text, all of them for ids)
     #[arg(short = 'c', long, value_name = "N")]
     pub ctx_size: Option<usize>,
     /// Print JSON
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flags_that_fingers_know_are_taken() {
+    fn familiar_flags_are_accepted() {
         let parse = |line: &str| {
             let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             parse_perplexity(&arguments)

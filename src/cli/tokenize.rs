@@ -10,9 +10,9 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "tealight tokenize",
-    about = "Prints the tokens of a text: one a line with its bytes, or a list of ids.",
-    after_help = "Only the vocabulary is read: a GGUF file without weights will do. The text is taken as it is, to the last \
-                  byte, unless -e asks for escapes to be read.",
+    about = "Prints the tokens of a text: one per line with its bytes, or a list of ids.",
+    after_help = "Only the vocabulary is read, so a GGUF file without weights works. The text is used as it is, to \
+                  the last byte, unless -e expands escapes.",
     group(ArgGroup::new("text").required(true).args(["prompt", "file", "stdin"]))
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -29,16 +29,16 @@ pub struct TokenizeFlags {
     /// Print only the ids, as [1, 2, 3]
     #[arg(long)]
     pub ids: bool,
-    /// Take each line for a text of its own, written as a JSON string, and print the ids of each on a line
+    /// Read each line as a separate text, written as a JSON string, and print its ids on one line
     #[arg(long)]
     pub json_lines: bool,
-    /// Leave out the tokens that a model wants around its texts (BOS, EOS, SEP)
+    /// Do not add the model's tokens around the text (BOS, EOS, SEP)
     #[arg(long)]
     pub no_bos: bool,
-    /// Take control tokens that are written in the text as plain text
+    /// Treat control tokens written in the text as plain text
     #[arg(long)]
     pub no_parse_special: bool,
-    /// Print how many tokens there are, too
+    /// Also print the number of tokens
     #[arg(long)]
     pub show_count: bool,
     /// Read \n, \t, \" and \\ in the text as line break, tab, quote and backslash
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_comes_from_one_place() {
+    fn exactly_one_text_source_is_required() {
         assert_eq!(parse("-m a -p -x --ids").unwrap().prompt.as_deref(), Some("-x"));
         assert!(parse("--stdin --show-count --no-bos --no-parse-special").unwrap().stdin);
         assert!(parse("-m a --ids").is_err());

@@ -114,7 +114,7 @@ impl<'s> Parser<'s> {
                 '*' | '+' | '?' | '{' => {
                     let (least, most) = self.repetition(nested)?;
                     let Some(item) = items.pop() else {
-                        return Err(format!("`{c}` follows nothing that could be repeated"));
+                        return Err(format!("there is nothing before `{c}` to repeat"));
                     };
                     let item = match most {
                         // Zero repetitions: llguidance can't express it, so emit an empty group.
@@ -123,7 +123,7 @@ impl<'s> Parser<'s> {
                     };
                     if item.repetitions() > u64::from(REPEAT_MAX) {
                         return Err(format!(
-                            "repetitions within each other: more than {REPEAT_MAX}"
+                            "nested repetitions multiply to more than {REPEAT_MAX}"
                         ));
                     }
                     item
@@ -143,7 +143,7 @@ impl<'s> Parser<'s> {
     fn group(&mut self) -> Result<Item, String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(format!("more than {DEPTH_MAX} groups within each other"));
+            return Err(format!("groups are nested more than {DEPTH_MAX} deep"));
         }
         self.expect("(")?;
         self.space(true);
@@ -182,7 +182,7 @@ impl<'s> Parser<'s> {
             ranges.push((from, to));
         }
         if ranges.is_empty() && is {
-            return Err("a class without characters matches nothing".to_owned());
+            return Err("an empty character class matches nothing".to_owned());
         }
         Ok(Item::Class(ranges, is))
     }
@@ -227,7 +227,7 @@ impl<'s> Parser<'s> {
         let from = self.at;
         self.expect("<")?;
         let Some(end) = self.rest().find('>') else {
-            return Err("a token has no end: expected `>`".to_owned());
+            return Err("unterminated token, expected `>`".to_owned());
         };
         self.at += end + 1;
         let text = &self.source[from..self.at];
@@ -236,18 +236,18 @@ impl<'s> Parser<'s> {
             None => (self.token)(text),
         };
         id.map(|id| Item::Token(id, is))
-            .ok_or_else(|| format!("`{text}` is no token of this model"))
+            .ok_or_else(|| format!("`{text}` is not a token of this model"))
     }
 
     /// One character of a literal or a class.
     fn character(&mut self) -> Result<char, String> {
         let mut chars = self.rest().chars();
-        let c = chars.next().ok_or("the grammar ends within a literal or a class")?;
+        let c = chars.next().ok_or("unterminated literal or character class")?;
         self.at += c.len_utf8();
         if c != '\\' {
             return Ok(c);
         }
-        let escaped = chars.next().ok_or("the grammar ends within a literal or a class")?;
+        let escaped = chars.next().ok_or("unterminated literal or character class")?;
         self.at += escaped.len_utf8();
         let digits = match escaped {
             'x' => 2,
@@ -267,7 +267,7 @@ impl<'s> Parser<'s> {
         let value = value.ok_or_else(|| {
             format!("found `\\{escaped}{hex}`, expected {digits} hexadecimal digits")
         })?;
-        char::from_u32(value).ok_or_else(|| format!("U+{value:04X} is no character"))
+        char::from_u32(value).ok_or_else(|| format!("U+{value:04X} is not a character"))
     }
 
     /// Skips white space and comments; line breaks only with `lines`.
@@ -284,7 +284,7 @@ impl<'s> Parser<'s> {
     fn name(&mut self) -> Result<&'s str, String> {
         let name = self.while_true(is_name);
         if name.is_empty() {
-            Err(format!("found {}, expected the name of a rule", self.found()))
+            Err(format!("found {}, expected a rule name", self.found()))
         } else {
             Ok(name)
         }

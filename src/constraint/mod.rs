@@ -103,9 +103,7 @@ pub enum ConstraintError {
         bytes: usize,
     },
     /// It could not be followed to the end of the answer.
-    #[error(
-        "the answer's constraint cannot be followed: {0}\nhint: simplify the schema or grammar"
-    )]
+    #[error("the constraint on the answer failed: {0}\nhint: simplify the schema or grammar")]
     Stuck(String),
     /// It hit a limit while it was tried.
     #[error("{what}: {error}\nhint: simplify it")]
@@ -211,7 +209,7 @@ impl Compiler {
         let guide = guide.map_err(|e| {
             ConstraintError::Untried(WorkerError::Thread(e.to_string()).to_string())
         })?;
-        let guide = guide.unwrap_or_else(|| Err("an internal error".to_owned().into()));
+        let guide = guide.unwrap_or_else(|| Err("internal error".to_owned().into()));
         let mut guide = guide.map_err(|fault| {
             let of_answer = fault.of_answer
                 && matches!(constraint, Constraint::Calls(calls) if calls.answer.is_some());
@@ -254,7 +252,7 @@ fn readable(error: &str) -> String {
         return "it is too large".to_owned();
     }
     if error.starts_with("NoExtensionBias") {
-        return "there is no text that would satisfy it".to_owned();
+        return "no text can satisfy it".to_owned();
     }
     let notes = ["\n<backtrace>", "\n<non-verbose/>", "\n<state>"];
     let end = notes.iter().filter_map(|note| error.find(note)).min();
@@ -413,7 +411,9 @@ impl Guide {
 
     fn stuck(&self) -> ConstraintError {
         let error = self.matcher.get_error();
-        ConstraintError::Stuck(error.map_or_else(|| "it ended early".to_owned(), |e| readable(&e)))
+        ConstraintError::Stuck(
+            error.map_or_else(|| "the grammar ended early".to_owned(), |e| readable(&e)),
+        )
     }
 }
 

@@ -115,7 +115,7 @@ pub(super) fn grammar(
         options.push(writer.pieces(&pieces(marker))?);
     }
     if wanted.answer.is_some() {
-        let root = *roots.last().ok_or_else(|| "there is no schema".to_owned())?;
+        let root = *roots.last().ok_or_else(|| "no schema was given".to_owned())?;
         options.push(vec![writer.node(root)?]);
     }
     Ok(writer.finish(options, &plan)?)

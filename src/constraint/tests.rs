@@ -74,7 +74,7 @@ const GRAMMARS: &[&str] = &[
 ];
 
 #[test]
-fn gbnf_means_any_way_through_the_rules() {
+fn gbnf_accepts_every_derivation() {
     let factory = byte_factory();
     let texts: Vec<String> = [("abc(\n", 4), ("ab", 7), ("a()b", 5)]
         .iter()
@@ -130,7 +130,7 @@ fn item_ways(grammar: &Grammar, item: &Item, text: &str, at: usize) -> BTreeSet<
 }
 
 #[test]
-fn constraints_that_cost_too_much_or_mean_nothing_are_refused_before_a_token() {
+fn expensive_or_invalid_constraints_are_refused_up_front() {
     let factory = byte_factory();
     let lark = |source: String| guide(&factory, lark(source)).map(drop);
     let schema = |v: Value| schema::tests::compile(&factory, &v.to_string()).map(drop);
@@ -179,7 +179,7 @@ fn constraints_that_cost_too_much_or_mean_nothing_are_refused_before_a_token() {
 }
 
 #[test]
-fn a_constraint_may_begin_after_a_text() {
+fn a_constraint_may_start_after_a_marker() {
     let grammar = lark("start: \"yes\" | \"no\"".to_owned());
     let guide = guide(&byte_factory(), grammar).unwrap().after(Some("</think>"));
     for (text, expected) in [

@@ -8,17 +8,18 @@ use crate::kernels::CacheType;
 use crate::model::{Model, Pooling, Wanted};
 
 /// Error text for when a model that only makes embeddings is asked for text.
-pub const NO_TEXT: &str = "this model makes embeddings, and no text\nhint: POST /v1/embeddings embeds texts; a chat takes a model that was made for it";
+pub const NO_TEXT: &str =
+    "this model makes embeddings, not text\nhint: use POST /v1/embeddings, or load a chat model";
 
 /// Why there is no embedding.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
     /// There is nothing to embed.
-    #[error("the input is empty: nothing to embed\nhint: this model adds no begin token by itself")]
+    #[error("the input is empty: nothing to embed\nhint: this model does not add a BOS token")]
     Empty,
     /// The tokens do not fit.
     #[error(
-        "the input has {tokens} tokens, but the context has room for {context}\nhint: cut the text into parts, or start with a larger --ctx-size where the model allows it"
+        "the input has {tokens} tokens, but the context has room for {context}\nhint: split the text, or start with a larger --ctx-size if the model allows it"
     )]
     TooLong {
         /// Tokens of the input.
@@ -34,7 +35,7 @@ pub enum EmbedError {
     Compute(#[from] candle_core::Error),
     /// The model computed a value that is not finite.
     #[error(
-        "the embedding is not finite\nhint: the weights are damaged, or their arithmetic does not fit 32 bits"
+        "the embedding is not finite\nhint: the weights are damaged, or computing with them overflows 32-bit floats"
     )]
     NotFinite,
 }
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_get_the_length_that_is_asked_for() {
+    fn vectors_have_the_requested_length() {
         let scaled = |norm: i32, from: &[f32]| {
             let mut vector = from.to_vec();
             normalize(&mut vector, norm);

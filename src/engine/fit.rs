@@ -66,9 +66,7 @@ pub struct Fit {
 
 /// A model or a context that does not fit in memory.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "a context of {context} tokens needs {needed} of memory, {found} is all there is\nhint: {hint}"
-)]
+#[error("a context of {context} tokens needs {needed} of memory, but {found}\nhint: {hint}")]
 pub struct TooLarge {
     context: usize,
     needed: String,
@@ -93,7 +91,7 @@ pub fn fit(need: &Need, asked: usize, room: Option<&Room>) -> Result<Fit, TooLar
     let mut notes = Vec::new();
     if context < wanted {
         notes.push(format!(
-            "note: the context is {context} tokens instead of {wanted}: {} of memory is free, the weights take {}, a token of context {}\nhint: --ctx-size N asks for more all the same",
+            "note: the context is {context} tokens instead of {wanted}: {} of memory is free, the weights take {}, and each token of context {}\nhint: --ctx-size N sets a larger one anyway",
             size(memory.available),
             size(need.weights),
             size(need.per_position)
@@ -123,16 +121,13 @@ fn too_large(need: &Need, context: usize, memory: &Memory) -> TooLarge {
     } else {
         "use a smaller model; a smaller --ctx-size is not enough".to_owned()
     };
-    let swap = if memory.swap > 0 {
-        format!(" with {} of swap", size(memory.swap))
-    } else {
-        String::new()
-    };
+    let swap =
+        if memory.swap > 0 { format!(" and {} of swap", size(memory.swap)) } else { String::new() };
     let whose = if memory.limited { "this container" } else { "this computer" };
     TooLarge {
         context,
         needed: size(need.private(context)),
-        found: format!("{whose}'s {}{swap}", size(memory.total)),
+        found: format!("{whose} has {}{swap}", size(memory.total)),
         hint,
     }
 }
@@ -142,7 +137,7 @@ fn slow(need: &Need, context: usize, memory: &Memory) -> Option<String> {
     let private = need.private(context);
     if need.weights.saturating_add(need.working) > memory.total {
         return Some(format!(
-            "warning: the weights take {}, there is {} of memory: they are read from the disk again for every token, which is slow\nhint: use a smaller quantization (Q4 and less), or a smaller model",
+            "warning: the weights take {}, but there is only {} of memory: they are read from the disk again for every token, which is slow\nhint: use a smaller quantization (Q4 or less), or a smaller model",
             size(need.weights),
             size(memory.total)
         ));
@@ -150,7 +145,7 @@ fn slow(need: &Need, context: usize, memory: &Memory) -> Option<String> {
     let most = need.weights.saturating_add(private);
     (most > memory.available).then(|| {
         format!(
-            "warning: with a full context this takes {} ({} of it weights), {} is free: the computer may become slow\nhint: close other programs, or use a smaller --ctx-size or a smaller quantization",
+            "warning: with a full context this takes {} of memory ({} of it for the weights), but only {} is free: the computer may become slow\nhint: close other programs, or use a smaller --ctx-size or a smaller quantization",
             size(most),
             size(need.weights),
             size(memory.available)
@@ -189,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_nobody_named_is_cut_to_what_is_free_beside_the_weights() {
+    fn a_default_context_is_reduced_to_what_is_free_beside_the_weights() {
         let Fit { context, notes } = fit(&NEED, 0, Some(&room(16, 8, 0, true))).unwrap();
         assert_eq!(context, (3 * GIB - (64 << 20)) as usize / (128 << 10) / STEP * STEP);
         assert!(NEED.weights + NEED.private(context) <= 8 * GIB);
@@ -200,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_that_was_named_is_kept_while_it_can_be_had_at_all() {
+    fn a_requested_context_is_kept_if_it_is_possible_at_all() {
         let found = fit(&NEED, 65_536, Some(&room(8, 4, 4, true))).unwrap();
         assert_eq!(found.context, 65_536);
         assert!(found.notes[0].starts_with("warning: "), "{found:?}");
@@ -214,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_beyond_memory_are_slow_and_no_error() {
+    fn weights_beyond_memory_are_slow_but_not_an_error() {
         let found = fit(&NEED, 0, Some(&room(4, 3, 0, false))).unwrap();
         assert!(found.context >= CONTEXT_FLOOR);
         assert!(found.notes.iter().any(|n| n.contains("read from the disk again")), "{found:?}");
@@ -223,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_at_all_is_an_error_whoever_asked() {
+    fn an_impossible_context_is_an_error_even_by_default() {
         let huge = Need { per_position: u64::MAX, ..NEED };
         assert!(fit(&huge, 0, Some(&room(4, 3, 0, false))).is_err());
         let error = fit(&Need { working: u64::MAX, ..NEED }, 1, Some(&room(4, 3, 0, true)));

@@ -253,7 +253,7 @@ fn run(
         }
         let logits = session.logits();
         if !logits.iter().any(|l| l.is_finite()) {
-            let message = "the model's output is no numbers; its weights are damaged";
+            let message = "the model's logits are all NaN or infinite; its weights are damaged";
             return Err(SessionError::Compute(message.to_owned()));
         }
         let allowed = if let Some(Step::Among(allowed)) = step { Some(allowed) } else { None };
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_with_the_text_that_they_begin_and_say_where() {
+    fn tokens_come_with_the_text_they_begin_and_its_offset() {
         let (mut session, _) = parrot("?wörld", 100);
         let all = tokens(&mut session, &request("?"));
         let given: Vec<&str> = all.iter().map(|(text, _)| text.as_str()).collect();
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_as_many_tokens_as_it_must() {
+    fn an_answer_has_at_least_min_tokens() {
         let (mut session, _) = parrot("?ab", 100);
         let most = Generation { max_tokens: Some(9), ..request("?") };
         let (text, _) = play(&mut session, &most, 999);
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_context_of_a_request_ends_its_answer() {
+    fn a_requests_smaller_context_ends_its_answer() {
         let (mut session, _) = parrot("abcdefghijklmnop", 100);
         let small = Generation { context: Some(8), ..request("abc") };
         assert_eq!(play(&mut session, &small, 999).0, "defgh");
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_is_scored_is_computed_once() {
+    fn a_scored_prompt_is_computed_once() {
         let (mut session, computed) = parrot("abcdefghijklmnop", 100);
         let one = Generation { max_tokens: Some(1), logprobs: Some(1), ..request("abxdef") };
         play(&mut session, &one, 999);
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn another_answer_to_the_same_prompt_computes_nothing_of_it() {
+    fn another_answer_to_the_same_prompt_does_not_recompute_it() {
         let (mut session, computed) = parrot("user: hi bot: yo", 100);
         let two = Generation { max_tokens: Some(2), ..request("user: hi bot:") };
         let first = play(&mut session, &two, 999).0;

@@ -105,12 +105,12 @@ enum Problem {
     #[error(transparent)]
     Template(#[from] TemplateError),
     #[error(
-        "the vocabulary has {tokens} tokens, but `token_embd.weight` has {rows} rows\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "the vocabulary has {tokens} tokens, but `token_embd.weight` has {rows} rows\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Vocabulary { tokens: usize, rows: usize },
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    #[error("making room for the context: {0}")]
+    #[error("cannot allocate the context: {0}")]
     Cache(#[from] candle_core::Error),
 }
 

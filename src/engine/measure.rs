@@ -64,7 +64,7 @@ pub enum MeasureError {
     },
     /// The model computed a value that is not finite.
     #[error(
-        "the logits after token {position} are not finite\nhint: the weights are damaged, or their arithmetic does not fit 32 bits"
+        "the logits after token {position} are not finite\nhint: the weights are damaged, or computing with them overflows 32-bit floats"
     )]
     NotFinite {
         /// The token's position.
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn even_odds_have_the_perplexity_of_their_number() {
+    fn uniform_logits_have_the_perplexity_of_their_number() {
         let mut total = Perplexity::default();
         assert!(total.value().is_none() && total.standard_error().is_none());
         for _ in 0..5 {

@@ -28,7 +28,7 @@ pub struct Turn<'q>(&'q Queue);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
     /// The queue is full.
-    #[error("the model is busy and {0} requests wait already; try again later")]
+    #[error("the model is busy and {0} requests are already waiting; try again later")]
     Full(usize),
     /// The waiting request was cancelled.
     #[error("cancelled while waiting")]
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_leaves_the_queue() {
+    fn a_waiter_that_gives_up_leaves_the_queue() {
         let queue = Queue::new(1);
         let wanted = AtomicBool::new(true);
         let turn = queue.enter(&|| true).unwrap();

@@ -76,9 +76,7 @@ pub enum SessionError {
         context: usize,
     },
     /// There is nothing to continue.
-    #[error(
-        "the prompt is empty: nothing to continue\nhint: this model adds no begin token by itself"
-    )]
+    #[error("the prompt is empty: nothing to continue\nhint: this model does not add a BOS token")]
     Empty,
     /// The constraint cannot be followed.
     #[error(transparent)]

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_intel_hybrid_only_the_performance_cores_count() {
+    fn on_an_intel_hybrid_only_the_performance_cores_count() {
         let cores = [("0-1", None), ("0-1", None), ("2", None), ("3", None), ("4", None)];
         for (allowed, expected) in [("0-4", 1), ("1-4", 1), ("2-4", 3)] {
             let root = system(allowed, &cores);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn small_cores_of_arm_do_not_count_and_middle_ones_do() {
+    fn on_arm_small_cores_do_not_count_and_middle_ones_do() {
         let names = ["0", "1", "2", "3", "4", "5", "6", "7"];
         let capacities = [250, 250, 250, 250, 870, 870, 870, 1024];
         let cores: Vec<_> = names.into_iter().zip(capacities.map(Some)).collect();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_says_nothing_or_nonsense_is_asked_otherwise() {
+    fn missing_or_malformed_topology_gives_none() {
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(fast_cores(empty.path()), None);
         for allowed in ["", "x", "0-", "-1", "0-99999999999", "3-1", "0-70000"] {

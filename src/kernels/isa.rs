@@ -158,7 +158,10 @@ impl FromStr for Isa {
         let all = Self::available();
         all.iter().find(|isa| isa.name() == name).copied().ok_or_else(|| {
             let names: Vec<_> = all.iter().map(|isa| isa.name()).collect();
-            format!("this processor has no `{name}`, expected one of: {}", names.join(", "))
+            format!(
+                "this processor does not support `{name}`, expected one of: {}",
+                names.join(", ")
+            )
         })
     }
 }

@@ -25,10 +25,10 @@ pub struct Matrix {
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
     /// The storage type has no kernel.
-    #[error("has type {0}, which has no kernel here yet")]
+    #[error("has type {0}, which is not supported")]
     Type(DType),
     /// The number of bytes does not match the shape.
-    #[error("its {found} bytes do not hold {rows} × {columns} elements of {dtype}")]
+    #[error("has {found} bytes, which is not the size of {rows} × {columns} elements of {dtype}")]
     Size {
         /// Storage type.
         dtype: DType,

@@ -84,7 +84,7 @@ impl Golden {
 }
 
 #[test]
-fn every_type_means_what_the_reference_says_with_no_more_error_than_its() {
+fn every_type_matches_the_reference_with_no_more_error_than_its_own() {
     let mut golden = Golden(include_bytes!("../../tests/golden/blocks.bin"));
     let (columns, rows, inputs) = (golden.word(), golden.word(), golden.word());
     let x = golden.floats(inputs * columns);
@@ -165,7 +165,7 @@ fn every_isa_agrees_with_the_scalar_kernel_for_every_type_and_batch() {
 }
 
 #[test]
-fn the_scalar_kernel_is_the_product_of_what_the_blocks_mean() {
+fn the_scalar_kernel_is_the_product_of_the_dequantized_blocks() {
     for dtype in types() {
         let columns = 512;
         let w = matrix(dtype, 3, columns);
@@ -186,7 +186,7 @@ fn the_scalar_kernel_is_the_product_of_what_the_blocks_mean() {
 }
 
 #[test]
-fn rows_that_are_no_multiple_of_a_vector_work_for_float_types() {
+fn rows_not_a_multiple_of_a_vector_work_for_float_types() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for columns in [1, 7, 33] {
             let w = matrix(dtype, 3, columns);
@@ -416,7 +416,7 @@ fn every_isa_norms_to_the_same_bits() {
 }
 
 #[test]
-fn a_gated_layer_gives_the_bits_of_its_parts_one_after_the_other() {
+fn a_gated_layer_gives_the_same_bits_as_its_parts_in_sequence() {
     let (d, ffn) = (320, 416);
     let bias: Vec<f32> = inputs(ffn).iter().map(|x| x * 0.1).collect();
     let of = |dtype, rows, columns| matrix(dtype, rows, columns);

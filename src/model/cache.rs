@@ -108,7 +108,7 @@ impl KvCache {
     pub fn reserve(&mut self, n: usize) -> Result<()> {
         let needed = self.len + n;
         if needed > self.shape.max {
-            bail!("{needed} positions in a context of {}", self.shape.max)
+            bail!("needs {needed} positions, but the context has {}", self.shape.max)
         }
         if needed <= self.capacity {
             return Ok(());
@@ -189,18 +189,18 @@ impl InplaceOp2 for Append {
     ) -> Result<()> {
         let (_, heads, dim) = new_layout.shape().dims3()?;
         let Some((start, end)) = new_layout.contiguous_offsets() else {
-            bail!("a contiguous tensor was expected, found {new_layout:?}")
+            bail!("expected a contiguous tensor, found {new_layout:?}")
         };
         let new = &new.as_slice::<f32>()?[start..end];
         if cache_layout.start_offset() != 0 {
-            bail!("a cache that begins at {}", cache_layout.start_offset())
+            bail!("expected a cache at offset 0, found offset {}", cache_layout.start_offset())
         }
         match cache {
             CpuStorage::F16(x) => self.write(x, new, heads, dim)?,
             CpuStorage::BF16(x) => self.write(x, new, heads, dim)?,
             CpuStorage::F32(x) => self.write(x, new, heads, dim)?,
             CpuStorage::U8(x) => self.write(x, new, heads, dim)?,
-            _ => bail!("a cache of another element type than f16, bf16, f32 or q8_0"),
+            _ => bail!("unsupported cache type, expected f16, bf16, f32 or q8_0"),
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ impl Append {
     ) -> Result<()> {
         let room = cache.len() / heads.max(1);
         if self.at + new.len() / heads.max(1) / dim.max(1) > room / T::units(dim).max(1) {
-            bail!("{} new elements at {} of {room} units", new.len(), self.at)
+            bail!("{} new elements at position {} do not fit {room} units", new.len(), self.at)
         }
         for (i, new) in new.chunks_exact(dim).enumerate() {
             let (position, head) = (self.at + i / heads, i % heads);
@@ -239,13 +239,15 @@ impl Layer {
                 CacheType::Bf16 => DType::BF16,
                 CacheType::F32 => DType::F32,
                 CacheType::Q8_0 if device.is_cpu() => DType::U8,
-                CacheType::Q8_0 => bail!("a cache of type q8_0 is for the CPU only"),
+                CacheType::Q8_0 => bail!("cache type q8_0 is supported on the CPU only"),
             };
             // Probe first: a failed allocation inside the tensor would end the process.
             let bytes = heads.count * capacity * of.bytes(dim);
             let mut probe: Vec<u8> = Vec::new();
             if device.is_cpu() && probe.try_reserve_exact(bytes).is_err() {
-                bail!("no memory for a context of {capacity} positions; use a smaller --ctx-size")
+                bail!(
+                    "not enough memory for a context of {capacity} tokens; use a smaller --ctx-size"
+                )
             }
             drop(probe);
             Tensor::zeros((heads.count, capacity, of.units(dim)), dtype, device)

@@ -27,7 +27,7 @@ pub enum FamilyError {
     },
     /// A number that is out of range or contradicts another.
     #[error(
-        "{what}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "{what}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Number {
         /// Which number.
@@ -59,7 +59,7 @@ pub fn check(spec: &Spec) -> Result<(), FamilyError> {
         return Err(FamilyError::Number {
             what: "layers with a sliding window",
             found: windows,
-            expected: "none where all positions see each other".to_owned(),
+            expected: "none with bidirectional attention".to_owned(),
         });
     }
     if let Some(experts) = &spec.experts {
@@ -109,7 +109,7 @@ fn check_layer(spec: &Spec, layer: &LayerSpec) -> Result<(), FamilyError> {
             return Err(FamilyError::Number {
                 what: "attention.shared_kv_layers",
                 found: other,
-                expected: "a layer with such keys and values".to_owned(),
+                expected: "a layer with keys and values of the same shape".to_owned(),
             });
         }
     }

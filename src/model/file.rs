@@ -41,7 +41,7 @@ pub enum FileError {
     },
     /// The shards do not make up one model.
     #[error(
-        "{name}: {found}, expected {expected}\nhint: all parts of a split model belong together, in one folder"
+        "{name}: found {found}, expected {expected}\nhint: keep all parts of a split model in one folder"
     )]
     Split {
         /// The shard.
@@ -53,7 +53,7 @@ pub enum FileError {
     },
     /// A metadata value is missing or has the wrong type.
     #[error(
-        "metadata `{key}`: {found}, expected {expected}\nhint: the file is damaged, or for a newer program than this"
+        "metadata `{key}`: {found}, expected {expected}\nhint: the file is damaged, or needs a newer tealight"
     )]
     Metadata {
         /// The key.
@@ -70,7 +70,7 @@ pub enum FileError {
     Missing(String),
     /// A tensor's shape does not match the metadata.
     #[error(
-        "tensor `{name}`: shape {found:?}, expected {expected:?}\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "tensor `{name}`: shape {found:?}, expected {expected:?}\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Shape {
         /// The tensor.
@@ -116,7 +116,7 @@ impl ModelFile {
             };
             if splits != count as u64 {
                 let found = format!("one of {splits} parts");
-                return Err(wrong(found, format!("one of {count}, as many as were given")));
+                return Err(wrong(found, format!("one of {count}, the number of files given")));
             }
             let number = gguf.get("split.no").and_then(Value::as_u64).unwrap_or(0);
             if count > 1 && number != index as u64 {
@@ -125,8 +125,8 @@ impl ModelFile {
             }
             for (at, tensor) in gguf.tensors().iter().enumerate() {
                 if tensors.insert(tensor.name.clone(), (index, at)).is_some() {
-                    let found = format!("tensor `{}` again", tensor.name);
-                    return Err(wrong(found, "each tensor in one part".to_owned()));
+                    let found = format!("a second tensor `{}`", tensor.name);
+                    return Err(wrong(found, "each tensor in only one part".to_owned()));
                 }
             }
             parsed.push((shard, gguf));
@@ -137,8 +137,8 @@ impl ModelFile {
         {
             return Err(FileError::Split {
                 name: first.name.clone(),
-                found: format!("parts with {} tensors", tensors.len()),
-                expected: format!("{expected} in all parts together"),
+                found: format!("{} tensors in all parts", tensors.len()),
+                expected: expected.to_string(),
             });
         }
         Ok(Self { shards: parsed, tensors })
@@ -261,7 +261,7 @@ impl ModelFile {
     pub fn flag_or(&self, key: &str, default: bool) -> Result<bool, FileError> {
         match self.get(key) {
             None => Ok(default),
-            Some(v) => v.as_bool().ok_or_else(|| Self::unexpected(key, Some(v), "a truth value")),
+            Some(v) => v.as_bool().ok_or_else(|| Self::unexpected(key, Some(v), "a boolean")),
         }
     }
 

@@ -73,7 +73,7 @@ impl Linear {
             Some(compute) => on_cpu(compute, &layers, x)?,
             None => layers.iter().map(|l| l.forward_on_device(x)).collect::<Result<Vec<_>>>()?,
         };
-        ys.try_into().or_else(|ys: Vec<_>| bail!("{} results of {N} layers", ys.len()))
+        ys.try_into().or_else(|ys: Vec<_>| bail!("{} results for {N} layers", ys.len()))
     }
 
     /// Applies the layer and writes the elements to `out`, (n, out), row after row: a final result needs no tensor, and
@@ -108,7 +108,7 @@ impl Linear {
         };
         let (n, columns) = x.dims2()?;
         if g.columns != columns || u.columns != columns || g.rows != u.rows || d.columns != g.rows {
-            bail!("{g:?}, {u:?} and {d:?} on rows of {columns}")
+            bail!("feed-forward: {g:?}, {u:?} and {d:?} do not fit rows of {columns}")
         }
         let [gate_bias, up_bias, down_bias] = [gate.biases()?, up.biases()?, down.biases()?];
         let layer = Gated {
@@ -154,7 +154,7 @@ fn products(
     for layer in layers {
         match &layer.weight {
             Weight::Mapped(_, matrix) if matrix.columns == columns => weights.push(matrix),
-            Weight::Mapped(_, matrix) => bail!("{matrix:?} on rows of {columns}"),
+            Weight::Mapped(_, matrix) => bail!("linear: {matrix:?} does not fit rows of {columns}"),
             Weight::Device(_) => bail!("layers on different devices"),
         }
     }
@@ -170,7 +170,7 @@ fn products(
 /// Passes the elements of a contiguous CPU tensor to `f`.
 fn with_floats<R>(x: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let (storage, layout) = x.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { bail!("a tensor on the CPU was expected") };
+    let Storage::Cpu(storage) = &*storage else { bail!("expected a tensor on the CPU") };
     Ok(f(floats(storage, layout)?))
 }
 
@@ -196,6 +196,6 @@ fn candle_dtype(matrix: &Matrix) -> Result<GgmlDType> {
         T::Q4_K => GgmlDType::Q4K,
         T::Q5_K => GgmlDType::Q5K,
         T::Q6_K => GgmlDType::Q6K,
-        other => bail!("type {other} runs on the CPU only"),
+        other => bail!("type {other} is supported on the CPU only"),
     })
 }

@@ -46,8 +46,8 @@ impl Reader<'_> {
         if numbers.len() < n {
             return Err(FileError::Metadata {
                 key: self.key(name),
-                found: format!("found an array of {}", array.len),
-                expected: "a number, or a whole one for each layer",
+                found: format!("found an array of length {}", array.len),
+                expected: "a number, or a whole number for each layer",
             });
         }
         Ok(numbers)
@@ -166,8 +166,8 @@ impl Reader<'_> {
         if windowed.len() < n {
             return Err(FileError::Metadata {
                 key: self.key(NAME),
-                found: format!("found an array of {}", windowed.len()),
-                expected: "a number, or one truth value for each layer",
+                found: format!("found an array of length {}", windowed.len()),
+                expected: "a number, or a boolean for each layer",
             });
         }
         let window = self.number_or("attention.sliding_window", default)?;

@@ -42,7 +42,7 @@ impl CustomOp2 for Add {
         b_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         if a_layout.shape() != b_layout.shape() {
-            bail!("the sum of shapes {:?} and {:?}", a_layout.shape(), b_layout.shape())
+            bail!("add: shapes {:?} and {:?} differ", a_layout.shape(), b_layout.shape())
         }
         let out = self.compute.add(floats(a, a_layout)?, floats(b, b_layout)?);
         Ok((CpuStorage::F32(out), a_layout.shape().clone()))
@@ -79,7 +79,7 @@ impl CustomOp2 for RmsNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (floats(x, x_layout)?, floats(weight, weight_layout)?);
         if x_layout.shape().dims().last() != Some(&weight.len()) {
-            bail!("a norm of {} weights on shape {:?}", weight.len(), x_layout.shape())
+            bail!("rms-norm: {} weights do not fit shape {:?}", weight.len(), x_layout.shape())
         }
         let out = self.compute.rms_norm(x, weight, self.eps);
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
@@ -142,7 +142,7 @@ impl CustomOp3 for Rotate {
         let (n, heads, head_dim) = x_layout.shape().dims3()?;
         let pairs = cos.len() / n.max(1);
         if cos.len() != n * pairs || sin.len() != n * pairs || 2 * pairs > head_dim {
-            bail!("rotation of {} angles for shape {:?}", cos.len(), x_layout.shape())
+            bail!("rope: {} angles do not fit shape {:?}", cos.len(), x_layout.shape())
         }
         let adjacent = self.pairs == Pairs::Adjacent;
         let turn = Turn { heads, head_dim, pairs, cos, sin, adjacent };
@@ -192,7 +192,7 @@ impl CustomOp2 for GateUp {
         up_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         if gate_layout.shape() != up_layout.shape() {
-            bail!("gate {:?} and up {:?}", gate_layout.shape(), up_layout.shape())
+            bail!("gate-up: shapes {:?} and {:?} differ", gate_layout.shape(), up_layout.shape())
         }
         let (gate, up) = (floats(gate, gate_layout)?, floats(up, up_layout)?);
         let out = self.compute.gate_up(self.act, gate, up);
@@ -250,7 +250,7 @@ impl CustomOp2 for Mixture {
         let ExpertPool { experts, rule, bias, scales } = &*self.pool;
         let n = x_layout.shape().dim(0)?;
         if scores.len() != n * rule.count {
-            bail!("{} scores for {n} rows and {} experts", scores.len(), rule.count)
+            bail!("experts: {} scores do not fit {n} rows and {} experts", scores.len(), rule.count)
         }
         let mut choices = route(rule, scores, bias.as_deref());
         if let Some(scales) = scales {
@@ -355,7 +355,11 @@ impl CustomOp3 for Attention {
             && k_layout.shape().dims() == [h.kv_heads, h.capacity / KEYS, k_units, KEYS]
             && v_layout.shape().dims() == [h.kv_heads, h.capacity, v_units];
         if !fits {
-            bail!("attention {h:?} on {:?} {:?}", q_layout.shape(), k_layout.shape())
+            bail!(
+                "attention: shapes {:?} and {:?} do not fit {h:?}",
+                q_layout.shape(),
+                k_layout.shape()
+            )
         }
         let q = floats(q, q_layout)?;
         let sinks = self.sinks.as_ref().map(|sinks| sinks.as_slice());
@@ -377,14 +381,14 @@ fn cached<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cached<'a>> {
         CpuStorage::BF16(x) => Cached::Bf16(&x[start..end]),
         CpuStorage::F32(x) => Cached::F32(&x[start..end]),
         CpuStorage::U8(x) => Cached::Q8_0(&x[start..end]),
-        _ => bail!("a cache of another element type than f16, bf16, f32 or q8_0"),
+        _ => bail!("unsupported cache type, expected f16, bf16, f32 or q8_0"),
     })
 }
 
 fn contiguous(layout: &Layout) -> Result<(usize, usize)> {
     match layout.contiguous_offsets() {
         Some(range) => Ok(range),
-        None => bail!("a contiguous tensor was expected, found {layout:?}"),
+        None => bail!("expected a contiguous tensor, found {layout:?}"),
     }
 }
 
@@ -408,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_rotation_is_candles_for_both_kinds_of_pairs_and_part_of_a_head() {
+    fn cpu_rope_matches_candle_for_both_pair_layouts_and_partial_heads() {
         let compute = Arc::new(Compute::new(Isa::detect(), 2));
         let x = tensor(&[5, 3, 16]);
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
@@ -432,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_activations_are_those_of_tensor_operations() {
+    fn cpu_activations_match_tensor_operations() {
         let compute = Arc::new(Compute::new(Isa::detect(), 2));
         let (gate, up) = ((tensor(&[4, 60]) * 7.0).unwrap(), (tensor(&[4, 60]) * 8.0).unwrap());
         for act in [Act::Silu, Act::GeluTanh, Act::ReluSquared, Act::SwigluOai] {
@@ -442,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_attention_is_the_one_of_tensor_operations() {
+    fn cpu_attention_matches_tensor_operations() {
         let compute = Arc::new(Compute::new(Isa::detect(), 2));
         let h = Heads {
             heads: 4,

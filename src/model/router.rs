@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_of_all_or_of_the_chosen() {
+    fn weights_are_normalized_over_all_or_over_the_chosen() {
         let scores = [1.0_f32.ln(), 2.0_f32.ln(), 5.0_f32.ln(), 2.0_f32.ln()];
         close(&chosen(&RULE, &scores, None), &[(2, 0.5), (1, 0.2)]);
         let rule = Experts { normed: true, scale: 2.0, ..RULE };
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_chooses_and_does_not_weigh() {
+    fn a_bias_affects_the_choice_but_not_the_weights() {
         let rule = Experts { gating: Gating::Sigmoid, ..RULE };
         let bias = [0.0, 0.0, -1.0, 1.0];
         close(&chosen(&rule, &[0.0, -1.0, 3.0, -2.0], Some(&bias)), &[(3, 0.119_202_9), (0, 0.5)]);

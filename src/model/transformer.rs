@@ -224,7 +224,10 @@ impl Model {
         for (row, &token) in rows.chunks_exact_mut(d).zip(tokens) {
             let index = token as usize;
             if index >= self.embedding.rows {
-                candle_core::bail!("token {token} of a vocabulary of {}", self.embedding.rows)
+                candle_core::bail!(
+                    "token {token} is not in the vocabulary of {}",
+                    self.embedding.rows
+                )
             }
             dequantize(self.embedding.dtype, self.embedding.row(index), row);
             row.iter_mut().for_each(|x| *x *= self.spec.embedding_scale);
@@ -233,7 +236,10 @@ impl Model {
             let mut added = vec![0.0; d];
             for (row, position) in rows.chunks_exact_mut(d).zip(past..) {
                 if position >= positions.rows {
-                    candle_core::bail!("position {position} of a model of {}", positions.rows)
+                    candle_core::bail!(
+                        "position {position} is beyond the model's {}",
+                        positions.rows
+                    )
                 }
                 dequantize(positions.dtype, positions.row(position), &mut added);
                 row.iter_mut().zip(&added).for_each(|(x, a)| *x += a);

@@ -26,7 +26,7 @@ pub enum WeightsError {
     File(#[from] FileError),
     /// Tensors that the architecture does not use.
     #[error(
-        "tensor `{first}` (and {others} more) is not part of architecture `{architecture}` as it is known here\nhint: running without it would give wrong answers; a newer tealight may know it"
+        "tensor `{first}` (and {others} more) is unknown in architecture `{architecture}`\nhint: ignoring it would give wrong answers; a newer tealight may support it"
     )]
     Unclaimed {
         /// The first of them.
@@ -37,7 +37,7 @@ pub enum WeightsError {
         architecture: String,
     },
     /// The device rejected a tensor.
-    #[error("loading weights: {0}")]
+    #[error("cannot load the weights: {0}")]
     Device(#[from] candle_core::Error),
 }
 

@@ -20,7 +20,7 @@ const USAGE: u8 = 2;
 
 /// The doctor found and already reported a problem that stops the program.
 #[derive(Debug, thiserror::Error)]
-#[error("something stops the program")]
+#[error("a problem stops the program")]
 pub struct Unfit;
 
 /// Reports an error; returns the exit code.

@@ -78,7 +78,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         return print(&config.listing);
     }
     if command == Command::Info {
-        let program = program.as_ref().context("the program's own file cannot be read")?;
+        let program = program.as_ref().context("cannot read the program's own file")?;
         let shards = weights(&config, Some(program))?;
         return print(&terminal::info(program, shards)?);
     }
@@ -165,7 +165,7 @@ fn workers() -> Arc<Workers> {
 fn stand_in(engine: &Engine) {
     if let Some(name) = engine.info.stand_in {
         say(format_args!(
-            "note: the model brings no chat template; `{name}` is used, and --chat-template NAME chooses another"
+            "note: the model has no chat template, so `{name}` is used; choose another with --chat-template NAME"
         ));
     }
 }

@@ -49,13 +49,13 @@ pub fn serve(
     // A server that can't start a thread for a request would look alive and answer nothing.
     let _ = std::thread::Builder::new().spawn(|| ()).map_err(|error| no_thread(&error))?.join();
     if listener.local_addr()?.port() != wanted && wanted != 0 && !quiet {
-        say(format_args!("port {wanted} is taken by another program; this is the next free one"));
+        say(format_args!("port {wanted} is in use by another program; using the next free one"));
     }
     // Serve even if stdout is closed.
     let _ = writeln!(std::io::stdout(), "{url}");
     let _ = std::io::stdout().flush();
     if browser && system::has_display() && !Browser::open(&url) && !quiet {
-        say(format_args!("no browser could be opened; open the address above in one"));
+        say(format_args!("could not open a browser; open the address above yourself"));
     }
     match shards {
         None => {
@@ -86,13 +86,13 @@ pub fn serve(
 fn chats(config: &Config, program: Option<&Program>) -> Option<Chats> {
     let in_browser = "conversations stay in the browser";
     let Some(chats) = program.map(Chats::beside) else {
-        say(format_args!("warning: --portable: the program's own file is unknown; {in_browser}"));
+        say(format_args!("warning: --portable: cannot find the program's own file; {in_browser}"));
         return None;
     };
     let own = ["127.0.0.1", "localhost", "::1", "[::1]"].contains(&config.host.as_str());
     if !own && config.api_keys.is_empty() {
         say(format_args!(
-            "warning: --portable: --host {} lets others ask, and there is no --api-key; {in_browser}",
+            "warning: --portable: --host {} lets other computers connect, and no --api-key is set; {in_browser}",
             config.host
         ));
         return None;

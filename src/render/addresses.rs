@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found_as_github_finds_them() {
+    fn urls_are_found_as_on_github() {
         let cases = [
             ("See https://example.org/a_b_c for", "https://example.org/a_b_c"),
             ("HTTP://Example.org", "HTTP://Example.org"),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_an_address_is_none() {
+    fn lookalikes_are_not_urls() {
         for text in [
             "http://",
             "http:// a",
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn emphasis_and_scripts_without_spaces_end_an_address() {
+    fn emphasis_and_scripts_without_spaces_end_a_url() {
         let cases = [
             ("**https://a.b/c**后面", "https://a.b/c"),
             ("**https://a.b/c**and", "https://a.b/c"),

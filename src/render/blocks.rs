@@ -518,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_very_long_is_cut_and_code_goes_on_as_code() {
+    fn long_blocks_are_split_and_code_stays_code() {
         let text = "x".repeat(3 * CUT_BYTES + 5);
         assert_eq!(
             blocks(&text).iter().map(String::len).collect::<Vec<_>>(),

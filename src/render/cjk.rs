@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_stand_between_a_run_and_the_punctuation_that_counts_as_a_letter() {
+    fn marks_separate_delimiters_from_cjk_punctuation() {
         let cases = [
             ("**重点。**后", "**重点。!**后"),
             ("は**「引」**で", "は**!「引」!**で"),

@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn code_is_coloured_by_few_flat_spans() {
+    fn highlighting_uses_few_flat_spans() {
         assert_eq!(
             html("rust", "let x = \"<a>\"; // no\n"),
             "<span class=\"hl-storage hl-type\">let</span> x \
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_names_of_languages_are_known() {
+    fn common_language_names_are_known() {
         for word in [
             "rust",
             "rs",
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_block_gives_what_the_whole_gives() {
+    fn a_growing_block_matches_the_whole() {
         let code = "/* a\n b */ fn f() {\n    \"x\\n\"\n}\nlet s = r#\"\n\"#;";
         let mut colours = Colours::untimed();
         for (end, _) in code.char_indices().chain([(code.len(), ' ')]) {
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_goes_on_in_another_piece_has_the_colours_of_one() {
+    fn a_block_in_pieces_is_highlighted_as_one() {
         let code = "/* a\n b */ let s = r#\"\n\"#;\nlet x = 1;\n";
         for (at, _) in code.match_indices('\n') {
             let (first, rest) = code.split_at(at + 1);
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_made_to_backtrack_take_bounded_time_and_are_whole() {
+    fn backtracking_lines_take_bounded_time_and_stay_whole() {
         // The costliest patterns of the search that set the longest line, and those first reported.
         let cases = [
             ("cpp", "a a::"),
@@ -607,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_counted_where_it_is_to_be() {
+    fn only_slow_matching_counts_against_the_allowance() {
         let mut allowance = Allowance::default();
         let (fast, slow) = (SLOW / 15, SLOW);
         let over = |took: Duration, line: &str| {
@@ -636,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_plain() {
+    fn overlong_code_is_plain() {
         let long = format!("let x = {};\n", "1".repeat(COLOURED_LINE_BYTES));
         assert_eq!(html("rust", &long), long);
         let many = "let x = 1;\n".repeat(COLOURED_BYTES / 11 + 100);

@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn formulas_are_found_and_other_text_is_not_touched() {
+    fn formulas_are_found_and_other_text_is_unchanged() {
         let cases = [
             ("a $x$ b", "a [x] b"),
             ("$$x$$", "[x!]"),
@@ -520,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_in_the_text_are_not_formulas() {
+    fn placeholder_characters_in_the_text_are_replaced() {
         let (text, extracts) = Extracts::extract("\u{FDD0}0\u{FDD1} $x$");
         assert_eq!(text, "\u{FFFD}0\u{FFFD} \u{FDD0}0\u{FDD1}");
         let mut html = String::new();

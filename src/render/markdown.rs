@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_html_is_shown_and_not_used() {
+    fn raw_html_is_shown_as_text() {
         let cases = [
             ("a <b onclick=x>c</b>", "<p>a &lt;b onclick=x&gt;c&lt;/b&gt;</p>"),
             (
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_addresses_are_links_where_text_is_text() {
+    fn bare_urls_become_links_in_plain_text_only() {
         let a = link("https://a.b/_c_*d/e", "https://a.b/_c_*d/e");
         let mail = link("mailto:a@b.c", "a@b.c");
         let cases = [
@@ -669,7 +669,7 @@ mod tests {
     }
 
     #[test]
-    fn formulas_stand_where_they_were_written() {
+    fn formulas_keep_their_place() {
         let x = "<math display=\"inline\"><mi>x</mi></math>";
         let block = "<math display=\"block\"><mi>x</mi></math>";
         let cases = [
@@ -695,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_shown_flat() {
+    fn deep_nesting_is_flattened() {
         let quotes = format!("{}a", ">".repeat(10_000));
         assert_eq!(html(&quotes), format!("<p>{}a</p>", "&gt;".repeat(10_000)));
         let deep = format!("{}a{}", "*a **b ".repeat(500), "** *".repeat(500));

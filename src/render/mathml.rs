@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_use_is_understood() {
+    fn common_formulas_are_supported() {
         for latex in [
             r"\frac{-b \pm \sqrt{b^2 - 4ac}}{2a}",
             r"\int_0^\infty e^{-x^2}\,dx = \frac{\sqrt{\pi}}{2}",
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unsupported_formulas_are_refused() {
         for latex in [
             "",
             " ",
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_lets_nothing_unknown_out() {
+    fn the_filter_passes_only_known_markup() {
         assert_eq!(
             filter("<math onload=\"x\" style=\"y\"></math>").as_deref(),
             Some("<math></math>")

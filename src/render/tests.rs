@@ -150,7 +150,7 @@ fn receive(blocks: &mut Vec<String>, update: Vec<(usize, String)>) {
 }
 
 #[test]
-fn streaming_gives_what_rendering_gives() {
+fn streaming_matches_rendering() {
     let mut numbers = Numbers(1);
     for text in TRICKY {
         for _ in 0..8 {
@@ -169,7 +169,7 @@ fn streaming_gives_what_rendering_gives() {
 }
 
 #[test]
-fn streaming_long_blocks_gives_what_rendering_gives() {
+fn streaming_long_blocks_matches_rendering() {
     let mut numbers = Numbers(2);
     let mut texts = vec![
         format!("```rust\n{}", "let x = \"y\"; // z\n".repeat(6_000)),
@@ -201,7 +201,7 @@ fn streaming_long_blocks_gives_what_rendering_gives() {
 }
 
 #[test]
-fn blocks_come_out_as_they_are_written() {
+fn blocks_are_updated_as_text_arrives() {
     let mut streamer = untimed();
     streamer.push("Hello *wor");
     assert_eq!(streamer.update(), [(0, "<p>Hello *wor</p>".to_owned())]);
@@ -253,7 +253,7 @@ fn check_html(html: &str) {
 }
 
 #[test]
-fn no_text_becomes_other_markup() {
+fn text_cannot_inject_markup() {
     let mut numbers = Numbers(3);
     let more = [
         "<script>",
@@ -301,7 +301,7 @@ fn no_text_becomes_other_markup() {
 }
 
 #[test]
-fn colouring_ends_when_the_client_leaves() {
+fn highlighting_stops_when_the_client_disconnects() {
     let block = format!("```rust\n{}```\n\n", "let x = \"a\";\n".repeat(50));
     let asked = Cell::new(0);
     let wanted = || {
@@ -450,7 +450,7 @@ fn written(texts: &[&str]) -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 #[test]
-fn the_page_lets_through_what_is_written_and_nothing_else() {
+fn the_page_allows_exactly_what_is_rendered() {
     assert_eq!(page_list("MATH_TAGS"), set(&mathml::ELEMENTS));
     assert_eq!(page_list("MATH_ATTRS"), set(&mathml::ATTRIBUTES));
     assert_eq!(page_list("MATH_CLASSES"), set(&mathml::CLASSES));
@@ -498,7 +498,7 @@ const FORMULAS: [&str; 16] = [
 ];
 
 #[test]
-fn headings_and_long_code_go_on_from_block_to_block() {
+fn headings_and_long_code_continue_across_blocks() {
     assert_eq!(
         render("## a\n\n#### b\n\nc\n\n### d\n\n# e"),
         ["<h3>a</h3>", "<h4>b</h4>", "<p>c</p>", "<h4>d</h4>", "<h3>e</h3>"]
@@ -515,7 +515,7 @@ fn headings_and_long_code_go_on_from_block_to_block() {
 }
 
 #[test]
-fn long_code_that_grows_costs_what_it_is_long() {
+fn growing_code_costs_linear_time() {
     // Stream a line per update: only the open block is drawn again.
     let drawn = |lines: usize| {
         let mut streamer = untimed();

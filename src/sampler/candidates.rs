@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_likeliest_are_found_in_one_pass_as_by_sorting() {
+    fn the_single_pass_top_k_matches_sorting() {
         // Sizes below, at and above the one at which the list is cut; ascending logits, where every token is a new
         // maximum.
         let ascending: Vec<f32> = (0..5000_u16).map(f32::from).collect();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_as_short_as_sorting_would_make_it() {
+    fn the_head_is_as_short_as_after_sorting() {
         let logits = logits(9000);
         let expected = sorted(&logits, |_| true);
         for count in [1, 255, 256, 257, 2048, 2049, 9000, 9001] {

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_are_those_of_comparing_everywhere() {
+    fn matches_equal_brute_force() {
         let text: Vec<u32> = (0..300_u32).map(|i| (i * i / 7) % 3).chain([1; 40]).collect();
         let mut matches = Vec::new();
         suffix_matches(&text, &mut matches);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_may_be_spread_over_tokens() {
+    fn a_breaker_may_span_several_tokens() {
         let breakers = breakers(&["<b>", "\n"]);
         let rest: Vec<u32> = b"b>".iter().map(|&b| b.into()).collect();
         assert_eq!(breakers.tails[&u32::from(b'<')], std::slice::from_ref(&rest));
@@ -224,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn a_breaker_that_holds_no_whole_characters_is_cut_only_between_them() {
+    fn a_breaker_is_never_split_inside_a_character() {
         let breakers = breakers(&["é!"]);
         assert_eq!(breakers.tails.len(), 0, "{breakers:?}");
     }
 
     #[test]
-    fn the_token_that_would_continue_a_repetition_is_punished() {
+    fn the_token_that_would_continue_a_repetition_is_penalized() {
         let s = Sampling { dry_multiplier: 1.0, dry_base: 2.0, ..Sampling::default() };
         let see = |text: &[u8]| {
             let mut dry = Dry::new(&s, breakers(&["\n"])).unwrap();

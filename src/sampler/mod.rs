@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_tokens_and_another_one_others() {
+    fn the_seed_determines_the_tokens() {
         let logits: Vec<f32> = (0..50_u8).map(|i| f32::from(i % 7)).collect();
         let with =
             |seed| sample(Sampling { seed: Some(seed), ..Sampling::default() }, &logits, &[]);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_cuts_where_it_says() {
+    fn each_filter_cuts_at_its_limit() {
         let logits = [3.0, 2.0, 1.0, 0.0];
         let base = Sampling {
             temperature: 1.0,
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_no_numbers_choose_something_that_exists() {
+    fn nan_logits_still_choose_an_existing_token() {
         for logits in
             [vec![f32::NAN; 3], vec![f32::NAN, f32::INFINITY, 1.0], vec![f32::NEG_INFINITY; 3]]
         {
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn temperature_0_chooses_what_the_whole_chain_would_leave() {
+    fn temperature_0_matches_the_full_chain() {
         let logits: Vec<f32> = (0..500_u16).map(|i| f32::from(i * 71 % 311) / 20.0).collect();
         let words = vec![0x8421_8421; 16];
         let cold = Sampling { temperature: 0.0, ..Sampling::default() };
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_allowed_is_never_chosen_whatever_the_settings() {
+    fn masked_tokens_are_never_chosen() {
         // Ids 3, 40 and 41; no settings may exclude all of them.
         let words = [8, 0x300];
         let logits: Vec<f32> = (0..64_u8).map(|i| 50.0 - f32::from(i)).collect();

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_follow_the_window_however_the_text_grows() {
+    fn counts_follow_the_sliding_window() {
         let text: Vec<u32> = (0..200).map(|i| i * i % 7).collect();
         for last_n in [1, 5, 64, 500] {
             for step in [1, 3, 80] {

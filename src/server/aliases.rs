@@ -209,7 +209,7 @@ fn cold_if_false(v: &Value) -> Result<Value, &'static str> {
 
 /// A schema: an object, or its JSON text.
 fn schema(v: &Value) -> Result<Value, &'static str> {
-    const EXPECTED: &str = "a JSON schema: an object, or its text";
+    const EXPECTED: &str = "a JSON schema: an object, or its JSON text";
     match v {
         Value::Object(_) => Ok(v.clone()),
         Value::String(text) => match serde_json::from_str(text) {
@@ -222,7 +222,7 @@ fn schema(v: &Value) -> Result<Value, &'static str> {
 
 /// A grammar that accepts exactly these strings.
 fn one_of(v: &Value) -> Result<Value, &'static str> {
-    const EXPECTED: &str = "an array of strings, at least one";
+    const EXPECTED: &str = "a non-empty array of strings";
     let all = v.as_array().filter(|all| !all.is_empty()).ok_or(EXPECTED)?;
     let quoted = |v: &Value| {
         let mut out = String::from("\"");
@@ -324,7 +324,7 @@ fn tool_choice(v: &Value) -> Result<Value, &'static str> {
             named.retain(|key, _| key == "name");
             Ok(json!({ "type": "function", "function": named }))
         }
-        _ => Err("\"auto\", \"none\" or an object with the name of a function"),
+        _ => Err("\"auto\", \"none\" or an object with a function's name"),
     }
 }
 
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn each_row_is_what_it_says() {
+    fn each_row_maps_as_listed() {
         let mut seen = BTreeSet::new();
         for (on, theirs, ours) in names().into_iter().chain(conversions()) {
             let found = applied(on, &theirs).unwrap();
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_counts_where_both_are_given_and_the_other_is_named() {
+    fn our_name_wins_and_the_other_is_reported() {
         let check = |on, body: Value, expected: Value, ignored: &[&str]| {
             let (fields, names) = applied(on, &body).unwrap();
             assert_eq!(
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_fields_are_fields() {
+    fn nested_objects_are_flattened() {
         let body = json!({ "options": { "num_ctx": 512, "temperature": 0.5, "top_k": 3, "num_gpu": 1 }, "top_k": 4 });
         let (fields, ignored) = applied(On::Chat, &body).unwrap();
         assert_eq!(fields, json!({ "n_ctx": 512, "temperature": 0.5, "top_k": 4, "num_gpu": 1 }));
@@ -556,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_makes_no_sense_is_blamed_on_the_name_that_was_sent() {
+    fn errors_name_the_field_that_was_sent() {
         for (body, name) in [
             (json!({ "do_sample": 1 }), "`do_sample`"),
             (json!({ "guided_choice": [] }), "`guided_choice`"),

@@ -87,7 +87,7 @@ impl Chats {
         let put = put.unwrap_or_else(|| Some(Vec::new())).ok_or_else(|| {
             ApiError::parameter(
                 "put",
-                "a conversation without one",
+                "a conversation without a valid id",
                 "`id`: 8 to 64 letters, digits, - and _",
             )
         })?;
@@ -108,7 +108,7 @@ impl Chats {
         for (id, revision) in when.iter().flatten() {
             let here = all.get(id).and_then(|conversation| conversation.get("rev"));
             if here.unwrap_or(&Value::Null) != revision {
-                let message = format!("{id}: changed meanwhile; read it again");
+                let message = format!("{id}: changed in the meantime; read it again");
                 return Err(ApiError::new(409, "conflict_error", message));
             }
         }
@@ -148,7 +148,7 @@ impl Chats {
         // Never overwrite a file that is not ours.
         parse(&text).ok_or_else(|| {
             let message = format!(
-                "{}: no file of conversations, expected `format`: \"{FORMAT}\"; move it away, and a new one is made",
+                "{}: not a conversations file, expected `format`: \"{FORMAT}\"\nhint: move it away, and a new one will be created",
                 self.path.display()
             );
             ApiError::new(500, "storage_error", message)
@@ -195,7 +195,7 @@ impl Chats {
     fn tell(&self) {
         let _ = writeln!(
             io::stderr(),
-            "warning: --portable: files cannot be locked where {} is; let one program change it at a time",
+            "warning: --portable: {} is on a drive without file locking; run only one program from it at a time",
             self.path.display()
         );
     }
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_is_there_for_the_next_run_and_what_is_removed_is_not() {
+    fn changes_persist_across_runs() {
         let folder = tempfile::tempdir().unwrap();
         let chats = here(&folder);
         assert!(kept(&chats).is_empty() && !chats.path().exists(), "asking makes no file");
@@ -376,7 +376,7 @@ mod tests {
 
     /// Two instances with separate locks stand for two processes.
     #[test]
-    fn what_two_programs_change_at_once_is_all_kept() {
+    fn concurrent_changes_of_two_programs_are_all_kept() {
         const EACH: usize = 60;
         let folder = tempfile::tempdir().unwrap();
         let programs = [here(&folder), here(&folder)];
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn what_interrupted_runs_left_goes_and_other_files_stay() {
+    fn leftover_files_are_removed_and_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let left =
             ["chat.chats.json.new", "chat.chats.json.0123456789abcdef.new", "chat.chats.json.lock"];
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_meanwhile_is_not_put_over() {
+    fn a_conversation_changed_elsewhere_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (here(&folder), here(&folder));
         let put = |chats: &Chats, rev: &str, when: &str| {
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_characters_are_repaired_and_lose_nothing() {
+    fn lone_surrogates_are_replaced_without_data_loss() {
         let cases = [
             (r"a", "a"),
             (r"\ud83d\ude00", "😀"),
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebody_else_is_not_written_over() {
+    fn a_foreign_file_is_not_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let chats = here(&folder);
         for text in
@@ -547,7 +547,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_that_was_put_in_the_way_is_not_followed() {
+    fn a_planted_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let chats = here(&folder);
         let other = folder.path().join("other");

@@ -50,7 +50,7 @@ fn blamed<'n>(name: &'n str, constraint: &Constraint, error: &ConstraintError) -
 /// When the model's calls can't be told from JSON answers.
 pub fn with_calls(name: &str, schema: &str, may: Option<CallSpec>) -> Result<Constraint, ApiError> {
     let may = may.ok_or_else(|| {
-        let problem = "this model's calls can't be told from such an answer";
+        let problem = "this model's tool calls cannot be told apart from such an answer";
         let hint = "leave out `tools`, or set `tool_choice` to \"none\"";
         ApiError::bad(format!("`{name}`: {problem}\nhint: {hint}")).with_param(name)
     })?;
@@ -73,7 +73,7 @@ pub fn read(f: &mut Fields) -> Result<Asked, ApiError> {
         };
         match &found {
             Some((other, Some(_))) if constraint.is_some() => {
-                let message = format!("`{name}` and `{other}` exclude each other");
+                let message = format!("`{name}` and `{other}` cannot be combined");
                 return Err(ApiError::bad(message).with_param(name));
             }
             Some((_, Some(_))) => {}

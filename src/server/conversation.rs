@@ -82,7 +82,7 @@ fn ending(f: &mut Fields) -> Result<Ending, ApiError> {
         (Some(true), true) => Err(ApiError::parameter(
             "continue_final_message",
             "true",
-            "`add_generation_prompt`: false with it",
+            "false, or `add_generation_prompt`: false",
         )),
         (_, true) => Ok(Ending::Continue),
         (Some(false), false) => Ok(Ending::Nothing),
@@ -102,7 +102,7 @@ fn own_variables(f: &mut Fields) -> Result<Map<String, Value>, ApiError> {
     match found.keys().find(|key| RESERVED.contains(&key.as_str())) {
         Some(key) => {
             let found = format!("`{key}`");
-            Err(ApiError::parameter(name, &found, "variables that have no field of their own"))
+            Err(ApiError::parameter(name, &found, "variables other than request fields"))
         }
         None => Ok(found),
     }
@@ -149,7 +149,7 @@ fn allowed<'c>(choice: &'c Value, tools: &mut Vec<Tool>) -> Option<&'c Value> {
 fn tool_choice(f: &mut Fields, tools: &mut Vec<Tool>) -> Result<ToolChoice, ApiError> {
     let Some(given) = f.take("tool_choice") else { return Ok(ToolChoice::Auto) };
     let choice = if given["type"] == "allowed_tools" {
-        let expected = "`allowed_tools` with the mode auto or required, and functions in `tools`";
+        let expected = "`allowed_tools` with mode auto or required, and functions from `tools`";
         allowed(&given, tools).ok_or_else(|| f.wrong("tool_choice", &given, expected))?
     } else {
         &given
@@ -174,9 +174,19 @@ fn messages(f: &mut Fields) -> Result<Vec<Message>, ApiError> {
     let all = match f.take("messages") {
         Some(Value::Array(all)) if !all.is_empty() => all,
         Some(other) => {
-            return Err(ApiError::parameter("messages", &show(&other), "an array with a message"));
+            return Err(ApiError::parameter(
+                "messages",
+                &show(&other),
+                "a non-empty array of messages",
+            ));
         }
-        None => return Err(ApiError::parameter("messages", "nothing", "an array with a message")),
+        None => {
+            return Err(ApiError::parameter(
+                "messages",
+                "nothing",
+                "a non-empty array of messages",
+            ));
+        }
     };
     all.iter().enumerate().map(|(i, v)| message(v, i)).collect()
 }
@@ -229,7 +239,13 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
                 })
             })
             .collect::<Result<_, _>>()?,
-        other => return Err(wrong("tool_calls", other, "an assistant's array of calls")),
+        other => {
+            return Err(wrong(
+                "tool_calls",
+                other,
+                "an array of calls, in assistant messages only",
+            ));
+        }
     };
     // OpenAI's legacy form.
     match &v["function_call"] {
@@ -244,7 +260,7 @@ fn message(v: &Value, index: usize) -> Result<Message, ApiError> {
                 });
             }
         }
-        other => return Err(wrong("function_call", other, "an assistant's call")),
+        other => return Err(wrong("function_call", other, "a call, in assistant messages only")),
     }
     Ok(Message {
         reasoning_content: thoughts,

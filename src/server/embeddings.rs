@@ -32,7 +32,7 @@ pub fn openai(
     let asked = Asked::read(state, engine, &request.body, reply)?;
     if asked.pooling == Pooling::None {
         return Err(ApiError::bad(
-            "embeddings of single tokens, which --pooling none asks for, are no OpenAI embedding\nhint: POST /embedding gives them, another --pooling one for a text",
+            "--pooling none gives one embedding per token, which OpenAI's format cannot hold\nhint: use POST /embedding, or start with another --pooling",
         ));
     }
     let Some(all) = asked.embed(engine, reply)? else { return Ok(None) };
@@ -139,7 +139,7 @@ impl Asked {
 }
 
 const EXPECTED: &str =
-    "a text, an array of token ids, or an array of at most 2048 of these, none of them empty";
+    "a string, an array of token ids, or an array of at most 2048 of these, none of them empty";
 
 /// The token ids of each input.
 fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, ApiError> {

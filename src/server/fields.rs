@@ -31,7 +31,7 @@ impl Fields {
         match serde_json::from_slice(body) {
             Ok(Value::Object(left)) if left.len() > FIELDS_MAX => {
                 let found = left.len();
-                Err(ApiError::bad(format!("{found} fields, expected at most {FIELDS_MAX}")))
+                Err(ApiError::bad(format!("found {found} fields, expected at most {FIELDS_MAX}")))
             }
             Ok(Value::Object(left)) => {
                 Ok(Self { left, renamed: Vec::new(), passed_over: Vec::new() })
@@ -218,7 +218,7 @@ impl Fields {
         }
         for (name, ours) in &self.passed_over {
             let (shown, ours) = (ignored::shown(name), ignored::shown(ours));
-            let why = format!("`{shown}` does not count beside `{ours}`, which says the same");
+            let why = format!("`{shown}` is ignored because `{ours}` is set, which means the same");
             ignored.add(name, why);
         }
         if strict { ignored.refused() } else { Ok(ignored) }
@@ -248,7 +248,7 @@ fn whole(v: &Value) -> Option<i64> {
 fn kind(v: &Value) -> &'static str {
     match v {
         Value::Null => "null",
-        Value::Bool(_) => "a truth value",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(_) => "an array",
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_as_good_as_no_field() {
+    fn null_counts_as_missing() {
         let mut f =
             fields(r#"{"a": null, "b": null, "c": null, "d": null, "e": null, "new": null}"#);
         assert_eq!(f.bool("a").unwrap(), None);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_of_very_many_fields_is_refused_and_an_object_of_them_stays_one() {
+    fn too_many_fields_are_refused_and_large_objects_not_flattened() {
         let many = |n: usize| {
             let all: Map<String, Value> = (0..n).map(|i| (format!("f{i}"), i.into())).collect();
             Value::Object(all)

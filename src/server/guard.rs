@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_own_names_are_hosts() {
+    fn only_own_names_are_accepted_as_host() {
         let local = Guard::new("127.0.0.1", true, Vec::new());
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "127.1.2.3"] {
             assert!(local.is_own_name(host), "{host}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_has_to_be_the_page_itself() {
+    fn an_origin_must_be_the_page_itself() {
         assert!(is_same_origin("http://localhost:8080", "localhost:8080"));
         for origin in
             ["null", "http://localhost:9090", "http://evil.example", "file://", "http://localhost"]

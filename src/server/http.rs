@@ -407,7 +407,10 @@ impl Input<'_> {
             }
             body.extend(self.take(size, deadline)?);
             if !self.line(deadline)?.is_empty() {
-                return Err(Problem::Status(400, "a chunk is longer than its size".to_owned()));
+                return Err(Problem::Status(
+                    400,
+                    "a chunk is longer than its stated size".to_owned(),
+                ));
             }
         }
     }
@@ -421,7 +424,7 @@ impl Input<'_> {
                 return Ok(line);
             }
             if self.buffer.len() > 1024 {
-                return Err(Problem::Status(400, "a chunk's first line is too long".to_owned()));
+                return Err(Problem::Status(400, "chunk size line is too long".to_owned()));
             }
             self.more(deadline)?;
         }

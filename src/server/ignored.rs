@@ -92,10 +92,10 @@ fn news(told: &Mutex<BTreeSet<String>>, ignored: &[(String, String)]) -> Vec<Str
             break;
         }
         if told.insert(shown(name)) {
-            news.push(format!("warning: a request's field is ignored: {why}"));
+            news.push(format!("warning: ignored a request field: {why}"));
         }
         if told.len() == TOLD_MAX {
-            news.push("warning: further ignored fields are not told".to_owned());
+            news.push("warning: further ignored fields are not reported".to_owned());
         }
     }
     news
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_has_a_bound_and_no_character_that_does_something() {
+    fn the_header_is_bounded_and_has_no_special_characters() {
         assert_eq!(ignored(&[]).header(), None);
         let hostile = ["a\r\nSet-Cookie: x=1", "b\u{0}, c", "é\u{202e}", ""];
         let value = ignored(&hostile).header().unwrap();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_told_once_and_not_every_name_is() {
+    fn each_name_is_reported_once_up_to_a_limit() {
         let told = Mutex::default();
         assert_eq!(news(&told, &ignored(&["a", "b", "a"]).0).len(), 2);
         assert!(news(&told, &ignored(&["b"]).0).is_empty());

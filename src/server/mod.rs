@@ -87,7 +87,7 @@ pub struct State {
 pub enum BindError {
     /// It is not an address.
     #[error(
-        "--host {host}: {error}\nhint: 127.0.0.1 for this computer only, 0.0.0.0 for the whole network"
+        "--host {host}: {error}\nhint: use 127.0.0.1 for this computer only, 0.0.0.0 for the whole network"
     )]
     Host {
         /// What was given.
@@ -97,7 +97,7 @@ pub enum BindError {
     },
     /// The port can't be used.
     #[error(
-        "port {port} on {host}: {error}\nhint: another program uses it; choose another --port, or none for the next free one"
+        "port {port} on {host}: {error}\nhint: choose another --port, or leave it out to use the next free one"
     )]
     Port {
         /// The address.

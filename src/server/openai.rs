@@ -71,16 +71,16 @@ type Asks = fn(&Value) -> bool;
 /// Fields that ask for something impossible here, if the function says so; ignoring them would silently give a wrong
 /// answer.
 const IMPOSSIBLE: &[(&str, Asks, &str)] = &[
-    ("suffix", |v| v != "", "nothing can be put before a given end"),
-    ("audio", |_| true, "the model makes text only"),
+    ("suffix", |v| v != "", "fill-in-the-middle is not supported"),
+    ("audio", |_| true, "the model generates text only"),
     (
         "modalities",
         |v| v.as_array().is_none_or(|all| all.iter().any(|m| m != "text")),
-        "the model makes text only",
+        "the model generates text only",
     ),
     // An empty object asks for a search with default settings.
-    ("web_search_options", |_| true, "nothing here searches the web"),
-    ("moderation", |_| true, "nothing here judges texts"),
+    ("web_search_options", |_| true, "web search is not supported"),
+    ("moderation", |_| true, "moderation is not supported"),
 ];
 /// Largest `n` and `best_of`: other requests wait meanwhile.
 const CHOICES_MAX: i64 = 8;
@@ -101,7 +101,7 @@ pub fn model(state: &State, engine: &Engine, id: &str) -> Result<Response, ApiEr
         return Ok(ok(&described(state, engine)));
     }
     let message =
-        format!("The model `{id}` does not exist; there is `{}`", state.model_name(engine));
+        format!("The model `{id}` does not exist; this server has `{}`", state.model_name(engine));
     Err(ApiError::new(404, "invalid_request_error", message)
         .with_param("model")
         .with("code", "model_not_found"))
@@ -142,7 +142,7 @@ pub fn chat(
     let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
     if top.is_some_and(|n| n > 0) && !wants_logprobs {
         let name = fields.called("top_logprobs");
-        return Err(ApiError::parameter(name, "a number", "`logprobs`: true with it"));
+        return Err(ApiError::parameter(name, "a number", "`logprobs`: true as well"));
     }
     let logprobs = wants_logprobs.then(|| usize::try_from(top.unwrap_or(0)).unwrap_or(0));
     let common = Common::read(state, engine, fields, logprobs, On::Chat, reply)?;
@@ -154,7 +154,8 @@ pub fn chat(
         if let Some(must) = &prompt.must {
             // A grammar or regex governs the whole answer, a schema only one that is not a tool call.
             if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
-                let message = "`tool_choice`: the answer has a form already, and can't be a call";
+                let message =
+                    "`tool_choice`: a call cannot be required together with a grammar or regex";
                 return Err(ApiError::bad(message).with_param("tool_choice"));
             }
             generation.guide = Some(constraint::guide(engine, "tools", must, sink)?);
@@ -287,7 +288,7 @@ impl Common {
             let expected = if candidates < choices {
                 "at least the value of `n`"
             } else {
-                "the value of `n`: the best are found among whole texts only"
+                "the value of `n`: a larger `best_of` needs text completions that are not streamed"
             };
             return Err(ApiError::parameter("best_of", &candidates.to_string(), expected));
         }
@@ -663,14 +664,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_in_the_first_form_is_no_list() {
+    fn a_legacy_call_is_not_a_list() {
         let delta = json!({ "tool_calls": [{ "index": 0, "function": { "arguments": "{" } }] });
         assert_eq!(in_first_form(delta), json!({ "function_call": { "arguments": "{" } }));
         assert_eq!(in_first_form(json!({ "content": "x" })), json!({ "content": "x" }));
     }
 
     #[test]
-    fn only_what_is_asked_for_is_impossible() {
+    fn only_values_that_ask_for_something_are_refused() {
         let asks = |name: &str, value: Value| {
             IMPOSSIBLE.iter().find(|(n, ..)| *n == name).is_some_and(|(_, asks, _)| asks(&value))
         };

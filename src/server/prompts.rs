@@ -34,7 +34,7 @@ pub fn read(
         |text: &str, first| fits(text, engine).map(|()| engine.tokenizer.encode(text, first, true));
     let one = |v: &Value| {
         if !sink.is_wanted() {
-            return Err(ApiError::overloaded("the client has left"));
+            return Err(ApiError::overloaded("the client has disconnected"));
         }
         let parts = match v {
             Value::String(text) => {
@@ -57,7 +57,7 @@ pub fn read(
         // An array that contains ids is a single prompt; otherwise each element is one.
         Some(Value::Array(all)) if !all.iter().any(Value::is_number) => {
             if !(1..=PROMPTS_MAX).contains(&all.len()) {
-                return Err(wrong(&format!("an array of {}", all.len())));
+                return Err(wrong(&format!("an array of {} prompts", all.len())));
             }
             all.iter().map(one).collect()
         }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_that_say_something_else_are_echoed_as_they_are() {
+    fn tokens_that_do_not_match_the_text_are_echoed_as_they_are() {
         let (text, places) = echo(&[b"<s>", b"hi", b"\xff", b"x"], None, true);
         assert_eq!((text.as_str(), places), ("<s>hi\u{fffd}x", vec![0, 3, 5, 6]));
         let (text, places) = echo(&[b"hi", b" ho"], Some("HI  HO"), false);

@@ -48,9 +48,8 @@ fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
         Ok(Err(error)) => error.response(),
         // An answer that has begun can't be followed by another.
         Err(_) if reply.is_sent() => return,
-        Err(_) => {
-            ApiError::new(500, "server_error", "an internal error; the server goes on").response()
-        }
+        Err(_) => ApiError::new(500, "server_error", "internal error; the server is still running")
+            .response(),
     };
     let _ = reply.send(response);
 }
@@ -92,7 +91,7 @@ fn route(
         _ => return Err(ApiError::not_found(path)),
     };
     if method != allowed {
-        let message = format!("{path} takes {allowed}, not {method}");
+        let message = format!("{path} accepts {allowed}, not {method}");
         let mut response = ApiError::new(405, "invalid_request_error", message).response();
         response.headers.push(("Allow", allowed.to_owned()));
         return Ok(Some(response));
@@ -137,17 +136,15 @@ fn refused(refusal: Refusal) -> ApiError {
         Refusal::Host => ApiError::new(
             403,
             "forbidden_error",
-            "the Host header names another machine; ask for localhost or 127.0.0.1",
+            "the Host header names another machine; use localhost or 127.0.0.1",
         ),
-        Refusal::Origin => ApiError::new(
-            403,
-            "forbidden_error",
-            "requests from pages of other sites are not answered",
-        ),
+        Refusal::Origin => {
+            ApiError::new(403, "forbidden_error", "requests from other sites' pages are refused")
+        }
         Refusal::Key => ApiError::new(
             401,
             "authentication_error",
-            "this server asks for an API key: send it as `Authorization: Bearer KEY`",
+            "this server requires an API key: send it as `Authorization: Bearer KEY`",
         ),
     }
 }

@@ -66,7 +66,7 @@ pub fn json(s: &Sampling) -> Map<String, Value> {
 fn samplers(f: &mut Fields) -> Result<Option<Vec<Stage>>, ApiError> {
     let max = Stage::MAX;
     let expected = format!(
-        "at most {max} of {}; or a string of the letters {}",
+        "an array of at most {max} of {}, or a string of the letters {}",
         Stage::names(),
         Stage::letters()
     );
@@ -118,7 +118,7 @@ fn logit_bias(
         key.trim_start().parse().ok().and_then(id).map(|id| vec![id])
     };
     let expected = format!(
-        "token ids below {vocab}, or texts of {BIAS_BYTES_MAX} bytes together, with numbers from -100 to 100, or false"
+        "token ids below {vocab} or strings of at most {BIAS_BYTES_MAX} bytes in total, each with a number from -100 to 100 or false"
     );
     let found: Option<Vec<(Vec<u32>, f32)>> = f.typed("logit_bias", &expected, |v| match v {
         Value::Object(map) => map.iter().map(|(k, v)| Some((key(k)?, bias(v)?))).collect(),
@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn settings_round_trip() {
         let body = json!(json(&Sampling { top_k: 7, seed: Some(5), ..Sampling::default() }));
         let read = sampling(&body.to_string()).unwrap();
         assert_eq!(read, Sampling { top_k: 7, seed: Some(5), ..Sampling::default() });
     }
 
     #[test]
-    fn both_forms_of_samplers_and_bias_are_read() {
+    fn both_forms_of_samplers_and_bias_are_parsed() {
         let read = |body| sampling(body).unwrap();
         assert_eq!(read(r#"{"samplers": "kp"}"#).samplers, [Stage::TopK, Stage::TopP]);
         assert_eq!(read(r#"{"samplers": ["min-p"]}"#).samplers, [Stage::MinP]);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_of_a_text_is_one_of_its_tokens() {
+    fn a_text_bias_applies_to_each_of_its_tokens() {
         let bias =
             |body: Value| sampling(&json!({ "logit_bias": body }).to_string()).unwrap().logit_bias;
         let (a, b) = (u32::from(b'a'), u32::from(b'b'));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn errors_name_the_invalid_field() {
         for (body, name) in [
             (r#"{"samplers": ["nope"]}"#, "nope"),
             (r#"{"samplers": "q"}"#, "samplers"),

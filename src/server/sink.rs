@@ -290,7 +290,7 @@ mod tests {
     const STILL_HERE: &str = ": still here\n\n";
 
     #[test]
-    fn a_stream_is_not_silent_while_something_takes_long() {
+    fn a_stream_sends_comments_during_long_work() {
         let (head, chunks) = asked(Some(QUIET_MAX), |sink| {
             comments(sink, 2);
             sink.begin();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_never_stands_within_an_event() {
+    fn a_comment_never_splits_an_event() {
         let (_, chunks) = asked(Some(Duration::from_micros(1)), |sink| {
             for number in 0..300 {
                 sink.event(&json!({ "number": number, "text": "x".repeat(number * 7 % 5000) }));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_in_which_much_is_said_has_no_comments() {
+    fn a_busy_stream_has_no_comments() {
         let (_, chunks) = asked(Some(Duration::from_secs(10)), |sink| {
             (0..20).for_each(|number| sink.event(&json!(number)));
             sink.end();
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_its_status_if_it_is_found_in_time_and_is_an_event_if_not() {
+    fn an_early_error_has_its_status_and_a_late_one_is_an_event() {
         let (head, chunks) = asked(Some(Duration::from_secs(10)), |_| Err(ApiError::bad("no")));
         assert!(head.starts_with("HTTP/1.1 400") && chunks.is_empty(), "{head}");
         let (head, chunks) = asked(Some(QUIET_MAX), |sink| {
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_stream_waits_in_silence_and_a_panic_ends_the_comments() {
+    fn only_streams_send_comments_and_a_panic_ends_them() {
         let (head, _) = asked(None, |_| {
             thread::sleep(QUIET_MAX * 3);
             Ok(Some(Response::new(200, "text/plain", "whole")))

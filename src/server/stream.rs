@@ -332,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_likeliest_answers_are_those_with_the_highest_mean() {
+    fn candidates_rank_by_mean_log_probability() {
         let choice = |name: &str, logprobs: &[f32]| {
             let token = |p: &f32| TokenChoice { id: 0, logprob: Some(*p), top: Vec::new(), at: 0 };
             let outcome = Outcome {

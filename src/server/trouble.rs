@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_shown_once_to_this_computer_and_its_text_is_no_markup() {
+    fn the_page_is_served_once_locally_with_its_text_escaped() {
         let shown = trouble("error: <script>x</script> & more\nhint: none", |url| {
             let rebound =
                 ask(url, "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");

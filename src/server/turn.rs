@@ -45,7 +45,7 @@ impl Turn {
                 Attempt::Mine(lock) => return Ok(Self { lock: Some(lock) }),
                 Attempt::Never => return Ok(Self { lock: None }),
                 Attempt::Others if Instant::now() >= end => {
-                    let what = "another program is changing it; try again";
+                    let what = "another program is changing this file; try again";
                     return Err(io::Error::new(io::ErrorKind::TimedOut, what));
                 }
                 Attempt::Others => thread::sleep(POLL),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_and_nothing_is_left() {
+    fn turns_exclude_each_other_and_leave_no_files() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chats");
         let (inside, turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_does_not_end_is_told() {
+    fn waiting_for_an_endless_turn_times_out() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chats");
         let held = Turn::at(&path).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_run_left_is_no_lock() {
+    fn a_stale_lock_file_is_not_a_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("chats");
         std::fs::write(folder.path().join("chats.lock"), "").unwrap();
@@ -222,7 +222,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_that_was_put_in_the_way_is_not_followed() {
+    fn a_planted_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let other = folder.path().join("other");
         std::fs::write(&other, "precious").unwrap();

@@ -19,7 +19,7 @@ pub fn read_text(path: &Path) -> Result<String, Wrong> {
     let read = file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text);
     read.map_err(|e| fail(e.to_string()))?;
     if text.len() as u64 > TEXT_BYTES_MAX {
-        return Err(fail(format!("found more than {TEXT_BYTES_MAX} bytes, expected at most that")));
+        return Err(fail(format!("larger than {TEXT_BYTES_MAX} bytes")));
     }
     Ok(text.strip_prefix('\u{feff}').map_or(text.clone(), ToOwned::to_owned))
 }
@@ -70,7 +70,7 @@ mod tests {
 
     /// The expected values are those of llama.cpp's `string_process_escapes`.
     #[test]
-    fn an_escape_means_what_it_means_in_llama_cpp() {
+    fn escapes_match_llama_cpp() {
         for (typed, meant) in [
             (r#"\n\r\t\'\"\\"#, "\n\r\t'\"\\"),
             (r"\x41\x0a\xe2\x82\xac", "A\n€"),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_loses_its_last_line_break_and_no_other() {
+    fn only_the_final_line_break_is_removed() {
         for (text, wanted) in
             [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("a", "a")]
         {

@@ -44,7 +44,7 @@ pub static ROWS: &[Setting] = &[
     look("unsecure"),
     switch("cont-batching").dashed(&["-cb"]),
     ignored("parallel", Takes::Count, |n| {
-        let told = "--parallel has no effect: requests are answered one after the other";
+        let told = "--parallel has no effect: requests are answered one at a time";
         (!matches!(n, "0" | "1")).then_some(told)
     })
     .dashed(&["-np"])
@@ -53,7 +53,7 @@ pub static ROWS: &[Setting] = &[
         .dashed(&["-ub"])
         .variables(&["LLAMA_ARG_UBATCH"]),
     ignored("threads-batch", Takes::Count, |_| {
-        Some("--threads-batch has no effect: --threads counts for prompts too")
+        Some("--threads-batch has no effect: --threads applies to prompts too")
     })
     .dashed(&["-tb"]),
     ignored("flash-attn", Takes::Perhaps, |_| None).dashed(&["-fa"]),

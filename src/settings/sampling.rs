@@ -254,7 +254,7 @@ pub static ROWS: &[Setting] = &[
         Value::Text(|c, given| {
             let samplers = Stage::sequence(given.text).map_err(|letter| Wrong::Part {
                 found: letter.to_string(),
-                expected: format!("letters of {}", Stage::letters()),
+                expected: format!("one of the letters {}", Stage::letters()),
             })?;
             c.sampling.samplers = few(samplers)?;
             Ok(())

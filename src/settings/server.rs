@@ -64,7 +64,7 @@ pub static ROWS: &[Setting] = &[
             let keys = text.lines().map(str::trim).filter(|l| !l.starts_with('#') && !l.is_empty());
             let before = c.api_keys.len();
             c.api_keys.extend(keys.map(str::to_owned));
-            let (path, error) = (path.display().to_string(), "no key in it".to_owned());
+            let (path, error) = (path.display().to_string(), "no API key in the file".to_owned());
             let any = c.api_keys.len() > before;
             any.then_some(()).ok_or(Wrong::File { path, error })
         }),

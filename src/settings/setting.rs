@@ -406,7 +406,7 @@ impl Setting {
         let texts = || {
             let text = |value: &&'_ OsStr| value.to_str().map(str::to_owned);
             let all: Option<Vec<String>> = values.iter().map(text).collect();
-            all.ok_or_else(|| Wrong::Expected("a text in Unicode".to_owned()))
+            all.ok_or_else(|| Wrong::Expected("valid Unicode".to_owned()))
         };
         let given = |text| Given { text, origin };
         match self.value {

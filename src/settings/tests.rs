@@ -15,7 +15,7 @@ fn flags(arguments: &[&str]) -> Result<Config, String> {
 }
 
 #[test]
-fn the_strongest_layer_wins_and_the_listing_says_which() {
+fn the_highest_layer_wins_and_the_listing_names_it() {
     let layers = [
         layer(Origin::Bundle, &["--temp", "0.1", "--top-k", "7", "-c", "100"]),
         layer(Origin::Environment("LLAMA_ARG_CTX_SIZE".into()), &["-c", "200"]),
@@ -35,7 +35,7 @@ fn the_strongest_layer_wins_and_the_listing_says_which() {
 
 /// Catches mistakes made when rows are copied.
 #[test]
-fn rows_are_of_one_piece() {
+fn rows_are_consistent() {
     let mut names = HashSet::new();
     for setting in all() {
         let flag = setting.flag;
@@ -59,7 +59,7 @@ fn rows_are_of_one_piece() {
 
 /// The page's word table covers every control, in both languages.
 #[test]
-fn each_control_has_its_words_on_the_page() {
+fn each_control_has_its_texts_on_the_page() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/i18n.js");
     let words = std::fs::read_to_string(path).unwrap();
     for (setting, control) in controls() {
@@ -88,7 +88,7 @@ fn the_page_of_settings_is_up_to_date() {
 }
 
 #[test]
-fn impossible_values_are_named() {
+fn errors_name_the_invalid_flag() {
     for (arguments, name) in [
         (["--threads", "0"], "--threads"),
         (["--threads", "x"], "--threads"),
@@ -154,7 +154,7 @@ fn a_chat_template_is_a_name_a_file_or_jinja() {
 }
 
 #[test]
-fn escapes_are_read_unless_that_is_forbidden() {
+fn escapes_are_expanded_unless_disabled() {
     let with = |extra: &[&str]| {
         let mut arguments = vec!["-p", r"a\nb\\\q", "-r", r"\n\n", "--dry-sequence-breaker", r"\t"];
         arguments.extend(extra);
@@ -175,14 +175,14 @@ fn escapes_are_read_unless_that_is_forbidden() {
 }
 
 #[test]
-fn a_bundle_names_no_file_that_is_written() {
+fn a_bundle_cannot_name_a_file_to_write() {
     let history = ["--history", "typed"];
     assert!(Config::resolve(&[layer(Origin::Bundle, &history)]).is_err());
     assert_eq!(flags(&history).unwrap().history.as_deref(), Some(Path::new("typed")));
 }
 
 #[test]
-fn keys_add_up() {
+fn api_keys_accumulate() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");
     std::fs::write(&path, "# a comment\n b \n\nc").unwrap();
@@ -194,7 +194,7 @@ fn keys_add_up() {
 }
 
 #[test]
-fn a_number_that_is_none_is_an_error_in_any_layer() {
+fn an_invalid_number_is_an_error_in_any_layer() {
     for flag in ["--threads", "--temp", "--parallel", "--seed", "--top-k"] {
         let layers = [
             layer(Origin::Environment("X".into()), &[flag, "many"]),
@@ -208,7 +208,7 @@ fn a_number_that_is_none_is_an_error_in_any_layer() {
 }
 
 #[test]
-fn the_listing_shows_what_is_in_force() {
+fn the_listing_shows_effective_values() {
     let line = |arguments: &[&str], name: &str| {
         let listing = flags(arguments).unwrap().listing;
         let line = listing.lines().find(|l| l.split_whitespace().next() == Some(name));
@@ -235,14 +235,14 @@ fn the_listing_shows_what_is_in_force() {
 }
 
 #[test]
-fn breakers_are_measured_as_they_are_meant() {
+fn breakers_are_measured_after_unescaping() {
     assert!(sampling(&["--dry-sequence-breaker", &r"\xe2".repeat(12)]).is_ok());
     let error = sampling(&["--dry-sequence-breaker", &"x".repeat(41)]).unwrap_err();
     assert!(error.contains("at most 40 bytes") && error.contains("(flag)"), "{error}");
 }
 
 #[test]
-fn what_has_no_effect_is_told_once() {
+fn flags_without_effect_warn_once() {
     let config = flags(&["--mlock", "-ngl", "9", "--gpu", "auto", "-np", "1", "--mmap"]).unwrap();
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
     assert!(flags(&["-ngl", "0", "-fa", "--jinja", "-fa", "off"]).unwrap().warnings.is_empty());
@@ -254,13 +254,13 @@ fn sampling(arguments: &[&str]) -> Result<Sampling, String> {
 }
 
 #[test]
-fn nothing_given_is_what_is_built_in() {
+fn without_flags_the_defaults_apply() {
     assert_eq!(Config::built_in().host, "127.0.0.1", "not the blank that stands in for a mistake");
     assert_eq!(sampling(&[]).unwrap(), Sampling::default());
 }
 
 #[test]
-fn samplers_are_named_or_spelled() {
+fn samplers_parse_from_names_or_letters() {
     use Stage::{MinP, TopK};
     let samplers = |arguments: &[&str]| sampling(arguments).map(|s| s.samplers);
     assert_eq!(samplers(&["--samplers", "top-k;min_p"]), Ok(vec![TopK, MinP]));
@@ -273,7 +273,7 @@ fn samplers_are_named_or_spelled() {
 }
 
 #[test]
-fn breakers_and_biases_are_read() {
+fn breakers_and_biases_are_parsed() {
     let breakers = |arguments: &[&str]| sampling(arguments).unwrap().dry_sequence_breakers;
     assert_eq!(
         breakers(&["--dry-sequence-breaker", r"\n", "--dry-sequence-breaker", "-"]),

@@ -72,7 +72,7 @@ pub static ROWS: &[Setting] = &[
         Value::Path(|c, path, given| {
             // The file is written to, so a bundle must not name one of its user's.
             if *given.origin == Origin::Bundle {
-                let expected = "no file: only who types may name one that is written";
+                let expected = "nothing: a bundle may not name a file to write to";
                 return Err(Wrong::Expected(expected.to_owned()));
             }
             c.history = Some(path);
@@ -113,7 +113,7 @@ pub static ROWS: &[Setting] = &[
         Value::Path(|c, path, given| {
             if *given.origin == Origin::Bundle {
                 let expected =
-                    "no file: a bundle brings its template itself (tealight-bundle --chat-template)";
+                    "nothing: a bundle must contain its template (tealight-bundle --chat-template)";
                 return Err(Wrong::Expected(expected.to_owned()));
             }
             let plain = path.to_str().and_then(|path| path.strip_prefix('@')).map(Path::new);
@@ -178,5 +178,5 @@ fn template(given: Given<'_>) -> Result<String, Wrong> {
         return read_text(Path::new(path));
     }
     let names = builtin::names().join(", ");
-    Err(Wrong::Expected(format!("a file with a Jinja template, or one of: {names}")))
+    Err(Wrong::Expected(format!("a Jinja template file, or one of: {names}")))
 }

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_processors_are_read() {
+    fn cpu_lists_are_parsed() {
         assert_eq!(members("0-3,8"), Some(vec![0, 1, 2, 3, 8]));
         assert_eq!(members("5"), Some(vec![5]));
         for wrong in ["", "a", "1-", "0-99999999999", "0-4294967295"] {

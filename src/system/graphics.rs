@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cards_are_named_once_and_screens_are_none() {
+    fn cards_are_named_once_and_connectors_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);

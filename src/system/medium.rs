@@ -182,7 +182,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_nearest_mount_counts_and_of_two_on_one_point_the_later() {
+    fn the_nearest_mount_counts_and_the_later_of_two_on_one_point() {
         let text = "1 0 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
             2 1 0:5 / /tmp rw,nosuid,noexec - tmpfs tmpfs rw\n\
             3 1 8:17 / /media/My\\040Stick rw,nosuid shared:3 master:2 - vfat /dev/sdb1 ro,fmask=0022\n\
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mounts_of_a_mac_are_read() {
+    fn macos_mounts_are_parsed() {
         let text = "/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)\n\
             /dev/disk4s1 on /Volumes/My Stick (exfat, local, nodev, nosuid, noowners, noexec)\nmap auto_home on x\n";
         let of = |path: &str| mount(text, Path::new(path));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_ones_own_is_writable_and_none_is_not() {
+    fn an_own_folder_is_writable_and_a_missing_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         assert!(is_writable(folder.path()));
         assert!(!is_writable(&folder.path().join("missing")));

@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_had_of_a_mac() {
+    fn available_memory_of_a_mac_is_parsed() {
         let text = "Mach Virtual Memory Statistics: (page size of 16384 bytes)\nPages free:   100.\nPages active:   7.\nPages inactive:   20.\nPages speculative:   3.\n";
         assert_eq!(vm_stat(text, 16384), Some(123 * 16384));
         assert_eq!(vm_stat("nothing", 1), None);
@@ -187,7 +187,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn malformed_texts_say_nothing() {
+    fn malformed_text_gives_none() {
         for text in ["", "MemTotal: x kB", "MemTotal: 5", "MemTotal: 18446744073709551615 kB"] {
             assert_eq!(linux::machine(text), None, "{text}");
         }
@@ -195,7 +195,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_container_counts_what_it_may_use_and_what_of_that_is_only_cached_files() {
+    fn a_container_has_its_limit_and_cached_files_count_as_available() {
         let text = "MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable:  900 kB\nSwapFree: 7 kB\n";
         let machine = linux::machine(text).unwrap();
         assert_eq!((machine.total, machine.available, machine.swap), (1_024_000, 921_600, 7168));

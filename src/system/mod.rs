@@ -37,7 +37,7 @@ pub fn own_file() -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Hint for when no thread can be started.
-pub const THREADS_HINT: &str = "hint: this user may have no more of them (`ulimit -u`); end other programs, or ask for fewer with --threads";
+pub const THREADS_HINT: &str = "hint: this user's thread limit (`ulimit -u`) may be reached; close other programs, or use fewer with --threads";
 
 /// The output of a system program, or `None` if it is missing or fails. Only for what has no other source.
 #[cfg(any(windows, target_os = "macos"))]

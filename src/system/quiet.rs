@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caught_panic_is_not_told_and_others_are() {
+    fn a_caught_panic_is_silent_and_others_are_reported() {
         let mut child = Command::new(std::env::current_exe().unwrap());
         let done = child.args(["--ignored", "--exact", "--nocapture", CHILD]).output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr);

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_distribution_says_its_name() {
+    fn a_distribution_is_named() {
         let text = "ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
         assert_eq!(pretty_name(text).as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
         assert_eq!(pretty_name("PRETTY_NAME=\n"), None);

@@ -16,7 +16,7 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
     let needed = flags.depth + flags.prompt.max(flags.generate) + 2;
     anyhow::ensure!(
         needed <= engine.info.context,
-        "bench: {needed} tokens are needed, the context has {}",
+        "bench: {needed} tokens are needed, but the context has room for {}",
         engine.info.context
     );
     let mut session = engine.session();
@@ -88,7 +88,7 @@ pub fn limits(compute: &Compute, as_json: bool) -> String {
         return format!("{report}\n");
     }
     format!(
-        "{isa}, {threads} threads: {:.1} GB/s read, {:.0} thousand million multiply-adds/s\n",
+        "{isa}, {threads} threads: {:.1} GB/s read, {:.0} billion multiply-adds/s\n",
         read_bytes / 1e9,
         multiply_adds / 1e9
     )

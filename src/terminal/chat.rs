@@ -22,20 +22,20 @@ use tealight_bundle::signals::Ending;
 
 const HELP: &str = "\
 /help, /?            this list
-/bye, /exit          end
-/clear               begin a new conversation
+/bye, /exit          quit
+/clear               start a new conversation
 /set NAME VALUE      change max_tokens, system, seed, or a sampling setting such as temperature
 /show                show the settings and the conversation's size
 /save FILE           write the conversation to a file
-/load FILE           continue the conversation of a file
+/load FILE           continue a saved conversation
 /regen               answer again
-/undo                take back the last question and its answer
-/stats               speed of the last answer
-/upload FILE         put a text file before the next question
-\"\"\"                  begin and end a text of several lines; nothing in it is a command
+/undo                remove the last question and its answer
+/stats               show the speed of the last answer
+/upload FILE         send a text file with the next question
+\"\"\"                  begin and end a multi-line text; nothing inside it is a command
 
-Arrow keys move in the line and through what was typed before; a paste is one question.
-Ctrl-C stops an answer, Ctrl-D ends.";
+Arrow keys move within the line and recall earlier input; pasted text is one question.
+Ctrl-C stops an answer, Ctrl-D quits.";
 
 /// The conversation and its settings.
 struct Chat<'e> {
@@ -65,7 +65,7 @@ pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::
     let mut chat = Chat { engine, config: config.clone(), guide, messages, upload, last };
     chat.clear();
     if io::stdin().is_terminal() && !config.quiet {
-        say(format_args!("{} — /help for help, /bye to end", engine.info.name));
+        say(format_args!("{} — /help for help, /bye to quit", engine.info.name));
     }
     let mut lines = Lines::new(config.history.as_deref());
     let mut cancelled = false;
@@ -74,7 +74,7 @@ pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::
             Typed::Text(text) => text,
             Typed::Cancelled if cancelled => return Err(Interrupted(Ending::Interrupt).into()),
             Typed::Cancelled => {
-                say(format_args!("Ctrl-C once more, Ctrl-D or /bye ends"));
+                say(format_args!("press Ctrl-C again to quit, or use Ctrl-D or /bye"));
                 cancelled = true;
                 continue;
             }
@@ -86,7 +86,7 @@ pub fn chat(engine: &Engine, config: &Config, interrupt: &Interrupt) -> anyhow::
             Entry::Command(name, rest) => chat.command(name, rest, interrupt),
             Entry::Unknown(word) => {
                 say(format_args!(
-                    "/{word}: no such command; /help lists them, and between \"\"\" nothing is one"
+                    "/{word}: no such command; see /help, or put the text between \"\"\" to send it"
                 ));
                 Next::Line
             }
@@ -132,7 +132,7 @@ impl Chat<'_> {
                 Ok(())
             }
             "upload" => self.upload(rest),
-            other => Err(format!("/{other} is not there yet")),
+            other => Err(format!("/{other} is not implemented")),
         };
         if let Err(message) = result {
             say(format_args!("{message}"));
@@ -204,7 +204,7 @@ impl Chat<'_> {
                 self.last = Some(outcome.timings);
                 if outcome.finish == Finish::Length {
                     say(format_args!(
-                        "[cut off: the limit of tokens or the end of the context was reached]"
+                        "[cut off: reached the token limit or the end of the context]"
                     ));
                 }
                 self.messages.push(Message {
@@ -233,7 +233,7 @@ impl Chat<'_> {
 
     fn undo(&mut self) -> Result<(), String> {
         let question = self.messages.iter().rposition(|m| m.role == "user");
-        let question = question.ok_or("/undo: there is nothing to take back")?;
+        let question = question.ok_or("/undo: there is nothing to undo")?;
         self.messages.truncate(question);
         Ok(())
     }
@@ -244,7 +244,7 @@ impl Chat<'_> {
         let wrong = |expected: &str| format!("/set {name}: found `{value}`, expected {expected}");
         let whole = || {
             let parsed = value.parse::<i64>().ok().filter(|n| *n >= -1);
-            parsed.ok_or_else(|| wrong("a whole number from -1 on"))
+            parsed.ok_or_else(|| wrong("a whole number, -1 or more"))
         };
         let s = &mut self.config.sampling;
         match name {
@@ -336,7 +336,10 @@ impl Chat<'_> {
 
     fn upload(&mut self, path: &str) -> Result<(), String> {
         let text = read(path, "/upload")?;
-        say(format_args!("{path}: {} characters, before the next question", text.chars().count()));
+        say(format_args!(
+            "{path}: {} characters, to be sent with the next question",
+            text.chars().count()
+        ));
         self.upload = Some(text);
         Ok(())
     }

@@ -29,7 +29,7 @@ pub fn info(program: &Program, shards: Option<Vec<Shard>>) -> anyhow::Result<Str
         if tail.leftover_bytes() > 0 {
             let _ = writeln!(
                 out,
-                "  {} bytes are left over from an interrupted change; the bundle is whole",
+                "  {} bytes are left over from an interrupted change; the bundle is intact",
                 tail.leftover_bytes()
             );
         }

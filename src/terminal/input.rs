@@ -43,12 +43,12 @@ fn read(source: impl Read, name: &str, bytes_max: u64) -> anyhow::Result<String>
     source.take(bytes_max + 1).read_to_end(&mut bytes).with_context(|| name.to_owned())?;
     anyhow::ensure!(
         bytes.len() as u64 <= bytes_max,
-        "{name}: found more than {bytes_max} bytes, expected at most that\nhint: cut the text into parts"
+        "{name}: found more than {bytes_max} bytes of text\nhint: split the text into parts"
     );
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         anyhow::anyhow!(
-            "{name}: byte {at} begins no UTF-8 character, expected text in UTF-8\nhint: convert the file, for example with iconv"
+            "{name}: found invalid UTF-8 at byte {at}, expected UTF-8 text\nhint: convert the file, for example with iconv"
         )
     })
 }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_taken_whole_or_refused_never_cut() {
+    fn a_text_is_read_whole_or_refused() {
         let with = |bytes: &[u8]| read(bytes, "there", 8).map_err(|e| e.to_string());
         assert_eq!(with(b"12345678").unwrap(), "12345678");
         assert!(with(b"123456789").unwrap_err().contains("more than 8 bytes"));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_has_no_mark_before_it_and_no_line_break_behind() {
+    fn a_prompt_loses_its_bom_and_final_line_break() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("prompt");
         for (bytes, wanted) in

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ctrl_c_stops_an_answer_and_ends_what_waits_or_does_not_listen() {
+    fn ctrl_c_stops_an_answer_or_ends_the_program() {
         let interrupt = Interrupt::default();
         assert!(interrupt.ends(Ending::Interrupt), "nothing is answered");
         interrupt.begin();

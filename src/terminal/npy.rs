@@ -57,7 +57,7 @@ fn refuse_other_files(path: &Path) -> anyhow::Result<()> {
     File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
     anyhow::ensure!(
         begin == MAGIC,
-        "found a file that is no .npy file, expected none or one of an earlier measurement\nhint: choose another name, or remove the file"
+        "found an existing file that is not a .npy file\nhint: choose another name, or remove the file"
     );
     Ok(())
 }

@@ -34,13 +34,14 @@ pub fn perplexity(
         let count = ids.len();
         (ids, None, count)
     } else {
-        let tokenizer = tokenizer.context("-f needs a vocabulary; --token-ids needs none")?;
+        let tokenizer = tokenizer
+            .context("-f needs a vocabulary, which this model lacks\nhint: use --token-ids")?;
         let text = input::text(flags.file.as_deref())?;
         (tokenizer.encode(&text, true, false), tokenizer.bos(), CONTEXT_DEFAULT)
     };
     anyhow::ensure!(
         tokens.len() > usize::from(flags.logits_out.is_none()),
-        "found {} tokens, expected two or more: the second is the first that is predicted",
+        "found {} tokens, expected at least 2: the first token is not predicted",
         tokens.len()
     );
     let context = match config.context_named.then_some(config.context) {
@@ -138,7 +139,7 @@ fn token_ids(text: &str) -> anyhow::Result<Vec<u32>> {
             id.trim().parse().map_err(|_| {
                 let id: String = id.trim().chars().take(40).collect();
                 anyhow::anyhow!(
-                    "--token-ids: found `{id}` at place {index}, expected whole numbers and commas"
+                    "--token-ids: found `{id}` at position {index}, expected whole numbers separated by commas"
                 )
             })
         })
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_as_they_are_printed() {
+    fn ids_parse_as_printed() {
         assert_eq!(token_ids("1,2,3").unwrap(), [1, 2, 3]);
         assert_eq!(token_ids(" [1, 2, 3]\n").unwrap(), [1, 2, 3]);
         assert!(token_ids("[]").unwrap().is_empty());

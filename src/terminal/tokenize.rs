@@ -39,7 +39,7 @@ pub fn tokenize(shards: Vec<Shard>, flags: &TokenizeFlags, config: &Config) -> a
         && tokenizer.bos() == Some(ids[0])
     {
         say(format_args!(
-            "warning: the text begins with a BOS token of its own, so there are two now; --no-bos adds none"
+            "warning: the text already begins with a BOS token, so there are two now; use --no-bos to add none"
         ));
     }
     written(print(&mut BufWriter::new(answers()), &tokenizer, &ids, flags))

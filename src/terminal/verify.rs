@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn verify(program: &Program) -> anyhow::Result<String> {
     let Some(tail) = &program.tail else {
         anyhow::bail!(
-            "{}: no bundle in it, nothing to verify\nhint: make one with tealight-bundle --weights model.gguf -o chat",
+            "{}: found no bundle to verify\nhint: make one with tealight-bundle --weights model.gguf -o chat",
             program.path.display()
         );
     };

@@ -67,8 +67,8 @@ impl Automaton {
             if start + text.len() > BYTES_MAX {
                 return Err(TokenizerError::Array {
                     key,
-                    found: format!("tokens of more than {BYTES_MAX} bytes"),
-                    expected: format!("at most {BYTES_MAX} bytes together"),
+                    found: format!("tokens of more than {BYTES_MAX} bytes in total"),
+                    expected: format!("at most {BYTES_MAX} bytes"),
                 });
             }
             match direction {

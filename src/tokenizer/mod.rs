@@ -51,8 +51,8 @@ enum Algorithm {
     Wpm(Wpm),
 }
 
-const NO_PRE: &str = "metadata `tokenizer.ggml.pre` is missing: texts are cut into words as `default` has it, which may not be the \
-model's way, and its answers worse\nhint: get a file that was converted later, or convert it again";
+const NO_PRE: &str = "metadata `tokenizer.ggml.pre` is missing: text is split with the `default` pre-tokenizer, which may \
+not be the model's, and answers may be worse\nhint: get a newer conversion of this model, or convert it again";
 
 /// How many vocabularies write a space.
 const SPACE: &str = "\u{2581}";
@@ -74,7 +74,7 @@ pub enum TokenizerError {
     },
     /// Inconsistent arrays, or ids outside the vocabulary.
     #[error(
-        "metadata `{key}`: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "metadata `{key}`: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Array {
         /// The metadata key.
@@ -350,7 +350,7 @@ fn scores(file: &ModelFile, vocabulary: &Vocabulary) -> Result<Vec<f32>, Tokeniz
     Err(TokenizerError::Array {
         key: KEY,
         found: format!("{} scores", scores.len()),
-        expected: format!("{}, one a token", vocabulary.len()),
+        expected: format!("{}, one per token", vocabulary.len()),
     })
 }
 

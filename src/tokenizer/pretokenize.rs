@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn long_white_space_is_cut_into_powers_of_two() {
+    fn long_whitespace_is_cut_into_powers_of_two() {
         let lengths =
             |text: &str| words("jais-2", text).iter().map(|w| w.len()).collect::<Vec<_>>();
         assert_eq!(lengths(&format!("{}a", " ".repeat(8))), [4, 2, 1, 2]);

@@ -222,9 +222,9 @@ fn token_id(
     match u32::try_from(id) {
         Ok(id) if (id as usize) < known => Ok(Some(id)),
         _ => {
-            let instead = usual.map(|id| format!("; {id} is taken instead")).unwrap_or_default();
+            let instead = usual.map(|id| format!(" and using {id} instead")).unwrap_or_default();
             warnings.push(format!(
-                "metadata `{key}`: found {id}, expected a token below {known}; it is ignored{instead}"
+                "metadata `{key}`: found {id}, expected a token id below {known}; ignoring it{instead}"
             ));
             Ok(None)
         }

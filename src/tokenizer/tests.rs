@@ -155,7 +155,7 @@ fn cut_by_definition(
 }
 
 #[test]
-fn special_tokens_are_found_as_by_a_search_for_each() {
+fn special_tokens_match_a_search_for_each() {
     let mut dice = Dice(11);
     for round in 0..240 {
         let tokens: Vec<(String, u32)> =
@@ -184,7 +184,7 @@ fn special_tokens_are_found_as_by_a_search_for_each() {
 }
 
 #[test]
-fn a_mask_takes_the_white_space_before_it() {
+fn a_mask_token_absorbs_the_whitespace_before_it() {
     let tokens = [("<mask>".to_owned(), 3), ("a ".to_owned(), 3), ("  ".to_owned(), 3)];
     let of: Vec<_> = tokens.iter().map(|(text, kind)| (text.clone(), *kind, 0.0)).collect();
     let file = vocabulary("gpt2", &of, vec![("tokenizer.ggml.pre", Meta::Text("jina-v2-de"))]);
@@ -242,7 +242,7 @@ fn unigrams(tokens: &[(String, u32, f32)], more: Vec<(&str, Meta)>) -> Tokenizer
 }
 
 #[test]
-fn unigrams_are_those_of_the_definition() {
+fn unigrams_match_the_definition() {
     let mut dice = Dice(5);
     for _ in 0..150 {
         let mut tokens = vec![("<unk>".to_owned(), 2, 0.0)];
@@ -293,7 +293,7 @@ fn word_pieces(tokens: &[(String, u32, f32)]) -> Tokenizer {
 }
 
 #[test]
-fn word_pieces_are_those_of_the_definition() {
+fn word_pieces_match_the_definition() {
     let mut dice = Dice(3);
     for _ in 0..150 {
         let mut tokens = vec![("[UNK]".to_owned(), 2, 0.0)];
@@ -323,7 +323,7 @@ fn steps_a_byte(tokenizer: &Tokenizer, text: &dyn Fn(usize) -> String) -> f64 {
 }
 
 #[test]
-fn special_tokens_cost_nothing_for_each_other() {
+fn the_number_of_special_tokens_does_not_add_cost() {
     let names = |count: usize| -> Vec<(String, u32, f32)> {
         let bytes = (0..=255_u32).filter_map(char::from_u32).map(|c| (c.to_string(), 1, 0.0));
         let named = (0..count).map(|n| (format!("<unused{n}>"), 3, 0.0));
@@ -349,7 +349,7 @@ fn special_tokens_cost_nothing_for_each_other() {
 }
 
 #[test]
-fn long_tokens_cost_nothing_where_they_do_not_end() {
+fn long_tokens_add_no_cost_where_they_do_not_match() {
     let long = |len: usize| -> Vec<(String, u32, f32)> {
         let texts = ["<unk>".to_owned(), "a".to_owned(), format!("{}b", "a".repeat(len))];
         let kinds = [2, 1, 1];
@@ -372,7 +372,7 @@ fn long_tokens_cost_nothing_where_they_do_not_end() {
 }
 
 #[test]
-fn a_map_of_replacements_without_end_ends() {
+fn a_cyclic_replacement_map_terminates() {
     // A node that is its own child under `a`, and at which no text ends.
     let mut nodes = vec![0_u32; 256];
     nodes[0] = 1 << 10;
@@ -391,7 +391,7 @@ fn a_map_of_replacements_without_end_ends() {
 }
 
 #[test]
-fn long_runs_cost_no_more_for_each_byte() {
+fn long_runs_cost_no_more_per_byte() {
     let letters = (0..=255_u32).filter_map(char::from_u32).map(|c| (c.to_string(), 1, 0.0));
     let tokens: Vec<_> =
         letters.chain([("aa".into(), 1, 0.0), ("\u{100}".into(), 1, 0.0)]).collect();
@@ -433,7 +433,7 @@ fn bpe(more: Vec<(&str, Meta)>) -> Result<Tokenizer, TokenizerError> {
 }
 
 #[test]
-fn kimi_k2_without_merges_joins_by_the_ids_of_what_is_joined() {
+fn kimi_k2_without_merges_joins_by_token_id() {
     let tokens = ["a", "b", "c", "bc", "ab", "abc"].map(|text| (text.to_owned(), 1, 0.0));
     let pre = |name| vec![("tokenizer.ggml.pre", Meta::Text(name))];
     let tokenizer = Tokenizer::new(&vocabulary("gpt2", &tokens, pre("kimi-k2"))).unwrap();
@@ -445,7 +445,7 @@ fn kimi_k2_without_merges_joins_by_the_ids_of_what_is_joined() {
 }
 
 #[test]
-fn a_special_token_beyond_the_vocabulary_is_told_and_left_out() {
+fn a_special_token_beyond_the_vocabulary_is_reported_and_ignored() {
     let pre = || ("tokenizer.ggml.pre", Meta::Text("gpt-2"));
     assert!(bpe(vec![pre()]).unwrap().warnings().is_empty());
     for key in [
@@ -475,14 +475,14 @@ fn a_special_token_beyond_the_vocabulary_is_told_and_left_out() {
     let wrong = vec![("tokenizer.ggml.bos_token_id", Meta::Number(99))];
     let tokenizer = Tokenizer::new(&vocabulary("llama", &tokens, wrong)).unwrap();
     assert_eq!(tokenizer.bos(), Some(1));
-    assert!(tokenizer.warnings()[0].ends_with("; 1 is taken instead"));
+    assert!(tokenizer.warnings()[0].ends_with("; ignoring it and using 1 instead"));
     let wrong = vec![("tokenizer.ggml.bos_token_id", Meta::Number(99))];
     let tokenizer = Tokenizer::new(&vocabulary("llama", &tokens[..1], wrong)).unwrap();
     assert_eq!((tokenizer.bos(), tokenizer.warnings().len()), (None, 1));
 }
 
 #[test]
-fn a_file_that_does_not_say_how_words_are_cut_is_told() {
+fn a_missing_pre_tokenizer_is_reported() {
     for more in [vec![], vec![("tokenizer.ggml.pre", Meta::Text(""))]] {
         let tokenizer = bpe(more).unwrap();
         assert!(tokenizer.warnings()[0].contains("`tokenizer.ggml.pre` is missing"));
@@ -491,7 +491,7 @@ fn a_file_that_does_not_say_how_words_are_cut_is_told() {
 }
 
 #[test]
-fn kinds_and_scores_beyond_the_vocabulary_are_of_no_token() {
+fn kinds_and_scores_beyond_the_vocabulary_are_ignored() {
     let made = |kinds: usize, scores: usize| {
         let texts = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
         Tokenizer::new(&file(&[

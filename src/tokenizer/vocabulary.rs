@@ -108,7 +108,7 @@ fn kinds(file: &ModelFile, tokens: usize) -> Result<Vec<TokenKind>, TokenizerErr
         return Err(TokenizerError::Array {
             key: KEY,
             found: format!("{} entries", array.len),
-            expected: format!("{tokens}, one a token"),
+            expected: format!("{tokens}, one per token"),
         });
     }
     #[expect(clippy::cast_possible_truncation, reason = "what is no small number is no kind")]

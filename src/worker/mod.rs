@@ -84,10 +84,10 @@ impl<'w> Patience<'w> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerError {
     /// The caller is gone.
-    #[error("nobody waits for it any more")]
+    #[error("the request was cancelled")]
     Unwanted,
     /// It takes too long.
-    #[error("it did not end within {} s", .0.as_secs_f32())]
+    #[error("it did not finish within {} s", .0.as_secs_f32())]
     Deadline(Duration),
     /// It takes too much memory.
     #[error("it needs more than {} MiB of memory", MEMORY_BYTES_MAX >> 20)]
@@ -96,18 +96,18 @@ pub enum WorkerError {
     #[error("it is nested too deeply")]
     Depth,
     /// The child ended for another reason.
-    #[error("the process that worked on it ended")]
+    #[error("its worker process ended unexpectedly")]
     Ended,
     /// No child can be started.
     #[error(
-        "no process could be started for it: {0}\nhint: the system's limit of processes or memory may be reached"
+        "cannot start a worker process: {0}\nhint: the system's limit on processes or memory may be reached"
     )]
     Start(String),
     /// No thread can be started to do the work in this process.
     #[error("no thread could be started: {0}\n{THREADS_HINT}")]
     Thread(String),
     /// Too many jobs of this topic are running.
-    #[error("too many others are being worked on\nhint: try again in a moment")]
+    #[error("too many similar jobs are running\nhint: try again in a moment")]
     Busy,
 }
 

@@ -92,7 +92,7 @@ impl Workers {
             Err(error) if self.never_worked() => {
                 let _ = writeln!(
                     io::stderr(),
-                    "warning: no child process can be started ({error}); chat templates and schemas are worked on without bounds of time and memory"
+                    "warning: cannot start a worker process ({error}); chat templates and schemas run without limits on time and memory"
                 );
                 drop(place);
                 return self.work_here(topic, job);
@@ -219,7 +219,7 @@ impl Worker {
         if !self.greeted {
             let hello = self.results.recv_timeout(HELLO_TIME);
             if hello.ok().is_none_or(|hello| !hello.is_empty()) {
-                return Err(io::Error::other("it ended at once"));
+                return Err(io::Error::other("it exited immediately"));
             }
             self.greeted = true;
         }

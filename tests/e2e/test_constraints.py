@@ -225,7 +225,7 @@ WRONG = [
     ({"regex": "a(b"}, "unclosed group"),
     ({"lark": "start: missing"}, "missing"),
     ({"lark": 'start: "a" start'}, "grammar"),
-    ({"grammar": 'root ::= "a"', "regex": "a"}, "exclude each other"),
+    ({"grammar": 'root ::= "a"', "regex": "a"}, "cannot be combined"),
     ({"regex": "a" * 200_000}, "200000 bytes"),
     ({"json_schema": {"multipleOf": 999_983}}, "multipleOf"),
 ]

@@ -120,7 +120,7 @@ def test_without_a_terminal_it_serves_and_opens_the_browser_once(bundle, desktop
 
 
 def test_every_exit_code_that_is_documented_is_what_happens(bundle, tmp_path):
-    documented = {0: "done", 1: "failed", 2: "wrong command line", 130: "ended by Ctrl-C"}
+    documented = {0: "success", 1: "failure", 2: "invalid command line", 130: "stopped by Ctrl-C"}
     line = re.search(r"Exit codes: (.*)\.", run(bundle, "--help").stdout)
     assert line and line[1] == ", ".join(f"{code} {what}" for code, what in documented.items())
     page = (Path(__file__).parents[2] / "docs" / "install.md").read_text()

@@ -193,8 +193,8 @@ def test_logits_overwrite_only_their_like(tmp_path):
     [
         ((), 2, "--token-ids"),
         (("--token-ids", "1,2", "-f", __file__), 2, "--token-ids"),
-        (("--token-ids", "1,x"), 1, "`x` at place 1"),
-        (("--token-ids", "1"), 1, "two or more"),
+        (("--token-ids", "1,x"), 1, "`x` at position 1"),
+        (("--token-ids", "1"), 1, "at least 2"),
         (("--token-ids", "1,40"), 1, "token 1 is 40, expected ids below 40"),
         (("--token-ids", "@/does/not/exist"), 1, "/does/not/exist"),
         (("--token-ids", "1,2", "-c", "1"), 1, "--ctx-size"),

@@ -159,7 +159,7 @@ def test_a_file_of_somebody_else_is_left_alone(chrome, stick, start):
     other = stick.parent / "chat.chats.json"
     other.write_text("precious")
     server = start(stick, "-c", "256", "--portable")
-    assert "no file of conversations" in server.post("/chats", {"put": [ONE]}).error["message"]
+    assert "not a conversations file" in server.post("/chats", {"put": [ONE]}).error["message"]
     page, _ = open_page(chrome, server)
     expect(page.locator("#storage-notice")).to_contain_text("Nothing can be stored")
     page.context.close()

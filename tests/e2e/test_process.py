@@ -185,7 +185,7 @@ def test_weights_that_vanish_are_told_and_end_it_with_an_exit_code(tmp_path):
     os.truncate(stick, 4096)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert rb"\u001b[31mstick.gguf" in said and b"became shorter" in said and b"\x1b" not in said, said
+    assert rb"\u001b[31mstick.gguf" in said and b"was truncated" in said and b"\x1b" not in said, said
 
 
 # ---- few threads

@@ -211,7 +211,7 @@ def test_without_a_port_named_each_server_has_its_own_and_ctrl_c_ends_it(system,
         assert consoles[-1].sees("Ctrl-C"), consoles[-1].text
     ports = [int(re.search(r"http://127\.0\.0\.1:(\d+)/", console.text)[1]) for console in consoles]
     assert 8080 <= ports[0] < ports[1] <= 8180
-    assert "is taken by another program" in consoles[1].text
+    assert "is in use by another program" in consoles[1].text
     for console in consoles:
         console.type("\x03")
         assert console.end() == 0, console.text

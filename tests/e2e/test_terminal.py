@@ -149,11 +149,11 @@ def test_ctrl_c_takes_back_what_was_typed_and_twice_ends():
     terminal = Terminal(*CHAT)
     terminal.see(b"> ")
     terminal.type(b"never mind\x03")
-    terminal.see(b"Ctrl-C once more")
+    terminal.see(b"Ctrl-C again")
     terminal.see(b"> ")
     terminal.ask(b"well\r")
     terminal.type(b"\x03")
-    terminal.see(b"Ctrl-C once more")
+    terminal.see(b"Ctrl-C again")
     terminal.see(b"> ")
     assert terminal.end(b"\x03") == 130
 
@@ -206,7 +206,7 @@ def test_what_was_typed_is_kept_only_where_that_is_asked_for(tmp_path):
     second.type(b"\x1b[A\x1b[A")
     second.see(b"two")
     second.type(b"\x03")
-    second.see(b"Ctrl-C once more")
+    second.see(b"Ctrl-C again")
     second.see(b"> ")
     assert second.end(b"\x03") == 130
     foreign = tmp_path / "foreign"

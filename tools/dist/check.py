@@ -62,8 +62,8 @@ def check(target: str, data: bytes, without: list[str] = ()) -> list[str]:
     """All faults of an executable."""
     faults = []
     if len(data) > BYTES_MAX:
-        faults.append(f"{len(data):,} bytes found, at most {BYTES_MAX:,} expected")
-    faults += [f"a path of this machine is in it: {path}" for path in without if path.encode() in data]
+        faults.append(f"found {len(data):,} bytes, expected at most {BYTES_MAX:,}")
+    faults += [f"contains a path of this machine: {path}" for path in without if path.encode() in data]
     reader = elf if target in ELF_MACHINES else pe if target in PE_MACHINES else mach_o
     try:
         faults += reader(target, data)
@@ -84,10 +84,10 @@ def text(data: bytes, at: int) -> str:
 
 def elf(target: str, data: bytes) -> list[str]:
     if data[:6] != b"\x7fELF\x02\x01":
-        raise Fault("no 64-bit little-endian ELF file")
+        raise Fault("not a 64-bit little-endian ELF file")
     machine = struct.unpack_from("<H", data, 18)[0]
     if machine != ELF_MACHINES[target]:
-        raise Fault(f"machine {machine} found, {ELF_MACHINES[target]} expected")
+        raise Fault(f"found machine {machine}, expected {ELF_MACHINES[target]}")
     table, size, count = *struct.unpack_from("<Q", data, 32), *struct.unpack_from("<HH", data, 54)
     segments = [struct.unpack_from("<IIQQQQ", data, table + size * n) for n in range(count)]
 
@@ -95,7 +95,7 @@ def elf(target: str, data: bytes) -> list[str]:
         for kind, _, start, virtual, _, length in segments:
             if kind == 1 and virtual <= address < virtual + length:
                 return start + address - virtual
-        raise Fault(f"address {address:#x} lies in no segment")
+        raise Fault(f"address {address:#x} is in no segment")
 
     entries: dict[int, list[int]] = {}
     for kind, _, start, _, _, length in segments:
@@ -133,13 +133,13 @@ def elf(target: str, data: bytes) -> list[str]:
 def pe(target: str, data: bytes) -> list[str]:
     header = struct.unpack_from("<I", data, 0x3C)[0]
     if data[:2] != b"MZ" or data[header : header + 4] != b"PE\0\0":
-        raise Fault("no PE file")
+        raise Fault("not a PE file")
     machine, count = struct.unpack_from("<HH", data, header + 4)
     if machine != PE_MACHINES[target]:
-        raise Fault(f"machine {machine:#x} found, {PE_MACHINES[target]:#x} expected")
+        raise Fault(f"found machine {machine:#x}, expected {PE_MACHINES[target]:#x}")
     optional = header + 24
     if struct.unpack_from("<H", data, optional)[0] != 0x20B:
-        raise Fault("no 64-bit PE file")
+        raise Fault("not a 64-bit PE file")
     table = optional + struct.unpack_from("<H", data, header + 20)[0]
     sections = [struct.unpack_from("<IIII", data, table + 40 * n + 8) for n in range(count)]
 
@@ -147,7 +147,7 @@ def pe(target: str, data: bytes) -> list[str]:
         for _, virtual, length, start in sections:
             if virtual <= address < virtual + length:
                 return start + address - virtual
-        raise Fault(f"address {address:#x} lies in no section")
+        raise Fault(f"address {address:#x} is in no section")
 
     wanted = []
     # Imports are directory 1, imports at first use are directory 13: rows of 20 and 32 bytes, a zero row last.
@@ -176,11 +176,11 @@ class Signature:
 
 def mach_o(target: str, data: bytes) -> list[str]:
     if data[:4] != b"\xcf\xfa\xed\xfe":
-        raise Fault("no 64-bit Mach-O file")
+        raise Fault("not a 64-bit Mach-O file")
     expected, oldest = MACH_O_MACHINES[target]
     machine, _, _, count = struct.unpack_from("<IIII", data, 4)
     if machine != expected:
-        raise Fault(f"machine {machine:#x} found, {expected:#x} expected")
+        raise Fault(f"found machine {machine:#x}, expected {expected:#x}")
     faults, signed, at = [], False, 32
     for _ in range(count):
         command, size = struct.unpack_from("<II", data, at)
@@ -198,7 +198,7 @@ def mach_o(target: str, data: bytes) -> list[str]:
             faults += broken_pages(data, code_directory(data, *struct.unpack_from("<II", data, at + 8)))
         at += size
     if not signed and target == "macos-arm64":
-        faults.append("no signature; Apple silicon starts nothing without one")
+        faults.append("no signature; Apple silicon does not run unsigned programs")
     return faults
 
 
@@ -206,14 +206,14 @@ def code_directory(data: bytes, start: int, length: int) -> Signature:
     blob = data[start : start + length]
     magic, _, count = struct.unpack_from(">III", blob)
     if magic != 0xFADE_0CC0:
-        raise Fault("the signature is no list of blobs")
+        raise Fault("the signature is not a super blob")
     for n in range(count):
         kind, at = struct.unpack_from(">II", blob, 12 + 8 * n)
         if kind == 0:
             hashes, slots, code_bytes = (struct.unpack_from(">I", blob, at + place)[0] for place in (16, 28, 32))
             size, algorithm, page = blob[at + 36], blob[at + 37], blob[at + 39]
             if (size, algorithm) != (32, 2):
-                raise Fault(f"hashes of kind {algorithm} in the signature; SHA-256 (2) expected")
+                raise Fault(f"the signature has hashes of type {algorithm}, expected SHA-256 (2)")
             first = at + hashes
             found = [blob[first + 32 * n : first + 32 * (n + 1)] for n in range(slots)]
             return Signature(start, code_bytes, 1 << page, found)
@@ -222,14 +222,14 @@ def code_directory(data: bytes, start: int, length: int) -> Signature:
 
 def broken_pages(data: bytes, signature: Signature) -> list[str]:
     if signature.code_bytes != signature.start:
-        return [f"the signature is of {signature.code_bytes} bytes; the {signature.start} before it are expected"]
+        return [f"the signature covers {signature.code_bytes} bytes, expected the {signature.start} before it"]
     pages = range(0, signature.code_bytes, signature.page_bytes)
     if len(pages) != len(signature.hashes):
-        return [f"the signature has {len(signature.hashes)} pages; {len(pages)} expected"]
+        return [f"the signature has {len(signature.hashes)} pages, expected {len(pages)}"]
     for at, expected in zip(pages, signature.hashes):
         page = data[at : min(at + signature.page_bytes, signature.code_bytes)]
         if hashlib.sha256(page).digest() != expected:
-            return [f"the page at {at:#x} is not the one that was signed"]
+            return [f"the page at {at:#x} does not match its signature"]
     return []
 
 

@@ -90,7 +90,7 @@ impl<'a> Cursor<'a> {
                 what: what.to_owned(),
                 offset,
                 found: format!("{:?}", String::from_utf8_lossy(bytes)),
-                expected: "a UTF-8 name".to_owned(),
+                expected: "a non-empty UTF-8 name".to_owned(),
             }),
         }
     }

@@ -99,7 +99,7 @@ pub enum GgufError {
     },
     /// A value that is not allowed.
     #[error(
-        "{what} at offset {offset}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "{what} at offset {offset}: found {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Value {
         /// What was being read.
@@ -127,7 +127,7 @@ pub enum GgufError {
     },
     /// A tensor whose type, shape or offset is invalid.
     #[error(
-        "tensor `{name}`: {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "tensor `{name}`: {found}, expected {expected}\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Tensor {
         /// Tensor name.
@@ -139,7 +139,7 @@ pub enum GgufError {
     },
     /// Two tensors claim the same bytes.
     #[error(
-        "tensors `{first}` and `{second}` overlap at offset {offset}\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "tensors `{first}` and `{second}` overlap at offset {offset}\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Overlap {
         /// The tensor that begins first.
@@ -151,7 +151,7 @@ pub enum GgufError {
     },
     /// A name used twice.
     #[error(
-        "{what} `{name}` occurs twice\nhint: the file is damaged, or was made by a faulty program; get it again"
+        "{what} `{name}` occurs twice\nhint: the file is damaged, or was made by a faulty program; fetch it again"
     )]
     Duplicate {
         /// `metadata key` or `tensor`.

@@ -107,8 +107,8 @@ pub fn split(files: &[(&[u8], &Gguf)], most: u64) -> Result<Vec<WeightsPart>, Sp
 pub enum SplitError {
     /// A tensor is over the limit; tensors are never split.
     #[error(
-        "tensor `{name}` alone has {bytes} bytes, and a file may have {most}\n\
-         hint: format the stick with exFAT, which takes files of any length, or use smaller weights"
+        "tensor `{name}` alone is {bytes} bytes, but a file can be at most {most}\n\
+         hint: format the stick as exFAT, which allows larger files, or use smaller weights"
     )]
     Tensor {
         /// Its name.
@@ -119,13 +119,13 @@ pub enum SplitError {
         most: u64,
     },
     /// The metadata is over the limit; it is never split either.
-    #[error("the metadata alone is longer than the {most} bytes that a file may have")]
+    #[error("the metadata alone is larger than the {most} bytes that a file can have")]
     Metadata {
         /// The limit.
         most: u64,
     },
     /// More files than can be numbered.
-    #[error("the weights would become {found} files, at most {most} are possible")]
+    #[error("the weights would be split into {found} files; at most {most} are allowed")]
     Parts {
         /// How many.
         found: usize,
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_hold_all_in_order_and_none_is_too_long() {
+    fn parts_hold_everything_in_order_and_none_is_too_long() {
         for alignment in [32, 64] {
             // Lengths around the alignment, and one that needs a part of its own.
             let source = file(alignment, &[100, 31, 32, 33, 1, 600, 5]);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_can_be_divided_again_and_joined() {
+    fn parts_can_be_split_again_and_joined() {
         let source = file(32, &[100, 200, 300, 400]);
         let gguf = Gguf::parse(&source).unwrap();
         let parts = split(&[(&source, &gguf)], 900).unwrap();
@@ -360,11 +360,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_divided_is_named() {
+    fn what_cannot_be_split_is_named() {
         let source = file(32, &[10, 5000]);
         let gguf = Gguf::parse(&source).unwrap();
         let error = split(&[(&source, &gguf)], 4000).unwrap_err().to_string();
-        assert!(error.contains("tensor `t1` alone has 5000 bytes") && error.contains("exFAT"));
+        assert!(error.contains("tensor `t1` alone is 5000 bytes") && error.contains("exFAT"));
         let error = split(&[(&source, &gguf)], 100).unwrap_err();
         assert!(matches!(error, SplitError::Tensor { .. } | SplitError::Metadata { .. }));
     }

@@ -61,7 +61,7 @@ fn reads_scalars_arrays_and_tensors_in_place() {
 }
 
 #[test]
-fn any_power_of_two_aligns_and_a_scalar_is_one_element() {
+fn any_power_of_two_alignment_works_and_a_scalar_is_one_element() {
     for alignment in [1_u32, 2, 4, 8, 64] {
         let mut w = Writer::new(2, 1);
         w.string("general.alignment").u32(4).u32(alignment);
@@ -124,7 +124,7 @@ fn sizes_that_overflow_are_refused() {
 }
 
 #[test]
-fn tensors_outside_overlapping_misaligned_or_twice_are_refused() {
+fn out_of_bounds_overlapping_misaligned_or_duplicate_tensors_are_refused() {
     let mut w = Writer::new(1, 0);
     w.tensor("x", &[32], 0, 0);
     assert!(error(&w.data(127)).contains("tensor `x`: needs 128 bytes"));

@@ -183,7 +183,7 @@ pub(super) fn read(
                 what,
                 offset: place,
                 found: format!("{bytes:02x?}"),
-                expected: "a number or a truth value".to_owned(),
+                expected: "a number or a boolean".to_owned(),
             })
         }
     }
@@ -212,7 +212,7 @@ fn read_array(cursor: &mut Cursor<'_>, what: &str) -> Result<Array, GgufError> {
                 what: what.to_owned(),
                 offset: type_offset,
                 found: "an array of arrays".to_owned(),
-                expected: "an array of numbers, truth values or strings".to_owned(),
+                expected: "an array of numbers, booleans or strings".to_owned(),
             });
         }
         ElementType::String => {

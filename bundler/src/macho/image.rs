@@ -91,18 +91,18 @@ impl Image {
         match bytes.first_chunk() {
             Some([0xca, 0xfe, 0xba, 0xbe | 0xbf]) => return Err(MachError::Fat),
             Some([0xcf, 0xfa, 0xed, 0xfe]) => {}
-            _ => return Err(malformed("it is not one for a 64-bit Mac")),
+            _ => return Err(malformed("it is not a 64-bit Mach-O file")),
         }
         let header = *bytes.first_chunk().ok_or(malformed("it ends within its header"))?;
         if u32_at(bytes, 12) != Some(EXECUTE) {
-            return Err(malformed("it is not a program, but a library or an object"));
+            return Err(malformed("it is a library or an object file, not a program"));
         }
-        let all = Commands::of(bytes).ok_or(malformed("its load commands do not fit into it"))?;
+        let all = Commands::of(bytes).ok_or(malformed("its load commands extend past its end"))?;
         let mut found = Found::default();
         let mut commands = Vec::new();
         let mut header_bytes = HEADER_LEN;
         for command in all {
-            let command = command.ok_or(malformed("a load command does not fit"))?;
+            let command = command.ok_or(malformed("a load command is truncated"))?;
             header_bytes = header_bytes.saturating_add(command.len());
             if found.look(command)? {
                 commands.push(command.to_vec());
@@ -286,7 +286,7 @@ impl Found {
     fn look_at_segment(&mut self, segment: &Segment<'_>) -> Result<bool, MachError> {
         /// Section types that take no room in a file.
         const ZERO_FILL: [u32; 3] = [0x1, 0xc, 0x12];
-        let wraps = MachError::Malformed { what: "a segment ends beyond any file" };
+        let wraps = MachError::Malformed { what: "the end of a segment overflows" };
         let file_end = segment.file_offset.checked_add(segment.file_bytes);
         let memory_end = segment.address.checked_add(segment.memory_bytes);
         let (Some(file_end), Some(memory_end)) = (file_end, memory_end) else { return Err(wraps) };
@@ -332,7 +332,7 @@ impl Found {
         let front = self.tail.unwrap_or(linkedit);
         if linkedit.file_end != bytes.len() as u64 {
             return Err(malformed(
-                "`__LINKEDIT` does not end it; it is cut off, or something stands behind it",
+                "it does not end with `__LINKEDIT`: it is truncated, or something follows it",
             ));
         }
         if self.others.file_end > front.file_offset || self.others.memory_end > front.address {
@@ -351,12 +351,12 @@ impl Found {
             {
                 signature.start
             }
-            Some(_) => return Err(malformed("its signature does not end it")),
+            Some(_) => return Err(malformed("its signature is not at its end")),
         };
         let room = self.room.unwrap_or(text_bytes).min(text_bytes);
         let gap = usize::try_from(room).ok().and_then(|room| bytes.get(header_bytes..room));
         if gap.is_none_or(|gap| gap.iter().any(|&byte| byte != 0)) {
-            return Err(malformed("what follows its load commands is not free"));
+            return Err(malformed("the space after its load commands is in use"));
         }
         Ok(Image {
             header,
@@ -376,22 +376,20 @@ impl Found {
 pub enum MachError {
     /// Several executables in one file.
     #[error(
-        "an executable for several processors in one file (a universal one) cannot hold the weights\n\
-         hint: take the one for arm64 or for x86-64 alone, or take one out: lipo tealight -thin arm64 -output tealight-arm64"
+        "a universal executable (several architectures in one file) cannot hold the weights\n\
+         hint: use the one for arm64 or x86-64 alone, or extract one: lipo tealight -thin arm64 -output tealight-arm64"
     )]
     Fat,
     /// Not in a form that this module can change.
-    #[error(
-        "not an executable that this program can add to: {what}\nhint: take one from `make dist`"
-    )]
+    #[error("this executable cannot be bundled: {what}\nhint: use one made by `make dist`")]
     Malformed {
         /// What is wrong.
         what: &'static str,
     },
     /// An unknown command, which might hold an offset.
     #[error(
-        "the load command {id:#x} is not known, and could hold an offset that would become wrong\n\
-         hint: take a runtime from `make dist`, or give --pair and no other settings, which leaves it as it is"
+        "unknown load command {id:#x}, which may hold an offset that would become wrong\n\
+         hint: use a runtime made by `make dist`, or --pair and no other settings, which leaves it unchanged"
     )]
     Unknown {
         /// Its number.
@@ -399,9 +397,9 @@ pub enum MachError {
     },
     /// Too little room between the commands and the code.
     #[error(
-        "no room for another load command: {needed} bytes are needed, {free} are free\n\
-         hint: build the runtime with the linker option -headerpad 0x1000, or give --pair and no other settings, \
-         which leaves it as it is"
+        "no room for another load command: needs {needed} bytes, {free} are free\n\
+         hint: build the runtime with the linker option -headerpad 0x1000, or use --pair and no other settings, \
+         which leaves it unchanged"
     )]
     NoRoom {
         /// How many more bytes the header needs.
@@ -410,7 +408,7 @@ pub enum MachError {
         free: u64,
     },
     /// Too long for 32-bit offsets.
-    #[error("a signed executable for macOS can have {most} bytes at most")]
+    #[error("a signed macOS executable can be at most {most} bytes")]
     TooLong {
         /// The limit.
         most: u64,

@@ -114,26 +114,28 @@ pub fn hash_pages(
 /// The first difference.
 pub fn verify(bytes: &[u8], tick: &mut dyn FnMut(u64)) -> Result<(), SignatureError> {
     let malformed = |what| SignatureError::Malformed { what };
-    let commands = Commands::of(bytes).ok_or(malformed("the load commands do not fit"))?;
+    let commands = Commands::of(bytes)
+        .ok_or(malformed("the load commands extend past the end of the file"))?;
     let command = commands
         .flatten()
         .find(|command| u32_at(command, 0) == Some(LC_CODE_SIGNATURE))
         .ok_or(SignatureError::Missing)?;
     let field = |at| u32_at(command, at).and_then(|field| usize::try_from(field).ok());
-    let (start, blob_len) = field(8).zip(field(12)).ok_or(malformed("its command is too short"))?;
+    let (start, blob_len) =
+        field(8).zip(field(12)).ok_or(malformed("its load command is too short"))?;
     let blob = bytes.get(start..).and_then(|rest| rest.get(..blob_len));
-    let blob = blob.ok_or(malformed("it ends beyond the file"))?;
+    let blob = blob.ok_or(malformed("it extends past the end of the file"))?;
     let behind = bytes.len().saturating_sub(start).saturating_sub(blob_len) as u64;
     if behind > 0 {
         return Err(SignatureError::Behind { bytes: behind });
     }
-    let directory = Directory::of(blob).ok_or(malformed("it holds no sums by SHA-256"))?;
+    let directory = Directory::of(blob).ok_or(malformed("it has no SHA-256 hashes"))?;
     if directory.code_bytes != start as u64 {
-        return Err(malformed("it does not cover all that stands before it"));
+        return Err(malformed("it does not cover everything before it"));
     }
     let code = bytes.get(..start).unwrap_or_default();
     if directory.hashes.len() != code.len().div_ceil(directory.page_len) {
-        return Err(malformed("it does not have a sum for each page"));
+        return Err(malformed("it does not have a hash for each page"));
     }
     let mut offset = 0_u64;
     for (page, expected) in code.chunks(directory.page_len).zip(directory.hashes) {
@@ -190,12 +192,12 @@ impl<'a> Directory<'a> {
 pub enum SignatureError {
     /// There is no signature.
     #[error(
-        "the executable has no signature\nhint: Apple silicon does not start it; fetch it again, or sign it: codesign -s - FILE"
+        "the executable has no signature\nhint: Apple silicon does not run unsigned programs; fetch it again, or sign it: codesign -s - FILE"
     )]
     Missing,
     /// Not in a form that this module reads.
     #[error(
-        "the executable's signature cannot be read: {what}\nhint: the file changed after it was made; fetch it again"
+        "the executable's signature cannot be read: {what}\nhint: the file has changed since it was made; fetch it again"
     )]
     Malformed {
         /// What is wrong.
@@ -203,8 +205,8 @@ pub enum SignatureError {
     },
     /// A page whose hash differs.
     #[error(
-        "the executable's signature does not fit the {bytes} bytes at byte {offset} of the file\n\
-         hint: the file changed after it was made; fetch it again"
+        "the executable's signature does not match the {bytes} bytes at byte {offset} of the file\n\
+         hint: the file has changed since it was made; fetch it again"
     )]
     Page {
         /// Where the page begins.
@@ -214,7 +216,7 @@ pub enum SignatureError {
     },
     /// Data after the signature, which it does not cover.
     #[error(
-        "{bytes} bytes stand behind the executable's signature\nhint: the file changed after it was made; fetch it again"
+        "{bytes} bytes follow the executable's signature\nhint: the file has changed since it was made; fetch it again"
     )]
     Behind {
         /// How many bytes.

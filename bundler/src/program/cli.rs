@@ -185,7 +185,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn both_forms_of_new_are_understood() {
+    fn both_forms_of_new_parse() {
         Cli::command().debug_assert();
         let plain = Cli::try_parse_from(["b", "--weights", "w", "-o", "x"]).unwrap();
         assert_eq!(plain.new.output, Some(PathBuf::from("x")));

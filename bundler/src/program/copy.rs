@@ -66,10 +66,12 @@ pub fn write_failed(path: &Path, error: &io::Error) -> anyhow::Error {
             "\nhint: the disk is full; free some space or write elsewhere"
         }
         io::ErrorKind::FileTooLarge => {
-            "\nhint: the file system or a limit of this session forbids files that long (FAT32: 4 GiB); \
+            "\nhint: the file system (FAT32: 4 GiB) or a limit of this session does not allow files this large; \
              write elsewhere, or use split weights and --pair"
         }
-        io::ErrorKind::ReadOnlyFilesystem => "\nhint: the medium is read-only; write elsewhere",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "\nhint: the file system is read-only; write elsewhere"
+        }
         _ => "",
     };
     anyhow!("cannot write {}: {error}{hint}", path.display())
@@ -80,7 +82,7 @@ fn fill(from: &mut impl Read, path: &Path, chunk: &mut Vec<u8>, left: u64) -> Re
     chunk.resize(want, 0);
     from.read_exact(chunk).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => anyhow!(
-            "{}: the file became shorter while it was read: {left} more bytes expected\n\
+            "{}: the file shrank while it was being read: expected {left} more bytes\n\
              hint: wait until its download or copy has finished",
             path.display()
         ),

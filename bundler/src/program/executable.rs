@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executables_are_known_by_their_first_bytes() {
+    fn executables_are_recognized_by_their_first_bytes() {
         let mut pe = vec![0; 0x84];
         pe[..2].copy_from_slice(b"MZ");
         pe[0x3c] = 0x80;

@@ -34,7 +34,7 @@ pub fn run(args: &cli::Extract) -> Result<()> {
         })?;
         ensure!(
             sums.sha256 == piece.sha256,
-            "entry `{}`: SHA-256 {} expected, {} found\nhint: the bundle is damaged; fetch it again",
+            "entry `{}`: expected SHA-256 {}, found {}\nhint: the bundle is damaged; fetch it again",
             piece.name,
             Sha256Sum(piece.sha256),
             Sha256Sum(sums.sha256)
@@ -46,7 +46,10 @@ pub fn run(args: &cli::Extract) -> Result<()> {
     }
     drop(progress);
     for entry in tail.manifest().entries.iter().filter(|entry| entry.external) {
-        note(format_args!("note: `{}` is not in the bundle but beside it", entry.name));
+        note(format_args!(
+            "note: `{}` is not extracted: it is a separate file beside the bundle",
+            entry.name
+        ));
     }
     answer(&made)
 }
@@ -71,8 +74,8 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
     if args.runtime {
         ensure!(
             !tail.in_segment(),
-            "{}: an executable for macOS is changed and signed anew when it becomes a bundle, and cannot be taken out as \
-             it was\nhint: it is the runtime with the SHA-256 {}",
+            "{}: a macOS executable is changed and re-signed when it becomes a bundle, so the original cannot be \
+             extracted\nhint: the original is the runtime with SHA-256 {}",
             args.bundle.display(),
             tail.manifest().runtime.sha256
         );
@@ -88,7 +91,7 @@ fn pieces<'a>(args: &cli::Extract, mapped: &'a Mapped, tail: &Tail) -> Result<Ve
     for name in &args.names {
         let entry = tail.entry(name).with_context(|| {
             format!(
-                "{}: no entry `{name}`\nhint: `tealight-bundle list` names them",
+                "{}: no entry `{name}`\nhint: `tealight-bundle list` shows all entries",
                 args.bundle.display()
             )
         })?;
@@ -119,10 +122,10 @@ fn folder_for(root: &Path, name: &str) -> Result<PathBuf> {
             _ => {}
         }
         let found = fs::symlink_metadata(&path)
-            .with_context(|| format!("cannot look at {}", path.display()))?;
+            .with_context(|| format!("cannot read the metadata of {}", path.display()))?;
         ensure!(
             found.is_dir(),
-            "{}: a folder was expected; this is a file or a link, which could lead elsewhere",
+            "{}: expected a folder, found a file or a link (links are not followed: they may lead elsewhere)",
             path.display()
         );
     }

@@ -83,7 +83,7 @@ fn read_tail(mapped: &Mapped) -> Result<Tail> {
         }
         None => bail!(
             "{shown}: not a bundle (no head and no directory found)\n\
-             hint: if it should be one, it was cut off before its weights began"
+             hint: if it was a bundle, it was truncated before its weights"
         ),
     }
 }

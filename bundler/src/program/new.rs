@@ -21,7 +21,7 @@ use super::{answer, cli, human, note};
 /// `tealight-bundle new`.
 pub fn run(args: &cli::New) -> Result<()> {
     let (Some(weights), Some(target)) = (&args.weights, &args.output) else {
-        bail!("--weights and --output are needed");
+        bail!("--weights and --output are required");
     };
     let shards = weights::find(weights)?;
     let runtime = if args.universal {
@@ -48,8 +48,8 @@ pub fn run(args: &cli::New) -> Result<()> {
     refuse_inputs(&target, &inputs(&runtime, &shards))?;
     if beyond_windows {
         note(format_args!(
-            "warning: {} will have {}, and Windows does not start a program above 4 GiB: this one is for Linux and \
-             macOS only\nhint: --pair leaves the weights in a file beside it; then it starts on Windows, too",
+            "warning: {} will be {}, and Windows does not start programs above 4 GiB: this one is for Linux and \
+             macOS only\nhint: --pair puts the weights in a separate file; then it starts on Windows too",
             target.display(),
             human(single_bytes)
         ));
@@ -57,7 +57,7 @@ pub fn run(args: &cli::New) -> Result<()> {
 
     if let Some(reason) = layout.too_long(&runtime, &settings)? {
         note(format_args!(
-            "note: {reason}; so the weights go into a file beside it (keep the two together)"
+            "note: {reason}; the weights go into a separate file beside it (keep the two together)"
         ));
     } else if !args.pair {
         return single(&target, args.force, &runtime, &shards, &layout, &settings);
@@ -189,7 +189,7 @@ fn with_exe(target: &Path, format: ExecutableFormat) -> PathBuf {
 fn refuse_inputs(target: &Path, inputs: &[&Path]) -> Result<()> {
     match inputs.iter().find(|input| same_file(input, target)) {
         Some(_) => bail!(
-            "{}: this is one of the inputs\nhint: name another file with -o",
+            "{}: the output is also an input\nhint: choose another file with -o",
             target.display()
         ),
         None => Ok(()),

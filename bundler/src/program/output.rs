@@ -31,7 +31,7 @@ pub fn remove_on_signal() -> Result<()> {
         super::note(if pending.is_empty() {
             "error: interrupted"
         } else {
-            "error: interrupted; what was unfinished is removed"
+            "error: interrupted; unfinished files were removed"
         });
         std::process::exit(super::FAILED.into());
     })
@@ -132,21 +132,26 @@ pub fn check_target(target: &Path, force: bool) -> Result<()> {
             let folder = folder_of(target);
             ensure!(
                 folder.is_dir(),
-                "{}: there is no folder {}",
+                "{}: the folder {} does not exist",
                 target.display(),
                 folder.display()
             );
             Ok(())
         }
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", target.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the metadata of {}", target.display()))
+        }
         Ok(found) if found.is_dir() => {
-            bail!("{}: this is a folder\nhint: name the file to write in it", target.display())
+            bail!(
+                "{}: expected a file, found a folder\nhint: add a file name to the path",
+                target.display()
+            )
         }
         Ok(found) if !found.is_file() && !found.is_symlink() => {
-            bail!("{}: this is a device, pipe or socket; a file was expected", target.display())
+            bail!("{}: expected a file, found a device, pipe or socket", target.display())
         }
         Ok(_) if !force => {
-            bail!("{}: the file exists\nhint: --force replaces it", target.display())
+            bail!("{}: the file already exists\nhint: --force replaces it", target.display())
         }
         Ok(_) => Ok(()),
     }
@@ -165,7 +170,9 @@ fn folder_of(target: &Path) -> &Path {
 }
 
 fn unfinished_path(target: &Path) -> Result<PathBuf> {
-    let name = target.file_name().with_context(|| format!("{}: no file name", target.display()))?;
+    let name = target
+        .file_name()
+        .with_context(|| format!("{}: the path has no file name", target.display()))?;
     let mut unfinished = name.to_owned();
     unfinished.push(UNFINISHED);
     Ok(target.with_file_name(unfinished))

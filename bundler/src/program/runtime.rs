@@ -64,7 +64,7 @@ pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
     else {
         bail!(
             "no runtime for {target}: there is no `{name}` in {}\n\
-             hint: --dist names the folder that `make dist` made, --runtime a program `tealight`",
+             hint: give the folder made by `make dist` with --dist, or a `tealight` program with --runtime",
             listed(&folders)
         );
     };
@@ -72,7 +72,7 @@ pub fn for_target(target: Target, dist: Option<&Path>) -> Result<Runtime> {
     let mapped = Mapped::open(&path)?;
     ensure!(
         Target::of(mapped.bytes()) == Some(target),
-        "{}: an executable for {target} was expected, this is one for {}\nhint: make it again: make dist",
+        "{}: expected an executable for {target}, found one for {}\nhint: rebuild it: make dist",
         path.display(),
         Target::of(mapped.bytes()).map_or("another system", Target::name)
     );
@@ -91,8 +91,8 @@ pub fn all(dist: Option<&Path>) -> Result<Vec<(Target, Runtime)>> {
         .collect::<Result<_>>()?;
     ensure!(
         !found.is_empty(),
-        "no runtimes: there is no `tealight-linux-x86_64`, `tealight-windows-x86_64.exe` or the like in {}\n\
-         hint: --dist names the folder that `make dist` made",
+        "no runtimes: there is no `tealight-linux-x86_64`, `tealight-windows-x86_64.exe` or similar in {}\n\
+         hint: give the folder made by `make dist` with --dist",
         listed(&folders)
     );
     Ok(found)
@@ -119,7 +119,7 @@ fn open(path: &Path) -> Result<Runtime> {
     let Some(format) = ExecutableFormat::of(bytes) else {
         let swapped = if bytes.starts_with(b"GGUF") { " (it is a weights file)" } else { "" };
         bail!(
-            "{}: not an executable for Linux, Windows or macOS{swapped}\nhint: --runtime names the program `tealight`",
+            "{}: not an executable for Linux, Windows or macOS{swapped}\nhint: --runtime takes the `tealight` program",
             path.display()
         );
     };
@@ -136,7 +136,7 @@ fn open(path: &Path) -> Result<Runtime> {
         }),
         Some(tail) => {
             note(format_args!(
-                "note: the runtime {} is itself a bundle; only the {} of its own executable are used",
+                "note: the runtime {} is itself a bundle; only its executable ({}) is used",
                 path.display(),
                 human(tail.manifest().runtime.bytes)
             ));
@@ -158,13 +158,13 @@ fn beside_program() -> Result<PathBuf> {
         .with_context(|| {
             format!(
                 "no runtime: there is no `tealight` in {}\n\
-                 hint: name one with --runtime FILE, or a system with --target NAME --dist DIR",
+                 hint: choose one with --runtime FILE, or a system with --target NAME --dist DIR",
                 folder.display()
             )
         })
 }
 
 fn folder_of_program() -> Result<PathBuf> {
-    let program = env::current_exe().context("cannot find out where this program is")?;
+    let program = env::current_exe().context("cannot locate this program's own file")?;
     Ok(program.parent().unwrap_or(Path::new(".")).to_owned())
 }

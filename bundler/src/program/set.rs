@@ -61,12 +61,12 @@ pub fn run(args: &cli::Set) -> Result<()> {
         ExecutableFormat::of(mapped.bytes()) != Some(ExecutableFormat::Pe)
             || new_bytes <= PE_BYTES_MAX
             || is_universal,
-        "{shown} would have {}, and Windows does not start an .exe above 4 GiB; nothing was changed\n\
-         hint: make a pair instead, with --pair",
+        "{shown} would be {}, and Windows does not start an .exe above 4 GiB; nothing was changed\n\
+         hint: make a new bundle with --pair instead",
         human(new_bytes)
     );
-    let place =
-        passing_place(start, new.len() as u64, valid.end).context("the file would be too long")?;
+    let place = passing_place(start, new.len() as u64, valid.end)
+        .context("the file would be larger than 2^64 bytes")?;
     let passing = plan.tail(&fixed, &settings, place)?;
     // Windows does not shorten a file that is mapped.
     drop(mapped);
@@ -78,8 +78,8 @@ pub fn run(args: &cli::Set) -> Result<()> {
     }
     let mapped = Mapped::of(&file, &args.bundle)?;
     let found =
-        tail::read(mapped.bytes()).with_context(|| format!("{shown} does not read back"))?;
-    ensure!(found.is_some(), "{shown} does not read back");
+        tail::read(mapped.bytes()).with_context(|| format!("{shown} cannot be read back"))?;
+    ensure!(found.is_some(), "{shown} cannot be read back");
     note(format_args!("changed {shown}"));
     answer(&format!("{shown}\n"))
 }
@@ -115,7 +115,9 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
     let runtime = Runtime::of_bundle(path, ExecutableFormat::MachO, old);
     let layout = Layout::new(&runtime, parts.collect())?;
     if let Some(reason) = layout.too_long(&runtime, settings)? {
-        bail!("{shown}: {reason}; nothing was changed\nhint: make a pair instead, with --pair");
+        bail!(
+            "{shown}: {reason}; nothing was changed\nhint: make a new bundle with --pair instead"
+        );
     }
 
     // A link stays a link.
@@ -127,21 +129,21 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
     drop(progress);
     ensure!(
         written == fixed,
-        "{shown}: its weights are not what its manifest says; nothing was changed\n\
-         hint: `tealight-bundle verify` names the difference"
+        "{shown}: its weights do not match its manifest; nothing was changed\n\
+         hint: `tealight-bundle verify` shows the difference"
     );
     output
         .file
         .set_permissions(permissions)
         .with_context(|| format!("cannot set the permissions of {shown}"))?;
     output::commit(&[&output])?;
-    note(format_args!("changed {shown}, and signed it anew (ad hoc)"));
+    note(format_args!("changed {shown} and re-signed it (ad hoc)"));
     answer(&format!("{shown}\n"))
 }
 
 fn permissions_of(path: &Path) -> Result<Permissions> {
-    let metadata =
-        fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let metadata = fs::metadata(path)
+        .with_context(|| format!("cannot read the metadata of {}", path.display()))?;
     Ok(metadata.permissions())
 }
 

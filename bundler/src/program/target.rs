@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn names_typed_and_names_shown_are_the_same() {
+    fn names_round_trip_through_the_command_line() {
         assert_eq!(Target::value_variants().len(), Target::ALL.len());
         for target in Target::ALL {
             assert_eq!(Target::from_str(target.name(), false), Ok(target));

@@ -26,11 +26,13 @@ pub fn run(args: &cli::Verify) -> Result<()> {
         let mut file = File::open(&path).with_context(|| {
             format!("{shown} needs the file {} beside it, which cannot be opened", path.display())
         })?;
-        let bytes =
-            file.metadata().with_context(|| format!("cannot look at {}", path.display()))?.len();
+        let bytes = file
+            .metadata()
+            .with_context(|| format!("cannot read the metadata of {}", path.display()))?
+            .len();
         ensure!(
             bytes == entry.bytes,
-            "{}: {} bytes expected, {bytes} found\nhint: the download may be incomplete",
+            "{}: expected {} bytes, found {bytes}\nhint: the download may be incomplete",
             path.display(),
             entry.bytes
         );
@@ -40,7 +42,7 @@ pub fn run(args: &cli::Verify) -> Result<()> {
         })?;
         ensure!(
             sums.sha256 == entry.sha256.0,
-            "{}: SHA-256 {} expected, {} found\nhint: the file changed after it was made; fetch it again",
+            "{}: expected SHA-256 {}, found {}\nhint: the file has changed since it was made; fetch it again",
             path.display(),
             entry.sha256,
             Sha256Sum(sums.sha256)

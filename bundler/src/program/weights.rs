@@ -68,8 +68,10 @@ fn check(file: &File) -> Result<Shard> {
 
 /// A file's name, which must be UTF-8 in a bundle.
 pub fn utf8_name(path: &Path) -> Result<&str> {
-    let name = path.file_name().with_context(|| format!("{}: no file name", path.display()))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("{}: the path has no file name", path.display()))?;
     name.to_str().with_context(|| {
-        format!("{}: the file's name is not UTF-8\nhint: rename it", path.display())
+        format!("{}: the file name is not UTF-8\nhint: rename the file", path.display())
     })
 }

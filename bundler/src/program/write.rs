@@ -56,13 +56,13 @@ impl Layout {
             && runtime.programs.is_empty()
         {
             return Ok(Some(format!(
-                "Windows does not start an .exe above 4 GiB, and this one would have {}",
+                "Windows does not start an .exe above 4 GiB, and this one would be {}",
                 human(tail_end)
             )));
         }
         match self.image.as_ref().map(|image| image.place(tail_end)) {
             Some(Err(MachError::TooLong { .. })) => Ok(Some(format!(
-                "a signed executable for macOS cannot be longer than 4 GiB, and this one would have {}",
+                "a signed macOS executable cannot be larger than 4 GiB, and this one would be {}",
                 human(tail_end)
             ))),
             Some(Err(error)) => {
@@ -104,7 +104,7 @@ impl Layout {
             let sum = put(output, source, progress)?;
             ensure!(
                 source.sha256.is_none_or(|sha256| sha256 == sum.sha256),
-                "{}: the file changed while it was read\nhint: try again",
+                "{}: the file changed while it was being read\nhint: try again",
                 source.path.display()
             );
             // The header holds the data's CRC-32, so it is written after the data.
@@ -123,10 +123,10 @@ impl Layout {
 
         let mapped = Mapped::of(&output.file, output.unfinished())?;
         let found = tail::read(mapped.bytes())
-            .context("the new bundle does not read back; this is a fault of this program")?;
+            .context("the new bundle cannot be read back; this is a bug in tealight-bundle")?;
         ensure!(
             found.is_some(),
-            "the new bundle does not read back; this is a fault of this program"
+            "the new bundle cannot be read back; this is a bug in tealight-bundle"
         );
         Ok(fixed)
     }
@@ -140,8 +140,8 @@ pub fn copy_runtime(
 ) -> Result<[u8; 32]> {
     ensure!(
         !runtime.in_segment,
-        "the runtime {} is a bundle for macOS, from which it cannot be taken as it was\n\
-         hint: name the runtime that it was made of, or leave out --pair",
+        "the runtime {} is a macOS bundle, from which the original executable cannot be recovered\n\
+         hint: give the runtime that it was made from, or leave out --pair",
         runtime.path.display()
     );
     let sums = match &runtime.changed {
@@ -155,7 +155,7 @@ pub fn copy_runtime(
     };
     if let Some(expected) = runtime.sha256.filter(|expected| *expected != sums.sha256) {
         bail!(
-            "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
+            "the runtime in {}: expected SHA-256 {}, found {}\nhint: that bundle is damaged; fetch it again",
             runtime.path.display(),
             Sha256Sum(expected),
             Sha256Sum(sums.sha256)

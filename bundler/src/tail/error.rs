@@ -11,7 +11,7 @@ use crate::manifest::ManifestError;
 pub enum TailError {
     /// It ends within the weights.
     #[error(
-        "the bundle is truncated: the file has {file_bytes} bytes, the weights alone end at byte {weights_end}\n\
+        "the bundle is truncated: the file has {file_bytes} bytes, but its weights end at byte {weights_end}\n\
          hint: the download or copy may be incomplete; fetch it again"
     )]
     Truncated {
@@ -33,7 +33,7 @@ pub enum TailError {
     },
     /// An executable for macOS ends before its load commands say.
     #[error(
-        "the bundle is truncated: the file has {file_bytes} bytes, its last part ends at byte {expected}\n\
+        "the bundle is truncated: the file has {file_bytes} bytes, but its last part ends at byte {expected}\n\
          hint: the download or copy may be incomplete; fetch it again"
     )]
     TruncatedExecutable {
@@ -44,7 +44,7 @@ pub enum TailError {
     },
     /// The head is damaged.
     #[error(
-        "the bundle's head at byte {offset} is damaged: {what}\nhint: the file changed after it was made; fetch it again"
+        "the bundle's head at byte {offset} is damaged: {what}\nhint: the file has changed since it was made; fetch it again"
     )]
     Head {
         /// Where it begins.
@@ -54,8 +54,8 @@ pub enum TailError {
     },
     /// The head is of another format version.
     #[error(
-        "the bundle is of format {found}, this program reads format {}\n\
-         hint: the bundle was made by another version; take a tealight of that version",
+        "the bundle has format {found}; this program reads format {}\n\
+         hint: the bundle was made by another version of tealight; use that version",
         layout::FORMAT
     )]
     Format {
@@ -64,7 +64,7 @@ pub enum TailError {
     },
     /// No complete set of closing records.
     #[error(
-        "the bundle's end record is missing or damaged: at byte {offset}, {expected} expected, found {found}\n\
+        "the bundle's end record is missing or damaged: at byte {offset}, expected {expected}, found {found}\n\
          hint: the download or copy may be incomplete; fetch it again"
     )]
     Ends {
@@ -77,7 +77,7 @@ pub enum TailError {
     },
     /// The directory as a whole is wrong.
     #[error(
-        "the bundle's directory at byte {offset}: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
+        "the bundle's directory at byte {offset}: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Directory {
         /// Where in the file.
@@ -91,7 +91,7 @@ pub enum TailError {
     },
     /// A record of the directory is wrong.
     #[error(
-        "the bundle's directory, record {index} at byte {offset}: {what}\nhint: the file is damaged, or another program changed it; get it again"
+        "the bundle's directory, record {index} at byte {offset}: {what}\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Record {
         /// Which, from 0.
@@ -103,7 +103,7 @@ pub enum TailError {
     },
     /// A name that is invalid, or could lead out of a folder.
     #[error(
-        "entry `{name}`: the name {why}\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}`: the name {why}\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Name {
         /// The name, escaped.
@@ -113,7 +113,7 @@ pub enum TailError {
     },
     /// The same name twice.
     #[error(
-        "entry `{name}` is there twice\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}` occurs twice\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Duplicate {
         /// The name.
@@ -121,7 +121,7 @@ pub enum TailError {
     },
     /// A compressed entry.
     #[error(
-        "entry `{name}` is compressed (method {method}); a bundle holds stored entries only\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}` is compressed (method {method}); a bundle holds stored entries only\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Compressed {
         /// The name.
@@ -131,7 +131,7 @@ pub enum TailError {
     },
     /// An encrypted entry.
     #[error(
-        "entry `{name}` is encrypted; a bundle holds plain entries only\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}` is encrypted; a bundle holds plain entries only\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Encrypted {
         /// The name.
@@ -139,7 +139,7 @@ pub enum TailError {
     },
     /// An entry whose sizes follow the data.
     #[error(
-        "entry `{name}` has a data descriptor; in a bundle the sizes stand before the data\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}` has a data descriptor; in a bundle the sizes come before the data\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Descriptor {
         /// The name.
@@ -147,7 +147,7 @@ pub enum TailError {
     },
     /// A number that does not match.
     #[error(
-        "entry `{name}`: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}`: {what}, expected {expected}, found {found}\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Entry {
         /// The name.
@@ -161,8 +161,8 @@ pub enum TailError {
     },
     /// A small entry's content is damaged.
     #[error(
-        "entry `{name}` is damaged: CRC-32 {expected:08x} expected, {found:08x} found\n\
-         hint: the file changed after it was made; fetch it again"
+        "entry `{name}` is damaged: expected CRC-32 {expected:08x}, found {found:08x}\n\
+         hint: the file has changed since it was made; fetch it again"
     )]
     Crc {
         /// The name.
@@ -174,7 +174,7 @@ pub enum TailError {
     },
     /// A role that is not allowed at this place.
     #[error(
-        "entry `{name}`: role {role} cannot stand {place}\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}`: role {role} is not allowed {place}\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Role {
         /// The name.
@@ -186,7 +186,7 @@ pub enum TailError {
     },
     /// An entry in only one of directory and manifest.
     #[error(
-        "entry `{name}` is in the {present}, not in the {absent}\nhint: the file is damaged, or another program changed it; get it again"
+        "entry `{name}` is in the {present}, but not in the {absent}\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Missing {
         /// The name.
@@ -201,7 +201,7 @@ pub enum TailError {
     Manifest(#[from] ManifestError),
     /// The file is not the one that the tail was read from.
     #[error(
-        "the file changed since it was opened\nhint: the file is damaged, or another program changed it; get it again"
+        "the file changed since it was opened\nhint: the file is damaged, or another program changed it; fetch it again"
     )]
     Changed,
 }

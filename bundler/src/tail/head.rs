@@ -21,7 +21,7 @@ impl Head {
         let damaged = |what| TailError::Head { offset, what };
         let header_len = layout::local_len(HEAD_NAME, layout::HEAD_DATA_LEN);
         let data_offset =
-            offset.checked_add(header_len).ok_or(damaged("its place is beyond any file"))?;
+            offset.checked_add(header_len).ok_or(damaged("its offset is too large"))?;
         let (Some(header), Some(data)) =
             (part(bytes, offset, header_len), part(bytes, data_offset, layout::HEAD_DATA_LEN))
         else {
@@ -36,7 +36,7 @@ impl Head {
         let member =
             Member { name: HEAD_NAME, bytes: layout::HEAD_DATA_LEN, crc32, header_offset: offset };
         if member.local() != header || facts.encode() != data {
-            return Err(damaged("its header or its CRC-32 is not as written"));
+            return Err(damaged("its header or its CRC-32 does not match its data"));
         }
         let head_end = data_offset.checked_add(layout::HEAD_DATA_LEN);
         if layout::align_up(facts.runtime_end, layout::BOUNDARY) != Some(offset)
@@ -53,7 +53,7 @@ impl Head {
     pub fn must_follow(&mut self, front_end: Option<u64>) -> Result<(), TailError> {
         self.in_segment = front_end.is_some();
         if front_end.is_some_and(|front_end| front_end != self.facts.runtime_end) {
-            let what = "it does not belong to the segment that it stands in";
+            let what = "it does not match the segment that contains it";
             return Err(TailError::Head { offset: self.offset, what });
         }
         Ok(())

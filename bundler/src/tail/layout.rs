@@ -397,7 +397,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         let port = stem.strip_prefix("com").or_else(|| stem.strip_prefix("lpt"));
         let is_port = port.is_some_and(|n| matches!(n.as_bytes(), [b'1'..=b'9']));
         if is_port || DEVICES.contains(&stem.as_str()) {
-            return Err("has a part that names a device on Windows");
+            return Err("has a part that is a device name on Windows");
         }
     }
     Ok(())
@@ -457,7 +457,7 @@ mod tests {
     const EDGES: [u64; 6] = [0, 1, 0xffff_fffe, 0xffff_ffff, 0x1_0000_0000, 0x2_1234_5678];
 
     #[test]
-    fn central_record_survives_both_sides_of_four_gib() {
+    fn central_record_round_trips_on_both_sides_of_four_gib() {
         for bytes in EDGES {
             for header_offset in EDGES {
                 let member =
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_survive() {
+    fn end_records_round_trip() {
         for directory_offset in EDGES {
             let ends = Ends { entries: 70_000, directory_offset, directory_bytes: 17 };
             let records = ends.encode();

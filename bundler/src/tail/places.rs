@@ -34,12 +34,7 @@ impl Places {
         {
             return Err(no_head(head));
         }
-        expect(
-            first,
-            "its header does not stand at the boundary",
-            head.offset,
-            first.header_offset,
-        )?;
+        expect(first, "its header is not at the boundary", head.offset, first.header_offset)?;
         let in_weights = |member: &Member<'_>| member.header_offset < head.facts.weights_end;
         let (big, small) = others.split_at(others.iter().take_while(|m| in_weights(m)).count());
 
@@ -51,7 +46,7 @@ impl Places {
         if start < tail_start || layout::align_up(start, layout::SECTOR) != Some(start) {
             return Err(TailError::Directory {
                 offset: start,
-                what: "the start of the small entries",
+                what: "the small entries start at the wrong offset",
                 expected: tail_start,
                 found: start,
             });
@@ -73,7 +68,7 @@ fn place_big(members: &[Member<'_>], head: &Head) -> Result<Vec<Range<usize>>, T
         let after_header = end.saturating_add(big.local_len());
         let data = layout::align_up(after_header, layout::BOUNDARY).unwrap_or(u64::MAX);
         let header = data.saturating_sub(big.local_len());
-        expect(big, "its header's place", header, big.header_offset)?;
+        expect(big, "its header is at the wrong offset", header, big.header_offset)?;
         ranges.push(data_range(big, header)?);
         end = data.saturating_add(big.bytes);
     }
@@ -82,7 +77,7 @@ fn place_big(members: &[Member<'_>], head: &Head) -> Result<Vec<Range<usize>>, T
     }
     Err(TailError::Directory {
         offset: head.offset,
-        what: "the end of the weights by the head and by the directory",
+        what: "the weights do not end where the head says",
         expected: head.facts.weights_end,
         found: end,
     })
@@ -98,7 +93,7 @@ fn place_small(
     let mut end = start;
     let mut total = 0_u64;
     for small in members {
-        expect(small, "its header does not follow the entry before it", end, small.header_offset)?;
+        expect(small, "its header does not follow the previous entry", end, small.header_offset)?;
         let most = match small.name {
             MANIFEST_NAME => layout::MANIFEST_BYTES_MAX,
             _ => layout::SMALL_BYTES_MAX,
@@ -112,13 +107,13 @@ fn place_small(
         };
         if small.bytes > most {
             return Err(too_long(
-                "it is too long for an entry behind the weights",
+                "it is too long for an entry after the weights",
                 most,
                 small.bytes,
             ));
         }
         if total > layout::SMALL_TOTAL_BYTES_MAX {
-            let what = "the entries up to this one are too long together";
+            let what = "the entries up to this one are too long in total";
             return Err(too_long(what, layout::SMALL_TOTAL_BYTES_MAX, total));
         }
         ranges.push(data_range(small, end)?);
@@ -172,7 +167,7 @@ pub fn check_small(
     if header != member.local() {
         return Err(TailError::Entry {
             name: member.name.to_owned(),
-            what: "the header before its data differs from the directory, in its byte",
+            what: "its header matches the directory in too few of its first bytes",
             expected: member.local_len(),
             found: first_difference(&member.local(), header),
         });
@@ -198,14 +193,14 @@ pub fn agree(
             TailError::Missing {
                 name: name(),
                 present: "directory",
-                absent: "manifest at that place",
+                absent: "manifest at that position",
             }
         })?;
-        expect(member, "its length by the manifest", entry.bytes, member.bytes)?;
+        expect(member, "its length differs from the manifest", entry.bytes, member.bytes)?;
         let place = match index {
             0 => "at the head",
             _ if index < big_end => "among the weights",
-            _ => "behind the weights",
+            _ => "after the weights",
         };
         let fits = match entry.role {
             Role::Head => index == 0,
@@ -229,7 +224,9 @@ pub fn agree(
         let refuse = |why| TailError::Name { name: entry.name.escape_default().to_string(), why };
         layout::check_name(&entry.name).map_err(refuse)?;
         if entry.name.contains('/') {
-            return Err(refuse("is not that of a file beside the executable"));
+            return Err(refuse(
+                "contains a slash, but must be that of a file beside the executable",
+            ));
         }
         if !external_names.insert(&entry.name) {
             return Err(TailError::Duplicate { name: entry.name.clone() });
@@ -251,7 +248,7 @@ pub fn agree(
     if !fits {
         return Err(TailError::Directory {
             offset: head.offset,
-            what: "the end of the runtime by the head and by the manifest",
+            what: "the runtime's length in the manifest does not match the head",
             expected: head.facts.runtime_end,
             found: manifest.runtime.bytes,
         });
@@ -263,13 +260,13 @@ fn no_head(head: &Head) -> TailError {
     TailError::Record {
         index: 0,
         offset: head.offset,
-        what: "the first record is not that of the head at this offset",
+        what: "the first record does not describe the head at this offset",
     }
 }
 
 pub fn no_manifest(members: &[Member<'_>]) -> TailError {
     let name = members.last().map_or_else(String::new, |member| member.name.to_owned());
-    TailError::Name { name, why: "stands last, where `manifest.json` must" }
+    TailError::Name { name, why: "is the last one, which must be `manifest.json`" }
 }
 
 fn first_difference(a: &[u8], b: &[u8]) -> u64 {

@@ -145,7 +145,7 @@ impl RawTail {
         let offset = end.saturating_sub(ENDS_LEN);
         let wrong = |expected, found: String| TailError::Ends { offset, expected, found };
         let records = part(bytes, offset, ENDS_LEN).ok_or_else(|| {
-            wrong("98 bytes of closing records", format!("{} bytes in all", bytes.len()))
+            wrong("98 bytes of end records", format!("{} bytes in all", bytes.len()))
         })?;
         let ends = layout::decode_ends(records).ok_or_else(|| {
             let start = records.get(..8).unwrap_or_default();
@@ -154,8 +154,8 @@ impl RawTail {
         let expected = ends.encode();
         if let Some(at) = expected.iter().zip(records).position(|(a, b)| a != b) {
             return Err(wrong(
-                "records that agree with each other",
-                format!("a difference at their byte {at}"),
+                "end records that agree with each other",
+                format!("a mismatch at their byte {at}"),
             ));
         }
         let directory =
@@ -186,7 +186,7 @@ impl RawTail {
         if self.end.saturating_sub(start) > layout::TAIL_BYTES_MAX {
             return Err(TailError::Directory {
                 offset: start,
-                what: "the part behind the weights is too long",
+                what: "the part after the weights is too long",
                 expected: layout::TAIL_BYTES_MAX,
                 found: self.end.saturating_sub(start),
             });
@@ -242,7 +242,8 @@ impl RawTail {
             let index = records.len();
             let offset = directory_offset.saturating_add(len64(whole).saturating_sub(len64(rest)));
             let wrong = |what| TailError::Record { index, offset, what };
-            let raw = layout::decode_central(rest).ok_or(wrong("no whole record stands here"))?;
+            let raw = layout::decode_central(rest)
+                .ok_or(wrong("it is incomplete or not a directory record"))?;
             let escaped = || raw.name.escape_ascii().to_string();
             let name = std::str::from_utf8(raw.name)
                 .map_err(|_| TailError::Name { name: escaped(), why: "is not UTF-8" })?;
@@ -263,7 +264,7 @@ impl RawTail {
             if raw.packed_bytes != raw.bytes {
                 return Err(TailError::Entry {
                     name: name_owned(),
-                    what: "it is stored, so its two sizes must be equal",
+                    what: "it is stored, but its two sizes differ",
                     expected: raw.bytes,
                     found: raw.packed_bytes,
                 });
@@ -275,7 +276,7 @@ impl RawTail {
                 header_offset: raw.header_offset,
             };
             if record.member().central() != raw.record {
-                return Err(wrong("a field has a value that this format does not use"));
+                return Err(wrong("a field has a value that this format does not allow"));
             }
             rest = rest.get(raw.record.len()..).unwrap_or_default();
             records.push(record);
@@ -283,7 +284,7 @@ impl RawTail {
         if records.len() as u64 != entries {
             return Err(TailError::Directory {
                 offset: directory_offset,
-                what: "the number of its records",
+                what: "it has the wrong number of records",
                 expected: entries,
                 found: records.len() as u64,
             });

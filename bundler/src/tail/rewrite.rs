@@ -65,11 +65,11 @@ pub enum RewriteError {
     Unchanged(io::Error),
     /// The new state is valid, but the file was not tidied.
     #[error(
-        "the change is made, but the file could not be tidied: {0}\nhint: the next `set` tidies it"
+        "the change was made, but cleaning up the file failed: {0}\nhint: the next `set` cleans it up"
     )]
     Untidy(io::Error),
     /// The file would pass 2^64 bytes.
-    #[error("the file would be too long")]
+    #[error("the file would be larger than 2^64 bytes")]
     TooLong,
 }
 

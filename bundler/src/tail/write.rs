@@ -225,9 +225,9 @@ impl TailPlan {
             entries: listed,
         };
         let json = manifest.to_json();
-        limit(MANIFEST_NAME, json.len() as u64, layout::MANIFEST_BYTES_MAX)?;
+        limit("bytes of `manifest.json`", json.len() as u64, layout::MANIFEST_BYTES_MAX)?;
         members.push(put(&mut out, at, MANIFEST_NAME, &json, crc32fast::hash(&json))?);
-        limit("all entries", members.len() as u64, layout::ENTRIES_MAX)?;
+        limit("number of entries", members.len() as u64, layout::ENTRIES_MAX)?;
         check_distinct(&members)?;
 
         let directory_offset = at.checked_add(out.len() as u64).ok_or(WriteError::FileTooLong)?;
@@ -239,7 +239,7 @@ impl TailPlan {
         out.extend_from_slice(
             &Ends { entries: members.len() as u64, directory_offset, directory_bytes }.encode(),
         );
-        limit("the part behind the weights", out.len() as u64, layout::TAIL_BYTES_MAX)?;
+        limit("bytes after the weights", out.len() as u64, layout::TAIL_BYTES_MAX)?;
         Ok(out)
     }
 
@@ -286,13 +286,13 @@ pub enum WriteError {
         why: &'static str,
     },
     /// The same name twice.
-    #[error("entry `{name}` is there twice\nhint: rename one of the files")]
+    #[error("entry `{name}` occurs twice\nhint: rename one of the files")]
     Duplicate {
         /// The name.
         name: String,
     },
     /// A role that is not allowed at this place.
-    #[error("entry `{name}`: role {role} cannot stand there")]
+    #[error("entry `{name}`: role {role} is not allowed there")]
     Role {
         /// The name.
         name: String,
@@ -300,7 +300,7 @@ pub enum WriteError {
         role: Role,
     },
     /// Over a limit of the format.
-    #[error("{name}: {found} found, at most {most} allowed")]
+    #[error("{name}: found {found}, expected at most {most}")]
     TooLong {
         /// What is too long or too many.
         name: String,
@@ -316,7 +316,7 @@ pub enum WriteError {
         found: u64,
     },
     /// Past 2^64 bytes.
-    #[error("the file would be too long")]
+    #[error("the file would be larger than 2^64 bytes")]
     FileTooLong,
 }
 
@@ -363,7 +363,7 @@ fn check_small(small: &[&Small]) -> Result<(), WriteError> {
             return Err(WriteError::Role { name: entry.name.clone(), role: entry.role });
         }
         limit(
-            &format!("entry `{}`", entry.name),
+            &format!("bytes of entry `{}`", entry.name),
             entry.data.len() as u64,
             layout::SMALL_BYTES_MAX,
         )?;
@@ -371,7 +371,7 @@ fn check_small(small: &[&Small]) -> Result<(), WriteError> {
     }
     // The manifest counts too: leave room for the largest one that a reader allows.
     limit(
-        "all entries behind the weights",
+        "bytes of all entries after the weights",
         total,
         layout::SMALL_TOTAL_BYTES_MAX - layout::MANIFEST_BYTES_MAX,
     )

@@ -68,7 +68,9 @@ fn length(value: &Value) -> Result<usize, Error> {
     if value.is_undefined() {
         return Ok(0);
     }
-    value.len().ok_or_else(|| invalid(format!("length: found {}, which has none", value.kind())))
+    value
+        .len()
+        .ok_or_else(|| invalid(format!("length: found {}, which has no length", value.kind())))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that filters have")]
@@ -255,7 +257,7 @@ fn truncate(text: String, args: Rest<Value>, more: Kwargs) -> Result<String, Err
         return Ok(text);
     }
     let room = length.checked_sub(end.chars().count());
-    let room = room.ok_or_else(|| invalid("truncate: expected a length that its end fits into"))?;
+    let room = room.ok_or_else(|| invalid("truncate: expected a length no shorter than `end`"))?;
     let kept: String = text.chars().take(room).collect();
     let kept = if within {
         kept.as_str()
@@ -361,7 +363,7 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let separators = match separators.as_deref() {
         None => None,
         Some([item, key]) => Some((item.clone(), key.clone())),
-        Some(_) => return Err(invalid("tojson: `separators` are two texts")),
+        Some(_) => return Err(invalid("tojson: expected `separators` to be two strings")),
     };
     let style = Style {
         ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
@@ -371,5 +373,5 @@ fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     };
     let value = values::to_json(value).map_err(|problem| invalid(format!("tojson: {problem}")))?;
     json::dumps(&value, &style, TEXT_BYTES_MAX)
-        .map_err(|_| invalid(format!("tojson: expected at most {TEXT_BYTES_MAX} bytes")))
+        .map_err(|_| invalid(format!("tojson: found more than {TEXT_BYTES_MAX} bytes of output")))
 }

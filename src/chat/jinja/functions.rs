@@ -83,7 +83,9 @@ fn python_method(
         (ValueKind::Seq | ValueKind::Map, "copy", []) => return Ok(value.clone()),
         (ValueKind::Seq, "index", [wanted]) => {
             let at = value.try_iter()?.position(|item| item == *wanted);
-            return at.map(Value::from).ok_or_else(|| invalid("index: it is not in the list"));
+            return at
+                .map(Value::from)
+                .ok_or_else(|| invalid("index: the value is not in the list"));
         }
         _ => {}
     }
@@ -97,7 +99,7 @@ fn bounded_format(text: &str) -> Result<(), Error> {
         .any(|digits| digits.trim_start_matches('0').len() > WIDTH_DIGITS_MAX);
     let nested = text.split('}').any(|part| part.replace("{{", "").matches('{').count() > 1);
     if wide || nested {
-        return Err(invalid("format: found a computed width or one above 999"));
+        return Err(invalid("format: computed widths and widths above 999 are not supported"));
     }
     Ok(())
 }
@@ -160,7 +162,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_clock_beyond_the_calendar_is_at_its_end() {
+    fn times_beyond_the_calendar_are_clamped() {
         let years = |n| Duration::from_secs(31_556_952) * n;
         for (time, wanted) in [
             (UNIX_EPOCH + years(50) + years(1) / 2, "2020"),
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_those_of_the_calendar() {
+    fn dates_are_formatted() {
         let at = |date: jiff::civil::DateTime| date.to_zoned(jiff::tz::TimeZone::UTC).unwrap();
         let leap = at(jiff::civil::date(2024, 2, 29).at(13, 4, 5, 0));
         assert_eq!(

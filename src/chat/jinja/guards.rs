@@ -14,7 +14,7 @@ pub(super) fn bounded(bytes: usize) -> Result<(), Error> {
     if bytes <= TEXT_BYTES_MAX {
         return Ok(());
     }
-    Err(invalid(format!("a text of {bytes} bytes, expected at most {TEXT_BYTES_MAX}")))
+    Err(invalid(format!("found a string of {bytes} bytes, expected at most {TEXT_BYTES_MAX}")))
 }
 
 /// Whether it comes from `namespace()`; the type has no public name.

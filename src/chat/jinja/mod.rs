@@ -182,7 +182,7 @@ mod tests {
 
     /// `tests/golden/jinja.py` generates the table: templates and what Jinja2 renders.
     #[test]
-    fn templates_mean_what_they_mean_in_jinja2() {
+    fn templates_render_as_in_jinja2() {
         let golden: Json =
             serde_json::from_str(include_str!("../../../tests/golden/jinja.json")).unwrap();
         let values = golden["values"].as_object().unwrap();

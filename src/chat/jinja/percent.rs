@@ -40,7 +40,7 @@ pub(super) fn format(text: &str, values: &Value) -> Result<String, Error> {
         }
         while chars.next_if(|c| "hlL".contains(*c)).is_some() {}
         if field.width.max(field.precision).is_some_and(|n| n > WIDTH_MAX) {
-            return Err(invalid(format!("`%`: found a wider field, expected at most {WIDTH_MAX}")));
+            return Err(invalid(format!("`%`: found a field wider than {WIDTH_MAX}")));
         }
         let kind = chars.next().ok_or_else(|| invalid("`%`: incomplete format"))?;
         if kind == '%' {

@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_must_be_is_rewritten() {
+    fn only_what_needs_it_is_rewritten() {
         for (source, expected) in [
             ("{{ a % b }}", "{{ _percent_(a , b) }}"),
             ("{{ a * b % -c.d[1]|f(2) ~ e }}", "{{ _percent_(a * b , -c.d[1]|f(2)) ~ e }}"),
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn no_source_is_too_broken_to_be_read() {
+    fn broken_sources_do_not_panic() {
         let pieces = [
             "{{", "}}", "{%", "%}", "%", "+", "(", ")", "[", "]", "'", "\"", "\\", "a", "é", ".",
             "|", "**", "1", " ",

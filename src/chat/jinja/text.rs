@@ -95,7 +95,7 @@ impl<'a> Args<'a> {
             return Ok(text.to_owned());
         }
         let kind = found.map_or_else(|| "nothing".to_owned(), |v| v.kind().to_string());
-        Err(invalid(format!("{}: found {kind}, expected a text", self.method)))
+        Err(invalid(format!("{}: found {kind}, expected a string", self.method)))
     }
 
     fn integer(&self, place: usize, name: &str) -> Result<Option<i64>, Error> {
@@ -268,15 +268,16 @@ fn partition(text: &str, sep: &str, right: bool) -> Result<Value, Error> {
 
 fn joined(text: &str, args: &Args<'_>) -> Result<Value, Error> {
     let parts =
-        args.get(0, "iterable").ok_or_else(|| invalid("join: found nothing, expected texts"))?;
+        args.get(0, "iterable").ok_or_else(|| invalid("join: found nothing, expected strings"))?;
     let mut out = String::new();
     for (index, part) in parts.try_iter()?.enumerate() {
         if index > 0 {
             out.push_str(text);
         }
         out.push_str(
-            part.as_str()
-                .ok_or_else(|| invalid(format!("join: found {}, expected a text", part.kind())))?,
+            part.as_str().ok_or_else(|| {
+                invalid(format!("join: found {}, expected a string", part.kind()))
+            })?,
         );
         bounded(out.len())?;
     }
@@ -299,7 +300,7 @@ fn starts(text: &str, args: &Args<'_>, has: fn(&str, &str) -> bool) -> Result<Va
                 part,
                 affix
                     .as_str()
-                    .ok_or_else(|| invalid(format!("{}: expected texts", args.method)))?,
+                    .ok_or_else(|| invalid(format!("{}: expected strings", args.method)))?,
             ) {
                 return Ok(Value::from(true));
             }

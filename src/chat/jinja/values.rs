@@ -98,7 +98,7 @@ fn name(key: &Value) -> Result<String, String> {
         ValueKind::None => "null".to_owned(),
         ValueKind::Bool => key.is_true().to_string(),
         ValueKind::Number => key.to_string(),
-        other => return Err(format!("keys must be texts, found {other}")),
+        other => return Err(format!("keys must be strings, found {other}")),
     })
 }
 

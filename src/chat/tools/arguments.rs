@@ -80,7 +80,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn anything_is_an_object() {
+    fn any_text_becomes_an_object() {
         let raw = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"q": {"type": "string"}}}}});
         let tools = [Tool::read(&raw).unwrap()];
         for (text, expected) in [

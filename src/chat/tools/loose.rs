@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn json_stays_as_it_is() {
+    fn valid_json_is_unchanged() {
         for text in [
             r#"{"a": "}\"\\\/\u00e9\ud83d\ude00", "b" : [1,  {}, [ ]],"c":{ "d":null }}"#,
             "[1, -0.5e+7, 123456789012345678901234567890, 1.10, 1E400]",
@@ -517,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn what_models_do_to_json_is_mended() {
+    fn malformed_json_of_models_is_repaired() {
         for (text, expected) in [
             ("{\"a\": \"1\n2\t3\u{1}\"}", r#"{"a": "1\n2\t3\u0001"}"#),
             (
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_ends_what_was_left_open_and_is_text_within_a_string() {
+    fn a_marker_closes_open_values_but_is_text_in_a_string() {
         let marks = &["</t>", "<t>"];
         for (text, json) in [
             (r#"{"a": "x</t>"}"#, r#"{"a": "x</t>"}"#),
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_without_an_end_is_not_closed_and_depth_is_bounded() {
+    fn an_unterminated_string_stays_open_and_depth_is_bounded() {
         let mut loose = Loose::default();
         loose.read("{\"a\": \"x", &[], true);
         assert_eq!(loose.close(), None);
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_enters_json_leaves() {
+    fn any_input_becomes_valid_json() {
         // A linear congruential generator (Knuth's constants), so that each run tries the same texts.
         let mut state = 77_u64;
         let mut next = |below: usize| {

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_read_with_all_kinds_of_values() {
+    fn calls_parse_with_all_kinds_of_values() {
         let calls =
             read(r#"[f(a="x, \"y\"", b=[1, -2.5], c={'k': None, "l": True}, d=()), g()]"#).unwrap();
         assert_eq!(calls[0].0, "f");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_none() {
+    fn invalid_calls_are_none() {
         for text in
             ["", "print", "f(1)", "f(a=)", "f(a='x)", "x = 3", "f(a=1) and more", "f(a=1 2)"]
         {

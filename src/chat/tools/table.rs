@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_templates_tell_their_form() {
+    fn formats_of_real_templates_are_detected() {
         macro_rules! form_of {
             ($name:literal) => {
                 Format::of(include_str!(concat!(

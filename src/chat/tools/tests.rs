@@ -264,7 +264,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn each_form_is_read_whole_and_in_pieces() {
+fn each_format_parses_whole_and_in_pieces() {
     for (template, text, content, calls) in cases() {
         let found = read(&plan(template), &text);
         let calls: Vec<_> = calls
@@ -312,7 +312,7 @@ fn text_that_only_looks_like_a_call_stays_text() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
+fn a_truncated_answer_has_no_finished_call() {
     let broken = |template: &str, text: &str, cut: bool| {
         let plan = plan(template);
         let whole = in_pieces(&plan, cut, [text]);
@@ -372,7 +372,7 @@ fn an_answer_that_breaks_off_has_no_finished_call_in_it() {
 type Written = (&'static str, String, Vec<(&'static str, String)>);
 
 #[test]
-fn calls_are_read_as_models_really_write_them() {
+fn calls_parse_as_models_really_write_them() {
     let hermes = "<tool_call>";
     let coder = "<function=<parameter=";
     let glm = "<arg_key><arg_value>";
@@ -450,7 +450,7 @@ fn calls_are_read_as_models_really_write_them() {
 }
 
 #[test]
-fn a_finished_call_stays_wherever_the_next_one_is_cut() {
+fn a_finished_call_survives_a_truncated_next_one() {
     let plan = plan("<tool_call>");
     let call = "<tool_call>\n{\"name\": \"get_time\", \"arguments\": {}}\n</tool_call>";
     let text = format!("{call}\n{call}");
@@ -464,7 +464,7 @@ fn a_finished_call_stays_wherever_the_next_one_is_cut() {
 }
 
 #[test]
-fn golden_answers_that_lost_or_doubled_a_piece_are_still_read() {
+fn golden_answers_with_lost_or_doubled_pieces_still_parse() {
     let mut state = 15_u64;
     let mut next = |below: usize| {
         state =
@@ -526,7 +526,7 @@ fn pieces<'t>(text: &'t str, marks: &[&str]) -> Vec<&'t str> {
 }
 
 #[test]
-fn one_call_is_enough_where_only_one_is_wanted() {
+fn reading_stops_after_one_call_unless_parallel() {
     let two = r#"<tool_call>{"name": "get_time"}</tool_call><tool_call>{"name": "get_time"}</tool_call>x"#;
     let mut plan = plan("<tool_call>");
     plan.calls.as_mut().unwrap().parallel = false;
@@ -538,7 +538,7 @@ fn one_call_is_enough_where_only_one_is_wanted() {
 }
 
 #[test]
-fn thoughts_are_told_apart() {
+fn reasoning_is_separated_from_content() {
     let think = |template: &str, thinking: bool, text: &str| {
         let plan = AnswerSyntax { thinking, calls: None, ..plan(template) };
         let found = read(&plan, text);
@@ -581,7 +581,7 @@ fn thoughts_are_told_apart() {
 }
 
 #[test]
-fn thoughts_stay_in_the_text_where_nobody_wants_them_apart() {
+fn reasoning_stays_in_the_content_if_not_separated() {
     let text =
         "<think>\nHm. <tool_call>\n</think>\n\n<tool_call>{\"name\": \"get_time\"}</tool_call>";
     let whole = AnswerSyntax { apart: false, ..plan("<think><tool_call>") };
@@ -591,7 +591,7 @@ fn thoughts_stay_in_the_text_where_nobody_wants_them_apart() {
 }
 
 #[test]
-fn a_call_may_follow_thoughts_and_thoughts_hold_none() {
+fn calls_follow_reasoning_but_are_not_parsed_inside_it() {
     let found = read(
         &plan("<think><tool_call>"),
         "<think>I could <tool_call>{\"name\": \"get_time\"}</tool_call></think>\n<tool_call>{\"name\": \"get_weather\", \"arguments\": {}}</tool_call>",
@@ -602,7 +602,7 @@ fn a_call_may_follow_thoughts_and_thoughts_hold_none() {
 }
 
 #[test]
-fn broken_and_mixed_up_answers_read_the_same_however_they_are_cut() {
+fn broken_answers_parse_the_same_however_they_are_split() {
     // A linear congruential generator (Knuth's constants), so that each run tries the same texts.
     let mut state = 20_261_121_u64;
     let mut next = |below: usize| {

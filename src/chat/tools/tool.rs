@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_of_which_nothing_is_said_takes_nothing() {
+    fn a_function_without_a_schema_takes_no_arguments() {
         let none = schema(&Value::Null);
         for described in [
             json!({}),

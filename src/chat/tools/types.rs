@@ -241,7 +241,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_type_is_found_behind_references_and_combinations() {
+    fn types_are_found_through_references_and_combinations() {
         let parameters = json!({
             "type": "object",
             "properties": {
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn references_that_fan_out_are_not_followed_without_end() {
+    fn reference_fan_out_is_bounded() {
         let again = vec![json!({"$ref": "#"}); 10];
         let fans = json!({"anyOf": again, "properties": {"x": {"anyOf": again}}});
         assert!(has_property(&fans, "x") && !has_property(&fans, "y"));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_means_what_its_schema_says() {
+    fn text_is_converted_by_its_schema() {
         let of = |schema: Value| Types::of(&json!({"properties": {"x": schema}}), "x");
         let integer = of(json!({"type": "integer"}));
         assert_eq!(

@@ -118,7 +118,7 @@ pub fn quoted(text: &str) -> String {
 /// Parses well-formed JSON without surrounding white space.
 fn value(text: &str, depth: usize) -> Result<Json, String> {
     if depth > DEPTH_MAX {
-        return Err(format!("found more than {DEPTH_MAX} levels, expected less nesting"));
+        return Err(format!("nested more than {DEPTH_MAX} levels deep"));
     }
     let wrong = |e: serde_json::Error| e.to_string();
     Ok(match text.as_bytes().first() {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_and_what_is_nested_too_deep_is_an_error() {
+    fn invalid_or_deeply_nested_json_is_an_error() {
         for text in ["", "{", "[1,]", "nul", "01", "{\"a\" 1}", "\"\\ud800\""] {
             assert!(Json::parse(text).is_err(), "{text}");
         }

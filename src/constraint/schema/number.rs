@@ -219,7 +219,7 @@ impl Numbers {
         let empty = order.is_gt() || (order.is_eq() && !(low.inclusive && high.inclusive));
         empty.then(|| {
             let low = name(low, "minimum", "exclusiveMinimum");
-            format!("{low}, {}", name(high, "maximum", "exclusiveMaximum"))
+            format!("{low}, but {}", name(high, "maximum", "exclusiveMaximum"))
         })
     }
 
@@ -449,7 +449,7 @@ mod tests {
 
     /// Every pair of bounds against every number of a grid, written as JSON writes it.
     #[test]
-    fn a_range_holds_what_lies_between_its_bounds() {
+    fn a_range_matches_the_numbers_between_its_bounds() {
         let ends = [
             "-20.5", "-10", "-9.05", "-1", "-0.25", "0", "0.05", "0.5", "1", "9.9", "10", "19.95",
             "105",
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_may_have_one_end_and_ends_of_any_size() {
+    fn ranges_may_be_half_open_with_bounds_of_any_size() {
         let mut small = regex(&Numbers {
             low: Some(bound("-9223372036854775808", true)),
             high: Some(bound("9223372036854776000", false)),
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn multiples_are_counted_from_the_point() {
+    fn multiples_of_integers_and_decimals_match() {
         for (step, yes, no) in [
             ("3", &["0", "3", "-6", "300"][..], &["1", "3.5", "-7"][..]),
             (

@@ -122,7 +122,7 @@ impl<'j> Places<'j> {
         let address = join(&known.base, address);
         let expected = || {
             format!(
-                "found {}, expected a part of this schema: #/…, or its $anchor or $id",
+                "found {}, expected a reference within this schema: #/…, or its $anchor or $id",
                 Json::Text(reference.to_owned()).shown()
             )
         };
@@ -148,7 +148,7 @@ impl<'j> Places<'j> {
         let (place, is_dynamic) = self.anchors.get(&key).copied().ok_or_else(expected)?;
         if dynamic && is_dynamic && self.dynamic.get(&(document, key.2)).is_some_and(|n| *n > 1) {
             return Err(
-                "references to one of several parts of this `$dynamicAnchor` are not supported"
+                "references to a `$dynamicAnchor` that is defined more than once are not supported"
                     .to_owned(),
             );
         }
@@ -181,7 +181,7 @@ impl<'j> Places<'j> {
         let mut rest = vec![root];
         while let Some(place) = rest.pop() {
             if self.known.len() > PLACES_MAX {
-                return Err("it has too many parts".to_owned());
+                return Err("it has too many subschemas".to_owned());
             }
             let known = &self.known[place.0 as usize];
             let (document, value, base) = (known.document, known.value, known.base.to_string());
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn references_lead_to_pointers_anchors_and_addresses() {
+    fn references_resolve_pointers_anchors_and_ids() {
         let schema = r#"{"$id": "https://example.com/root.json", "$defs": {
             "A b": {"$anchor": "a"}, "x/y~z": {}, "é\"": {}, "%25": {},
             "B": {"$id": "folder/b.json", "$defs": {"C": {"$anchor": "c"}, "D": {"$id": "../d.json"}}},
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_joined_as_in_rfc_3986() {
+    fn uris_are_joined_as_in_rfc_3986() {
         let base = "http://a/b/c/d;p?q";
         for (address, expected) in [
             ("g", "http://a/b/c/g"),

@@ -92,7 +92,7 @@ impl GrammarPlan {
         let mut next = 0;
         while next < maker.nodes.len() {
             if next >= NODES_MAX {
-                return Err(Fault { document: 0, text: "it has too many parts".to_owned() });
+                return Err(Fault { document: 0, text: "it has too many subschemas".to_owned() });
             }
             maker.fill(next)?;
             next += 1;
@@ -182,7 +182,9 @@ impl GrammarPlan {
             let next = known.forms.iter().find_map(|form| self.obstacle(form));
             match next {
                 Some(next) if seen.contains(&next) => {
-                    return fault(": every value would hold another such value without an end");
+                    return fault(
+                        ": infinite recursion: every value would have to contain another",
+                    );
                 }
                 // Report a forbidden part at the place that requires it.
                 Some(next) if self.is_forbidden(reader, next) => {
@@ -229,9 +231,9 @@ impl GrammarPlan {
         match names.map(|member| &member.name).next() {
             Some(name) => {
                 let name = quoted(name);
-                format!("{name} is required, but no member may have this name")
+                format!("{name} is required, but the schema does not allow it")
             }
-            None => "an element is required that can't be there".to_owned(),
+            None => "an item is required, but the schema does not allow it".to_owned(),
         }
     }
 }
@@ -314,7 +316,7 @@ impl Maker<'_, '_> {
 
     fn list(&mut self, lists: &Lists) -> Result<Result<Form, String>, Fault> {
         if let Some(most) = lists.most.filter(|most| lists.least > *most) {
-            return Ok(Err(format!("`minItems` is {}, `maxItems` is {most}", lists.least)));
+            return Ok(Err(format!("`minItems` is {}, but `maxItems` is {most}", lists.least)));
         }
         if let Some(place) = lists.unique.filter(|_| lists.most.is_none_or(|most| most > 1)) {
             return Err(self.reader.not_unique(place));
@@ -323,9 +325,10 @@ impl Maker<'_, '_> {
             [] => None,
             [one] => Some(*one),
             [_, other, ..] => {
-                return Err(self
-                    .reader
-                    .fault(other.place, ": several `contains` at once are not supported"));
+                return Err(self.reader.fault(
+                    other.place,
+                    ": more than one `contains` for the same array is not supported",
+                ));
             }
         };
         let mut element = |index: usize| {
@@ -357,11 +360,11 @@ impl Maker<'_, '_> {
     ) -> Result<Result<Form, String>, Fault> {
         let (least, most) = (objects.least, objects.most);
         if let Some(most) = most.filter(|most| least > *most) {
-            return Ok(Err(format!("`minProperties` is {least}, `maxProperties` is {most}")));
+            return Ok(Err(format!("`minProperties` is {least}, but `maxProperties` is {most}")));
         }
         if let Some(most) = most.filter(|most| objects.required.len() > *most) {
             return Ok(Err(format!(
-                "{} members are required, `maxProperties` is {most}",
+                "{} properties are required, but `maxProperties` is {most}",
                 objects.required.len()
             )));
         }
@@ -382,7 +385,7 @@ impl Maker<'_, '_> {
         let others = if closed { Vec::new() } else { self.others(parts, objects, &names)? };
         if members.len() < least && others.is_empty() {
             return Ok(Err(format!(
-                "`minProperties` is {least}, but there are {} members only",
+                "`minProperties` is {least}, but only {} properties are allowed",
                 members.len()
             )));
         }
@@ -404,7 +407,7 @@ impl Maker<'_, '_> {
         }
         if patterns.len() > PATTERNS_MAX {
             let text = format!(
-                ": found {} `patternProperties` at once, expected at most {PATTERNS_MAX}",
+                ": found {} `patternProperties` for the same object, expected at most {PATTERNS_MAX}",
                 patterns.len()
             );
             return Err(self.fault(parts, &text));
@@ -465,7 +468,7 @@ fn number(numbers: &Numbers) -> Result<Form, String> {
     }
     let ast = numbers.expression();
     if *numbers != Numbers::default() && regex::is_empty(&ast) {
-        return Err("no number satisfies all that is asked of it".to_owned());
+        return Err("no number satisfies all of its keywords".to_owned());
     }
     Ok(Form::Scalar(ast))
 }

@@ -92,10 +92,10 @@ impl<'j> Reader<'j> {
             SubSchema::Never => return Ok(Rc::default()),
         };
         if self.active.contains(&part) {
-            return Err(self.fault(place, ": it stands for itself, and for no value"));
+            return Err(self.fault(place, ": circular reference: it refers only to itself"));
         }
         if self.active.len() >= DEPTH_MAX {
-            return Err(self.fault(place, ": found too many schemas that stand for one another"));
+            return Err(self.fault(place, ": references and combined schemas are nested too deep"));
         }
         self.active.push(part);
         let shapes = match part {
@@ -113,7 +113,7 @@ impl<'j> Reader<'j> {
     pub fn both(&mut self, at: Place, a: &[Shape], b: &[Shape]) -> Shapes {
         self.pairs += a.len() * b.len();
         if self.pairs > PAIRS_MAX {
-            return Err(self.fault(at, ": found too many combinations of its parts"));
+            return Err(self.fault(at, ": too many combinations of its subschemas"));
         }
         Ok(a.iter().flat_map(|a| b.iter().filter_map(|b| a.and(b))).collect())
     }
@@ -139,7 +139,7 @@ impl<'j> Reader<'j> {
                 .iter()
                 .map(|(name, _)| (name.clone(), self.child(place, &[key, name])))
                 .collect()),
-            Some(_) => Err(self.expected(place, key, "schemas by name")),
+            Some(_) => Err(self.expected(place, key, "an object of schemas")),
         }
     }
 
@@ -243,7 +243,7 @@ impl<'j> Reader<'j> {
 
     pub(super) fn target(&mut self, place: Place, key: &str) -> Result<Place, Fault> {
         let Some(reference) = self.places.value(place).get(key).and_then(Json::as_text) else {
-            return Err(self.expected(place, key, "a place in this schema, #/…"));
+            return Err(self.expected(place, key, "a reference within this schema, such as #/…"));
         };
         let target = self.places.resolve(place, reference, key != "$ref");
         target.map_err(|problem| self.fault(place, &format!("/{key}: {problem}")))
@@ -409,8 +409,10 @@ impl<'j> Reader<'j> {
                     continue;
                 }
                 if !lists.contains.is_empty() {
-                    return Err(self
-                        .fault(place, ": `unevaluatedItems` beside `contains` is not supported"));
+                    return Err(self.fault(
+                        place,
+                        ": `unevaluatedItems` together with `contains` is not supported",
+                    ));
                 }
                 let looked = lists.rules.iter().filter(|rule| !rule.silent);
                 let lead = looked.map(|rule| rule.lead.len()).max().unwrap_or(0);
@@ -463,7 +465,7 @@ impl<'j> Reader<'j> {
     pub(super) fn decimal(&self, place: Place, digits: &str) -> Result<Decimal, Fault> {
         Decimal::read(digits).ok_or_else(|| {
             let found = Json::Number(digits.to_owned()).shown();
-            self.fault(place, &format!(": found {found}, expected a number of fewer digits"))
+            self.fault(place, &format!(": found {found}, expected a number with fewer digits"))
         })
     }
 
@@ -504,13 +506,13 @@ impl<'j> Reader<'j> {
             }
             let Some(step) = Step::new(&step) else {
                 let most = format!(
-                    "a number of at most {REMAINDERS_MAX} without its decimal point and the zeros at its end"
+                    "a number with significant digits up to {REMAINDERS_MAX} (0.25 counts as 25)"
                 );
                 return Err(self.expected(place, "multipleOf", &most));
             };
             self.remainders += step.remainders();
             if self.remainders > 2 * REMAINDERS_MAX {
-                return Err(self.fault(place, ": `multipleOf` of too many numbers"));
+                return Err(self.fault(place, ": the `multipleOf` values are too large in total"));
             }
             numbers.steps.push(step);
         }
@@ -524,7 +526,7 @@ impl<'j> Reader<'j> {
             Json::Number(digits) => Decimal::read(digits).and_then(|n| n.count()),
             _ => None,
         };
-        let expected = || self.expected(place, key, "a whole number from 0 on");
+        let expected = || self.expected(place, key, "a whole number, 0 or more");
         count.map(Some).ok_or_else(expected)
     }
 

@@ -150,7 +150,7 @@ impl Parser<'_> {
     /// Alternatives up to the end of the group or of the regex.
     fn options(&mut self, depth: usize) -> Result<Vec<Vec<RegexPart>>, String> {
         if depth > GROUPS_MAX {
-            return Err("it is nested too deep".to_owned());
+            return Err(format!("groups are nested more than {GROUPS_MAX} deep"));
         }
         let mut options = vec![Vec::new()];
         while let Some(c) = self.peek() {
@@ -224,7 +224,7 @@ impl Parser<'_> {
         }
         match quantifier {
             "" | "?" | "??" => Ok(RegexPart::Group { options, optional: !quantifier.is_empty() }),
-            _ => Err("lookaheads and anchors are not supported in what is repeated".to_owned()),
+            _ => Err("lookaheads and anchors are not supported inside a repetition".to_owned()),
         }
     }
 
@@ -319,7 +319,7 @@ fn whole(
                     Begins::Here => next,
                     Begins::Later => RegexAst::NoMatch,
                     Begins::Unknown => {
-                        return Err("`^` is supported at its beginning only".to_owned());
+                        return Err("`^` is supported only at the beginning".to_owned());
                     }
                 },
                 RegexPart::End if rest.is_none() => RegexAst::EmptyString,
@@ -412,7 +412,7 @@ fn translated(source: &str) -> Result<String, String> {
                         if named {
                             continue;
                         }
-                        return Err("unclosed name of a group".to_owned());
+                        return Err("unclosed group name".to_owned());
                     }
                     // `(?:` stays; the others have been taken apart or refused.
                     _ => {}
@@ -440,7 +440,7 @@ fn escape(
     in_class: bool,
     out: &mut String,
 ) -> Result<(), String> {
-    let c = chars.next().ok_or("a backslash at its end")?;
+    let c = chars.next().ok_or("trailing backslash")?;
     let set = |out: &mut String, inside: &str, negated: bool| {
         out.push_str(if negated { "[^" } else { "[" });
         out.push_str(inside);
@@ -453,10 +453,10 @@ fn escape(
         'b' if in_class => out.push_str(r"\x08"),
         'b' | 'B' => return Err(r"word boundaries (\b) are not supported".to_owned()),
         '0' if !chars.peek().is_some_and(char::is_ascii_digit) => out.push_str(r"\x00"),
-        '0'..='9' | 'k' => return Err("references to groups are not supported".to_owned()),
+        '0'..='9' | 'k' => return Err("backreferences are not supported".to_owned()),
         'c' => {
             let letter = chars.next().filter(char::is_ascii_alphabetic);
-            let letter = letter.ok_or(r"found \c, expected a letter after it")?;
+            let letter = letter.ok_or(r"expected a letter after \c")?;
             out.push_str(&format!(r"\x{:02X}", letter as u32 % 32));
         }
         'x' => out.push_str(&format!(r"\u{{{:X}}}", hex(chars, 2)?)),
@@ -468,7 +468,7 @@ fn escape(
             let mut code = hex(chars, 4)?;
             if (0xD800..0xDC00).contains(&code) {
                 if !(chars.next() == Some('\\') && chars.next() == Some('u')) {
-                    return Err("half of a surrogate pair".to_owned());
+                    return Err("unpaired surrogate".to_owned());
                 }
                 let low = hex(chars, 4)?.wrapping_sub(0xDC00);
                 code = 0x10000 + ((code - 0xD800) << 10) + low.min(0x3FF);
@@ -484,7 +484,7 @@ fn escape(
             out.push('\\');
             out.push(c);
         }
-        c if c.is_ascii_alphanumeric() => return Err(format!(r"found \{c}, which means nothing")),
+        c if c.is_ascii_alphanumeric() => return Err(format!(r"unknown escape \{c}")),
         c => out.push_str(&regex_syntax::escape(&c.to_string())),
     }
     Ok(())
@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_ecmascripts() {
+    fn patterns_follow_ecmascript() {
         for (source, yes, no) in [
             ("b", &["abc", "b", "b\n"][..], &["ac", ""][..]),
             ("^a+$", &["a", "aaa"], &["ba", "", "a\n"]),
@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_pattern_is_said_without_what_was_made_of_it() {
+    fn pattern_errors_do_not_show_the_translation() {
         for (source, expected) in [
             ("(a", "unclosed group"),
             ("a)", "unopened group"),
@@ -660,9 +660,9 @@ mod tests {
             (r"\ba", "word boundaries"),
             (r"(a)\1", "references"),
             (r"(?<=a)b", "lookbehind"),
-            (r"a^b", "`^` is supported at its beginning"),
-            (r"(?:a(?=b))*c", "lookaheads and anchors are not supported in what is repeated"),
-            (r"\Z", "means nothing"),
+            (r"a^b", "`^` is supported only at the beginning"),
+            (r"(?:a(?=b))*c", "lookaheads and anchors are not supported inside a repetition"),
+            (r"\Z", "unknown escape"),
             (r"a\", "backslash"),
             (r"\ud83d", "surrogate"),
             (r"(?i)a", "kind of group"),
@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_those_of_their_standards() {
+    fn formats_follow_their_standards() {
         for (name, yes, no) in [
             (
                 "date",

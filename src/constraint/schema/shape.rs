@@ -168,7 +168,7 @@ impl Texts {
         match self.all.len() {
             0..=EXPRESSIONS_MAX => Ok(()),
             found => Err(format!(
-                ": found {found} expressions that a text has to match at once, expected at most {EXPRESSIONS_MAX}"
+                ": found {found} patterns and formats for the same string, expected at most {EXPRESSIONS_MAX}"
             )),
         }
     }
@@ -193,13 +193,13 @@ impl Texts {
     /// Why the set is empty, if it is.
     pub fn gap(&self) -> Option<String> {
         if let Some(most) = self.most.filter(|most| self.least > *most) {
-            return Some(format!("`minLength` is {}, `maxLength` is {most}", self.least));
+            return Some(format!("`minLength` is {}, but `maxLength` is {most}", self.least));
         }
         let empty = match self.listed() {
             Some(listed) => listed.is_empty(),
             None => !self.all.is_empty() && regex::is_empty(&self.content()),
         };
-        empty.then(|| "no text satisfies all that is asked of it".to_owned())
+        empty.then(|| "no string satisfies all of its keywords".to_owned())
     }
 
     /// A regex for the strings.

@@ -256,7 +256,7 @@ impl Writer {
         let long = list.lead.len().max(list.least).max(list.most.unwrap_or(0)).max(1);
         let many = least.max(most.map_or(0, |most| most.saturating_add(1)));
         if long.saturating_add(1).saturating_mul(many.saturating_add(1)) > SYMBOLS_MAX / 8 {
-            return Err("`contains` with such bounds is not supported".to_owned());
+            return Err("`contains` with bounds this large is not supported".to_owned());
         }
         let at = |count: usize, matching: usize| count.min(long) * (many + 1) + matching.min(many);
         let full = |count: usize| list.most.is_some_and(|most| count >= most);
@@ -334,7 +334,8 @@ impl Writer {
         // The member count saturates here; below it, there is a rule for each count.
         let cap = most.map_or(object.least.max(1), |most| most + 1);
         if members.len().saturating_mul(cap.min(members.len())) > SYMBOLS_MAX / 4 {
-            let text = "`minProperties` or `maxProperties` with so many members is not supported";
+            let text =
+                "`minProperties` or `maxProperties` with this many properties is not supported";
             return Err(text.to_owned());
         }
         let comma = self.literal(", ")?;

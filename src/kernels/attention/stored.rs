@@ -316,7 +316,7 @@ mod tests {
 
     /// Heads smaller than a block, of exactly one block, and larger; positions in two groups of sixteen keys.
     #[test]
-    fn what_is_put_is_found_again_as_near_as_the_type_allows() {
+    fn stored_values_read_back_within_the_types_precision() {
         fn check<T: Element>(allowed: f32) {
             for dim in [1, 20, 32, 80] {
                 let new =
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_q8_0_is_the_references() {
+    fn q8_0_blocks_match_the_reference() {
         // 32 elements, largest magnitude 12.7: the scale is 0.1 in f16, then the levels.
         let mut x = [0.0; 32];
         (x[0], x[1], x[2], x[31]) = (12.7, -12.7, 0.24, 0.26);

@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_half_is_read_as_the_library_reads_it() {
+    fn every_f16_reads_like_the_half_crate() {
         for bits in 0..=u16::MAX {
             let (ours, exact) = (half_at(&bits.to_le_bytes(), 0), f16::from_bits(bits).to_f32());
             assert!(

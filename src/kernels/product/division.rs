@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_product_that_followed_is_expected_again() {
+    fn the_product_that_followed_is_predicted_again() {
         let all = matrices(&[(64, 32), (64, 32), (64, 32)]);
         // The last starts with the same matrix as the second but is a different product.
         let sets: [&[&Matrix]; 4] = [&[&all[0]], &[&all[1], &all[2]], &[&all[2]], &[&all[1]]];
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn more_products_than_are_kept_are_divided_all_the_same() {
+    fn more_products_than_are_kept_are_still_divided() {
         let all = matrices(&[(KEPT_MAX + 9, 32)]);
         let (mut known, pool) = (Known::default(), Pool::new(2));
         for row in (0..all[0].rows).chain(0..all[0].rows) {

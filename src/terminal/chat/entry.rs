@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_several_lines_keep_their_indentation() {
+    fn multi_line_texts_keep_their_indentation() {
         let asked = |typed| match read(typed) {
             Entry::Question(text) => text,
             other => panic!("{typed:?}: {other:?}"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_several_lines_is_open_until_its_mark() {
+    fn a_multi_line_text_is_open_until_its_mark() {
         for open in ["\"\"\"", " \"\"\"a\nb", "\"\"\"\n\"\"\"x\n", "\"\"\"\""] {
             assert!(is_open(open), "{open:?}");
         }

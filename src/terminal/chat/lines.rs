@@ -44,7 +44,7 @@ impl Lines {
         if person && io::stdout().is_terminal() && has_cursor() {
             match Editor::new(history) {
                 Ok(editor) => return Self::Edited(Box::new(editor)),
-                Err(error) => say(format_args!("note: no line editor here: {error}")),
+                Err(error) => say(format_args!("note: line editing is not available: {error}")),
             }
         }
         Self::Plain { prompt: person }
@@ -117,7 +117,7 @@ impl Editor {
                 Err(ReadlineError::Interrupted) => return Ok(Typed::Cancelled),
                 Err(ReadlineError::Eof) => return Ok(Typed::End),
                 Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    say(format_args!("that was no UTF-8; the line is taken back"));
+                    say(format_args!("the line was not valid UTF-8 and has been discarded"));
                 }
                 Err(ReadlineError::Io(error)) => return Err(error),
                 Err(error) => return Err(io::Error::other(error)),

@@ -20,7 +20,7 @@ pub fn system() -> Check {
 pub fn processor(config: &Config) -> Check {
     let available: Vec<&str> = Isa::available().iter().map(|isa| isa.name()).collect();
     let used = config.isa.name();
-    let text = format!("{used} is used, of {} here", available.join(", "));
+    let text = format!("uses {used}; available: {}", available.join(", "));
     let check = if config.isa == Isa::SCALAR && cfg!(target_arch = "x86_64") {
         let slow = format!("{text}: portable code, several times slower");
         Check::new("processor", State::Note, slow)
@@ -34,13 +34,13 @@ pub fn processor(config: &Config) -> Check {
 pub fn threads(config: &Config) -> Check {
     let cores = Cores::of_this_computer();
     let Cores { physical, logical, allowed, performance } = cores;
-    let fast = performance.map_or_else(String::new, |n| format!(" ({n} of the fast sort)"));
+    let fast = performance.map_or_else(String::new, |n| format!(" ({n} fast)"));
     let mut text = format!(
-        "{} compute; {physical} cores{fast}, {logical} threads of the hardware",
+        "{} compute threads; {physical} cores{fast}, {logical} hardware threads",
         config.threads
     );
     if allowed < logical {
-        text.push_str(&format!(", {allowed} of them for this process"));
+        text.push_str(&format!(", {allowed} of them available to this process"));
     }
     let facts = json!({
         "used": config.threads,
@@ -53,7 +53,7 @@ pub fn threads(config: &Config) -> Check {
         Check::new(
             "threads",
             State::Note,
-            format!("{text}: they wait for each other, which is slow"),
+            format!("{text}: more compute threads than can run at once, which is slow"),
         )
         .hint(format!("--threads {}", physical.min(allowed)))
     } else {
@@ -63,11 +63,11 @@ pub fn threads(config: &Config) -> Check {
 }
 
 pub fn graphics() -> Check {
-    let why = "this build computes on the processor";
+    let why = "this build runs on the CPU";
     let (text, names) = match system::graphics() {
-        None => (format!("not asked for: {why}"), Vec::new()),
-        Some(names) if names.is_empty() => (format!("none found; {why} in any case"), names),
-        Some(names) => (format!("{} found and not used: {why}", names.join(", ")), names),
+        None => (format!("not checked: {why}"), Vec::new()),
+        Some(names) if names.is_empty() => (format!("none found; {why} anyway"), names),
+        Some(names) => (format!("{} found but not used: {why}", names.join(", ")), names),
     };
     Check::ok("gpu", text).facts(json!({ "found": names, "used": false }))
 }
@@ -80,7 +80,7 @@ pub fn bundle(program: Found<'_>) -> Check {
                 .facts(json!({ "path": path.display().to_string() }))
         }
         Ok(Program { tail: Some(tail), path, .. }) => {
-            let name = tail.manifest().name.as_deref().unwrap_or("without a name");
+            let name = tail.manifest().name.as_deref().unwrap_or("unnamed");
             let entries = tail.entries().len();
             let text = format!("{name}, {entries} entries, readable; `verify` compares every byte");
             Check::ok("bundle", text)
@@ -96,10 +96,10 @@ pub fn medium(program: Found<'_>, weights: &[PathBuf]) -> Check {
         return Check::new(
             "medium",
             State::Note,
-            "this system does not say what the program lies on",
+            "this system does not report what drive the program is on",
         );
     };
-    let mut text = format!("the program lies on {}", described(&medium));
+    let mut text = format!("the program is on {}", described(&medium));
     let elsewhere = weights.iter().filter_map(|w| Medium::of(w)).find(|other| *other != medium);
     if let Some(other) = elsewhere {
         text.push_str(&format!("; the weights on {}", described(&other)));
@@ -112,13 +112,13 @@ pub fn medium(program: Found<'_>, weights: &[PathBuf]) -> Check {
         "execute_bit": executable,
     });
     let check = if medium.no_exec {
-        Check::new("medium", State::Note, text).hint("programs do not start from there: copy it to a folder of yours, or mount the medium with `exec`")
+        Check::new("medium", State::Note, text).hint("programs cannot run from there: copy it to a folder of your own, or mount the drive with `exec`")
     } else if executable == Some(false) {
         Check::new("medium", State::Note, format!("{text}; the file has no execute bit"))
             .hint(format!("chmod +x '{}'", path.display()))
     } else if medium.is_fat32() {
         Check::new("medium", State::Note, text).hint(
-            "FAT takes no file of 4 GB or more, and knows no execute bit: split weights, or exFAT",
+            "FAT cannot hold files of 4 GB or more and has no execute bit: split the weights, or use exFAT",
         )
     } else {
         Check::ok("medium", text)
@@ -129,7 +129,7 @@ pub fn medium(program: Found<'_>, weights: &[PathBuf]) -> Check {
 fn described(medium: &Medium) -> String {
     let mut text = medium.kind.clone();
     if medium.lacks_execute_bit() {
-        text.push_str(", which keeps no execute bit");
+        text.push_str(", which has no execute bit");
     }
     if medium.read_only {
         text.push_str(", read-only (which is enough)");
@@ -155,7 +155,7 @@ fn may_be_executed(_: &Path) -> Option<bool> {
 pub fn mark(program: Found<'_>) -> Check {
     let path = program.as_ref().ok().map(|program| program.path.as_path());
     match path.and_then(|path| Some((path, system::quarantine(path)?))) {
-        None => Check::ok("quarantine", "the file has no mark of a download"),
+        None => Check::ok("quarantine", "the file is not marked as downloaded"),
         Some((path, mark)) => {
             let hint = if cfg!(windows) {
                 format!("Properties, Unblock; or in PowerShell: Unblock-File '{}'", path.display())
@@ -193,7 +193,7 @@ pub fn writing(program: Found<'_>) -> Check {
     });
     let [program_folder, home, temporary] = [found[0].1, found[1].1, found[2].1];
     let list: Vec<String> = found.into_iter().map(|(text, _)| text).collect();
-    Check::ok("writing", format!("none is needed ({})", list.join(", ")))
+    Check::ok("writing", format!("not needed ({})", list.join(", ")))
         .facts(json!({ "program_folder": program_folder, "home": home, "temporary": temporary }))
 }
 
@@ -210,8 +210,8 @@ pub fn port(config: &Config) -> Check {
     } else if wanted == 0 {
         Check::ok("port", format!("a free one on {host}, such as {port}"))
     } else {
-        Check::new("port", State::Note, format!("{wanted} on {host} is taken by another program; {port} would be used"))
-            .hint("a browser keeps conversations by address, port included: they are not lost, but elsewhere")
+        Check::new("port", State::Note, format!("{wanted} on {host} is in use by another program; {port} would be used"))
+            .hint("browsers store conversations per address and port: those of the usual port are kept, but not shown")
     };
     check.facts(facts)
 }
@@ -219,12 +219,12 @@ pub fn port(config: &Config) -> Check {
 pub fn browser(config: &Config) -> Check {
     const BY_HAND: &str = "open the printed address in a browser";
     if !config.browser {
-        return Check::ok("browser", "none is to be opened (--nobrowser, NOBROWSER)");
+        return Check::ok("browser", "none will be opened (--nobrowser, NOBROWSER)");
     }
     let found = Browser::find();
     let check = match &found {
         Browser::Named(name) => Check::ok("browser", format!("{name} would be opened (BROWSER)")),
-        Browser::Usual => Check::ok("browser", "the system's usual one would be opened"),
+        Browser::Usual => Check::ok("browser", "the system's default would be opened"),
         Browser::NoScreen => Check::new(
             "browser",
             State::Note,

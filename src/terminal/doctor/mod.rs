@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_makes_the_report_say_that_it_does_not_run() {
+    fn a_problem_makes_the_report_unfit() {
         let fine =
             Report { checks: vec![Check::ok("a", "good"), Check::new("b", State::Note, "so")] };
         assert!(fine.is_fit() && fine.text().ends_with("It runs here.\n"));

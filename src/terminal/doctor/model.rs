@@ -21,7 +21,7 @@ pub fn weights_and_memory(
             let text = NO_WEIGHTS.lines().next().unwrap_or_default();
             let check = Check::new("weights", State::Problem, text);
             return alone(check.hint(
-                "tealight --weights model.gguf, or a file NAME.gguf beside the program NAME",
+                "run tealight --weights model.gguf, or put NAME.gguf beside the program NAME",
             ));
         }
         Ok(Some(shards)) => shards,
@@ -80,7 +80,7 @@ fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
         "context_train": need.trained,
     });
     let Some(Room { memory, .. }) = room else {
-        let text = format!("this system does not say how much is free; the model {needs}");
+        let text = format!("this system does not report how much is free; the model {needs}");
         return Check::new("memory", State::Note, text).facts(facts);
     };
     let mut check = Check::ok("memory", format!("{}; the model {needs}", free(&memory)));
@@ -99,7 +99,7 @@ fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
 fn memory_alone() -> Check {
     match Room::now(false) {
         Some(room) => Check::ok("memory", free(&room.memory)).facts(have(Some(room))),
-        None => Check::new("memory", State::Note, "this system does not say how much there is"),
+        None => Check::new("memory", State::Note, "this system does not report how much there is"),
     }
 }
 

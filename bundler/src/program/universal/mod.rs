@@ -41,13 +41,13 @@ pub fn front(dist: Option<&Path>) -> Result<Runtime> {
         let found: [u8; 32] = Sha256::digest(pe).into();
         ensure!(
             found == expected,
-            "the runtime in {}: SHA-256 {} expected, {} found\nhint: that bundle is damaged; fetch it again",
+            "the runtime in {}: expected SHA-256 {}, found {}\nhint: that bundle is damaged; fetch it again",
             front.path.display(),
             Sha256Sum(expected),
             Sha256Sum(found)
         );
     }
-    let cannot = || format!("{}: no script can be put into this program", front.path.display());
+    let cannot = || format!("{}: cannot put the script into this program", front.path.display());
     // The programs' offsets depend only on the length of the front, which does not depend on the script's text.
     front.bytes = pe::with_script(pe, STUB, "").with_context(cannot)?.len() as u64;
     let plan = TailPlan::new(front.bytes, front.programs.iter().map(Program::part).collect())?;
@@ -61,8 +61,8 @@ fn program(target: Target, dist: Option<&Path>) -> Result<Program> {
     let Runtime { path, bytes, in_segment, .. } = runtime::for_target(target, dist)?;
     ensure!(
         !in_segment,
-        "{}: this is a bundle, from which the program for macOS cannot be taken as it was\n\
-         hint: make it again: make dist",
+        "{}: this is a macOS bundle, from which the original program cannot be recovered\n\
+         hint: rebuild it: make dist",
         path.display()
     );
     let mapped = Mapped::open(&path)?;
@@ -119,7 +119,7 @@ mod tests {
     use std::path::PathBuf;
 
     #[test]
-    fn sums_are_those_of_the_command() {
+    fn sums_match_the_cksum_command() {
         // As `printf … | cksum` prints them.
         assert_eq!(cksum(b""), 4_294_967_295);
         assert_eq!(cksum(b"123456789"), 930_766_865);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_fits_whatever_the_numbers_are() {
+    fn the_script_fits_for_any_numbers() {
         let program = |target| Program {
             target,
             path: PathBuf::new(),

@@ -30,7 +30,7 @@ const DOS_HEADER_LEN: usize = 0x40;
 
 /// Puts a script into an executable.
 pub fn with_script(pe: &[u8], stub: &str, script: &str) -> Result<Vec<u8>> {
-    let old = Headers::of(pe).context("its headers contradict each other or are cut off")??;
+    let old = Headers::of(pe).context("its headers are inconsistent or truncated")??;
     ensure!(script.len() <= SCRIPT_END - SCRIPT_AT, "the script has {} bytes", script.len());
 
     let mut out = START.to_vec();
@@ -43,7 +43,7 @@ pub fn with_script(pe: &[u8], stub: &str, script: &str) -> Result<Vec<u8>> {
     let headers_end = out.len().next_multiple_of(old.file_alignment);
     ensure!(
         headers_end <= SCRIPT_AT.min(old.first_address),
-        "its headers have {} bytes, which with the script is too long",
+        "its headers have {} bytes, too many to fit with the script",
         old.bytes.len()
     );
     out.resize(SCRIPT_AT, 0);
@@ -152,14 +152,17 @@ impl Headers<'_> {
             && first_section.is_multiple_of(file_alignment)
             && (at + bytes.len()..=SCRIPT_END).contains(&first_section);
         let check = || -> Result<()> {
-            ensure!(is_known, "it is not one for 64-bit Windows on x86-64");
+            ensure!(is_known, "it is not for 64-bit Windows on x86-64");
             ensure!(
                 !is_signed,
-                "it is signed, and the signature would no longer be right\n\
-                 hint: take one that is not signed, and sign the file that is made"
+                "it is signed, and the signature would become invalid\n\
+                 hint: use an unsigned one, and sign the file made from it"
             );
             ensure!(!is_bound, "it has bound imports, which cannot be moved");
-            ensure!(fits, "its sections begin at byte {first_section}, which leaves no room");
+            ensure!(
+                fits,
+                "its sections begin at byte {first_section}, which leaves no room for the script"
+            );
             Ok(())
         };
         Some(check().map(|()| Headers {
@@ -237,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_done_again_with_another_script() {
+    fn the_script_can_be_replaced() {
         let once = with_script(&executable(), STUB, "# one\n").unwrap();
         let twice = with_script(&once, STUB, "# two\n").unwrap();
         assert_eq!(twice, with_script(&executable(), STUB, "# two\n").unwrap());
@@ -255,7 +258,7 @@ mod tests {
         assert!(why(&with(4, 0x0003_014c)).contains("64-bit Windows"), "32 bits");
         assert!(why(&with(OPTIONAL + 36, 0)).contains("no room"), "no alignment");
         assert!(
-            why(&with(OPTIONAL + 240 + 12, 0x100)).contains("too long"),
+            why(&with(OPTIONAL + 240 + 12, 0x100)).contains("too many"),
             "in the headers' page"
         );
         assert!(why(&with(OPTIONAL + 240 + 20, 0x100)).contains("no room"), "in the headers");
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damage_makes_it_panic() {
+    fn damage_never_panics() {
         let pe = executable();
         for len in 0..pe.len() {
             let _ = with_script(&pe[..len], STUB, "");

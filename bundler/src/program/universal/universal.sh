@@ -52,12 +52,12 @@ tl_not() {
 tl_put() {
 	case $1 in /*) ;; *) return 1 ;; esac
 	tl_folder=$1/$2
-	[ -d "$1" ] || mkdir -p "$1" 2>/dev/null || { tl_not "$1" 'there is no such folder, and it cannot be made'; return; }
-	tl_keeps "$1" || { tl_not "$1" 'anybody could exchange what is in it'; return; }
+	[ -d "$1" ] || mkdir -p "$1" 2>/dev/null || { tl_not "$1" 'does not exist and cannot be created'; return; }
+	tl_keeps "$1" || { tl_not "$1" 'other users could replace what is in it'; return; }
 	for tl_folder in "$1/$2" "$1/$2/$tl_name"; do
 		[ -d "$tl_folder" ] || [ -L "$tl_folder" ] || mkdir -m 700 "$tl_folder" 2>/dev/null ||
-			{ tl_not "$tl_folder" 'cannot be made'; return; }
-		tl_own "$tl_folder" || { tl_not "$tl_folder" 'is no folder that you, and only you, may write to'; return; }
+			{ tl_not "$tl_folder" 'cannot be created'; return; }
+		tl_own "$tl_folder" || { tl_not "$tl_folder" 'is not a folder that only you can write to'; return; }
 	done
 	tl_start=$tl_folder/tealight
 	if [ -f "$tl_start" ] && [ ! -L "$tl_start" ] && [ -x "$tl_start" ] && tl_bytes_of | cmp -s - "$tl_start"; then
@@ -75,12 +75,12 @@ tl_put() {
 }
 
 tl_write() {
-	tl_bytes_of >"$tl_new" || { tl_not "$tl_folder" 'has no room for the program'; return; }
+	tl_bytes_of >"$tl_new" || { tl_not "$tl_folder" 'has no space left for the program'; return; }
 	case $(cksum <"$tl_new" 2>/dev/null || sha256sum <"$tl_new") in
 	"$tl_sum $tl_bytes" | "$tl_name"*) ;;
 	*)
 		rm -f "$tl_new"
-		tl_fail "$tl_file: the program for $tl_target in it is damaged or cut off" \
+		tl_fail "$tl_file: the program for $tl_target in it is damaged or truncated" \
 			'hint: the download or copy may be incomplete; fetch the file again'
 		;;
 	esac
@@ -88,11 +88,11 @@ tl_write() {
 	"$tl_new" --version >/dev/null 2>&1
 	case $? in
 	0) ;;
-	126) tl_not "$tl_folder" 'programs may not be started from there (noexec)'; return ;;
+	126) tl_not "$tl_folder" 'does not allow programs to run (noexec)'; return ;;
 	*)
 		rm -f "$tl_new"
 		tl_fail "$tl_file: the program for $tl_target in it does not run on this system" \
-			'hint: on Linux it needs the GNU C library, 2.17 or later; Alpine, for one, has another library'
+			'hint: on Linux it needs glibc 2.17 or later; Alpine, for example, has another C library'
 		;;
 	esac
 	# A folder, or a link to one, would swallow what is moved onto it.
@@ -135,8 +135,8 @@ if tl_put "${XDG_CACHE_HOME:-$tl_cache}" tealight || tl_put "${TMPDIR-}" "tealig
 	exec "$tl_start" --bundle "$tl_file" "$@"
 fi
 
-tl_sorry="error: $tl_file: this system starts programs from none of the folders where this one could be put:$tl_tried
-hint: XDG_CACHE_HOME=/a/folder sh \"$tl_file\"   names one; or take the program out, wherever you may start it:
+tl_sorry="error: $tl_file: found no folder from which this system lets the program run:$tl_tried
+hint: choose one: XDG_CACHE_HOME=/a/folder sh \"$tl_file\"   or extract the program to where you can run it:
   unzip -p \"$tl_file\" runtime/tealight-$tl_target >tealight; chmod +x tealight; ./tealight --bundle \"$tl_file\""
 # Linux starts programs from memory, too. A shell cannot ask for that; Perl and Python can.
 if [ "$tl_system" = Linux ]; then

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mount_that_holds_a_folder_says_what_it_is() {
+    fn a_folders_mount_gives_its_file_system() {
         let mounts = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
             30 22 8:17 / /media/me/MY\\040STICK rw,nosuid shared:5 - vfat /dev/sdb1 rw,showexec\n\
             31 22 8:33 / /media/me/big rw - exfat /dev/sdc1 rw\n\

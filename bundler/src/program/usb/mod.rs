@@ -84,7 +84,7 @@ fn fill(
     if shards.iter().any(|shard| shard.bytes > most) {
         settings.external = stick.put_divided(shards, stem, most)?;
         note(format_args!(
-            "note: the weights go into {} files, because {} takes none above 4 GiB",
+            "note: the weights go into {} files, because {} allows none above 4 GiB",
             settings.external.len(),
             system.name()
         ));
@@ -113,7 +113,7 @@ fn fill(
         Target::ALL.iter().filter(|target| !has(&[**target])).map(|target| target.name()).collect();
     if !missing.is_empty() {
         note(format_args!(
-            "note: no runtime for {} was found, so there is none on the stick\nhint: make dist builds all",
+            "note: found no runtime for {}, so the stick has none\nhint: `make dist` builds all of them",
             missing.join(", ")
         ));
     }
@@ -190,7 +190,7 @@ impl<'a> Stick<'a> {
             for shard in shards {
                 ensure!(
                     !same_file(&self.args.folder.join(&name), &shard.path),
-                    "{}: this is one of the inputs\nhint: fill another folder",
+                    "{}: the output is also an input\nhint: choose another folder",
                     shard.path.display()
                 );
             }
@@ -251,12 +251,12 @@ impl<'a> Stick<'a> {
 
     fn begin(&self, name: &str, executable: bool) -> Result<Output> {
         check_name(name).map_err(|why| {
-            anyhow::anyhow!("`{name}`: the name {why}\nhint: rename the weights' file")
+            anyhow::anyhow!("`{name}`: the name {why}\nhint: rename the weights file")
         })?;
         ensure!(
             name.encode_utf16().count() <= NAME_UNITS_MAX,
             "`{name}`: the name is longer than the {NAME_UNITS_MAX} characters that FAT allows\n\
-             hint: rename the weights' file"
+             hint: rename the weights file"
         );
         Output::create(&self.args.folder.join(name), self.args.force, executable)
     }
@@ -332,7 +332,7 @@ fn make_folder(folder: &Path) -> Result<bool> {
     match fs::create_dir(folder) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            ensure!(folder.is_dir(), "{}: a folder was expected, this is a file", folder.display());
+            ensure!(folder.is_dir(), "{}: expected a folder, found a file", folder.display());
             Ok(false)
         }
         Err(error) => {
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_names_what_is_there_and_nothing_else() {
+    fn the_readme_names_only_what_is_there() {
         let all = readme("Tea", true, true, Some(Target::LinuxX86_64));
         for name in
             [WINDOWS_NAME, MACOS_NAME, LINUX_NAME, "tealight-linux-x86_64", "com.apple.quarantine"]
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_one_that_fat_can_hold() {
+    fn every_name_is_valid_on_fat() {
         let programs = Target::ALL.map(Target::runtime_name);
         let fixed = [WINDOWS_NAME, MACOS_NAME, LINUX_NAME, README_NAME, SUMS_NAME];
         for name in programs.iter().map(String::as_str).chain(fixed) {

@@ -10,7 +10,7 @@ aarch64 | arm64) name=tealight-linux-aarch64 loader=/lib/ld-linux-aarch64.so.1 ;
 esac
 program=$here/$name
 if [ -z "$name" ] || [ ! -f "$program" ]; then
-	echo "error: there is no program for this computer's processor ($(uname -m)) here" >&2
+	echo "error: no program for this computer's processor ($(uname -m)) in this folder" >&2
 	exit 1
 fi
 if [ -x "$program" ]; then
@@ -22,7 +22,7 @@ if "$loader" "$program" --version >/dev/null 2>&1; then
 	exec "$loader" "$program" --bundle "$program" "$@"
 fi
 cat >&2 <<END
-error: this system starts no program from here (it is mounted with "noexec")
+error: this system does not run programs from here (it is mounted with "noexec")
 hint: start a copy of the program (the model stays here):
   cp '$program' ~/tealight && chmod +x ~/tealight && ~/tealight --bundle '$program'
 error: este sistema no inicia programas desde aquí (está montado con «noexec»)

@@ -9,7 +9,7 @@ else
 	program=$here/tealight-macos-x86_64
 fi
 if [ ! -f "$program" ]; then
-	echo "error: there is no program for this computer's processor ($(uname -m)) here" >&2
+	echo "error: no program for this computer's processor ($(uname -m)) in this folder" >&2
 	exit 1
 fi
 if [ ! -x "$program" ]; then
