@@ -7,6 +7,7 @@
 //! computer. [`worker`] runs the [`jobs`] of hostile files and requests in processes of their own. The container lives
 //! in the crate `tealight_bundle`. See `docs/architecture.md`.
 
+pub mod backend;
 pub mod chat;
 pub mod cli;
 pub mod constraint;

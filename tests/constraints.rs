@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tealight::constraint::{CallForm, Compiler, Constraint, Step};
-use tealight::engine::{Engine, Event, Finish, Generation, LoadOptions, generate};
+use tealight::engine::{Engine, Event, Finish, Generation, LoadOptions};
 use tealight::jobs::HANDLER;
 use tealight::kernels::Isa;
 use tealight::model::ModelFile;
@@ -328,8 +328,7 @@ fn run(engine: &Engine, request: &Generation, see: &mut dyn FnMut(&str, usize)) 
             see(&text, tokens.len());
         }
     };
-    let tokenizer = &engine.tokenizer;
-    generate(&mut engine.session(), tokenizer, request, &|| true, &mut emit).unwrap().finish
+    engine.generate(request, &|| true, &mut emit).unwrap().finish
 }
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -337,16 +336,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// A model; one test computes at a time.
 fn engine() -> (Engine, MutexGuard<'static, ()>) {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = LoadOptions {
-        context: 512,
-        room: None,
-        threads: 2,
-        batch: 128,
-        isa: Isa::detect(),
-        key_type: tealight::kernels::CacheType::F16,
-        value_type: tealight::kernels::CacheType::F16,
-        template: None,
-    };
+    let options = LoadOptions { context: 512, ..LoadOptions::new(Isa::detect(), 2) };
     (
         Engine::load(
             source::open(&model(SMOLLM2)).unwrap(),

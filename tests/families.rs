@@ -2,11 +2,14 @@
 //!
 //! `tests/golden/tiny.py` makes the models and the reference's logits.
 
-use candle_core::Device;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tealight::backend::{Backend, Cpu, Portable};
 use tealight::kernels::{CacheType, Compute, Isa};
-use tealight::model::{Model, ModelFile, Spec, Wanted, Weights, WeightsError, family_names, spec};
+use tealight::model::{
+    Batch, Model, ModelFile, Sequence, Span, Spec, Wanted, Weights, WeightsError, family_names,
+    spec,
+};
 use tealight::source;
 
 /// Largest allowed difference of a logit; the logits themselves have a standard deviation of about 1.
@@ -31,8 +34,13 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
         let (before, tokens) = tokens.split_at(past);
         // A long past takes a while, and tests nothing that depends on the instruction set.
         let isas = if past == 0 { Isa::available() } else { vec![Isa::detect()] };
-        for isa in isas {
-            let model = match build(&file, spec(&file).unwrap(), isa) {
+        let mut backends: Vec<(String, Arc<dyn Backend>)> =
+            isas.into_iter().map(|isa| (isa.to_string(), cpu(isa))).collect();
+        if past == 0 {
+            backends.push(("candle's operations".to_owned(), Arc::new(Portable)));
+        }
+        for (isa, backend) in backends {
+            let model = match build(&file, spec(&file).unwrap(), backend) {
                 Ok(model) => model,
                 Err(error) => {
                     wrong.push(format!("{name}: {error}"));
@@ -47,19 +55,41 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
                 }
             };
             seen.push(model.spec().architecture.clone());
-            let mut cache = model.cache(past + POSITIONS, CacheType::F32, CacheType::F32).unwrap();
-            model.forward(before, &mut cache, Wanted::None).unwrap();
-            let whole = model.forward(tokens, &mut cache, Wanted::All).unwrap();
+            let context = past + POSITIONS;
+            let pool = model.pages(CacheType::F32, CacheType::F32, usize::MAX);
+            let new = || model.sequence(&pool, context);
+            let mut sequence = new();
+            read(&model, &mut [(&mut sequence, before)], Wanted::None);
+            let mut other = sequence.fork();
+            let whole = read(&model, &mut [(&mut sequence, tokens)], Wanted::All).remove(0);
             close("in one batch", &whole, &expected);
-            cache.truncate(past);
+            sequence.rewind(past);
             let mut single = Vec::new();
             for token in tokens {
-                single.extend(model.forward(&[*token], &mut cache, Wanted::Last).unwrap());
+                single.extend(
+                    read(&model, &mut [(&mut sequence, &[*token])], Wanted::Last).remove(0),
+                );
             }
             close("token by token", &single, &expected);
-            cache.truncate(past + KEPT);
-            let rest = model.forward(&tokens[KEPT..], &mut cache, Wanted::All).unwrap();
+            assert!(single == whole || isa.contains("candle"), "{name} on {isa}: other bits");
+            sequence.rewind(past + KEPT);
+            let rest = read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
             close("after going back", &rest, &expected[KEPT * vocab..]);
+            // Others of other lengths, one of them in the middle of its tokens.
+            let (mut first, mut last) = (new(), new());
+            read(&model, &mut [(&mut other, &tokens[..KEPT])], Wanted::None);
+            let mut among = read(
+                &model,
+                &mut [
+                    (&mut first, &tokens[7..9]),
+                    (&mut other, &tokens[KEPT..]),
+                    (&mut last, &tokens[3..50]),
+                ],
+                Wanted::All,
+            );
+            close("among others", &among[1], &expected[KEPT * vocab..]);
+            let alone = read(&model, &mut [(&mut new(), &tokens[7..9])], Wanted::All).remove(0);
+            assert!(isa.contains("candle") || (among.remove(1) == rest && among[0] == alone));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -84,7 +114,7 @@ fn a_tensor_that_nobody_claims_is_an_error() {
     let file = ModelFile::open(source::open(&folder().join("llama.gguf")).unwrap()).unwrap();
     let mut spec = spec(&file).unwrap();
     spec.layers.pop();
-    let error = build(&file, spec, Isa::detect()).err().unwrap().to_string();
+    let error = build(&file, spec, cpu(Isa::detect())).err().unwrap().to_string();
     assert!(error.contains("`blk.2.attn_norm.weight` (and 8 more)"), "{error}");
 }
 
@@ -101,11 +131,28 @@ fn an_unknown_architecture_names_itself_and_what_is_known() {
     assert!(family_names().iter().all(|name| error.contains(name)), "{error}");
 }
 
-fn build(file: &ModelFile, spec: Spec, isa: Isa) -> Result<Model, WeightsError> {
-    let compute = Arc::new(Compute::new(isa, 2));
-    let device = Device::Cpu;
-    let weights = Weights::new(file, &compute, &device);
-    Model::load(spec, weights, &compute, &device)
+/// The logits of new tokens of some sequences, computed in one batch.
+fn read(model: &Model, all: &mut [(&mut Sequence, &[u32])], wanted: Wanted) -> Vec<Vec<f32>> {
+    let mut batch = Batch::default();
+    for (sequence, tokens) in all {
+        sequence.reserve(tokens.len()).unwrap();
+        batch.spans.push(Span::tokens(sequence, tokens, true, wanted));
+    }
+    let output = model.forward(&mut batch, &|| true).unwrap().unwrap();
+    let logits = |rows: &std::ops::Range<usize>| {
+        let mut logits = Vec::new();
+        model.logits(&output, rows.clone(), &mut logits).unwrap();
+        logits
+    };
+    output.rows.iter().map(logits).collect()
+}
+
+fn cpu(isa: Isa) -> Arc<dyn Backend> {
+    Arc::new(Cpu::new(Arc::new(Compute::new(isa, 2))))
+}
+
+fn build(file: &ModelFile, spec: Spec, backend: Arc<dyn Backend>) -> Result<Model, WeightsError> {
+    Model::load(spec, Weights::new(file, backend))
 }
 
 /// Infinite if a value is NaN.

@@ -2,12 +2,12 @@
 //!
 //! `tests/golden/make.py` makes the vectors and says how; `make test` fetches the models.
 
-use candle_core::Device;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tealight::backend::Cpu;
 use tealight::kernels::{CacheType, Compute, Isa};
-use tealight::model::{Model, ModelFile, Wanted, Weights, spec};
+use tealight::model::{Batch, Model, ModelFile, Sequence, Span, Wanted, Weights, spec};
 use tealight::source;
 use tealight::tokenizer::Tokenizer;
 
@@ -51,6 +51,46 @@ fn a_prompt_in_batches_gives_the_logits_of_one_token_at_a_time() {
 }
 
 #[test]
+fn a_sequence_gets_the_same_logits_alone_and_among_others() {
+    for name in ["smollm2-135m-instruct-q4_1", "gemma-3-270m-q4_k_m"] {
+        let loaded = Loaded::new(name);
+        let ids: Vec<Vec<u32>> = (0..7_u32)
+            .map(|which| {
+                (0..[1, 5, 64, 65, 130, 40, 3][which as usize])
+                    .map(|i| 300 + which * 91 + i * 7)
+                    .collect()
+            })
+            .collect();
+        let next = |logits: &[f32]| tealight::sampler::greedy(logits);
+        // A prompt, then five tokens of an answer.
+        let alone: Vec<Vec<Vec<f32>>> = ids
+            .iter()
+            .map(|ids| {
+                let mut sequence = loaded.sequence();
+                let mut all = vec![loaded.read(&mut sequence, ids)];
+                for _ in 0..5 {
+                    let token = next(all.last().unwrap());
+                    all.push(loaded.read(&mut sequence, &[token]));
+                }
+                all
+            })
+            .collect();
+        let mut sequences: Vec<Sequence> = ids.iter().map(|_| loaded.sequence()).collect();
+        let mut tokens = ids.clone();
+        let steps = 0..6;
+        for step in steps {
+            let mut batch: Vec<_> =
+                sequences.iter_mut().zip(tokens.iter().map(Vec::as_slice)).collect();
+            let logits = loaded.read_all(&mut batch);
+            for (which, logits) in logits.iter().enumerate() {
+                assert_eq!(logits, &alone[which][step], "{name}, sequence {which}, step {step}");
+            }
+            tokens = logits.iter().map(|logits| vec![next(logits)]).collect();
+        }
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let name = "smollm2-135m-instruct-q4_1";
     let ids: Vec<u32> = (0..70).map(|i| 500 + i * 7).collect();
@@ -79,20 +119,42 @@ impl Loaded {
         assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
         let file = ModelFile::open(source::open(&path).unwrap()).unwrap();
         let compute = Arc::new(Compute::new(Isa::detect(), threads));
-        let device = Device::Cpu;
-        let weights = Weights::new(&file, &compute, &device);
-        let model = Model::load(spec(&file).unwrap(), weights, &compute, &device).unwrap();
+        let weights = Weights::new(&file, Arc::new(Cpu::new(compute)));
+        let model = Model::load(spec(&file).unwrap(), weights).unwrap();
         Self { model, tokenizer: Tokenizer::new(&file).unwrap(), _alone: alone }
     }
 
     /// The logits after the last of several batches.
     fn logits(&self, batches: &[&[u32]]) -> Vec<f32> {
-        let mut cache = self.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();
-        let mut logits = Vec::new();
-        for batch in batches {
-            logits = self.model.forward(batch, &mut cache, Wanted::Last).unwrap();
+        let mut sequence = self.sequence();
+        let all = batches.iter().map(|batch| self.read(&mut sequence, batch));
+        all.last().unwrap()
+    }
+
+    fn sequence(&self) -> Sequence {
+        let pool = self.model.pages(CacheType::F16, CacheType::F16, usize::MAX);
+        self.model.sequence(&pool, 2048)
+    }
+
+    /// The logits after the last of some tokens.
+    fn read(&self, sequence: &mut Sequence, tokens: &[u32]) -> Vec<f32> {
+        self.read_all(&mut [(sequence, tokens)]).remove(0)
+    }
+
+    /// The logits after the last tokens of several sequences that are computed in one batch.
+    fn read_all(&self, all: &mut [(&mut Sequence, &[u32])]) -> Vec<Vec<f32>> {
+        let mut batch = Batch::default();
+        for (sequence, tokens) in all {
+            sequence.reserve(tokens.len()).unwrap();
+            batch.spans.push(Span::tokens(sequence, tokens, true, Wanted::Last));
         }
-        logits
+        let output = self.model.forward(&mut batch, &|| true).unwrap().unwrap();
+        let logits = |rows: &std::ops::Range<usize>| {
+            let mut logits = Vec::new();
+            self.model.logits(&output, rows.clone(), &mut logits).unwrap();
+            logits
+        };
+        output.rows.iter().map(logits).collect()
     }
 }
 
@@ -124,12 +186,12 @@ fn check_greedy(loaded: &Loaded, case: &Value) -> usize {
     let prompt = ids(&case["prompt_ids"]);
     let text = case["prompt"].as_str().unwrap();
     assert_eq!(loaded.tokenizer.encode(text, true, true), prompt, "{text:?}");
-    let mut cache = loaded.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();
+    let mut sequence = loaded.sequence();
     let mut next = prompt;
     let steps = case["top2"].as_array().unwrap();
     assert!(steps.len() >= 64);
     for (step, top) in steps.iter().enumerate() {
-        let logits = loaded.model.forward(&next, &mut cache, Wanted::Last).unwrap();
+        let logits = loaded.read(&mut sequence, &next);
         let ours = tealight::sampler::greedy(&logits);
         let [(first, a), (_, b)] = top2(top);
         if ours != first {
@@ -144,11 +206,11 @@ fn check_greedy(loaded: &Loaded, case: &Value) -> usize {
 /// Fed the reference's tokens, our choice matches the reference's wherever that is clear.
 fn check_natural(loaded: &Loaded, case: &Value) {
     let text = case["prompt"].as_str().unwrap();
-    let mut cache = loaded.model.cache(2048, CacheType::F16, CacheType::F16).unwrap();
+    let mut sequence = loaded.sequence();
     let mut next = ids(&case["prompt_ids"]);
     let (mut difference, mut count) = (0.0, 0.0);
     for (step, top) in case["top2"].as_array().unwrap().iter().enumerate() {
-        let logits = loaded.model.forward(&next, &mut cache, Wanted::Last).unwrap();
+        let logits = loaded.read(&mut sequence, &next);
         let [(first, a), (second, b)] = top2(top);
         if a - b > CLEAR {
             let ours = tealight::sampler::greedy(&logits);

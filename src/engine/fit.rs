@@ -5,7 +5,8 @@
 //! KV cache, room to compute) has to be available.
 
 use super::options::{LoadOptions, Room};
-use crate::model::{CacheShape, ModelFile, Spec};
+use super::queue::Limits;
+use crate::model::{ModelFile, PAGE, PageShape, Spec};
 use crate::system::{Memory, size};
 
 /// Size below which a context is not reduced when memory is short, in positions.
@@ -34,7 +35,7 @@ impl Need {
     /// What the model in `file` needs when loaded with `options`.
     #[must_use]
     pub fn of(file: &ModelFile, spec: &Spec, options: &LoadOptions) -> Self {
-        let shape = CacheShape::new(spec, options.key_type, options.value_type, spec.n_ctx_train);
+        let shape = PageShape::new(spec, options.key_type, options.value_type);
         let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
         // A row's activations in f32: eight rows of d_model and three of d_ffn are live at once, as measured.
         let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
@@ -52,6 +53,51 @@ impl Need {
     #[must_use]
     pub fn private(&self, context: usize) -> u64 {
         self.per_position.saturating_mul(context as u64).saturating_add(self.working)
+    }
+}
+
+/// How memory is divided among sequences.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Bytes that all pages together may take.
+    pub pool_bytes: usize,
+    /// Bounds of the scheduler.
+    pub limits: Limits,
+}
+
+/// Positions that a conversation is taken to have when the number of parallel requests is chosen.
+const USUAL_POSITIONS: u64 = 2048;
+/// Bounds of that number.
+const PARALLEL: std::ops::RangeInclusive<u64> = 4..=16;
+
+/// Divides the memory beside the weights: three quarters of what is free go to pages, at least one whole context; a
+/// quarter of it, at most, to conversations that are kept. Sequences take pages as they grow, so several short ones
+/// need no whole contexts.
+#[must_use]
+pub fn sizes(need: &Need, shape: &PageShape, context: usize, options: &LoadOptions) -> Sizes {
+    let page = shape.bytes().max(1) as u64;
+    let of = |positions: u64| positions.div_ceil(PAGE as u64) * page;
+    // A page more, since a shared one is copied when it is written.
+    let one = of(context as u64) + page;
+    let free = options.room.map_or(u64::MAX, |room| {
+        let beside = room.memory.available.saturating_sub(need.weights);
+        beside.max(room.memory.available / 4).saturating_sub(need.working)
+    });
+    let fitting = (free / 4 * 3 / of(USUAL_POSITIONS)).clamp(*PARALLEL.start(), *PARALLEL.end());
+    let parallel = options.parallel.map_or(fitting, |n| n.max(1) as u64);
+    let cached = options.cache_bytes.unwrap_or(free / 4);
+    let most = one.saturating_mul(parallel).saturating_add(cached);
+    let pool = most.min((free / 4 * 3).max(one));
+    let as_size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Sizes {
+        pool_bytes: as_size(pool),
+        limits: Limits {
+            parallel: as_size(parallel),
+            queue: options.queue,
+            batch: options.batch.max(1),
+            context,
+            cached_pages: as_size(cached.min(pool) / page),
+        },
     }
 }
 

@@ -1,26 +1,27 @@
 //! Loads a model file into an engine that answers requests.
 
-use super::fit::{Need, TooLarge, fit};
+use super::fit::{Need, TooLarge, fit, sizes};
+use super::forward::Forward;
 use super::options::LoadOptions;
-use super::queue::Queue;
-use super::session::{ModelTimeline, Session};
+use super::queue::{Queue, Status};
+use super::scheduler::Scheduler;
+use super::session::Session;
+use crate::backend::{Backend, Cpu};
 use crate::chat::{AnswerSyntax, Chat, TemplateError, builtin};
 use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
-use crate::kernels::{CacheType, Compute};
+use crate::kernels::Compute;
 use crate::model::{
-    CacheShape, FamilyError, FileError, Model, ModelFile, Pooling, Shard, Spec, Weights,
+    FamilyError, FileError, Model, ModelFile, PagePool, PageShape, Pooling, Shard, Spec, Weights,
     WeightsError, spec,
 };
+use crate::system::THREADS_HINT;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::worker::{Patience, Workers};
-use candle_core::Device;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 
-/// Maximum number of requests waiting besides the running one.
-const WAITING_MAX: usize = 16;
-
-/// A loaded model that answers one request at a time.
+/// A loaded model that answers several requests at a time.
 pub struct Engine {
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,
@@ -28,15 +29,16 @@ pub struct Engine {
     pub chat: Chat,
     /// What is loaded.
     pub info: ModelInfo,
-    /// Decides who uses the session next.
-    pub queue: Queue,
     constraints: Compiler,
-    pub(super) model: Arc<Model>,
-    pub(super) batch: usize,
-    pub(super) cache_types: (CacheType, CacheType),
-    session: Mutex<Session>,
-    new_session: Box<dyn Fn() -> candle_core::Result<Session> + Send + Sync>,
+    model: Arc<Model>,
+    pool: Arc<PagePool>,
+    batch: usize,
+    pub(super) scheduler: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
 }
+
+/// Stack of the scheduler's thread.
+const STACK_BYTES: usize = 8 << 20;
 
 /// Facts about the loaded model.
 #[derive(Debug, Clone)]
@@ -49,8 +51,10 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Bytes of the weights.
     pub weight_bytes: u64,
-    /// Size of the context in use.
+    /// Size of the context in use, of each sequence.
     pub context: usize,
+    /// Requests that are computed at a time.
+    pub parallel: usize,
     /// Size of the context the model was trained on.
     pub context_train: usize,
     /// Number of tokens in the vocabulary.
@@ -110,8 +114,8 @@ enum Problem {
     Vocabulary { tokens: usize, rows: usize },
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    #[error("cannot allocate the context: {0}")]
-    Cache(#[from] candle_core::Error),
+    #[error("no thread could be started: {0}\n{THREADS_HINT}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// The chat templates: those of the file, the given one, or a built-in one that suits the vocabulary, whose name is
@@ -167,13 +171,15 @@ impl Engine {
         let fit = fit(&need, options.context, options.room.as_ref())?;
         notes.extend(fit.notes);
         let context = fit.context;
-        let shape = CacheShape::new(&spec, options.key_type, options.value_type, context);
+        let shape = PageShape::new(&spec, options.key_type, options.value_type);
+        let sizes = sizes(&need, &shape, context, options);
         let info = ModelInfo {
             name: file.text("general.name").unwrap_or("model").to_owned(),
             architecture: spec.architecture.clone(),
             parameters: file.tensors().map(|t| t.elements() as u64).sum(),
             weight_bytes: file.weight_bytes(),
             context,
+            parallel: sizes.limits.parallel,
             context_train: spec.n_ctx_train,
             vocab: spec.n_vocab,
             embedding: spec.d_model,
@@ -183,26 +189,30 @@ impl Engine {
             cache_bytes_per_position: shape.bytes_per_position(),
             notes,
         };
-        let device = Device::Cpu;
-        let model = Arc::new(model(&file, spec, options)?);
+        // Before the threads that compute, which take what there is.
+        let (hand_over, taken) = mpsc::channel::<Scheduler>();
+        let thread = thread::Builder::new().name("scheduler".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || taken.into_iter().for_each(Scheduler::run))?;
+        let compute = Arc::new(Compute::new(options.isa, options.threads));
+        let model = Arc::new(model(&file, spec, &compute)?);
+        let pool = PagePool::new(shape, sizes.pool_bytes);
         let batch = options.batch;
-        let of_session = Arc::clone(&model);
-        let new_session = move || {
-            let cache = crate::model::KvCache::new(shape.clone(), &device)?;
-            let timeline = ModelTimeline::new(Arc::clone(&of_session), cache);
-            Ok(Session::new(Box::new(timeline), batch))
-        };
+        let limits = sizes.limits;
+        let scheduler = Queue::new(options.queue);
+        let queue = Arc::clone(&scheduler);
+        let forward = Arc::clone(&model) as Arc<dyn Forward>;
+        // The thread lives as long as the engine, which takes it along.
+        let _ = hand_over.send(Scheduler::new(queue, forward, compute, Arc::clone(&pool), limits));
         Ok(Self {
             constraints: Compiler::with(Arc::clone(&tokenizer), Arc::clone(workers)),
             tokenizer,
             chat,
             info,
-            queue: Queue::new(WAITING_MAX),
             model,
+            pool,
             batch,
-            cache_types: (options.key_type, options.value_type),
-            session: Mutex::new(new_session()?),
-            new_session: Box::new(new_session),
+            scheduler,
+            thread: Some(thread),
         })
     }
 
@@ -248,19 +258,26 @@ impl Engine {
         self.constraints.compile_within(constraint, &patience)
     }
 
-    /// Locks the session. Take a turn from [`Engine::queue`] first, so that requests are served in order.
-    ///
-    /// # Panics
-    /// Never: if a panic poisoned the session, an empty one replaces it, if one can be made.
-    pub fn session(&self) -> MutexGuard<'_, Session> {
-        self.session.lock().unwrap_or_else(|poisoned| {
-            let mut session = PoisonError::into_inner(poisoned);
-            if let Ok(fresh) = (self.new_session)() {
-                *session = fresh;
-            }
-            self.session.clear_poison();
-            session
-        })
+    /// A session of its own, beside the requests: for measuring.
+    #[must_use]
+    pub fn session(&self) -> Session {
+        let model = Arc::clone(&self.model) as Arc<dyn Forward>;
+        Session::new(model, &self.pool, self.info.context, self.batch)
+    }
+
+    /// What the scheduler does and has done.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.scheduler.status()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.scheduler.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -286,7 +303,8 @@ impl Bare {
             let file = open(shards)?;
             let spec = spec(&file)?;
             let tokenizer = fitting_tokenizer(&file, &spec);
-            Ok((model(&file, spec, options)?, tokenizer))
+            let compute = Arc::new(Compute::new(options.isa, options.threads));
+            Ok((model(&file, spec, &compute)?, tokenizer))
         };
         let (model, tokenizer) = load().map_err(wrong)?;
         Ok(Self { model, tokenizer: tokenizer.map_err(wrong), name })
@@ -300,10 +318,9 @@ fn open(shards: Vec<Shard>) -> Result<ModelFile, FileError> {
     ModelFile::open(shards)
 }
 
-fn model(file: &ModelFile, spec: Spec, options: &LoadOptions) -> Result<Model, WeightsError> {
-    let device = Device::Cpu;
-    let compute = Arc::new(Compute::new(options.isa, options.threads));
-    Model::load(spec, Weights::new(file, &compute, &device), &compute, &device)
+fn model(file: &ModelFile, spec: Spec, compute: &Arc<Compute>) -> Result<Model, WeightsError> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Arc::clone(compute)));
+    Model::load(spec, Weights::new(file, backend))
 }
 
 fn fitting_tokenizer(file: &ModelFile, spec: &Spec) -> Result<Tokenizer, Problem> {

@@ -3,9 +3,10 @@
 //! Input: a model and token ids. Output: each position's logits as they are computed, and the sum of their negative
 //! log-likelihoods. Knows nothing of text or files.
 
-use super::embed::NO_TEXT;
+use super::error::NO_TEXT;
+use crate::backend::BackendError;
 use crate::kernels::CacheType;
-use crate::model::{Model, Wanted};
+use crate::model::{Batch, Model, NoRoom, Span, Wanted};
 use std::io;
 
 /// Positions whose logits are held at a time: 16 MB for a vocab of 262,144 tokens.
@@ -81,7 +82,10 @@ pub enum MeasureError {
     Row(#[from] io::Error),
     /// Computing failed.
     #[error("computing failed: {0}")]
-    Compute(#[from] candle_core::Error),
+    Compute(#[from] BackendError),
+    /// There is no memory for the positions of a chunk.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
 }
 
 /// Computes `tokens` chunk by chunk and passes the rows of logits to `row` in order.
@@ -107,7 +111,7 @@ pub fn measure(
     }
     let context = plan.context.clamp(1, tokens.len().max(1));
     let mut total = Perplexity::default();
-    let mut cache = model.cache(context, plan.key_type, plan.value_type)?;
+    let pool = model.pages(plan.key_type, plan.value_type, usize::MAX);
     let mut rows = Vec::new();
     for (number, chunk) in tokens.chunks(context).enumerate() {
         let whole = chunk.len() == context;
@@ -117,7 +121,7 @@ pub fn measure(
         total.chunks += 1;
         let first = if tokens.len() == context { 0 } else { context / 2 };
         let scored = if whole { first..context - 1 } else { 0..0 };
-        cache.truncate(0);
+        let mut sequence = model.sequence(&pool, context);
         let mut inputs = chunk.to_vec();
         if let (Some(bos), Some(first)) = (plan.bos, inputs.first_mut()) {
             *first = bos;
@@ -126,12 +130,14 @@ pub fn measure(
             let batch = &inputs[start..inputs.len().min(start + plan.batch)];
             let skipped = if plan.every_row { 0 } else { scored.start.saturating_sub(start) };
             let which = if skipped < batch.len() { Wanted::All } else { Wanted::None };
-            let Some(hidden) = model.hidden_while(batch, &mut cache, which, wanted)? else {
+            sequence.reserve(batch.len())?;
+            let span = Span::tokens(&mut sequence, batch, true, which);
+            let Some(output) = model.forward(&mut Batch { spans: vec![span] }, wanted)? else {
                 return Err(MeasureError::Interrupted);
             };
-            for at in (skipped..hidden.dim(0)?).step_by(ROWS) {
-                let hidden = hidden.narrow(0, at, ROWS.min(hidden.dim(0)? - at))?;
-                model.logits(&hidden, &mut rows)?;
+            let count = output.rows[0].len();
+            for at in (skipped..count).step_by(ROWS) {
+                model.logits(&output, at..count.min(at + ROWS), &mut rows)?;
                 for (index, logits) in rows.chunks_exact(vocabulary).enumerate() {
                     let position = start + at + index;
                     if logits.iter().any(|l| !l.is_finite()) {

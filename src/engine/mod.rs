@@ -1,22 +1,38 @@
-//! The engine: one loaded model, one timeline of computed tokens, and a queue of waiting requests.
+//! The engine: one loaded model, and a scheduler that computes many requests with it at once.
 //!
 //! Input: prompts as token ids, and how to continue them. Output: text, piece by piece. Knows nothing of HTTP or
-//! terminals. [`Engine`] is shared; [`Session`] is the only mutable part, used in turns handed out by [`Queue`].
+//! terminals. Requests go through [`Engine::generate`] and [`Engine::embed`]; the scheduler's thread owns everything
+//! that changes.
 
-mod embed;
+mod decoder;
+mod error;
 mod fit;
+mod forward;
 mod generate;
+mod job;
 mod load;
+mod mailbox;
 mod measure;
 mod options;
+mod plan;
+mod pooling;
+mod prefix;
 mod queue;
+mod request;
+mod scheduler;
 mod session;
 
-pub use embed::{EmbedError, NO_TEXT, embed, normalize};
-pub use fit::{Fit, Need, TooLarge, fit};
-pub use generate::{Event, Finish, Generation, Outcome, Timings, TokenChoice, generate};
+pub use error::{EngineError, NO_TEXT};
+pub use fit::{Fit, Need, Sizes, TooLarge, fit, sizes};
+pub use generate::Generating;
 pub use load::{Bare, Engine, LoadError, ModelInfo};
+pub use mailbox::Received;
 pub use measure::{Chunking, MeasureError, Perplexity, Row, measure};
 pub use options::{LoadOptions, Room};
-pub use queue::{Queue, QueueError, Turn};
-pub use session::{ModelTimeline, Progress, Session, SessionError, Timeline};
+pub use pooling::{Pool, normalize};
+pub use queue::{Limits, Slot, Status};
+pub use request::{Event, Finish, Generation, Outcome, Progress, Timings, TokenChoice};
+pub use session::Session;
+
+#[cfg(test)]
+mod tests;

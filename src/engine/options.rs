@@ -14,6 +14,12 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Prompt tokens computed at a time.
     pub batch: usize,
+    /// Requests computed at a time; `None`: chosen from the memory.
+    pub parallel: Option<usize>,
+    /// Requests that wait besides.
+    pub queue: usize,
+    /// Bytes of conversations that are kept for their next turn; `None`: chosen from the memory.
+    pub cache_bytes: Option<u64>,
     /// Instruction set of the kernels.
     pub isa: Isa,
     /// Element type of the cached keys.
@@ -22,6 +28,26 @@ pub struct LoadOptions {
     pub value_type: CacheType,
     /// A chat template instead of the file's own.
     pub template: Option<String>,
+}
+
+impl LoadOptions {
+    /// Defaults that suit any model, and memory without bounds.
+    #[must_use]
+    pub fn new(isa: Isa, threads: usize) -> Self {
+        Self {
+            context: 0,
+            room: None,
+            threads,
+            batch: 128,
+            parallel: None,
+            queue: 512,
+            cache_bytes: None,
+            isa,
+            key_type: CacheType::F16,
+            value_type: CacheType::F16,
+            template: None,
+        }
+    }
 }
 
 /// The available memory, and whether the context size is fixed.

@@ -1,138 +1,153 @@
-//! Turns on a resource that one request at a time can use, in order of arrival.
+//! What requests and the scheduler's thread share: the queue of requests, and what is known of their state.
 
+use super::error::EngineError;
+use super::job::Job;
+use super::mailbox::Wake;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How often a waiting request checks whether it is still wanted.
-const LOOK: Duration = Duration::from_millis(100);
+/// Bounds of a scheduler.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests computed at a time.
+    pub parallel: usize,
+    /// Requests that wait besides.
+    pub queue: usize,
+    /// Maximum rows of prompts in a pass.
+    pub batch: usize,
+    /// Positions of a sequence.
+    pub context: usize,
+    /// Pages of finished sequences that are kept.
+    pub cached_pages: usize,
+}
 
-/// A bounded queue for one resource.
+/// How a request stands, for `/slots`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Tokens of its prompt.
+    pub prompt: usize,
+    /// Tokens read: of the prompt, then of the answer.
+    pub read: usize,
+    /// Tokens generated.
+    pub generated: usize,
+    /// Whether the prompt is computed.
+    pub decoding: bool,
+}
+
+/// What the scheduler does and has done.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// The requests being computed.
+    pub slots: Vec<Slot>,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Prompt tokens computed so far, and the time for them.
+    pub prompt_tokens: u64,
+    /// Time spent on prompts.
+    pub prompt_time: Duration,
+    /// Tokens generated so far.
+    pub generated_tokens: u64,
+    /// Time spent on answers.
+    pub generation_time: Duration,
+    /// Forward passes.
+    pub passes: u64,
+    /// Sequences in all forward passes together.
+    pub spans: u64,
+    /// Pages in use.
+    pub pages: usize,
+    /// Of these, kept for prompts to come.
+    pub cached_pages: usize,
+}
+
+/// The queue, and what the scheduler tells of itself.
 pub struct Queue {
-    state: Mutex<State>,
+    inbox: Mutex<Inbox>,
     changed: Condvar,
+    status: Mutex<Status>,
     waiting_max: usize,
 }
 
 #[derive(Default)]
-struct State {
-    next: u64,
-    busy: bool,
-    waiting: VecDeque<u64>,
+struct Inbox {
+    jobs: VecDeque<Job>,
+    /// Jobs that the thread has taken and that wait for a place.
+    waiting: usize,
+    woken: bool,
+    closed: bool,
 }
 
-/// The right to use the resource; released when dropped.
-pub struct Turn<'q>(&'q Queue);
-
-/// Why there is no turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum QueueError {
-    /// The queue is full.
-    #[error("the model is busy and {0} requests are already waiting; try again later")]
-    Full(usize),
-    /// The waiting request was cancelled.
-    #[error("cancelled while waiting")]
-    Cancelled,
+impl Wake for Queue {
+    fn wake(&self) {
+        lock(&self.inbox).woken = true;
+        self.changed.notify_one();
+    }
 }
 
 impl Queue {
-    /// A queue in which at most `waiting_max` requests wait besides the running one.
+    /// A queue without a thread yet.
     #[must_use]
-    pub fn new(waiting_max: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), waiting_max }
+    pub fn new(waiting_max: usize) -> Arc<Self> {
+        let (inbox, status) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { inbox, changed: Condvar::new(), status, waiting_max })
     }
 
-    /// Waits for a turn as long as `wanted` returns true.
+    /// Adds a request.
     ///
     /// # Errors
-    /// At once when the queue is full; later when the request is no longer wanted.
-    pub fn enter(&self, wanted: &dyn Fn() -> bool) -> Result<Turn<'_>, QueueError> {
-        let mut state = self.lock();
-        if !state.busy && state.waiting.is_empty() {
-            state.busy = true;
-            return Ok(Turn(self));
+    /// When too many wait.
+    pub fn submit(&self, job: Job) -> Result<(), EngineError> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.jobs.len() + inbox.waiting >= self.waiting_max {
+            return Err(EngineError::Busy(self.waiting_max));
         }
-        if state.waiting.len() >= self.waiting_max {
-            return Err(QueueError::Full(self.waiting_max));
-        }
-        let ticket = state.next;
-        state.next += 1;
-        state.waiting.push_back(ticket);
-        loop {
-            if !state.busy && state.waiting.front() == Some(&ticket) {
-                state.waiting.pop_front();
-                state.busy = true;
-                return Ok(Turn(self));
-            }
-            state =
-                self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-            if !wanted() {
-                state.waiting.retain(|&t| t != ticket);
-                self.changed.notify_all();
-                return Err(QueueError::Cancelled);
-            }
-        }
+        inbox.jobs.push_back(job);
+        self.changed.notify_one();
+        Ok(())
     }
 
-    /// Number of waiting requests.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+    /// Ends the thread, and with it all requests.
+    pub fn close(&self) {
+        lock(&self.inbox).closed = true;
+        self.changed.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.lock().busy = false;
-        self.0.changed.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    #[test]
-    fn turns_come_in_order_and_the_queue_is_bounded() {
-        let queue = Queue::new(2);
-        let order = Mutex::new(Vec::new());
-        let first = queue.enter(&|| true).unwrap();
-        std::thread::scope(|scope| {
-            for name in [1, 2] {
-                let (queue, order) = (&queue, &order);
-                scope.spawn(move || {
-                    let _turn = queue.enter(&|| true).unwrap();
-                    order.lock().unwrap().push(name);
-                });
-                while queue.waiting() < name {
-                    std::thread::yield_now();
+    /// Appends new requests to `waiting`. If nothing is to do (`idle`), waits for something first, though not for longer
+    /// than `look`. Returns false at the end.
+    pub fn take(&self, waiting: &mut VecDeque<Job>, idle: bool, look: Option<Duration>) -> bool {
+        let mut inbox = lock(&self.inbox);
+        if idle {
+            let nothing =
+                |inbox: &mut Inbox| inbox.jobs.is_empty() && !inbox.woken && !inbox.closed;
+            inbox = match look {
+                None => {
+                    let waited = self.changed.wait_while(inbox, nothing);
+                    waited.unwrap_or_else(PoisonError::into_inner)
                 }
-            }
-            assert_eq!(queue.enter(&|| true).err(), Some(QueueError::Full(2)));
-            drop(first);
-        });
-        assert_eq!(*order.lock().unwrap(), [1, 2]);
+                Some(look) => {
+                    let waited = self.changed.wait_timeout_while(inbox, look, nothing);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        inbox.woken = false;
+        waiting.append(&mut inbox.jobs);
+        inbox.waiting = waiting.len();
+        !inbox.closed
     }
 
-    #[test]
-    fn a_waiter_that_gives_up_leaves_the_queue() {
-        let queue = Queue::new(1);
-        let wanted = AtomicBool::new(true);
-        let turn = queue.enter(&|| true).unwrap();
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| queue.enter(&|| wanted.load(Ordering::SeqCst)).err());
-            while queue.waiting() == 0 {
-                std::thread::yield_now();
-            }
-            wanted.store(false, Ordering::SeqCst);
-            assert_eq!(waiter.join().unwrap(), Some(QueueError::Cancelled));
-        });
-        drop(turn);
-        assert!(queue.enter(&|| true).is_ok());
+    /// Changes what is known of the scheduler.
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut lock(&self.status));
     }
+
+    /// What the scheduler does.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        lock(&self.status).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,7 +31,8 @@ mod vectors;
 mod x86;
 
 pub use attention::{
-    BLOCK as CACHE_BLOCK, CacheType, Cached, Element, Heads, KEYS, Window, attend,
+    BLOCK as CACHE_BLOCK, CacheType, Cached, CachedMut, Element, Fresh, Heads, KEYS, Past, Window,
+    append, attend,
 };
 pub use blocks::dequantize;
 pub use cores::default_threads;

@@ -1,22 +1,19 @@
 //! The attention half of a layer.
 
-use super::cache::KvCache;
+use super::batch::Span;
 use super::latent::Latent;
-use super::linear::Linear;
 use super::norm::Norm;
-use super::ops;
 use super::rope::Rotation;
 use super::spec::{KvHeads, QkNorm, Spec, Temperature};
 use super::weights::{Weights, WeightsError};
-use crate::kernels::{Compute, Heads};
-use candle_core::{Result, Tensor};
-use std::sync::Arc;
+use crate::backend::{Backend, BackendError, Linear, Result, Tensor};
+use crate::kernels::{Fresh, Heads, Past};
 
 /// Attention with its projections.
 pub struct Attention {
     index: usize,
     inputs: Inputs,
-    sinks: Option<Arc<Vec<f32>>>,
+    sinks: Option<Vec<f32>>,
     out: Linear,
 }
 
@@ -63,75 +60,70 @@ impl Attention {
         let has_sinks = s.causal && w.has(&sinks);
         let sinks = has_sinks.then(|| w.floats(&sinks, s.n_heads)).transpose()?;
         let out = format!("blk.{index}.attn_output");
-        Ok(Self {
-            index,
-            inputs,
-            sinks: sinks.map(Arc::new),
-            out: w.linear(&out, s.d_model, s.n_heads * value_dim)?,
-        })
+        Ok(Self { index, inputs, sinks, out: w.linear(&out, s.d_model, s.n_heads * value_dim)? })
     }
 
-    /// Attention of `x`, (n, d_model), over the cache and itself; appends its keys and values to the cache.
+    /// Attention of `x`, (n, d_model): the new rows of `spans`, each over its own sequence, to whose pages it appends
+    /// their keys and values.
     ///
     /// # Errors
-    /// When the cache has no room.
+    /// When a sequence has no room.
     pub fn forward(
         &self,
         s: &Spec,
-        compute: &Arc<Compute>,
+        b: &dyn Backend,
         x: &Tensor,
-        cache: &KvCache,
         rotation: Option<&Rotation>,
+        spans: &mut [Span<'_>],
     ) -> Result<Tensor> {
         let layer = s.layers[self.index];
         let (q, kv) = match &self.inputs {
-            Inputs::Direct(direct) => direct.project(s, compute, x, rotation)?,
+            Inputs::Direct(direct) => direct.project(s, b, x, rotation)?,
             Inputs::Latent(latent) => {
-                let (q, k, v) = latent.project(s, compute, x, rotation)?;
+                let (q, k, v) = latent.project(s, b, x, rotation)?;
                 (q, Some((k, v)))
             }
         };
         let q = match layer.temperature {
-            Some(temperature) => warmed(&q, temperature, cache.len())?,
+            Some(temperature) => warmed(b, &q, temperature, spans)?,
             None => q,
         };
-        let (k, v) = match &kv {
-            Some((k, v)) => cache.append(self.index, k, v)?,
-            None => cache.get(layer.shares.unwrap_or(self.index))?,
-        };
-        let n = x.dim(0)?;
-        // With bidirectional attention, a query sees as much as one at the last position, so the queries of all
-        // positions are passed as heads of that position.
-        let (q, heads, past) = if s.causal {
-            (q, s.n_heads, cache.len())
-        } else {
-            let q = q.transpose(0, 1)?.reshape((1, s.n_heads * n, layer.heads.key_dim))?;
-            (q, s.n_heads * n, cache.len() + n - 1)
-        };
+        if let Some((k, v)) = &kv {
+            let fresh = |span| fresh(span, self.index);
+            b.append(k, v, &mut spans.iter_mut().map(fresh).collect::<Result<Vec<_>>>()?)?;
+        }
+        // A layer without keys and values of its own uses those of another.
+        let owner = if kv.is_some() { self.index } else { layer.shares.unwrap_or(self.index) };
+        let pasts = spans.iter().map(|span| past(span, owner)).collect::<Result<Vec<_>>>()?;
         let shape = Heads {
-            heads,
+            heads: s.n_heads,
             kv_heads: layer.heads.count,
             key_dim: layer.heads.key_dim,
             value_dim: layer.heads.value_dim,
-            capacity: cache.capacity(),
-            past,
             window: layer.window,
             scale: s.attention_scale,
             softcap: s.attention_softcap,
         };
-        let mixed = ops::attention(compute, shape, self.sinks.as_ref(), &q, k, v)?;
-        let mixed = if s.causal {
-            mixed
-        } else {
-            let dim = layer.heads.value_dim;
-            mixed.reshape((s.n_heads, n, dim))?.transpose(0, 1)?.reshape((n, s.n_heads * dim))?
-        };
+        let mixed = b.attend(shape, self.sinks.as_deref(), &q, &pasts)?;
         let mixed = match &self.inputs {
             Inputs::Direct(_) => mixed,
-            Inputs::Latent(latent) => latent.values(s, mixed)?,
+            Inputs::Latent(latent) => latent.values(s, b, mixed)?,
         };
-        self.out.forward(&mixed) // (n, d_model)
+        b.product(&self.out, &mixed) // (n, d_model)
     }
+}
+
+/// Where a layer's keys and values of a span's positions go.
+fn fresh<'s>(span: &'s mut Span<'_>, layer: usize) -> Result<Fresh<'s>> {
+    let rows = span.len();
+    let room = span.sequence.fresh(layer, rows);
+    room.ok_or_else(|| BackendError::new(format!("no room for {rows} positions in layer {layer}")))
+}
+
+/// A layer's keys and values of a span's sequence.
+fn past<'s>(span: &'s Span<'_>, layer: usize) -> Result<Past<'s>> {
+    let past = span.sequence.past(layer, span.len(), span.causal);
+    past.ok_or_else(|| BackendError::new(format!("layer {layer} has no cache")))
 }
 
 impl Direct {
@@ -168,57 +160,59 @@ impl Direct {
     fn project(
         &self,
         s: &Spec,
-        compute: &Arc<Compute>,
+        b: &dyn Backend,
         x: &Tensor,
         rotation: Option<&Rotation>,
     ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
         let KvHeads { count, key_dim, value_dim } = self.heads;
-        let n = x.dim(0)?;
+        let n = x.rows();
         let turned = |x: Tensor, norm: Option<&Norm>| {
-            let x = if s.qk_norm == QkNorm::BeforeRope { normed(compute, norm, x)? } else { x };
+            let x = if s.qk_norm == QkNorm::BeforeRope { normed(b, norm, x)? } else { x };
             let x = match rotation {
-                Some(rotation) => ops::rotate(compute, &x, rotation, s.rope.pairs)?,
+                Some(rotation) => rotation.apply(b, &x)?,
                 None => x,
             };
-            if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(compute, norm, x) }
+            if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(b, norm, x) }
         };
-        let queries = |q: Tensor| turned(q.reshape((n, s.n_heads, key_dim))?, self.q_norm.as_ref());
+        let queries =
+            |q: Tensor| turned(q.reshape(&[n, s.n_heads, key_dim])?, self.q_norm.as_ref());
         let Some(KeysValues { k, k_norm, v, v_norm }) = &self.kv else {
-            return Ok((queries(self.q.forward(x)?)?, None));
+            return Ok((queries(b.product(&self.q, x)?)?, None));
         };
         let (q, k, v) = if let Some(v) = v {
-            let [q, k, v] = Linear::forward_all([&self.q, k, v], x)?;
+            let [q, k, v] = b.products_of([&self.q, k, v], x)?;
             (q, k, v)
         } else {
-            let [q, k] = Linear::forward_all([&self.q, k], x)?;
+            let [q, k] = b.products_of([&self.q, k], x)?;
             (q, k.clone(), k)
         };
-        let k = turned(k.reshape((n, count, key_dim))?, k_norm.as_ref())?;
-        let v = normed(compute, v_norm.as_ref(), v.reshape((n, count, value_dim))?)?;
+        let k = turned(k.reshape(&[n, count, key_dim])?, k_norm.as_ref())?;
+        let v = normed(b, v_norm.as_ref(), v.reshape(&[n, count, value_dim])?)?;
         Ok((queries(q)?, Some((k, v))))
     }
 }
 
 /// Normalizes `x`, (n, heads, dim): each head separately if the norm is as long as a head, otherwise all heads
 /// together.
-fn normed(compute: &Arc<Compute>, norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
+fn normed(b: &dyn Backend, norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
+    let &[n, heads, dim] = x.shape() else { unreachable!("heads of rows") };
     match norm {
         None => Ok(x),
-        Some(norm) if norm.len() == x.dim(2)? => norm.forward(compute, &x),
-        Some(norm) => norm.forward(compute, &x.flatten_from(1)?)?.reshape(x.shape()),
+        Some(norm) if norm.len() == dim => norm.forward(b, &x),
+        Some(norm) => norm.forward(b, &x.reshape(&[n, heads * dim])?)?.reshape(&[n, heads, dim]),
     }
 }
 
-/// Multiplies queries `q`, (n, heads, key_dim), at positions from `past` on by their temperatures.
+/// Multiplies queries `q`, (n, heads, key_dim), by the temperatures of their positions.
 #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
-fn warmed(q: &Tensor, t: Temperature, past: usize) -> Result<Tensor> {
-    let n = q.dim(0)?;
+fn warmed(b: &dyn Backend, q: &Tensor, t: Temperature, spans: &[Span<'_>]) -> Result<Tensor> {
     let grown = |position: usize| {
         let steps = (position + t.offset) / t.length;
         1.0 + t.scale * (1.0 + steps as f32).ln()
     };
-    let factors: Vec<f32> = (past..past + n).map(grown).collect();
-    q.broadcast_mul(&Tensor::from_vec(factors, (n, 1, 1), q.device())?)
+    let positions = spans.iter().flat_map(|span| (span.sequence.len()..).take(span.len()));
+    let factors: Vec<f32> = positions.map(grown).collect();
+    b.multiply_each(q, &b.tensor(factors, &[q.rows(), 1, 1])?)
 }
 
 /// A norm for each head (`key_dim` elements), with shared or separate weights, or one over all heads together.

@@ -2,15 +2,11 @@
 //!
 //! Input: the dense layer's output, and the residual stream before it. Output: the sum of both halves.
 
-use super::experts;
-use super::linear::Linear;
+use super::experts::Mixture;
 use super::norm::Norm;
-use super::ops::{self, ExpertPool};
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
-use crate::kernels::Compute;
-use candle_core::{Result, Tensor};
-use std::sync::Arc;
+use crate::backend::{Backend, Result, Tensor};
 
 /// The experts and the norms around both halves.
 pub struct Beside {
@@ -18,10 +14,9 @@ pub struct Beside {
     dense_norm: Norm,
     /// On the router's input.
     router_norm: Norm,
-    router: Linear,
     /// On the experts' input.
     norm: Norm,
-    pool: Arc<ExpertPool>,
+    mixture: Mixture,
     /// On the experts' output.
     out_norm: Norm,
 }
@@ -48,13 +43,12 @@ impl Beside {
         let norm = |part: &str| Norm::load(s, w, &name(part), s.d_model);
         // Divided by √d_model, so that the router's input has unit length before it is scaled.
         let scale = w.vector(&name("ffn_gate_inp.scale"), s.d_model)?;
-        let scale = (scale / (s.d_model as f64).sqrt())?;
+        let scale = w.backend().scale(&scale, 1.0 / (s.d_model as f64).sqrt())?;
         Ok(Some(Self {
             dense_norm: norm("post_ffw_norm_1")?,
             router_norm: Norm::of(s, scale),
-            router: w.linear(&name("ffn_gate_inp"), rule.count, s.d_model)?,
             norm: norm("pre_ffw_norm_2")?,
-            pool: experts::load(s, rule, w, &name)?,
+            mixture: Mixture::load(s, rule, w, &name)?,
             out_norm: norm("post_ffw_norm_2")?,
         }))
     }
@@ -63,17 +57,10 @@ impl Beside {
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn forward(
-        &self,
-        s: &Spec,
-        compute: &Arc<Compute>,
-        x: &Tensor,
-        dense: &Tensor,
-    ) -> Result<Tensor> {
-        let scores = self.router.forward(&self.router_norm.forward(compute, x)?)?;
-        let input = self.norm.forward(compute, x)?;
-        let mixed = ops::mixture(compute, &self.pool, s.act, &input, &scores)?;
-        let mixed = self.out_norm.forward(compute, &mixed)?;
-        ops::add(compute, &self.dense_norm.forward(compute, dense)?, &mixed)
+    pub fn forward(&self, s: &Spec, b: &dyn Backend, x: &Tensor, dense: &Tensor) -> Result<Tensor> {
+        let routed = self.router_norm.forward(b, x)?;
+        let mixed = self.mixture.forward(s, b, &routed, &self.norm.forward(b, x)?)?;
+        let mixed = self.out_norm.forward(b, &mixed)?;
+        b.add(&self.dense_norm.forward(b, dense)?, &mixed)
     }
 }

@@ -1,25 +1,64 @@
-//! The tensors of a mixture of experts.
+//! A mixture of experts: the router, its rule, and the experts.
 
-use super::ops::ExpertPool;
+use super::router::route;
 use super::spec::{Experts, Spec};
 use super::weights::{Weights, WeightsError};
-use std::sync::Arc;
+use crate::backend::{Backend, ExpertPool, Linear, Result, Tensor};
 
-/// The experts of a layer; `name` builds a tensor's name.
-///
-/// # Errors
-/// When a tensor is missing or has the wrong shape.
-pub fn load(
-    s: &Spec,
+/// The experts of a layer, and what chooses them for each row.
+pub struct Mixture {
+    /// d_model → number of experts.
+    router: Linear,
+    pool: ExpertPool,
     rule: Experts,
-    w: &Weights<'_>,
-    name: &dyn Fn(&str) -> String,
-) -> Result<Arc<ExpertPool>, WeightsError> {
-    let vector = |part: &str| {
-        let name = name(part);
-        w.has(&name).then(|| w.floats(&name, rule.count)).transpose()
-    };
-    let experts = w.experts(name, rule.count, (s.d_model, rule.d_ffn))?;
-    let (bias, scales) = (vector("exp_probs_b.bias")?, vector("ffn_down_exps.scale")?);
-    Ok(Arc::new(ExpertPool { experts, rule, bias, scales }))
+    /// Added to the experts' scores when choosing.
+    bias: Option<Vec<f32>>,
+    /// Multipliers on the experts' outputs.
+    scales: Option<Vec<f32>>,
+}
+
+impl Mixture {
+    /// The router and the experts of a layer; `name` builds a tensor's name.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape.
+    pub fn load(
+        s: &Spec,
+        rule: Experts,
+        w: &Weights<'_>,
+        name: &dyn Fn(&str) -> String,
+    ) -> std::result::Result<Self, WeightsError> {
+        let vector = |part: &str| {
+            let name = name(part);
+            w.has(&name).then(|| w.floats(&name, rule.count)).transpose()
+        };
+        let experts = w.experts(name, rule.count, (s.d_model, rule.d_ffn))?;
+        Ok(Self {
+            router: w.linear(&name("ffn_gate_inp"), rule.count, s.d_model)?,
+            pool: ExpertPool { experts, weigh: rule.weigh },
+            rule,
+            bias: vector("exp_probs_b.bias")?,
+            scales: vector("ffn_down_exps.scale")?,
+        })
+    }
+
+    /// The mixture for `x`, (n, d_model), where the router sees `routed`, (n, d_model).
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward(
+        &self,
+        s: &Spec,
+        b: &dyn Backend,
+        routed: &Tensor,
+        x: &Tensor,
+    ) -> Result<Tensor> {
+        let mut scores = Vec::new(); // (n, experts)
+        b.read(&b.product(&self.router, routed)?, &mut scores)?;
+        let mut choices = route(&self.rule, &scores, self.bias.as_deref());
+        if let Some(scales) = &self.scales {
+            choices.iter_mut().flatten().for_each(|c| c.weight *= scales[c.expert]);
+        }
+        b.mixture(&self.pool, s.act, x, &choices)
+    }
 }

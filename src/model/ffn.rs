@@ -1,14 +1,10 @@
 //! The feed-forward half of a layer: gated, plain, or a mixture of experts.
 
 use super::beside::Beside;
-use super::experts;
-use super::linear::Linear;
-use super::ops::{self, ExpertPool};
+use super::experts::Mixture;
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
-use crate::kernels::Compute;
-use candle_core::{Result, Tensor};
-use std::sync::Arc;
+use crate::backend::{Backend, Linear, Result, Tensor};
 
 /// One feed-forward layer; which tensors exist decides the kind.
 pub enum Ffn {
@@ -23,10 +19,8 @@ pub enum Ffn {
     },
     /// A router chooses some of many gated layers for each token.
     Moe {
-        /// d_model → number of experts.
-        router: Linear,
         /// The experts and how they are chosen.
-        pool: Arc<ExpertPool>,
+        mixture: Box<Mixture>,
         /// The shared expert, and its gate if it has one.
         shared: Option<(Gated, Option<Linear>)>,
     },
@@ -54,8 +48,7 @@ impl Ffn {
         let routed = w.has(&name("ffn_gate_inp.weight")) && !Beside::is_there(w, index);
         if let Some(rule) = s.experts.filter(|_| routed) {
             return Ok(Self::Moe {
-                router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
-                pool: experts::load(s, rule, w, &name)?,
+                mixture: Box::new(Mixture::load(s, rule, w, &name)?),
                 shared: Self::shared(w, &name, d)?,
             });
         }
@@ -95,26 +88,23 @@ impl Ffn {
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, s: &Spec, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Gated(layer) => layer.forward(s, compute, x),
+            Self::Gated(layer) => layer.forward(s, b, x),
             Self::Plain { up, down } => {
-                let hidden = up.forward(x)?; // (n, d_ffn)
-                let ones = hidden.ones_like()?;
-                down.forward(&ops::gate_up(compute, s.act, &hidden, &ones)?)
+                let hidden = b.product(up, x)?; // (n, d_ffn)
+                let ones = b.tensor(vec![1.0; hidden.elements()], hidden.shape())?;
+                b.product(down, &b.gate_up(s.act, &hidden, &ones)?)
             }
-            Self::Moe { router, pool, shared } => {
-                let scores = router.forward(x)?; // (n, experts)
-                let mixed = ops::mixture(compute, pool, s.act, x, &scores)?;
+            Self::Moe { mixture, shared } => {
+                let mixed = mixture.forward(s, b, x, x)?;
                 let Some((layer, scale)) = shared else { return Ok(mixed) };
-                let all = layer.forward(s, compute, x)?;
+                let all = layer.forward(s, b, x)?;
                 let all = match scale {
-                    Some(scale) => {
-                        all.broadcast_mul(&candle_nn::ops::sigmoid(&scale.forward(x)?)?)?
-                    }
+                    Some(scale) => b.multiply_each(&all, &b.sigmoid(&b.product(scale, x)?)?)?,
                     None => all,
                 };
-                ops::add(compute, &mixed, &all)
+                b.add(&mixed, &all)
             }
         }
     }
@@ -124,22 +114,23 @@ impl Ffn {
 const HIDDEN_BYTES_MAX: usize = 20 << 20;
 
 impl Gated {
-    fn forward(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
-        let n = x.dim(0)?;
+    fn forward(&self, s: &Spec, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
+        let n = x.rows();
         let rows = HIDDEN_BYTES_MAX / (size_of::<f32>() * self.gate.outputs());
         let rows = rows.max(64);
-        if n <= rows || !x.device().is_cpu() {
-            return self.part(s, compute, x);
+        if n <= rows {
+            return self.part(s, b, x);
         }
         // Equal parts, so that the last one isn't left with a few rows.
         let rows = n.div_ceil(n.div_ceil(rows));
         let parts = (0..n)
             .step_by(rows)
-            .map(|at| self.part(s, compute, &x.narrow(0, at, rows.min(n - at))?));
-        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+            .map(|at| self.part(s, b, &x.narrow(0, at, rows.min(n - at))?))
+            .collect::<Result<Vec<_>>>()?;
+        Tensor::concat(&parts.iter().collect::<Vec<_>>(), 0)
     }
 
-    fn part(&self, s: &Spec, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
-        Linear::feed_forward(compute, s.act, [&self.gate, &self.up, &self.down], x)
+    fn part(&self, s: &Spec, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
+        b.feed_forward(s.act, [&self.gate, &self.up, &self.down], x)
     }
 }

@@ -4,15 +4,11 @@
 //! outputs out of it, so the cache holds one latent vector per position. With `attn_kv_b`, as in older files, the
 //! latent vector is expanded to the keys and values of every head, and these are cached.
 
-use super::linear::Linear;
 use super::norm::Norm;
-use super::ops;
 use super::rope::Rotation;
 use super::spec::{LatentSpec, Spec};
 use super::weights::{Weights, WeightsError};
-use crate::kernels::Compute;
-use candle_core::{Result, Tensor};
-use std::sync::Arc;
+use crate::backend::{Backend, Linear, Result, Tensor};
 
 /// Projects to queries, keys and values through a latent vector.
 pub struct Latent {
@@ -82,14 +78,14 @@ impl Latent {
     pub fn project(
         &self,
         s: &Spec,
-        compute: &Arc<Compute>,
+        b: &dyn Backend,
         x: &Tensor,
         rotation: Option<&Rotation>,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        let (n, heads, rank) = (x.dim(0)?, s.n_heads, self.spec.rank);
+        let (n, heads, rank) = (x.rows(), s.n_heads, self.spec.rank);
         let (fixed, turned) = (self.spec.key_dim - self.spec.turned, self.spec.turned);
         let turn = |x: Tensor| match rotation {
-            Some(rotation) => ops::rotate(compute, &x.contiguous()?, rotation, s.rope.pairs),
+            Some(rotation) => rotation.apply(b, &x),
             None => Ok(x),
         };
         // kv is (n, rank + turned).
@@ -97,30 +93,30 @@ impl Latent {
             Some((down, norm)) => (down, Some(norm)),
             None => (&self.q, None),
         };
-        let [q, kv] = Linear::forward_all([first, &self.kv], x)?;
+        let [q, kv] = b.products_of([first, &self.kv], x)?;
         let q = match norm {
-            Some(norm) => self.q.forward(&norm.forward(compute, &q)?)?,
+            Some(norm) => b.product(&self.q, &norm.forward(b, &q)?)?,
             None => q,
         };
-        let q = q.reshape((n, heads, self.spec.key_dim))?;
+        let q = q.reshape(&[n, heads, self.spec.key_dim])?;
         let q_fixed = q.narrow(2, 0, fixed)?;
         let q_turned = turn(q.narrow(2, fixed, turned)?)?;
-        let k_turned = turn(kv.narrow(1, rank, turned)?.unsqueeze(1)?)?;
-        let latent = self.norm.forward(compute, &kv.narrow(1, 0, rank)?.contiguous()?)?;
+        let k_turned = turn(kv.narrow(1, rank, turned)?.reshape(&[n, 1, turned])?)?;
+        let latent = self.norm.forward(b, &kv.narrow(1, 0, rank)?)?;
         match &self.form {
             Form::Absorbed { k, .. } => {
-                let q = join(&each_head(k, &q_fixed)?, &q_turned)?;
-                let latent = latent.unsqueeze(1)?;
-                Ok((q, join(&latent, &k_turned)?, latent))
+                let q = Tensor::concat(&[&each_head(b, k, &q_fixed)?, &q_turned], 2)?;
+                let latent = latent.reshape(&[n, 1, rank])?;
+                Ok((q, Tensor::concat(&[&latent, &k_turned], 2)?, latent))
             }
             Form::Expanded(expand) => {
                 let value_dim = self.spec.value_dim;
-                let all = expand.forward(&latent)?.reshape((n, heads, fixed + value_dim))?;
-                let k_turned = k_turned.expand((n, heads, turned))?;
+                let all = b.product(expand, &latent)?.reshape(&[n, heads, fixed + value_dim])?;
+                let k_turned = k_turned.repeat_heads(heads)?;
                 Ok((
-                    join(&q_fixed, &q_turned)?,
-                    join(&all.narrow(2, 0, fixed)?, &k_turned)?,
-                    all.narrow(2, fixed, value_dim)?.contiguous()?,
+                    Tensor::concat(&[&q_fixed, &q_turned], 2)?,
+                    Tensor::concat(&[&all.narrow(2, 0, fixed)?, &k_turned], 2)?,
+                    all.narrow(2, fixed, value_dim)?,
                 ))
             }
         }
@@ -130,28 +126,25 @@ impl Latent {
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn values(&self, s: &Spec, mixed: Tensor) -> Result<Tensor> {
+    pub fn values(&self, s: &Spec, b: &dyn Backend, mixed: Tensor) -> Result<Tensor> {
         match &self.form {
             Form::Expanded(_) => Ok(mixed),
             Form::Absorbed { v, .. } => {
-                let mixed = mixed.reshape((mixed.dim(0)?, s.n_heads, self.spec.rank))?;
-                each_head(v, &mixed)?.flatten_from(1)
+                let (n, heads) = (mixed.rows(), s.n_heads);
+                let mixed = mixed.reshape(&[n, heads, self.spec.rank])?;
+                each_head(b, v, &mixed)?.reshape(&[n, heads * self.spec.value_dim])
             }
         }
     }
 }
 
 /// Passes each head of `x`, (n, heads, in), through its own layer: (n, heads, out).
-fn each_head(layers: &[Linear], x: &Tensor) -> Result<Tensor> {
-    let heads = layers
-        .iter()
-        .enumerate()
-        .map(|(head, layer)| layer.forward(&x.narrow(1, head, 1)?.squeeze(1)?.contiguous()?))
-        .collect::<Result<Vec<_>>>()?;
-    Tensor::stack(&heads, 1)
-}
-
-/// Concatenates two parts of each head.
-fn join(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Tensor::cat(&[a, b], 2)?.contiguous()
+fn each_head(b: &dyn Backend, layers: &[Linear], x: &Tensor) -> Result<Tensor> {
+    let &[n, _, width] = x.shape() else { unreachable!("heads of rows") };
+    let heads = layers.iter().enumerate().map(|(head, layer)| {
+        let own = x.narrow(1, head, 1)?.reshape(&[n, width])?;
+        b.product(layer, &own)?.reshape(&[n, 1, layer.outputs()])
+    });
+    let heads = heads.collect::<Result<Vec<_>>>()?;
+    Tensor::concat(&heads.iter().collect::<Vec<_>>(), 1)
 }

@@ -1,38 +1,41 @@
 //! Models: from the weights in a mapped file to logits.
 //!
 //! `file` (metadata and tensors) → `families` ([`Spec`]: an architecture as data) → `weights` (every
-//! tensor claimed) → [`Model`] (the one transformer) with a [`KvCache`] for each timeline.
+//! tensor claimed) → [`Model`] (the one transformer), which reads on a [`Batch`] of [`Sequence`]s.
 
 mod attention;
+mod batch;
 mod beside;
-mod cache;
 mod checks;
 mod experts;
 mod families;
 mod ffn;
 mod file;
 mod latent;
-mod linear;
 mod metadata;
+mod mixer;
 mod norm;
-mod ops;
+mod pages;
 mod per_layer;
 mod rope;
 mod rope_factors;
 mod router;
+mod sequence;
 mod spec;
 mod strings;
 mod transformer;
 mod weights;
 
-pub use cache::{CacheShape, KvCache};
+pub use batch::{Batch, Inputs, Output, Span, Wanted};
 pub use checks::FamilyError;
 pub use families::{names as family_names, spec};
 pub use file::{FileError, ModelFile, Shard};
+pub use pages::{NoRoom, PAGE, Page, PagePool, PageShape};
+pub use sequence::{Checkpoint, Fixed, Read, Sequence};
 pub use spec::{
     Experts, Frequencies, Gating, Groups, KvHeads, LatentSpec, LayerSpec, NormKind, Pairs, Pooling,
     QkNorm, Rope, Spec, Temperature, Yarn,
 };
 pub use strings::Strings;
-pub use transformer::{Model, Wanted};
+pub use transformer::Model;
 pub use weights::{Weights, WeightsError};

@@ -1,11 +1,8 @@
 //! The norms of a model: a kind, a weight, and a bias where there is one.
 
-use super::ops;
 use super::spec::{NormKind, Spec};
 use super::weights::{Weights, WeightsError};
-use crate::kernels::Compute;
-use candle_core::{DType, Result, Tensor};
-use std::sync::Arc;
+use crate::backend::{Backend, Result, Tensor};
 
 /// A norm over the last dimension, or over heads of that length within it.
 pub struct Norm {
@@ -72,9 +69,9 @@ impl Norm {
     /// A norm of `len` elements without weights.
     ///
     /// # Errors
-    /// When the device is out of memory.
+    /// When the device refuses.
     pub fn bare(s: &Spec, w: &Weights<'_>, len: usize) -> std::result::Result<Self, WeightsError> {
-        Ok(Self::of(s, Tensor::ones(len, DType::F32, w.device())?))
+        Ok(Self::of(s, w.backend().tensor(vec![1.0; len], &[len])?))
     }
 
     /// A norm with these weights.
@@ -86,28 +83,25 @@ impl Norm {
     /// Elements normalized together.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.weight.elem_count()
+        self.weight.elements()
     }
 
     /// Applies the norm to `x`, whose last dimension is [`Norm::len`].
     ///
     /// # Errors
     /// When the last dimension differs.
-    pub fn forward(&self, compute: &Arc<Compute>, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
         let normed = match self.kind {
-            NormKind::Rms => ops::rms_norm(compute, x, &self.weight, self.eps)?,
-            NormKind::Layer => {
-                // A layer norm is an RMS norm of x − mean(x).
-                let mean = x.mean_keepdim(candle_core::D::Minus1)?;
-                ops::rms_norm(compute, &x.broadcast_sub(&mean)?, &self.weight, self.eps)?
-            }
+            NormKind::Rms => b.rms_norm(x, &self.weight, self.eps)?,
+            // A layer norm is an RMS norm of x − mean(x).
+            NormKind::Layer => b.rms_norm(&b.center(x)?, &self.weight, self.eps)?,
         };
         let normed = match &self.by_head {
-            Some(weights) => normed.broadcast_mul(weights)?,
+            Some(weights) => b.multiply_each(&normed, weights)?,
             None => normed,
         };
         match &self.bias {
-            Some(bias) => normed.broadcast_add(bias),
+            Some(bias) => b.add_each(&normed, bias),
             None => Ok(normed),
         }
     }

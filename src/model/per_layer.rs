@@ -3,14 +3,11 @@
 //! Input: tokens and their embeddings; later a layer's output. Output: each layer's input; the layer's output with that
 //! input mixed in.
 
-use super::linear::Linear;
 use super::norm::Norm;
-use super::ops;
 use super::spec::Spec;
 use super::weights::{Weights, WeightsError};
-use crate::kernels::{Act, Compute, Matrix, dequantize};
-use candle_core::{Result, Tensor};
-use std::sync::Arc;
+use crate::backend::{Backend, Linear, Result, Tensor};
+use crate::kernels::{Act, Matrix, dequantize};
 
 /// Computes the inputs of all layers.
 pub struct PerLayer {
@@ -44,25 +41,29 @@ impl PerLayer {
     /// # Errors
     /// When the shapes do not fit.
     #[expect(clippy::cast_precision_loss, reason = "numbers of elements, thousands")]
-    pub fn inputs(
-        &self,
-        s: &Spec,
-        compute: &Arc<Compute>,
-        tokens: &[u32],
-        x: &Tensor,
-    ) -> Result<Tensor> {
+    pub fn inputs(&self, s: &Spec, b: &dyn Backend, tokens: &[u32], x: &Tensor) -> Result<Tensor> {
         let (n, width) = (tokens.len(), s.d_per_layer);
         let all = self.embedding.columns;
         let mut rows = vec![0.0; n * all];
         for (row, &token) in rows.chunks_exact_mut(all).zip(tokens) {
             dequantize(self.embedding.dtype, self.embedding.row(token as usize), row);
         }
-        let shape = (n, s.layers.len(), width);
-        let own = Tensor::from_vec(rows, shape, x.device())?;
-        let projected = (self.projection.forward(x)? / f64::from(s.d_model as f32).sqrt())?;
-        let projected = self.norm.forward(compute, &projected.reshape(shape)?)?;
-        let both = ((own * (width as f64).sqrt())? + projected)?;
-        (both * 0.5_f64.sqrt())?.transpose(0, 1)?.contiguous()
+        let shape = [n, s.layers.len(), width];
+        let own = b.scale(&b.tensor(rows, &shape)?, (width as f64).sqrt())?;
+        let projected = b.product(&self.projection, x)?;
+        let projected = b.scale(&projected, 1.0 / f64::from(s.d_model as f32).sqrt())?;
+        let projected = self.norm.forward(b, &projected.reshape(&shape)?)?;
+        let both = b.add(&own, &projected)?;
+        b.scale(&both, 0.5_f64.sqrt())?.transpose(0, 1)
+    }
+
+    /// The input of layer `index`, (n, d_per_layer), out of those of all layers.
+    ///
+    /// # Errors
+    /// When there is no such layer.
+    pub fn of_layer(inputs: &Tensor, index: usize) -> Result<Tensor> {
+        let shape = [inputs.shape()[1], inputs.shape()[2]];
+        inputs.narrow(0, index, 1)?.reshape(&shape)
     }
 }
 
@@ -98,8 +99,8 @@ impl Mix {
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn forward(&self, compute: &Arc<Compute>, x: &Tensor, input: &Tensor) -> Result<Tensor> {
-        let gated = ops::gate_up(compute, Act::GeluTanh, &self.gate.forward(x)?, input)?;
-        ops::add(compute, x, &self.norm.forward(compute, &self.out.forward(&gated)?)?)
+    pub fn forward(&self, b: &dyn Backend, x: &Tensor, input: &Tensor) -> Result<Tensor> {
+        let gated = b.gate_up(Act::GeluTanh, &b.product(&self.gate, x)?, input)?;
+        b.add(x, &self.norm.forward(b, &b.product(&self.out, &gated)?)?)
     }
 }

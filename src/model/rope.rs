@@ -1,27 +1,28 @@
 //! Rotary position embedding: from positions to rotation angles.
 //!
-//! Input: positions and a layer's [`Frequencies`]. Output: [`Rotation`], for [`super::ops::rotate`]. Knows nothing of
+//! Input: positions and a layer's [`Frequencies`]. Output: [`Rotation`], for [`Backend::rotate`]. Knows nothing of
 //! heads.
 
 use super::spec::{Frequencies, Rope, Yarn};
-use candle_core::{Device, Result, Tensor};
+use crate::backend::{Backend, Pairs, Result, Tensor};
 
 /// Cosines and sines of some positions, (positions, dims / 2), times the magnitude.
 pub struct Rotation {
-    pub(super) cos: Tensor,
-    pub(super) sin: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    pairs: Pairs,
 }
 
 impl Rotation {
-    /// Elements of a head that are rotated.
+    /// Rotates the heads of `x`, (positions, heads, head_dim).
     ///
     /// # Errors
-    /// Never: the angles have two dimensions.
-    pub fn dims(&self) -> Result<usize> {
-        Ok(2 * self.cos.dim(1)?)
+    /// When the shapes do not fit.
+    pub fn apply(&self, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
+        b.rotate(x, [&self.cos, &self.sin], self.pairs)
     }
 
-    /// Angles of positions `start..start + n`: position · scale · base^(−2i/dims) / factors\[i\].
+    /// Angles of `positions`: position · scale · base^(−2i/dims) / factors\[i\].
     ///
     /// The power is computed by repeated multiplication in f32, as in the reference, so that the angles agree at large
     /// positions.
@@ -30,15 +31,14 @@ impl Rotation {
     /// When the device refuses the tensor.
     #[expect(clippy::cast_precision_loss, reason = "positions are below 2^24 in practice")]
     pub fn new(
-        start: usize,
-        n: usize,
+        b: &dyn Backend,
+        positions: &[usize],
         rope: Rope,
         frequencies: Frequencies,
         factors: Option<&[f32]>,
-        device: &Device,
     ) -> Result<Self> {
         let Frequencies { dims, base, scale, yarn, magnitude, divided } = frequencies;
-        let half = dims / 2;
+        let (n, half) = (positions.len(), dims / 2);
         let kept: Vec<f32> = match yarn {
             Some(yarn) => kept_by_yarn(yarn, rope.original_context, (dims, base)),
             None => vec![0.0; half],
@@ -46,8 +46,8 @@ impl Rotation {
         let factors = factors.filter(|_| divided);
         let step = libm::powf(base, -2.0 / dims as f32);
         let (mut cos, mut sin) = (Vec::with_capacity(n * half), Vec::with_capacity(n * half));
-        for position in start..start + n {
-            let mut theta = position as f32;
+        for position in positions {
+            let mut theta = *position as f32;
             for (i, kept) in kept.iter().enumerate() {
                 let full = theta / factors.and_then(|f| f.get(i)).copied().unwrap_or(1.0);
                 let angle = full * scale * (1.0 - kept) + full * kept;
@@ -57,8 +57,9 @@ impl Rotation {
             }
         }
         Ok(Self {
-            cos: Tensor::from_vec(cos, (n, half), device)?,
-            sin: Tensor::from_vec(sin, (n, half), device)?,
+            cos: b.tensor(cos, &[n, half])?,
+            sin: b.tensor(sin, &[n, half])?,
+            pairs: rope.pairs,
         })
     }
 }

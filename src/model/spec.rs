@@ -3,6 +3,7 @@
 //! Metadata sets the numbers, the presence of a tensor decides which weights exist, and the enums here select the math.
 //! [`super::families`] builds a [`Spec`]; [`super::Model`] runs it.
 
+pub use crate::backend::Pairs;
 use crate::kernels::{Act, Weigh, Window};
 
 /// The shape and the math of a model.
@@ -230,13 +231,4 @@ pub struct Rope {
     pub pairs: Pairs,
     /// Context length before it was extended, in positions.
     pub original_context: usize,
-}
-
-/// Which elements of a head form a rotated pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pairs {
-    /// 2i and 2i + 1, as in GGUF files of the `llama` family.
-    Adjacent,
-    /// i and i + dims/2, as in GPT-NeoX.
-    Halves,
 }

@@ -1,29 +1,29 @@
 //! The one decoder-only transformer that all families share.
 //!
-//! Input: token ids and the KV cache of their past. Output: logits. Knows token ids; knows nothing of text. Written
-//! once on candle tensors; `ops` chooses our kernels or candle's by device.
+//! Input: a [`Batch`]: new positions of sequences. Output: the final norm's output, and logits. Knows token ids; knows
+//! nothing of text. Written once over [`Backend`]: what computes it is chosen where the model is loaded.
 
-use super::attention::Attention;
+use super::batch::{Batch, Inputs, Output, Span};
 use super::beside::Beside;
-use super::cache::{CacheShape, KvCache};
 use super::ffn::Ffn;
-use super::linear::Linear;
+use super::mixer::Mixer;
 use super::norm::Norm;
-use super::ops;
+use super::pages::{PagePool, PageShape};
 use super::per_layer::{Mix, PerLayer};
 use super::rope::Rotation;
 use super::rope_factors::Factors;
+use super::sequence::Sequence;
 use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};
-use crate::kernels::{CacheType, Compute, Matrix, dequantize};
-use candle_core::{DType, Device, Result, Tensor};
+use crate::backend::{Backend, BackendError, Linear, Result, Tensor};
+use crate::kernels::{CacheType, Matrix, dequantize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A loaded model. Immutable, and shared by everything that computes with it.
 pub struct Model {
     spec: Spec,
-    compute: Arc<Compute>,
-    device: Device,
+    backend: Arc<dyn Backend>,
     embedding: Matrix,
     /// Learned position embeddings, one row per position.
     positions: Option<Matrix>,
@@ -38,13 +38,13 @@ pub struct Model {
     head: Linear,
 }
 
-/// One layer. Families differ in which of the norms they have.
+/// One layer: a mixer and a feed-forward part, and the norms around them. Families differ in which norms they have.
 struct Layer {
-    attention_norm: Option<Norm>,
-    attention: Attention,
-    post_attention_norm: Option<Norm>,
+    mixer_norm: Option<Norm>,
+    mixer: Mixer,
+    post_mixer_norm: Option<Norm>,
     /// After the residual add, not before it.
-    attention_sum_norm: Option<Norm>,
+    mixer_sum_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
     ffn: Ffn,
     beside: Option<Beside>,
@@ -54,34 +54,18 @@ struct Layer {
     sum_norm: Option<Norm>,
 }
 
-/// Which positions need logits: the head is a large part of a small model's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// None: the tokens only fill the cache.
-    None,
-    /// Only those after the last token.
-    Last,
-    /// Those after every token.
-    All,
-}
-
 impl Model {
     /// Builds the model of `spec`, which must use all of the weights.
     ///
     /// # Errors
     /// When a tensor is missing, has the wrong shape or a type without a kernel, or is left over.
-    pub fn load(
-        spec: Spec,
-        weights: Weights<'_>,
-        compute: &Arc<Compute>,
-        device: &Device,
-    ) -> std::result::Result<Self, WeightsError> {
+    pub fn load(spec: Spec, weights: Weights<'_>) -> std::result::Result<Self, WeightsError> {
         let d = spec.d_model;
         let embedding = weights.matrix("token_embd.weight", spec.n_vocab, d)?;
         let head = if weights.has("output.weight") {
             weights.linear("output", spec.n_vocab, d)?
         } else {
-            Linear::new(compute, embedding.clone(), None, device)?
+            weights.backend().linear(embedding.clone(), None)?
         };
         let positions = "position_embd.weight";
         let positions = weights
@@ -111,10 +95,11 @@ impl Model {
             Some(last) if last.sum_norm.is_some() => None,
             _ => Some(Norm::load(&spec, &weights, "output_norm", d)?),
         };
+        let backend = Arc::clone(weights.backend());
         weights.finish(&spec.architecture)?;
         Ok(Self {
-            compute: Arc::clone(compute),
-            device: device.clone(),
+            spec,
+            backend,
             embedding,
             positions,
             per_layer,
@@ -124,7 +109,6 @@ impl Model {
             layers,
             norm,
             head,
-            spec,
         })
     }
 
@@ -134,81 +118,111 @@ impl Model {
         &self.spec
     }
 
-    /// An empty cache for at most `max` positions.
-    ///
-    /// # Errors
-    /// When there is not enough memory.
-    pub fn cache(&self, max: usize, key_type: CacheType, value_type: CacheType) -> Result<KvCache> {
-        let shape = CacheShape::new(&self.spec, key_type, value_type, max);
-        KvCache::new(shape, &self.device)
-    }
-
-    /// Computes `tokens` after what is in `cache`, adds them to it and returns the wanted logits,
-    /// (positions, n_vocab) row after row.
-    ///
-    /// # Errors
-    /// When a token is outside the vocabulary or the cache has no room; the cache is then unchanged.
-    pub fn forward(&self, tokens: &[u32], cache: &mut KvCache, wanted: Wanted) -> Result<Vec<f32>> {
-        let mut logits = Vec::new();
-        if let Some(hidden) = self.hidden_while(tokens, cache, wanted, &|| true)? {
-            self.logits(&hidden, &mut logits)?;
-        }
-        Ok(logits)
-    }
-
-    /// Like [`Model::forward`], but stops before the head and returns the final norm's output at the wanted positions,
-    /// (positions, d_model). If attention is bidirectional, `tokens` must be the whole text.
-    ///
-    /// Calls `go_on` before each layer; if it returns false, stops with `None` and leaves the cache unchanged. A prompt
-    /// takes seconds, and the client may be gone.
-    ///
-    /// # Errors
-    /// As [`Model::forward`].
-    pub fn hidden_while(
+    /// A pool of pages for this model's sequences, which take at most `bytes_max` together.
+    #[must_use]
+    pub fn pages(
         &self,
-        tokens: &[u32],
-        cache: &mut KvCache,
-        wanted: Wanted,
+        key_type: CacheType,
+        value_type: CacheType,
+        bytes_max: usize,
+    ) -> Arc<PagePool> {
+        PagePool::new(PageShape::new(&self.spec, key_type, value_type), bytes_max)
+    }
+
+    /// An empty sequence of at most `context` positions.
+    #[must_use]
+    pub fn sequence(&self, pool: &Arc<PagePool>, context: usize) -> Sequence {
+        Sequence::new(Arc::clone(pool), context, Vec::new())
+    }
+
+    /// Computes the new positions of several sequences and adds them to these. What a position gives depends on its
+    /// own sequence alone.
+    ///
+    /// Calls `go_on` before each layer; if it returns false, stops with `None`. A prompt takes seconds, and the client
+    /// may be gone.
+    ///
+    /// # Errors
+    /// When a token is outside the vocabulary, or a sequence has no room (see [`Sequence::reserve`]). After an error or
+    /// a stop, all sequences are as they were.
+    pub fn forward(
+        &self,
+        batch: &mut Batch<'_>,
         go_on: &dyn Fn() -> bool,
-    ) -> Result<Option<Tensor>> {
-        let n = tokens.len();
-        let none = || Tensor::zeros((0, self.spec.d_model), DType::F32, &self.device).map(Some);
-        if n == 0 {
-            return none();
+    ) -> Result<Option<Output>> {
+        let b = &*self.backend;
+        let spans = &mut batch.spans;
+        for span in spans.iter_mut() {
+            let (new, len, context) = (span.len(), span.sequence.len(), span.sequence.context());
+            if len + new > context {
+                let message = format!("{} positions exceed the context of {context}", len + new);
+                return Err(BackendError::new(message));
+            }
+            if !span.sequence.has_room(new) {
+                return Err(BackendError::new(format!("no pages for {new} more positions")));
+            }
         }
-        cache.reserve(n)?;
-        let mut x = self.embed(tokens, cache.len())?; // (n, d_model)
+        let (mut rows, mut wanted, mut first) = (Vec::with_capacity(spans.len()), Vec::new(), 0);
+        for span in spans.iter() {
+            let start = wanted.len();
+            wanted.extend(span.wanted().map(|row| first + row));
+            rows.push(start..wanted.len());
+            first += span.len();
+        }
+        if first == 0 {
+            let hidden = b.tensor(Vec::new(), &[0, self.spec.d_model])?;
+            return Ok(Some(Output { hidden, rows }));
+        }
+        let mut tokens = Vec::with_capacity(first);
+        let mut positions = Vec::with_capacity(first); // as RoPE counts them
+        for span in spans.iter() {
+            match span.inputs {
+                Inputs::Tokens(ids) => tokens.extend_from_slice(ids),
+                // Where each token has a row of its own, an embedding takes that of the first.
+                Inputs::Embeddings { hashes, .. } => tokens.extend(hashes.iter().map(|_| 0)),
+            }
+            match span.positions {
+                Some(given) if given.len() == span.len() => positions.extend_from_slice(given),
+                Some(given) => {
+                    let message = format!("{} positions for {} inputs", given.len(), span.len());
+                    return Err(BackendError::new(message));
+                }
+                None => positions.extend((span.sequence.len()..).take(span.len())),
+            }
+        }
+        let mut x = self.embed(batch, &positions)?; // (n, d_model)
         let inputs = match &self.per_layer {
-            Some(per_layer) => Some(per_layer.inputs(&self.spec, &self.compute, tokens, &x)?),
+            Some(per_layer) => Some(per_layer.inputs(&self.spec, b, &tokens, &x)?),
             None => None,
         };
-        let rotations = self.rotations(cache, n)?;
+        let spans = &mut batch.spans;
+        let context = spans.iter().map(|span| span.sequence.context()).max().unwrap_or(0);
+        let rotations = self.rotations(&positions, context)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
                 return Ok(None);
             }
-            let input = inputs.as_ref().map(|all| all.get(index)).transpose()?;
-            x = self.layer(layer, &x, cache, rotations[index].as_deref(), input.as_ref())?;
+            let input = inputs.as_ref().map(|all| PerLayer::of_layer(all, index)).transpose()?;
+            x = self.layer(layer, &x, spans, rotations[index].as_deref(), input.as_ref())?;
         }
-        cache.advance(n);
-        let x = match wanted {
-            Wanted::None => return none(),
-            Wanted::Last => x.narrow(0, n - 1, 1)?,
-            Wanted::All => x,
-        };
-        self.norm_if(self.norm.as_ref(), &x).map(Some)
+        let hidden = self.norm_if(self.norm.as_ref(), &x.select(&wanted)?)?;
+        for span in spans.iter_mut() {
+            let inputs = span.inputs;
+            span.sequence.advance(inputs.read());
+        }
+        Ok(Some(Output { hidden, rows }))
     }
 
-    /// Writes the logits for the output of [`Model::hidden_while`] to `logits`: (positions, n_vocab), row after row.
+    /// Writes the logits of some rows of an output to `logits`: (rows, n_vocab), row after row.
     ///
     /// # Errors
-    /// When `hidden` has the wrong width.
-    pub fn logits(&self, hidden: &Tensor, logits: &mut Vec<f32>) -> Result<()> {
-        if hidden.elem_count() == 0 {
+    /// When there are no such rows.
+    pub fn logits(&self, output: &Output, rows: Range<usize>, logits: &mut Vec<f32>) -> Result<()> {
+        if rows.is_empty() {
             logits.clear();
             return Ok(());
         }
-        self.head.elements(hidden, logits)?; // (positions, n_vocab)
+        let hidden = output.hidden.narrow(0, rows.start, rows.len())?;
+        self.backend.product_into(&self.head, &hidden, logits)?;
         if (self.spec.logit_scale - 1.0).abs() > f32::EPSILON {
             logits.iter_mut().for_each(|l| *l *= self.spec.logit_scale);
         }
@@ -218,45 +232,72 @@ impl Model {
         Ok(())
     }
 
-    fn embed(&self, tokens: &[u32], past: usize) -> Result<Tensor> {
+    /// Copies some rows of an output to `hidden`: (rows, d_model), row after row.
+    ///
+    /// # Errors
+    /// When there are no such rows.
+    pub fn hidden(&self, output: &Output, rows: Range<usize>, hidden: &mut Vec<f32>) -> Result<()> {
+        self.backend.read(&output.hidden.narrow(0, rows.start, rows.len())?, hidden)
+    }
+
+    fn embed(&self, batch: &Batch<'_>, positions: &[usize]) -> Result<Tensor> {
         let d = self.spec.d_model;
-        let mut rows = vec![0.0; tokens.len() * d];
-        for (row, &token) in rows.chunks_exact_mut(d).zip(tokens) {
-            let index = token as usize;
-            if index >= self.embedding.rows {
-                candle_core::bail!(
-                    "token {token} is not in the vocabulary of {}",
-                    self.embedding.rows
-                )
-            }
-            dequantize(self.embedding.dtype, self.embedding.row(index), row);
-            row.iter_mut().for_each(|x| *x *= self.spec.embedding_scale);
-        }
-        if let Some(positions) = &self.positions {
-            let mut added = vec![0.0; d];
-            for (row, position) in rows.chunks_exact_mut(d).zip(past..) {
-                if position >= positions.rows {
-                    candle_core::bail!(
-                        "position {position} is beyond the model's {}",
-                        positions.rows
-                    )
+        let mut all = vec![0.0; positions.len() * d];
+        let mut rows = all.chunks_exact_mut(d);
+        for span in &batch.spans {
+            match span.inputs {
+                Inputs::Tokens(tokens) => {
+                    for (token, row) in tokens.iter().zip(&mut rows) {
+                        self.embed_token(*token, row)?;
+                    }
                 }
-                dequantize(positions.dtype, positions.row(position), &mut added);
+                Inputs::Embeddings { rows: given, hashes } => {
+                    if given.len() != hashes.len() * d {
+                        let message = format!("{} elements for {} rows", given.len(), hashes.len());
+                        return Err(BackendError::new(message));
+                    }
+                    given
+                        .chunks_exact(d)
+                        .zip(&mut rows)
+                        .for_each(|(x, row)| row.copy_from_slice(x));
+                }
+            }
+        }
+        if let Some(table) = &self.positions {
+            let mut added = vec![0.0; d];
+            for (row, position) in all.chunks_exact_mut(d).zip(positions) {
+                if *position >= table.rows {
+                    let message =
+                        format!("position {position} is beyond the model's {}", table.rows);
+                    return Err(BackendError::new(message));
+                }
+                dequantize(table.dtype, table.row(*position), &mut added);
                 row.iter_mut().zip(&added).for_each(|(x, a)| *x += a);
             }
         }
         if let Some(added) = &self.token_type {
-            for row in rows.chunks_exact_mut(d) {
+            for row in all.chunks_exact_mut(d) {
                 row.iter_mut().zip(added).for_each(|(x, a)| *x += a);
             }
         }
-        let x = Tensor::from_vec(rows, (tokens.len(), d), &self.device)?;
+        let x = self.backend.tensor(all, &[positions.len(), d])?;
         self.norm_if(self.embedding_norm.as_ref(), &x)
     }
 
+    fn embed_token(&self, token: u32, row: &mut [f32]) -> Result<()> {
+        let (index, table) = (token as usize, &self.embedding);
+        if index >= table.rows {
+            let message = format!("token {token} is not in the vocabulary of {}", table.rows);
+            return Err(BackendError::new(message));
+        }
+        dequantize(table.dtype, table.row(index), row);
+        row.iter_mut().for_each(|x| *x *= self.spec.embedding_scale);
+        Ok(())
+    }
+
     /// The rotary angles of each layer, `None` without RoPE; layers with the same frequencies share them.
-    fn rotations(&self, cache: &KvCache, n: usize) -> Result<Vec<Option<Arc<Rotation>>>> {
-        let factors = self.rope_factors.of(cache.max());
+    fn rotations(&self, positions: &[usize], context: usize) -> Result<Vec<Option<Arc<Rotation>>>> {
+        let factors = self.rope_factors.of(context);
         let mut made: Vec<(Frequencies, Arc<Rotation>)> = Vec::new();
         let mut all = Vec::with_capacity(self.layers.len());
         for layer in &self.spec.layers {
@@ -268,9 +309,8 @@ impl Model {
                 all.push(Some(Arc::clone(rotation)));
                 continue;
             }
-            let rope = self.spec.rope;
-            let rotation = Rotation::new(cache.len(), n, rope, frequencies, factors, &self.device)?;
-            let rotation = Arc::new(rotation);
+            let (b, rope) = (&*self.backend, self.spec.rope);
+            let rotation = Arc::new(Rotation::new(b, positions, rope, frequencies, factors)?);
             made.push((frequencies, Arc::clone(&rotation)));
             all.push(Some(rotation));
         }
@@ -281,45 +321,46 @@ impl Model {
         &self,
         layer: &Layer,
         x: &Tensor,
-        cache: &KvCache,
+        spans: &mut [Span<'_>],
         rotation: Option<&Rotation>,
         input: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (s, compute) = (&self.spec, &self.compute);
-        let normed = self.norm_if(layer.attention_norm.as_ref(), x)?;
-        let mixed = layer.attention.forward(s, compute, &normed, cache, rotation)?;
-        let mixed = self.norm_if(layer.post_attention_norm.as_ref(), &mixed)?;
-        // If attention has a norm and the FFN has none, the FFN shares it and runs in parallel.
-        let parallel = layer.ffn_norm.is_none() && layer.attention_norm.is_some();
-        let after = ops::add(compute, x, &self.residual(mixed)?)?;
-        let after = self.norm_if(layer.attention_sum_norm.as_ref(), &after)?;
+        let (s, b) = (&self.spec, &*self.backend);
+        let normed = self.norm_if(layer.mixer_norm.as_ref(), x)?;
+        let mixed = layer.mixer.forward(s, b, &normed, rotation, spans)?;
+        let mixed = self.norm_if(layer.post_mixer_norm.as_ref(), &mixed)?;
+        // If the mixer has a norm and the FFN has none, the FFN shares it and runs in parallel.
+        let parallel = layer.ffn_norm.is_none() && layer.mixer_norm.is_some();
+        let after = b.add(x, &self.residual(mixed)?)?;
+        let after = self.norm_if(layer.mixer_sum_norm.as_ref(), &after)?;
         let ffn_input = if parallel {
             normed
         } else {
             self.norm_if(layer.ffn_norm.as_ref(), if s.parallel { x } else { &after })?
         };
-        let out = layer.ffn.forward(s, compute, &ffn_input)?;
+        let out = layer.ffn.forward(s, b, &ffn_input)?;
         let out = match &layer.beside {
-            Some(experts) => experts.forward(s, compute, &after, &out)?,
+            Some(experts) => experts.forward(s, b, &after, &out)?,
             None => out,
         };
         let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
-        let out = ops::add(compute, &after, &self.residual(out)?)?;
+        let out = b.add(&after, &self.residual(out)?)?;
         let out = self.norm_if(layer.sum_norm.as_ref(), &out)?;
         let out = match (&layer.mix, input) {
-            (Some(mix), Some(input)) => mix.forward(compute, &out, input)?,
+            (Some(mix), Some(input)) => mix.forward(b, &out, input)?,
             _ => out,
         };
-        layer.scale.map_or(Ok(out.clone()), |scale| out * f64::from(scale))
+        layer.scale.map_or(Ok(out.clone()), |scale| b.scale(&out, f64::from(scale)))
     }
 
     fn residual(&self, x: Tensor) -> Result<Tensor> {
         let scale = self.spec.residual_scale;
-        if (scale - 1.0).abs() > f32::EPSILON { x * f64::from(scale) } else { Ok(x) }
+        let is_one = (scale - 1.0).abs() <= f32::EPSILON;
+        if is_one { Ok(x) } else { self.backend.scale(&x, f64::from(scale)) }
     }
 
     fn norm_if(&self, norm: Option<&Norm>, x: &Tensor) -> Result<Tensor> {
-        norm.map_or_else(|| Ok(x.clone()), |norm| norm.forward(&self.compute, x))
+        norm.map_or_else(|| Ok(x.clone()), |norm| norm.forward(&*self.backend, x))
     }
 }
 
@@ -329,14 +370,14 @@ impl Layer {
         // Some files name the norm before the feed-forward half `post_attention_norm`.
         let after_attention = "post_attention_norm";
         Ok(Self {
-            attention_norm: norm("attn_norm")?,
-            attention: Attention::load(s, w, index)?,
-            post_attention_norm: if s.ffn_norm == after_attention {
+            mixer_norm: norm("attn_norm")?,
+            mixer: Mixer::load(s, w, index)?,
+            post_mixer_norm: if s.ffn_norm == after_attention {
                 None
             } else {
                 norm(after_attention)?
             },
-            attention_sum_norm: norm("attn_output_norm")?,
+            mixer_sum_norm: norm("attn_output_norm")?,
             ffn_norm: norm(s.ffn_norm)?,
             ffn: Ffn::load(s, w, index)?,
             beside: Beside::load(s, w, index)?,

@@ -3,9 +3,8 @@
 //! Ignoring a tensor gives fluent nonsense, so [`Weights::finish`] makes it an error.
 
 use super::file::{FileError, ModelFile};
-use super::linear::Linear;
-use crate::kernels::{Biased, Compute, Expert, Matrix, dequantize};
-use candle_core::{Device, Tensor};
+use crate::backend::{Backend, BackendError, Linear, Tensor};
+use crate::kernels::{Biased, Expert, Matrix, dequantize};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,8 +12,7 @@ use std::sync::Arc;
 /// A model file from which tensors are claimed.
 pub struct Weights<'a> {
     file: &'a ModelFile,
-    compute: &'a Arc<Compute>,
-    device: &'a Device,
+    backend: Arc<dyn Backend>,
     claimed: RefCell<HashSet<String>>,
 }
 
@@ -36,22 +34,22 @@ pub enum WeightsError {
         /// The architecture.
         architecture: String,
     },
-    /// The device rejected a tensor.
+    /// The backend rejected a tensor.
     #[error("cannot load the weights: {0}")]
-    Device(#[from] candle_core::Error),
+    Backend(#[from] BackendError),
 }
 
 impl<'a> Weights<'a> {
-    /// Starts with nothing claimed.
+    /// Starts with nothing claimed. What is claimed goes to `backend`.
     #[must_use]
-    pub fn new(file: &'a ModelFile, compute: &'a Arc<Compute>, device: &'a Device) -> Self {
-        Self { file, compute, device, claimed: RefCell::default() }
+    pub fn new(file: &'a ModelFile, backend: Arc<dyn Backend>) -> Self {
+        Self { file, backend, claimed: RefCell::default() }
     }
 
-    /// The device that tensors are placed on.
+    /// What computes with them.
     #[must_use]
-    pub fn device(&self) -> &Device {
-        self.device
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
     }
 
     /// Whether a tensor exists (does not claim it).
@@ -76,8 +74,8 @@ impl<'a> Weights<'a> {
     pub fn linear(&self, name: &str, out: usize, input: usize) -> Result<Linear, WeightsError> {
         let matrix = self.matrix(&format!("{name}.weight"), out, input)?;
         let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.vector(&bias, out)?) } else { None };
-        Ok(Linear::new(self.compute, matrix, bias, self.device)?)
+        let bias = if self.has(&bias) { Some(self.floats(&bias, out)?) } else { None };
+        Ok(self.backend.linear(matrix, bias)?)
     }
 
     /// A linear layer whose rows are split into several layers.
@@ -93,16 +91,16 @@ impl<'a> Weights<'a> {
         let total = rows.iter().sum();
         let whole = self.matrix(&format!("{name}.weight"), total, input)?;
         let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.vector(&bias, total)?) } else { None };
+        let bias = if self.has(&bias) { Some(self.floats(&bias, total)?) } else { None };
         let mut start = 0;
         let mut parts = Vec::with_capacity(N);
         for count in rows {
-            let bias = bias.as_ref().map(|b| b.narrow(0, start, count)).transpose()?;
+            let bias = bias.as_ref().map(|b| b[start..start + count].to_vec());
             let matrix = whole.part(start..start + count);
-            parts.push(Linear::new(self.compute, matrix, bias, self.device)?);
+            parts.push(self.backend.linear(matrix, bias)?);
             start += count;
         }
-        parts.try_into().map_err(|_| candle_core::Error::Msg("parts".to_owned()).into())
+        parts.try_into().map_err(|_| BackendError::new("not a layer for each part").into())
     }
 
     /// `count` linear layers without biases, stored in one tensor.
@@ -119,7 +117,7 @@ impl<'a> Weights<'a> {
         let name = format!("{name}.weight");
         let matrices = self.file.matrices(&name, count, out, input)?;
         self.claimed.borrow_mut().insert(name);
-        let linear = |matrix| Ok(Linear::new(self.compute, matrix, None, self.device)?);
+        let linear = |matrix| Ok(self.backend.linear(matrix, None)?);
         matrices.into_iter().map(linear).collect()
     }
 
@@ -184,7 +182,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When it is missing or has another length.
     pub fn vector(&self, name: &str, len: usize) -> Result<Tensor, WeightsError> {
-        Ok(Tensor::from_vec(self.floats(name, len)?, len, self.device)?)
+        Ok(self.backend.tensor(self.floats(name, len)?, &[len])?)
     }
 
     /// An optional vector.
@@ -218,7 +216,7 @@ impl<'a> Weights<'a> {
     /// When it is missing or has another shape.
     pub fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Tensor, WeightsError> {
         let values = values(&self.matrix(name, rows, columns)?);
-        Ok(Tensor::from_vec(values, (rows, columns), self.device)?)
+        Ok(self.backend.tensor(values, &[rows, columns])?)
     }
 
     /// Number of dimensions of a tensor, 0 when it is missing (does not claim it).

@@ -7,8 +7,8 @@ use super::fields::{Fields, show, token_id};
 use super::http::{Reply, Request, Response};
 use super::json::json_text;
 use super::sink::Sink;
-use super::stream::turn;
-use crate::engine::{EmbedError, Engine, normalize};
+use super::stream::engine_error;
+use crate::engine::{Engine, EngineError, normalize};
 use crate::model::Pooling;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -115,24 +115,17 @@ impl Asked {
         reply: &mut Reply<'_>,
     ) -> Result<Option<Vec<Vec<Vec<f32>>>>, ApiError> {
         let sink = Sink::new(reply);
-        let Some(_turn) = turn(engine, &sink)? else { return Ok(None) };
-        let mut all = Vec::with_capacity(self.inputs.len());
-        for tokens in &self.inputs {
-            let mut rows = match engine.embed(tokens, self.pooling, &|| sink.is_wanted()) {
-                Ok(rows) => rows,
-                Err(EmbedError::Cancelled) => return Ok(None),
-                Err(error) => return Err(failed(&error)),
-            };
-            for row in &mut rows {
-                if let Some(dimensions) = self.dimensions {
-                    row.truncate(dimensions);
-                }
-                // As in the reference, rows are not normalized without pooling.
-                if self.pooling != Pooling::None {
-                    normalize(row, self.norm);
-                }
+        let wanted = || sink.is_wanted();
+        let all = engine.embed(self.inputs.clone(), self.pooling, &wanted);
+        let Some(mut all) = all.map_err(|e| engine_error(&e))? else { return Ok(None) };
+        for row in all.iter_mut().flatten() {
+            if let Some(dimensions) = self.dimensions {
+                row.truncate(dimensions);
             }
-            all.push(rows);
+            // As in the reference, rows are not normalized without pooling.
+            if self.pooling != Pooling::None {
+                normalize(row, self.norm);
+            }
         }
         Ok(Some(all))
     }
@@ -158,7 +151,7 @@ fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, A
                 // Too long whatever its tokens are: skip tokenizing.
                 Value::String(text) if text.len() / tokenizer.longest() > max => {
                     let tokens = text.len() / tokenizer.longest();
-                    return Err(failed(&EmbedError::TooLong { tokens, context: max }));
+                    return Err(engine_error(&EngineError::TooLong { tokens, context: max }));
                 }
                 Value::String(text) => tokenizer.encode(text, true, true),
                 Value::Array(ids) => ids
@@ -169,10 +162,13 @@ fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, A
                 _ => return Err(wrong(one)),
             };
             if ids.is_empty() {
-                return Err(failed(&EmbedError::Empty));
+                return Err(engine_error(&EngineError::NothingToEmbed));
             }
             if ids.len() > max {
-                return Err(failed(&EmbedError::TooLong { tokens: ids.len(), context: max }));
+                return Err(engine_error(&EngineError::TooLong {
+                    tokens: ids.len(),
+                    context: max,
+                }));
             }
             Ok(ids)
         })
@@ -180,20 +176,6 @@ fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, A
 }
 
 /// Converts an error to the API's form.
-fn failed(error: &EmbedError) -> ApiError {
-    match error {
-        EmbedError::Empty => ApiError::bad(error.to_string()).with_param("input"),
-        EmbedError::TooLong { tokens, context } => {
-            ApiError::new(400, "exceed_context_size_error", error.to_string())
-                .with("n_prompt_tokens", *tokens)
-                .with("n_ctx", *context)
-        }
-        EmbedError::Cancelled | EmbedError::Compute(_) | EmbedError::NotFinite => {
-            ApiError::new(500, "server_error", error.to_string())
-        }
-    }
-}
-
 /// Little-endian f32, as OpenAI's clients decode it.
 fn base64(row: &[f32]) -> String {
     let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -101,11 +101,6 @@ impl<'r, 'c> Sink<'r, 'c> {
         lock(&self.line).begun
     }
 
-    /// Begins the stream, if it has not begun.
-    pub fn begin(&self) {
-        self.write(Line::begin);
-    }
-
     /// Sends an event.
     pub fn event(&self, value: &Value) {
         self.write(|line| line.send(format!("data: {value}\n\n").as_bytes()));
@@ -293,7 +288,6 @@ mod tests {
     fn a_stream_sends_comments_during_long_work() {
         let (head, chunks) = asked(Some(QUIET_MAX), |sink| {
             comments(sink, 2);
-            sink.begin();
             sink.event(&json!({ "a": 1 }));
             comments(sink, 3);
             sink.event(&json!({ "a": 2 }));

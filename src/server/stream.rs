@@ -1,6 +1,7 @@
 //! Runs the generations of a request and sends their output as it arrives.
 //!
-//! Knows turns, disconnects and server-sent events; the dialect provides the JSON of each piece.
+//! Knows disconnects and server-sent events; the dialect provides the JSON of each piece. All answers of a request are
+//! computed together.
 
 use super::dialect::{Choice, Dialect};
 use super::error::ApiError;
@@ -10,8 +11,8 @@ use super::reading::Reading;
 use super::sink::Sink;
 use crate::chat::{Answer, AnswerPart};
 use crate::engine::{
-    Engine, Event, Finish, Generation, Outcome, QueueError, SessionError, Timings, TokenChoice,
-    Turn, generate,
+    Engine, EngineError, Event, Finish, Generating, Generation, Outcome, Received, Timings,
+    TokenChoice,
 };
 use crate::render::Streamer;
 use serde_json::json;
@@ -23,11 +24,15 @@ use std::time::{Duration, Instant};
 const QUIET_MAX: Duration = Duration::from_secs(10);
 /// How often the block being written is rendered again.
 const DRAW: Duration = Duration::from_millis(60);
+/// How long to wait for an event before the client is looked at again.
+const LOOK: Duration = Duration::from_millis(20);
+/// The same while other answers may have one.
+const LOOK_AMONG: Duration = Duration::from_millis(2);
 
 /// How an answer is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivery {
-    /// Answers per prompt, generated one after the other.
+    /// Answers per prompt.
     pub choices: usize,
     /// Answers generated per prompt, of which the likeliest are kept.
     pub candidates: usize,
@@ -58,78 +63,144 @@ pub fn answer(
     dialect: &dyn Dialect,
     sink: &Sink<'_, '_>,
 ) -> Result<Option<Response>, ApiError> {
-    let context = engine.info.context;
     for (index, prompt) in prompts.iter().enumerate() {
-        let error = match prompt.len() {
-            0 => SessionError::Empty,
-            prompt if prompt >= context => SessionError::ContextFull { prompt, context },
-            _ => continue,
-        };
-        let error = session_error(&error);
-        let several = prompts.len() > 1;
-        return Err(if several { error.with_param(&format!("prompt[{index}]")) } else { error });
+        if let Err(error) = engine.check_prompt(prompt) {
+            let (error, several) = (engine_error(&error), prompts.len() > 1);
+            return Err(if several {
+                error.with_param(&format!("prompt[{index}]"))
+            } else {
+                error
+            });
+        }
     }
-    let Some(_turn) = turn(engine, sink)? else { return Ok(None) };
-    if delivery.stream {
-        streamed(engine, request, prompts, delivery, dialect, sink);
-        return Ok(None);
-    }
-    let mut choices = Vec::new();
-    let mut all: Option<Timings> = None;
+    let each = if delivery.stream { delivery.choices } else { delivery.candidates };
+    let mut requests = Vec::with_capacity(prompts.len() * each);
     for prompt in prompts {
         let request = Generation { prompt: prompt.clone(), ..request.clone() };
-        let Some((of_prompt, timings)) = whole(engine, &request, delivery, dialect, sink)? else {
-            return Ok(None);
-        };
-        choices.extend(of_prompt);
-        all = Some(all.map_or(timings, |all| all.plus(timings)));
+        requests.extend((0..each).map(|index| request.choice(index)));
     }
-    Ok(Some(ok(&dialect.whole(&choices, &all.unwrap_or_default()))))
+    let answers = requests.iter().map(|request| engine.begin(request));
+    let answers = answers.collect::<Result<Vec<_>, _>>().map_err(|e| engine_error(&e))?;
+    if delivery.stream {
+        return streamed(&requests, answers, delivery, dialect, sink).map(|()| None);
+    }
+    whole(answers, delivery, dialect, sink)
 }
 
-/// The likeliest answers to one prompt, and the timings of all candidates; `None` if the client has gone.
+/// What an answer brings.
+enum Found {
+    Event(Event),
+    End(Outcome),
+}
+
+/// Passes on what several answers bring, as it comes, until all have ended. `handle` gets the index of an answer and
+/// returns whether more of it is wanted. Returns whether the client stayed.
+///
+/// # Errors
+/// When one of them fails.
+fn each_event(
+    answers: Vec<Generating>,
+    sink: &Sink<'_, '_>,
+    handle: &mut dyn FnMut(usize, Found) -> bool,
+) -> Result<bool, EngineError> {
+    let mut open: Vec<(usize, Generating)> = answers.into_iter().enumerate().collect();
+    while !open.is_empty() {
+        // Each in turn; the first is waited for.
+        let mut wait = if open.len() > 1 { LOOK_AMONG } else { LOOK };
+        let mut at = 0;
+        while at < open.len() {
+            if !sink.is_wanted() {
+                return Ok(false);
+            }
+            let (index, answer) = &mut open[at];
+            let more = match answer.next(std::mem::take(&mut wait)) {
+                Received::Nothing => true,
+                Received::Event(event) => handle(*index, Found::Event(event)),
+                Received::End(outcome) => {
+                    let (index, _) = open.remove(at);
+                    handle(index, Found::End(outcome?));
+                    continue;
+                }
+            };
+            if more {
+                at += 1;
+            } else {
+                let (index, answer) = open.remove(at);
+                handle(index, Found::End(answer.cut()));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Sends the likeliest answers to each prompt when all are there; `None` if the client has gone.
 fn whole(
-    engine: &Engine,
-    request: &Generation,
+    answers: Vec<Generating>,
     delivery: Delivery,
     dialect: &dyn Dialect,
     sink: &Sink<'_, '_>,
-) -> Result<Option<(Vec<Choice>, Timings)>, ApiError> {
-    let mut choices: Vec<Choice> = Vec::new();
-    let mut scored: Rc<[TokenChoice]> = Rc::new([]);
-    for candidate in 0..delivery.candidates {
-        let reading = Reading::new(dialect);
-        let (mut answer, mut tokens) = (Answer::default(), Vec::new());
-        let outcome = generate(
-            &mut engine.session(),
-            &engine.tokenizer,
-            &request.choice(candidate),
-            &|| sink.is_wanted() && !reading.is_over(),
-            &mut |event| match event {
-                Event::Prompt(_) => {}
-                Event::Scored(tokens) => scored = tokens.into(),
-                Event::Text { text, tokens: chosen } => {
-                    reading.push(&text).into_iter().for_each(|part| answer.add(part));
-                    tokens.extend(chosen);
-                }
-            },
-        )
-        .map_err(|e| session_error(&e))?;
-        let rest = reading.finish(outcome.finish == Finish::Length);
-        let outcome = reading.outcome(outcome);
-        if outcome.finish == Finish::Cancelled {
-            return Ok(None);
-        }
-        rest.into_iter().for_each(|part| answer.add(part));
-        if reading.has_open_call() {
-            // Never deliver half a call.
-            answer.calls.pop();
-        }
-        choices.push(Choice { answer, tokens, outcome, scored: Rc::clone(&scored) });
+) -> Result<Option<Response>, ApiError> {
+    struct Candidate<'d> {
+        reading: Reading<'d>,
+        answer: Answer,
+        tokens: Vec<TokenChoice>,
+        scored: Rc<[TokenChoice]>,
+        outcome: Option<Outcome>,
     }
-    let timings = choices.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
-    keep_likeliest(&mut choices, delivery.choices);
-    Ok(Some((choices, timings.unwrap_or_default())))
+    let new = |_| Candidate {
+        reading: Reading::new(dialect),
+        answer: Answer::default(),
+        tokens: Vec::new(),
+        scored: Rc::new([]),
+        outcome: None,
+    };
+    let mut all: Vec<Candidate<'_>> = answers.iter().map(new).collect();
+    let stayed = each_event(answers, sink, &mut |index, found| {
+        let candidate = &mut all[index];
+        match found {
+            Found::Event(Event::Prompt(_) | Event::Embedded(_)) => {}
+            Found::Event(Event::Scored(tokens)) => candidate.scored = tokens.into(),
+            Found::Event(Event::Text { text, tokens }) => {
+                let parts = candidate.reading.push(&text);
+                parts.into_iter().for_each(|part| candidate.answer.add(part));
+                candidate.tokens.extend(tokens);
+            }
+            Found::End(outcome) => {
+                let rest = candidate.reading.finish(outcome.finish == Finish::Length);
+                rest.into_iter().for_each(|part| candidate.answer.add(part));
+                if candidate.reading.has_open_call() {
+                    // Never deliver half a call.
+                    candidate.answer.calls.pop();
+                }
+                candidate.outcome = Some(candidate.reading.outcome(outcome));
+            }
+        }
+        !candidate.reading.is_over()
+    });
+    if !stayed.map_err(|e| engine_error(&e))? {
+        return Ok(None);
+    }
+    let (mut choices, mut timings): (_, Option<Timings>) = (Vec::new(), None);
+    let mut all = all.into_iter().peekable();
+    while all.peek().is_some() {
+        let mut of_prompt: Vec<Choice> = Vec::new();
+        for Candidate { answer, tokens, scored, outcome, .. } in
+            all.by_ref().take(delivery.candidates)
+        {
+            let Some(outcome) = outcome.filter(|o| o.finish != Finish::Cancelled) else {
+                return Ok(None);
+            };
+            // Only the first answer scored the prompt.
+            let scored = of_prompt.first().map_or(scored, |first| Rc::clone(&first.scored));
+            of_prompt.push(Choice { answer, tokens, scored, outcome });
+        }
+        let sum = of_prompt.iter().map(|choice| choice.outcome.timings).reduce(Timings::and);
+        let sum = sum.unwrap_or_default();
+        timings = Some(timings.map_or(sum, |all| all.plus(sum)));
+        keep_likeliest(&mut of_prompt, delivery.choices);
+        choices.extend(of_prompt);
+    }
+    Ok(Some(ok(&dialect.whole(&choices, &timings.unwrap_or_default()))))
 }
 
 /// Keeps the `n` answers with the highest mean log probability per token, the highest first.
@@ -146,133 +217,173 @@ fn keep_likeliest(choices: &mut Vec<Choice>, n: usize) {
     choices.truncate(n);
 }
 
-/// Waits for a turn; `None` if the client has gone.
+/// Sends events until the generations end or the client goes.
 ///
 /// # Errors
-/// When too many requests are waiting.
-pub fn turn<'e>(engine: &'e Engine, sink: &Sink<'_, '_>) -> Result<Option<Turn<'e>>, ApiError> {
-    match engine.queue.enter(&|| sink.is_wanted()) {
-        Ok(turn) => Ok(Some(turn)),
-        Err(QueueError::Cancelled) => Ok(None),
-        Err(full @ QueueError::Full(_)) => Err(ApiError::overloaded(full.to_string())),
-    }
-}
-
-/// Sends events until the generations end or the client goes.
+/// When one of them fails.
 fn streamed(
-    engine: &Engine,
-    request: &Generation,
-    prompts: &[Vec<u32>],
+    requests: &[Generation],
+    answers: Vec<Generating>,
     delivery: Delivery,
     dialect: &dyn Dialect,
     sink: &Sink<'_, '_>,
-) {
-    sink.begin();
-    let mut all: Option<Timings> = None;
-    for (number, prompt) in prompts.iter().enumerate() {
-        let request = Generation { prompt: prompt.clone(), ..request.clone() };
-        let mut of_prompt: Option<Timings> = None;
-        let mut scored = Vec::new();
-        for index in 0..delivery.choices {
-            let choice = number * delivery.choices + index;
-            let request = request.choice(index);
-            match stream_choice(engine, &request, choice, &mut scored, delivery, dialect, sink) {
-                Ok(Outcome { finish: Finish::Cancelled, .. }) => return,
-                Ok(Outcome { timings, .. }) => {
-                    of_prompt = Some(of_prompt.map_or(timings, |t| t.and(timings)));
-                }
-                Err(error) => {
-                    sink.event(&session_error(&error).json());
-                    return sink.end();
-                }
+) -> Result<(), ApiError> {
+    let wanted = || sink.is_wanted();
+    let scored = requests.first().is_some_and(|request| request.score_prompt);
+    let new = |choice| Streamed::new(choice, delivery, dialect, scored, &wanted);
+    let mut all: Vec<Streamed<'_>> = (0..requests.len()).map(new).collect();
+    let stayed = each_event(answers, sink, &mut |index, found| {
+        match found {
+            // Only the first answer to a prompt scores it, and the others show what it found.
+            Found::Event(Event::Scored(tokens)) => {
+                let of_prompt = index..index + delivery.choices;
+                all[of_prompt].iter_mut().for_each(|streamed| streamed.first(sink, &tokens));
             }
+            Found::Event(event) => all[index].event(sink, event),
+            Found::End(outcome) => all[index].end(sink, outcome),
         }
-        let of_prompt = of_prompt.unwrap_or_default();
-        all = Some(all.map_or(of_prompt, |all| all.plus(of_prompt)));
+        !all[index].reading.is_over()
+    });
+    match stayed {
+        Ok(false) => return Ok(()),
+        Ok(true) => {}
+        Err(error) => {
+            all.iter_mut().for_each(|streamed| streamed.break_off(sink));
+            return Err(engine_error(&error));
+        }
     }
-    if let Some(end) = dialect.end(&all.unwrap_or_default()) {
+    let mut timings: Option<Timings> = None;
+    for of_prompt in all.chunks(delivery.choices) {
+        let of_prompt = of_prompt.iter().filter_map(|s| s.timings).reduce(Timings::and);
+        let of_prompt = of_prompt.unwrap_or_default();
+        timings = Some(timings.map_or(of_prompt, |all| all.plus(of_prompt)));
+    }
+    if let Some(end) = dialect.end(&timings.unwrap_or_default()) {
         sink.event(&end);
     }
     sink.end();
+    Ok(())
 }
 
-/// Sends the events of one choice. `scored` holds the prompt's tokens, filled in by its first choice if wanted.
-fn stream_choice(
-    engine: &Engine,
-    request: &Generation,
+/// One answer that is sent as it comes.
+struct Streamed<'s> {
     choice: usize,
-    scored: &mut Vec<TokenChoice>,
     delivery: Delivery,
-    dialect: &dyn Dialect,
-    sink: &Sink<'_, '_>,
-) -> Result<Outcome, SessionError> {
-    let first = |scored: &[TokenChoice]| {
-        if let Some(first) = dialect.first(choice, scored) {
+    dialect: &'s dyn Dialect,
+    reading: Reading<'s>,
+    page: Option<Drawing<'s>>,
+    /// Tokens whose text is held back: they are sent with the piece that will contain it.
+    waiting: Vec<TokenChoice>,
+    /// Whether the first event has to wait for the prompt's tokens.
+    scored: bool,
+    /// Whether it was sent. Nothing is sent before it, and it not before there is something to send: until then an
+    /// error has a status of its own.
+    begun: bool,
+    held: Vec<Event>,
+    start: Instant,
+    timings: Option<Timings>,
+}
+
+impl<'s> Streamed<'s> {
+    fn new(
+        choice: usize,
+        delivery: Delivery,
+        dialect: &'s dyn Dialect,
+        scored: bool,
+        wanted: &'s dyn Fn() -> bool,
+    ) -> Self {
+        Self {
+            choice,
+            delivery,
+            dialect,
+            reading: Reading::new(dialect),
+            page: delivery.html.then(|| Drawing::new(choice, wanted)),
+            waiting: Vec::new(),
+            scored,
+            begun: false,
+            held: Vec::new(),
+            start: Instant::now(),
+            timings: None,
+        }
+    }
+
+    fn first(&mut self, sink: &Sink<'_, '_>, scored: &[TokenChoice]) {
+        self.begun = true;
+        if let Some(first) = self.dialect.first(self.choice, scored) {
             sink.event(&first);
         }
-    };
-    if !request.score_prompt {
-        first(scored);
+        for event in std::mem::take(&mut self.held) {
+            self.event(sink, event);
+        }
     }
-    let start = Instant::now();
-    let reading = Reading::new(dialect);
-    let wanted = || sink.is_wanted();
-    let mut page = delivery.html.then(|| Drawing::new(choice, &wanted));
-    // Tokens whose text is held back are sent with the piece that will contain it.
-    let mut waiting = Vec::new();
-    let outcome = generate(
-        &mut engine.session(),
-        &engine.tokenizer,
-        request,
-        &|| sink.is_wanted() && !reading.is_over(),
-        &mut |event| match event {
-            Event::Scored(tokens) => {
-                *scored = tokens;
-                first(scored);
+
+    fn event(&mut self, sink: &Sink<'_, '_>, event: Event) {
+        if !self.begun && !self.scored {
+            self.first(sink, &[]);
+        }
+        match event {
+            Event::Prompt(p) if self.delivery.progress => {
+                let mut chunk = self.dialect.empty(self.choice);
+                chunk["prompt_progress"] = json!({
+                    "total": p.total, "cache": p.reused, "processed": p.processed,
+                    "time_ms": self.start.elapsed().as_millis() as u64,
+                });
+                sink.event(&chunk);
             }
-            Event::Prompt(p) => {
-                if delivery.progress {
-                    let mut chunk = dialect.empty(choice);
-                    chunk["prompt_progress"] = json!({
-                        "total": p.total, "cache": p.reused, "processed": p.processed,
-                        "time_ms": start.elapsed().as_millis() as u64,
-                    });
-                    sink.event(&chunk);
-                }
-            }
+            Event::Prompt(_) | Event::Scored(_) | Event::Embedded(_) => {}
+            Event::Text { .. } if !self.begun => self.held.push(event),
             Event::Text { text, tokens } => {
-                waiting.extend(tokens);
-                for part in reading.push(&text) {
-                    sink.event(&dialect.part(choice, &part, reading.calls(), &waiting));
-                    waiting.clear();
-                    page.iter_mut().for_each(|page| page.push(&part));
-                }
-                if let Some(page) = &mut page
+                self.waiting.extend(tokens);
+                let parts = self.reading.push(&text);
+                self.parts(sink, parts);
+                if let Some(page) = &mut self.page
                     && page.last.elapsed() >= DRAW
                 {
-                    page.draw(dialect, sink);
+                    page.draw(self.dialect, sink);
                 }
             }
-        },
-    );
-    let cut = outcome.as_ref().is_ok_and(|outcome| outcome.finish == Finish::Length);
-    let mut rest = reading.finish(cut);
-    if rest.is_empty() && waiting.iter().any(|t| t.logprob.is_some()) {
-        rest.push(AnswerPart::Content(String::new()));
+        }
     }
-    for part in rest {
-        sink.event(&dialect.part(choice, &part, reading.calls(), &waiting));
-        waiting.clear();
-        page.iter_mut().for_each(|page| page.push(&part));
+
+    fn parts(&mut self, sink: &Sink<'_, '_>, parts: Vec<AnswerPart>) {
+        for part in parts {
+            let calls = self.reading.calls();
+            sink.event(&self.dialect.part(self.choice, &part, calls, &self.waiting));
+            self.waiting.clear();
+            self.page.iter_mut().for_each(|page| page.push(&part));
+        }
     }
-    if let Some(page) = &mut page {
-        page.draw(dialect, sink);
+
+    /// Sends what was held back.
+    fn rest(&mut self, sink: &Sink<'_, '_>, cut: bool) {
+        if !self.begun {
+            self.first(sink, &[]);
+        }
+        let mut rest = self.reading.finish(cut);
+        if rest.is_empty() && self.waiting.iter().any(|t| t.logprob.is_some()) {
+            rest.push(AnswerPart::Content(String::new()));
+        }
+        self.parts(sink, rest);
+        if let Some(page) = &mut self.page {
+            page.draw(self.dialect, sink);
+        }
     }
-    let outcome = reading.outcome(outcome?);
-    if outcome.finish != Finish::Cancelled {
-        sink.event(&dialect.last(choice, reading.calls(), &outcome));
+
+    fn end(&mut self, sink: &Sink<'_, '_>, outcome: Outcome) {
+        self.rest(sink, outcome.finish == Finish::Length);
+        let outcome = self.reading.outcome(outcome);
+        self.timings = Some(outcome.timings);
+        if outcome.finish != Finish::Cancelled {
+            sink.event(&self.dialect.last(self.choice, self.reading.calls(), &outcome));
+        }
     }
-    Ok(outcome)
+
+    /// Sends what was held back of an answer that was not finished.
+    fn break_off(&mut self, sink: &Sink<'_, '_>) {
+        if self.begun && self.timings.is_none() {
+            self.rest(sink, false);
+        }
+    }
 }
 
 /// The answer and its reasoning as HTML, rendered now and then.
@@ -312,17 +423,27 @@ impl<'w> Drawing<'w> {
     }
 }
 
-/// Converts a session's error to the API's form.
-fn session_error(error: &SessionError) -> ApiError {
+/// Converts an engine's error to the API's form.
+pub fn engine_error(error: &EngineError) -> ApiError {
+    let message = error.to_string();
     match error {
-        SessionError::ContextFull { prompt, context } => {
-            ApiError::new(400, "exceed_context_size_error", error.to_string())
+        EngineError::ContextFull { prompt, context } => {
+            ApiError::new(400, "exceed_context_size_error", message)
                 .with("n_prompt_tokens", *prompt)
                 .with("n_ctx", *context)
         }
-        SessionError::Empty | SessionError::Constraint(_) => ApiError::bad(error.to_string()),
-        SessionError::Cancelled | SessionError::Compute(_) => {
-            ApiError::new(500, "server_error", error.to_string())
+        EngineError::TooLong { tokens, context } => {
+            ApiError::new(400, "exceed_context_size_error", message)
+                .with("n_prompt_tokens", *tokens)
+                .with("n_ctx", *context)
+        }
+        EngineError::NothingToEmbed => ApiError::bad(message).with_param("input"),
+        EngineError::Empty | EngineError::Token { .. } | EngineError::Constraint(_) => {
+            ApiError::bad(message)
+        }
+        EngineError::Busy(_) | EngineError::NoRoom(_) => ApiError::overloaded(message),
+        EngineError::NotFinite | EngineError::Compute(_) => {
+            ApiError::new(500, "server_error", message)
         }
     }
 }

@@ -26,6 +26,12 @@ pub struct Config {
     pub threads: usize,
     /// Prompt tokens computed at a time.
     pub batch: usize,
+    /// Requests computed at a time, if set.
+    pub parallel: Option<usize>,
+    /// Requests that wait besides.
+    pub queue: usize,
+    /// MiB of conversations kept for their next turn, if set.
+    pub cache_ram: Option<u64>,
     /// Element type of the cached keys.
     pub key_type: CacheType,
     /// Element type of the cached values.
@@ -102,6 +108,9 @@ impl Config {
             predict: None,
             threads: default_threads(),
             batch: 1,
+            parallel: None,
+            queue: 1,
+            cache_ram: None,
             key_type: CacheType::F16,
             value_type: CacheType::F16,
             isa: Isa::detect(),
@@ -145,6 +154,9 @@ impl Config {
             room: Room::now(self.context_named),
             threads: self.threads,
             batch: self.batch,
+            parallel: self.parallel,
+            queue: self.queue,
+            cache_bytes: self.cache_ram.map(|mib| mib.saturating_mul(1 << 20)),
             isa: self.isa,
             key_type: self.key_type,
             value_type: self.value_type,

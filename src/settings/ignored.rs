@@ -43,12 +43,6 @@ pub static ROWS: &[Setting] = &[
     look("ascii"),
     look("unsecure"),
     switch("cont-batching").dashed(&["-cb"]),
-    ignored("parallel", Takes::Count, |n| {
-        let told = "--parallel has no effect: requests are answered one at a time";
-        (!matches!(n, "0" | "1")).then_some(told)
-    })
-    .dashed(&["-np"])
-    .variables(&["LLAMA_ARG_N_PARALLEL"]),
     ignored("ubatch-size", Takes::Count, |_| None)
         .dashed(&["-ub"])
         .variables(&["LLAMA_ARG_UBATCH"]),

@@ -130,6 +130,43 @@ pub static ROWS: &[Setting] = &[
     )
     .default("2"),
     server(
+        "parallel",
+        Value::Whole {
+            min: -1,
+            max: 1024,
+            set: |c, n, _| c.parallel = usize::try_from(n).ok().filter(|n| *n > 0),
+        },
+        "N",
+        "Requests computed at a time; the others wait (default: 4 to 16, by the memory that is free)",
+    )
+    .dashed(&["-np"])
+    .variables(&["LLAMA_ARG_N_PARALLEL"])
+    .none("(by the memory)"),
+    server(
+        "queue",
+        Value::Whole {
+            min: 1,
+            max: 1 << 20,
+            set: |c, n, _| c.queue = usize::try_from(n).unwrap_or(1),
+        },
+        "N",
+        "Requests that may wait; more get status 503",
+    )
+    .default("512"),
+    server(
+        "cache-ram",
+        Value::Whole {
+            min: -1,
+            max: 1 << 30,
+            set: |c, n, _| c.cache_ram = Some(u64::try_from(n).unwrap_or(u64::MAX)),
+        },
+        "MIB",
+        "Memory for what was read, kept for the next turn: 0 keeps nothing, -1 as much as there is room for (default: a quarter of the memory that is free)",
+    )
+    .dashed(&["-cram"])
+    .variables(&["LLAMA_ARG_CACHE_RAM"])
+    .none("(by the memory)"),
+    server(
         "strict",
         Value::Switch(|c| c.strict = true),
         "",

@@ -243,10 +243,10 @@ fn breakers_are_measured_after_unescaping() {
 
 #[test]
 fn flags_without_effect_warn_once() {
-    let config = flags(&["--mlock", "-ngl", "9", "--gpu", "auto", "-np", "1", "--mmap"]).unwrap();
+    let config = flags(&["--mlock", "-ngl", "9", "--gpu", "auto", "-np", "4", "--mmap"]).unwrap();
     assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
     assert!(flags(&["-ngl", "0", "-fa", "--jinja", "-fa", "off"]).unwrap().warnings.is_empty());
-    assert!(!flags(&["-np", "4"]).unwrap().warnings.is_empty());
+    assert!(!flags(&["--no-mmap"]).unwrap().warnings.is_empty());
 }
 
 fn sampling(arguments: &[&str]) -> Result<Sampling, String> {

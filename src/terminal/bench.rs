@@ -102,31 +102,27 @@ fn one(
     prompt: usize,
     generate: usize,
 ) -> anyhow::Result<(Option<f64>, Option<f64>)> {
-    let always = || true;
     let begin = |session: &mut Session| -> anyhow::Result<()> {
-        // A distinct first token keeps anything after it from being reused.
-        session.prefill(&ids(engine, 1, FIRST), &always, &mut |_| {})?;
+        session.rewind(0);
+        session.read(&ids(engine, 1, FIRST))?;
         if depth > 0 {
-            let mut all = ids(engine, 1, FIRST);
-            all.extend(ids(engine, depth, DEPTH));
-            session.prefill(&all, &always, &mut |_| {})?;
+            session.read(&ids(engine, depth, DEPTH))?;
         }
         Ok(())
     };
     let mut speeds = (None, None);
     if prompt > 0 {
         begin(session)?;
-        let mut all = session.tokens().to_vec();
-        all.extend(ids(engine, prompt, PROMPT));
+        let tokens = ids(engine, prompt, PROMPT);
         let start = Instant::now();
-        session.prefill(&all, &always, &mut |_| {}).context("measuring the prompt")?;
+        session.read(&tokens).context("measuring the prompt")?;
         speeds.0 = Some(prompt as f64 / start.elapsed().as_secs_f64());
     }
     if generate > 0 {
         begin(session)?;
         let start = Instant::now();
         for id in ids(engine, generate, GENERATION) {
-            session.advance(&[id], &always).context("measuring the generation")?;
+            session.read(&[id]).context("measuring the generation")?;
         }
         speeds.1 = Some(generate as f64 / start.elapsed().as_secs_f64());
     }

@@ -9,7 +9,7 @@ mod lines;
 use super::{Interrupt, Interrupted, paint, show};
 use crate::chat::{Answer, AnswerPart, AnswerSyntax, Conversation, Message, Reader};
 use crate::constraint::Guide;
-use crate::engine::{Engine, Event, Finish, Generation, Timings, generate};
+use crate::engine::{Engine, Event, Finish, Generation, Timings};
 use crate::sampler::{Sampling, Stage};
 use crate::settings::{Config, numbers, read_text};
 use entry::Entry;
@@ -185,9 +185,7 @@ impl Chat<'_> {
         };
         let open = Cell::new(true);
         let mut printer = Printer::new(prompt.plan);
-        let outcome = generate(
-            &mut self.engine.session(),
-            &self.engine.tokenizer,
+        let outcome = self.engine.generate(
             &request,
             &|| open.get() && !interrupt.is_raised(),
             &mut |event| {
@@ -297,7 +295,7 @@ impl Chat<'_> {
             or_minus_one(s.seed.map(|n| n.to_string())),
             or_minus_one(self.config.predict.map(|n| n.to_string())),
         ));
-        let computed = self.engine.session().tokens().len();
+        let computed = self.last.map_or(0, |t| t.prompt_tokens + t.generated_tokens);
         say(format_args!(
             "{} messages; {computed} of {} tokens of context",
             self.messages.len(),

@@ -1,7 +1,7 @@
 //! `tealight -p TEXT`: prints one completion.
 
 use super::{input, show};
-use crate::engine::{Engine, Event, Finish, Generation, generate};
+use crate::engine::{Engine, Event, Finish, Generation};
 use crate::settings::{Config, unescape};
 use anyhow::Context as _;
 use std::cell::Cell;
@@ -25,22 +25,16 @@ pub fn complete(engine: &Engine, config: &Config) -> anyhow::Result<()> {
     };
     let open = Cell::new(true);
     let mut lost = None;
-    let outcome = generate(
-        &mut engine.session(),
-        &engine.tokenizer,
-        &request,
-        &|| open.get(),
-        &mut |event| {
-            if let Event::Text { text, .. } = event
-                && open.get()
-            {
-                open.set(show(&text).unwrap_or_else(|e| {
-                    lost = Some(e);
-                    false
-                }));
-            }
-        },
-    )?;
+    let outcome = engine.generate(&request, &|| open.get(), &mut |event| {
+        if let Event::Text { text, .. } = event
+            && open.get()
+        {
+            open.set(show(&text).unwrap_or_else(|e| {
+                lost = Some(e);
+                false
+            }));
+        }
+    })?;
     if let Some(error) = lost {
         return Err(error).context("writing to stdout");
     }

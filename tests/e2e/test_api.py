@@ -260,10 +260,10 @@ def test_the_next_turn_computes_only_what_is_new(client, server):
     cached = second.usage.prompt_tokens_details.cached_tokens
     assert cached >= first.usage.prompt_tokens, "the whole first turn is reused"
     assert cached < second.usage.prompt_tokens
-    # An unrelated conversation in between costs the cache, never the answer.
+    # An unrelated conversation in between costs nothing, and the answer stays the same.
     client.chat.completions.create(model="any", messages=QUESTION, max_tokens=2)
     again = client.chat.completions.create(model="any", messages=follow, temperature=0, max_tokens=12)
-    assert again.usage.prompt_tokens_details.cached_tokens < cached
+    assert again.usage.prompt_tokens_details.cached_tokens >= cached
     assert again.choices[0].message.content == second.choices[0].message.content, "reused equals recomputed"
 
 

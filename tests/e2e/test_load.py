@@ -86,7 +86,8 @@ def test_who_gives_up_while_waiting_leaves_the_queue(server, endless):
     assert_stops_at_once(server)
 
 
-def test_the_queue_is_bounded_and_says_when_to_come_back(server):
+def test_the_queue_is_bounded_and_says_when_to_come_back(start, bundle):
+    server = start(bundle, "-np", "2", "--queue", "8")
     answers = []
 
     def ask(number):

@@ -333,7 +333,7 @@ def test_only_the_tools_that_are_allowed_are_offered(server):
 
 
 def test_a_stream_that_waits_for_its_turn_is_not_silent(bundle, start):
-    server = start(bundle, "-c", "4096")
+    server = start(bundle, "-c", "4096", "-np", "1")
     long = {"prompt": "Once", "max_tokens": 4000, "ignore_eos": True, "stream": True}
     waiting = {
         "/v1/chat/completions": {"messages": HELLO, "max_tokens": 2, "stream": True, "odd": 1},

@@ -244,7 +244,8 @@ def test_the_threads_that_compute_leave_some_for_requests_and_their_templates(fe
         assert answer.status == 200 or "no thread could be started" in answer.json()["error"]["message"]
         return answer.status
 
-    # Signals, accepting, a worker's results, a connection, and two of the eight that would compute; with fewer it may refuse.
-    for count, wanted in ((6, {200}), (4, {200, 503})):
+    # Signals, accepting, a worker's results, the scheduler, a connection, and two of the eight that would compute; with
+    # fewer it may refuse.
+    for count, wanted in ((7, {200}), (5, {200, 503})):
         with Server(RUNTIME, *MODEL, "-t", "9", folder=tmp_path / str(count), env=few_threads(count)) as server:
             assert wait_for(lambda server=server, wanted=wanted: status(server) in wanted, 20)

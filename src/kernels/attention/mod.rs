@@ -1,16 +1,18 @@
-//! Attention of new positions over the whole KV cache.
+//! Attention of new positions of several sequences, each over its own cached pages.
 //!
-//! Input: queries (positions, heads, head_dim) and the cache. Output: mixed values (positions, heads,
-//! head_dim). Query rows that share a key head go over its positions together, block by block, with an
-//! online softmax (Dao et al., 2022). Positions outside the windows of all these rows are never read.
+//! Input: queries (rows, heads, head_dim) and pages of keys and values. Output: mixed values (rows, heads, head_dim).
+//! Query rows of a sequence that share a key head go over its positions together, page by page, with an online softmax
+//! (Dao et al., 2022). Positions outside the windows of all these rows are never read.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
 mod lanes;
 pub(super) mod layout;
+mod pages;
 pub(super) mod stored;
 
 pub use layout::{BLOCK, KEYS, ROWS, Weights};
+pub use pages::{CachedMut, Fresh, Past, append};
 pub use stored::{CacheType, Cached, Element};
 pub(super) use {lanes::lanes, stored::by_element};
 
@@ -42,10 +44,6 @@ pub struct Heads {
     pub key_dim: usize,
     /// Elements of a value head.
     pub value_dim: usize,
-    /// Positions the cache has room for.
-    pub capacity: usize,
-    /// Positions in the cache before these queries.
-    pub past: usize,
     /// Positions that a query can see.
     pub window: Window,
     /// Factor applied to the scores.
@@ -91,40 +89,78 @@ struct Partial<'a> {
     mixed: &'a mut [f32],
 }
 
-/// Causal attention. `q` is (n, heads, key_dim); the cache already holds the n new positions. `sinks` has
-/// one score per head, which takes part in the softmax but contributes no value.
+/// The rows of one sequence in one call.
+struct Span<'p, 'a> {
+    past: &'p Past<'a>,
+    /// Index of its first row in the call.
+    first: usize,
+    /// Partial results of a row: one for all positions, or one for each [`SPAN`] of them.
+    slots: usize,
+    /// Offset of its first record.
+    records: usize,
+}
+
+/// A piece of the work: a chunk of rows of a span, for one key head, over all positions or one [`SPAN`] of them.
+struct Item {
+    span: usize,
+    kv_head: usize,
+    rows: Range<usize>,
+    slot: usize,
+}
+
+/// Attention of the rows of several sequences. `q` is (rows of all, heads, key_dim), in the order of `pasts`, whose
+/// pages already hold the new positions. `sinks` has one score per head, which takes part in the softmax but
+/// contributes no value.
 #[must_use]
 pub fn attend(
     compute: &Compute,
     h: Heads,
     sinks: Option<&[f32]>,
     q: &[f32],
-    k: Cached<'_>,
-    v: Cached<'_>,
+    pasts: &[Past<'_>],
 ) -> Vec<f32> {
-    let n = q.len() / (h.heads * h.key_dim);
     let group = h.heads / h.kv_heads;
-    // One item is one key head for a chunk of query positions. If there are too few items for the threads,
-    // the spans of cached positions are divided as well; the results are the same either way.
-    let chunk = (2 * ROWS).div_ceil(group).min(n);
-    let items = h.kv_heads * n.div_ceil(chunk);
-    let total = h.past + n;
-    let spans = total.div_ceil(SPAN);
-    let divided = items < 2 * compute.pool.threads();
-    let slots = if divided { spans } else { 1 };
     let record = h.value_dim + 2;
-    let mut records = vec![0.0; slots * n * h.heads * record]; // (slots, n, heads, record)
+    let chunk = |past: &Past<'_>| (2 * ROWS).div_ceil(group).min(past.rows.max(1));
+    // If there are too few items for the threads, the positions are divided as well; the results are the same either
+    // way.
+    let items: usize = pasts.iter().map(|past| h.kv_heads * past.rows.div_ceil(chunk(past))).sum();
+    let divided = items < 2 * compute.pool.threads();
+    let (mut spans, mut items) = (Vec::with_capacity(pasts.len()), Vec::with_capacity(items));
+    let (mut first, mut records, mut work) = (0, 0, 0);
+    for past in pasts {
+        let (chunk, slots) = (chunk(past), if divided { past.total().div_ceil(SPAN) } else { 1 });
+        for start in (0..past.rows).step_by(chunk) {
+            for kv_head in 0..h.kv_heads {
+                let rows = start..(start + chunk).min(past.rows);
+                items.extend((0..slots).map(|slot| Item {
+                    span: spans.len(),
+                    kv_head,
+                    rows: rows.clone(),
+                    slot,
+                }));
+            }
+        }
+        spans.push(Span { past, first, slots, records });
+        first += past.rows;
+        records += slots * past.rows * h.heads * record;
+        work += past.rows * past.total();
+    }
+    let mut records = vec![0.0; records]; // of each span: (slots, rows, heads, record)
     let shared = Disjoint::new(&mut records);
     let run = |index: usize| {
-        let (item, slot) = (index / slots, index % slots);
-        let (kv_head, first) = (item % h.kv_heads, item / h.kv_heads * chunk);
-        let positions = first..(first + chunk).min(n);
+        let Item { span, kv_head, rows, slot } = &items[index];
+        let span = &spans[*span];
         let heads = kv_head * group..(kv_head + 1) * group;
-        let rows: Vec<Row> = positions
+        let rows: Vec<Row> = rows
+            .clone()
             .flat_map(|position| heads.clone().map(move |head| Row { position, head }))
             .collect();
-        let (k, v) = (k.head(h.kv_heads, kv_head), v.head(h.kv_heads, kv_head));
-        let place = |row: &Row| ((slot * n + row.position) * h.heads + row.head) * record;
+        let q = &q[span.first * h.heads * h.key_dim..];
+        let place = |row: &Row| {
+            span.records + ((slot * span.past.rows + row.position) * h.heads + row.head) * record
+        };
+        let total = span.past.total();
         if divided {
             for rows in rows.chunks(ROWS) {
                 let part = slot * SPAN..((slot + 1) * SPAN).min(total);
@@ -133,18 +169,18 @@ pub fn attend(
                     Partial::new(unsafe { shared.slice(place(row)..place(row) + record) })
                 };
                 let mut parts: Vec<Partial<'_>> = rows.iter().map(record).collect();
-                compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
+                compute.attend_rows(&h, rows, q, (span.past, *kv_head), part, &mut parts);
             }
             return;
         }
         let mut scratch = vec![0.0; ROWS * record];
         for rows in rows.chunks(ROWS) {
-            for span in 0..spans {
-                let part = span * SPAN..((span + 1) * SPAN).min(total);
+            for start in (0..total).step_by(SPAN) {
+                let part = start..(start + SPAN).min(total);
                 scratch.fill(0.0);
                 let mut parts: Vec<Partial<'_>> =
                     scratch.chunks_exact_mut(record).take(rows.len()).map(Partial::new).collect();
-                compute.attend_rows(&h, rows, q, k, v, part, &mut parts);
+                compute.attend_rows(&h, rows, q, (span.past, *kv_head), part, &mut parts);
                 for (row, part) in rows.iter().zip(&parts) {
                     // SAFETY: each row has its own record.
                     let own = unsafe { shared.slice(place(row)..place(row) + record) };
@@ -153,21 +189,25 @@ pub fn attend(
             }
         }
     };
-    if n * h.heads * total * (h.key_dim + h.value_dim) < WORK_MIN {
-        (0..items * slots).for_each(run);
+    if work * h.heads * (h.key_dim + h.value_dim) < WORK_MIN {
+        (0..items.len()).for_each(run);
     } else {
-        compute.pool.run(items * slots, &run);
+        compute.pool.run(items.len(), &run);
     }
-    let (first, rest) = records.split_at_mut(n * h.heads * record);
-    let mut out = Vec::with_capacity(n * h.heads * h.value_dim);
-    for (row, record_of_row) in first.chunks_exact_mut(record).enumerate() {
-        let mut whole = Partial::new(record_of_row);
-        for slot in rest.chunks_exact_mut(n * h.heads * record) {
-            whole.absorb(&Partial::new(&mut slot[row * record..(row + 1) * record]));
+    let mut out = Vec::with_capacity(first * h.heads * h.value_dim);
+    for span in &spans {
+        let size = span.past.rows * h.heads * record;
+        let own = &mut records[span.records..span.records + span.slots * size];
+        let (whole, rest) = own.split_at_mut(size);
+        for (row, record_of_row) in whole.chunks_exact_mut(record).enumerate() {
+            let mut whole = Partial::new(record_of_row);
+            for slot in rest.chunks_exact_mut(size) {
+                whole.absorb(&Partial::new(&mut slot[row * record..(row + 1) * record]));
+            }
+            let sink = sinks.map_or(0.0, |sinks| libm::expf(sinks[row % h.heads] - *whole.max));
+            let factor = 1.0 / (*whole.sum + sink);
+            out.extend(whole.mixed.iter().map(|mixed| mixed * factor));
         }
-        let sink = sinks.map_or(0.0, |sinks| libm::expf(sinks[row % h.heads] - *whole.max));
-        let factor = 1.0 / (*whole.sum + sink);
-        out.extend(whole.mixed.iter().map(|mixed| mixed * factor));
     }
     out
 }
@@ -207,14 +247,12 @@ impl<'a> Partial<'a> {
 impl Compute {
     /// Attention of up to [`ROWS`] rows over the positions `part`, block by block. A larger score rescales the
     /// weights accumulated so far.
-    #[expect(clippy::too_many_arguments, reason = "the operands of attention")]
-    fn attend_rows(
+    fn attend_rows<'a>(
         &self,
         h: &Heads,
         rows: &[Row],
         q: &[f32],
-        k: Cached<'_>,
-        v: Cached<'_>,
+        (past, kv_head): (&Past<'a>, usize),
         part: Range<usize>,
         states: &mut [Partial<'_>],
     ) {
@@ -224,16 +262,20 @@ impl Compute {
             &q[(row.position * h.heads + row.head) * h.key_dim..][..h.key_dim]
         });
         let seen: [Range<usize>; ROWS] = std::array::from_fn(|i| {
-            let position = h.past + rows[i.min(count - 1)].position;
+            let position = past.last_seen(rows[i.min(count - 1)].position);
             h.window.start(position).max(part.start)..(position + 1).min(part.end)
         });
         let start = seen.iter().map(|r| r.start).min().unwrap_or(0) / BLOCK * BLOCK;
         let end = seen.iter().map(|r| r.end).max().unwrap_or(0);
         let mut weights = [[0_f32; BLOCK]; ROWS];
         let weights = &mut weights[..count];
+        let page = |block: usize| past.pages.get(block / BLOCK);
+        let head = |cached: Cached<'a>| cached.head(h.kv_heads, kv_head);
         for block in (start..end).step_by(BLOCK) {
-            let positions = block..(block + BLOCK).min(end);
-            let next = block + BLOCK..block + 2 * BLOCK;
+            let Some([k, v]) = page(block).map(|page| page.map(head)) else {
+                unreachable!("a page for each {BLOCK} of {} positions", past.total())
+            };
+            let positions = 0..BLOCK.min(end - block);
             // Values are prefetched here, the next keys below: memory serves two streams faster than one.
             let soon = v.soon(&positions, h.value_dim);
             self.scores(&queries[..count], k, positions.clone(), weights, soon);
@@ -247,7 +289,8 @@ impl Compute {
             let mut mixed: [&mut [f32]; ROWS] = std::array::from_fn(|_| {
                 states.next().map_or(&mut [][..], |state| &mut *state.mixed)
             });
-            let soon = k.soon(&next, h.key_dim);
+            let next = page(block + BLOCK).filter(|_| block + BLOCK < end);
+            let soon = next.map(|[k, _]| head(*k).soon(&(0..BLOCK), h.key_dim)).unwrap_or_default();
             self.mix(weights, &factors, v, positions, &mut mixed[..count], soon);
         }
     }
@@ -357,3 +400,6 @@ impl Compute {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! What a step computes: the next token of every answer, and pieces of the prompts that wait. Also what is kept of
+//! finished sequences, since both share the pages.
+
+use super::forward::Forward;
+use super::job::{Answer, Kind, Part, Run, has_logits, is_decoding};
+use super::pooling::Pool;
+use super::prefix::PrefixCache;
+use super::queue::Limits;
+use crate::model::{NoRoom, PAGE, PagePool, Read, Wanted};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time that a step may spend on prompts while answers are being generated: half of the longest gap that is promised
+/// between two tokens, since estimates err.
+const PROMPT_TIME: Duration = Duration::from_millis(120);
+/// Time that it may spend on them otherwise: a newcomer waits for this long at most.
+const PROMPT_TIME_ALONE: Duration = Duration::from_secs(4);
+/// Fewest rows of a prompt in a step: smaller pieces take hardly less time.
+const PIECE_MIN: usize = 16;
+/// Tokens that two prompts have in common where the second waits for the first.
+const ALIKE_MIN: usize = 8;
+/// Prompts whose last logits are kept, for another answer to the same prompt.
+const LOGITS_KEPT: usize = 4;
+
+/// Plans steps, and keeps what was read.
+pub struct Planner {
+    model: Arc<dyn Forward>,
+    pool: Arc<PagePool>,
+    limits: Limits,
+    prefix: PrefixCache,
+    /// The logits after some prompts, the latest last.
+    after_prompts: VecDeque<(Vec<u32>, Vec<f32>)>,
+    /// Requests whose prompts others wait for, because theirs begin alike.
+    awaited: Vec<u64>,
+    /// Seconds that a row of a prompt takes, and an answer's next token; 0 until measured.
+    row_cost: f64,
+    token_cost: f64,
+}
+
+impl Planner {
+    /// A planner that has nothing kept.
+    #[must_use]
+    pub fn new(model: Arc<dyn Forward>, pool: Arc<PagePool>, limits: Limits) -> Self {
+        Self {
+            model,
+            pool,
+            limits,
+            prefix: PrefixCache::new(limits.cached_pages),
+            after_prompts: VecDeque::new(),
+            awaited: Vec::new(),
+            row_cost: 0.0,
+            token_cost: 0.0,
+        }
+    }
+
+    /// A new sequence that has to read `tokens`.
+    pub fn part(&self, tokens: Vec<u32>) -> Part {
+        let sequence = self.model.sequence(&self.pool, self.limits.context);
+        Part { sequence, tokens, planned: 0, wanted: Wanted::None }
+    }
+
+    /// Decides how many tokens each sequence reads in this step, and makes room for them. Returns their number, and
+    /// whether some answer can go on without any, since its prompt was known with the logits after it.
+    pub fn plan(&mut self, runs: &mut [Run]) -> (usize, bool) {
+        let decoding = runs.iter().any(|run| run.is_active() && is_decoding(run));
+        let mut rows = self.prompt_rows(decoding);
+        let (mut total, mut ready) = (0, false);
+        self.awaited.clear();
+        for index in 0..runs.len() {
+            let (before, rest) = runs.split_at_mut(index);
+            let [run, ..] = rest else { break };
+            run.blocked = false;
+            run.parts().for_each(|part| part.planned = 0);
+            if !run.is_active() {
+                continue;
+            }
+            if is_decoding(run) {
+                total += self.plan_tokens(run, usize::MAX, Wanted::Last);
+            } else if rows > 0 && !self.waits_for_another(before, run) {
+                let planned = self.plan_prompt(run, rows);
+                rows = rows.saturating_sub(planned);
+                total += planned;
+                ready |= has_logits(run);
+            }
+        }
+        if total == 0 && !ready {
+            self.unblock(runs);
+        }
+        (total, ready)
+    }
+
+    /// Whether an earlier request is just computing a prompt that begins like this one's, so that computing it here
+    /// too would be work done twice.
+    fn waits_for_another(&mut self, before: &[Run], run: &Run) -> bool {
+        let Kind::Generate(answer) = &run.kind else { return false };
+        if !answer.part.sequence.is_empty() || answer.decoder.request().score_prompt {
+            return false;
+        }
+        let tokens = &answer.part.tokens;
+        let alike = before.iter().find(|run| match &run.kind {
+            Kind::Generate(other) if run.is_active() && !run.blocked && !other.decoding => {
+                let common = other.part.tokens.iter().zip(tokens).take_while(|(a, b)| a == b);
+                common.count() >= ALIKE_MIN && other.part.left() > 0
+            }
+            _ => false,
+        });
+        self.awaited.extend(alike.map(|run| run.number));
+        alike.is_some()
+    }
+
+    /// Rows of prompts in this step.
+    fn prompt_rows(&self, decoding: bool) -> usize {
+        let time = if decoding {
+            (PROMPT_TIME.as_secs_f64() - self.token_cost).max(0.0)
+        } else {
+            PROMPT_TIME_ALONE.as_secs_f64()
+        };
+        if self.row_cost <= 0.0 {
+            return self.limits.batch;
+        }
+        let rows = (time / self.row_cost) as usize;
+        rows.clamp(PIECE_MIN.min(self.limits.batch), self.limits.batch)
+    }
+
+    /// Takes over what is stored of a prompt, before its first token is computed.
+    fn look_up(&mut self, answer: &mut Answer) {
+        if !answer.part.sequence.is_empty() || answer.decoder.request().score_prompt {
+            return;
+        }
+        let tokens = &answer.part.tokens;
+        let known = self.after_prompts.iter().find(|(prompt, _)| prompt == tokens);
+        // Without logits kept, the last token is computed again for them.
+        let most = if known.is_some() { tokens.len() } else { tokens.len() - 1 };
+        let read: Vec<Read> = tokens[..most].iter().copied().map(Read::Token).collect();
+        let fixed = !answer.part.sequence.can_rewind();
+        let mut found = self.prefix.find(&read, fixed);
+        if found.len == tokens.len() {
+            answer.logits = known.map(|(_, logits)| logits.clone());
+        }
+        let pages = std::mem::take(&mut found.pages);
+        answer.part.sequence.adopt(&read[..found.len], pages, found.states.as_ref());
+        answer.timings.reused_tokens = found.len;
+    }
+
+    /// Plans up to `rows` tokens of a prompt, or of texts to embed.
+    fn plan_prompt(&mut self, run: &mut Run, rows: usize) -> usize {
+        let Kind::Generate(answer) = &mut run.kind else { return self.plan_embedding(run, rows) };
+        self.look_up(answer);
+        if answer.logits.is_some() {
+            return 0;
+        }
+        let scored = answer.decoder.request().score_prompt;
+        self.plan_tokens(run, rows, if scored { Wanted::All } else { Wanted::Last })
+    }
+
+    /// Plans texts to embed: whole ones if attention looks both ways, and at least a piece of one.
+    fn plan_embedding(&mut self, run: &mut Run, rows: usize) -> usize {
+        let (causal, width) = (self.model.is_causal(), self.model.d_model());
+        let mut total = 0;
+        let mut at = 0;
+        while total < rows {
+            let Kind::Embed(embedding) = &mut run.kind else { return total };
+            if at == embedding.active.len() {
+                let Some(tokens) = embedding.inputs.get_mut(embedding.next) else { break };
+                let tokens = std::mem::take(tokens);
+                let pool = Pool::new(embedding.pooling, tokens.len(), width);
+                embedding.next += 1;
+                embedding.active.push((self.part(tokens), pool));
+            }
+            let part = &mut embedding.active[at].0;
+            let (left, room) = (part.left(), rows - total);
+            if !causal && total > 0 && left > room {
+                break;
+            }
+            let count = if causal { left.min(room) } else { left };
+            if reserve(part, count, &mut self.prefix).is_err() {
+                run.blocked = total == 0;
+                break;
+            }
+            (part.planned, part.wanted) = (count, Wanted::All);
+            total += count;
+            at += 1;
+        }
+        total
+    }
+
+    /// Plans up to `rows` of the tokens that the only sequence of a request has to read.
+    fn plan_tokens(&mut self, run: &mut Run, rows: usize, wanted: Wanted) -> usize {
+        let Kind::Generate(answer) = &mut run.kind else { return 0 };
+        let part = &mut answer.part;
+        let count = part.left().min(rows).min(self.limits.batch);
+        if reserve(part, count, &mut self.prefix).is_err() {
+            run.blocked = true;
+            return 0;
+        }
+        let last = count == part.left();
+        part.planned = count;
+        part.wanted = if last || wanted == Wanted::All { wanted } else { Wanted::None };
+        count
+    }
+
+    /// Where all wait for pages of each other, ends the latest of those that ask.
+    fn unblock(&self, runs: &mut [Run]) {
+        if runs.iter().any(|run| run.stalled.is_some()) {
+            return;
+        }
+        if let Some(run) = runs.iter_mut().rev().find(|run| run.blocked) {
+            let missing = self.pool.shape().bytes();
+            let limit = self.pool.limit() * missing;
+            run.ended = Some(Err(NoRoom { missing, limit }.into()));
+        }
+    }
+
+    /// Learns from a pass that took `seconds` for this many rows of prompts and tokens of answers.
+    pub fn learn(&mut self, seconds: f64, prompt_rows: usize, tokens: usize) {
+        let mix = |old: f64, new: f64| if old > 0.0 { 0.7 * old + 0.3 * new } else { new };
+        if prompt_rows == 0 {
+            self.token_cost = mix(self.token_cost, seconds);
+        } else if prompt_rows >= PIECE_MIN {
+            let of_tokens = if tokens > 0 { self.token_cost } else { 0.0 };
+            self.row_cost = mix(self.row_cost, (seconds - of_tokens).max(0.0) / prompt_rows as f64);
+        }
+    }
+
+    /// Keeps the logits after a prompt.
+    pub fn keep_logits(&mut self, prompt: &[u32], logits: &[f32]) {
+        self.after_prompts.retain(|(known, _)| known != prompt);
+        self.after_prompts.push_back((prompt.to_vec(), logits.to_vec()));
+        if self.after_prompts.len() > LOGITS_KEPT {
+            self.after_prompts.pop_front();
+        }
+    }
+
+    /// Keeps the pages that an answer's sequence filled in this step.
+    pub fn keep_pages(&mut self, number: u64, answer: &Answer) {
+        let (sequence, planned) = (&answer.part.sequence, answer.part.planned);
+        let before = sequence.len().saturating_sub(planned);
+        // The last page is stored for those that wait; this one writes to a copy then.
+        let awaited = answer.part.left() == 0 || answer.decoding;
+        let awaited = awaited && self.awaited.contains(&number);
+        if awaited || sequence.len() / PAGE > before / PAGE {
+            self.prefix.store(sequence, awaited);
+        }
+    }
+
+    /// Keeps all that an answer has read, when it ends.
+    pub fn keep_all(&mut self, answer: &Answer) {
+        self.prefix.store(&answer.part.sequence, true);
+    }
+
+    /// Forgets everything that was kept.
+    pub fn forget(&mut self) {
+        self.prefix.clear();
+        self.after_prompts.clear();
+    }
+
+    /// Pages in use, and how many of these are kept for prompts to come.
+    #[must_use]
+    pub fn pages(&self) -> (usize, usize) {
+        (self.pool.used(), self.prefix.pages())
+    }
+}
+
+/// Makes room for a part's next positions; kept pages go first.
+fn reserve(part: &mut Part, count: usize, prefix: &mut PrefixCache) -> Result<(), NoRoom> {
+    loop {
+        match part.sequence.reserve(count) {
+            Err(error) if !prefix.forget() => return Err(error),
+            Err(_) => {}
+            Ok(()) => return Ok(()),
+        }
+    }
+}

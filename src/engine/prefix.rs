@@ -1,0 +1,345 @@
+//! What was read is kept: pages of finished and running sequences, found again by their content.
+//!
+//! A tree of pages: a node's inputs follow those of its parent, and a page is found only by equality of all inputs from
+//! the beginning, never by a hash alone. Where a page matches in part, its beginning is used. Knows nothing of
+//! requests.
+
+use crate::model::{Checkpoint, PAGE, Page, Read, Sequence};
+use std::sync::Arc;
+
+/// Index of a node.
+type Id = usize;
+
+/// Pages by what was read.
+pub struct PrefixCache {
+    /// Vacant places are `None`.
+    nodes: Vec<Option<Node>>,
+    vacant: Vec<Id>,
+    roots: Vec<Id>,
+    /// Maximum number of pages.
+    limit: usize,
+    count: usize,
+    clock: u64,
+}
+
+struct Node {
+    parent: Option<Id>,
+    children: Vec<Id>,
+    /// What the page's positions read: [`PAGE`] inputs, fewer only in a node without children.
+    read: Vec<Read>,
+    page: Arc<Page>,
+    /// The states of fixed size after its last position, if the model has any and they were kept.
+    states: Option<Checkpoint>,
+    /// When it was used last.
+    used: u64,
+    /// Whether it was found again after it was stored.
+    came_back: bool,
+}
+
+/// A stored beginning of an input.
+#[derive(Default)]
+pub struct Found {
+    /// Positions.
+    pub len: usize,
+    /// Their pages; the last may hold more positions.
+    pub pages: Vec<Arc<Page>>,
+    /// The states of fixed size after them, if the model has any.
+    pub states: Option<Checkpoint>,
+}
+
+impl PrefixCache {
+    /// A cache of at most `limit` pages.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        let (nodes, vacant, roots) = (Vec::new(), Vec::new(), Vec::new());
+        Self { nodes, vacant, roots, limit, count: 0, clock: 0 }
+    }
+
+    /// Pages stored.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        self.count
+    }
+
+    /// The longest stored beginning of `read`. `fixed`: whether the model has states of fixed size, so that only a
+    /// place where these were kept will do.
+    pub fn find(&mut self, read: &[Read], fixed: bool) -> Found {
+        self.clock += 1;
+        let (mut found, mut path, mut usable) = (Found::default(), Vec::new(), 0);
+        let (mut children, mut at) = (self.roots.as_slice(), 0);
+        loop {
+            let rest = &read[at..];
+            let common = |id: &Id| {
+                let Some(node) = &self.nodes[*id] else { return 0 };
+                node.read.iter().zip(rest).take_while(|(a, b)| a == b).count()
+            };
+            let best = children.iter().map(|id| (common(id), *id)).max_by_key(|(n, _)| *n);
+            let Some((common, id)) = best.filter(|(n, _)| *n > 0) else { break };
+            let Some(node) = &self.nodes[id] else { break };
+            path.push(id);
+            found.pages.push(Arc::clone(&node.page));
+            at += common;
+            let whole = common == node.read.len();
+            if !fixed {
+                (usable, found.len) = (path.len(), at);
+            } else if let (true, Some(states)) = (whole, &node.states) {
+                (usable, found.len) = (path.len(), at);
+                found.states = Some(states.clone());
+            }
+            if common < PAGE {
+                break;
+            }
+            children = &node.children;
+        }
+        found.pages.truncate(usable);
+        for id in &path[..usable] {
+            if let Some(node) = &mut self.nodes[*id] {
+                (node.used, node.came_back) = (self.clock, true);
+            }
+        }
+        found
+    }
+
+    /// Stores the whole pages of a sequence, and its last page as well if `all`: then nothing is to be written to it
+    /// any more without a copy.
+    pub fn store(&mut self, sequence: &Sequence, all: bool) {
+        self.clock += 1;
+        let (read, mut parent) = (sequence.read(), None);
+        for (page, (index, part)) in sequence.pages().iter().zip(read.chunks(PAGE).enumerate()) {
+            if part.len() < PAGE && !all {
+                return;
+            }
+            let ends_here = index * PAGE + part.len() == read.len();
+            let states = (ends_here && !sequence.can_rewind())
+                .then(|| Checkpoint { len: read.len(), fixed: sequence.fixed().to_vec() });
+            let Some(id) = self.place(parent, part, page, states) else { return };
+            parent = Some(id);
+        }
+        self.shrink();
+    }
+
+    /// The node for a page's inputs after those of `parent`: found, extended or new. `None`: a longer one is there.
+    fn place(
+        &mut self,
+        parent: Option<Id>,
+        part: &[Read],
+        page: &Arc<Page>,
+        states: Option<Checkpoint>,
+    ) -> Option<Id> {
+        let clock = self.clock;
+        let children = match parent {
+            Some(parent) => self.nodes[parent].as_ref()?.children.clone(),
+            None => self.roots.clone(),
+        };
+        for id in children {
+            let Some(node) = &mut self.nodes[id] else { continue };
+            if node.read.starts_with(part) {
+                node.used = clock;
+                if node.read.len() == part.len() {
+                    node.states = states.or(node.states.take());
+                    return Some(id);
+                }
+                return None;
+            }
+            if part.starts_with(&node.read) {
+                // A last page that was read on.
+                (node.read, node.page, node.used) = (part.to_vec(), Arc::clone(page), clock);
+                node.states = states;
+                return Some(id);
+            }
+        }
+        let node = Node {
+            parent,
+            children: Vec::new(),
+            read: part.to_vec(),
+            page: Arc::clone(page),
+            states,
+            used: clock,
+            came_back: false,
+        };
+        let id = self.vacant.pop().unwrap_or(self.nodes.len());
+        if id == self.nodes.len() {
+            self.nodes.push(Some(node));
+        } else {
+            self.nodes[id] = Some(node);
+        }
+        match parent.and_then(|parent| self.nodes[parent].as_mut()) {
+            Some(parent) => parent.children.push(id),
+            None => self.roots.push(id),
+        }
+        self.count += 1;
+        Some(id)
+    }
+
+    fn shrink(&mut self) {
+        while self.count > self.limit && self.forget() {}
+    }
+
+    /// Forgets one page: the one used longest ago of those that never came back, else of those that did. Returns
+    /// whether there was one. Only the ends of the tree can go, since a page is of no use without those before it.
+    pub fn forget(&mut self) -> bool {
+        let ends = self.nodes.iter().enumerate().filter_map(|(id, node)| {
+            let node = node.as_ref().filter(|node| node.children.is_empty())?;
+            Some((node.came_back, node.used, id))
+        });
+        let Some((_, _, id)) = ends.min() else { return false };
+        if let Some(node) = self.nodes[id].take() {
+            let siblings = match node.parent.and_then(|parent| self.nodes[parent].as_mut()) {
+                Some(parent) => &mut parent.children,
+                None => &mut self.roots,
+            };
+            siblings.retain(|sibling| *sibling != id);
+            self.vacant.push(id);
+            self.count -= 1;
+        }
+        true
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.limit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{CacheType, CachedMut};
+    use crate::model::{Fixed, KvHeads, PagePool, PageShape};
+
+    fn pool() -> Arc<PagePool> {
+        let heads = KvHeads { count: 1, key_dim: 1, value_dim: 1 };
+        let shape = PageShape::of(&[Some(heads)], CacheType::F32, CacheType::F32);
+        PagePool::new(shape, usize::MAX)
+    }
+
+    /// Reads on as a model would: each position's value is a hash of all tokens up to it.
+    fn read(sequence: &mut Sequence, tokens: &[u32]) {
+        for token in tokens {
+            sequence.reserve(1).unwrap();
+            let at = sequence.len();
+            let before = if at == 0 { 7 } else { value(sequence, at - 1) };
+            let hash = before.wrapping_mul(31).wrapping_add(*token).rotate_left(5);
+            let fresh = sequence.fresh(0, 1).unwrap();
+            let mut pages = fresh.pages;
+            let [_, CachedMut::F32(values)] = &mut pages[0] else { panic!("another type") };
+            values[fresh.at] = f32::from_bits(hash & 0x3fff_ffff);
+            drop(pages);
+            sequence.advance([Read::Token(*token)]);
+        }
+    }
+
+    fn value(sequence: &Sequence, position: usize) -> u32 {
+        let past = sequence.past(0, 0, true).unwrap();
+        let crate::kernels::Cached::F32(values) = past.pages[position / PAGE][1] else {
+            panic!("another type")
+        };
+        values[position % PAGE].to_bits()
+    }
+
+    fn tokens(read: &[u32]) -> Vec<Read> {
+        read.iter().copied().map(Read::Token).collect()
+    }
+
+    /// A sequence of `wanted` that takes over what is stored, and how much that was.
+    fn run(cache: &mut PrefixCache, pool: &Arc<PagePool>, wanted: &[u32]) -> (Sequence, usize) {
+        let found = cache.find(&tokens(wanted), false);
+        let mut sequence = Sequence::new(Arc::clone(pool), 10_000, Vec::new());
+        sequence.adopt(&tokens(&wanted[..found.len]), found.pages, None);
+        read(&mut sequence, &wanted[found.len..]);
+        (sequence, found.len)
+    }
+
+    /// Small alphabets and copied beginnings make conversations as alike as can be.
+    #[test]
+    fn thousands_of_like_conversations_never_get_each_others_pages() {
+        let (pool, mut cache) = (pool(), PrefixCache::new(200));
+        let mut random = 12345_u64;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as usize % below
+        };
+        let mut known: Vec<Vec<u32>> = vec![Vec::new()];
+        let mut reused = 0;
+        for _ in 0..4000 {
+            let of = known[next(known.len())].clone();
+            let mut wanted = of[..next(of.len() + 1)].to_vec();
+            wanted.extend((0..next(150)).map(|_| next(2) as u32));
+            let (sequence, found) = run(&mut cache, &pool, &wanted);
+            reused += found;
+            let mut alone = Sequence::new(Arc::clone(&pool), 10_000, Vec::new());
+            read(&mut alone, &wanted);
+            for position in 0..wanted.len() {
+                assert_eq!(value(&sequence, position), value(&alone, position), "at {position}");
+            }
+            cache.store(&sequence, true);
+            assert!(cache.pages() <= 200);
+            if wanted.len() < 600 {
+                known.push(wanted);
+            }
+            if known.len() > 50 {
+                known.remove(next(50));
+            }
+        }
+        assert!(reused > 10_000, "{reused}");
+        cache.clear();
+        assert_eq!((pool.used(), cache.pages()), (0, 0), "a page is left");
+    }
+
+    #[test]
+    fn alternating_conversations_and_edited_turns_compute_only_what_is_new() {
+        let (pool, mut cache) = (pool(), PrefixCache::new(100));
+        let talk = |which: u32, n: u32| (0..n).map(|i| i * which).collect::<Vec<_>>();
+        for (which, n, expected) in [
+            (3, 200, 0),
+            (5, 150, 1), // both begin with token 0
+            (3, 260, 200),
+            (5, 300, 150),
+            (3, 260, 260),
+            (3, 230, 230),
+        ] {
+            let (sequence, found) = run(&mut cache, &pool, &talk(which, n));
+            assert_eq!(found, expected, "{which} {n}");
+            cache.store(&sequence, true);
+        }
+        let mut edited = talk(3, 260);
+        edited[100] = 7;
+        assert_eq!(cache.find(&tokens(&edited), false).len, 100);
+    }
+
+    #[test]
+    fn what_never_comes_back_does_not_push_out_what_does() {
+        let (pool, mut cache) = (pool(), PrefixCache::new(10));
+        let talk: Vec<u32> = (0..300).collect();
+        for _ in 0..2 {
+            let (sequence, _) = run(&mut cache, &pool, &talk);
+            cache.store(&sequence, true);
+        }
+        for other in 1..50 {
+            let once: Vec<u32> = (0..200).map(|i| other * 1000 + i).collect();
+            let (sequence, _) = run(&mut cache, &pool, &once);
+            cache.store(&sequence, true);
+        }
+        assert_eq!(cache.find(&tokens(&talk), false).len, 300);
+    }
+
+    #[test]
+    fn with_states_of_fixed_size_only_their_places_are_found() {
+        let (pool, mut cache) = (pool(), PrefixCache::new(100));
+        let mut sequence = Sequence::new(Arc::clone(&pool), 1000, vec![Fixed::new(vec![0.0])]);
+        let all: Vec<u32> = (0..200).collect();
+        for (start, end) in [(0, 128), (128, 150)] {
+            read(&mut sequence, &all[start..end]);
+            sequence.stage(vec![Fixed::new(vec![end as f32])]);
+            sequence.advance([]);
+            cache.store(&sequence, true);
+        }
+        for (asked, expected) in [(200, 150), (150, 150), (149, 128), (100, 0)] {
+            let found = cache.find(&tokens(&all[..asked]), true);
+            assert_eq!(found.len, expected, "{asked}");
+            let state = found.states.map_or(0, |s| s.fixed[0][0] as usize);
+            assert_eq!(state, expected);
+            assert_eq!(found.pages.len(), expected.div_ceil(PAGE));
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The scheduler: one thread that owns the sequences and decides what each forward pass computes.
+//!
+//! Requests enter by a queue and get events through mailboxes, so nothing here waits for a socket. Each step computes
+//! the next token of every answer and a piece of the prompts that wait, sized so that answers keep flowing. What a
+//! token becomes depends on its sequence alone, so none of this changes results. Knows nothing of HTTP.
+
+use super::error::EngineError;
+use super::forward::Forward;
+use super::job::{Answer, Embedding, Job, Kind, Part, Run, Task, has_logits, is_decoding};
+use super::mailbox::Watch;
+use super::plan::Planner;
+use super::queue::{Limits, Queue, Slot};
+use super::request::{Event, Finish, Outcome, Timings};
+use crate::kernels::Compute;
+use crate::model::{Batch, PagePool, Span};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a client may leave its mailbox full before its request ends.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// Rows whose logits are held at a time: 16 MB for a vocabulary of 262,144 tokens.
+const LOGITS_MAX: usize = 16;
+/// How often stalled clients are looked at, when nothing else happens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The scheduler's thread.
+pub struct Scheduler {
+    queue: Arc<Queue>,
+    model: Arc<dyn Forward>,
+    compute: Arc<Compute>,
+    planner: Planner,
+    parallel: usize,
+    waiting: VecDeque<Job>,
+    /// The requests being computed, in order of arrival.
+    runs: Vec<Run>,
+    arrived: u64,
+}
+
+impl Scheduler {
+    /// A scheduler that takes its requests from `queue`.
+    #[must_use]
+    pub fn new(
+        queue: Arc<Queue>,
+        model: Arc<dyn Forward>,
+        compute: Arc<Compute>,
+        pool: Arc<PagePool>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            queue,
+            planner: Planner::new(Arc::clone(&model), pool, limits),
+            model,
+            compute,
+            parallel: limits.parallel,
+            waiting: VecDeque::new(),
+            runs: Vec::new(),
+            arrived: 0,
+        }
+    }
+
+    /// Serves requests until [`Queue::close`]. A panic ends the requests being computed, and nothing else.
+    pub fn run(mut self) {
+        let mut idle = false;
+        loop {
+            // With something to do, though not now: stalled clients are looked at.
+            let look = (!self.runs.is_empty() || !self.waiting.is_empty()).then_some(LOOK);
+            if !self.queue.take(&mut self.waiting, idle, look) {
+                return;
+            }
+            let worked = catch_unwind(AssertUnwindSafe(|| self.step()));
+            idle = worked.as_ref().is_ok_and(|worked| !worked);
+            if worked.is_err() {
+                self.fail_all("internal error");
+            }
+        }
+    }
+
+    /// One forward pass, and what comes before and after it. Returns whether there was anything to do.
+    fn step(&mut self) -> bool {
+        self.drop_finished();
+        self.admit();
+        let (planned, ready) = self.planner.plan(&mut self.runs);
+        if planned > 0
+            && let Err(error) = self.compute()
+        {
+            self.fail_planned(&error);
+        }
+        let worked = planned > 0 || ready;
+        if worked {
+            self.choose();
+        }
+        let dropped = self.drop_finished();
+        self.publish();
+        worked || dropped
+    }
+
+    /// Passes events on, and lets go of requests that have ended or whose client has gone. Returns whether there were
+    /// any of these.
+    fn drop_finished(&mut self) -> bool {
+        let before = self.runs.len();
+        self.waiting.retain(|job| !job.sender.is_cancelled());
+        for index in (0..self.runs.len()).rev() {
+            let run = &mut self.runs[index];
+            run.sender.send(&mut run.outbox);
+            run.stalled = match run.stalled {
+                _ if run.outbox.is_empty() => None,
+                since => since.or_else(|| Some(Instant::now())),
+            };
+            let too_slow = run.stalled.is_some_and(|since| since.elapsed() > STALL_MAX);
+            let ended = run.ended.is_some() && run.outbox.is_empty();
+            if ended || too_slow || run.sender.is_cancelled() {
+                let run = self.runs.swap_remove(index);
+                self.leave(run);
+            }
+        }
+        self.runs.sort_by_key(|run| run.number);
+        self.runs.len() < before
+    }
+
+    /// Keeps what a request has read, and tells it the end.
+    fn leave(&mut self, mut run: Run) {
+        let cancelled = |answer: &Answer| answer.outcome(Finish::Cancelled);
+        let ended = run.ended.take();
+        match run.kind {
+            Kind::Generate(answer) => {
+                run.sender.end(ended.unwrap_or_else(|| Ok(cancelled(&answer))));
+                self.planner.keep_all(&answer);
+            }
+            Kind::Embed(_) => {
+                let cut = || Outcome {
+                    finish: Finish::Cancelled,
+                    stopped_by_text: false,
+                    timings: Timings::default(),
+                };
+                run.sender.end(ended.unwrap_or_else(|| Ok(cut())));
+            }
+        }
+    }
+
+    /// Gives waiting requests the free places, in order of arrival.
+    fn admit(&mut self) {
+        while self.runs.len() < self.parallel
+            && let Some(Job { task, sender }) = self.waiting.pop_front()
+        {
+            sender.set_before(None);
+            let (kind, ended) = match task {
+                Task::Generate(decoder) => {
+                    let tokens = decoder.request().prompt.clone();
+                    let part = self.planner.part(tokens);
+                    let prompt_tokens = part.tokens.len();
+                    let timings = Timings { prompt_tokens, ..Timings::default() };
+                    let answer = Answer {
+                        part,
+                        decoder: *decoder,
+                        decoding: false,
+                        logits: None,
+                        scored: Vec::new(),
+                        timings,
+                        since: Instant::now(),
+                    };
+                    (Kind::Generate(Box::new(answer)), None)
+                }
+                Task::Embed { inputs, pooling } => {
+                    let active = Vec::new();
+                    (Kind::Embed(Embedding { inputs, pooling, next: 0, active }), None)
+                }
+            };
+            self.arrived += 1;
+            self.runs.push(Run {
+                number: self.arrived,
+                kind,
+                sender,
+                outbox: VecDeque::new(),
+                ended,
+                stalled: None,
+                blocked: false,
+            });
+        }
+        for (index, job) in self.waiting.iter().enumerate() {
+            job.sender.set_before(Some(index));
+        }
+    }
+
+    /// Runs the forward pass that was planned, and hands out its results.
+    fn compute(&mut self) -> Result<(), EngineError> {
+        let start = Instant::now();
+        let causal = self.model.is_causal();
+        let (mut batch, mut owners) = (Batch::default(), Vec::new());
+        let mut watches = Vec::new();
+        let (mut prompt_rows, mut tokens) = (0, 0);
+        for (index, run) in self.runs.iter_mut().enumerate() {
+            let (decoding, watch) = (is_decoding(run), run.sender.watch());
+            for (number, part) in run.parts().enumerate().filter(|(_, part)| part.planned > 0) {
+                let Part { sequence, tokens: all, planned, wanted } = part;
+                let range = sequence.len()..sequence.len() + *planned;
+                if decoding {
+                    tokens += *planned;
+                } else {
+                    prompt_rows += *planned;
+                }
+                owners.push((index, number));
+                batch.spans.push(Span::tokens(sequence, &all[range], causal, *wanted));
+            }
+            if owners.last().is_some_and(|(owner, _)| *owner == index) {
+                watches.push(watch);
+            }
+        }
+        let wanted = || !watches.iter().all(Watch::is_cancelled);
+        let output = self.model.forward(&mut batch, &wanted)?;
+        let spans = batch.spans.len();
+        drop(batch);
+        let Some(output) = output else { return Ok(()) };
+        let (mut values, mut rows_of_answers) = (Vec::new(), Vec::new());
+        for ((index, number), rows) in owners.into_iter().zip(output.rows.clone()) {
+            let run = &mut self.runs[index];
+            match &mut run.kind {
+                Kind::Generate(answer) => {
+                    rows_of_answers.extend(rows.map(|row| (row, index)));
+                    if !answer.decoding {
+                        run.outbox.push_back((Event::Prompt(answer.progress()), 0));
+                    }
+                }
+                Kind::Embed(embedding) => {
+                    self.model.hidden(&output, rows, &mut values)?;
+                    embedding.active[number].1.add(&values);
+                }
+            }
+        }
+        // The head once for the rows of all answers, which are neighbours for the most part.
+        let neighbours = |(a, _): &(usize, usize), (b, _): &(usize, usize)| a + 1 == *b;
+        for rows in rows_of_answers.chunk_by(neighbours).flat_map(|rows| rows.chunks(LOGITS_MAX)) {
+            let (first, last) = (rows[0].0, rows[rows.len() - 1].0);
+            self.model.logits(&output, first..last + 1, &mut values)?;
+            for ((_, index), logits) in rows.iter().zip(values.chunks_exact(self.model.n_vocab())) {
+                if let Kind::Generate(answer) = &mut self.runs[*index].kind {
+                    answer.take_logits(logits);
+                }
+            }
+        }
+        let time = start.elapsed();
+        self.planner.learn(time.as_secs_f64(), prompt_rows, tokens);
+        let share = prompt_rows as f64 / (prompt_rows + tokens).max(1) as f64;
+        self.queue.update(|status| {
+            status.passes += 1;
+            status.spans += spans as u64;
+            status.prompt_tokens += prompt_rows as u64;
+            status.prompt_time += time.mul_f64(share);
+            status.generation_time += time.mul_f64(1.0 - share);
+        });
+        Ok(())
+    }
+
+    /// Chooses the next tokens of all answers, in parallel, and finishes what is done.
+    fn choose(&mut self) {
+        for run in &self.runs {
+            if let Kind::Generate(answer) = &run.kind
+                && let (false, Some(logits)) = (answer.decoding, &answer.logits)
+            {
+                self.planner.keep_logits(&answer.part.tokens, logits);
+            }
+        }
+        let ready: Vec<Mutex<&mut Run>> =
+            self.runs.iter_mut().filter(|run| has_logits(run)).map(Mutex::new).collect();
+        let one = |index: usize| {
+            let mut run = lock(&ready[index]);
+            let Run { kind: Kind::Generate(answer), outbox, ended, .. } = &mut **run else {
+                return;
+            };
+            match answer.go_on(outbox) {
+                Ok(None) => {}
+                Ok(Some(finish)) => *ended = Some(Ok(answer.outcome(finish))),
+                Err(error) => *ended = Some(Err(error)),
+            }
+        };
+        match ready.len() {
+            0 => {}
+            1 => one(0),
+            several => self.compute.pool.run(several, &one),
+        }
+        drop(ready);
+        let mut generated = 0;
+        for run in &mut self.runs {
+            match &mut run.kind {
+                Kind::Generate(answer) => {
+                    generated += u64::from(answer.decoding && answer.part.planned > 0);
+                    self.planner.keep_pages(run.number, answer);
+                }
+                Kind::Embed(embedding) => {
+                    if let Some(ended) = finish_embedding(embedding, &mut run.outbox) {
+                        run.ended.get_or_insert(ended);
+                    }
+                }
+            }
+            run.sender.send(&mut run.outbox);
+        }
+        self.queue.update(|status| status.generated_tokens += generated);
+    }
+
+    fn fail_planned(&mut self, error: &EngineError) {
+        for run in &mut self.runs {
+            if run.parts().any(|part| part.planned > 0) {
+                run.ended = Some(Err(EngineError::Compute(error.to_string())));
+            }
+        }
+    }
+
+    /// Ends all requests being computed, after a panic: what they have read may be inconsistent.
+    fn fail_all(&mut self, message: &str) {
+        for mut run in self.runs.drain(..) {
+            run.sender.send(&mut run.outbox);
+            run.sender.end(Err(EngineError::Compute(message.to_owned())));
+        }
+        self.planner.forget();
+    }
+
+    fn publish(&self) {
+        let slots = self.runs.iter().map(|run| match &run.kind {
+            Kind::Generate(answer) => Slot {
+                prompt: answer.timings.prompt_tokens,
+                read: answer.part.sequence.len(),
+                generated: answer.decoder.generated(),
+                decoding: answer.decoding,
+            },
+            Kind::Embed(embedding) => Slot {
+                prompt: embedding.inputs.len(),
+                read: embedding.next,
+                generated: 0,
+                decoding: false,
+            },
+        });
+        self.queue.update(|status| {
+            status.slots.clear();
+            status.slots.extend(slots);
+            status.waiting = self.waiting.len();
+            (status.pages, status.cached_pages) = self.planner.pages();
+        });
+    }
+}
+
+/// Moves on from the texts that were read whole. Returns the end of the request when all are.
+fn finish_embedding(
+    embedding: &mut Embedding,
+    outbox: &mut VecDeque<(Event, usize)>,
+) -> Option<Result<Outcome, EngineError>> {
+    while embedding.active.first().is_some_and(|(part, _)| part.left() == 0) {
+        let (part, pool) = embedding.active.remove(0);
+        let rows = pool.finish();
+        if !rows.iter().flatten().all(|x| x.is_finite()) {
+            return Some(Err(EngineError::NotFinite));
+        }
+        drop(part);
+        outbox.push_back((Event::Embedded(rows), 0));
+    }
+    let done = embedding.active.is_empty() && embedding.next == embedding.inputs.len();
+    let timings = Timings::default();
+    done.then_some(Ok(Outcome { finish: Finish::Stop, stopped_by_text: false, timings }))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,251 @@
+//! Pages: the cached keys and values of 64 positions in all layers, and the pool they come from.
+//!
+//! A page is shared by the sequences that begin alike (`Arc`), and written only while one sequence has it. The pool
+//! counts bytes, so that growing fails cleanly instead of ending the process. Knows nothing of tokens.
+
+use super::spec::{KvHeads, LayerSpec, Spec};
+use crate::kernels::{CACHE_BLOCK, CacheType, Cached, CachedMut};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Positions of a page.
+pub const PAGE: usize = CACHE_BLOCK;
+/// Alignment of each layer's keys and values within a page, in bytes: a cache line.
+const ALIGN: usize = 64;
+
+/// What a page holds of each layer.
+#[derive(Debug, Clone)]
+pub struct PageShape {
+    /// `None` if the layer caches no keys and values of its own.
+    layers: Vec<Option<Place>>,
+    key_type: CacheType,
+    value_type: CacheType,
+    bytes: usize,
+    bytes_per_position: usize,
+}
+
+/// Where a layer's keys and values are in a page, in bytes.
+#[derive(Debug, Clone)]
+struct Place {
+    keys: Range<usize>,
+    values: Range<usize>,
+}
+
+impl PageShape {
+    /// The pages of a model.
+    #[must_use]
+    pub fn new(spec: &Spec, key_type: CacheType, value_type: CacheType) -> Self {
+        let own = |layer: &LayerSpec| layer.shares.is_none().then_some(layer.heads);
+        Self::of(&spec.layers.iter().map(own).collect::<Vec<_>>(), key_type, value_type)
+    }
+
+    /// The pages for layers with these KV heads, `None` for a layer without any of its own.
+    #[must_use]
+    pub fn of(layers: &[Option<KvHeads>], key_type: CacheType, value_type: CacheType) -> Self {
+        let (mut end, mut bytes_per_position) = (0, 0);
+        let mut take = |heads: &KvHeads, dim: usize, of: CacheType| {
+            let size = heads.count * of.bytes(dim);
+            bytes_per_position += size;
+            let start = end;
+            end = (start + PAGE * size).next_multiple_of(ALIGN);
+            start..start + PAGE * size
+        };
+        let mut place = |heads: &KvHeads| Place {
+            keys: take(heads, heads.key_dim, key_type),
+            values: take(heads, heads.value_dim, value_type),
+        };
+        let layers = layers.iter().map(|heads| heads.as_ref().map(&mut place)).collect();
+        Self { layers, key_type, value_type, bytes: end, bytes_per_position }
+    }
+
+    /// Bytes of a page.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes per position, summed over all layers.
+    #[must_use]
+    pub fn bytes_per_position(&self) -> usize {
+        self.bytes_per_position
+    }
+}
+
+/// The pages of one model: hands them out, and counts them.
+#[derive(Debug)]
+pub struct PagePool {
+    shape: PageShape,
+    /// Maximum number of pages.
+    limit: usize,
+    used: AtomicUsize,
+}
+
+/// There is no room for more pages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not enough memory for the context: {missing} more bytes are needed, {limit} are allowed in all"
+)]
+pub struct NoRoom {
+    /// Bytes that were asked for and not to be had.
+    pub missing: usize,
+    /// Bytes that all pages together may take.
+    pub limit: usize,
+}
+
+impl PagePool {
+    /// A pool of pages that take at most `bytes_max` together.
+    #[must_use]
+    pub fn new(shape: PageShape, bytes_max: usize) -> Arc<Self> {
+        let limit = bytes_max / shape.bytes.max(1);
+        Arc::new(Self { shape, limit, used: AtomicUsize::new(0) })
+    }
+
+    /// What a page holds.
+    #[must_use]
+    pub fn shape(&self) -> &PageShape {
+        &self.shape
+    }
+
+    /// Pages in use.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Maximum number of pages.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes `count` pages, all or none.
+    ///
+    /// # Errors
+    /// When the limit is reached or the system has no more memory.
+    pub fn take(self: &Arc<Self>, count: usize) -> Result<Vec<Arc<Page>>, NoRoom> {
+        let missing = count * self.shape.bytes;
+        let no_room = || NoRoom { missing, limit: self.limit * self.shape.bytes };
+        (0..count).map(|_| self.page().ok_or_else(no_room).map(Arc::new)).collect()
+    }
+
+    fn page(self: &Arc<Self>) -> Option<Page> {
+        let more = |used: usize| (used < self.limit).then_some(used + 1);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        // From here on, dropping the page gives its place back.
+        let mut page = Page { words: Vec::new(), pool: Arc::clone(self) };
+        let words = self.shape.bytes / size_of::<u64>();
+        page.words.try_reserve_exact(words).ok()?;
+        page.words.resize(words, 0);
+        Some(page)
+    }
+}
+
+/// The keys and values of [`PAGE`] positions in all layers.
+#[derive(Debug)]
+pub struct Page {
+    /// Words rather than bytes, for their alignment.
+    words: Vec<u64>,
+    pool: Arc<PagePool>,
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.pool.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Page {
+    /// All bytes, for copying and saving.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.words)
+    }
+
+    /// All bytes, to be filled from a copy.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.words)
+    }
+
+    /// The keys and values of a layer: keys (kv_heads, 64 / 16, units, 16), values (kv_heads, 64, units). `None` if it
+    /// has none of its own.
+    #[must_use]
+    pub fn layer(&self, layer: usize) -> Option<[Cached<'_>; 2]> {
+        let shape = &self.pool.shape;
+        let place = shape.layers.get(layer)?.as_ref()?;
+        let bytes = self.bytes();
+        let keys = cached(&bytes[place.keys.clone()], shape.key_type);
+        Some([keys, cached(&bytes[place.values.clone()], shape.value_type)])
+    }
+
+    /// The same, to be written.
+    pub fn layer_mut(&mut self, layer: usize) -> Option<[CachedMut<'_>; 2]> {
+        let shape = &self.pool.shape;
+        let Place { keys, values } = shape.layers.get(layer)?.clone()?;
+        let (first, second) =
+            bytemuck::cast_slice_mut::<u64, u8>(&mut self.words).split_at_mut(values.start);
+        let values = &mut second[..values.len()];
+        Some([cached_mut(&mut first[keys], shape.key_type), cached_mut(values, shape.value_type)])
+    }
+}
+
+fn cached(bytes: &[u8], of: CacheType) -> Cached<'_> {
+    match of {
+        CacheType::F16 => Cached::F16(bytemuck::cast_slice(bytes)),
+        CacheType::Bf16 => Cached::Bf16(bytemuck::cast_slice(bytes)),
+        CacheType::F32 => Cached::F32(bytemuck::cast_slice(bytes)),
+        CacheType::Q8_0 => Cached::Q8_0(bytes),
+    }
+}
+
+fn cached_mut(bytes: &mut [u8], of: CacheType) -> CachedMut<'_> {
+    match of {
+        CacheType::F16 => CachedMut::F16(bytemuck::cast_slice_mut(bytes)),
+        CacheType::Bf16 => CachedMut::Bf16(bytemuck::cast_slice_mut(bytes)),
+        CacheType::F32 => CachedMut::F32(bytemuck::cast_slice_mut(bytes)),
+        CacheType::Q8_0 => CachedMut::Q8_0(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> PageShape {
+        let heads = KvHeads { count: 2, key_dim: 20, value_dim: 36 };
+        PageShape::of(&[Some(heads), None, Some(heads)], CacheType::F16, CacheType::Q8_0)
+    }
+
+    #[test]
+    fn layers_have_places_of_their_own_and_their_types_sizes() {
+        let pool = PagePool::new(shape(), 1 << 20);
+        let mut page = pool.page().unwrap();
+        for layer in [0, 2] {
+            let [CachedMut::F16(keys), CachedMut::Q8_0(values)] = page.layer_mut(layer).unwrap()
+            else {
+                panic!("other types")
+            };
+            // Two heads; a value of 36 elements takes two blocks of 34 bytes.
+            assert_eq!((keys.len(), values.len()), (64 * 2 * 20, 64 * 2 * 68));
+            keys.fill(half::f16::from_f32(1.0 + layer as f32));
+            values.fill(7 + layer as u8);
+        }
+        assert!(page.layer(1).is_none() && page.layer(3).is_none());
+        let Some([Cached::F16(keys), Cached::Q8_0(values)]) = page.layer(0) else {
+            panic!("other types")
+        };
+        assert!(keys.iter().all(|k| *k == half::f16::ONE) && values.iter().all(|v| *v == 7));
+        assert_eq!(pool.shape().bytes_per_position(), 2 * 2 * (40 + 68));
+    }
+
+    #[test]
+    fn taking_pages_is_all_or_nothing() {
+        let bytes = shape().bytes();
+        let pool = PagePool::new(shape(), 3 * bytes + 5);
+        let two = pool.take(2).unwrap();
+        let error = pool.take(2).unwrap_err();
+        assert_eq!((pool.used(), error.missing, error.limit), (2, 2 * bytes, 3 * bytes));
+        drop(two);
+        assert_eq!((pool.used(), pool.take(3).unwrap().len()), (0, 3));
+    }
+}

@@ -1,0 +1,303 @@
+//! A sequence: what was read, and what each layer keeps of it.
+//!
+//! Attention keeps keys and values in pages, which sequences with equal beginnings share. Other mixers keep a state of
+//! fixed size (`Fixed`), which can't be cut: going back means restoring a checkpoint. Knows nothing of text, sockets
+//! or other sequences.
+
+use super::pages::{NoRoom, PAGE, Page, PagePool};
+use crate::kernels::{Fresh, Past};
+use std::sync::Arc;
+
+/// One input at one position. Two sequences with equal inputs have equal states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Read {
+    /// A token id.
+    Token(u32),
+    /// An embedding that is no token's: a hash of its elements.
+    Embedding(u128),
+}
+
+/// A state of fixed size: that of a recurrent mixer. A copy shares its elements until one of both changes.
+pub type Fixed = Arc<Vec<f32>>;
+
+/// The fixed-size states of all layers after a number of positions.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Positions read.
+    pub len: usize,
+    /// One for each layer that has a state of fixed size, in order.
+    pub fixed: Vec<Fixed>,
+}
+
+/// What was read so far, and what the layers keep of it.
+pub struct Sequence {
+    pool: Arc<PagePool>,
+    context: usize,
+    read: Vec<Read>,
+    /// At least one for each [`PAGE`] positions read.
+    pages: Vec<Arc<Page>>,
+    fixed: Vec<Fixed>,
+    /// States after the positions being computed, which replace those above when all layers are done.
+    staged: Vec<Fixed>,
+    /// The states before anything was read.
+    blank: Vec<Fixed>,
+    /// Earlier states to go back to, in order of their positions.
+    checkpoints: Vec<Checkpoint>,
+}
+
+impl Sequence {
+    /// An empty sequence of at most `context` positions. `blank` are the initial states of the layers that keep one of
+    /// fixed size.
+    #[must_use]
+    pub fn new(pool: Arc<PagePool>, context: usize, blank: Vec<Fixed>) -> Self {
+        Self {
+            pool,
+            context,
+            read: Vec::new(),
+            pages: Vec::new(),
+            fixed: blank.clone(),
+            staged: Vec::new(),
+            blank,
+            checkpoints: Vec::new(),
+        }
+    }
+
+    /// Positions read.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Whether nothing was read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.read.is_empty()
+    }
+
+    /// Maximum number of positions.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// What was read.
+    #[must_use]
+    pub fn read(&self) -> &[Read] {
+        &self.read
+    }
+
+    /// The pages of what was read.
+    #[must_use]
+    pub fn pages(&self) -> &[Arc<Page>] {
+        &self.pages[..self.read.len().div_ceil(PAGE)]
+    }
+
+    /// The states of fixed size after the last position; empty for a model without any.
+    #[must_use]
+    pub fn fixed(&self) -> &[Fixed] {
+        &self.fixed
+    }
+
+    /// Whether it can go back to any position.
+    #[must_use]
+    pub fn can_rewind(&self) -> bool {
+        self.fixed.is_empty()
+    }
+
+    /// Another sequence with the same past. They share their pages until one of them writes.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            pool: Arc::clone(&self.pool),
+            context: self.context,
+            read: self.read.clone(),
+            pages: self.pages().to_vec(),
+            fixed: self.fixed.clone(),
+            staged: Vec::new(),
+            blank: self.blank.clone(),
+            checkpoints: self.checkpoints.clone(),
+        }
+    }
+
+    /// Replaces what was read by `read`, whose keys and values are in `pages` (the last may hold more positions) and
+    /// whose states of fixed size, if the model has any, are in `states`. This is how a past found in a cache is taken
+    /// over.
+    ///
+    /// # Panics
+    /// When there are fewer pages than `read` needs, or the states are of another position.
+    pub fn adopt(&mut self, read: &[Read], pages: Vec<Arc<Page>>, states: Option<&Checkpoint>) {
+        assert!(pages.len() * PAGE >= read.len(), "{} pages for {}", pages.len(), read.len());
+        self.read = read.to_vec();
+        self.pages = pages;
+        self.checkpoints.clear();
+        self.fixed = match states {
+            Some(states) => {
+                assert_eq!(states.len, read.len(), "the states of another position");
+                states.fixed.clone()
+            }
+            None => self.blank.clone(),
+        };
+    }
+
+    /// Remembers the states here, so that [`Sequence::rewind`] can come back. Free for a model without states of fixed
+    /// size.
+    pub fn checkpoint(&mut self) -> Checkpoint {
+        let here = Checkpoint { len: self.len(), fixed: self.fixed.clone() };
+        if !self.can_rewind() && self.checkpoints.last().is_none_or(|last| last.len < here.len) {
+            self.checkpoints.push(here.clone());
+        }
+        here
+    }
+
+    /// Goes back to `to` positions, or as near before it as the states allow, and returns how many are left.
+    pub fn rewind(&mut self, to: usize) -> usize {
+        if to >= self.len() {
+            return self.len();
+        }
+        let mut reached = to;
+        if !self.can_rewind() {
+            self.checkpoints.retain(|checkpoint| checkpoint.len <= to);
+            (reached, self.fixed) = match self.checkpoints.last() {
+                Some(last) => (last.len, last.fixed.clone()),
+                None => (0, self.blank.clone()),
+            };
+        }
+        self.read.truncate(reached);
+        self.pages.truncate(reached.div_ceil(PAGE));
+        reached
+    }
+
+    /// Makes room for `n` more positions, all or nothing. A page that others share is copied if it will be written.
+    ///
+    /// # Errors
+    /// When the pool has too few pages; nothing has changed then.
+    pub fn reserve(&mut self, n: usize) -> Result<(), NoRoom> {
+        let (len, kept) = (self.len(), self.len().div_ceil(PAGE));
+        let needed = (len + n).div_ceil(PAGE);
+        // The page in which the next position lies is written, and is shared with others at times.
+        let shared = !len.is_multiple_of(PAGE)
+            && self.pages.get_mut(kept - 1).is_some_and(|page| Arc::get_mut(page).is_none());
+        // Reserved pages are never shared: `fork` and the cache take only those of what was read.
+        let more = needed.saturating_sub(self.pages.len());
+        let mut fresh = self.pool.take(more + usize::from(shared && n > 0))?;
+        if shared && n > 0 {
+            let mut copy = fresh.remove(0);
+            if let Some(copy) = Arc::get_mut(&mut copy) {
+                copy.bytes_mut().copy_from_slice(self.pages[kept - 1].bytes());
+            }
+            self.pages[kept - 1] = copy;
+        }
+        self.pages.append(&mut fresh);
+        Ok(())
+    }
+
+    /// Whether [`Sequence::reserve`] made room for `n` more positions.
+    #[must_use]
+    pub fn has_room(&mut self, n: usize) -> bool {
+        let first = self.len() / PAGE;
+        (self.len() + n).div_ceil(PAGE) <= self.pages.len()
+            && self.pages.iter_mut().skip(first).all(|page| Arc::get_mut(page).is_some())
+    }
+
+    /// Where a layer's keys and values of `rows` new positions go; `None` if the layer has none of its own or there is
+    /// no room.
+    pub fn fresh(&mut self, layer: usize, rows: usize) -> Option<Fresh<'_>> {
+        let (first, at) = (self.len() / PAGE, self.len() % PAGE);
+        let end = (self.len() + rows).div_ceil(PAGE);
+        let pages = self.pages.get_mut(first..end)?;
+        let pages = pages.iter_mut().map(|page| Arc::get_mut(page)?.layer_mut(layer));
+        Some(Fresh { at, rows, pages: pages.collect::<Option<Vec<_>>>()? })
+    }
+
+    /// A layer's keys and values of all positions, `rows` new ones included; `None` if the layer has none of its own.
+    #[must_use]
+    pub fn past(&self, layer: usize, rows: usize, causal: bool) -> Option<Past<'_>> {
+        let pages = self.pages.get(..(self.len() + rows).div_ceil(PAGE))?;
+        let pages = pages.iter().map(|page| page.layer(layer)).collect::<Option<Vec<_>>>()?;
+        Some(Past { len: self.len(), rows, causal, pages })
+    }
+
+    /// Sets the states of fixed size after the positions being computed; they count after [`Sequence::advance`].
+    pub fn stage(&mut self, states: Vec<Fixed>) {
+        self.staged = states;
+    }
+
+    /// Counts positions whose keys, values and states all layers have computed.
+    pub fn advance(&mut self, inputs: impl IntoIterator<Item = Read>) {
+        self.read.extend(inputs);
+        if !self.staged.is_empty() {
+            self.fixed = std::mem::take(&mut self.staged);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pages::PageShape;
+    use super::super::spec::KvHeads;
+    use super::*;
+    use crate::kernels::CacheType;
+
+    fn pool(pages: usize) -> Arc<PagePool> {
+        let heads = KvHeads { count: 1, key_dim: 4, value_dim: 4 };
+        let shape = PageShape::of(&[Some(heads)], CacheType::F32, CacheType::F32);
+        let bytes = shape.bytes();
+        PagePool::new(shape, pages * bytes)
+    }
+
+    fn read(sequence: &mut Sequence, n: usize) {
+        sequence.reserve(n).unwrap();
+        assert!(sequence.has_room(n));
+        sequence.advance((0..n as u32).map(Read::Token));
+    }
+
+    #[test]
+    fn a_failed_growth_leaves_everything_as_it_was() {
+        let pool = pool(3);
+        let mut sequence = Sequence::new(Arc::clone(&pool), 1000, Vec::new());
+        read(&mut sequence, 100);
+        assert_eq!(pool.used(), 2);
+        assert!(sequence.reserve(100).is_err());
+        assert_eq!((pool.used(), sequence.len(), sequence.pages().len()), (2, 100, 2));
+        read(&mut sequence, 92);
+        assert_eq!(pool.used(), 3);
+    }
+
+    #[test]
+    fn forks_share_pages_until_one_writes() {
+        let pool = pool(9);
+        let mut first = Sequence::new(Arc::clone(&pool), 1000, Vec::new());
+        read(&mut first, 100);
+        let mut second = first.fork();
+        assert_eq!(pool.used(), 2);
+        read(&mut second, 1);
+        assert_eq!(pool.used(), 3, "the second page was copied");
+        assert!(Arc::ptr_eq(&first.pages()[0], &second.pages()[0]));
+        assert!(!Arc::ptr_eq(&first.pages()[1], &second.pages()[1]));
+        read(&mut first, 1);
+        assert_eq!(pool.used(), 3, "nobody else has that page now");
+        // At the end of a page nothing is shared that is written.
+        let mut third = second.fork();
+        third.rewind(64);
+        read(&mut third, 1);
+        assert_eq!(pool.used(), 4);
+    }
+
+    #[test]
+    fn states_of_fixed_size_go_back_to_checkpoints_only() {
+        let blank = vec![Fixed::new(vec![0.0])];
+        let mut sequence = Sequence::new(pool(9), 1000, blank);
+        for at in 1..=5_u32 {
+            sequence.reserve(10).unwrap();
+            sequence.stage(vec![Fixed::new(vec![at as f32])]);
+            sequence.advance((0..10).map(Read::Token));
+            if at.is_multiple_of(2) {
+                sequence.checkpoint();
+            }
+        }
+        assert_eq!((sequence.rewind(45), sequence.fixed()[0][0]), (40, 4.0));
+        assert_eq!((sequence.rewind(39), sequence.fixed()[0][0]), (20, 2.0));
+        assert_eq!((sequence.rewind(19), sequence.fixed()[0][0]), (0, 0.0));
+        assert!(sequence.is_empty());
+    }
+}
