@@ -283,6 +283,7 @@ function receive(answer, chunk) {
 	const { message } = answer;
 	const heard = answer.chat === state.chat;
 	const progress = chunk.prompt_progress;
+	answer.before = chunk.queue?.before;
 	if (progress?.total > 0 && !answer.firstAt) {
 		if (answer.phase === 'waiting' && heard && progress.processed < progress.total) live.say(t('readingSpoken'));
 		answer.phase = 'reading';

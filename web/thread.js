@@ -188,10 +188,16 @@ export function createThread({ root, scroller, jump, render, onAction }) {
 		el.querySelector('[data-action=regenerate]').hidden = Boolean(text) && !cut;
 	}
 
-	function status(row, { phase, percent }) {
+	function said(phase, percent, before) {
+		if (phase === 'reading') return t('reading', { p: percent });
+		if (phase !== 'waiting' || before === undefined) return t(phase);
+		return before === 0 ? t('next') : t('queued', { n: before });
+	}
+
+	function status(row, { phase, percent, before }) {
 		const line = row.el.querySelector('.status');
 		line.hidden = false;
-		line.querySelector('.status-text').textContent = phase === 'reading' ? t('reading', { p: percent }) : t(phase);
+		line.querySelector('.status-text').textContent = said(phase, percent, before);
 		line.querySelector('.track').hidden = phase !== 'reading';
 		line.querySelector('.track i').style.width = `${percent}%`;
 	}

@@ -265,6 +265,12 @@ impl Engine {
         Session::new(model, &self.pool, self.info.context, self.batch)
     }
 
+    /// Bytes of a page of keys and values: those of 64 positions.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        self.pool.shape().bytes()
+    }
+
     /// What the scheduler does and has done.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -23,7 +23,7 @@ pub struct Limits {
 }
 
 /// How a request stands, for `/slots`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slot {
     /// Tokens of its prompt.
     pub prompt: usize,

@@ -24,7 +24,7 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const STALL_TIME: Duration = Duration::from_secs(30);
 /// Time for a complete body.
 const BODY_TIME: Duration = Duration::from_secs(120);
-/// Most open connections; more are turned away.
+/// Most open connections where nothing else is said; more are turned away.
 const CONNECTIONS_MAX: usize = 512;
 /// Stack of a connection's thread.
 const STACK_BYTES: usize = 1 << 20;
@@ -99,6 +99,10 @@ impl Response {
 
 /// Answers requests.
 pub trait Handler: Send + Sync {
+    /// Most open connections; more are turned away.
+    fn connections_max(&self) -> usize {
+        CONNECTIONS_MAX
+    }
     /// Checks a request before its body is read. A response is a refusal; the body is then never read.
     fn admit(&self, request: &Request) -> Option<Response>;
 
@@ -128,7 +132,7 @@ pub fn serve(
             std::thread::sleep(Duration::from_millis(20));
             continue;
         };
-        if open.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
+        if open.fetch_add(1, Ordering::SeqCst) >= handler.connections_max() {
             open.fetch_sub(1, Ordering::SeqCst);
             turn_away(&stream, headers);
             continue;

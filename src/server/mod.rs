@@ -16,6 +16,7 @@ mod guard;
 mod http;
 mod ignored;
 mod json;
+mod monitor;
 mod native;
 mod openai;
 mod page;

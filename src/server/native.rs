@@ -34,7 +34,7 @@ pub fn props(state: &State, engine: &Engine) -> Response {
     ok(&json!({
         "model_alias": state.model_name(engine),
         "n_ctx": info.context,
-        "total_slots": 1,
+        "total_slots": info.parallel,
         "chat_template": engine.chat.source(),
         "bos_token": engine.tokenizer.bos_text(),
         "eos_token": engine.tokenizer.eos_text(),

@@ -4,10 +4,13 @@ use super::chats::CHANGE_BYTES_MAX;
 use super::error::ApiError;
 use super::guard::Refusal;
 use super::http::{BODY_BYTES_MAX, Handler, Reply, Request, Response};
-use super::{State, embeddings, native, openai};
+use super::{State, embeddings, monitor, native, openai};
 use crate::engine::NO_TEXT;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+/// Connections beside those of requests that wait.
+const CONNECTIONS_MORE: usize = 64;
 
 /// Answers the requests of one server.
 pub struct Routes(pub Arc<State>);
@@ -15,6 +18,12 @@ pub struct Routes(pub Arc<State>);
 impl Handler for Routes {
     fn admit(&self, request: &Request) -> Option<Response> {
         check(&self.0, request).err().map(|error| error.response())
+    }
+
+    fn connections_max(&self) -> usize {
+        // Those that wait, those that are computed, and some for the page and for asking how it goes.
+        let config = &self.0.config;
+        config.queue + config.parallel.unwrap_or(CONNECTIONS_MORE) + CONNECTIONS_MORE
     }
 
     fn body_bytes_max(&self, request: &Request) -> usize {
@@ -85,7 +94,7 @@ fn route(
     let allowed = match bare {
         _ if model.is_some() => "GET",
         "/chats" if method == "POST" && state.chats.is_some() => "POST",
-        "/chats" | "/models" | "/props" => "GET",
+        "/chats" | "/models" | "/props" | "/slots" | "/metrics" => "GET",
         "/chat/completions" | "/completions" | "/apply-template" | "/tokenize" | "/detokenize"
         | "/render" | "/embeddings" | "/embedding" => "POST",
         _ => return Err(ApiError::not_found(path)),
@@ -117,6 +126,8 @@ fn route(
     match bare {
         "/models" => Ok(Some(openai::models(state, &engine))),
         "/props" => Ok(Some(native::props(state, &engine))),
+        "/slots" => Ok(Some(monitor::slots(&engine))),
+        "/metrics" => Ok(Some(monitor::metrics(&engine))),
         "/tokenize" => native::tokenize(state, &engine, request, reply).map(Some),
         "/detokenize" => native::detokenize(state, &engine, request, reply).map(Some),
         "/apply-template" => openai::apply_template(state, &engine, request, reply).map(Some),
@@ -129,7 +140,7 @@ fn route(
 
 /// Paths that work even if the model generates no text.
 const WITHOUT_TEXT: &[&str] =
-    &["/models", "/props", "/tokenize", "/detokenize", "/embeddings", "/embedding"];
+    &["/models", "/props", "/slots", "/metrics", "/tokenize", "/detokenize", "/embeddings", "/embedding"];
 
 fn refused(refusal: Refusal) -> ApiError {
     match refusal {

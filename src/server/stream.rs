@@ -89,6 +89,8 @@ pub fn answer(
 
 /// What an answer brings.
 enum Found {
+    /// It waits, while so many others are served first.
+    Waiting(usize),
     Event(Event),
     End(Outcome),
 }
@@ -104,6 +106,7 @@ fn each_event(
     handle: &mut dyn FnMut(usize, Found) -> bool,
 ) -> Result<bool, EngineError> {
     let mut open: Vec<(usize, Generating)> = answers.into_iter().enumerate().collect();
+    let mut before = vec![None; open.len()];
     while !open.is_empty() {
         // Each in turn; the first is waited for.
         let mut wait = if open.len() > 1 { LOOK_AMONG } else { LOOK };
@@ -114,7 +117,14 @@ fn each_event(
             }
             let (index, answer) = &mut open[at];
             let more = match answer.next(std::mem::take(&mut wait)) {
-                Received::Nothing => true,
+                Received::Nothing => {
+                    let now = answer.before();
+                    let changed = std::mem::replace(&mut before[*index], now) != now;
+                    if let (true, Some(count)) = (changed, now) {
+                        handle(*index, Found::Waiting(count));
+                    }
+                    true
+                }
                 Received::Event(event) => handle(*index, Found::Event(event)),
                 Received::End(outcome) => {
                     let (index, _) = open.remove(at);
@@ -158,7 +168,7 @@ fn whole(
     let stayed = each_event(answers, sink, &mut |index, found| {
         let candidate = &mut all[index];
         match found {
-            Found::Event(Event::Prompt(_) | Event::Embedded(_)) => {}
+            Found::Waiting(_) | Found::Event(Event::Prompt(_) | Event::Embedded(_)) => {}
             Found::Event(Event::Scored(tokens)) => candidate.scored = tokens.into(),
             Found::Event(Event::Text { text, tokens }) => {
                 let parts = candidate.reading.push(&text);
@@ -239,6 +249,7 @@ fn streamed(
                 let of_prompt = index..index + delivery.choices;
                 all[of_prompt].iter_mut().for_each(|streamed| streamed.first(sink, &tokens));
             }
+            Found::Waiting(count) => all[index].waits(sink, count),
             Found::Event(event) => all[index].event(sink, event),
             Found::End(outcome) => all[index].end(sink, outcome),
         }
@@ -314,6 +325,15 @@ impl<'s> Streamed<'s> {
         }
         for event in std::mem::take(&mut self.held) {
             self.event(sink, event);
+        }
+    }
+
+    /// Says how many others are served first.
+    fn waits(&self, sink: &Sink<'_, '_>, count: usize) {
+        if self.delivery.progress {
+            let mut chunk = self.dialect.empty(self.choice);
+            chunk["queue"] = json!({ "before": count });
+            sink.event(&chunk);
         }
     }
 
