@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tealight::constraint::{CallForm, Compiler, Constraint, Step};
 use tealight::engine::{Engine, Event, Finish, Generation, LoadOptions};
 use tealight::jobs::HANDLER;
-use tealight::kernels::Isa;
+use tealight::kernels::{Compute, Isa};
 use tealight::model::ModelFile;
 use tealight::sampler::Sampling;
 use tealight::source;
@@ -336,11 +336,12 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// A model; one test computes at a time.
 fn engine() -> (Engine, MutexGuard<'static, ()>) {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = LoadOptions { context: 512, ..LoadOptions::new(Isa::detect(), 2) };
+    let options = LoadOptions { context: 512, ..LoadOptions::default() };
     (
         Engine::load(
             source::open(&model(SMOLLM2)).unwrap(),
             &options,
+            &Arc::new(Compute::new(Isa::detect(), 2)),
             &Arc::new(Workers::here(HANDLER)),
         )
         .unwrap(),

@@ -103,6 +103,7 @@ fn texts_have_the_embeddings_that_the_reference_gives_them() {
         let engine = Engine::load(
             source::open(&path).unwrap(),
             &options(),
+            &compute(),
             &Arc::new(Workers::here(HANDLER)),
         )
         .unwrap();
@@ -130,9 +131,13 @@ fn texts_have_the_embeddings_that_the_reference_gives_them() {
 #[test]
 fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
     let path = folder("tests/golden/embeddings/bert.gguf");
-    let engine =
-        Engine::load(source::open(&path).unwrap(), &options(), &Arc::new(Workers::here(HANDLER)))
-            .unwrap();
+    let engine = Engine::load(
+        source::open(&path).unwrap(),
+        &options(),
+        &compute(),
+        &Arc::new(Workers::here(HANDLER)),
+    )
+    .unwrap();
     let max = engine.embedding_tokens_max();
     assert_eq!(max, 48);
     let embed = |n: usize, wanted: bool| engine.embed(vec![vec![5; n]], Pooling::Mean, &|| wanted);
@@ -142,8 +147,12 @@ fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
     assert!(embed(3, false).unwrap().is_none());
 }
 
+fn compute() -> Arc<Compute> {
+    Arc::new(Compute::new(Isa::detect(), 2))
+}
+
 fn options() -> LoadOptions {
-    LoadOptions { context: 512, ..LoadOptions::new(Isa::detect(), 2) }
+    LoadOptions { context: 512, ..LoadOptions::default() }
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

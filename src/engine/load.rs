@@ -18,7 +18,7 @@ use crate::system::THREADS_HINT;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::worker::{Patience, Workers};
 use std::fmt;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// A loaded model that answers several requests at a time.
@@ -141,24 +141,26 @@ fn chat(
 }
 
 impl Engine {
-    /// Loads the model in `shards`. Reads metadata and small tensors; weights are read on first use. `workers` run its
-    /// chat template and try out the requests' constraints.
+    /// Loads the model in `shards`. Reads metadata and small tensors; weights are read on first use. `compute` is shared
+    /// by all models of a process. `workers` run the chat template and try out the requests' constraints.
     ///
     /// # Errors
     /// When the file is invalid or unsupported, or the model does not fit in memory.
     pub fn load(
         shards: Vec<Shard>,
         options: &LoadOptions,
+        compute: &Arc<Compute>,
         workers: &Arc<Workers>,
     ) -> Result<Self, LoadError> {
         let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
-        Self::load_parts(shards, options, workers)
+        Self::load_parts(shards, options, compute, workers)
             .map_err(|problem| LoadError { name, problem: Box::new(problem) })
     }
 
     fn load_parts(
         shards: Vec<Shard>,
         options: &LoadOptions,
+        compute: &Arc<Compute>,
         workers: &Arc<Workers>,
     ) -> Result<Self, Problem> {
         let file = open(shards)?;
@@ -189,20 +191,17 @@ impl Engine {
             cache_bytes_per_position: shape.bytes_per_position(),
             notes,
         };
-        // Before the threads that compute, which take what there is.
-        let (hand_over, taken) = mpsc::channel::<Scheduler>();
-        let thread = thread::Builder::new().name("scheduler".to_owned()).stack_size(STACK_BYTES);
-        let thread = thread.spawn(move || taken.into_iter().for_each(Scheduler::run))?;
-        let compute = Arc::new(Compute::new(options.isa, options.threads));
-        let model = Arc::new(model(&file, spec, &compute)?);
+        let model = Arc::new(model(&file, spec, compute)?);
         let pool = PagePool::new(shape, sizes.pool_bytes);
         let batch = options.batch;
         let limits = sizes.limits;
         let scheduler = Queue::new(options.queue);
         let queue = Arc::clone(&scheduler);
         let forward = Arc::clone(&model) as Arc<dyn Forward>;
-        // The thread lives as long as the engine, which takes it along.
-        let _ = hand_over.send(Scheduler::new(queue, forward, compute, Arc::clone(&pool), limits));
+        let compute = Arc::clone(compute);
+        let computing = Scheduler::new(queue, forward, compute, Arc::clone(&pool), limits);
+        let thread = thread::Builder::new().name("scheduler".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn(move || computing.run())?;
         Ok(Self {
             constraints: Compiler::with(Arc::clone(&tokenizer), Arc::clone(workers)),
             tokenizer,
@@ -298,19 +297,18 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Loads the model in `shards`; of `options`, only the instruction set and the threads matter.
+    /// Loads the model in `shards`.
     ///
     /// # Errors
     /// When the weights are invalid or unsupported.
-    pub fn load(shards: Vec<Shard>, options: &LoadOptions) -> Result<Self, LoadError> {
+    pub fn load(shards: Vec<Shard>, compute: &Arc<Compute>) -> Result<Self, LoadError> {
         let name = shards.first().map_or_else(String::new, |shard| shard.name.clone());
         let wrong = |problem| LoadError { name: name.clone(), problem: Box::new(problem) };
         let load = || -> Result<(Model, Result<Tokenizer, Problem>), Problem> {
             let file = open(shards)?;
             let spec = spec(&file)?;
             let tokenizer = fitting_tokenizer(&file, &spec);
-            let compute = Arc::new(Compute::new(options.isa, options.threads));
-            Ok((model(&file, spec, &compute)?, tokenizer))
+            Ok((model(&file, spec, compute)?, tokenizer))
         };
         let (model, tokenizer) = load().map_err(wrong)?;
         Ok(Self { model, tokenizer: tokenizer.map_err(wrong), name })

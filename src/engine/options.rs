@@ -1,6 +1,6 @@
 //! Options for loading a model.
 
-use crate::kernels::{CacheType, Isa};
+use crate::kernels::CacheType;
 use crate::system::Memory;
 
 /// How a model is loaded.
@@ -10,8 +10,6 @@ pub struct LoadOptions {
     pub context: usize,
     /// The memory it has to fit into; `None`: not checked.
     pub room: Option<Room>,
-    /// Number of compute threads.
-    pub threads: usize,
     /// Prompt tokens computed at a time.
     pub batch: usize,
     /// Requests computed at a time; `None`: chosen from the memory.
@@ -20,8 +18,6 @@ pub struct LoadOptions {
     pub queue: usize,
     /// Bytes of conversations that are kept for their next turn; `None`: chosen from the memory.
     pub cache_bytes: Option<u64>,
-    /// Instruction set of the kernels.
-    pub isa: Isa,
     /// Element type of the cached keys.
     pub key_type: CacheType,
     /// Element type of the cached values.
@@ -30,19 +26,16 @@ pub struct LoadOptions {
     pub template: Option<String>,
 }
 
-impl LoadOptions {
-    /// Defaults that suit any model, and memory without bounds.
-    #[must_use]
-    pub fn new(isa: Isa, threads: usize) -> Self {
+impl Default for LoadOptions {
+    /// What suits any model, and memory without bounds.
+    fn default() -> Self {
         Self {
             context: 0,
             room: None,
-            threads,
             batch: 128,
             parallel: None,
             queue: 512,
             cache_bytes: None,
-            isa,
             key_type: CacheType::F16,
             value_type: CacheType::F16,
             template: None,

@@ -213,6 +213,7 @@ impl Scheduler {
             }
         }
         let wanted = || !watches.iter().all(Watch::is_cancelled);
+        let turn = self.compute.turns.enter();
         let output = self.model.forward(&mut batch, &wanted)?;
         let spans = batch.spans.len();
         drop(batch);
@@ -244,6 +245,7 @@ impl Scheduler {
                 }
             }
         }
+        drop(turn);
         let time = start.elapsed();
         self.planner.learn(time.as_secs_f64(), prompt_rows, tokens);
         let share = prompt_rows as f64 / (prompt_rows + tokens).max(1) as f64;

@@ -25,6 +25,7 @@ mod pool;
 mod prefetch;
 mod product;
 mod scalar;
+mod turns;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vectors;
 #[cfg(target_arch = "x86_64")]
@@ -45,6 +46,7 @@ pub use memory::keep_freed_memory;
 pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
 pub use product::{Affine, Gated, Input};
+pub use turns::{Turn as ComputeTurn, Turns};
 
 use std::ops::Range;
 
@@ -59,6 +61,8 @@ pub struct Compute {
     pub isa: Isa,
     /// The threads in use.
     pub pool: Pool,
+    /// Whose turn it is to compute, where several models share the threads.
+    pub turns: Turns,
     divisions: product::Divisions,
 }
 
@@ -66,7 +70,8 @@ impl Compute {
     /// Computes with the given instruction set on `threads` threads.
     #[must_use]
     pub fn new(isa: Isa, threads: usize) -> Self {
-        Self { isa, pool: Pool::new(threads), divisions: product::Divisions::default() }
+        let (pool, divisions) = (Pool::new(threads), product::Divisions::default());
+        Self { isa, pool, turns: Turns::default(), divisions }
     }
 
     /// Splits `0..n` among the threads; `cost` is the number of multiply-adds per index.

@@ -223,12 +223,12 @@ impl Pool {
     }
 }
 
-/// Reserves threads while a pool starts, so that the pool can't exhaust the user's thread limit: one for a
-/// request, two for its chat template.
+/// Reserves threads while a pool starts, so that the pool can't exhaust the user's thread limit: one for the
+/// scheduler, one for a request, two for its chat template.
 struct Spare(Vec<JoinHandle<()>>);
 
 impl Spare {
-    const THREADS: usize = 3;
+    const THREADS: usize = 4;
 
     fn take() -> Self {
         let thread = || Builder::new().name("spare".to_owned()).spawn(park);

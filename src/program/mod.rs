@@ -84,7 +84,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     }
     if command == Command::Chat || config.prompt.is_some() || config.prompt_file.is_some() {
         let shards = weights(&config, program.as_ref())?.context(NO_WEIGHTS)?;
-        let engine = Engine::load(shards, &config.load_options(), &workers())?;
+        let compute = config.compute();
+        let engine = Engine::load(shards, &config.load_options(), &compute, &workers())?;
         anyhow::ensure!(engine.info.makes_text, NO_TEXT);
         if !config.quiet {
             engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
@@ -122,6 +123,7 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     let engine = Engine::load(
         shards,
         &LoadOptions { context, room: Room::now(true), ..config.load_options() },
+        &config.compute(),
         &workers(),
     )?;
     anyhow::ensure!(engine.info.makes_text, NO_TEXT);
@@ -135,7 +137,7 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
 fn perplexity(arguments: &[OsString]) -> anyhow::Result<()> {
     let (flags, sets) = cli::parse_perplexity(arguments)?;
     let config = settings(sets)?;
-    let bare = Bare::load(named_weights(config.model.as_deref())?, &config.load_options())?;
+    let bare = Bare::load(named_weights(config.model.as_deref())?, &config.compute())?;
     print(&terminal::perplexity(bare, &flags, &config, &interrupt)?)
 }
 

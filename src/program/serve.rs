@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tealight::constraint::Constraint;
 use tealight::engine::{Engine, LoadOptions};
+use tealight::kernels::Compute;
 use tealight::model::Shard;
 use tealight::server::{self, Chats, ModelState, Page, State};
 use tealight::settings::Config;
@@ -23,8 +24,8 @@ pub fn serve(
     program: Option<&Program>,
     shards: Option<Vec<Shard>>,
 ) -> anyhow::Result<()> {
-    // The first worker starts up in parallel with everything else.
-    let workers = workers();
+    // What needs a right of its own comes first: files, the port, the browser. After the first thread, nothing is opened
+    // any more.
     let page = Page::new(config.page.as_deref(), program).context("--path")?;
     let name = program.and_then(|p| p.tail.as_ref()).and_then(|t| t.manifest().name.clone());
     let chats = if config.portable { chats(&config, program) } else { None };
@@ -34,11 +35,24 @@ pub fn serve(
     }
     let listener = server::bind(&config)?;
     let url = url(&listener, &config)?;
-    let (quiet, browser, wanted) = (config.quiet, config.browser, config.port);
-    let (options, constraint) = (config.load_options(), config.constraint.clone());
-    let state = Arc::new(State::new(config, page, name, chats, &listener));
+    if listener.local_addr()?.port() != config.port && config.port != 0 && !config.quiet {
+        let port = config.port;
+        say(format_args!("port {port} is in use by another program; using the next free one"));
+    }
+    // Serve even if stdout is closed.
+    let _ = writeln!(std::io::stdout(), "{url}");
+    let _ = std::io::stdout().flush();
+    // Connections wait until they are accepted.
+    if config.browser && system::has_display() && !Browser::open(&url) && !config.quiet {
+        say(format_args!("could not open a browser; open the address above yourself"));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     end_on_interrupt(&listener, &stop)?;
+    // The first worker starts up in parallel with the rest.
+    let workers = workers();
+    let own = config.clone();
+    let (quiet, constraint) = (own.quiet, own.constraint.as_ref());
+    let state = Arc::new(State::new(config, page, name, chats, &listener));
     let accepting = {
         let (state, stop, listener) =
             (Arc::clone(&state), Arc::clone(&stop), listener.try_clone()?);
@@ -48,24 +62,16 @@ pub fn serve(
     };
     // A server that can't start a thread for a request would look alive and answer nothing.
     let _ = std::thread::Builder::new().spawn(|| ()).map_err(|error| no_thread(&error))?.join();
-    if listener.local_addr()?.port() != wanted && wanted != 0 && !quiet {
-        say(format_args!("port {wanted} is in use by another program; using the next free one"));
-    }
-    // Serve even if stdout is closed.
-    let _ = writeln!(std::io::stdout(), "{url}");
-    let _ = std::io::stdout().flush();
-    if browser && system::has_display() && !Browser::open(&url) && !quiet {
-        say(format_args!("could not open a browser; open the address above yourself"));
-    }
+    let compute = own.compute();
     match shards {
         None => {
             say(format_args!("{NO_WEIGHTS}"));
             state.set_model(ModelState::Missing(NO_WEIGHTS.to_owned()));
         }
-        Some(shards) => match load(shards, &options, constraint.as_ref(), &workers) {
+        Some(shards) => match load(shards, &own.load_options(), &compute, constraint, &workers) {
             Ok(engine) => {
                 if !quiet {
-                    say(format_args!("{}", greeting(&engine, &options)));
+                    say(format_args!("{}", greeting(&engine, &compute)));
                     engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
                     stand_in(&engine);
                 }
@@ -111,25 +117,26 @@ fn chats(config: &Config, program: Option<&Program>) -> Option<Chats> {
 fn load(
     shards: Vec<Shard>,
     options: &LoadOptions,
+    compute: &Arc<Compute>,
     constraint: Option<&Constraint>,
     workers: &Arc<Workers>,
 ) -> Result<Engine, String> {
-    let engine = Engine::load(shards, options, workers).map_err(|error| error.to_string())?;
+    let engine = Engine::load(shards, options, compute, workers).map_err(|e| e.to_string())?;
     match constraint.map(|constraint| engine.guide(constraint)) {
         Some(Err(error)) => Err(error.to_string()),
         _ => Ok(engine),
     }
 }
 
-fn greeting(engine: &Engine, options: &LoadOptions) -> String {
+fn greeting(engine: &Engine, compute: &Compute) -> String {
     let info = &engine.info;
     format!(
         "{}: {:.0} million parameters, context {}, {} threads, {}. Press Ctrl-C to end.",
         info.name.escape_debug(),
         info.parameters as f64 / 1e6,
         info.context,
-        options.threads,
-        options.isa
+        compute.pool.threads(),
+        compute.isa
     )
 }
 

@@ -39,7 +39,8 @@ pub fn metrics(engine: &Engine) -> Response {
     let status = engine.status();
     let page = engine.page_bytes() as f64;
     let rate = |n: u64, seconds: f64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
-    let (prompt_time, time) = (status.prompt_time.as_secs_f64(), status.generation_time.as_secs_f64());
+    let (prompt_time, time) =
+        (status.prompt_time.as_secs_f64(), status.generation_time.as_secs_f64());
     let all = [
         ("counter", "prompt_tokens_total", "Prompt tokens computed", status.prompt_tokens as f64),
         ("counter", "prompt_seconds_total", "Seconds spent on prompts", prompt_time),
@@ -64,12 +65,7 @@ pub fn metrics(engine: &Engine) -> Response {
             "Generated tokens per second, on average",
             rate(status.generated_tokens, time),
         ),
-        (
-            "gauge",
-            "requests_processing",
-            "Requests being computed",
-            status.slots.len() as f64,
-        ),
+        ("gauge", "requests_processing", "Requests being computed", status.slots.len() as f64),
         ("gauge", "requests_deferred", "Requests that wait", status.waiting as f64),
         ("gauge", "cache_bytes", "Bytes of keys and values in use", status.pages as f64 * page),
         (

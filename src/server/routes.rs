@@ -139,8 +139,16 @@ fn route(
 }
 
 /// Paths that work even if the model generates no text.
-const WITHOUT_TEXT: &[&str] =
-    &["/models", "/props", "/slots", "/metrics", "/tokenize", "/detokenize", "/embeddings", "/embedding"];
+const WITHOUT_TEXT: &[&str] = &[
+    "/models",
+    "/props",
+    "/slots",
+    "/metrics",
+    "/tokenize",
+    "/detokenize",
+    "/embeddings",
+    "/embedding",
+];
 
 fn refused(refusal: Refusal) -> ApiError {
     match refusal {

@@ -3,12 +3,12 @@
 use crate::chat::ReasoningFormat;
 use crate::constraint::Constraint;
 use crate::engine::{LoadOptions, Room};
-use crate::kernels::{CacheType, Isa, default_threads};
+use crate::kernels::{CacheType, Compute, Isa, default_threads};
 use crate::model::Pooling;
 use crate::sampler::Sampling;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -146,18 +146,22 @@ impl Config {
         }
     }
 
+    /// The threads and the instruction set that all models of this process compute with.
+    #[must_use]
+    pub fn compute(&self) -> Arc<Compute> {
+        Arc::new(Compute::new(self.isa, self.threads))
+    }
+
     /// Options for loading the model into the memory that is free now.
     #[must_use]
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             context: self.context,
             room: Room::now(self.context_named),
-            threads: self.threads,
             batch: self.batch,
             parallel: self.parallel,
             queue: self.queue,
             cache_bytes: self.cache_ram.map(|mib| mib.saturating_mul(1 << 20)),
-            isa: self.isa,
             key_type: self.key_type,
             value_type: self.value_type,
             template: self.template.clone(),
