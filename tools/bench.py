@@ -7,6 +7,7 @@ slower or faster in between does so for both. llama.cpp is built for this machin
 
     make bench                      the table
     make bench ARGS="smollm2 -r 3 -t 1 --depth 4096"
+    make bench ARGS=load      several sequences at once (bench_load.py)
     make bench ARGS="--types IQ2_S TQ1_0 -p 128 -n 16"    types, in the shapes of the 1.5B
 """
 
@@ -236,6 +237,10 @@ def measure(args) -> list[str]:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["load"]:
+        import bench_load
+
+        return bench_load.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], help="default: all that are there")
     parser.add_argument("-t", "--threads", type=int, default=2)

@@ -18,6 +18,9 @@ pub struct BenchFlags {
     /// Tokens in the cache before either is measured
     #[arg(short = 'd', long = "n-depth", default_value_t = 0, value_parser = count, value_name = "N")]
     pub depth: usize,
+    /// Sequences to generate together, beside a pass of as many tokens of one; 0 measures neither
+    #[arg(long = "n-seqs", default_value_t = 0, value_parser = sequences, value_name = "N")]
+    pub sequences: usize,
     /// How often each is measured
     #[arg(short = 'r', long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub repetitions: u32,
@@ -35,6 +38,12 @@ pub struct BenchFlags {
 /// As [`super::parse`].
 pub fn parse_bench(arguments: &[OsString]) -> Result<(BenchFlags, Vec<Set>), clap::Error> {
     parse_with(arguments, &["model", "threads", "cache-type-k", "cache-type-v", "isa"])
+}
+
+/// Parses a number of sequences within the benchmark's limit.
+fn sequences(text: &str) -> Result<usize, String> {
+    const MAX: usize = 256;
+    text.parse().ok().filter(|n| *n <= MAX).ok_or_else(|| format!("expected 0 to {MAX}"))
 }
 
 /// Parses a token count within the benchmark's limit.

@@ -119,10 +119,12 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
         return print(&terminal::limits(&Compute::new(config.isa, config.threads), flags.json));
     }
     let shards = named_weights(config.model.as_deref())?;
-    let context = flags.depth + flags.prompt.max(flags.generate) + 8;
+    let together = flags.prompt + flags.generate.max(16 * flags.sequences);
+    let context = together.max(flags.depth + flags.prompt.max(flags.generate)) + 8;
+    let parallel = Some(flags.sequences.max(1));
     let engine = Engine::load(
         shards,
-        &LoadOptions { context, room: Room::now(true), ..config.load_options() },
+        &LoadOptions { context, parallel, room: Room::now(true), ..config.load_options() },
         &config.compute(),
         &workers(),
     )?;

@@ -1,19 +1,21 @@
 //! `tealight bench`: measures the speed of prefill and of generation.
 
 use crate::cli::BenchFlags;
-use crate::engine::{Engine, Session};
+use crate::engine::{Engine, Event, Generating, Generation, Received, Session};
 use crate::kernels::{Compute, Limits};
+use crate::sampler::Sampling;
 use anyhow::Context as _;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Measures what `flags` ask for. Returns the report.
 ///
 /// # Errors
 /// When the counts do not fit the context.
 pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
-    let needed = flags.depth + flags.prompt.max(flags.generate) + 2;
+    let passes = if flags.sequences > 0 { flags.generate.max(16 * flags.sequences) } else { 0 };
+    let needed = (flags.depth + flags.prompt.max(flags.generate)).max(flags.prompt + passes) + 2;
     anyhow::ensure!(
         needed <= engine.info.context,
         "bench: {needed} tokens are needed, but the context has room for {}",
@@ -29,9 +31,21 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
         prompts.extend(prompt);
         generations.extend(generation);
     }
+    let (mut together, mut passes) = (Vec::new(), Vec::new());
+    if flags.sequences > 0 {
+        for _ in 0..flags.repetitions {
+            together.push(several(engine, flags)?);
+            passes.push(pass(&mut session, engine, flags)?);
+        }
+    }
     if flags.json {
         let report = json!({
             "model": engine.info.name,
+            "together": {
+                "sequences": flags.sequences,
+                "tokens_per_second": together,
+                "pass_tokens_per_second": passes,
+            },
             "prompt": {
                 "tokens": flags.prompt,
                 "ids": ids(engine, flags.prompt, PROMPT),
@@ -46,9 +60,12 @@ pub fn bench(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<String> {
         return Ok(format!("{report}\n"));
     }
     let mut out = String::new();
-    for (name, tokens, speeds) in
-        [("prompt", flags.prompt, &mut prompts), ("generation", flags.generate, &mut generations)]
-    {
+    for (name, tokens, speeds) in [
+        ("prompt", flags.prompt, &mut prompts),
+        ("generation", flags.generate, &mut generations),
+        ("together", flags.sequences, &mut together),
+        ("one pass", flags.sequences, &mut passes),
+    ] {
         speeds.sort_by(f64::total_cmp);
         if let (Some(low), Some(high)) = (speeds.first(), speeds.last()) {
             let median = speeds[speeds.len() / 2];
@@ -73,6 +90,59 @@ fn ids(engine: &Engine, n: usize, purpose: u32) -> Vec<u32> {
     (0..n as u32)
         .map(|i| (i.wrapping_mul(7919).wrapping_add(purpose) % 1000 + 300) % words)
         .collect()
+}
+
+/// Tokens per second of several answers that are generated together, from when the last of them begins until the first
+/// ends.
+fn several(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<f64> {
+    let request = |which: usize| Generation {
+        // Each has a prompt of its own: nothing is shared.
+        prompt: ids(engine, flags.prompt.max(1), PROMPT)
+            .iter()
+            .map(|id| id + which as u32)
+            .collect(),
+        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        max_tokens: Some(flags.generate.max(2)),
+        ignore_end: true,
+        ..Generation::default()
+    };
+    let mut open = (0..flags.sequences)
+        .map(|which| Ok((engine.begin(&request(which))?, Vec::new())))
+        .collect::<anyhow::Result<Vec<(Generating, Vec<Instant>)>>>()?;
+    let mut done = Vec::new();
+    while !open.is_empty() {
+        let mut at = 0;
+        while at < open.len() {
+            let (answer, times) = &mut open[at];
+            match answer.next(Duration::from_micros(200)) {
+                Received::Event(Event::Text { .. }) => times.push(Instant::now()),
+                Received::Event(_) => {}
+                Received::Nothing => at += 1,
+                Received::End(outcome) => {
+                    outcome?;
+                    done.push(open.remove(at).1);
+                }
+            }
+        }
+    }
+    let begin = done.iter().filter_map(|times| times.first()).max().copied();
+    let end = done.iter().filter_map(|times| times.last()).min().copied();
+    let (Some(begin), Some(end)) = (begin, end) else { return Ok(0.0) };
+    let within = done.iter().flatten().filter(|time| **time > begin && **time <= end).count();
+    Ok(within as f64 / end.saturating_duration_since(begin).as_secs_f64().max(1e-9))
+}
+
+/// Tokens per second of passes of as many tokens of one sequence.
+fn pass(session: &mut Session, engine: &Engine, flags: &BenchFlags) -> anyhow::Result<f64> {
+    const PASSES: usize = 16;
+    session.rewind(0);
+    session.read(&ids(engine, flags.prompt.max(1), PROMPT))?;
+    let tokens = ids(engine, flags.sequences, GENERATION);
+    let start = Instant::now();
+    for _ in 0..PASSES {
+        session.read(&tokens).context("measuring passes")?;
+    }
+    Ok((PASSES * tokens.len()) as f64 / start.elapsed().as_secs_f64())
 }
 
 /// The machine's peak rates, for comparison.
