@@ -5,8 +5,10 @@ use super::error::EngineError;
 use super::mailbox::Sender;
 use super::pooling::Pool;
 use super::request::{Event, Finish, Outcome, Progress, Timings, TokenChoice};
+use super::saved::Saved;
 use crate::model::{Pooling, Sequence, Wanted};
 use std::collections::VecDeque;
+use std::sync::mpsc;
 use std::time::Instant;
 
 /// A request that waits.
@@ -15,6 +17,33 @@ pub struct Job {
     pub task: Task,
     /// Who asks.
     pub sender: Sender,
+}
+
+/// What is done between two passes, and who waits for it.
+pub enum Command {
+    /// Looks up what slot `slot` has read last.
+    Look {
+        /// The slot.
+        slot: usize,
+        /// Gets it; nothing if there is none.
+        reply: mpsc::Sender<Saved>,
+    },
+    /// Keeps what was read elsewhere, as if slot `slot` had read it.
+    Keep {
+        /// The slot.
+        slot: usize,
+        /// What was read.
+        saved: Saved,
+        /// Gets the number of tokens.
+        reply: mpsc::Sender<usize>,
+    },
+    /// Forgets what slot `slot` has read last.
+    Erase {
+        /// The slot.
+        slot: usize,
+        /// Gets the number of tokens.
+        reply: mpsc::Sender<usize>,
+    },
 }
 
 /// What is asked.
@@ -34,6 +63,8 @@ pub enum Task {
 pub struct Run {
     /// Position in the order of arrival.
     pub number: u64,
+    /// The slot that it takes.
+    pub slot: usize,
     pub kind: Kind,
     pub sender: Sender,
     /// Events that the mailbox has no room for yet, with the tokens generated up to each.

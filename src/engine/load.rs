@@ -11,14 +11,14 @@ use crate::chat::{AnswerSyntax, Chat, TemplateError, builtin};
 use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
 use crate::kernels::Compute;
 use crate::model::{
-    FamilyError, FileError, Model, ModelFile, PagePool, PageShape, Pooling, Shard, Spec, Weights,
-    WeightsError, spec,
+    FamilyError, FileError, Fixed, Model, ModelFile, PagePool, PageShape, Pooling, Shard, Spec,
+    Weights, WeightsError, spec,
 };
 use crate::system::THREADS_HINT;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::worker::{Patience, Workers};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 /// A loaded model that answers several requests at a time.
@@ -34,6 +34,10 @@ pub struct Engine {
     pool: Arc<PagePool>,
     batch: usize,
     pub(super) scheduler: Arc<Queue>,
+    /// The instruction set, and the types of keys and values.
+    pub(super) kinds: [String; 3],
+    file: ModelFile,
+    fingerprint: OnceLock<[u8; 32]>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -198,7 +202,7 @@ impl Engine {
         let scheduler = Queue::new(options.queue);
         let queue = Arc::clone(&scheduler);
         let forward = Arc::clone(&model) as Arc<dyn Forward>;
-        let compute = Arc::clone(compute);
+        let (compute, isa) = (Arc::clone(compute), compute.isa.to_string());
         let computing = Scheduler::new(queue, forward, compute, Arc::clone(&pool), limits);
         let thread = thread::Builder::new().name("scheduler".to_owned()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || computing.run())?;
@@ -211,6 +215,9 @@ impl Engine {
             pool,
             batch,
             scheduler,
+            kinds: [isa, options.key_type.to_string(), options.value_type.to_string()],
+            file,
+            fingerprint: OnceLock::new(),
             thread: Some(thread),
         })
     }
@@ -262,6 +269,21 @@ impl Engine {
     pub fn session(&self) -> Session {
         let model = Arc::clone(&self.model) as Arc<dyn Forward>;
         Session::new(model, &self.pool, self.info.context, self.batch)
+    }
+
+    /// The pages of this model.
+    pub(super) fn pool(&self) -> &Arc<PagePool> {
+        &self.pool
+    }
+
+    /// The states of fixed size before anything was read.
+    pub(super) fn blank_states(&self) -> Vec<Fixed> {
+        self.model.sequence(&self.pool, self.info.context).fixed().to_vec()
+    }
+
+    /// The weights' fingerprint; made when it is first asked for.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        *self.fingerprint.get_or_init(|| self.file.fingerprint())
     }
 
     /// Bytes of a page of keys and values: those of 64 positions.

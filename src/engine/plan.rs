@@ -6,7 +6,8 @@ use super::job::{Answer, Kind, Part, Run, has_logits, is_decoding};
 use super::pooling::Pool;
 use super::prefix::PrefixCache;
 use super::queue::Limits;
-use crate::model::{NoRoom, PAGE, PagePool, Read, Wanted};
+use super::saved::Saved;
+use crate::model::{Checkpoint, NoRoom, PAGE, PagePool, Read, Wanted};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,7 +133,7 @@ impl Planner {
         let known = self.after_prompts.iter().find(|(prompt, _)| prompt == tokens);
         // Without logits kept, the last token is computed again for them.
         let most = if known.is_some() { tokens.len() } else { tokens.len() - 1 };
-        let read: Vec<Read> = tokens[..most].iter().copied().map(Read::Token).collect();
+        let read = read(&tokens[..most]);
         let fixed = !answer.part.sequence.can_rewind();
         let mut found = self.prefix.find(&read, fixed);
         if found.len == tokens.len() {
@@ -249,6 +250,29 @@ impl Planner {
         self.prefix.store(&answer.part.sequence, true);
     }
 
+    /// What is kept of the beginning of `tokens`.
+    pub fn look(&mut self, tokens: &[u32]) -> Saved {
+        let fixed = !self.part(Vec::new()).sequence.can_rewind();
+        let found = self.prefix.find(&read(tokens), fixed);
+        let states = found.states.map(|states| states.fixed).unwrap_or_default();
+        Saved { tokens: tokens[..found.len].to_vec(), pages: found.pages, states }
+    }
+
+    /// Keeps what was read elsewhere.
+    pub fn keep(&mut self, saved: Saved) {
+        let mut sequence = self.part(Vec::new()).sequence;
+        let states = Checkpoint { len: saved.tokens.len(), fixed: saved.states };
+        let states = (!sequence.can_rewind()).then_some(&states);
+        sequence.adopt(&read(&saved.tokens), saved.pages, states);
+        self.prefix.store(&sequence, true);
+    }
+
+    /// Forgets the pages that only `tokens` need.
+    pub fn erase(&mut self, tokens: &[u32]) {
+        self.prefix.erase(&read(tokens));
+        self.after_prompts.clear();
+    }
+
     /// Forgets everything that was kept.
     pub fn forget(&mut self) {
         self.prefix.clear();
@@ -271,4 +295,9 @@ fn reserve(part: &mut Part, count: usize, prefix: &mut PrefixCache) -> Result<()
             Ok(()) => return Ok(()),
         }
     }
+}
+
+/// What positions read that read these tokens.
+fn read(tokens: &[u32]) -> Vec<Read> {
+    tokens.iter().copied().map(Read::Token).collect()
 }

@@ -183,6 +183,28 @@ impl PrefixCache {
             Some((node.came_back, node.used, id))
         });
         let Some((_, _, id)) = ends.min() else { return false };
+        self.remove(id);
+        true
+    }
+
+    /// Forgets the pages of `read` that serve nothing else.
+    pub fn erase(&mut self, read: &[Read]) {
+        let (mut path, mut children) = (Vec::new(), self.roots.clone());
+        for part in read.chunks(PAGE) {
+            let is_it = |id: &Id| self.nodes[*id].as_ref().is_some_and(|node| node.read == part);
+            let Some(id) = children.iter().copied().find(is_it) else { break };
+            path.push(id);
+            children =
+                self.nodes[id].as_ref().map(|node| node.children.clone()).unwrap_or_default();
+        }
+        for id in path.into_iter().rev() {
+            if self.nodes[id].as_ref().is_some_and(|node| node.children.is_empty()) {
+                self.remove(id);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: Id) {
         if let Some(node) = self.nodes[id].take() {
             let siblings = match node.parent.and_then(|parent| self.nodes[parent].as_mut()) {
                 Some(parent) => &mut parent.children,
@@ -192,7 +214,6 @@ impl PrefixCache {
             self.vacant.push(id);
             self.count -= 1;
         }
-        true
     }
 
     /// Forgets everything.
@@ -305,6 +326,20 @@ mod tests {
         let mut edited = talk(3, 260);
         edited[100] = 7;
         assert_eq!(cache.find(&tokens(&edited), false).len, 100);
+    }
+
+    #[test]
+    fn erasing_leaves_what_others_use() {
+        let (pool, mut cache) = (pool(), PrefixCache::new(100));
+        let talk = |last: u32| (0..200).chain([last]).collect::<Vec<u32>>();
+        for last in [1, 2] {
+            let (sequence, _) = run(&mut cache, &pool, &talk(last));
+            cache.store(&sequence, true);
+        }
+        cache.erase(&tokens(&talk(1)));
+        assert_eq!(cache.find(&tokens(&talk(2)), false).len, 201);
+        cache.erase(&tokens(&talk(2)));
+        assert_eq!((cache.pages(), cache.find(&tokens(&talk(2)), false).len), (0, 0));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What requests and the scheduler's thread share: the queue of requests, and what is known of their state.
 
 use super::error::EngineError;
-use super::job::Job;
+use super::job::{Command, Job};
 use super::mailbox::Wake;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,8 @@ pub struct Limits {
 /// How a request stands, for `/slots`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slot {
+    /// Its number.
+    pub id: usize,
     /// Tokens of its prompt.
     pub prompt: usize,
     /// Tokens read: of the prompt, then of the answer.
@@ -71,6 +73,7 @@ pub struct Queue {
 #[derive(Default)]
 struct Inbox {
     jobs: VecDeque<Job>,
+    commands: Vec<Command>,
     /// Jobs that the thread has taken and that wait for a place.
     waiting: usize,
     woken: bool,
@@ -106,15 +109,27 @@ impl Queue {
         Ok(())
     }
 
+    /// Gives the scheduler something to do between two passes.
+    pub fn command(&self, command: Command) {
+        lock(&self.inbox).commands.push(command);
+        self.wake();
+    }
+
     /// Ends the thread, and with it all requests.
     pub fn close(&self) {
         lock(&self.inbox).closed = true;
         self.changed.notify_one();
     }
 
-    /// Appends new requests to `waiting`. If nothing is to do (`idle`), waits for something first, though not for longer
+    /// Appends new requests to `waiting`, and what else is to be done to `commands`. If nothing is to do (`idle`), waits for something first, though not for longer
     /// than `look`. Returns false at the end.
-    pub fn take(&self, waiting: &mut VecDeque<Job>, idle: bool, look: Option<Duration>) -> bool {
+    pub fn take(
+        &self,
+        waiting: &mut VecDeque<Job>,
+        commands: &mut Vec<Command>,
+        idle: bool,
+        look: Option<Duration>,
+    ) -> bool {
         let mut inbox = lock(&self.inbox);
         if idle {
             let nothing =
@@ -132,6 +147,7 @@ impl Queue {
         }
         inbox.woken = false;
         waiting.append(&mut inbox.jobs);
+        commands.append(&mut inbox.commands);
         inbox.waiting = waiting.len();
         !inbox.closed
     }

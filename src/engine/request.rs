@@ -29,6 +29,8 @@ pub struct Generation {
     pub visible: Vec<u32>,
     /// The constraint on the answer.
     pub guide: Option<Guide>,
+    /// The slot to take, if it is free.
+    pub slot: Option<usize>,
 }
 
 impl Generation {

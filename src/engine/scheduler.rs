@@ -6,7 +6,7 @@
 
 use super::error::EngineError;
 use super::forward::Forward;
-use super::job::{Answer, Embedding, Job, Kind, Part, Run, Task, has_logits, is_decoding};
+use super::job::{Answer, Command, Embedding, Job, Kind, Part, Run, Task, has_logits, is_decoding};
 use super::mailbox::Watch;
 use super::plan::Planner;
 use super::queue::{Limits, Queue, Slot};
@@ -37,6 +37,8 @@ pub struct Scheduler {
     /// The requests being computed, in order of arrival.
     runs: Vec<Run>,
     arrived: u64,
+    /// What the last answer of each slot has read.
+    slots: Vec<Vec<u32>>,
 }
 
 impl Scheduler {
@@ -58,24 +60,56 @@ impl Scheduler {
             waiting: VecDeque::new(),
             runs: Vec::new(),
             arrived: 0,
+            slots: vec![Vec::new(); limits.parallel],
         }
     }
 
     /// Serves requests until [`Queue::close`]. A panic ends the requests being computed, and nothing else.
     pub fn run(mut self) {
-        let mut idle = false;
+        let (mut idle, mut commands) = (false, Vec::new());
         loop {
             // With something to do, though not now: stalled clients are looked at.
             let look = (!self.runs.is_empty() || !self.waiting.is_empty()).then_some(LOOK);
-            if !self.queue.take(&mut self.waiting, idle, look) {
+            if !self.queue.take(&mut self.waiting, &mut commands, idle, look) {
                 return;
             }
+            commands.drain(..).for_each(|command| self.obey(command));
             let worked = catch_unwind(AssertUnwindSafe(|| self.step()));
             idle = worked.as_ref().is_ok_and(|worked| !worked);
             if worked.is_err() {
                 self.fail_all("internal error");
             }
         }
+    }
+
+    fn obey(&mut self, command: Command) {
+        // Whoever asked may have gone.
+        match command {
+            Command::Look { slot, reply } => {
+                let tokens = self.slots.get(slot).cloned().unwrap_or_default();
+                let _ = reply.send(self.planner.look(&tokens));
+            }
+            Command::Keep { slot, saved, reply } => {
+                let tokens = saved.tokens.clone();
+                self.planner.keep(saved);
+                let _ = reply.send(tokens.len());
+                if let Some(slot) = self.slots.get_mut(slot) {
+                    *slot = tokens;
+                }
+            }
+            Command::Erase { slot, reply } => {
+                let tokens = self.slots.get_mut(slot).map(std::mem::take).unwrap_or_default();
+                self.planner.erase(&tokens);
+                let _ = reply.send(tokens.len());
+            }
+        }
+    }
+
+    /// The slot for a request that asks for `wanted`: that one if it is free, else the first free one.
+    fn free_slot(&self, wanted: Option<usize>) -> usize {
+        let is_free = |slot: &usize| self.runs.iter().all(|run| run.slot != *slot);
+        let wanted = wanted.filter(|slot| *slot < self.parallel && is_free(slot));
+        wanted.or_else(|| (0..self.parallel).find(is_free)).unwrap_or(0)
     }
 
     /// One forward pass, and what comes before and after it. Returns whether there was anything to do.
@@ -132,6 +166,9 @@ impl Scheduler {
             Kind::Generate(answer) => {
                 run.sender.end(ended.unwrap_or_else(|| Ok(cancelled(&answer))));
                 self.planner.keep_all(&answer);
+                if let Some(slot) = self.slots.get_mut(run.slot) {
+                    *slot = answer.part.tokens[..answer.part.sequence.len()].to_vec();
+                }
             }
             Kind::Embed(_) => {
                 let cut = || Outcome {
@@ -150,6 +187,10 @@ impl Scheduler {
             && let Some(Job { task, sender }) = self.waiting.pop_front()
         {
             sender.set_before(None);
+            let slot = self.free_slot(match &task {
+                Task::Generate(decoder) => decoder.request().slot,
+                Task::Embed { .. } => None,
+            });
             let (kind, ended) = match task {
                 Task::Generate(decoder) => {
                     let tokens = decoder.request().prompt.clone();
@@ -175,6 +216,7 @@ impl Scheduler {
             self.arrived += 1;
             self.runs.push(Run {
                 number: self.arrived,
+                slot,
                 kind,
                 sender,
                 outbox: VecDeque::new(),
@@ -325,12 +367,14 @@ impl Scheduler {
     fn publish(&self) {
         let slots = self.runs.iter().map(|run| match &run.kind {
             Kind::Generate(answer) => Slot {
+                id: run.slot,
                 prompt: answer.timings.prompt_tokens,
                 read: answer.part.sequence.len(),
                 generated: answer.decoder.generated(),
                 decoding: answer.decoding,
             },
             Kind::Embed(embedding) => Slot {
+                id: run.slot,
                 prompt: embedding.inputs.len(),
                 read: embedding.next,
                 generated: 0,

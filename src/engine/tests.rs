@@ -3,10 +3,11 @@
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::forward::Forward;
-use super::job::{Job, Task};
+use super::job::{Command, Job, Task};
 use super::mailbox::{EVENTS_MAX, Received, Receiver, Wake, mailbox};
 use super::queue::{Limits, Queue};
 use super::request::{Event, Finish, Generation, Outcome, TokenChoice};
+use super::saved::{self, Origin};
 use super::scheduler::Scheduler;
 use crate::backend::{Backend as _, Portable, Result};
 use crate::kernels::{CacheType, Cached, CachedMut, Compute, Isa};
@@ -15,8 +16,8 @@ use crate::model::{
 };
 use crate::sampler::{Breakers, Sampler, Sampling};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -365,6 +366,34 @@ fn turns_and_regenerated_answers_compute_only_what_is_new() {
     let other = Generation { max_tokens: Some(1), ..request("user: ho bot:") };
     assert_eq!(cost(&other).2, 7);
     assert_eq!((cost(&first).2, cost(&other).2, cost(&first).2), (13, 13, 13));
+}
+
+#[test]
+fn what_was_read_is_saved_and_taken_back_with_states_that_cannot_be_cut() {
+    for fixed in [false, true] {
+        let new = || Engine::with(None, fixed, LIMITS, usize::MAX, Duration::ZERO);
+        let (first, second) = (new(), new());
+        let ask = Generation { max_tokens: Some(5), ..request(&"abc".repeat(50)) };
+        let (text, _) = first.generate(&ask);
+        let (reply, found) = mpsc::channel();
+        first.until("it was kept", |first| first.shared.status().cached_pages > 0);
+        first.shared.command(Command::Look { slot: 0, reply });
+        let saved = found.recv().unwrap();
+        assert_eq!((saved.tokens.len(), saved.states.len()), (154, usize::from(fixed)));
+        let origin = Origin { weights: [1; 32], names: ["a", "b", "c"].map(str::to_owned) };
+        let (mut file, bytes) = (Vec::new(), first.pool.shape().bytes());
+        saved::write(&mut file, &origin, bytes, &saved).unwrap();
+        let blank = second.mock.sequence(&second.pool, 400).fixed().to_vec();
+        let saved = saved::read(&file, &origin, 256, &blank, &second.pool).unwrap();
+        let (reply, done) = mpsc::channel();
+        second.shared.command(Command::Keep { slot: 0, saved, reply });
+        assert_eq!(done.recv().unwrap(), 154);
+        // The answer goes on as it would have: its text is part of the next prompt.
+        let longer = format!("{}{}", "abc".repeat(50), text);
+        let next = Generation { max_tokens: Some(5), ..request(&longer) };
+        let (after, outcome) = second.generate(&next);
+        assert_eq!((after, outcome.timings.reused_tokens), (first.generate(&next).0, 154));
+    }
 }
 
 fn random(state: &mut u64, below: usize) -> usize {

@@ -5,6 +5,7 @@
 
 use super::strings::Strings;
 use crate::kernels::{Matrix, MatrixError};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -288,6 +289,28 @@ impl ModelFile {
             Strings::new(&shard.file, &shard.range, gguf.get(key)?.as_array()?)
         });
         found.ok_or_else(|| Self::unexpected(key, self.get(key), "an array of strings"))
+    }
+
+    /// A fingerprint of the weights: SHA-256 over each tensor's name, type, shape, and samples of its bytes. The order of
+    /// tensors and how files are split do not matter. Reads two pages of each tensor.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        const SAMPLE: usize = 256;
+        let mut names: Vec<&String> = self.tensors.keys().collect();
+        names.sort();
+        let mut sum = Sha256::new();
+        for name in names {
+            let (shard, at) = self.tensors[name];
+            let (shard, gguf) = &self.shards[shard];
+            let info = &gguf.tensors()[at];
+            let range = shard.range.start + info.range.start..shard.range.start + info.range.end;
+            let bytes = shard.file.bytes().get(range).unwrap_or_default();
+            sum.update(format!("{name} {} {:?} {}\n", info.dtype, info.dims, bytes.len()));
+            let middle = bytes.len() / 2;
+            sum.update(&bytes[..SAMPLE.min(bytes.len())]);
+            sum.update(&bytes[middle..(middle + SAMPLE).min(bytes.len())]);
+        }
+        sum.finalize().into()
     }
 
     /// Total size of all tensors, in bytes.

@@ -19,6 +19,7 @@ const ALIGN: usize = 64;
 pub struct PageShape {
     /// `None` if the layer caches no keys and values of its own.
     layers: Vec<Option<Place>>,
+    heads: Vec<Option<KvHeads>>,
     key_type: CacheType,
     value_type: CacheType,
     bytes: usize,
@@ -55,8 +56,9 @@ impl PageShape {
             keys: take(heads, heads.key_dim, key_type),
             values: take(heads, heads.value_dim, value_type),
         };
+        let heads = layers.to_vec();
         let layers = layers.iter().map(|heads| heads.as_ref().map(&mut place)).collect();
-        Self { layers, key_type, value_type, bytes: end, bytes_per_position }
+        Self { layers, heads, key_type, value_type, bytes: end, bytes_per_position }
     }
 
     /// Bytes of a page.
@@ -165,6 +167,28 @@ impl Page {
     /// All bytes, to be filled from a copy.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         bytemuck::cast_slice_mut(&mut self.words)
+    }
+
+    /// All bytes of a copy that holds only the first `positions`, and zeros in place of the others.
+    #[must_use]
+    pub fn beginning(&self, positions: usize) -> Vec<u8> {
+        let shape = &self.pool.shape;
+        let mut bytes = self.bytes().to_vec();
+        for (place, heads) in shape.layers.iter().zip(&shape.heads) {
+            let (Some(Place { keys, values }), Some(heads)) = (place, heads) else { continue };
+            let (first, second) = bytes.split_at_mut(values.start);
+            let second = &mut second[..values.len()];
+            let mut keys = cached_mut(&mut first[keys.clone()], shape.key_type);
+            let mut values = cached_mut(second, shape.value_type);
+            let zeros = vec![0.0; heads.key_dim.max(heads.value_dim)];
+            for position in positions..PAGE {
+                for head in 0..heads.count {
+                    keys.put_key(heads.count, head, position, &zeros[..heads.key_dim]);
+                    values.put_value(heads.count, head, position, &zeros[..heads.value_dim]);
+                }
+            }
+        }
+        bytes
     }
 
     /// The keys and values of a layer: keys (kv_heads, 64 / 16, units, 16), values (kv_heads, 64, units). `None` if it

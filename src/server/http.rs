@@ -36,6 +36,8 @@ pub struct Request {
     pub method: String,
     /// The path without the query; percent escapes are not decoded.
     pub path: String,
+    /// The query, without its question mark.
+    pub query: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
     /// The body.
@@ -55,7 +57,7 @@ impl Request {
     /// A request with nothing but a body.
     pub fn of_body(body: Vec<u8>) -> Self {
         let (method, path) = ("POST".to_owned(), "/".to_owned());
-        Self { method, path, headers: Vec::new(), body }
+        Self { method, path, query: String::new(), headers: Vec::new(), body }
     }
 }
 
@@ -368,6 +370,7 @@ impl Input<'_> {
         let request = Request {
             method: parsed.method.unwrap_or("GET").to_owned(),
             path: target.split('?').next().unwrap_or("/").to_owned(),
+            query: target.split_once('?').map_or("", |(_, query)| query).to_owned(),
             headers,
             body: Vec::new(),
         };

@@ -36,6 +36,7 @@ const KNOWN: &[&str] = &[
     "max_completion_tokens",
     "n_predict",
     "min_tokens",
+    "id_slot",
     "n_ctx",
     "stop",
     "logprobs",
@@ -61,7 +62,6 @@ const IGNORED: &[&str] = &[
     "prediction",
     "verbosity",
     "cache_prompt",
-    "id_slot",
     "timings_per_token",
     "n_keep",
 ];
@@ -316,6 +316,8 @@ impl Common {
         let stops = f.strings("stop", STOPS_MAX)?.unwrap_or_else(|| state.config.stops.clone());
         let ignore_end = f.bool("ignore_eos")?.unwrap_or(state.config.ignore_end);
         let count = |n: Option<i64>| n.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+        // −1: any.
+        let slot = f.integer("id_slot", -1..=1 << 20)?;
         let min_tokens = count(f.integer("min_tokens", 0..=1 << 31)?).unwrap_or(0);
         let context = count(f.integer("n_ctx", 0..=1 << 31)?);
         let vocab = engine.tokenizer.len();
@@ -333,6 +335,7 @@ impl Common {
             context,
             stops,
             min_tokens,
+            slot: slot.and_then(|n| usize::try_from(n).ok()),
             logprobs,
             ignore_end,
             ..Generation::default()

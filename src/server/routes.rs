@@ -91,8 +91,10 @@ fn route(
         }
     }
     let model = bare.strip_prefix("/models/").filter(|id| !id.is_empty());
+    let slot = bare.strip_prefix("/slots/").and_then(|id| id.parse::<usize>().ok());
     let allowed = match bare {
         _ if model.is_some() => "GET",
+        _ if slot.is_some() => "POST",
         "/chats" if method == "POST" && state.chats.is_some() => "POST",
         "/chats" | "/models" | "/props" | "/slots" | "/metrics" => "GET",
         "/chat/completions" | "/completions" | "/apply-template" | "/tokenize" | "/detokenize"
@@ -119,6 +121,9 @@ fn route(
     let engine = state.engine()?;
     if let Some(id) = model {
         return openai::model(state, &engine, id).map(Some);
+    }
+    if let Some(slot) = slot {
+        return monitor::act_on_slot(state, &engine, slot, request, reply).map(Some);
     }
     if !engine.info.makes_text && !WITHOUT_TEXT.contains(&bare) {
         return Err(ApiError::new(501, "not_supported_error", NO_TEXT));

@@ -32,6 +32,10 @@ pub struct Config {
     pub queue: usize,
     /// MiB of conversations kept for their next turn, if set.
     pub cache_ram: Option<u64>,
+    /// Folder for what slots have read, if they may be saved.
+    pub slot_save_path: Option<PathBuf>,
+    /// File that keeps what the prompt of a completion was read as.
+    pub prompt_cache: Option<PathBuf>,
     /// Element type of the cached keys.
     pub key_type: CacheType,
     /// Element type of the cached values.
@@ -111,6 +115,8 @@ impl Config {
             parallel: None,
             queue: 1,
             cache_ram: None,
+            slot_save_path: None,
+            prompt_cache: None,
             key_type: CacheType::F16,
             value_type: CacheType::F16,
             isa: Isa::detect(),

@@ -2,6 +2,7 @@
 
 use super::files::read_text;
 use super::setting::{Group, Origin, Setting, Value, Wrong};
+use super::text::may_be_written;
 use crate::model::Pooling;
 
 /// The default port.
@@ -166,6 +167,17 @@ pub static ROWS: &[Setting] = &[
     .dashed(&["-cram"])
     .variables(&["LLAMA_ARG_CACHE_RAM"])
     .none("(by the memory)"),
+    server(
+        "slot-save-path",
+        Value::Path(|c, path, given| {
+            may_be_written(given.origin)?;
+            c.slot_save_path = Some(path);
+            Ok(())
+        }),
+        "FOLDER",
+        "Folder for what slots have read: POST /slots/N?action=save and restore (off unless set)",
+    )
+    .variables(&["LLAMA_ARG_SLOT_SAVE_PATH"]),
     server(
         "strict",
         Value::Switch(|c| c.strict = true),

@@ -70,16 +70,22 @@ pub static ROWS: &[Setting] = &[
     text(
         "history",
         Value::Path(|c, path, given| {
-            // The file is written to, so a bundle must not name one of its user's.
-            if *given.origin == Origin::Bundle {
-                let expected = "nothing: a bundle may not name a file to write to";
-                return Err(Wrong::Expected(expected.to_owned()));
-            }
+            may_be_written(given.origin)?;
             c.history = Some(path);
             Ok(())
         }),
         "FILE",
         "Keep the input history of `chat` in this file",
+    ),
+    text(
+        "prompt-cache",
+        Value::Path(|c, path, given| {
+            may_be_written(given.origin)?;
+            c.prompt_cache = Some(path);
+            Ok(())
+        }),
+        "FILE",
+        "Keep what the prompt of -p was read as in this file, so that it is read only once",
     ),
     text(
         "escape",
@@ -179,4 +185,11 @@ fn template(given: Given<'_>) -> Result<String, Wrong> {
     }
     let names = builtin::names().join(", ");
     Err(Wrong::Expected(format!("a Jinja template file, or one of: {names}")))
+}
+
+/// A file that is written to must not be one that a bundle names of its user's.
+pub(super) fn may_be_written(origin: &Origin) -> Result<(), Wrong> {
+    let expected = "nothing: a bundle may not name a file to write to";
+    let allowed = *origin != Origin::Bundle;
+    allowed.then_some(()).ok_or_else(|| Wrong::Expected(expected.to_owned()))
 }

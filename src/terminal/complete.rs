@@ -23,6 +23,7 @@ pub fn complete(engine: &Engine, config: &Config) -> anyhow::Result<()> {
         guide: config.constraint.as_ref().map(|c| engine.guide(c)).transpose()?,
         ..Generation::default()
     };
+    restore(engine, config);
     let open = Cell::new(true);
     let mut lost = None;
     let outcome = engine.generate(&request, &|| open.get(), &mut |event| {
@@ -38,6 +39,11 @@ pub fn complete(engine: &Engine, config: &Config) -> anyhow::Result<()> {
     if let Some(error) = lost {
         return Err(error).context("writing to stdout");
     }
+    if let Some(path) = &config.prompt_cache
+        && let Err(error) = engine.save_slot(0, path)
+    {
+        say(format_args!("warning: --prompt-cache: {error}"));
+    }
     if open.get() {
         show("\n").context("writing to stdout")?;
     }
@@ -47,14 +53,24 @@ pub fn complete(engine: &Engine, config: &Config) -> anyhow::Result<()> {
     }
     if config.verbose {
         say(format_args!(
-            "prompt {} tokens, {:.1}/s; generated {} tokens, {:.1}/s",
+            "prompt {} tokens ({} known), {:.1}/s; generated {} tokens, {:.1}/s",
             t.prompt_tokens,
+            t.reused_tokens,
             t.prompt_per_second(),
             t.generated_tokens,
             t.generated_per_second()
         ));
     }
     Ok(())
+}
+
+/// Takes back what the file of `--prompt-cache` holds. One that is of no use is replaced afterwards.
+fn restore(engine: &Engine, config: &Config) {
+    if let Some(path) = config.prompt_cache.as_ref().filter(|path| path.exists())
+        && let Err(error) = engine.restore_slot(0, path)
+    {
+        say(format_args!("warning: --prompt-cache: {error}"));
+    }
 }
 
 /// The text of `-f`, then that of `-p`.

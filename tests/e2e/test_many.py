@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness import RUNTIME, SMOLLM2, Server, wait_for
+from harness import RUNTIME, SMOLLM2, Server, run, wait_for
 
 # `make soak` takes longer.
 SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
@@ -140,6 +140,64 @@ def test_slots_and_metrics_say_what_is_done_and_no_text(many):
     assert set(re.findall(r"^# TYPE (\S+)", text, re.M)) == set(values)
     assert "xylophone" not in text + json.dumps(slots)
     events.close()
+
+
+def test_what_a_slot_has_read_is_saved_and_taken_back(start, tmp_path):
+    folder = tmp_path / "slots"
+    folder.mkdir()
+    arguments = (RUNTIME, *MODEL, "-c", "1024", "-np", "2", "--slot-save-path", folder)
+    server = start(*arguments)
+    body = {"prompt": "The candle burns. " * 40, "max_tokens": 8, "temperature": 0, "id_slot": 1}
+    first = server.post("/v1/completions", body).json()
+    saved = server.post("/slots/1?action=save", {"filename": "a.bin"})
+    assert saved.status == 200, saved.body
+    saved = saved.json()
+    assert saved["n_saved"] >= first["usage"]["prompt_tokens"] and saved["n_written"] == (folder / "a.bin").stat().st_size
+    # Another start knows it, and answers the same.
+    other = start(*arguments)
+    restored = other.post("/slots/0?action=restore", {"filename": "a.bin"}).json()
+    assert restored["n_restored"] == saved["n_saved"] and restored["n_read"] == saved["n_written"]
+    again = other.post("/v1/completions", body).json()
+    assert again["choices"][0]["text"] == first["choices"][0]["text"]
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] >= first["usage"]["prompt_tokens"] - 1
+    assert other.post("/slots/0?action=erase", {}).json()["n_erased"] == saved["n_saved"]
+    # What is of no use is refused with the reason, and nothing leaves the folder.
+    damaged = bytearray((folder / "a.bin").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / "b.bin").write_bytes(damaged)
+    (folder / "c.bin").write_bytes(damaged[:1000])
+    (folder / "d.bin").write_bytes(SMOLLM2.read_bytes()[:5000])
+    for name, why in (("b.bin", "checksum"), ("c.bin", "ends after"), ("d.bin", "something else"), ("e.bin", "No such file")):
+        answer = other.post("/slots/0?action=restore", {"filename": name})
+        assert answer.status == 400 and why in answer.error["message"], answer.body
+    for name in ("../a.bin", "/etc/passwd", ".a", "", "a\\b"):
+        assert other.post("/slots/0?action=restore", {"filename": name}).status == 400
+    assert other.post("/slots/2?action=erase", {}).status == 400
+    assert other.post("/slots/1?action=save", {"filename": "x"}).status == 400, "it has read nothing"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "b.bin", "c.bin", "d.bin"]
+    f32 = start(*arguments, "-ctk", "f32")
+    refused = f32.post("/slots/0?action=restore", {"filename": "a.bin"})
+    assert "found f16, expected f32" in refused.error["message"]
+
+
+def test_slots_are_not_saved_unless_a_folder_is_named(many):
+    many.chat("Hi", max_tokens=1)
+    answer = many.post("/slots/0?action=save", {"filename": "a.bin"})
+    assert answer.status == 501 and "--slot-save-path" in answer.error["message"]
+    assert many.get("/slots/0").status == 405
+
+
+def test_the_terminal_reads_a_prompt_once(tmp_path):
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("The candle burns. " * 60)
+    arguments = (RUNTIME, *MODEL, "-f", prompt, "-n", "6", "--temp", "0", "--prompt-cache", tmp_path / "cache", "--verbose")
+    first, second = run(*arguments), run(*arguments)
+    assert first.stdout == second.stdout
+    known = [int(re.search(r"\((\d+) known\)", done.stderr)[1]) for done in (first, second)]
+    assert known[0] == 0 and known[1] > 200
+    (tmp_path / "cache").write_bytes(b"something else")
+    third = run(*arguments)
+    assert third.stdout == first.stdout and "--prompt-cache" in third.stderr
 
 
 def test_a_waiting_stream_says_how_many_are_before_it(start):

@@ -15,6 +15,30 @@ pub enum CachedMut<'a> {
     Q8_0(&'a mut [u8]),
 }
 
+/// Evaluates a generic expression with a part of the typed slice inside a [`CachedMut`].
+macro_rules! by_element_mut {
+    ($cached:expr, |$all:ident| $part:expr, |$own:ident| $body:expr) => {
+        match $cached {
+            CachedMut::F16($all) => {
+                let $own = $part;
+                $body
+            }
+            CachedMut::Bf16($all) => {
+                let $own = $part;
+                $body
+            }
+            CachedMut::F32($all) => {
+                let $own = $part;
+                $body
+            }
+            CachedMut::Q8_0($all) => {
+                let $own = $part;
+                $body
+            }
+        }
+    };
+}
+
 /// Where the keys and values of a sequence's new positions go.
 pub struct Fresh<'a> {
     /// Position within the first page.
@@ -52,33 +76,32 @@ pub fn append(heads: usize, k: &[f32], v: &[f32], fresh: &mut [Fresh<'_>]) {
                 let (Some(k), Some(v)) = (k.next(), v.next()) else {
                     unreachable!("a row for each position")
                 };
-                keys.put(heads, head, position % BLOCK, k, true);
-                values.put(heads, head, position % BLOCK, v, false);
+                keys.put_key(heads, head, position % BLOCK, k);
+                values.put_value(heads, head, position % BLOCK, v);
             }
         }
     }
 }
 
 impl CachedMut<'_> {
-    fn put(&mut self, heads: usize, head: usize, position: usize, new: &[f32], is_key: bool) {
-        fn put<T: Element>(
-            all: &mut [T],
-            (heads, head): (usize, usize),
-            position: usize,
-            new: &[f32],
-            is_key: bool,
-        ) {
-            let size = all.len() / heads;
-            let own = &mut all[head * size..(head + 1) * size];
-            if is_key { T::put_key(own, position, new) } else { T::put_value(own, position, new) }
-        }
-        match self {
-            Self::F16(all) => put(all, (heads, head), position, new, is_key),
-            Self::Bf16(all) => put(all, (heads, head), position, new, is_key),
-            Self::F32(all) => put(all, (heads, head), position, new, is_key),
-            Self::Q8_0(all) => put(all, (heads, head), position, new, is_key),
-        }
+    /// Stores the key of a position for head `head` out of `heads`.
+    pub fn put_key(&mut self, heads: usize, head: usize, position: usize, key: &[f32]) {
+        by_element_mut!(self, |all| part(all, heads, head), |own| Element::put_key(
+            own, position, key
+        ));
     }
+
+    /// Stores the value of a position for head `head` out of `heads`.
+    pub fn put_value(&mut self, heads: usize, head: usize, position: usize, value: &[f32]) {
+        by_element_mut!(self, |all| part(all, heads, head), |own| {
+            Element::put_value(own, position, value);
+        });
+    }
+}
+
+fn part<T>(all: &mut [T], heads: usize, head: usize) -> &mut [T] {
+    let size = all.len() / heads;
+    &mut all[head * size..(head + 1) * size]
 }
 
 /// The new rows of one sequence, and the pages that hold their keys and values and those before.
