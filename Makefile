@@ -81,9 +81,10 @@ test-arm: need-build ## the kernels for 64-bit ARM, in an emulator
 fuzz: need-build need-python ## fuzz what reads strangers' bytes, each target for a minute
 	@sh tools/fuzz.sh $(ARGS)
 
-# Every order in which the pool's threads can sleep, wake, join and end.
+# Every order in which the pool's threads can sleep, wake, join and end, and in which a request and the scheduler can
+# send, stall, cancel and end.
 loom:
-	cd tests/kernels && CARGO_TARGET_DIR="$(abspath $(TARGET))/loom" RUSTFLAGS="--cfg loom" $(CARGO) test pool
+	cd tests/kernels && CARGO_TARGET_DIR="$(abspath $(TARGET))/loom" RUSTFLAGS="--cfg loom" $(CARGO) test every_order
 
 # What has unsafe code and runs there: the thread pool, and the kernels' meaning.
 miri:

@@ -4,7 +4,7 @@ use super::Engine;
 use super::decoder::{Decoder, sampler};
 use super::error::EngineError;
 use super::job::{Job, Task};
-use super::mailbox::{Received, Receiver, Wake, mailbox};
+use super::mailbox::{self, Receiver, Wake};
 use super::request::{Event, Finish, Generation, Outcome, Timings};
 use crate::model::Pooling;
 use std::sync::Arc;
@@ -101,19 +101,30 @@ impl Engine {
         let mut receiver = self.send(Task::Embed { inputs, pooling })?;
         while wanted() {
             match receiver.next(LOOK) {
-                Received::Event(Event::Embedded(rows)) => all.push(rows),
-                Received::Event(_) | Received::Nothing => {}
-                Received::End(outcome) => return outcome.map(|_| Some(all)),
+                mailbox::Received::Event((Event::Embedded(rows), _)) => all.push(rows),
+                mailbox::Received::Event(_) | mailbox::Received::Nothing => {}
+                mailbox::Received::End(outcome) => return outcome.map(|_| Some(all)),
             }
         }
         Ok(None)
     }
 
     fn send(&self, task: Task) -> Result<Receiver, EngineError> {
-        let (sender, receiver) = mailbox(Arc::clone(&self.scheduler) as Arc<dyn Wake>);
+        let (sender, receiver) = mailbox::mailbox(Arc::clone(&self.scheduler) as Arc<dyn Wake>);
         self.scheduler.submit(Job { task, sender })?;
         Ok(receiver)
     }
+}
+
+/// What an answer on its way brings.
+#[derive(Debug)]
+pub enum Received {
+    /// The next event.
+    Event(Event),
+    /// The end. Nothing comes after it.
+    End(Result<Outcome, EngineError>),
+    /// Nothing within the time.
+    Nothing,
 }
 
 /// An answer on its way.
@@ -127,17 +138,20 @@ pub struct Generating {
 impl Generating {
     /// The next event, waiting up to `wait` for one.
     pub fn next(&mut self, wait: Duration) -> Received {
-        let received = self.receiver.next(wait);
-        match &received {
-            Received::Event(Event::Prompt(progress)) => {
-                self.timings.reused_tokens = progress.reused;
-            }
-            Received::Event(_) if self.timings.prompt_time.is_zero() => {
+        let (event, generated) = match self.receiver.next(wait) {
+            mailbox::Received::Event(letter) => letter,
+            mailbox::Received::End(outcome) => return Received::End(outcome),
+            mailbox::Received::Nothing => return Received::Nothing,
+        };
+        self.timings.generated_tokens = generated;
+        match &event {
+            Event::Prompt(progress) => self.timings.reused_tokens = progress.reused,
+            _ if self.timings.prompt_time.is_zero() => {
                 self.timings.prompt_time = self.start.elapsed();
             }
             _ => {}
         }
-        received
+        Received::Event(event)
     }
 
     /// Requests that are served before this one, while it waits.
@@ -150,7 +164,6 @@ impl Generating {
     #[must_use]
     pub fn cut(self) -> Outcome {
         let timings = Timings {
-            generated_tokens: self.receiver.generated(),
             generation_time: self.start.elapsed().saturating_sub(self.timings.prompt_time),
             ..self.timings
         };

@@ -4,6 +4,7 @@
 //! terminals. Requests go through [`Engine::generate`] and [`Engine::embed`]; the scheduler's thread owns everything
 //! that changes.
 
+mod channel;
 mod decoder;
 mod error;
 mod fit;
@@ -26,10 +27,9 @@ mod session;
 
 pub use error::{EngineError, NO_TEXT};
 pub use fit::{Fit, Need, Sizes, TooLarge, fit, sizes};
-pub use generate::Generating;
+pub use generate::{Generating, Received};
 pub use keep::KeepError;
 pub use load::{Bare, Engine, LoadError, ModelInfo};
-pub use mailbox::Received;
 pub use measure::{Chunking, MeasureError, Perplexity, Row, measure};
 pub use options::{LoadOptions, Room};
 pub use pooling::{Pool, normalize};

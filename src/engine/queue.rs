@@ -1,10 +1,10 @@
 //! What requests and the scheduler's thread share: the queue of requests, and what is known of their state.
 
+use super::channel::{Inbox, Wake};
 use super::error::EngineError;
 use super::job::{Command, Job};
-use super::mailbox::Wake;
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bounds of a scheduler.
@@ -64,26 +64,15 @@ pub struct Status {
 
 /// The queue, and what the scheduler tells of itself.
 pub struct Queue {
-    inbox: Mutex<Inbox>,
-    changed: Condvar,
+    inbox: Inbox<Job>,
+    commands: Mutex<Vec<Command>>,
     status: Mutex<Status>,
     waiting_max: usize,
 }
 
-#[derive(Default)]
-struct Inbox {
-    jobs: VecDeque<Job>,
-    commands: Vec<Command>,
-    /// Jobs that the thread has taken and that wait for a place.
-    waiting: usize,
-    woken: bool,
-    closed: bool,
-}
-
 impl Wake for Queue {
     fn wake(&self) {
-        lock(&self.inbox).woken = true;
-        self.changed.notify_one();
+        self.inbox.wake();
     }
 }
 
@@ -91,8 +80,8 @@ impl Queue {
     /// A queue without a thread yet.
     #[must_use]
     pub fn new(waiting_max: usize) -> Arc<Self> {
-        let (inbox, status) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { inbox, changed: Condvar::new(), status, waiting_max })
+        let (inbox, commands) = (Inbox::default(), Mutex::default());
+        Arc::new(Self { inbox, commands, status: Mutex::default(), waiting_max })
     }
 
     /// Adds a request.
@@ -100,56 +89,36 @@ impl Queue {
     /// # Errors
     /// When too many wait.
     pub fn submit(&self, job: Job) -> Result<(), EngineError> {
-        let mut inbox = lock(&self.inbox);
-        if inbox.jobs.len() + inbox.waiting >= self.waiting_max {
-            return Err(EngineError::Busy(self.waiting_max));
-        }
-        inbox.jobs.push_back(job);
-        self.changed.notify_one();
-        Ok(())
+        let fits = self.inbox.submit(job, self.waiting_max);
+        fits.then_some(()).ok_or(EngineError::Busy(self.waiting_max))
     }
 
     /// Gives the scheduler something to do between two passes.
     pub fn command(&self, command: Command) {
-        lock(&self.inbox).commands.push(command);
-        self.wake();
+        lock(&self.commands).push(command);
+        self.inbox.wake();
     }
 
     /// Ends the thread, and with it all requests.
     pub fn close(&self) {
-        lock(&self.inbox).closed = true;
-        self.changed.notify_one();
+        self.inbox.close();
     }
 
-    /// Appends new requests to `waiting`, and what else is to be done to `commands`. If nothing is to do (`idle`), waits for something first, though not for longer
-    /// than `look`. Returns false at the end.
+    /// Appends new requests to `waiting`, and returns what else is to be done; `None` at the end. If nothing is to do
+    /// (`idle`), waits for something first, though not for longer than `look`.
     pub fn take(
         &self,
         waiting: &mut VecDeque<Job>,
-        commands: &mut Vec<Command>,
         idle: bool,
         look: Option<Duration>,
-    ) -> bool {
-        let mut inbox = lock(&self.inbox);
-        if idle {
-            let nothing =
-                |inbox: &mut Inbox| inbox.jobs.is_empty() && !inbox.woken && !inbox.closed;
-            inbox = match look {
-                None => {
-                    let waited = self.changed.wait_while(inbox, nothing);
-                    waited.unwrap_or_else(PoisonError::into_inner)
-                }
-                Some(look) => {
-                    let waited = self.changed.wait_timeout_while(inbox, look, nothing);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        inbox.woken = false;
-        waiting.append(&mut inbox.jobs);
-        commands.append(&mut inbox.commands);
-        inbox.waiting = waiting.len();
-        !inbox.closed
+    ) -> Option<Vec<Command>> {
+        let goes_on = self.inbox.take(waiting, idle, look);
+        goes_on.then(|| std::mem::take(&mut *lock(&self.commands)))
+    }
+
+    /// Counts the requests that were taken and still wait.
+    pub fn set_waiting(&self, count: usize) {
+        self.inbox.set_elsewhere(count);
     }
 
     /// Changes what is known of the scheduler.

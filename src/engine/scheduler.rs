@@ -66,14 +66,12 @@ impl Scheduler {
 
     /// Serves requests until [`Queue::close`]. A panic ends the requests being computed, and nothing else.
     pub fn run(mut self) {
-        let (mut idle, mut commands) = (false, Vec::new());
+        let mut idle = false;
         loop {
             // With something to do, though not now: stalled clients are looked at.
             let look = (!self.runs.is_empty() || !self.waiting.is_empty()).then_some(LOOK);
-            if !self.queue.take(&mut self.waiting, &mut commands, idle, look) {
-                return;
-            }
-            commands.drain(..).for_each(|command| self.obey(command));
+            let Some(commands) = self.queue.take(&mut self.waiting, idle, look) else { return };
+            commands.into_iter().for_each(|command| self.obey(command));
             let worked = catch_unwind(AssertUnwindSafe(|| self.step()));
             idle = worked.as_ref().is_ok_and(|worked| !worked);
             if worked.is_err() {
@@ -225,6 +223,7 @@ impl Scheduler {
                 blocked: false,
             });
         }
+        self.queue.set_waiting(self.waiting.len());
         for (index, job) in self.waiting.iter().enumerate() {
             job.sender.set_before(Some(index));
         }

@@ -233,7 +233,7 @@ fn events(mut receiver: Receiver) -> (Vec<Event>, std::result::Result<Outcome, E
     let mut all = Vec::new();
     loop {
         match receiver.next(Duration::from_secs(20)) {
-            Received::Event(event) => all.push(event),
+            Received::Event((event, _)) => all.push(event),
             Received::End(outcome) => return (all, outcome),
             Received::Nothing => panic!("nothing for 20 s after {all:?}"),
         }

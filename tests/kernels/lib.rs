@@ -3,3 +3,8 @@
 
 #[path = "../../src/kernels/mod.rs"]
 pub mod kernels;
+
+/// The protocol between the scheduler and its requests.
+#[cfg(loom)]
+#[path = "../../src/engine/channel.rs"]
+pub mod channel;
