@@ -14,6 +14,9 @@ pub const PAGE: usize = CACHE_BLOCK;
 /// Alignment of each layer's keys and values within a page, in bytes: a cache line.
 const ALIGN: usize = 64;
 
+/// Bytes that have to be left for everything else when a page is taken.
+const MARGIN: usize = 32 << 20;
+
 /// What a page holds of each layer.
 #[derive(Debug, Clone)]
 pub struct PageShape {
@@ -136,6 +139,8 @@ impl PagePool {
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         // From here on, dropping the page gives its place back.
         let mut page = Page { words: Vec::new(), pool: Arc::clone(self) };
+        // Whatever else is allocated would end the process if it failed, so pages stop before memory does.
+        Vec::<u8>::new().try_reserve_exact(MARGIN).ok()?;
         let words = self.shape.bytes / size_of::<u64>();
         page.words.try_reserve_exact(words).ok()?;
         page.words.resize(words, 0);

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 pub struct Guard {
     /// Whether the server listens on loopback only.
     loopback: bool,
-    /// The name or address it was told to listen on.
-    host: String,
+    /// The name or address it was told to listen on, and other names that lead here.
+    names: Vec<String>,
     keys: Vec<String>,
 }
 
@@ -27,10 +27,12 @@ pub enum Refusal {
 }
 
 impl Guard {
-    /// The rules for a server on `host`, with keys if any are set.
+    /// The rules for a server on `host` that a proxy or a network also knows by the names `allowed`, with keys if any are
+    /// set.
     #[must_use]
-    pub fn new(host: &str, loopback: bool, keys: Vec<String>) -> Self {
-        Self { loopback, host: host.to_ascii_lowercase(), keys }
+    pub fn new(host: &str, allowed: &[String], loopback: bool, keys: Vec<String>) -> Self {
+        let names = std::iter::once(host).chain(allowed.iter().map(String::as_str));
+        Self { loopback, names: names.map(str::to_ascii_lowercase).collect(), keys }
     }
 
     /// Checks where a request comes from.
@@ -69,7 +71,7 @@ impl Guard {
 
     fn is_own_name(&self, host: &str) -> bool {
         let name = name_of(host).to_ascii_lowercase();
-        if name == "localhost" || name == self.host {
+        if name == "localhost" || self.names.contains(&name) {
             return true;
         }
         match name.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -104,7 +106,7 @@ mod tests {
 
     #[test]
     fn only_own_names_are_accepted_as_host() {
-        let local = Guard::new("127.0.0.1", true, Vec::new());
+        let local = Guard::new("127.0.0.1", &[], true, Vec::new());
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "127.1.2.3"] {
             assert!(local.is_own_name(host), "{host}");
         }
@@ -112,9 +114,12 @@ mod tests {
         {
             assert!(!local.is_own_name(host), "{host}");
         }
-        let network = Guard::new("0.0.0.0", false, Vec::new());
+        let network = Guard::new("0.0.0.0", &[], false, Vec::new());
         assert!(network.is_own_name("192.168.1.5:8080"));
         assert!(!network.is_own_name("rebound.example"));
+        let named = Guard::new("127.0.0.1", &["Tea.local".to_owned()], true, Vec::new());
+        assert!(named.is_own_name("tea.LOCAL:443") && !named.is_own_name("192.168.1.5"));
+        assert!(!named.is_own_name("x.tea.local"));
     }
 
     #[test]

@@ -156,7 +156,8 @@ impl State {
         listener: &TcpListener,
     ) -> Self {
         let loopback = listener.local_addr().is_ok_and(|a| a.ip().is_loopback());
-        let guard = Guard::new(&config.host, loopback, config.api_keys.clone());
+        let guard =
+            Guard::new(&config.host, &config.allowed_hosts, loopback, config.api_keys.clone());
         Self {
             config,
             page,

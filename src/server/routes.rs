@@ -160,7 +160,7 @@ fn refused(refusal: Refusal) -> ApiError {
         Refusal::Host => ApiError::new(
             403,
             "forbidden_error",
-            "the Host header names another machine; use localhost or 127.0.0.1",
+            "the Host header names another machine; use localhost or 127.0.0.1\nhint: --allowed-host NAME allows a name of yours",
         ),
         Refusal::Origin => {
             ApiError::new(403, "forbidden_error", "requests from other sites' pages are refused")

@@ -47,7 +47,7 @@ struct LastWords {
 impl LastWords {
     fn new(error: &str) -> (Self, Receiver<()>) {
         let (sender, receiver) = channel();
-        let guard = Guard::new("127.0.0.1", true, Vec::new());
+        let guard = Guard::new("127.0.0.1", &[], true, Vec::new());
         (Self { page: page(error), guard, loaded: Mutex::new(sender) }, receiver)
     }
 }

@@ -44,6 +44,8 @@ pub struct Config {
     pub isa: Isa,
     /// Address to listen on.
     pub host: String,
+    /// Names of this server beside its address.
+    pub allowed_hosts: Vec<String>,
     /// Port to listen on.
     pub port: u16,
     /// Whether the port was set explicitly.
@@ -121,6 +123,7 @@ impl Config {
             value_type: CacheType::F16,
             isa: Isa::detect(),
             host: String::new(),
+            allowed_hosts: Vec::new(),
             port: 0,
             port_named: false,
             api_keys: Vec::new(),

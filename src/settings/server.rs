@@ -44,6 +44,16 @@ pub static ROWS: &[Setting] = &[
     )
     .default("8080"),
     server(
+        "allowed-host",
+        Value::Text(|c, given| {
+            let names = given.text.split(',').map(str::trim).filter(|name| !name.is_empty());
+            c.allowed_hosts.extend(names.map(str::to_owned));
+            Ok(())
+        }),
+        "NAME",
+        "Also accept requests for this name, as behind a proxy or on a local network (several: separated by commas)",
+    ),
+    server(
         "api-key",
         Value::Text(|c, given| {
             let keys = given.text.split(',').map(str::trim).filter(|key| !key.is_empty());

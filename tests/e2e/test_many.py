@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +199,21 @@ def test_the_terminal_reads_a_prompt_once(tmp_path):
     (tmp_path / "cache").write_bytes(b"something else")
     third = run(*arguments)
     assert third.stdout == first.stdout and "--prompt-cache" in third.stderr
+
+
+def test_without_memory_a_request_ends_alone(start):
+    server = start(RUNTIME, *MODEL, "-c", "8192", "-np", "4", "--cache-ram", "-1")
+    server.chat("Hi", max_tokens=4)
+    size = int(re.search(r"VmSize:\s+(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())[1]) << 10
+    limit = size + (70 << 20)
+    resource.prlimit(server.pid, resource.RLIMIT_AS, (limit, limit))
+    # Four thousand tokens take 92 MB.
+    long = {"prompt": [300 + number % 1000 for number in range(4000)], "max_tokens": 1}
+    answer = server.post("/v1/completions", long)
+    assert answer.status == 503 and "not enough memory" in answer.error["message"], answer.body
+    assert server.chat("Hi", max_tokens=4)["choices"]
+    short = {"prompt": long["prompt"][:500], "max_tokens": 1}
+    assert server.post("/v1/completions", short).status == 200
 
 
 def test_a_waiting_stream_says_how_many_are_before_it(start):
