@@ -32,6 +32,21 @@ impl Session {
         self.sequence.rewind(len)
     }
 
+    /// Reads tokens in one pass; returns the logits after each.
+    ///
+    /// # Errors
+    /// When they do not fit, or computing fails.
+    pub fn read_each(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
+        self.sequence.reserve(tokens.len())?;
+        let causal = self.model.is_causal();
+        let span = Span::tokens(&mut self.sequence, tokens, causal, Wanted::All);
+        let output = self.model.forward(&mut Batch { spans: vec![span] }, &|| true)?;
+        if let Some(output) = output {
+            self.model.logits(&output, output.rows[0].clone(), &mut self.logits)?;
+        }
+        Ok(&self.logits)
+    }
+
     /// Reads tokens; returns the logits after the last.
     ///
     /// # Errors

@@ -106,15 +106,24 @@ fn several(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<f64> {
         ignore_end: true,
         ..Generation::default()
     };
+    // The prompts are read before, so that all begin together.
+    for which in 0..flags.sequences {
+        engine.generate(
+            &Generation { max_tokens: Some(1), ..request(which) },
+            &|| true,
+            &mut |_| {},
+        )?;
+    }
     let mut open = (0..flags.sequences)
         .map(|which| Ok((engine.begin(&request(which))?, Vec::new())))
         .collect::<anyhow::Result<Vec<(Generating, Vec<Instant>)>>>()?;
     let mut done = Vec::new();
     while !open.is_empty() {
-        let mut at = 0;
+        // One is waited for, so that polling takes no time from what is measured.
+        let (mut at, mut wait) = (0, Duration::from_millis(5));
         while at < open.len() {
             let (answer, times) = &mut open[at];
-            match answer.next(Duration::from_micros(200)) {
+            match answer.next(std::mem::take(&mut wait)) {
                 Received::Event(Event::Text { .. }) => times.push(Instant::now()),
                 Received::Event(_) => {}
                 Received::Nothing => at += 1,
@@ -132,7 +141,7 @@ fn several(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<f64> {
     Ok(within as f64 / end.saturating_duration_since(begin).as_secs_f64().max(1e-9))
 }
 
-/// Tokens per second of passes of as many tokens of one sequence.
+/// Tokens per second of passes of as many tokens of one sequence, with the logits after each.
 fn pass(session: &mut Session, engine: &Engine, flags: &BenchFlags) -> anyhow::Result<f64> {
     const PASSES: usize = 16;
     session.rewind(0);
@@ -140,7 +149,7 @@ fn pass(session: &mut Session, engine: &Engine, flags: &BenchFlags) -> anyhow::R
     let tokens = ids(engine, flags.sequences, GENERATION);
     let start = Instant::now();
     for _ in 0..PASSES {
-        session.read(&tokens).context("measuring passes")?;
+        session.read_each(&tokens).context("measuring passes")?;
     }
     Ok((PASSES * tokens.len()) as f64 / start.elapsed().as_secs_f64())
 }
