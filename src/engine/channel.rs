@@ -71,6 +71,11 @@ impl<J> Inbox<J> {
         self.changed.notify_one();
     }
 
+    /// Whether the scheduler is to end.
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
     /// Appends all jobs to `jobs`, where they count as waiting until [`Inbox::set_elsewhere`]. With `idle`, waits first until there is a job or a change, though not for longer than
     /// `wait`. Returns false at the end.
     pub fn take(&self, jobs: &mut VecDeque<J>, idle: bool, wait: Option<Duration>) -> bool {

@@ -104,6 +104,12 @@ impl Queue {
         self.inbox.close();
     }
 
+    /// Whether the thread is to end.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
     /// Appends new requests to `waiting`, and returns what else is to be done; `None` at the end. If nothing is to do
     /// (`idle`), waits for something first, though not for longer than `look`.
     pub fn take(

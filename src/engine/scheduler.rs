@@ -253,7 +253,7 @@ impl Scheduler {
                 watches.push(watch);
             }
         }
-        let wanted = || !watches.iter().all(Watch::is_cancelled);
+        let wanted = || !self.queue.is_closed() && !watches.iter().all(Watch::is_cancelled);
         let turn = self.compute.turns.enter();
         let output = self.model.forward(&mut batch, &wanted)?;
         let spans = batch.spans.len();

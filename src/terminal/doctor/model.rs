@@ -1,8 +1,8 @@
 //! The weights, and the memory they need.
 
 use super::{Check, State, split_hint};
-use crate::engine::{Need, Room, fit};
-use crate::model::{ModelFile, Shard, spec};
+use crate::engine::{LoadOptions, Need, Room, Sizes, fit, sizes};
+use crate::model::{ModelFile, PageShape, Shard, spec};
 use crate::settings::Config;
 use crate::source::{NO_WEIGHTS, SourceError};
 use crate::system::{Memory, size};
@@ -55,10 +55,11 @@ pub fn weights_and_memory(
         check.text.push_str(&warning);
         check.hint = hint.or(check.hint);
     }
-    (check, memory(&need, &options))
+    let shape = PageShape::new(&spec, options.key_type, options.value_type);
+    (check, memory(&need, &shape, &options))
 }
 
-fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
+fn memory(need: &Need, shape: &PageShape, options: &LoadOptions) -> Check {
     let asked = options.context;
     let room = options.room;
     let fit = match fit(need, asked, room.as_ref()) {
@@ -72,7 +73,12 @@ fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
         size(private),
         fit.context
     );
+    let Sizes { pool_bytes, limits } = sizes(need, shape, fit.context, options);
+    let kept = limits.cached_pages.saturating_mul(shape.bytes());
     let facts = json!({
+        "parallel": limits.parallel,
+        "pages_bytes": pool_bytes,
+        "kept_bytes": kept,
         "weights_bytes": need.weights,
         "private_bytes": private,
         "cache_bytes_per_position": need.per_position,
@@ -83,7 +89,13 @@ fn memory(need: &Need, options: &crate::engine::LoadOptions) -> Check {
         let text = format!("this system does not report how much is free; the model {needs}");
         return Check::new("memory", State::Note, text).facts(facts);
     };
-    let mut check = Check::ok("memory", format!("{}; the model {needs}", free(&memory)));
+    let several = format!(
+        "; {} requests at a time share up to {}, of which {} may keep what was read",
+        limits.parallel,
+        size(pool_bytes as u64),
+        size(kept as u64)
+    );
+    let mut check = Check::ok("memory", format!("{}; the model {needs}{several}", free(&memory)));
     for note in &fit.notes {
         let (note, hint) = split_hint(note);
         check.state = State::Note;
