@@ -21,7 +21,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e test-arm fuzz loom miri fidelity bench bench-avx2 check fmt circles clippy deny clean \
+.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e soak test-arm fuzz loom miri fidelity bench bench-avx2 check fmt circles clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -73,6 +73,12 @@ test-units:
 # E2E="-k page -x" passes arguments on to pytest.
 test-e2e:
 	CHROME="$$(sh tools/browser.sh)" .venv/bin/python -m pytest tests/e2e -m 'not nightly' $(E2E)
+
+# SOAK_SECONDS=3600 takes longer.
+soak: build need-python ## ten minutes of random clients that stall, leave and cancel, against the lone answers
+	$(PYTHON) tools/models.py get tests
+	@sh tools/venv.sh .venv tests/requirements.txt
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) .venv/bin/python -m pytest tests/e2e/test_many.py -k random_clients
 
 test-arm: need-build ## the kernels for 64-bit ARM, in an emulator
 	@sh tools/test-kernels.sh

@@ -50,6 +50,12 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    /// Whether another waits while one has its turn.
+    fn is_awaited(turns: &Turns) -> bool {
+        let state = turns.lock();
+        state.next >= state.serving + 2
+    }
+
     #[test]
     fn turns_exclude_each_other_and_alternate() {
         let turns = Turns::default();
@@ -65,9 +71,7 @@ mod tests {
                         last.lock().unwrap().push(name);
                         inside.fetch_sub(1, Ordering::SeqCst);
                         // Whoever comes back at once waits behind the other.
-                        while turns.lock().next < turns.lock().serving + 2
-                            && last.lock().unwrap().len() < 90
-                        {
+                        while !is_awaited(turns) && last.lock().unwrap().len() < 90 {
                             std::thread::yield_now();
                         }
                         drop(turn);
