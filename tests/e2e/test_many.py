@@ -205,10 +205,10 @@ def test_without_memory_a_request_ends_alone(start):
     server = start(RUNTIME, *MODEL, "-c", "8192", "-np", "4", "--cache-ram", "-1")
     server.chat("Hi", max_tokens=4)
     size = int(re.search(r"VmSize:\s+(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())[1]) << 10
-    limit = size + (70 << 20)
+    limit = size + (60 << 20)
     resource.prlimit(server.pid, resource.RLIMIT_AS, (limit, limit))
-    # Four thousand tokens take 92 MB.
-    long = {"prompt": [300 + number % 1000 for number in range(4000)], "max_tokens": 1}
+    # Six thousand tokens take 141 MB.
+    long = {"prompt": [300 + number % 1000 for number in range(6000)], "max_tokens": 1}
     answer = server.post("/v1/completions", long)
     assert answer.status == 503 and "not enough memory" in answer.error["message"], answer.body
     assert server.chat("Hi", max_tokens=4)["choices"]
