@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight::backend::{Backend, Cpu, Portable};
-use tealight::engine::{Engine, LoadOptions, Pool, normalize};
+use tealight::engine::{Engine, LoadOptions, Pooler, normalize};
 use tealight::jobs::HANDLER;
 use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{Batch, Model, ModelFile, Pooling, Span, Wanted, Weights, spec};
@@ -69,7 +69,7 @@ fn embed(model: &Model, tokens: &[u32], pooling: Pooling, batch: usize) -> Vec<V
     let causal = model.spec().causal;
     let pool = model.pages(CacheType::F32, CacheType::F32, usize::MAX);
     let mut sequence = model.sequence(&pool, tokens.len());
-    let mut pooled = Pool::new(pooling, tokens.len(), model.spec().d_model);
+    let mut pooled = Pooler::new(pooling, tokens.len(), model.spec().d_model);
     for piece in tokens.chunks(if causal { batch } else { tokens.len() }) {
         sequence.reserve(piece.len()).unwrap();
         let span = Span::tokens(&mut sequence, piece, causal, Wanted::All);
@@ -100,13 +100,7 @@ fn texts_have_the_embeddings_that_the_reference_gives_them() {
             None => folder("tests/golden/embeddings").join(format!("{name}.gguf")),
         };
         assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
-        let engine = Engine::load(
-            source::open(&path).unwrap(),
-            &options(),
-            &compute(),
-            &Arc::new(Workers::here(HANDLER)),
-        )
-        .unwrap();
+        let engine = engine(&path);
         assert_eq!(engine.info.makes_text, pooling.is_some());
         let pooling = pooling.or(engine.info.pooling).unwrap();
         let expected = golden[name].as_array().unwrap();
@@ -131,13 +125,7 @@ fn texts_have_the_embeddings_that_the_reference_gives_them() {
 #[test]
 fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
     let path = folder("tests/golden/embeddings/bert.gguf");
-    let engine = Engine::load(
-        source::open(&path).unwrap(),
-        &options(),
-        &compute(),
-        &Arc::new(Workers::here(HANDLER)),
-    )
-    .unwrap();
+    let engine = engine(&path);
     let max = engine.embedding_tokens_max();
     assert_eq!(max, 48);
     let embed = |n: usize, wanted: bool| engine.embed(vec![vec![5; n]], Pooling::Mean, &|| wanted);
@@ -147,12 +135,11 @@ fn what_does_not_fit_is_said_and_nobody_waits_for_what_nobody_wants() {
     assert!(embed(3, false).unwrap().is_none());
 }
 
-fn compute() -> Arc<Compute> {
-    Arc::new(Compute::new(Isa::detect(), 2))
-}
-
-fn options() -> LoadOptions {
-    LoadOptions { context: 512, ..LoadOptions::default() }
+fn engine(path: &Path) -> Engine {
+    let options = LoadOptions { context: 512, ..LoadOptions::default() };
+    let compute = Arc::new(Compute::new(Isa::detect(), 2));
+    let workers = Arc::new(Workers::here(HANDLER));
+    Engine::load(source::open(path).unwrap(), &options, &compute, &workers).unwrap()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {

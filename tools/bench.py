@@ -61,28 +61,31 @@ def ours(model: Path, args) -> dict:
     return json.loads(process.stdout.read()) | {"private": peak}
 
 
-class Reference:
-    """llama.cpp in a process of its own, which sleeps while we run."""
+class Child:
+    """A process that answers each line with one line of JSON, and sleeps in between."""
 
-    def __init__(self, model: Path, args) -> None:
-        command = [sys.executable, __file__, "--reference", model, "-t", args.threads, "--depth", args.depth]
-        command += ["-p", args.prompt, "-n", args.generate, "--cache", args.cache]
+    def __init__(self, script: str, model, options: list) -> None:
+        command = [sys.executable, script, "--reference", model, *options]
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, prompt: list[int], generation: list[int]) -> tuple[float, float, int]:
-        print(json.dumps([prompt, generation]), file=self.process.stdin, flush=True)
+    def ask(self, question):
+        print(json.dumps(question), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
-        if not line:
-            sys.exit("error: the reference exited early")
-        return tuple(json.loads(line))
+        return json.loads(line) if line else sys.exit("error: the reference exited early")
 
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
 
 
+def llama_cpp(model: Path, args) -> Child:
+    """llama.cpp in a process of its own: prompt and generation to tokens per second of both, and private bytes."""
+    options = ["-t", args.threads, "--depth", args.depth, "-p", args.prompt, "-n", args.generate, "--cache", args.cache]
+    return Child(__file__, model, options)
+
+
 def reference(model: str, args) -> None:
-    """The other side of `Reference`: lines of token ids to lines of tokens per second."""
+    """The other side of `llama_cpp`: lines of token ids to lines of tokens per second."""
     import ctypes
 
     import llama_cpp as ll
@@ -185,10 +188,10 @@ def rounds(name: str, model: Path, args) -> Iterator[tuple[dict, tuple, dict]]:
     """One side, the other, and the limits of that moment, in turn: a busy neighbour slows down all three."""
     forget(model)
     ours(model, args)  # reads it
-    other = Reference(model, args)
+    other = llama_cpp(model, args)
     for number in range(args.rounds + 1):
         own = ours(model, args)
-        result = other.run(own["prompt"]["ids"], own["generation"]["ids"])
+        result = tuple(other.ask([own["prompt"]["ids"], own["generation"]["ids"]]))
         if number == 0:
             continue  # the reference reads the file for the first time
         mine = own["speeds"] = [(own[phase]["tokens_per_second"] or [0])[0] for phase in ("prompt", "generation")]

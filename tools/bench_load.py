@@ -61,24 +61,6 @@ def reference(model: str, args) -> None:
         print(json.dumps(count * args.generate / (time.perf_counter() - start)), flush=True)
 
 
-class Reference:
-    """llama.cpp in a process of its own, which sleeps while we run."""
-
-    def __init__(self, model, args) -> None:
-        command = [sys.executable, __file__, "--reference", model, "-t", args.threads, "-p", args.prompt, "-n", args.generate]
-        command += ["--sequences", *args.sequences]
-        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self, count: int) -> float:
-        print(count, file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else sys.exit("error: the reference exited early")
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def ours(program, model, count: int, args) -> tuple[float, float]:
     command = [program, "bench", "-m", model, "--json", "-r", 1, "-t", args.threads, "-p", args.prompt, "-n", args.generate]
     command += ["--n-seqs", count, *(["--isa", args.isa] if args.isa else [])]
@@ -87,7 +69,7 @@ def ours(program, model, count: int, args) -> tuple[float, float]:
 
 
 def main(arguments: list[str]) -> None:
-    from bench import MODELS, PAGE, PROGRAM, ROOT
+    from bench import MODELS, PAGE, PROGRAM, ROOT, Child
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], help="default: all that are there")
@@ -105,11 +87,12 @@ def main(arguments: list[str]) -> None:
     table = ["| model | sequences | tealight | of one pass | llama.cpp | ratio |", "|---|---|---|---|---|---|"]
     for name in args.models or [name for name in MODELS if name != "gemma3"]:
         model = ROOT / "models" / MODELS[name]
-        other = Reference(model, args)
+        options = ["-t", args.threads, "-p", args.prompt, "-n", args.generate, "--sequences", *args.sequences]
+        other = Child(__file__, model, options)
         ours(PROGRAM, model, 1, args)
-        other.run(1)
+        other.ask(1)
         for count in args.sequences:
-            found = [(*ours(PROGRAM, model, count, args), other.run(count)) for _ in range(args.rounds)]
+            found = [(*ours(PROGRAM, model, count, args), other.ask(count)) for _ in range(args.rounds)]
             rate, share, theirs = (
                 statistics.median(v) for v in zip(*((own, own / one, other) for own, one, other in found))
             )

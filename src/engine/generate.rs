@@ -167,6 +167,6 @@ impl Generating {
             generation_time: self.start.elapsed().saturating_sub(self.timings.prompt_time),
             ..self.timings
         };
-        Outcome { finish: Finish::Cancelled, stopped_by_text: false, timings }
+        Outcome { timings, ..Outcome::new(Finish::Cancelled) }
     }
 }

@@ -3,7 +3,7 @@
 use super::decoder::{Decoder, choice};
 use super::error::EngineError;
 use super::mailbox::Sender;
-use super::pooling::Pool;
+use super::pooling::Pooler;
 use super::request::{Event, Finish, Outcome, Progress, Timings, TokenChoice};
 use super::saved::Saved;
 use crate::model::{Pooling, Sequence, Wanted};
@@ -65,7 +65,7 @@ pub struct Run {
     pub number: u64,
     /// The slot that it takes.
     pub slot: usize,
-    pub kind: Kind,
+    pub work: Work,
     pub sender: Sender,
     /// Events that the mailbox has no room for yet, with the tokens generated up to each.
     pub outbox: VecDeque<(Event, usize)>,
@@ -77,14 +77,15 @@ pub struct Run {
     pub blocked: bool,
 }
 
-pub enum Kind {
-    Generate(Box<Answer>),
-    Embed(Embedding),
+/// What it computes.
+pub enum Work {
+    Answer(Box<Answer>),
+    Embedding(Embedding),
 }
 
 /// An answer being generated.
 pub struct Answer {
-    pub part: Part,
+    pub timeline: Timeline,
     pub decoder: Decoder,
     /// Whether the prompt is computed.
     pub decoding: bool,
@@ -103,11 +104,11 @@ pub struct Embedding {
     /// The next input to begin.
     pub next: usize,
     /// Those begun, in order.
-    pub active: Vec<(Part, Pool)>,
+    pub active: Vec<(Timeline, Pooler)>,
 }
 
 /// A sequence and what it has to read.
-pub struct Part {
+pub struct Timeline {
     pub sequence: Sequence,
     /// All its tokens: those read, then those to be read.
     pub tokens: Vec<u32>,
@@ -116,7 +117,7 @@ pub struct Part {
     pub wanted: Wanted,
 }
 
-impl Part {
+impl Timeline {
     /// Tokens to be read.
     pub fn left(&self) -> usize {
         self.tokens.len() - self.sequence.len()
@@ -124,22 +125,36 @@ impl Part {
 }
 
 impl Run {
-    /// Whether it takes part in steps.
+    /// Whether it takes timeline in steps.
     pub fn is_active(&self) -> bool {
         self.ended.is_none() && self.outbox.is_empty()
     }
 
     /// The sequences that have something to read.
-    pub fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
-        let (one, several) = match &mut self.kind {
-            Kind::Generate(answer) => (Some(&mut answer.part), None),
-            Kind::Embed(embedding) => (None, Some(&mut embedding.active)),
+    pub fn timelines(&mut self) -> impl Iterator<Item = &mut Timeline> {
+        let (one, several) = match &mut self.work {
+            Work::Answer(answer) => (Some(&mut answer.timeline), None),
+            Work::Embedding(embedding) => (None, Some(&mut embedding.active)),
         };
-        one.into_iter().chain(several.into_iter().flatten().map(|(part, _)| part))
+        one.into_iter().chain(several.into_iter().flatten().map(|(timeline, _)| timeline))
     }
 }
 
 impl Answer {
+    /// An answer whose prompt is the timeline's tokens.
+    pub fn new(timeline: Timeline, decoder: Decoder) -> Self {
+        let prompt_tokens = timeline.tokens.len();
+        Self {
+            timeline,
+            decoder,
+            decoding: false,
+            logits: None,
+            scored: Vec::new(),
+            timings: Timings { prompt_tokens, ..Timings::default() },
+            since: Instant::now(),
+        }
+    }
+
     /// Takes the logits after one of the wanted positions, in order.
     pub fn take_logits(&mut self, logits: &[f32]) {
         let request = self.decoder.request();
@@ -160,7 +175,7 @@ impl Answer {
     /// Progress after a step of the prompt.
     pub fn progress(&self) -> Progress {
         Progress {
-            processed: self.part.sequence.len(),
+            processed: self.timeline.sequence.len(),
             total: self.timings.prompt_tokens,
             reused: self.timings.reused_tokens,
         }
@@ -182,9 +197,9 @@ impl Answer {
             }
         }
         let mut emit = |event, generated| outbox.push_back((event, generated));
-        let finish = self.decoder.choose(&logits, &self.part.tokens, &mut emit)?;
+        let finish = self.decoder.choose(&logits, &self.timeline.tokens, &mut emit)?;
         if finish.is_none() {
-            self.part.tokens.extend_from_slice(self.decoder.pending());
+            self.timeline.tokens.extend_from_slice(self.decoder.pending());
         }
         Ok(finish)
     }
@@ -201,10 +216,10 @@ impl Answer {
 
 /// Whether an answer is being generated.
 pub fn is_decoding(run: &Run) -> bool {
-    matches!(&run.kind, Kind::Generate(answer) if answer.decoding)
+    matches!(&run.work, Work::Answer(answer) if answer.decoding)
 }
 
 /// Whether an answer can choose its next token.
 pub fn has_logits(run: &Run) -> bool {
-    matches!(&run.kind, Kind::Generate(answer) if answer.logits.is_some() && run.ended.is_none())
+    matches!(&run.work, Work::Answer(answer) if answer.logits.is_some() && run.ended.is_none())
 }

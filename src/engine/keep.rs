@@ -3,10 +3,14 @@
 use super::Engine;
 use super::job::Command;
 use super::saved::{self, Origin, SavedError};
-use std::fs::File;
+use crate::model::PAGE;
+use crate::system::replace;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::sync::mpsc;
+
+/// Bytes that a file may have beside its pages and states: its head and the tokens' ids.
+const HEAD_MAX: usize = 64 << 20;
 
 /// A file of a slot that can't be written or is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -49,16 +53,10 @@ impl Engine {
             return Err(KeepError::Nothing(slot));
         }
         let failed = |error| KeepError::File { path: path.display().to_string(), error };
-        let unfinished = path.with_extension("unfinished");
-        let write = || -> io::Result<u64> {
-            let mut out = BufWriter::new(File::create(&unfinished)?);
+        let written = replace(path, |file| {
+            let mut out = BufWriter::new(file);
             let bytes = saved::write(&mut out, &self.origin(), self.page_bytes(), &saved)?;
-            out.flush()?;
-            std::fs::rename(&unfinished, path)?;
-            Ok(bytes)
-        };
-        let written = write().inspect_err(|_| {
-            let _ = std::fs::remove_file(&unfinished);
+            out.flush().map(|()| bytes)
         });
         Ok((saved.tokens.len(), written.map_err(failed)?))
     }
@@ -70,14 +68,16 @@ impl Engine {
     pub fn restore_slot(&self, slot: usize, path: &Path) -> Result<(usize, u64), KeepError> {
         let name = || path.display().to_string();
         let failed = |error| KeepError::File { path: name(), error };
-        let most = self.page_bytes().saturating_mul(self.info.context / 64 + 2) as u64;
+        let blank = self.blank_states();
+        let states: usize = blank.iter().map(|state| size_of_val::<[f32]>(state)).sum();
+        let pages = self.page_bytes().saturating_mul(self.info.context.div_ceil(PAGE));
+        let most = pages.saturating_add(states).saturating_add(HEAD_MAX);
         let length = std::fs::metadata(path).map_err(failed)?;
-        if !length.is_file() || length.len() > most + (1 << 20) {
+        if !length.is_file() || length.len() > most as u64 {
             let why = "not a file, or larger than a whole context";
             return Err(failed(io::Error::new(io::ErrorKind::InvalidData, why)));
         }
         let bytes = std::fs::read(path).map_err(failed)?;
-        let blank = self.blank_states();
         let saved = saved::read(&bytes, &self.origin(), self.info.vocab, &blank, self.pool());
         let saved = saved.map_err(|error| KeepError::Saved { path: name(), error })?;
         let (reply, answer) = mpsc::channel();

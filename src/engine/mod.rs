@@ -32,7 +32,7 @@ pub use keep::KeepError;
 pub use load::{Bare, Engine, LoadError, ModelInfo};
 pub use measure::{Chunking, MeasureError, Perplexity, Row, measure};
 pub use options::{LoadOptions, Room};
-pub use pooling::{Pool, normalize};
+pub use pooling::{Pooler, normalize};
 pub use queue::{Limits, Slot, Status};
 pub use request::{Event, Finish, Generation, Outcome, Progress, Timings, TokenChoice};
 pub use session::Session;

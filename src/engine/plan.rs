@@ -2,8 +2,8 @@
 //! finished sequences, since both share the pages.
 
 use super::forward::Forward;
-use super::job::{Answer, Kind, Part, Run, has_logits, is_decoding};
-use super::pooling::Pool;
+use super::job::{Answer, Run, Timeline, Work, has_logits, is_decoding};
+use super::pooling::Pooler;
 use super::prefix::PrefixCache;
 use super::queue::Limits;
 use super::saved::Saved;
@@ -19,7 +19,7 @@ const PROMPT_TIME: Duration = Duration::from_millis(120);
 const PROMPT_TIME_ALONE: Duration = Duration::from_secs(4);
 /// Fewest rows of a prompt in a step: smaller pieces take hardly less time.
 const PIECE_MIN: usize = 16;
-/// Tokens that two prompts have in common where the second waits for the first.
+/// Tokens that two prompts have in common, beyond what is kept anyway, where the second waits for the first.
 const ALIKE_MIN: usize = 8;
 /// Prompts whose last logits are kept, for another answer to the same prompt.
 const LOGITS_KEPT: usize = 4;
@@ -56,9 +56,9 @@ impl Planner {
     }
 
     /// A new sequence that has to read `tokens`.
-    pub fn part(&self, tokens: Vec<u32>) -> Part {
+    pub fn timeline(&self, tokens: Vec<u32>) -> Timeline {
         let sequence = self.model.sequence(&self.pool, self.limits.context);
-        Part { sequence, tokens, planned: 0, wanted: Wanted::None }
+        Timeline { sequence, tokens, planned: 0, wanted: Wanted::None }
     }
 
     /// Decides how many tokens each sequence reads in this step, and makes room for them. Returns their number, and
@@ -72,7 +72,7 @@ impl Planner {
             let (before, rest) = runs.split_at_mut(index);
             let [run, ..] = rest else { break };
             run.blocked = false;
-            run.parts().for_each(|part| part.planned = 0);
+            run.timelines().for_each(|timeline| timeline.planned = 0);
             if !run.is_active() {
                 continue;
             }
@@ -94,15 +94,16 @@ impl Planner {
     /// Whether an earlier request is just computing a prompt that begins like this one's, so that computing it here
     /// too would be work done twice.
     fn waits_for_another(&mut self, before: &[Run], run: &Run) -> bool {
-        let Kind::Generate(answer) = &run.kind else { return false };
-        if !answer.part.sequence.is_empty() || answer.decoder.request().score_prompt {
+        let Work::Answer(answer) = &run.work else { return false };
+        if !answer.timeline.sequence.is_empty() || answer.decoder.request().score_prompt {
             return false;
         }
-        let tokens = &answer.part.tokens;
-        let alike = before.iter().find(|run| match &run.kind {
-            Kind::Generate(other) if run.is_active() && !run.blocked && !other.decoding => {
-                let common = other.part.tokens.iter().zip(tokens).take_while(|(a, b)| a == b);
-                common.count() >= ALIKE_MIN && other.part.left() > 0
+        let tokens = &answer.timeline.tokens;
+        let known = self.prefix.find(&read(tokens), !answer.timeline.sequence.can_rewind()).len;
+        let alike = before.iter().find(|run| match &run.work {
+            Work::Answer(other) if run.is_active() && !run.blocked && !other.decoding => {
+                let common = other.timeline.tokens.iter().zip(tokens).take_while(|(a, b)| a == b);
+                common.count() >= known + ALIKE_MIN && other.timeline.left() > 0
             }
             _ => false,
         });
@@ -126,27 +127,27 @@ impl Planner {
 
     /// Takes over what is stored of a prompt, before its first token is computed.
     fn look_up(&mut self, answer: &mut Answer) {
-        if !answer.part.sequence.is_empty() || answer.decoder.request().score_prompt {
+        if !answer.timeline.sequence.is_empty() || answer.decoder.request().score_prompt {
             return;
         }
-        let tokens = &answer.part.tokens;
+        let tokens = &answer.timeline.tokens;
         let known = self.after_prompts.iter().find(|(prompt, _)| prompt == tokens);
         // Without logits kept, the last token is computed again for them.
         let most = if known.is_some() { tokens.len() } else { tokens.len() - 1 };
         let read = read(&tokens[..most]);
-        let fixed = !answer.part.sequence.can_rewind();
+        let fixed = !answer.timeline.sequence.can_rewind();
         let mut found = self.prefix.find(&read, fixed);
         if found.len == tokens.len() {
             answer.logits = known.map(|(_, logits)| logits.clone());
         }
         let pages = std::mem::take(&mut found.pages);
-        answer.part.sequence.adopt(&read[..found.len], pages, found.states.as_ref());
+        answer.timeline.sequence.adopt(&read[..found.len], pages, found.states.as_ref());
         answer.timings.reused_tokens = found.len;
     }
 
     /// Plans up to `rows` tokens of a prompt, or of texts to embed.
     fn plan_prompt(&mut self, run: &mut Run, rows: usize) -> usize {
-        let Kind::Generate(answer) = &mut run.kind else { return self.plan_embedding(run, rows) };
+        let Work::Answer(answer) = &mut run.work else { return self.plan_embedding(run, rows) };
         self.look_up(answer);
         if answer.logits.is_some() {
             return 0;
@@ -161,25 +162,25 @@ impl Planner {
         let mut total = 0;
         let mut at = 0;
         while total < rows {
-            let Kind::Embed(embedding) = &mut run.kind else { return total };
+            let Work::Embedding(embedding) = &mut run.work else { return total };
             if at == embedding.active.len() {
                 let Some(tokens) = embedding.inputs.get_mut(embedding.next) else { break };
                 let tokens = std::mem::take(tokens);
-                let pool = Pool::new(embedding.pooling, tokens.len(), width);
+                let pool = Pooler::new(embedding.pooling, tokens.len(), width);
                 embedding.next += 1;
-                embedding.active.push((self.part(tokens), pool));
+                embedding.active.push((self.timeline(tokens), pool));
             }
-            let part = &mut embedding.active[at].0;
-            let (left, room) = (part.left(), rows - total);
+            let timeline = &mut embedding.active[at].0;
+            let (left, room) = (timeline.left(), rows - total);
             if !causal && total > 0 && left > room {
                 break;
             }
             let count = if causal { left.min(room) } else { left };
-            if reserve(part, count, &mut self.prefix).is_err() {
+            if reserve(timeline, count, &mut self.prefix).is_err() {
                 run.blocked = total == 0;
                 break;
             }
-            (part.planned, part.wanted) = (count, Wanted::All);
+            (timeline.planned, timeline.wanted) = (count, Wanted::All);
             total += count;
             at += 1;
         }
@@ -188,16 +189,16 @@ impl Planner {
 
     /// Plans up to `rows` of the tokens that the only sequence of a request has to read.
     fn plan_tokens(&mut self, run: &mut Run, rows: usize, wanted: Wanted) -> usize {
-        let Kind::Generate(answer) = &mut run.kind else { return 0 };
-        let part = &mut answer.part;
-        let count = part.left().min(rows).min(self.limits.batch);
-        if reserve(part, count, &mut self.prefix).is_err() {
+        let Work::Answer(answer) = &mut run.work else { return 0 };
+        let timeline = &mut answer.timeline;
+        let count = timeline.left().min(rows).min(self.limits.batch);
+        if reserve(timeline, count, &mut self.prefix).is_err() {
             run.blocked = true;
             return 0;
         }
-        let last = count == part.left();
-        part.planned = count;
-        part.wanted = if last || wanted == Wanted::All { wanted } else { Wanted::None };
+        let last = count == timeline.left();
+        timeline.planned = count;
+        timeline.wanted = if last || wanted == Wanted::All { wanted } else { Wanted::None };
         count
     }
 
@@ -235,10 +236,10 @@ impl Planner {
 
     /// Keeps the pages that an answer's sequence filled in this step.
     pub fn keep_pages(&mut self, number: u64, answer: &Answer) {
-        let (sequence, planned) = (&answer.part.sequence, answer.part.planned);
+        let (sequence, planned) = (&answer.timeline.sequence, answer.timeline.planned);
         let before = sequence.len().saturating_sub(planned);
         // The last page is stored for those that wait; this one writes to a copy then.
-        let awaited = answer.part.left() == 0 || answer.decoding;
+        let awaited = answer.timeline.left() == 0 || answer.decoding;
         let awaited = awaited && self.awaited.contains(&number);
         if awaited || sequence.len() / PAGE > before / PAGE {
             self.prefix.store(sequence, awaited);
@@ -247,12 +248,12 @@ impl Planner {
 
     /// Keeps all that an answer has read, when it ends.
     pub fn keep_all(&mut self, answer: &Answer) {
-        self.prefix.store(&answer.part.sequence, true);
+        self.prefix.store(&answer.timeline.sequence, true);
     }
 
     /// What is kept of the beginning of `tokens`.
     pub fn look(&mut self, tokens: &[u32]) -> Saved {
-        let fixed = !self.part(Vec::new()).sequence.can_rewind();
+        let fixed = !self.timeline(Vec::new()).sequence.can_rewind();
         let found = self.prefix.find(&read(tokens), fixed);
         let states = found.states.map(|states| states.fixed).unwrap_or_default();
         Saved { tokens: tokens[..found.len].to_vec(), pages: found.pages, states }
@@ -260,7 +261,7 @@ impl Planner {
 
     /// Keeps what was read elsewhere.
     pub fn keep(&mut self, saved: Saved) {
-        let mut sequence = self.part(Vec::new()).sequence;
+        let mut sequence = self.timeline(Vec::new()).sequence;
         let states = Checkpoint { len: saved.tokens.len(), fixed: saved.states };
         let states = (!sequence.can_rewind()).then_some(&states);
         sequence.adopt(&read(&saved.tokens), saved.pages, states);
@@ -286,10 +287,10 @@ impl Planner {
     }
 }
 
-/// Makes room for a part's next positions; kept pages go first.
-fn reserve(part: &mut Part, count: usize, prefix: &mut PrefixCache) -> Result<(), NoRoom> {
+/// Makes room for a timeline's next positions; kept pages go first.
+fn reserve(timeline: &mut Timeline, count: usize, prefix: &mut PrefixCache) -> Result<(), NoRoom> {
     loop {
-        match part.sequence.reserve(count) {
+        match timeline.sequence.reserve(count) {
             Err(error) if !prefix.forget() => return Err(error),
             Err(_) => {}
             Ok(()) => return Ok(()),

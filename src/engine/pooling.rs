@@ -3,7 +3,7 @@
 use crate::model::Pooling;
 
 /// Pools rows that arrive in order.
-pub struct Pool {
+pub struct Pooler {
     pooling: Pooling,
     width: usize,
     count: usize,
@@ -13,7 +13,7 @@ pub struct Pool {
     sum: Vec<f64>,
 }
 
-impl Pool {
+impl Pooler {
     /// Pools `count` rows of `width` elements.
     #[must_use]
     pub fn new(pooling: Pooling, count: usize, width: usize) -> Self {
@@ -83,7 +83,7 @@ mod tests {
             (Pooling::None, rows.chunks(3).map(<[f32]>::to_vec).collect()),
         ] {
             for batch in [1, 2, 5] {
-                let mut pool = Pool::new(pooling, 5, 3);
+                let mut pool = Pooler::new(pooling, 5, 3);
                 rows.chunks(3 * batch).for_each(|part| pool.add(part));
                 assert_eq!(pool.finish(), expected);
             }

@@ -99,6 +99,14 @@ pub struct Outcome {
     pub timings: Timings,
 }
 
+impl Outcome {
+    /// An end without counts and times.
+    #[must_use]
+    pub fn new(finish: Finish) -> Self {
+        Self { finish, stopped_by_text: false, timings: Timings::default() }
+    }
+}
+
 /// Counts and times of a generation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Timings {

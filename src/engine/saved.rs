@@ -157,12 +157,13 @@ pub fn read(
     if found != page_bytes as u64 {
         return Err(wrong("the bytes of a page", found.to_string(), page_bytes.to_string()));
     }
-    let count = u64::from_le_bytes(rest.array()?);
-    let left = bytes.len() - rest.at;
+    let said = u64::from_le_bytes(rest.array()?);
     // Each token takes at least its id, so a length beyond that is a lie.
-    let count = usize::try_from(count).ok().filter(|n| *n <= left / 4);
-    let count =
-        count.ok_or_else(|| wrong("the number of tokens", "too many".into(), "fewer".into()))?;
+    let most = (bytes.len() - rest.at) / 4;
+    let count = usize::try_from(said).ok().filter(|n| *n <= most);
+    let count = count.ok_or_else(|| {
+        wrong("the number of tokens", said.to_string(), format!("at most {most}"))
+    })?;
     let ids = rest.take(4 * count)?.as_chunks::<4>().0;
     let tokens: Vec<u32> = ids.iter().map(|id| u32::from_le_bytes(*id)).collect();
     let found = u32::from_le_bytes(rest.array()?) as usize;

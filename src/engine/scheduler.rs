@@ -6,17 +6,18 @@
 
 use super::error::EngineError;
 use super::forward::Forward;
-use super::job::{Answer, Command, Embedding, Job, Kind, Part, Run, Task, has_logits, is_decoding};
+use super::job::{
+    Answer, Command, Embedding, Job, Run, Task, Timeline, Work, has_logits, is_decoding,
+};
 use super::mailbox::Watch;
 use super::plan::Planner;
 use super::queue::{Limits, Queue, Slot};
-use super::request::{Event, Finish, Outcome, Timings};
+use super::request::{Event, Finish, Outcome};
 use crate::kernels::Compute;
 use crate::model::{Batch, PagePool, Span};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a client may leave its mailbox full before its request ends.
@@ -126,10 +127,6 @@ impl Scheduler {
         }
         let dropped = self.drop_finished();
         self.publish();
-        if worked {
-            // Those who got events run now rather than in the middle of the next pass, where all threads would wait.
-            thread::yield_now();
-        }
         worked || dropped
     }
 
@@ -148,33 +145,27 @@ impl Scheduler {
             let too_slow = run.stalled.is_some_and(|since| since.elapsed() > STALL_MAX);
             let ended = run.ended.is_some() && run.outbox.is_empty();
             if ended || too_slow || run.sender.is_cancelled() {
-                let run = self.runs.swap_remove(index);
+                let run = self.runs.remove(index);
                 self.leave(run);
             }
         }
-        self.runs.sort_by_key(|run| run.number);
         self.runs.len() < before
     }
 
     /// Keeps what a request has read, and tells it the end.
     fn leave(&mut self, mut run: Run) {
-        let cancelled = |answer: &Answer| answer.outcome(Finish::Cancelled);
         let ended = run.ended.take();
-        match run.kind {
-            Kind::Generate(answer) => {
-                run.sender.end(ended.unwrap_or_else(|| Ok(cancelled(&answer))));
+        match run.work {
+            Work::Answer(answer) => {
+                run.sender.end(ended.unwrap_or_else(|| Ok(answer.outcome(Finish::Cancelled))));
                 self.planner.keep_all(&answer);
                 if let Some(slot) = self.slots.get_mut(run.slot) {
-                    *slot = answer.part.tokens[..answer.part.sequence.len()].to_vec();
+                    let Timeline { tokens, sequence, .. } = &answer.timeline;
+                    *slot = tokens[..sequence.len()].to_vec();
                 }
             }
-            Kind::Embed(_) => {
-                let cut = || Outcome {
-                    finish: Finish::Cancelled,
-                    stopped_by_text: false,
-                    timings: Timings::default(),
-                };
-                run.sender.end(ended.unwrap_or_else(|| Ok(cut())));
+            Work::Embedding(_) => {
+                run.sender.end(ended.unwrap_or_else(|| Ok(Outcome::new(Finish::Cancelled))));
             }
         }
     }
@@ -189,36 +180,23 @@ impl Scheduler {
                 Task::Generate(decoder) => decoder.request().slot,
                 Task::Embed { .. } => None,
             });
-            let (kind, ended) = match task {
+            let work = match task {
                 Task::Generate(decoder) => {
-                    let tokens = decoder.request().prompt.clone();
-                    let part = self.planner.part(tokens);
-                    let prompt_tokens = part.tokens.len();
-                    let timings = Timings { prompt_tokens, ..Timings::default() };
-                    let answer = Answer {
-                        part,
-                        decoder: *decoder,
-                        decoding: false,
-                        logits: None,
-                        scored: Vec::new(),
-                        timings,
-                        since: Instant::now(),
-                    };
-                    (Kind::Generate(Box::new(answer)), None)
+                    let timeline = self.planner.timeline(decoder.request().prompt.clone());
+                    Work::Answer(Box::new(Answer::new(timeline, *decoder)))
                 }
                 Task::Embed { inputs, pooling } => {
-                    let active = Vec::new();
-                    (Kind::Embed(Embedding { inputs, pooling, next: 0, active }), None)
+                    Work::Embedding(Embedding { inputs, pooling, next: 0, active: Vec::new() })
                 }
             };
             self.arrived += 1;
             self.runs.push(Run {
                 number: self.arrived,
                 slot,
-                kind,
+                work,
                 sender,
                 outbox: VecDeque::new(),
-                ended,
+                ended: None,
                 stalled: None,
                 blocked: false,
             });
@@ -238,8 +216,10 @@ impl Scheduler {
         let (mut prompt_rows, mut tokens) = (0, 0);
         for (index, run) in self.runs.iter_mut().enumerate() {
             let (decoding, watch) = (is_decoding(run), run.sender.watch());
-            for (number, part) in run.parts().enumerate().filter(|(_, part)| part.planned > 0) {
-                let Part { sequence, tokens: all, planned, wanted } = part;
+            for (number, timeline) in
+                run.timelines().enumerate().filter(|(_, timeline)| timeline.planned > 0)
+            {
+                let Timeline { sequence, tokens: all, planned, wanted } = timeline;
                 let range = sequence.len()..sequence.len() + *planned;
                 if decoding {
                     tokens += *planned;
@@ -254,7 +234,7 @@ impl Scheduler {
             }
         }
         let wanted = || !self.queue.is_closed() && !watches.iter().all(Watch::is_cancelled);
-        let turn = self.compute.turns.enter();
+        let lock = self.compute.lock.take();
         let output = self.model.forward(&mut batch, &wanted)?;
         let spans = batch.spans.len();
         drop(batch);
@@ -262,31 +242,31 @@ impl Scheduler {
         let (mut values, mut rows_of_answers) = (Vec::new(), Vec::new());
         for ((index, number), rows) in owners.into_iter().zip(output.rows.clone()) {
             let run = &mut self.runs[index];
-            match &mut run.kind {
-                Kind::Generate(answer) => {
+            match &mut run.work {
+                Work::Answer(answer) => {
                     rows_of_answers.extend(rows.map(|row| (row, index)));
                     if !answer.decoding {
                         run.outbox.push_back((Event::Prompt(answer.progress()), 0));
                     }
                 }
-                Kind::Embed(embedding) => {
+                Work::Embedding(embedding) => {
                     self.model.hidden(&output, rows, &mut values)?;
                     embedding.active[number].1.add(&values);
                 }
             }
         }
-        // The head once for the rows of all answers, which are neighbours for the most part.
+        // The head once for the rows of all answers, which are neighbours for the most timeline.
         let neighbours = |(a, _): &(usize, usize), (b, _): &(usize, usize)| a + 1 == *b;
         for rows in rows_of_answers.chunk_by(neighbours).flat_map(|rows| rows.chunks(LOGITS_MAX)) {
             let (first, last) = (rows[0].0, rows[rows.len() - 1].0);
             self.model.logits(&output, first..last + 1, &mut values)?;
             for ((_, index), logits) in rows.iter().zip(values.chunks_exact(self.model.n_vocab())) {
-                if let Kind::Generate(answer) = &mut self.runs[*index].kind {
+                if let Work::Answer(answer) = &mut self.runs[*index].work {
                     answer.take_logits(logits);
                 }
             }
         }
-        drop(turn);
+        drop(lock);
         let time = start.elapsed();
         self.planner.learn(time.as_secs_f64(), prompt_rows, tokens);
         let share = prompt_rows as f64 / (prompt_rows + tokens).max(1) as f64;
@@ -302,18 +282,19 @@ impl Scheduler {
 
     /// Chooses the next tokens of all answers, in parallel, and finishes what is done.
     fn choose(&mut self) {
+        let before = self.generated();
         for run in &self.runs {
-            if let Kind::Generate(answer) = &run.kind
+            if let Work::Answer(answer) = &run.work
                 && let (false, Some(logits)) = (answer.decoding, &answer.logits)
             {
-                self.planner.keep_logits(&answer.part.tokens, logits);
+                self.planner.keep_logits(&answer.timeline.tokens, logits);
             }
         }
         let ready: Vec<Mutex<&mut Run>> =
             self.runs.iter_mut().filter(|run| has_logits(run)).map(Mutex::new).collect();
         let one = |index: usize| {
             let mut run = lock(&ready[index]);
-            let Run { kind: Kind::Generate(answer), outbox, ended, .. } = &mut **run else {
+            let Run { work: Work::Answer(answer), outbox, ended, .. } = &mut **run else {
                 return;
             };
             match answer.go_on(outbox) {
@@ -328,14 +309,10 @@ impl Scheduler {
             several => self.compute.pool.run(several, &one),
         }
         drop(ready);
-        let mut generated = 0;
         for run in &mut self.runs {
-            match &mut run.kind {
-                Kind::Generate(answer) => {
-                    generated += u64::from(answer.decoding && answer.part.planned > 0);
-                    self.planner.keep_pages(run.number, answer);
-                }
-                Kind::Embed(embedding) => {
+            match &mut run.work {
+                Work::Answer(answer) => self.planner.keep_pages(run.number, answer),
+                Work::Embedding(embedding) => {
                     if let Some(ended) = finish_embedding(embedding, &mut run.outbox) {
                         run.ended.get_or_insert(ended);
                     }
@@ -343,12 +320,22 @@ impl Scheduler {
             }
             run.sender.send(&mut run.outbox);
         }
+        let generated = self.generated() - before;
         self.queue.update(|status| status.generated_tokens += generated);
+    }
+
+    /// Tokens that the answers being computed have by now.
+    fn generated(&self) -> u64 {
+        let of = |run: &Run| match &run.work {
+            Work::Answer(answer) => answer.decoder.generated() as u64,
+            Work::Embedding(_) => 0,
+        };
+        self.runs.iter().map(of).sum()
     }
 
     fn fail_planned(&mut self, error: &EngineError) {
         for run in &mut self.runs {
-            if run.parts().any(|part| part.planned > 0) {
+            if run.timelines().any(|timeline| timeline.planned > 0) {
                 run.ended = Some(Err(EngineError::Compute(error.to_string())));
             }
         }
@@ -364,15 +351,15 @@ impl Scheduler {
     }
 
     fn publish(&self) {
-        let slots = self.runs.iter().map(|run| match &run.kind {
-            Kind::Generate(answer) => Slot {
+        let slots = self.runs.iter().map(|run| match &run.work {
+            Work::Answer(answer) => Slot {
                 id: run.slot,
                 prompt: answer.timings.prompt_tokens,
-                read: answer.part.sequence.len(),
+                read: answer.timeline.sequence.len(),
                 generated: answer.decoder.generated(),
                 decoding: answer.decoding,
             },
-            Kind::Embed(embedding) => Slot {
+            Work::Embedding(embedding) => Slot {
                 id: run.slot,
                 prompt: embedding.inputs.len(),
                 read: embedding.next,
@@ -394,18 +381,17 @@ fn finish_embedding(
     embedding: &mut Embedding,
     outbox: &mut VecDeque<(Event, usize)>,
 ) -> Option<Result<Outcome, EngineError>> {
-    while embedding.active.first().is_some_and(|(part, _)| part.left() == 0) {
-        let (part, pool) = embedding.active.remove(0);
+    while embedding.active.first().is_some_and(|(timeline, _)| timeline.left() == 0) {
+        let (timeline, pool) = embedding.active.remove(0);
         let rows = pool.finish();
         if !rows.iter().flatten().all(|x| x.is_finite()) {
             return Some(Err(EngineError::NotFinite));
         }
-        drop(part);
+        drop(timeline);
         outbox.push_back((Event::Embedded(rows), 0));
     }
     let done = embedding.active.is_empty() && embedding.next == embedding.inputs.len();
-    let timings = Timings::default();
-    done.then_some(Ok(Outcome { finish: Finish::Stop, stopped_by_text: false, timings }))
+    done.then_some(Ok(Outcome::new(Finish::Stop)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -37,13 +37,7 @@ impl Session {
     /// # Errors
     /// When they do not fit, or computing fails.
     pub fn read_each(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
-        self.sequence.reserve(tokens.len())?;
-        let causal = self.model.is_causal();
-        let span = Span::tokens(&mut self.sequence, tokens, causal, Wanted::All);
-        let output = self.model.forward(&mut Batch { spans: vec![span] }, &|| true)?;
-        if let Some(output) = output {
-            self.model.logits(&output, output.rows[0].clone(), &mut self.logits)?;
-        }
+        self.pass(tokens, Wanted::All)?;
         Ok(&self.logits)
     }
 
@@ -52,18 +46,21 @@ impl Session {
     /// # Errors
     /// When they do not fit, or computing fails.
     pub fn read(&mut self, tokens: &[u32]) -> Result<&[f32], EngineError> {
-        let causal = self.model.is_causal();
         let mut left = tokens.len();
         for piece in tokens.chunks(self.batch) {
             left -= piece.len();
-            let wanted = if left == 0 { Wanted::Last } else { Wanted::None };
-            self.sequence.reserve(piece.len())?;
-            let span = Span::tokens(&mut self.sequence, piece, causal, wanted);
-            let output = self.model.forward(&mut Batch { spans: vec![span] }, &|| true)?;
-            if let Some(output) = output.filter(|_| left == 0) {
-                self.model.logits(&output, output.rows[0].clone(), &mut self.logits)?;
-            }
+            self.pass(piece, if left == 0 { Wanted::Last } else { Wanted::None })?;
         }
         Ok(&self.logits)
+    }
+
+    fn pass(&mut self, tokens: &[u32], wanted: Wanted) -> Result<(), EngineError> {
+        self.sequence.reserve(tokens.len())?;
+        let causal = self.model.is_causal();
+        let span = Span::tokens(&mut self.sequence, tokens, causal, wanted);
+        if let Some(output) = self.model.forward(&mut Batch { spans: vec![span] }, &|| true)? {
+            self.model.logits(&output, output.rows[0].clone(), &mut self.logits)?;
+        }
+        Ok(())
     }
 }

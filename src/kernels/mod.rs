@@ -25,7 +25,7 @@ mod pool;
 mod prefetch;
 mod product;
 mod scalar;
-mod turns;
+mod ticket;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod vectors;
 #[cfg(target_arch = "x86_64")]
@@ -46,7 +46,7 @@ pub use memory::keep_freed_memory;
 pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
 pub use product::{Affine, Gated, Input};
-pub use turns::{Turn as ComputeTurn, Turns};
+pub use ticket::TicketLock;
 
 use std::ops::Range;
 
@@ -61,8 +61,8 @@ pub struct Compute {
     pub isa: Isa,
     /// The threads in use.
     pub pool: Pool,
-    /// Whose turn it is to compute, where several models share the threads.
-    pub turns: Turns,
+    /// Held by whoever computes, where several models share the threads.
+    pub lock: TicketLock,
     divisions: product::Divisions,
 }
 
@@ -71,7 +71,7 @@ impl Compute {
     #[must_use]
     pub fn new(isa: Isa, threads: usize) -> Self {
         let (pool, divisions) = (Pool::new(threads), product::Divisions::default());
-        Self { isa, pool, turns: Turns::default(), divisions }
+        Self { isa, pool, lock: TicketLock::default(), divisions }
     }
 
     /// Splits `0..n` among the threads; `cost` is the number of multiply-adds per index.

@@ -195,7 +195,11 @@ impl Model {
             None => None,
         };
         let spans = &mut batch.spans;
-        let context = spans.iter().map(|span| span.sequence.context()).max().unwrap_or(0);
+        // Rotary factors may depend on the context, so sequences of different ones would change each other's results.
+        let context = spans[0].sequence.context();
+        if spans.iter().any(|span| span.sequence.context() != context) {
+            return Err(BackendError::new("sequences of different contexts in one batch"));
+        }
         let rotations = self.rotations(&positions, context)?;
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {

@@ -11,10 +11,10 @@ use super::http::{Request, Response};
 use super::json::json_text;
 use super::turn::Turn;
 use crate::source::Program;
+use crate::system::{is_unplaced, replace};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
@@ -156,27 +156,7 @@ impl Chats {
     }
 
     fn write(&self, text: &[u8]) -> io::Result<()> {
-        let (new, mut file) = self.new_file()?;
-        let written = file.write_all(text).and_then(|()| file.sync_all());
-        drop(file);
-        let placed = written.and_then(|()| insist(|| std::fs::rename(&new, &self.path)));
-        if placed.is_err() {
-            let _ = std::fs::remove_file(&new);
-        }
-        placed
-    }
-
-    /// Creates a file beside it, under a unique name.
-    fn new_file(&self) -> io::Result<(PathBuf, std::fs::File)> {
-        loop {
-            let mut new = self.path.clone().into_os_string();
-            new.push(format!(".{:016x}.new", RandomState::new().hash_one(0)));
-            let new = PathBuf::from(new);
-            match std::fs::File::create_new(&new) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                made => return made.map(|file| (new, file)),
-            }
-        }
+        replace(&self.path, |file| file.write_all(text))
     }
 
     /// Removes new files that were never renamed. Only while holding the lock: they may be another program's.
@@ -185,7 +165,7 @@ impl Chats {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if name.to_str().and_then(|name| name.strip_prefix(own)).is_some_and(is_unplaced) {
+            if name.to_str().is_some_and(|name| is_unplaced(own, name)) {
                 // A link is removed, not followed.
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -203,28 +183,6 @@ impl Chats {
     fn failed(&self, error: &io::Error) -> ApiError {
         let message = format!("{}: {error}", self.path.display());
         ApiError::new(500, "storage_error", message)
-    }
-}
-
-/// Whether a file name that starts with ours and ends in `rest` is a new file that was never renamed. Older versions
-/// named it `.new`.
-fn is_unplaced(rest: &str) -> bool {
-    let random = rest.strip_prefix('.').and_then(|rest| rest.strip_suffix(".new"));
-    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    rest == ".new" || random.is_some_and(|random| random.len() == 16 && random.bytes().all(hex))
-}
-
-/// Retries for 2 s on Windows, which refuses to replace a file while somebody reads it.
-fn insist(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-    let mut left = if cfg!(windows) { 200 } else { 0 };
-    loop {
-        match attempt() {
-            Err(error) if left > 0 && error.kind() == io::ErrorKind::PermissionDenied => {
-                left -= 1;
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            done => return done,
-        }
     }
 }
 

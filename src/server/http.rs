@@ -105,6 +105,7 @@ pub trait Handler: Send + Sync {
     fn connections_max(&self) -> usize {
         CONNECTIONS_MAX
     }
+
     /// Checks a request before its body is read. A response is a refusal; the body is then never read.
     fn admit(&self, request: &Request) -> Option<Response>;
 

@@ -1,11 +1,11 @@
-//! Turns in order of arrival, for those who share the threads: several models compute in one process, and none of them
-//! starves another.
+//! A ticket lock: a mutex that serves in order of arrival. Several models share the threads of a process, and none of
+//! them starves another.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Hands out turns.
+/// A lock that serves in order of arrival.
 #[derive(Default)]
-pub struct Turns {
+pub struct TicketLock {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -14,33 +14,33 @@ pub struct Turns {
 struct State {
     /// The number of the next to come.
     next: u64,
-    /// The number of the one whose turn it is.
+    /// The number of the one that holds the lock.
     serving: u64,
 }
 
-/// A turn; it ends when dropped.
-pub struct Turn<'t>(&'t Turns);
+/// Holds the lock until dropped.
+pub struct Ticket<'t>(&'t TicketLock);
 
-impl Turns {
-    /// Waits for a turn.
+impl TicketLock {
+    /// Waits for the lock.
     #[must_use]
-    pub fn enter(&self) -> Turn<'_> {
-        let mut state = self.lock();
+    pub fn take(&self) -> Ticket<'_> {
+        let mut state = self.state();
         let own = state.next;
         state.next += 1;
         let waited = self.changed.wait_while(state, |state| state.serving != own);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
-        Turn(self)
+        Ticket(self)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.0.lock().serving += 1;
+        self.0.state().serving += 1;
         self.0.changed.notify_all();
     }
 }
@@ -50,23 +50,23 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Whether another waits while one has its turn.
-    fn is_awaited(turns: &Turns) -> bool {
-        let state = turns.lock();
+    /// Whether another waits while one holds it.
+    fn is_awaited(turns: &TicketLock) -> bool {
+        let state = turns.state();
         state.next >= state.serving + 2
     }
 
     #[test]
-    fn turns_exclude_each_other_and_alternate() {
-        let turns = Turns::default();
+    fn holders_exclude_each_other_and_alternate() {
+        let turns = TicketLock::default();
         let (inside, last) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let first = turns.enter();
+        let first = turns.take();
         std::thread::scope(|scope| {
             for name in 0..2 {
                 let (turns, inside, last) = (&turns, &inside, &last);
                 scope.spawn(move || {
                     for _ in 0..50 {
-                        let turn = turns.enter();
+                        let turn = turns.take();
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         last.lock().unwrap().push(name);
                         inside.fetch_sub(1, Ordering::SeqCst);
@@ -78,7 +78,7 @@ mod tests {
                     }
                 });
             }
-            while turns.lock().next < 3 {
+            while turns.state().next < 3 {
                 std::thread::yield_now();
             }
             drop(first);
