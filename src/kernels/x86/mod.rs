@@ -67,6 +67,7 @@ pub mod attention;
 pub mod avx2;
 pub mod avx512;
 pub mod float;
+mod frame;
 pub mod sse;
 
 /// Unaligned load of plain data.

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
+use super::super::frame::{frame, prefetch};
 use super::dot::Dot;
 use super::quads::{
     IQ1_M, IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0,
@@ -21,20 +22,9 @@ use tealight_bundle::gguf::DType;
 
 /// Rows per vector of sums.
 const LANES: usize = 8;
-/// Bytes of a cache line.
-const LINE: usize = 64;
-/// Prefetch distance in bytes: crosses into the next page early enough for its address to be translated.
-const FAR: usize = 1536;
-/// Prefetch distance in bytes from L2 into L1, for super-blocks and for any type in a large matrix.
-const NEAR: usize = 1024;
-/// Bytes above which a matrix doesn't stay in cache until the next token.
-const LARGE: usize = 64 << 20;
 /// Vectors in the buffer of terms: 18 KiB, so that they stay in cache, and enough for a row of 9,216 columns, so that
 /// whole rows are read in sequence.
 const TERMS: usize = 576;
-/// Maximum size in bytes of two small blocks.
-const SPAN_BYTES_MAX: usize = 2 * 34;
-
 /// Dot products of stored rows with one row of activations: as many rows of each run as its `out` holds.
 ///
 /// # Safety
@@ -68,97 +58,9 @@ pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [
     }
 }
 
-/// Buffers that a thread keeps for its next call: allocating them takes as long as a few rows.
-#[derive(Default)]
-struct Scratch {
-    /// Id of the prepared row of activations (see [`Row::id`]), and the type it was prepared for.
-    of: Option<(u64, DType)>,
-    /// See [`prepare`].
-    prepared: Vec<__m256i>,
-    /// Terms of the sub-blocks, (units, quads).
-    terms: Vec<__m256>,
-}
-
-thread_local! {
-    static SCRATCH: Cell<Scratch> = Cell::default();
-}
-
-/// The stored rows of a matrix.
-struct Rows<'a, D> {
-    w: &'a [u8],
-    row_bytes: usize,
-    /// Whole spans in a row.
-    whole: usize,
-    /// Whether to prefetch into L2 first, then into L1.
-    two_steps: bool,
-    /// Copies of the partial spans at the end of the matrix, padded with zeros.
-    rest: [[u8; SPAN_BYTES_MAX]; 4],
-    decode: PhantomData<D>,
-}
-
-impl<'a, D: Quad> Rows<'a, D> {
-    fn of(runs: Runs<'a>) -> Self {
-        let Runs { w, row_bytes, .. } = runs;
-        let whole = row_bytes / D::BYTES;
-        let two_steps = D::SPAN > 64 || w.len() > LARGE;
-        let rest = [[0; SPAN_BYTES_MAX]; 4];
-        Self { w, row_bytes, whole, two_steps, rest, decode: PhantomData }
-    }
-
-    fn columns(&self) -> usize {
-        self.row_bytes * D::SPAN / D::BYTES
-    }
-
-    /// Whether reading the partial last span of a row as a whole one would overrun the matrix. Otherwise it reads into
-    /// the next row, whose part is not summed.
-    #[inline]
-    fn overruns(&self, rows: [usize; 4]) -> bool {
-        let last = rows.into_iter().max().unwrap_or(0);
-        last * self.row_bytes + (self.whole + 1) * D::BYTES > self.w.len()
-    }
-
-    /// Padded copies of those spans.
-    #[cold]
-    fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
-        for (rest, row) in self.rest.iter_mut().zip(rows) {
-            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            let row = &row[self.whole * D::BYTES..];
-            rest[..row.len()].copy_from_slice(row);
-        }
-        self.rest.each_ref().map(|rest| rest.as_ptr())
-    }
-}
-
-/// Multiplies all rows, two of each run at a time.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    let mut stored = Rows::<D>::of(runs);
-    let spans = stored.columns().div_ceil(D::SPAN);
-    let Scratch { of, mut prepared, mut terms } = SCRATCH.take();
-    let this = Some((x.id, dtype));
-    if of != this {
-        prepare::<D>(x, spans, &mut prepared);
-    }
-    let size = TERMS.min(2 * D::UNITS * spans);
-    if terms.len() < size {
-        terms.resize(size, _mm256_setzero_ps());
-    }
-    let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
-    let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
-    for at in (0..count).step_by(2) {
-        // Shorter runs compute rows beyond their end; those results are dropped.
-        let streams = runs.first.map(|first| (first + at).min(last));
-        // SAFETY: the processor has these instructions.
-        let sums =
-            unsafe { tile::<D, P>(&mut stored, streams, last, &prepared, x.scales, &mut terms) };
-        for (out, sums) in out.iter_mut().zip(sums) {
-            for (out, sum) in out.iter_mut().skip(at).zip(sums) {
-                *out = sum;
-            }
-        }
-    }
-    SCRATCH.set(Scratch { of: this, prepared, terms });
+frame! {
+    features: "avx2,fma,f16c", vectors: __m256i, __m256, _mm256_setzero_ps, quads: 2,
+    span_bytes: D::BYTES, small_span: 64, span_bytes_max: 2 * 34
 }
 
 /// Dot products of 4 × 2 rows: two from each of `streams` on, but none after `last`.
@@ -193,15 +95,7 @@ unsafe fn tile<D: Quad, P: Dot>(
                 let mut spans = begin;
                 for begin in &mut spans {
                     *begin = begin.wrapping_add(span * D::BYTES);
-                    for line in 0..D::BYTES.div_ceil(LINE) {
-                        let line = begin.wrapping_add(LINE * line);
-                        if stored.two_steps {
-                            _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
-                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
-                        } else {
-                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(FAR).cast());
-                        }
-                    }
+                    prefetch!(begin, D::BYTES, stored.two_steps);
                 }
                 if span == whole && stored.overruns(rows) {
                     spans = stored.last_span(rows);

@@ -6,6 +6,7 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
+use super::super::frame::{frame, prefetch};
 use super::decode::Decode;
 use super::dot::Dot;
 use super::quads::Quad;
@@ -21,21 +22,9 @@ use tealight_bundle::gguf::DType;
 
 /// Rows per vector of sums.
 const LANES: usize = 16;
-/// Bytes of a cache line.
-const LINE: usize = 64;
-/// Prefetch distance in bytes: crosses into the next page early enough for its address to be translated.
-const FAR: usize = 1536;
-/// Prefetch distance in bytes from L2 into L1; L2 can wait for more lines. Small blocks have fewer columns per line:
-/// prefetching them twice costs more than it saves, unless they certainly come from memory.
-const NEAR: usize = 1024;
-/// Bytes above which a matrix doesn't stay in cache until the next token.
-const LARGE: usize = 64 << 20;
 /// Vectors in the buffer of terms: 36 KiB, so that they stay in cache, and enough for a row of 9,216 columns, so that
 /// whole rows are read in sequence.
 const TERMS: usize = 576;
-/// Maximum size in bytes of four small blocks.
-const SPAN_BYTES_MAX: usize = 4 * Q8_0::BYTES;
-
 /// Dot products of stored rows with one row of activations: as many rows of each run as its `out` holds.
 ///
 /// # Safety
@@ -45,99 +34,9 @@ pub unsafe fn rows<P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [
     for_type!(dtype, D => tiles::<D, P>(dtype, runs, x, out), unreachable!("{dtype} has no levels"));
 }
 
-/// Buffers that a thread keeps for its next call: allocating them takes as long as a few rows.
-#[derive(Default)]
-struct Scratch {
-    /// Id of the prepared row of activations (see [`Row::id`]), and the type it was prepared for.
-    of: Option<(u64, DType)>,
-    /// See [`prepare`].
-    prepared: Vec<__m512i>,
-    /// Terms of the sub-blocks, (units, quads).
-    terms: Vec<__m512>,
-}
-
-thread_local! {
-    static SCRATCH: Cell<Scratch> = Cell::default();
-}
-
-/// The stored rows of a matrix.
-struct Rows<'a, D> {
-    w: &'a [u8],
-    row_bytes: usize,
-    /// Whole spans in a row.
-    whole: usize,
-    /// Whether to prefetch into L2 first, then into L1.
-    two_steps: bool,
-    /// Copies of the partial spans at the end of the matrix, padded with zeros.
-    rest: [[u8; SPAN_BYTES_MAX]; 4],
-    decode: PhantomData<D>,
-}
-
-impl<'a, D: Quad> Rows<'a, D> {
-    const SPAN_BYTES: usize = D::SPAN / D::COLUMNS * D::BYTES;
-
-    fn of(runs: Runs<'a>) -> Self {
-        let Runs { w, row_bytes, .. } = runs;
-        let whole = row_bytes / Self::SPAN_BYTES;
-        let two_steps = D::SPAN > 128 || w.len() > LARGE;
-        let rest = [[0; SPAN_BYTES_MAX]; 4];
-        Self { w, row_bytes, whole, two_steps, rest, decode: PhantomData }
-    }
-
-    fn columns(&self) -> usize {
-        self.row_bytes / D::BYTES * D::COLUMNS
-    }
-
-    /// Whether reading the partial last span of a row as a whole one would overrun the matrix. Otherwise it reads into
-    /// the next row, whose part is not summed.
-    #[inline]
-    fn overruns(&self, rows: [usize; 4]) -> bool {
-        let last = rows.into_iter().max().unwrap_or(0);
-        last * self.row_bytes + (self.whole + 1) * Self::SPAN_BYTES > self.w.len()
-    }
-
-    /// Padded copies of those spans.
-    #[cold]
-    fn last_span(&mut self, rows: [usize; 4]) -> [*const u8; 4] {
-        for (rest, row) in self.rest.iter_mut().zip(rows) {
-            let row = &self.w[row * self.row_bytes..][..self.row_bytes];
-            let row = &row[self.whole * Self::SPAN_BYTES..];
-            rest[..row.len()].copy_from_slice(row);
-        }
-        self.rest.each_ref().map(|rest| rest.as_ptr())
-    }
-}
-
-/// Multiplies all rows, four of each run at a time.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-fn tiles<D: Quad, P: Dot>(dtype: DType, runs: Runs<'_>, x: Row<'_>, out: &mut [&mut [f32]; 4]) {
-    let mut stored = Rows::<D>::of(runs);
-    let spans = stored.columns().div_ceil(D::SPAN);
-    let Scratch { of, mut prepared, mut terms } = SCRATCH.take();
-    let this = Some((x.id, dtype));
-    if of != this {
-        prepare::<D>(x, spans, &mut prepared);
-    }
-    let size = TERMS.min(4 * D::UNITS * spans);
-    if terms.len() < size {
-        terms.resize(size, _mm512_setzero_ps());
-    }
-    let last = (runs.w.len() / runs.row_bytes).saturating_sub(1);
-    let count = out.iter().map(|out| out.len()).max().unwrap_or(0);
-    for at in (0..count).step_by(4) {
-        // Shorter runs compute rows beyond their end; those results are dropped.
-        let streams = runs.first.map(|first| (first + at).min(last));
-        // SAFETY: the processor has these instructions.
-        let sums =
-            unsafe { tile::<D, P>(&mut stored, streams, last, &prepared, x.scales, &mut terms) };
-        for (out, sums) in out.iter_mut().zip(sums) {
-            for (out, sum) in out.iter_mut().skip(at).zip(sums) {
-                *out = sum;
-            }
-        }
-    }
-    SCRATCH.set(Scratch { of: this, prepared, terms });
+frame! {
+    features: "avx512bw,avx512vl,avx512dq", vectors: __m512i, __m512, _mm512_setzero_ps, quads: 4,
+    span_bytes: D::SPAN / D::COLUMNS * D::BYTES, small_span: 128, span_bytes_max: 4 * Q8_0::BYTES
 }
 
 /// Dot products of 4 × 4 rows: four from each of `streams` on, but none after `last`.
@@ -167,15 +66,7 @@ unsafe fn tile<D: Quad, P: Dot>(
             for span in first..end {
                 let mut spans = four!(|i| begin[i].wrapping_add(span * Rows::<D>::SPAN_BYTES));
                 for span in spans {
-                    for line in 0..Rows::<D>::SPAN_BYTES.div_ceil(LINE) {
-                        let line = span.wrapping_add(LINE * line);
-                        if stored.two_steps {
-                            _mm_prefetch::<_MM_HINT_T1>(line.wrapping_add(FAR).cast());
-                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(NEAR).cast());
-                        } else {
-                            _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(FAR).cast());
-                        }
-                    }
+                    prefetch!(span, Rows::<D>::SPAN_BYTES, stored.two_steps);
                 }
                 if span == whole && stored.overruns(rows) {
                     spans = stored.last_span(rows);
