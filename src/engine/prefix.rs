@@ -32,7 +32,7 @@ struct Node {
     states: Option<Checkpoint>,
     /// When it was used last.
     used: u64,
-    /// Whether it was found again after it was stored.
+    /// Whether all of it was found again after it was stored.
     came_back: bool,
 }
 
@@ -76,10 +76,10 @@ impl PrefixCache {
             let best = children.iter().map(|id| (common(id), *id)).max_by_key(|(n, _)| *n);
             let Some((common, id)) = best.filter(|(n, _)| *n > 0) else { break };
             let Some(node) = &self.nodes[id] else { break };
-            path.push(id);
+            let whole = common == node.read.len();
+            path.push((id, whole));
             found.pages.push(Arc::clone(&node.page));
             at += common;
-            let whole = common == node.read.len();
             if !fixed {
                 (usable, found.len) = (path.len(), at);
             } else if let (true, Some(states)) = (whole, &node.states) {
@@ -92,9 +92,11 @@ impl PrefixCache {
             children = &node.children;
         }
         found.pages.truncate(usable);
-        for id in &path[..usable] {
+        for (id, whole) in &path[..usable] {
             if let Some(node) = &mut self.nodes[*id] {
-                (node.used, node.came_back) = (self.clock, true);
+                node.used = self.clock;
+                // All conversations of a template begin alike, which is no coming back.
+                node.came_back |= *whole;
             }
         }
         found
