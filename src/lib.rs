@@ -17,6 +17,7 @@ pub mod kernels;
 pub mod model;
 pub mod render;
 pub mod sampler;
+mod semaphore;
 pub mod server;
 pub mod settings;
 pub mod source;

@@ -19,6 +19,7 @@ pub use call::{CallForm, CallSpec};
 pub use trial::TIME_MAX;
 pub(crate) use trial::work as work_on_constraint;
 
+use crate::semaphore::Semaphore;
 use crate::system::on_stack;
 use crate::tokenizer::Tokenizer;
 use crate::worker::{Patience, WorkerError, Workers};
@@ -29,7 +30,7 @@ use schema::SchemaFault;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// The required form of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +130,8 @@ pub(crate) const TOOLS: &str = "tools";
 const SOURCE_BYTES_MAX: usize = 128 << 10;
 /// Stack for compiling: sources are parsed recursively.
 const STACK_BYTES: usize = 64 << 20;
+/// Constraints compiled at the same time, in this process.
+const PERMITS: usize = 4;
 /// Longest llguidance error message that is passed on.
 const MESSAGE_CHARS_MAX: usize = 500;
 
@@ -145,8 +148,8 @@ pub struct Compiler {
     vocabulary: OnceLock<trial::Vocabulary>,
     /// Built on first use: it takes a fraction of a second and some megabytes.
     factory: OnceLock<Option<ParserFactory>>,
-    /// Lock: one compilation at a time, over all requests.
-    turn: Mutex<()>,
+    /// Those that compile at a time; what their trial took bounds how long they do.
+    permits: Semaphore,
 }
 
 impl Compiler {
@@ -154,7 +157,7 @@ impl Compiler {
     #[must_use]
     pub fn with(tokenizer: Arc<Tokenizer>, workers: Arc<Workers>) -> Self {
         let (vocabulary, factory) = (OnceLock::new(), OnceLock::new());
-        Self { tokenizer, workers, vocabulary, factory, turn: Mutex::default() }
+        Self { tokenizer, workers, vocabulary, factory, permits: Semaphore::new(PERMITS) }
     }
 
     /// A compiler without that trial, for tests.
@@ -192,7 +195,8 @@ impl Compiler {
         }
         let vocabulary = self.vocabulary.get_or_init(|| trial::Vocabulary::of(&self.tokenizer));
         trial::run(&self.workers, vocabulary, constraint, patience)?;
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let permit = self.permits.acquire(trial::TIME_MAX, &|| patience.is_wanted());
+        let _permit = permit.map_err(|no| ConstraintError::Untried(no.to_string()))?;
         let build = || factory(&vocabulary::token_env(&self.tokenizer)?);
         let factory = self.factory.get_or_init(build).as_ref();
         let factory = factory.ok_or(ConstraintError::Vocabulary)?;

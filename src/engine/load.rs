@@ -234,7 +234,12 @@ impl Engine {
     /// The token ids of a rendered conversation. The template may write the BOS token itself; a second one is removed.
     #[must_use]
     pub fn chat_ids(&self, rendered: &str) -> Vec<u32> {
-        let mut ids = self.tokenizer.encode(rendered, true, true);
+        self.begun_once(self.tokenizer.encode(rendered, true, true))
+    }
+
+    /// Ids that begin with BOS once at most.
+    #[must_use]
+    pub fn begun_once(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.tokenizer.bos()
             && ids.starts_with(&[bos, bos])
         {

@@ -83,8 +83,10 @@ pub fn serve(
             }
         },
     }
-    let _ = accepting.join();
-    Ok(())
+    match accepting.join() {
+        Ok(served) => served.context("waiting for connections"),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The file for conversations beside the program; `None`, with a warning, unless it can be written and the server is

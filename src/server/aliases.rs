@@ -336,12 +336,13 @@ fn euclidean(v: &Value) -> Result<Value, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Share;
     use super::*;
     use std::collections::BTreeSet;
 
     /// The converted request, and the fields reported as ignored.
     fn applied(on: On, body: &Value) -> Result<(Value, Vec<String>), String> {
-        let mut fields = Fields::parse(body.to_string().as_bytes()).unwrap();
+        let mut fields = Fields::parse(body.to_string().as_bytes(), &Share::default()).unwrap();
         apply(&mut fields, on).map_err(|e| e.json().to_string())?;
         Ok(fields.into_parts())
     }
@@ -570,7 +571,8 @@ mod tests {
             assert!(error.contains(name), "{body}: {error}");
         }
         // Errors that are found later name it too.
-        let mut fields = Fields::parse(br#"{"repetition_penalty": "x"}"#).unwrap();
+        let mut fields =
+            Fields::parse(br#"{"repetition_penalty": "x"}"#, &Share::default()).unwrap();
         apply(&mut fields, On::Text).unwrap();
         let error = fields.typed("repeat_penalty", "a number", Value::as_f64).unwrap_err();
         assert!(error.json().to_string().contains("`repetition_penalty`"));

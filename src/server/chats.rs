@@ -79,7 +79,7 @@ impl Chats {
     /// `POST /chats`: `{"put": [conversation, …], "remove": [id, …], "when": {id: revision, …}}`. `when` gives the
     /// `rev` that each stored conversation must have, null for none; otherwise nothing is changed (409).
     pub(super) fn change(&self, request: &Request) -> Result<Response, ApiError> {
-        let mut fields = Fields::parse(&whole_characters(&request.body))?;
+        let mut fields = Fields::parse(&whole_characters(&request.body), &request.share)?;
         let conversations =
             |v: &Value| Some(v.as_array()?.iter().map(|c| Some((id(c)?, c.clone()))).collect());
         let put: Option<Option<Vec<(String, Value)>>> =

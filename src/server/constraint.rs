@@ -28,7 +28,7 @@ pub fn guide(
     engine: &Engine,
     name: &str,
     constraint: &Constraint,
-    sink: &Sink<'_, '_>,
+    sink: &Sink<'_>,
 ) -> Result<Guide, ApiError> {
     engine.guide_within(constraint, &|| sink.is_wanted()).map_err(|error| match error {
         ConstraintError::Untried(_) => ApiError::overloaded(error.to_string()),

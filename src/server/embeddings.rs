@@ -2,10 +2,13 @@
 
 use super::State;
 use super::aliases::{self, On};
+use super::budget::Share;
 use super::error::ApiError;
-use super::fields::{Fields, show, token_id};
+use super::fields::Fields;
 use super::http::{Reply, Request, Response};
 use super::json::json_text;
+use super::lists::{List, Part};
+use super::prompts::tokens;
 use super::sink::Sink;
 use super::stream::engine_error;
 use crate::engine::{Engine, EngineError, normalize};
@@ -13,10 +16,11 @@ use crate::model::Pooling;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
-use serde_json::Value;
 
 /// Most inputs in one request, as with OpenAI.
 const INPUTS_MAX: usize = 2048;
+/// Bytes of memory for a number of an answer: its digits, twice while the text grows.
+const NUMBER_BYTES: usize = 24;
 const KNOWN: &[&str] =
     &["input", "content", "model", "encoding_format", "dimensions", "embd_normalize", "user"];
 /// Norms as `--embd-normalize` numbers them.
@@ -27,22 +31,22 @@ pub fn openai(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Option<Response>, ApiError> {
-    let asked = Asked::read(state, engine, &request.body, reply)?;
+    let asked = Asked::read(state, engine, request, reply)?;
     if asked.pooling == Pooling::None {
         return Err(ApiError::bad(
             "--pooling none gives one embedding per token, which OpenAI's format cannot hold\nhint: use POST /embedding, or start with another --pooling",
         ));
     }
-    let Some(all) = asked.embed(engine, reply)? else { return Ok(None) };
+    let Some(all) = asked.embed(engine, &request.share, reply)? else { return Ok(None) };
     let tokens: usize = asked.inputs.iter().map(Vec::len).sum();
     let data = all.into_iter().flatten().enumerate().map(|(index, row)| Datum {
         object: "embedding",
         index,
         embedding: if asked.base64 { Values::Base64(base64(&row)) } else { Values::Floats(row) },
     });
-    answer(&List {
+    answer(&Embeddings {
         object: "list",
         data: data.collect(),
         model: state.model_name(engine),
@@ -55,10 +59,10 @@ pub fn native(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Option<Response>, ApiError> {
-    let asked = Asked::read(state, engine, &request.body, reply)?;
-    let Some(all) = asked.embed(engine, reply)? else { return Ok(None) };
+    let asked = Asked::read(state, engine, request, reply)?;
+    let Some(all) = asked.embed(engine, &request.share, reply)? else { return Ok(None) };
     let rows = all.into_iter().enumerate().map(|(index, embedding)| Rows { index, embedding });
     answer(&rows.collect::<Vec<_>>())
 }
@@ -76,10 +80,10 @@ impl Asked {
     fn read(
         state: &State,
         engine: &Engine,
-        body: &[u8],
-        reply: &mut Reply<'_>,
+        request: &Request,
+        reply: &mut Reply,
     ) -> Result<Self, ApiError> {
-        let mut fields = Fields::parse(body)?;
+        let mut fields = Fields::parse(&request.body, &request.share)?;
         aliases::apply(&mut fields, On::Embedding)?;
         fields.ignore(&["model", "user"]);
         let format = fields.string("encoding_format")?;
@@ -95,12 +99,12 @@ impl Asked {
         let dimensions = fields.integer("dimensions", 1..=width)?;
         let norm = fields.integer("embd_normalize", NORMS)?;
         let name = if fields.has("input") { "input" } else { "content" };
-        let input = fields.take(name);
+        let input = fields.take_list(name);
         let name = fields.called(name).to_owned();
         fields.finish(KNOWN, state.config.strict)?.tell(state.config.quiet, reply);
         let input = input.ok_or_else(|| ApiError::parameter("input", "nothing", EXPECTED))?;
         Ok(Self {
-            inputs: inputs(&name, &input, engine)?,
+            inputs: inputs(&name, input, engine, &request.share, &Sink::new(reply))?,
             pooling: state.config.pooling.or(engine.info.pooling).unwrap_or(Pooling::Mean),
             norm: norm.and_then(|n| i32::try_from(n).ok()).unwrap_or(state.config.embd_normalize),
             dimensions: dimensions.and_then(|n| usize::try_from(n).ok()),
@@ -112,8 +116,13 @@ impl Asked {
     fn embed(
         &self,
         engine: &Engine,
-        reply: &mut Reply<'_>,
+        share: &Share,
+        reply: &mut Reply,
     ) -> Result<Option<Vec<Vec<Vec<f32>>>>, ApiError> {
+        let of = |input: &Vec<u32>| if self.pooling == Pooling::None { input.len() } else { 1 };
+        let rows: usize = self.inputs.iter().map(of).sum();
+        let width = self.dimensions.unwrap_or(engine.info.embedding);
+        share.take(rows.saturating_mul(engine.info.embedding * 4 + width * NUMBER_BYTES))?;
         let sink = Sink::new(reply);
         let wanted = || sink.is_wanted();
         let all = engine.embed(self.inputs.clone(), self.pooling, &wanted);
@@ -135,47 +144,45 @@ const EXPECTED: &str =
     "a string, an array of token ids, or an array of at most 2048 of these, none of them empty";
 
 /// The token ids of each input.
-fn inputs(name: &str, input: &Value, engine: &Engine) -> Result<Vec<Vec<u32>>, ApiError> {
-    let wrong = |found: &Value| ApiError::parameter(name, &show(found), EXPECTED);
+fn inputs(
+    name: &str,
+    input: Part,
+    engine: &Engine,
+    share: &Share,
+    sink: &Sink<'_>,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let wrong = |found: &str| ApiError::parameter(name, found, EXPECTED);
     let each = match input {
-        Value::Array(all) if all.first().is_some_and(|v| !v.is_number()) => all.as_slice(),
-        one => std::slice::from_ref(one),
+        Part::List(List(all)) if !all.is_empty() && !List::has_ids(&all) => all,
+        one => vec![one],
     };
     if each.len() > INPUTS_MAX {
-        return Err(ApiError::parameter(name, &format!("{} inputs", each.len()), EXPECTED));
+        return Err(wrong(&format!("{} inputs", each.len())));
     }
     let (tokenizer, max) = (&engine.tokenizer, engine.embedding_tokens_max());
-    each.iter()
-        .map(|one| {
-            let ids = match one {
-                // Too long whatever its tokens are: skip tokenizing.
-                Value::String(text) if text.len() / tokenizer.longest() > max => {
-                    let tokens = text.len() / tokenizer.longest();
-                    return Err(engine_error(&EngineError::TooLong { tokens, context: max }));
-                }
-                Value::String(text) => tokenizer.encode(text, true, true),
-                Value::Array(ids) => ids
-                    .iter()
-                    .map(|id| token_id(id, tokenizer.len()))
-                    .collect::<Option<Vec<u32>>>()
-                    .ok_or_else(|| wrong(one))?,
-                _ => return Err(wrong(one)),
-            };
-            if ids.is_empty() {
-                return Err(engine_error(&EngineError::NothingToEmbed));
+    let too_long = |tokens| Err(engine_error(&EngineError::TooLong { tokens, context: max }));
+    let one = |part| {
+        let ids = match part {
+            // Too long whatever its tokens are: skip tokenizing.
+            Part::Text(text) if text.len() / tokenizer.longest() > max => {
+                return too_long(text.len() / tokenizer.longest());
             }
-            if ids.len() > max {
-                return Err(engine_error(&EngineError::TooLong {
-                    tokens: ids.len(),
-                    context: max,
-                }));
-            }
-            Ok(ids)
-        })
-        .collect()
+            Part::Text(text) => tokens(&text, true, true, engine, share, sink)?,
+            Part::List(list) => list.into_ids().map_err(|other| wrong(&other.to_string()))?,
+            other => return Err(wrong(&other.to_string())),
+        };
+        if let Some(unknown) = ids.iter().find(|id| **id as usize >= tokenizer.len()) {
+            return Err(wrong(&unknown.to_string()));
+        }
+        match ids.len() {
+            0 => Err(engine_error(&EngineError::NothingToEmbed)),
+            n if n > max => too_long(n),
+            _ => Ok(ids),
+        }
+    };
+    each.into_iter().map(one).collect()
 }
 
-/// Converts an error to the API's form.
 /// Little-endian f32, as OpenAI's clients decode it.
 fn base64(row: &[f32]) -> String {
     let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -191,7 +198,7 @@ fn answer(value: &impl Serialize) -> Result<Option<Response>, ApiError> {
 }
 
 #[derive(Serialize)]
-struct List {
+struct Embeddings {
     object: &'static str,
     data: Vec<Datum>,
     model: String,

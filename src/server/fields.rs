@@ -1,9 +1,15 @@
 //! Reads the fields of a JSON request. A wrong type or a number out of range is an error; unknown fields are ignored
 //! and reported.
 
+use super::budget::Share;
 use super::error::ApiError;
 use super::ignored::{self, Ignored};
+use super::lists::{List, Part};
+use memchr::memchr3_iter;
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::fmt;
 use std::ops::RangeInclusive;
 
 /// Most fields in a request.
@@ -12,10 +18,16 @@ const FIELDS_MAX: usize = 1000;
 const HINTS_MAX: usize = 32;
 /// Longest name that gets a spelling suggestion.
 const NAME_BYTES_MAX: usize = 40;
+/// Fields that may hold many token ids.
+const LISTS: &[&str] = &["prompt", "input", "inputs", "content", "tokens", "token_ids", "ids"];
+/// Bytes of memory for each value of parsed JSON, with what its containers keep in reserve.
+const VALUE_BYTES: usize = 256;
 
 /// The fields of a request that have not been read yet.
 pub struct Fields {
     left: Map<String, Value>,
+    /// Those of [`LISTS`] that are arrays; they have a stand-in in `left`.
+    lists: Vec<(String, List)>,
     /// Our names of renamed fields, and the names in the request.
     renamed: Vec<(String, String)>,
     /// Fields that another one overrides, and that one.
@@ -23,24 +35,52 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Parses a body.
+    /// Parses the body of a request. The memory for it is taken of the request's `share`.
     ///
     /// # Errors
-    /// When it is not a JSON object, or has too many fields.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(left)) if left.len() > FIELDS_MAX => {
-                let found = left.len();
-                Err(ApiError::bad(format!("found {found} fields, expected at most {FIELDS_MAX}")))
-            }
-            Ok(Value::Object(left)) => {
-                Ok(Self { left, renamed: Vec::new(), passed_over: Vec::new() })
-            }
-            Ok(other) => {
-                Err(ApiError::bad(format!("the body is {}, expected a JSON object", kind(&other))))
-            }
-            Err(error) => Err(ApiError::bad(format!("the body is not JSON: {error}"))),
+    /// When it is not a JSON object, has too many fields, or takes too much memory.
+    pub fn parse(body: &[u8], share: &Share) -> Result<Self, ApiError> {
+        let mut given = serde_json::Deserializer::from_slice(body);
+        let all = given.deserialize_any(Raw).and_then(|all| given.end().map(|()| all));
+        let all = all.map_err(|error| {
+            let kind = kind(body);
+            let other = error.is_data() && kind != OBJECT;
+            ApiError::bad(match () {
+                () if other => format!("the body is {kind}, expected {OBJECT}"),
+                () if error.is_data() => format!("the body has {error}"),
+                () => format!("the body is not JSON: {error}"),
+            })
+        })?;
+        let mut fields = Self {
+            left: Map::new(),
+            lists: Vec::new(),
+            renamed: Vec::new(),
+            passed_over: Vec::new(),
+        };
+        for (name, json) in all {
+            let list = LISTS.contains(&name.as_str()) && json.get().starts_with('[');
+            let list = if list { List::read(json, share)? } else { None };
+            let value = match &list {
+                Some(_) => Value::Array(vec![Value::from("…")]),
+                None => value(json, share)?,
+            };
+            fields.lists.retain(|(n, _)| *n != name);
+            fields.lists.extend(list.map(|list| (name.clone(), list)));
+            fields.left.insert(name, value);
         }
+        Ok(fields)
+    }
+
+    /// Removes and returns a field that is an array of token ids or texts, or a single text. Anything else is
+    /// [`Part::Other`].
+    pub fn take_list(&mut self, name: &str) -> Option<Part> {
+        let list = self.lists.iter().position(|(n, _)| n == name);
+        let value = self.take(name)?;
+        Some(match (list, value) {
+            (Some(index), _) => Part::List(self.lists.swap_remove(index).1),
+            (None, Value::String(text)) => Part::Text(text),
+            (None, other) => Part::Other(show(&other)),
+        })
     }
 
     /// Removes and returns a field, if it is present and not null.
@@ -65,6 +105,11 @@ impl Fields {
     pub fn put(&mut self, name: &str, theirs: &str, value: Value) {
         match name.split_once('.') {
             None => {
+                self.lists.retain(|(n, _)| n != name);
+                let list = self.lists.iter_mut().find(|(n, _)| n == theirs);
+                if let Some((list, _)) = list {
+                    name.clone_into(list);
+                }
                 self.renamed.push((name.to_owned(), self.called(theirs).to_owned()));
                 self.left.insert(name.to_owned(), value);
             }
@@ -225,16 +270,15 @@ impl Fields {
     }
 }
 
-/// A token id below `vocab`.
-pub fn token_id(v: &Value, vocab: usize) -> Option<u32> {
-    v.as_u64().filter(|&id| id < vocab as u64).and_then(|id| u32::try_from(id).ok())
-}
-
 #[cfg(test)]
 impl Fields {
     /// The remaining fields, and the names of those overridden.
     pub fn into_parts(self) -> (Value, Vec<String>) {
-        (Value::Object(self.left), self.passed_over.into_iter().map(|(name, _)| name).collect())
+        let mut left = self.left;
+        for (name, list) in self.lists {
+            left.entry(name).and_modify(|value| *value = list.into_value());
+        }
+        (Value::Object(left), self.passed_over.into_iter().map(|(name, _)| name).collect())
     }
 }
 
@@ -245,14 +289,48 @@ fn whole(v: &Value) -> Option<i64> {
         .or_else(|| v.as_f64().filter(|x| x.fract() == 0.0 && x.abs() < 9e15).map(|x| x as i64))
 }
 
-fn kind(v: &Value) -> &'static str {
-    match v {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+const OBJECT: &str = "a JSON object";
+
+/// What a body is, by its first character.
+fn kind(body: &[u8]) -> &'static str {
+    match body.trim_ascii_start().first() {
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'"') => "a string",
+        Some(b'[') => "an array",
+        Some(b'{') => OBJECT,
+        _ => "a number",
+    }
+}
+
+/// A value, after its memory was taken.
+fn value(json: &RawValue, share: &Share) -> Result<Value, ApiError> {
+    let json = json.get();
+    let values = memchr3_iter(b',', b'[', b'{', json.as_bytes()).count() + 1;
+    share.take(json.len().saturating_add(values.saturating_mul(VALUE_BYTES)))?;
+    serde_json::from_str(json).map_err(|e| ApiError::bad(format!("the body is not JSON: {e}")))
+}
+
+/// Reads an object's fields as they are written.
+struct Raw;
+
+impl<'de> Visitor<'de> for Raw {
+    type Value = Vec<(String, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(OBJECT)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut all: Self::Value = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            if all.len() == FIELDS_MAX {
+                let most = format!("more than {FIELDS_MAX} fields");
+                return Err(serde::de::Error::custom(most));
+            }
+            all.push(field);
+        }
+        Ok(all)
     }
 }
 
@@ -271,7 +349,7 @@ mod tests {
     use super::*;
 
     fn fields(body: &str) -> Fields {
-        Fields::parse(body.as_bytes()).unwrap()
+        Fields::parse(body.as_bytes(), &Share::default()).unwrap()
     }
 
     #[test]
@@ -292,8 +370,8 @@ mod tests {
             let all: Map<String, Value> = (0..n).map(|i| (format!("f{i}"), i.into())).collect();
             Value::Object(all)
         };
-        assert!(Fields::parse(many(1000).to_string().as_bytes()).is_ok());
-        assert!(Fields::parse(many(1001).to_string().as_bytes()).is_err());
+        assert!(Fields::parse(many(1000).to_string().as_bytes(), &Share::default()).is_ok());
+        assert!(Fields::parse(many(1001).to_string().as_bytes(), &Share::default()).is_err());
         let mut f = fields(&serde_json::json!({ "x": 1, "options": many(1000) }).to_string());
         f.lift("options");
         f.spread("options");

@@ -40,7 +40,7 @@ impl Ignored {
     }
 
     /// Warns on stderr, unless `quiet`, and lists the fields in the answer's header.
-    pub fn tell(self, quiet: bool, reply: &mut Reply<'_>) {
+    pub fn tell(self, quiet: bool, reply: &mut Reply) {
         if !quiet {
             for line in news(&TOLD, &self.0) {
                 let _ = writeln!(std::io::stderr(), "{line}");

@@ -5,6 +5,7 @@
 //! the model is loaded; until then it serves the page and reports that the model is loading.
 
 mod aliases;
+mod budget;
 mod chats;
 mod constraint;
 mod conversation;
@@ -16,6 +17,7 @@ mod guard;
 mod http;
 mod ignored;
 mod json;
+mod lists;
 mod monitor;
 mod native;
 mod openai;
@@ -34,17 +36,20 @@ pub use page::Page;
 pub use trouble::trouble;
 
 use crate::engine::Engine;
+use crate::semaphore::{Permit, Semaphore};
 use crate::settings::{Config, PORT_DEFAULT};
+use budget::Budget;
 use error::ApiError;
 use guard::Guard;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Sent with every answer. Scripts, styles, images and connections come only from this server, and no other site may
 /// frame, read or embed anything of ours.
-const HEADERS: &[(&str, &str)] = &[
+const HEADERS: http::Headers = &[
     (
         "Content-Security-Policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -55,6 +60,9 @@ const HEADERS: &[(&str, &str)] = &[
     ("Cross-Origin-Opener-Policy", "same-origin"),
 ];
 
+/// Requests that do heavy work at the same time, and how long others wait.
+const HEAVY_MAX: usize = 4;
+const HEAVY_WAIT: Duration = Duration::from_secs(10);
 /// Ports tried after the default one when no port was given.
 const PORTS_TRIED: u16 = 100;
 
@@ -80,6 +88,10 @@ pub struct State {
     /// Where conversations are kept, if not in the browser.
     chats: Option<Chats>,
     model: RwLock<ModelState>,
+    /// Memory that requests share.
+    budget: Arc<Budget>,
+    /// Permits for heavy work.
+    heavy: Semaphore,
     started: u64,
 }
 
@@ -158,6 +170,7 @@ impl State {
         let loopback = listener.local_addr().is_ok_and(|a| a.ip().is_loopback());
         let guard =
             Guard::new(&config.host, &config.allowed_hosts, loopback, config.api_keys.clone());
+        let budget = Budget::new(config.request_memory);
         Self {
             config,
             page,
@@ -165,6 +178,8 @@ impl State {
             name,
             chats,
             model: RwLock::new(ModelState::Loading),
+            budget,
+            heavy: Semaphore::new(HEAVY_MAX),
             started: openai::unix_time(),
         }
     }
@@ -184,6 +199,11 @@ impl State {
         }
     }
 
+    /// Waits for a permit to do heavy work.
+    fn heavy(&self, wanted: &dyn Fn() -> bool) -> Result<Permit<'_>, ApiError> {
+        self.heavy.acquire(HEAVY_WAIT, wanted).map_err(|no| ApiError::overloaded(no.to_string()))
+    }
+
     /// Sets the state of the model.
     pub fn set_model(&self, model: ModelState) {
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = model;
@@ -191,8 +211,11 @@ impl State {
 }
 
 /// Serves until `stop` is set and one more connection comes in.
-pub fn run(listener: &TcpListener, state: &Arc<State>, stop: &AtomicBool) {
+///
+/// # Errors
+/// When the system does not let us wait for connections.
+pub fn run(listener: &TcpListener, state: &Arc<State>, stop: &AtomicBool) -> io::Result<()> {
     let state = Arc::clone(state);
     let handler: Arc<dyn http::Handler> = Arc::new(routes::Routes(state));
-    http::serve(listener, HEADERS, &handler, stop);
+    http::serve(listener, HEADERS, &handler, stop)
 }

@@ -49,7 +49,7 @@ pub fn act_on_slot(
     engine: &Engine,
     slot: usize,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Response, ApiError> {
     if slot >= engine.info.parallel {
         let most = engine.info.parallel - 1;
@@ -65,7 +65,7 @@ pub fn act_on_slot(
         let found = format!("\"{action}\"");
         return Err(ApiError::parameter("action", &found, "save, restore or erase"));
     }
-    let mut fields = Fields::parse(&request.body)?;
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     let name = fields.string("filename")?.unwrap_or_default();
     fields.finish(&["filename"], state.config.strict)?.tell(state.config.quiet, reply);
     let path = saved_path(state, &name)?;
@@ -115,7 +115,7 @@ fn failed(error: &KeepError) -> ApiError {
 }
 
 /// `GET /metrics`: counters and gauges in Prometheus' text format (version 0.0.4).
-pub fn metrics(engine: &Engine) -> Response {
+pub fn metrics(state: &State, engine: &Engine) -> Response {
     let status = engine.status();
     let page = engine.page_bytes() as f64;
     let rate = |n: u64, seconds: f64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
@@ -153,6 +153,12 @@ pub fn metrics(engine: &Engine) -> Response {
             "cache_kept_bytes",
             "Of these, kept for prompts to come",
             status.cached_pages as f64 * page,
+        ),
+        (
+            "gauge",
+            "request_bytes",
+            "Bytes taken by requests, of those that --request-memory allows",
+            state.budget.taken() as f64,
         ),
     ];
     let mut text = String::new();

@@ -3,19 +3,26 @@
 use super::State;
 use super::aliases::{self, On};
 use super::error::ApiError;
-use super::fields::{Fields, token_id};
+use super::fields::Fields;
 use super::http::{Reply, Request, Response};
-use super::json::ok;
+use super::json::{json_text, ok};
+use super::lists::Part;
+use super::prompts;
 use super::sampling;
 use super::sink::Sink;
 use crate::engine::Engine;
 use crate::render::render_while;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 /// Longest text that `/tokenize` accepts, in bytes, and the limit if each token's text is wanted too.
 const TEXT_MAX: usize = 8 << 20;
 const PIECES_TEXT_MAX: usize = 512 << 10;
+/// Bytes of memory for each token of an answer: its digits, twice while the text grows; with its text, a JSON object.
+const ID_BYTES: usize = 16;
+const PIECE_BYTES: usize = 512;
+/// Bytes of memory for each byte of Markdown: its HTML, in the fragments and in the answer.
+const RENDERING_BYTES: usize = 32;
 
 /// `GET /health`: 200 once the model is ready, 503 before.
 pub fn health(state: &State) -> Result<Response, ApiError> {
@@ -59,10 +66,10 @@ pub fn tokenize(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Response, ApiError> {
     const KNOWN: &[&str] = &["content", "add_special", "parse_special", "with_pieces", "model"];
-    let mut fields = Fields::parse(&request.body)?;
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Tokens)?;
     fields.ignore(&["model"]);
     let text = fields.string("content")?.unwrap_or_default();
@@ -75,7 +82,17 @@ pub fn tokenize(
         let found = format!("{} bytes", text.len());
         return Err(ApiError::parameter("content", &found, &format!("at most {limit} bytes")));
     }
-    let ids = engine.tokenizer.encode(&text, add_special, parse_special);
+    let sink = Sink::new(reply);
+    let _permit = state.heavy(&|| sink.is_wanted())?;
+    let ids = prompts::tokens(&text, add_special, parse_special, engine, &request.share, &sink)?;
+    drop(sink);
+    let bytes = if with_pieces { PIECE_BYTES } else { ID_BYTES };
+    request.share.take(ids.len() * bytes)?;
+    if !with_pieces {
+        // Without a tree of values.
+        let ids = serde_json::to_string(&ids).unwrap_or_default();
+        return Ok(json_text(format!("{{\"tokens\":{ids}}}")));
+    }
     let piece = |id: u32| {
         let bytes = engine.tokenizer.decode(&[id], true);
         match String::from_utf8(bytes) {
@@ -83,7 +100,7 @@ pub fn tokenize(
             Err(part) => json!({ "id": id, "piece": part.into_bytes() }),
         }
     };
-    let tokens = if with_pieces { ids.iter().map(|&id| piece(id)).collect() } else { json!(ids) };
+    let tokens: Vec<Value> = ids.iter().map(|&id| piece(id)).collect();
     Ok(ok(&json!({ "tokens": tokens })))
 }
 
@@ -92,30 +109,38 @@ pub fn detokenize(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::parse(&request.body)?;
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Tokens)?;
     fields.ignore(&["model"]);
     let vocab = engine.tokenizer.len();
-    let ids = fields.typed("tokens", &format!("an array of token ids below {vocab}"), |v| {
-        v.as_array()?.iter().map(|id| token_id(id, vocab)).collect::<Option<Vec<u32>>>()
-    })?;
+    let expected = format!("an array of token ids below {vocab}");
+    let wrong = |found: &str| ApiError::parameter("tokens", found, &expected);
+    let ids = match fields.take_list("tokens") {
+        None => Vec::new(),
+        Some(Part::List(list)) => list.into_ids().map_err(|other| wrong(&other.to_string()))?,
+        Some(other) => return Err(wrong(&other.to_string())),
+    };
+    if let Some(unknown) = ids.iter().find(|id| **id as usize >= vocab) {
+        return Err(wrong(&unknown.to_string()));
+    }
     fields.finish(&["tokens", "model"], state.config.strict)?.tell(state.config.quiet, reply);
-    let bytes = engine.tokenizer.decode(&ids.unwrap_or_default(), true);
+    // The bytes, the text, its JSON with every character escaped.
+    let length: usize = ids.iter().map(|&id| engine.tokenizer.piece_bytes_max(id)).sum();
+    request.share.take(length.saturating_mul(8))?;
+    let bytes = engine.tokenizer.decode(&ids, true);
     Ok(ok(&json!({ "content": String::from_utf8_lossy(&bytes) })))
 }
 
 /// `POST /render`: Markdown to the HTML fragments that the page shows.
-pub fn render(
-    state: &State,
-    request: &Request,
-    reply: &mut Reply<'_>,
-) -> Result<Response, ApiError> {
-    let mut fields = Fields::parse(&request.body)?;
+pub fn render(state: &State, request: &Request, reply: &mut Reply) -> Result<Response, ApiError> {
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     let text = fields.string("text")?.unwrap_or_default();
     fields.finish(&["text"], state.config.strict)?.tell(state.config.quiet, reply);
     let sink = Sink::new(reply);
+    let _permit = state.heavy(&|| sink.is_wanted())?;
+    request.share.take(text.len().saturating_mul(RENDERING_BYTES))?;
     Ok(ok(&json!({ "blocks": render_while(&text, &|| sink.is_wanted()) })))
 }
 

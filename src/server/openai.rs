@@ -130,9 +130,9 @@ pub fn chat(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Option<Response>, ApiError> {
-    let mut fields = Fields::parse(&request.body)?;
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Chat)?;
     let first_form = fields.called("tools").ends_with("functions");
     let mut conversation = conversation::read(state, &mut fields)?;
@@ -149,7 +149,8 @@ pub fn chat(
     answered(reply, common.delivery.quiet_max(), |sink| {
         let prompt = rendered(engine, &conversation, sink)?;
         prompts::fits(&prompt.text, engine)?;
-        let (ids, visible) = (engine.chat_ids(&prompt.text), engine.visible(&prompt.plan));
+        let ids = prompts::tokens(&prompt.text, true, true, engine, &request.share, sink)?;
+        let (ids, visible) = (engine.begun_once(ids), engine.visible(&prompt.plan));
         let mut generation = Generation { visible, ..common.generation.clone() };
         if let Some(must) = &prompt.must {
             // A grammar or regex governs the whole answer, a schema only one that is not a tool call.
@@ -181,14 +182,15 @@ pub fn apply_template(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Response, ApiError> {
-    let mut fields = Fields::parse(&request.body)?;
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Chat)?;
     let conversation = conversation::read(state, &mut fields)?;
     fields.ignore(&["logprobs", "top_logprobs"]);
     let common = Common::read(state, engine, fields, None, On::Chat, reply)?;
     let sink = Sink::new(reply);
+    let _permit = state.heavy(&|| sink.is_wanted())?;
     common.guide(engine, &sink)?;
     let prompt = rendered(engine, &conversation, &sink)?;
     Ok(ok(&json!({ "prompt": prompt.text })))
@@ -198,7 +200,7 @@ pub fn apply_template(
 fn rendered(
     engine: &Engine,
     conversation: &Conversation,
-    sink: &Sink<'_, '_>,
+    sink: &Sink<'_>,
 ) -> Result<Prompt, ApiError> {
     engine.chat.prompt_while(conversation, &|| sink.is_wanted()).map_err(|error| match error {
         TemplateError::Untried(_) => ApiError::overloaded(error.to_string()),
@@ -212,11 +214,11 @@ pub fn completion(
     state: &State,
     engine: &Engine,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Option<Response>, ApiError> {
-    let mut fields = Fields::parse(&request.body)?;
+    let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Text)?;
-    let given = fields.take("prompt");
+    let given = fields.take_list("prompt");
     let echo = fields.bool("echo")?.unwrap_or(false);
     let logprobs = match fields.take("logprobs") {
         None | Some(Value::Bool(false)) => None,
@@ -230,7 +232,7 @@ pub fn completion(
     };
     let common = Common::read(state, engine, fields, logprobs, On::Text, reply)?;
     answered(reply, common.delivery.quiet_max(), |sink| {
-        let prompts = prompts::read(given.as_ref(), engine, sink)?;
+        let prompts = prompts::read(given, engine, &request.share, sink)?;
         let mut dialect = Answer::new(state, engine, &common, AnswerKind::Completion);
         if echo {
             let echo = |prompt| Echo::new(prompt, &engine.tokenizer);
@@ -265,7 +267,7 @@ impl Common {
         mut f: Fields,
         logprobs: Option<usize>,
         on: On,
-        reply: &mut Reply<'_>,
+        reply: &mut Reply,
     ) -> Result<Self, ApiError> {
         f.ignore(IGNORED);
         for (name, asks, why) in IMPOSSIBLE {
@@ -344,7 +346,7 @@ impl Common {
     }
 
     /// Compiles the constraint on the answer.
-    fn guide(&self, engine: &Engine, sink: &Sink<'_, '_>) -> Result<Option<Guide>, ApiError> {
+    fn guide(&self, engine: &Engine, sink: &Sink<'_>) -> Result<Option<Guide>, ApiError> {
         let asked = self.asked.as_ref();
         asked.map(|(name, asked)| constraint::guide(engine, name, asked, sink)).transpose()
     }

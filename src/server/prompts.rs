@@ -1,13 +1,15 @@
 //! The prompts of a text completion: one or several, each a text, token ids, or a mix of both.
 
+use super::budget::Share;
 use super::error::ApiError;
-use super::fields::{show, token_id};
+use super::lists::{List, Part};
 use super::sink::Sink;
 use crate::engine::Engine;
 use crate::text::Places;
 use crate::tokenizer::Tokenizer;
-use serde_json::Value;
 
+/// Bytes of memory for tokenizing a byte of text, in the worst case: a single word.
+const TOKENIZING_BYTES: usize = 48;
 /// Most prompts in one request, as with embeddings.
 const PROMPTS_MAX: usize = 2048;
 
@@ -21,48 +23,68 @@ pub struct Prompt {
 
 /// Reads the field `prompt`.
 pub fn read(
-    given: Option<&Value>,
+    given: Option<Part>,
     engine: &Engine,
-    sink: &Sink<'_, '_>,
+    share: &Share,
+    sink: &Sink<'_>,
 ) -> Result<Vec<Prompt>, ApiError> {
     let vocab = engine.tokenizer.len();
     let expected = format!(
         "a string, an array of token ids below {vocab} and strings, or an array of at most {PROMPTS_MAX} such prompts"
     );
     let wrong = |found: &str| ApiError::parameter("prompt", found, &expected);
-    let encode =
-        |text: &str, first| fits(text, engine).map(|()| engine.tokenizer.encode(text, first, true));
-    let one = |v: &Value| {
-        if !sink.is_wanted() {
-            return Err(ApiError::overloaded("the client has disconnected"));
-        }
-        let parts = match v {
-            Value::String(text) => {
-                return Ok(Prompt { ids: encode(text, true)?, text: Some(text.clone()) });
-            }
-            Value::Array(parts) => parts,
-            other => return Err(wrong(&show(other))),
-        };
-        let mut ids = Vec::with_capacity(parts.len());
-        for (index, part) in parts.iter().enumerate() {
+    let encode = |text: &str, first| {
+        fits(text, engine)?;
+        tokens(text, first, true, engine, share, sink)
+    };
+    let mixed = |List(parts)| {
+        let mut ids = Vec::new();
+        for (index, part) in parts.into_iter().enumerate() {
             match part {
-                Value::String(text) => ids.extend(encode(text, index == 0)?),
-                part => ids.push(token_id(part, vocab).ok_or_else(|| wrong(&show(part)))?),
+                Part::Text(text) => ids.extend(encode(&text, index == 0)?),
+                Part::Ids(more) => {
+                    if let Some(unknown) = more.iter().find(|id| **id as usize >= vocab) {
+                        return Err(wrong(&unknown.to_string()));
+                    }
+                    ids.extend(more);
+                }
+                other => return Err(wrong(&other.to_string())),
             }
         }
         Ok(Prompt { ids, text: None })
     };
+    let one = |part| match part {
+        Part::Text(text) => Ok(Prompt { ids: encode(&text, true)?, text: Some(text) }),
+        Part::List(list) => mixed(list),
+        other => Err(wrong(&other.to_string())),
+    };
     match given {
         None => Err(wrong("nothing")),
         // An array that contains ids is a single prompt; otherwise each element is one.
-        Some(Value::Array(all)) if !all.iter().any(Value::is_number) => {
+        Some(Part::List(List(all))) if !List::has_ids(&all) => {
             if !(1..=PROMPTS_MAX).contains(&all.len()) {
                 return Err(wrong(&format!("an array of {} prompts", all.len())));
             }
-            all.iter().map(one).collect()
+            all.into_iter().map(one).collect()
         }
         Some(single) => Ok(vec![one(single)?]),
     }
+}
+
+/// The ids of a text, as long as the client is there. The memory for it is taken of the request's share.
+pub fn tokens(
+    text: &str,
+    add_special: bool,
+    parse_special: bool,
+    engine: &Engine,
+    share: &Share,
+    sink: &Sink<'_>,
+) -> Result<Vec<u32>, ApiError> {
+    let _room = share.lend(text.len().saturating_mul(TOKENIZING_BYTES))?;
+    let ids = engine.tokenizer.encode_while(text, add_special, parse_special, &|| sink.is_wanted());
+    let ids = ids.ok_or_else(|| ApiError::overloaded("the client has disconnected"))?;
+    share.take(ids.len() * size_of::<u32>())?;
+    Ok(ids)
 }
 
 /// Refuses a text that has too many tokens however it is tokenized: tokenizing megabytes takes seconds.

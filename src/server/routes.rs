@@ -1,5 +1,6 @@
 //! Dispatches requests by path.
 
+use super::budget::Budget;
 use super::chats::CHANGE_BYTES_MAX;
 use super::error::ApiError;
 use super::guard::Refusal;
@@ -26,13 +27,17 @@ impl Handler for Routes {
         config.queue + config.parallel.unwrap_or(CONNECTIONS_MORE) + CONNECTIONS_MORE
     }
 
+    fn budget(&self) -> &Arc<Budget> {
+        &self.0.budget
+    }
+
     fn body_bytes_max(&self, request: &Request) -> usize {
         // A single conversation may be as large as the file.
         let chats = self.0.chats.is_some() && request.path.ends_with("/chats");
         if chats { CHANGE_BYTES_MAX } else { BODY_BYTES_MAX }
     }
 
-    fn answer(&self, request: &Request, reply: &mut Reply<'_>) {
+    fn answer(&self, request: &Request, reply: &mut Reply) {
         answer(&self.0, request, reply);
     }
 }
@@ -49,7 +54,7 @@ fn check(state: &State, request: &Request) -> Result<(), ApiError> {
 }
 
 /// Answers one request. A panic ends this request only.
-fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
+fn answer(state: &State, request: &Request, reply: &mut Reply) {
     let outcome = catch_unwind(AssertUnwindSafe(|| route(state, request, reply)));
     let response = match outcome {
         Ok(Ok(None)) => return,
@@ -67,7 +72,7 @@ fn answer(state: &State, request: &Request, reply: &mut Reply<'_>) {
 fn route(
     state: &State,
     request: &Request,
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
 ) -> Result<Option<Response>, ApiError> {
     let path = request.path.strip_prefix(state.config.prefix.as_str());
     let Some(path) = path.filter(|p| p.is_empty() || p.starts_with('/')) else {
@@ -132,7 +137,7 @@ fn route(
         "/models" => Ok(Some(openai::models(state, &engine))),
         "/props" => Ok(Some(native::props(state, &engine))),
         "/slots" => Ok(Some(monitor::slots(&engine))),
-        "/metrics" => Ok(Some(monitor::metrics(&engine))),
+        "/metrics" => Ok(Some(monitor::metrics(state, &engine))),
         "/tokenize" => native::tokenize(state, &engine, request, reply).map(Some),
         "/detokenize" => native::detokenize(state, &engine, request, reply).map(Some),
         "/apply-template" => openai::apply_template(state, &engine, request, reply).map(Some),

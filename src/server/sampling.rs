@@ -146,7 +146,8 @@ mod tests {
     use super::*;
 
     fn sampling(body: &str) -> Result<Sampling, String> {
-        let mut fields = Fields::parse(body.as_bytes()).unwrap();
+        let mut fields =
+            Fields::parse(body.as_bytes(), &super::super::budget::Share::default()).unwrap();
         // One token per byte.
         let encode = |text: &str| text.bytes().map(u32::from).map(|b| b % 100).collect();
         read(&mut fields, &Sampling::default(), 100, &encode).map_err(|e| e.json().to_string())

@@ -23,9 +23,9 @@ const STACK_BYTES: usize = 128 << 10;
 /// # Errors
 /// The error to answer with.
 pub fn answered(
-    reply: &mut Reply<'_>,
+    reply: &mut Reply,
     quiet_max: Option<Duration>,
-    work: impl FnOnce(&Sink<'_, '_>) -> Result<Option<Response>, ApiError>,
+    work: impl FnOnce(&Sink<'_>) -> Result<Option<Response>, ApiError>,
 ) -> Result<Option<Response>, ApiError> {
     let sink = Sink::new(reply);
     let Some(quiet_max) = quiet_max else { return work(&sink) };
@@ -40,23 +40,23 @@ pub fn answered(
 }
 
 /// Sends events to the client.
-pub struct Sink<'r, 'c> {
-    line: Mutex<Line<'r, 'c>>,
+pub struct Sink<'r> {
+    line: Mutex<Line<'r>>,
     gone: AtomicBool,
     looked: Cell<Instant>,
 }
 
 /// The connection that two threads share; each writes a whole event or comment at a time.
-struct Line<'r, 'c> {
-    reply: &'r mut Reply<'c>,
+struct Line<'r> {
+    reply: &'r mut Reply,
     begun: bool,
     ended: bool,
     quiet_since: Instant,
 }
 
-impl<'r, 'c> Sink<'r, 'c> {
+impl<'r> Sink<'r> {
     /// A sink for a client that is connected.
-    pub fn new(reply: &'r mut Reply<'c>) -> Self {
+    pub fn new(reply: &'r mut Reply) -> Self {
         let now = Instant::now();
         let line = Line { reply, begun: false, ended: false, quiet_since: now };
         Self { line: Mutex::new(line), gone: AtomicBool::new(false), looked: Cell::new(now) }
@@ -95,19 +95,19 @@ impl<'r, 'c> Sink<'r, 'c> {
 
     /// Sends an event.
     pub fn event(&self, value: &Value) {
-        self.write(|line| line.send(format!("data: {value}\n\n").as_bytes()));
+        self.write(|line| line.send(format!("data: {value}\n\n").into_bytes()));
     }
 
     /// Ends the stream.
     pub fn end(&self) {
         self.write(|line| {
-            line.send(b"data: [DONE]\n\n")?;
+            line.send(b"data: [DONE]\n\n".to_vec())?;
             line.ended = true;
             line.reply.end()
         });
     }
 
-    fn write(&self, write: impl FnOnce(&mut Line<'r, 'c>) -> io::Result<()>) {
+    fn write(&self, write: impl FnOnce(&mut Line<'r>) -> io::Result<()>) {
         if self.gone.load(Ordering::Relaxed) {
             return;
         }
@@ -118,7 +118,7 @@ impl<'r, 'c> Sink<'r, 'c> {
     }
 }
 
-impl Line<'_, '_> {
+impl Line<'_> {
     fn begin(&mut self) -> io::Result<()> {
         if !self.begun {
             self.begun = true;
@@ -127,7 +127,7 @@ impl Line<'_, '_> {
         Ok(())
     }
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         self.begin()?;
         self.reply.part(bytes)?;
         self.quiet_since = Instant::now();
@@ -136,7 +136,7 @@ impl Line<'_, '_> {
 }
 
 /// Sends a comment if one is due. Returns the time until the next check, `None` to stop.
-fn pulse(line: &Mutex<Line<'_, '_>>, gone: &AtomicBool, quiet_max: Duration) -> Option<Duration> {
+fn pulse(line: &Mutex<Line<'_>>, gone: &AtomicBool, quiet_max: Duration) -> Option<Duration> {
     if gone.load(Ordering::Relaxed) {
         return None;
     }
@@ -146,7 +146,7 @@ fn pulse(line: &Mutex<Line<'_, '_>>, gone: &AtomicBool, quiet_max: Duration) -> 
         None
     } else if !left.is_zero() {
         Some(left)
-    } else if line.send(COMMENT).is_ok() {
+    } else if line.send(COMMENT.to_vec()).is_ok() {
         Some(quiet_max)
     } else {
         gone.store(true, Ordering::Relaxed);
@@ -198,6 +198,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::super::http::{Handler, Request, serve};
     use super::*;
     use serde_json::json;
@@ -207,17 +208,21 @@ mod tests {
 
     const QUIET_MAX: Duration = Duration::from_millis(40);
 
-    type Work = fn(&Sink<'_, '_>) -> Result<Option<Response>, ApiError>;
+    type Work = fn(&Sink<'_>) -> Result<Option<Response>, ApiError>;
 
     /// Answers every request with the same work.
-    struct Worker(Option<Duration>, Work);
+    struct Worker(Option<Duration>, Work, Arc<Budget>);
 
     impl Handler for Worker {
+        fn budget(&self) -> &Arc<Budget> {
+            &self.2
+        }
+
         fn admit(&self, _: &Request) -> Option<Response> {
             None
         }
 
-        fn answer(&self, _: &Request, reply: &mut Reply<'_>) {
+        fn answer(&self, _: &Request, reply: &mut Reply) {
             let work = || answered(reply, self.0, self.1);
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             if let Ok(Ok(Some(response))) = done {
@@ -233,7 +238,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let stop = AtomicBool::new(false);
-        let handler: Arc<dyn Handler> = Arc::new(Worker(quiet_max, work));
+        let handler: Arc<dyn Handler> = Arc::new(Worker(quiet_max, work, Budget::new(1 << 20)));
         let mut text = String::new();
         thread::scope(|scope| {
             scope.spawn(|| serve(&listener, &[], &handler, &stop));
@@ -260,7 +265,7 @@ mod tests {
     }
 
     /// Simulates slow work: waits until `count` comments were sent.
-    fn comments(sink: &Sink<'_, '_>, count: usize) {
+    fn comments(sink: &Sink<'_>, count: usize) {
         let last = || lock(&sink.line).quiet_since;
         let deadline = Instant::now() + Duration::from_secs(20);
         for _ in 0..count {

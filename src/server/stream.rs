@@ -61,7 +61,7 @@ pub fn answer(
     prompts: &[Vec<u32>],
     delivery: Delivery,
     dialect: &dyn Dialect,
-    sink: &Sink<'_, '_>,
+    sink: &Sink<'_>,
 ) -> Result<Option<Response>, ApiError> {
     for (index, prompt) in prompts.iter().enumerate() {
         if let Err(error) = engine.check_prompt(prompt) {
@@ -102,7 +102,7 @@ enum Found {
 /// When one of them fails.
 fn each_event(
     answers: Vec<Generating>,
-    sink: &Sink<'_, '_>,
+    sink: &Sink<'_>,
     handle: &mut dyn FnMut(usize, Found) -> bool,
 ) -> Result<bool, EngineError> {
     let mut open: Vec<(usize, Generating)> = answers.into_iter().enumerate().collect();
@@ -148,7 +148,7 @@ fn whole(
     answers: Vec<Generating>,
     delivery: Delivery,
     dialect: &dyn Dialect,
-    sink: &Sink<'_, '_>,
+    sink: &Sink<'_>,
 ) -> Result<Option<Response>, ApiError> {
     struct Candidate<'d> {
         reading: Reading<'d>,
@@ -236,7 +236,7 @@ fn streamed(
     answers: Vec<Generating>,
     delivery: Delivery,
     dialect: &dyn Dialect,
-    sink: &Sink<'_, '_>,
+    sink: &Sink<'_>,
 ) -> Result<(), ApiError> {
     let wanted = || sink.is_wanted();
     let scored = requests.first().is_some_and(|request| request.score_prompt);
@@ -318,7 +318,7 @@ impl<'s> Streamed<'s> {
         }
     }
 
-    fn first(&mut self, sink: &Sink<'_, '_>, scored: &[TokenChoice]) {
+    fn first(&mut self, sink: &Sink<'_>, scored: &[TokenChoice]) {
         self.begun = true;
         if let Some(first) = self.dialect.first(self.choice, scored) {
             sink.event(&first);
@@ -329,7 +329,7 @@ impl<'s> Streamed<'s> {
     }
 
     /// Says how many others are served first.
-    fn waits(&self, sink: &Sink<'_, '_>, count: usize) {
+    fn waits(&self, sink: &Sink<'_>, count: usize) {
         if self.delivery.progress {
             let mut chunk = self.dialect.empty(self.choice);
             chunk["queue"] = json!({ "before": count });
@@ -337,7 +337,7 @@ impl<'s> Streamed<'s> {
         }
     }
 
-    fn event(&mut self, sink: &Sink<'_, '_>, event: Event) {
+    fn event(&mut self, sink: &Sink<'_>, event: Event) {
         if !self.begun && !self.scored {
             self.first(sink, &[]);
         }
@@ -365,7 +365,7 @@ impl<'s> Streamed<'s> {
         }
     }
 
-    fn parts(&mut self, sink: &Sink<'_, '_>, parts: Vec<AnswerPart>) {
+    fn parts(&mut self, sink: &Sink<'_>, parts: Vec<AnswerPart>) {
         for part in parts {
             let calls = self.reading.calls();
             sink.event(&self.dialect.part(self.choice, &part, calls, &self.waiting));
@@ -375,7 +375,7 @@ impl<'s> Streamed<'s> {
     }
 
     /// Sends what was held back.
-    fn rest(&mut self, sink: &Sink<'_, '_>, cut: bool) {
+    fn rest(&mut self, sink: &Sink<'_>, cut: bool) {
         if !self.begun {
             self.first(sink, &[]);
         }
@@ -389,7 +389,7 @@ impl<'s> Streamed<'s> {
         }
     }
 
-    fn end(&mut self, sink: &Sink<'_, '_>, outcome: Outcome) {
+    fn end(&mut self, sink: &Sink<'_>, outcome: Outcome) {
         self.rest(sink, outcome.finish == Finish::Length);
         let outcome = self.reading.outcome(outcome);
         self.timings = Some(outcome.timings);
@@ -399,7 +399,7 @@ impl<'s> Streamed<'s> {
     }
 
     /// Sends what was held back of an answer that was not finished.
-    fn break_off(&mut self, sink: &Sink<'_, '_>) {
+    fn break_off(&mut self, sink: &Sink<'_>) {
         if self.begun && self.timings.is_none() {
             self.rest(sink, false);
         }
@@ -428,7 +428,7 @@ impl<'w> Drawing<'w> {
         }
     }
 
-    fn draw(&mut self, dialect: &dyn Dialect, sink: &Sink<'_, '_>) {
+    fn draw(&mut self, dialect: &dyn Dialect, sink: &Sink<'_>) {
         for (streamer, thoughts) in [(&mut self.thoughts, true), (&mut self.content, false)] {
             for (block, html) in streamer.update() {
                 let mut chunk = dialect.empty(self.choice);

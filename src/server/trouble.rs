@@ -4,6 +4,7 @@
 //! minute at most.
 
 use super::HEADERS;
+use super::budget::Budget;
 use super::guard::Guard;
 use super::http::{self, Handler, Reply, Request, Response};
 use std::net::TcpListener;
@@ -26,7 +27,7 @@ pub fn trouble(error: &str, open: impl FnOnce(&str) -> bool) -> bool {
     let handler: Arc<dyn Handler> = Arc::new(handler);
     // It accepts until the program ends, which is soon.
     let accepting = std::thread::Builder::new().spawn(move || {
-        http::serve(&listener, HEADERS, &handler, &AtomicBool::new(false));
+        let _ = http::serve(&listener, HEADERS, &handler, &AtomicBool::new(false));
     });
     if accepting.is_err()
         || !open(&format!("http://{address}/"))
@@ -42,23 +43,29 @@ struct LastWords {
     page: String,
     guard: Guard,
     loaded: Mutex<Sender<()>>,
+    budget: Arc<Budget>,
 }
 
 impl LastWords {
     fn new(error: &str) -> (Self, Receiver<()>) {
         let (sender, receiver) = channel();
         let guard = Guard::new("127.0.0.1", &[], true, Vec::new());
-        (Self { page: page(error), guard, loaded: Mutex::new(sender) }, receiver)
+        let (loaded, budget) = (Mutex::new(sender), Budget::new(1 << 20));
+        (Self { page: page(error), guard, loaded, budget }, receiver)
     }
 }
 
 impl Handler for LastWords {
+    fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
     fn admit(&self, request: &Request) -> Option<Response> {
         let refused = self.guard.check_source(request).is_err();
         refused.then(|| Response::new(403, "text/plain", ""))
     }
 
-    fn answer(&self, request: &Request, reply: &mut Reply<'_>) {
+    fn answer(&self, request: &Request, reply: &mut Reply) {
         if request.path != "/" || request.method != "GET" {
             let _ = reply.send(Response::new(404, "text/plain", ""));
             return;

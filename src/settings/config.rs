@@ -30,6 +30,8 @@ pub struct Config {
     pub parallel: Option<usize>,
     /// Requests that wait besides.
     pub queue: usize,
+    /// Memory for all requests, in bytes.
+    pub request_memory: usize,
     /// MiB of conversations kept for their next turn, if set.
     pub cache_ram: Option<u64>,
     /// Folder for what slots have read, if they may be saved.
@@ -116,6 +118,7 @@ impl Config {
             batch: 1,
             parallel: None,
             queue: 1,
+            request_memory: 16 << 20,
             cache_ram: None,
             slot_save_path: None,
             prompt_cache: None,

@@ -165,6 +165,17 @@ pub static ROWS: &[Setting] = &[
     )
     .default("512"),
     server(
+        "request-memory",
+        Value::Whole {
+            min: 16,
+            max: 1 << 30,
+            set: |c, n, _| c.request_memory = usize::try_from(n).unwrap_or(16).saturating_mul(1 << 20),
+        },
+        "MIB",
+        "Memory for all requests together: their bodies, JSON, tokenizing and answers; who asks for more is told to come back",
+    )
+    .default("512"),
+    server(
         "cache-ram",
         Value::Whole {
             min: -1,

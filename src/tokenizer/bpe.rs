@@ -33,19 +33,31 @@ impl Bpe {
     }
 
     /// Appends the ids of a text without special tokens.
-    pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        vocabulary: &Vocabulary,
+        go_on: &dyn Fn() -> bool,
+        ids: &mut Vec<u32>,
+    ) {
         if self.pre.habits.raw {
             let text = text.replace(' ', SPACE);
             for range in self.pre.split(&text) {
-                self.encode_word(&text[range], vocabulary, ids);
+                if !go_on() {
+                    return;
+                }
+                self.encode_word(&text[range], vocabulary, go_on, ids);
             }
             return;
         }
         let mut word = String::new();
         for range in self.pre.split(text) {
+            if !go_on() {
+                return;
+            }
             word.clear();
             word.extend(text.as_bytes()[range].iter().map(|&b| ALPHABET.chars[usize::from(b)]));
-            self.encode_word(&word, vocabulary, ids);
+            self.encode_word(&word, vocabulary, go_on, ids);
         }
     }
 
@@ -54,7 +66,13 @@ impl Bpe {
         self.pre.habits.always_bos || said.unwrap_or(self.pre.habits.adds_bos)
     }
 
-    fn encode_word(&self, word: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+    fn encode_word(
+        &self,
+        word: &str,
+        vocabulary: &Vocabulary,
+        go_on: &dyn Fn() -> bool,
+        ids: &mut Vec<u32>,
+    ) {
         let habits = self.pre.habits;
         let whole = habits.whole_words || habits.whole_lines && word.bytes().all(|b| b == b'\n');
         if whole && let Some(id) = vocabulary.find(word.as_bytes()) {
@@ -63,7 +81,7 @@ impl Bpe {
         }
         let mut chain = Chain::new(word);
         // The lowest rank is merged first.
-        chain.merge_all(|pair| {
+        chain.merge_all(go_on, |pair| {
             let rank = match &self.merges {
                 Some(merges) => merges.rank(pair.left.as_bytes(), pair.right.as_bytes()),
                 None => vocabulary.find(pair.joined.as_bytes()),

@@ -163,22 +163,34 @@ impl Tokenizer {
     /// recognizes control tokens written in the text.
     #[must_use]
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
+        self.encode_while(text, add_special, parse_special, &|| true).unwrap_or_default()
+    }
+
+    /// Like [`Tokenizer::encode`], as long as `go_on` returns true. It is asked often.
+    #[must_use]
+    pub fn encode_while(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         if add_special && self.add_bos {
             ids.extend(self.special.bos);
         }
-        self.encode_fragments(text, true, parse_special, &mut ids);
+        self.encode_fragments(text, true, parse_special, go_on, &mut ids);
         if add_special && self.add_eos {
             ids.extend(self.end());
         }
-        ids
+        go_on().then_some(ids)
     }
 
     /// The ids of a text in the middle of another: without special tokens or, in SPM, a space before it.
     #[must_use]
     pub fn encode_inside(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::new();
-        self.encode_fragments(text, false, false, &mut ids);
+        self.encode_fragments(text, false, false, &|| true, &mut ids);
         ids
     }
 
@@ -187,9 +199,13 @@ impl Tokenizer {
         text: &str,
         mut after_special: bool,
         parse_special: bool,
+        go_on: &dyn Fn() -> bool,
         ids: &mut Vec<u32>,
     ) {
         for fragment in self.fragments.of(text, &self.vocabulary, parse_special) {
+            if !go_on() {
+                return;
+            }
             match fragment {
                 Fragment::Token(id) => {
                     ids.push(id);
@@ -197,11 +213,11 @@ impl Tokenizer {
                 }
                 Fragment::Text(text) => {
                     match &self.algorithm {
-                        Algorithm::Bpe(bpe) => bpe.encode(text, &self.vocabulary, ids),
+                        Algorithm::Bpe(bpe) => bpe.encode(text, &self.vocabulary, go_on, ids),
                         Algorithm::Spm(spm) => {
-                            spm.encode(text, after_special, &self.vocabulary, ids);
+                            spm.encode(text, after_special, &self.vocabulary, go_on, ids);
                         }
-                        Algorithm::Ugm(ugm) => ugm.encode(text, &self.vocabulary, ids),
+                        Algorithm::Ugm(ugm) => ugm.encode(text, &self.vocabulary, go_on, ids),
                         Algorithm::Wpm(wpm) => wpm.encode(text, ids),
                     }
                     after_special = false;
@@ -229,6 +245,12 @@ impl Tokenizer {
                 TokenKind::Unused => {}
             },
         }
+    }
+
+    /// At least as many bytes as a token stands for.
+    #[must_use]
+    pub fn piece_bytes_max(&self, id: u32) -> usize {
+        self.vocabulary.text(id).len()
     }
 
     /// The bytes of several tokens.

@@ -46,6 +46,7 @@ impl Spm {
         text: &str,
         at_start: bool,
         vocabulary: &Vocabulary,
+        go_on: &dyn Fn() -> bool,
         ids: &mut Vec<u32>,
     ) {
         let mut escaped = String::with_capacity(text.len() + 3);
@@ -56,7 +57,7 @@ impl Spm {
 
         let mut chain = Chain::new(&escaped);
         // The highest score is merged first.
-        chain.merge_all(|pair| {
+        chain.merge_all(go_on, |pair| {
             // A lookup takes time in the text's length, so longer texts than any token are skipped.
             if pair.joined.len() > self.longest {
                 return None;

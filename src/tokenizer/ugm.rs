@@ -25,6 +25,9 @@ pub(super) struct Ugm {
     merge_spaces: bool,
 }
 
+/// Bytes after which to ask whether to go on.
+const BYTES_UNASKED: usize = 64;
+
 /// The best way to split the text so far: its last token, where that begins, and the sum of the scores.
 #[derive(Clone, Copy)]
 struct Best {
@@ -73,7 +76,13 @@ impl Ugm {
     }
 
     /// Appends the ids of a text without special tokens.
-    pub(super) fn encode(&self, text: &str, vocabulary: &Vocabulary, ids: &mut Vec<u32>) {
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        vocabulary: &Vocabulary,
+        go_on: &dyn Fn() -> bool,
+        ids: &mut Vec<u32>,
+    ) {
         let text = self.normalize(text.as_bytes(), vocabulary);
         // NaN marks positions inside a character, where no token may begin: NaN plus a score is greater than nothing.
         let nowhere = Best { token: None, start: 0, score: f64::NAN };
@@ -82,6 +91,9 @@ impl Ugm {
         let mut state = Automaton::start();
         let mut at = 0;
         while at < text.len() {
+            if at.is_multiple_of(BYTES_UNASKED) && !go_on() {
+                return;
+            }
             let end = at + character_len(text[at]).min(text.len() - at);
             for &byte in &text[at..end] {
                 state = self.tokens.step(state, byte);
