@@ -17,8 +17,13 @@ use std::time::Duration;
 const PROMPT_TIME: Duration = Duration::from_millis(120);
 /// Time that it may spend on them otherwise: a newcomer waits for this long at most.
 const PROMPT_TIME_ALONE: Duration = Duration::from_secs(4);
+/// Time that it may spend on texts to embed, also if there is nothing else: they may be many, and a newcomer waits for
+/// no longer than an answer being generated does.
+const EMBEDDING_TIME: Duration = PROMPT_TIME;
 /// Fewest rows of a prompt in a step: smaller pieces take hardly less time.
 const PIECE_MIN: usize = 16;
+/// Rows of texts to embed where nothing was measured yet.
+const PIECE_FIRST: usize = 64;
 /// Tokens that two prompts have in common, beyond what is kept anyway, where the second waits for the first.
 const ALIKE_MIN: usize = 8;
 /// Prompts whose last logits are kept, for another answer to the same prompt.
@@ -65,7 +70,8 @@ impl Planner {
     /// whether some answer can go on without any, since its prompt was known with the logits after it.
     pub fn plan(&mut self, runs: &mut [Run]) -> (usize, bool) {
         let decoding = runs.iter().any(|run| run.is_active() && is_decoding(run));
-        let mut rows = self.prompt_rows(decoding);
+        let alone = if decoding { PROMPT_TIME } else { PROMPT_TIME_ALONE };
+        let mut rows = self.prompt_rows(alone, decoding);
         let (mut total, mut ready) = (0, false);
         self.awaited.clear();
         for index in 0..runs.len() {
@@ -78,6 +84,8 @@ impl Planner {
             }
             if is_decoding(run) {
                 total += self.plan_tokens(run, usize::MAX, Wanted::Last);
+            } else if matches!(run.work, Work::Embedding(_)) {
+                // Theirs is what the others leave.
             } else if rows > 0 && !self.waits_for_another(before, run) {
                 let planned = self.plan_prompt(run, rows);
                 rows = rows.saturating_sub(planned);
@@ -85,6 +93,7 @@ impl Planner {
                 ready |= has_logits(run);
             }
         }
+        total += self.plan_embeddings(runs, rows, decoding);
         if total == 0 && !ready {
             self.unblock(runs);
         }
@@ -111,13 +120,10 @@ impl Planner {
         alike.is_some()
     }
 
-    /// Rows of prompts in this step.
-    fn prompt_rows(&self, decoding: bool) -> usize {
-        let time = if decoding {
-            (PROMPT_TIME.as_secs_f64() - self.token_cost).max(0.0)
-        } else {
-            PROMPT_TIME_ALONE.as_secs_f64()
-        };
+    /// Rows of prompts that take so much time, with the tokens of answers that are computed beside them.
+    fn prompt_rows(&self, time: Duration, decoding: bool) -> usize {
+        let tokens = if decoding { self.token_cost } else { 0.0 };
+        let time = (time.as_secs_f64() - tokens).max(0.0);
         if self.row_cost <= 0.0 {
             return self.limits.batch;
         }
@@ -145,9 +151,21 @@ impl Planner {
         answer.timings.reused_tokens = found.len;
     }
 
-    /// Plans up to `rows` tokens of a prompt, or of texts to embed.
+    /// Plans texts to embed, where `left` rows are left: all requests have the same part of them, and get on a little
+    /// whatever else there is.
+    fn plan_embeddings(&mut self, runs: &mut [Run], left: usize, decoding: bool) -> usize {
+        let is_embedding = |run: &&mut Run| run.is_active() && matches!(run.work, Work::Embedding(_));
+        let count = runs.iter_mut().filter(is_embedding).count();
+        let measured = self.row_cost > 0.0;
+        let most = if measured { self.prompt_rows(EMBEDDING_TIME, decoding) } else { PIECE_FIRST };
+        let rows = most.min(left);
+        let each = (rows / count.max(1)).max(PIECE_MIN).min(self.limits.batch);
+        runs.iter_mut().filter(is_embedding).map(|run| self.plan_embedding(run, each)).sum()
+    }
+
+    /// Plans up to `rows` tokens of a prompt.
     fn plan_prompt(&mut self, run: &mut Run, rows: usize) -> usize {
-        let Work::Answer(answer) = &mut run.work else { return self.plan_embedding(run, rows) };
+        let Work::Answer(answer) = &mut run.work else { return 0 };
         self.look_up(answer);
         if answer.logits.is_some() {
             return 0;

@@ -576,3 +576,21 @@ fn embeddings_are_spans_like_any_other() {
     assert!(each.iter().zip(&inputs).all(|(rows, input)| rows.len() == input.len()));
     assert!(each.iter().zip(&alone).all(|(rows, one)| rows.last() == one.first()));
 }
+
+#[test]
+fn many_texts_to_embed_delay_nobody_and_go_on_beside_others() {
+    let engine = Engine::with(None, false, LIMITS, usize::MAX, Duration::from_millis(1));
+    let many = Task::Embed { inputs: vec![vec![7; 50]; 400], pooling: Pooling::Mean };
+    let many = engine.send(many).unwrap();
+    engine.until("it is begun", |engine| engine.computed() > 100);
+    let before = engine.computed();
+    let few = Task::Embed { inputs: vec![vec![9; 20]; 3], pooling: Pooling::Mean };
+    let few = engine.send(few).unwrap();
+    let limit = Generation { max_tokens: Some(8), ignore_end: true, ..request("Hello there") };
+    assert_eq!(engine.generate(&limit).1.timings.generated_tokens, 8);
+    assert!(events(few).1.is_ok());
+    let meanwhile = engine.computed() - before;
+    assert!((100..4000).contains(&meanwhile), "{meanwhile} of 20000 rows");
+    let (all, outcome) = events(many);
+    assert!(outcome.is_ok() && all.len() == 400);
+}

@@ -9,7 +9,7 @@ use crate::text::Places;
 use crate::tokenizer::Tokenizer;
 
 /// Bytes of memory for tokenizing a byte of text, in the worst case: a single word.
-const TOKENIZING_BYTES: usize = 48;
+const TOKENIZING_BYTES: usize = 56;
 /// Most prompts in one request, as with embeddings.
 const PROMPTS_MAX: usize = 2048;
 

@@ -50,7 +50,8 @@ impl<'t> Chain<'t> {
             before: i.checked_sub(1).map_or(NONE, |before| before as u32),
             after: (i + 1) as u32,
         };
-        let mut symbols: Vec<Symbol> = text.char_indices().enumerate().map(symbol).collect();
+        let mut symbols = Vec::with_capacity(text.chars().count());
+        symbols.extend(text.char_indices().enumerate().map(symbol));
         if let Some(last) = symbols.last_mut() {
             last.after = NONE;
         }
