@@ -15,6 +15,7 @@ pub use perplexity::{PerplexityFlags, parse_perplexity};
 pub use tokenize::{TokenizeFlags, parse_tokenize};
 
 use crate::settings::{self, Set, Setting, Takes, Value, default_in_help};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches};
 use std::ffi::{OsStr, OsString};
@@ -39,6 +40,8 @@ pub enum Command {
     Perplexity,
     /// Check whether the program would run here, and what stops it.
     Doctor,
+    /// Compute what all conversations begin with, for a bundle.
+    PromptCache,
 }
 
 const USAGE: &str = "tealight [OPTIONS]
@@ -55,6 +58,7 @@ Commands:
   bench       measure the speed: -p tokens -n tokens -r runs [--json]
   tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin
   perplexity  measure how well a text is predicted: -f FILE
+  prompt-cache  read the system prompt, and write what was read to a FILE; `tealight-bundle set --prompt-cache` does it
 
 With -p TEXT or -f FILE: print one completion and exit.
 
@@ -76,6 +80,7 @@ pub fn command(arguments: &[OsString]) -> (Command, &[OsString]) {
         Some("tokenize") => Command::Tokenize,
         Some("perplexity") => Command::Perplexity,
         Some("doctor") => Command::Doctor,
+        Some("prompt-cache") => Command::PromptCache,
         _ => return (Command::Serve, arguments),
     };
     (command, rest)
@@ -108,6 +113,22 @@ pub fn parse_doctor(arguments: &[OsString]) -> Result<(Vec<Set>, bool), clap::Er
     let (json, flags): (Vec<_>, Vec<_>) =
         arguments.iter().cloned().partition(|argument| argument == "--json");
     Ok((parse(&flags)?, !json.is_empty()))
+}
+
+/// Parses the arguments of `prompt-cache`: the file to write, and the server's flags.
+///
+/// # Errors
+/// As [`parse`], and when no file is named.
+pub fn parse_prompt_cache(arguments: &[OsString]) -> Result<(PathBuf, Vec<Set>), clap::Error> {
+    match arguments.split_first() {
+        Some((path, flags)) if !path.to_string_lossy().starts_with('-') => {
+            Ok((path.into(), parse(flags)?))
+        }
+        _ => {
+            let text = "prompt-cache: expected the file to write as the first argument\n";
+            Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, text))
+        }
+    }
 }
 
 /// Parses a command's own flags plus the `shared` ones from the table.

@@ -25,6 +25,8 @@ pub enum Role {
     Projector,
     /// Documents to answer from.
     Corpus,
+    /// Keys and values of what all conversations begin with: rewritable, but long, and not read when a bundle is opened.
+    PromptCache,
     /// Default arguments, see [`crate::args`].
     Args,
     /// The system prompt.
@@ -59,6 +61,7 @@ impl fmt::Display for Role {
             Role::Draft => "draft",
             Role::Projector => "projector",
             Role::Corpus => "corpus",
+            Role::PromptCache => "prompt-cache",
             Role::Args => "args",
             Role::SystemPrompt => "system-prompt",
             Role::ChatTemplate => "chat-template",

@@ -1,8 +1,9 @@
 //! What was read, saved to files and taken back: slot by slot, for another start of the program.
 
 use super::Engine;
+use super::error::EngineError;
 use super::job::Command;
-use super::saved::{self, Origin, SavedError};
+use super::saved::{self, Origin, Saved, SavedError};
 use crate::model::PAGE;
 use crate::system::replace;
 use std::io::{self, BufWriter, Write as _};
@@ -34,6 +35,9 @@ pub enum KeepError {
         /// Why not.
         error: SavedError,
     },
+    /// What was to be saved can't be computed.
+    #[error(transparent)]
+    Computing(EngineError),
     /// The scheduler has ended.
     #[error("the engine stopped")]
     Stopped,
@@ -46,6 +50,16 @@ impl Engine {
     /// # Errors
     /// When it has read nothing, or the file can't be written.
     pub fn save_slot(&self, slot: usize, path: &Path) -> Result<(usize, u64), KeepError> {
+        self.save_shifted(slot, path, 0)
+    }
+
+    /// The same for a file that will lie within another one, `shift` bytes behind a multiple of 64.
+    pub(super) fn save_shifted(
+        &self,
+        slot: usize,
+        path: &Path,
+        shift: usize,
+    ) -> Result<(usize, u64), KeepError> {
         let (reply, answer) = mpsc::channel();
         self.scheduler.command(Command::Look { slot, reply });
         let saved = answer.recv().map_err(|_| KeepError::Stopped)?;
@@ -55,7 +69,7 @@ impl Engine {
         let failed = |error| KeepError::File { path: path.display().to_string(), error };
         let written = replace(path, |file| {
             let mut out = BufWriter::new(file);
-            let bytes = saved::write(&mut out, &self.origin(), self.page_bytes(), &saved)?;
+            let bytes = saved::write(&mut out, &self.origin(), self.page_bytes(), shift, &saved)?;
             out.flush().map(|()| bytes)
         });
         Ok((saved.tokens.len(), written.map_err(failed)?))
@@ -80,10 +94,14 @@ impl Engine {
         let bytes = std::fs::read(path).map_err(failed)?;
         let saved = saved::read(&bytes, &self.origin(), self.info.vocab, &blank, self.pool());
         let saved = saved.map_err(|error| KeepError::Saved { path: name(), error })?;
+        Ok((self.keep(slot, saved)?, bytes.len() as u64))
+    }
+
+    /// Keeps what was read elsewhere, as if slot `slot` had read it. Returns the number of tokens.
+    pub(super) fn keep(&self, slot: usize, saved: Saved) -> Result<usize, KeepError> {
         let (reply, answer) = mpsc::channel();
         self.scheduler.command(Command::Keep { slot, saved, reply });
-        let tokens = answer.recv().map_err(|_| KeepError::Stopped)?;
-        Ok((tokens, bytes.len() as u64))
+        answer.recv().map_err(|_| KeepError::Stopped)
     }
 
     /// Forgets what slot `slot` has read last, where nothing else needs it. Returns the number of tokens.
@@ -97,7 +115,7 @@ impl Engine {
     }
 
     /// What saved keys and values of this engine depend on.
-    fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Origin {
         Origin { weights: self.fingerprint(), names: self.kinds.clone() }
     }
 }

@@ -19,6 +19,7 @@ mod options;
 mod plan;
 mod pooling;
 mod prefix;
+mod prompt_cache;
 mod queue;
 mod request;
 mod saved;

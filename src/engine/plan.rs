@@ -154,7 +154,8 @@ impl Planner {
     /// Plans texts to embed, where `left` rows are left: all requests have the same part of them, and get on a little
     /// whatever else there is.
     fn plan_embeddings(&mut self, runs: &mut [Run], left: usize, decoding: bool) -> usize {
-        let is_embedding = |run: &&mut Run| run.is_active() && matches!(run.work, Work::Embedding(_));
+        let is_embedding =
+            |run: &&mut Run| run.is_active() && matches!(run.work, Work::Embedding(_));
         let count = runs.iter_mut().filter(is_embedding).count();
         let measured = self.row_cost > 0.0;
         let most = if measured { self.prompt_rows(EMBEDDING_TIME, decoding) } else { PIECE_FIRST };

@@ -143,7 +143,7 @@ impl PrefixCache {
                 }
                 return None;
             }
-            if part.starts_with(&node.read) {
+            if part.starts_with(&node.read) && !node.page.is_in_file() {
                 // A last page that was read on.
                 (node.read, node.page, node.used) = (part.to_vec(), Arc::clone(page), clock);
                 node.states = states;
@@ -169,7 +169,7 @@ impl PrefixCache {
             Some(parent) => parent.children.push(id),
             None => self.roots.push(id),
         }
-        self.count += 1;
+        self.count += usize::from(!page.is_in_file());
         Some(id)
     }
 
@@ -182,7 +182,9 @@ impl PrefixCache {
     pub fn forget(&mut self) -> bool {
         let ends = self.nodes.iter().enumerate().filter_map(|(id, node)| {
             let node = node.as_ref().filter(|node| node.children.is_empty())?;
-            Some((node.came_back, node.used, id))
+            // In a file, it takes no memory.
+            let kept = node.page.is_in_file();
+            (!kept).then_some((node.came_back, node.used, id))
         });
         let Some((_, _, id)) = ends.min() else { return false };
         self.remove(id);
@@ -200,7 +202,8 @@ impl PrefixCache {
                 self.nodes[id].as_ref().map(|node| node.children.clone()).unwrap_or_default();
         }
         for id in path.into_iter().rev() {
-            if self.nodes[id].as_ref().is_some_and(|node| node.children.is_empty()) {
+            let goes = |node: &Node| node.children.is_empty() && !node.page.is_in_file();
+            if self.nodes[id].as_ref().is_some_and(goes) {
                 self.remove(id);
             }
         }
@@ -214,7 +217,7 @@ impl PrefixCache {
             };
             siblings.retain(|sibling| *sibling != id);
             self.vacant.push(id);
-            self.count -= 1;
+            self.count -= usize::from(!node.page.is_in_file());
         }
     }
 

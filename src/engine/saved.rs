@@ -5,17 +5,23 @@
 //!
 //! Layout, little-endian: [`MAGIC`], u32 [`FORMAT`], u32 [`ARITHMETIC`], 32 bytes fingerprint of the weights, three
 //! strings (instruction set, type of keys, type of values; each a u8 length and bytes), u64 bytes of a page, u64 tokens,
-//! that many u32 token ids, u32 states of fixed size (each a u64 length and that many f32), the pages, and 32 bytes SHA-256
-//! of everything before.
+//! that many u32 token ids, u32 states of fixed size (each a u64 length and that many f32), u64 where the pages begin,
+//! zeros up to there, the pages, and 32 bytes SHA-256 of everything before.
+//!
+//! A file within a bundle is mapped, not read: its pages begin at a multiple of [`ALIGN`] of the whole file.
 
 use crate::model::{Fixed, PAGE, Page, PagePool};
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::sync::Arc;
+use tealight_bundle::mapped::Mapped;
 
 const MAGIC: &[u8; 16] = b"tealight-kv\0\0\0\0\0";
 /// Version of the layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Alignment of the pages, in bytes: a cache line.
+const ALIGN: usize = 64;
 /// Version of the arithmetic: a change of any result makes saved keys and values worthless.
 const ARITHMETIC: u32 = 1;
 /// Length of a SHA-256.
@@ -70,7 +76,7 @@ pub enum SavedError {
     NoRoom(#[from] crate::model::NoRoom),
 }
 
-/// Writes tokens and their pages. Returns the number of bytes.
+/// Writes tokens and their pages, to lie `shift` bytes behind a multiple of [`ALIGN`]. Returns the number of bytes.
 ///
 /// # Errors
 /// When writing fails.
@@ -78,6 +84,7 @@ pub fn write(
     out: &mut dyn Write,
     origin: &Origin,
     page_bytes: usize,
+    shift: usize,
     saved: &Saved,
 ) -> io::Result<u64> {
     let mut head = Vec::new();
@@ -98,6 +105,9 @@ pub fn write(
         head.extend_from_slice(&(state.len() as u64).to_le_bytes());
         head.extend(state.iter().flat_map(|x| x.to_le_bytes()));
     }
+    let pages_at = (shift + head.len() + size_of::<u64>()).next_multiple_of(ALIGN) - shift;
+    head.extend_from_slice(&(pages_at as u64).to_le_bytes());
+    head.resize(pages_at, 0);
     let mut sum = Sha256::new();
     let mut written = 0;
     let mut put = |out: &mut dyn Write, bytes: &[u8]| {
@@ -129,6 +139,60 @@ pub fn read(
     blank: &[Fixed],
     pool: &Arc<PagePool>,
 ) -> Result<Saved, SavedError> {
+    let Head { tokens, states, pages: range } = head(bytes, origin, vocab, blank, pool)?;
+    let (body, sum) = bytes.split_at(range.end);
+    if Sha256::digest(body).as_slice() != sum {
+        let (found, expected) = ("another".into(), "that of the contents".into());
+        return Err(SavedError::Wrong { what: "the checksum", found, expected });
+    }
+    let mut pages = pool.take(range.len() / pool.shape().bytes().max(1))?;
+    for (page, stored) in pages.iter_mut().zip(bytes[range].chunks(pool.shape().bytes())) {
+        if let Some(page) = Arc::get_mut(page) {
+            page.bytes_mut().copy_from_slice(stored);
+        }
+    }
+    Ok(Saved { tokens, pages, states })
+}
+
+/// The same for a part of a mapped file, whose pages stay there. They are not read, so damage of them goes unnoticed.
+///
+/// # Errors
+/// When it was made by something else, or lies where its pages can't be used.
+pub fn map(
+    file: &Arc<Mapped>,
+    range: Range<usize>,
+    origin: &Origin,
+    vocab: usize,
+    blank: &[Fixed],
+    pool: &Arc<PagePool>,
+) -> Result<Saved, SavedError> {
+    let bytes = file.bytes().get(range.clone()).unwrap_or_default();
+    let Head { tokens, states, pages } = head(bytes, origin, vocab, blank, pool)?;
+    let pages = range.start + pages.start..range.start + pages.end;
+    let wrong = |found| SavedError::Wrong {
+        what: "where the pages begin",
+        found,
+        expected: format!("a multiple of {ALIGN}"),
+    };
+    let pages = pool.in_file(file, pages.clone()).ok_or_else(|| wrong(pages.start.to_string()))?;
+    Ok(Saved { tokens, pages, states })
+}
+
+/// What a file says before its pages.
+struct Head {
+    tokens: Vec<u32>,
+    states: Vec<Fixed>,
+    /// Where the pages are.
+    pages: Range<usize>,
+}
+
+fn head(
+    bytes: &[u8],
+    origin: &Origin,
+    vocab: usize,
+    blank: &[Fixed],
+    pool: &Arc<PagePool>,
+) -> Result<Head, SavedError> {
     let mut rest = Rest { bytes, at: 0 };
     let wrong = |what, found: String, expected: String| SavedError::Wrong { what, found, expected };
     if rest.take(MAGIC.len())? != MAGIC {
@@ -179,26 +243,20 @@ pub fn read(
         let floats = rest.take(4 * blank.len())?.as_chunks::<4>().0;
         states.push(Fixed::new(floats.iter().map(|x| f32::from_le_bytes(*x)).collect()));
     }
-    let pages = count.div_ceil(PAGE);
-    let expected = rest.at + pages * page_bytes + SUM;
-    if bytes.len() != expected {
-        return Err(SavedError::Short { found: bytes.len(), expected });
-    }
-    let (body, sum) = bytes.split_at(expected - SUM);
-    if Sha256::digest(body).as_slice() != sum {
-        return Err(wrong("the checksum", "another".into(), "that of the contents".into()));
+    let (found, most) = (u64::from_le_bytes(rest.array()?), rest.at + ALIGN);
+    let start = usize::try_from(found).ok().filter(|start| (rest.at..most).contains(start));
+    let start = start.ok_or_else(|| {
+        let expected = format!("{} to {most}", rest.at);
+        wrong("where the pages begin", found.to_string(), expected)
+    })?;
+    let end = start + count.div_ceil(PAGE) * page_bytes;
+    if bytes.len() != end + SUM {
+        return Err(SavedError::Short { found: bytes.len(), expected: end + SUM });
     }
     if let Some(id) = tokens.iter().find(|id| **id as usize >= vocab) {
         return Err(wrong("a token", id.to_string(), format!("ids below {vocab}")));
     }
-    let mut taken = pool.take(pages)?;
-    for page in &mut taken {
-        let stored = rest.take(page_bytes)?;
-        if let Some(page) = Arc::get_mut(page) {
-            page.bytes_mut().copy_from_slice(stored);
-        }
-    }
-    Ok(Saved { tokens, pages: taken, states })
+    Ok(Head { tokens, states, pages: start..end })
 }
 
 /// The unread part of a file.
@@ -261,7 +319,7 @@ mod tests {
 
     fn bytes(saved: &Saved, pool: &Arc<PagePool>) -> Vec<u8> {
         let mut out = Vec::new();
-        let n = write(&mut out, &origin(), pool.shape().bytes(), saved).unwrap();
+        let n = write(&mut out, &origin(), pool.shape().bytes(), 0, saved).unwrap();
         assert_eq!(n, out.len() as u64);
         out
     }
@@ -281,6 +339,41 @@ mod tests {
                 assert_eq!(a.bytes() == b.bytes(), used == PAGE);
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_a_mapped_file_is_used_where_it_lies_and_never_written() {
+        let (pool, folder) = (pool(), tempfile::tempdir().unwrap());
+        let saved = saved(&pool, 100);
+        let mut whole = vec![1; 4096 + 45];
+        write(&mut whole, &origin(), pool.shape().bytes(), 45, &saved).unwrap();
+        let range = 4096 + 45..whole.len();
+        let path = folder.path().join("bundle");
+        std::fs::write(&path, &whole).unwrap();
+        let file = Arc::new(Mapped::open(&path).unwrap());
+        let map = |range| map(&file, range, &origin(), 1000, &blank(), &pool);
+        let before = pool.used();
+        let found = map(range.clone()).unwrap();
+        assert_eq!((found.tokens, pool.used()), (saved.tokens, before));
+        assert_eq!(found.pages[0].bytes(), saved.pages[0].bytes());
+        assert_eq!(found.pages[1].bytes(), saved.pages[1].beginning(36));
+        for mut page in found.pages {
+            let page = Arc::get_mut(&mut page).unwrap();
+            assert!(
+                page.is_in_file() && page.bytes_mut().is_empty() && page.layer_mut(0).is_none()
+            );
+            assert!(page.layer(1).is_some());
+        }
+        for cut in [range.start + 1..range.end, range.start..range.end - 1, 0..100, 0..0] {
+            assert!(map(cut).is_err());
+        }
+        assert_eq!(pool.used(), before);
+        whole.insert(0, 1);
+        std::fs::write(&path, &whole).unwrap();
+        let file = Arc::new(Mapped::open(&path).unwrap());
+        let shifted =
+            super::map(&file, range.start + 1..range.end + 1, &origin(), 1000, &blank(), &pool);
+        assert!(shifted.err().unwrap().to_string().contains("multiple of 64"));
     }
 
     #[test]

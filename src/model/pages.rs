@@ -5,9 +5,11 @@
 
 use super::spec::{KvHeads, LayerSpec, Spec};
 use crate::kernels::{CACHE_BLOCK, CacheType, Cached, CachedMut};
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tealight_bundle::mapped::Mapped;
 
 /// Positions of a page.
 pub const PAGE: usize = CACHE_BLOCK;
@@ -138,27 +140,68 @@ impl PagePool {
         let more = |used: usize| (used < self.limit).then_some(used + 1);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         // From here on, dropping the page gives its place back.
-        let mut page = Page { words: Vec::new(), pool: Arc::clone(self) };
+        let mut page = Page { place: Bytes::Own(Vec::new()), pool: Arc::clone(self) };
         // Whatever else is allocated would end the process if it failed, so pages stop before memory does.
         Vec::<u8>::new().try_reserve_exact(MARGIN).ok()?;
-        let words = self.shape.bytes / size_of::<u64>();
-        page.words.try_reserve_exact(words).ok()?;
-        page.words.resize(words, 0);
+        let count = self.shape.bytes / size_of::<u64>();
+        let mut words = Vec::new();
+        words.try_reserve_exact(count).ok()?;
+        words.resize(count, 0);
+        page.place = Bytes::Own(words);
         Some(page)
+    }
+
+    /// Pages that stay in a file: `bytes` of it, one page after another, at a multiple of eight bytes. They take no place
+    /// in the pool, and are copied before anything is written to them. `None`: they are not within the file, or not
+    /// aligned.
+    #[must_use]
+    pub fn in_file(
+        self: &Arc<Self>,
+        file: &Arc<Mapped>,
+        bytes: Range<usize>,
+    ) -> Option<Vec<Arc<Page>>> {
+        let there = file.bytes().get(bytes.clone())?;
+        if !there.as_ptr().cast::<u64>().is_aligned() || there.len() % self.shape.bytes != 0 {
+            return None;
+        }
+        let starts = bytes.step_by(self.shape.bytes.max(1));
+        let page = |start: usize| Page {
+            place: Bytes::File(Arc::clone(file), start..start + self.shape.bytes),
+            pool: Arc::clone(self),
+        };
+        Some(starts.map(page).map(Arc::new).collect())
     }
 }
 
 /// The keys and values of [`PAGE`] positions in all layers.
 #[derive(Debug)]
 pub struct Page {
-    /// Words rather than bytes, for their alignment.
-    words: Vec<u64>,
+    place: Bytes,
     pool: Arc<PagePool>,
+}
+
+/// Where a page's bytes are.
+enum Bytes {
+    /// In memory: words rather than bytes, for their alignment.
+    Own(Vec<u64>),
+    /// In a file, which is never written.
+    File(Arc<Mapped>, Range<usize>),
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(words) => write!(f, "{} words", words.len()),
+            Self::File(_, range) => write!(f, "{range:?} of a file"),
+        }
+    }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        self.pool.used.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_in_file() {
+            self.pool.used.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -166,12 +209,24 @@ impl Page {
     /// All bytes, for copying and saving.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.words)
+        match &self.place {
+            Bytes::Own(words) => bytemuck::cast_slice(words),
+            Bytes::File(file, range) => &file.bytes()[range.clone()],
+        }
     }
 
-    /// All bytes, to be filled from a copy.
+    /// All bytes, to be filled from a copy; none of a page in a file.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.words)
+        match &mut self.place {
+            Bytes::Own(words) => bytemuck::cast_slice_mut(words),
+            Bytes::File(..) => &mut [],
+        }
+    }
+
+    /// Whether it is in a file: it takes no memory, and can't be written.
+    #[must_use]
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.place, Bytes::File(..))
     }
 
     /// All bytes of a copy that holds only the first `positions`, and zeros in place of the others.
@@ -211,10 +266,10 @@ impl Page {
     pub fn layer_mut(&mut self, layer: usize) -> Option<[CachedMut<'_>; 2]> {
         let shape = &self.pool.shape;
         let Place { keys, values } = shape.layers.get(layer)?.clone()?;
-        let (first, second) =
-            bytemuck::cast_slice_mut::<u64, u8>(&mut self.words).split_at_mut(values.start);
+        let (key_type, value_type) = (shape.key_type, shape.value_type);
+        let (first, second) = self.bytes_mut().split_at_mut_checked(values.start)?;
         let values = &mut second[..values.len()];
-        Some([cached_mut(&mut first[keys], shape.key_type), cached_mut(values, shape.value_type)])
+        Some([cached_mut(&mut first[keys], key_type), cached_mut(values, value_type)])
     }
 }
 

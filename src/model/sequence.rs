@@ -176,7 +176,7 @@ impl Sequence {
         let needed = (len + n).div_ceil(PAGE);
         // The page in which the next position lies is written, and is shared with others at times.
         let shared = !len.is_multiple_of(PAGE)
-            && self.pages.get_mut(kept - 1).is_some_and(|page| Arc::get_mut(page).is_none());
+            && self.pages.get_mut(kept - 1).is_some_and(|page| !is_own(page));
         // Reserved pages are never shared: `fork` and the cache take only those of what was read.
         let more = needed.saturating_sub(self.pages.len());
         let mut fresh = self.pool.take(more + usize::from(shared && n > 0))?;
@@ -196,7 +196,7 @@ impl Sequence {
     pub fn has_room(&mut self, n: usize) -> bool {
         let first = self.len() / PAGE;
         (self.len() + n).div_ceil(PAGE) <= self.pages.len()
-            && self.pages.iter_mut().skip(first).all(|page| Arc::get_mut(page).is_some())
+            && self.pages.iter_mut().skip(first).all(is_own)
     }
 
     /// Where a layer's keys and values of `rows` new positions go; `None` if the layer has none of its own or there is
@@ -229,6 +229,11 @@ impl Sequence {
             self.fixed = std::mem::take(&mut self.staged);
         }
     }
+}
+
+/// Whether a page can be written: nobody else has it, and it is in memory.
+fn is_own(page: &mut Arc<Page>) -> bool {
+    Arc::get_mut(page).is_some_and(|page| !page.is_in_file())
 }
 
 #[cfg(test)]

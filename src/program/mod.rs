@@ -2,6 +2,7 @@
 
 mod exit;
 mod layers;
+mod prompt_cache;
 mod serve;
 
 pub use exit::exit_code;
@@ -50,6 +51,10 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     if command == Command::Doctor {
         return doctor(rest);
     }
+    if command == Command::PromptCache {
+        let (path, user) = cli::parse_prompt_cache(rest)?;
+        return print(&prompt_cache::make(&path, user)?);
+    }
     let user = cli::parse(rest)?;
     if command == Command::Verify {
         // Nothing else matters, and nothing else may keep a file from being checked.
@@ -92,6 +97,9 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
             if command == Command::Chat {
                 stand_in(&engine);
             }
+        }
+        if let Some(program) = &program {
+            prompt_cache::take_over(program, &engine, &config);
         }
         return match command {
             Command::Chat => terminal::chat(&engine, &config, &*interrupt()?),

@@ -1,6 +1,6 @@
 //! Serves the page and the API.
 
-use super::{no_thread, stand_in, workers};
+use super::{no_thread, prompt_cache, stand_in, workers};
 use anyhow::Context as _;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -74,6 +74,9 @@ pub fn serve(
                     say(format_args!("{}", greeting(&engine, &compute)));
                     engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
                     stand_in(&engine);
+                }
+                if let Some(program) = program {
+                    prompt_cache::take_over(program, &engine, &own);
                 }
                 state.set_model(ModelState::Ready(Arc::new(engine)));
             }

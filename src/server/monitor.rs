@@ -110,7 +110,9 @@ fn failed(error: &KeepError) -> ApiError {
         KeepError::Nothing(_) | KeepError::File { .. } | KeepError::Saved { .. } => {
             ApiError::bad(error.to_string())
         }
-        KeepError::Stopped => ApiError::new(500, "server_error", error.to_string()),
+        KeepError::Stopped | KeepError::Computing(_) => {
+            ApiError::new(500, "server_error", error.to_string())
+        }
     }
 }
 

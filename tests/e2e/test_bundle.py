@@ -105,6 +105,52 @@ def test_set_back_and_forth_gives_the_first_bytes_again(bundle, copy_of_bundle):
     assert sha256(copy_of_bundle.read_bytes()) == sha256(bundle.read_bytes())
 
 
+def test_a_prompt_cache_is_used_where_it_fits_and_changes_no_answer(bundle, copy_of_bundle, start):
+    prompt = "You are the keeper of a tea house. " + " ".join(f"Tea {i} costs {i * 7 % 90} coins." for i in range(40))
+    question = {"messages": [{"role": "system", "content": prompt}, {"role": "user", "content": "What costs 7 coins?"}]}
+    question |= {"max_tokens": 24, "temperature": 0, "logprobs": True}
+
+    def asked(*arguments):
+        server = start(copy_of_bundle, "-c", "2048", *arguments)
+        if arguments:
+            return server.log
+        answer = server.post("/v1/chat/completions", question).json()
+        answers = [answer["choices"], server.post("/v1/chat/completions", question).json()["choices"]]
+        cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+        total = answer["usage"]["prompt_tokens"]
+        server.process.terminate()
+        server.process.wait()
+        return answers, total - cached, total, server.log
+
+    run(BUNDLER, "set", copy_of_bundle, "--system-prompt", prompt)
+    (alone, _), computed, total, _ = asked()
+    assert computed == total > 400
+    before = copy_of_bundle.read_bytes()
+    run(BUNDLER, "set", copy_of_bundle, "--prompt-cache")
+    run(BUNDLER, "verify", copy_of_bundle)
+    answers, computed, _, log = asked()
+    assert answers == [alone, alone] and computed < 30 and "prompt cache" not in log, log
+    # Of no use: another arithmetic, another prompt by flag, another type of cache.
+    for arguments, said in [(["--isa", "scalar"], "instruction set"), (["-ctk", "q8_0"], "type of keys"), (["--system-prompt", "x"], "another system prompt")]:
+        log = asked(*arguments)
+        assert "prompt cache in this file is not used" in log and said in log, log
+    listing = json.loads(run(BUNDLER, "list", "--json", copy_of_bundle).stdout)
+    cache = entry(listing, "prompt-cache")
+    for offset, verdict in [(cache["offset"] + 20, "is not used"), (cache["offset"] + cache["bytes"] // 2, "")]:
+        flip(copy_of_bundle, offset)
+        assert verdict in asked("-np", "4")
+        done = run(BUNDLER, "verify", copy_of_bundle, ok=False)
+        assert done.returncode == 1 and "prompt-cache.kv" in done.stderr, done.stderr
+        flip(copy_of_bundle, offset)
+    # Other settings take it away; so does its flag, which leaves the bytes from before.
+    done = run(BUNDLER, "set", copy_of_bundle, "--no-prompt-cache")
+    assert copy_of_bundle.read_bytes() == before
+    run(BUNDLER, "set", copy_of_bundle, "--prompt-cache", "--system-prompt", "Answer in verse.")
+    done = run(BUNDLER, "set", copy_of_bundle, "--system-prompt", "Answer in prose.")
+    assert "prompt cache was made for the old settings" in done.stderr
+    assert "prompt-cache" not in run(BUNDLER, "list", copy_of_bundle).stdout
+
+
 def test_set_killed_at_any_moment_leaves_a_bundle_that_verifies(copy_of_bundle):
     for delay in (0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032):
         command = [str(BUNDLER), "set", str(copy_of_bundle), "--system-prompt", f"{delay} " * 20_000]

@@ -127,6 +127,15 @@ pub struct Set {
     pub bundle: PathBuf,
     #[command(flatten)]
     pub settings: Settings,
+    /// Compute what all conversations with the system prompt begin with, so that they start at once.
+    #[arg(long)]
+    pub prompt_cache: bool,
+    /// The runtime that computes it [default: the bundle's own, or `tealight` beside this program].
+    #[arg(long, value_name = "FILE", requires = "prompt_cache")]
+    pub runtime: Option<PathBuf>,
+    /// Remove the prompt cache.
+    #[arg(long, conflicts_with = "prompt_cache")]
+    pub no_prompt_cache: bool,
     /// Remove the chat page: the runtime shows the one inside it.
     #[arg(long, conflicts_with = "web")]
     pub no_web: bool,

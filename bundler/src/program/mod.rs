@@ -11,6 +11,7 @@ mod list;
 mod new;
 mod output;
 mod progress;
+mod prompt_cache;
 mod runtime;
 mod set;
 mod settings;

@@ -147,7 +147,7 @@ fn open(path: &Path) -> Result<Runtime> {
 
 /// `tealight` beside this program; in a `dist` folder, which holds programs for other systems too, the one for this
 /// system.
-fn beside_program() -> Result<PathBuf> {
+pub fn beside_program() -> Result<PathBuf> {
     let folder = folder_of_program()?;
     let host = Target::host().map(Target::runtime_name);
     ["tealight", "tealight.exe"]

@@ -15,6 +15,7 @@ use tealight_bundle::{Mapped, Tail};
 use super::executable::{ExecutableFormat, PE_BYTES_MAX};
 use super::output::{self, Output};
 use super::progress::Progress;
+use super::prompt_cache;
 use super::runtime::Runtime;
 use super::settings::Change;
 use super::source::Source;
@@ -23,26 +24,46 @@ use super::{answer, cli, human, note, read_tail};
 
 /// `tealight-bundle set`.
 pub fn run(args: &cli::Set) -> Result<()> {
-    let change = change(args)?;
-    let shown = args.bundle.display();
+    let mut change = change(args)?;
+    if !args.prompt_cache {
+        return rewritten(&args.bundle, change, true);
+    }
+    // It is computed with everything else in place.
+    if !change.is_empty() {
+        change.remove(Role::PromptCache);
+        rewritten(&args.bundle, change, false)?;
+    }
+    let cache = prompt_cache::computed(&args.bundle, args.runtime.as_deref())?;
+    rewritten(&args.bundle, Change::to_prompt_cache(cache), true)
+}
+
+/// Applies a change; answers on stdout where it is the last one.
+fn rewritten(bundle: &Path, change: Change, last: bool) -> Result<()> {
+    let shown = bundle.display();
+    let answer = |text: &str| if last { answer(text) } else { Ok(()) };
     // Opened first, so that the error names a pipe or a folder as such.
-    drop(Mapped::open(&args.bundle)?);
-    let mut file = OpenOptions::new().read(true).write(true).open(&args.bundle).map_err(
-        |error| match error.kind() {
+    drop(Mapped::open(bundle)?);
+    let mut file = OpenOptions::new().read(true).write(true).open(bundle).map_err(|error| {
+        match error.kind() {
             io::ErrorKind::ExecutableFileBusy => {
                 anyhow!("{shown} is running\nhint: stop it, then try again")
             }
             _ => anyhow!("cannot open {shown} for writing: {error}"),
-        },
-    )?;
+        }
+    })?;
     if !wait_for(|| file.try_lock()) {
         bail!("{shown}: another program is reading or changing it\nhint: wait for it to finish");
     }
 
-    let mapped = Mapped::of(&file, &args.bundle)?;
+    let mapped = Mapped::of(&file, bundle)?;
     let old = read_tail(&mapped)?;
     let (plan, fixed) = TailPlan::of(&old)?;
     let mut settings = settings_of(&mapped, &old);
+    if change.outdates_prompt_cache() && change_drops_cache(&mut settings) {
+        note(format_args!(
+            "{shown}: its prompt cache was made for the old settings and is removed\nhint: --prompt-cache makes a new one"
+        ));
+    }
     change.apply(&mut settings);
     let (start, valid) = (old.tail_start(), old.small_part());
     let new = plan.tail(&fixed, &settings, start)?;
@@ -54,7 +75,7 @@ pub fn run(args: &cli::Set) -> Result<()> {
         return answer(&format!("{shown}\n"));
     }
     if old.in_segment() {
-        return remake(&args.bundle, file, mapped, &old, &settings);
+        return remake(bundle, file, mapped, &old, &settings, last);
     }
     let is_universal = old.with_role(Role::Runtime).next().is_some();
     ensure!(
@@ -76,7 +97,7 @@ pub fn run(args: &cli::Set) -> Result<()> {
         Err(error @ RewriteError::Untidy(_)) => note(format_args!("note: {shown}: {error}")),
         Err(error) => return Err(anyhow!("{shown}: {error}")),
     }
-    let mapped = Mapped::of(&file, &args.bundle)?;
+    let mapped = Mapped::of(&file, bundle)?;
     let found =
         tail::read(mapped.bytes()).with_context(|| format!("{shown} cannot be read back"))?;
     ensure!(found.is_some(), "{shown} cannot be read back");
@@ -86,7 +107,14 @@ pub fn run(args: &cli::Set) -> Result<()> {
 
 /// Rewrites a bundle for macOS as a new file that then replaces the old one: its tail is in the middle, and every page
 /// is signed.
-fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settings) -> Result<()> {
+fn remake(
+    path: &Path,
+    file: File,
+    mapped: Mapped,
+    old: &Tail,
+    settings: &Settings,
+    last: bool,
+) -> Result<()> {
     let shown = path.display();
     // A new signature must not make damage valid.
     let mut progress = Progress::new("verifying", mapped.bytes().len() as u64);
@@ -138,7 +166,7 @@ fn remake(path: &Path, file: File, mapped: Mapped, old: &Tail, settings: &Settin
         .with_context(|| format!("cannot set the permissions of {shown}"))?;
     output::commit(&[&output])?;
     note(format_args!("changed {shown} and re-signed it (ad hoc)"));
-    answer(&format!("{shown}\n"))
+    if last { answer(&format!("{shown}\n")) } else { Ok(()) }
 }
 
 fn permissions_of(path: &Path) -> Result<Permissions> {
@@ -155,6 +183,7 @@ fn change(args: &cli::Set) -> Result<Change> {
         (args.no_args, Role::Args),
         (args.no_chat_template, Role::ChatTemplate),
         (args.no_license, Role::License),
+        (args.no_prompt_cache, Role::PromptCache),
     ];
     for (_, role) in removed.into_iter().filter(|(asked, _)| *asked) {
         change.remove(role);
@@ -163,6 +192,13 @@ fn change(args: &cli::Set) -> Result<Change> {
         change.remove_name();
     }
     Ok(change)
+}
+
+/// Removes the prompt cache, if there is one.
+fn change_drops_cache(settings: &mut Settings) -> bool {
+    let before = settings.small.len();
+    settings.small.retain(|entry| entry.role != Role::PromptCache);
+    settings.small.len() < before
 }
 
 /// The settings that a bundle has now.

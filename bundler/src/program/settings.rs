@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tealight_bundle::args::{ARGS_BYTES_MAX, Args};
 use tealight_bundle::tail::Role;
 use tealight_bundle::tail::layout::{
-    ARGS_NAME, CHAT_TEMPLATE_NAME, ENTRIES_MAX, LICENSE_FOLDER, SMALL_BYTES_MAX,
+    ARGS_NAME, CHAT_TEMPLATE_NAME, ENTRIES_MAX, LICENSE_FOLDER, PROMPT_CACHE_NAME, SMALL_BYTES_MAX,
     SMALL_TOTAL_BYTES_MAX, SYSTEM_PROMPT_NAME, WEB_FOLDER,
 };
 use tealight_bundle::tail::write::{Settings, Small};
@@ -81,6 +81,20 @@ impl Change {
     /// Removes the name.
     pub fn remove_name(&mut self) {
         self.name = Some(None);
+    }
+
+    /// A prompt cache, and nothing else.
+    pub fn to_prompt_cache(data: Vec<u8>) -> Change {
+        let mut change = Change::default();
+        let cache = small(PROMPT_CACHE_NAME, Role::PromptCache, data);
+        change.replace(Role::PromptCache, vec![cache]);
+        change
+    }
+
+    /// Whether a prompt cache that was made before is of no use after it.
+    pub fn outdates_prompt_cache(&self) -> bool {
+        let read = [Role::SystemPrompt, Role::Args, Role::ChatTemplate];
+        self.replaced.iter().any(|(role, _)| read.contains(role))
     }
 
     /// Whether nothing changes.

@@ -32,6 +32,10 @@ pub const WEIGHTS_FOLDER: &str = "weights/";
 pub const WEB_FOLDER: &str = "web/";
 /// The folder in the zip with licence texts.
 pub const LICENSE_FOLDER: &str = "license/";
+/// What was read of a system prompt, for the runtime; the first entry behind the weights.
+pub const PROMPT_CACHE_NAME: &str = "prompt-cache.kv";
+/// How far its data lies behind a multiple of 64: after its header, which begins at a sector.
+pub const PROMPT_CACHE_SHIFT: usize = (LOCAL_LEN as usize + PROMPT_CACHE_NAME.len()) % 64;
 /// Default arguments, in llamafile's form (see [`crate::args`]).
 pub const ARGS_NAME: &str = ".args";
 /// The system prompt, UTF-8.
@@ -49,10 +53,12 @@ pub const NAME_BYTES_MAX: usize = 1024;
 pub const SMALL_BYTES_MAX: u64 = 16 << 20;
 /// Most bytes in all entries behind the weights together.
 pub const SMALL_TOTAL_BYTES_MAX: u64 = 64 << 20;
+/// Largest prompt cache, which does not count among these.
+pub const PROMPT_CACHE_BYTES_MAX: u64 = 1 << 30;
 /// Largest manifest.
 pub const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 /// Largest rewritable part: the small entries with their headers, the directory, the end records.
-pub const TAIL_BYTES_MAX: u64 = 96 << 20;
+pub const TAIL_BYTES_MAX: u64 = (96 << 20) + PROMPT_CACHE_BYTES_MAX;
 /// How far before the end of the file an end record is searched for. An interrupted rewrite leaves at most a gap and a
 /// new tail (each no longer than a tail) behind the valid one.
 pub const SCAN_BYTES_MAX: u64 = 2 * TAIL_BYTES_MAX + 4 * SECTOR;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::Role;
 use super::error::TailError;
 use super::head::Head;
-use super::layout::{self, HEAD_NAME, MANIFEST_NAME, Member};
+use super::layout::{self, HEAD_NAME, MANIFEST_NAME, Member, PROMPT_CACHE_NAME};
 use super::slices::part;
 use crate::manifest::Manifest;
 
@@ -96,9 +96,12 @@ fn place_small(
         expect(small, "its header does not follow the previous entry", end, small.header_offset)?;
         let most = match small.name {
             MANIFEST_NAME => layout::MANIFEST_BYTES_MAX,
+            PROMPT_CACHE_NAME => layout::PROMPT_CACHE_BYTES_MAX,
             _ => layout::SMALL_BYTES_MAX,
         };
-        total = total.saturating_add(small.bytes);
+        if small.name != PROMPT_CACHE_NAME {
+            total = total.saturating_add(small.bytes);
+        }
         let too_long = |what, expected, found| TailError::Entry {
             name: small.name.to_owned(),
             what,
@@ -157,7 +160,8 @@ fn data_range(member: &Member<'_>, header_offset: u64) -> Result<Range<usize>, T
     }
 }
 
-/// Checks that a small entry's header is as written and that its data matches its CRC-32.
+/// Checks that a small entry's header is as written and that its data matches its CRC-32. The data of the prompt cache is
+/// not read.
 pub fn check_small(
     bytes: &[u8],
     member: &Member<'_>,
@@ -171,6 +175,9 @@ pub fn check_small(
             expected: member.local_len(),
             found: first_difference(&member.local(), header),
         });
+    }
+    if member.name == PROMPT_CACHE_NAME {
+        return Ok(());
     }
     let found = crc32fast::hash(bytes.get(range.clone()).unwrap_or_default());
     if found != member.crc32 {
@@ -206,6 +213,8 @@ pub fn agree(
             Role::Head => index == 0,
             Role::Manifest => false,
             Role::Other => index > 0,
+            Role::PromptCache => index == big_end && entry.name == PROMPT_CACHE_NAME,
+            _ if entry.name == PROMPT_CACHE_NAME => false,
             role => index > 0 && role.is_big() == (index < big_end),
         };
         if !fits {

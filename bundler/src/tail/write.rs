@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use super::layout::{self, Ends, HEAD_NAME, HeadFacts, MANIFEST_NAME, Member};
+use super::layout::{self, Ends, HEAD_NAME, HeadFacts, MANIFEST_NAME, Member, PROMPT_CACHE_NAME};
 use super::{Role, Tail};
 use crate::manifest::{Manifest, ManifestEntry, RuntimeInfo, Sha256Sum};
 
@@ -362,12 +362,14 @@ fn check_small(small: &[&Small]) -> Result<(), WriteError> {
         if entry.role.is_big() || matches!(entry.role, Role::Head | Role::Manifest) {
             return Err(WriteError::Role { name: entry.name.clone(), role: entry.role });
         }
-        limit(
-            &format!("bytes of entry `{}`", entry.name),
-            entry.data.len() as u64,
-            layout::SMALL_BYTES_MAX,
-        )?;
-        total += entry.data.len() as u64;
+        let is_cache = entry.role == Role::PromptCache;
+        if is_cache != (entry.name == PROMPT_CACHE_NAME) {
+            return Err(WriteError::Role { name: entry.name.clone(), role: entry.role });
+        }
+        let most = if is_cache { layout::PROMPT_CACHE_BYTES_MAX } else { layout::SMALL_BYTES_MAX };
+        let bytes = entry.data.len() as u64;
+        limit(&format!("bytes of entry `{}`", entry.name), bytes, most)?;
+        total += if is_cache { 0 } else { bytes };
     }
     // The manifest counts too: leave room for the largest one that a reader allows.
     limit(
