@@ -178,6 +178,36 @@ fn expensive_or_invalid_constraints_are_refused_up_front() {
     assert!(error.starts_with("line 3:"), "{error}");
 }
 
+/// A copy is how a generation goes back.
+#[test]
+fn a_copy_goes_its_own_way_from_where_it_was_made() {
+    let grammar = lark("start: /[a-c]+/ \":\" (\"x\" | \"yy\") \"!\"".to_owned());
+    let mut guide = guide(&byte_factory(), grammar).unwrap();
+    let accept = |guide: &mut Guide, text: &str| {
+        for byte in text.bytes() {
+            match guide.step().unwrap() {
+                Step::Forced(id) => assert_eq!(id, u32::from(byte)),
+                Step::Among(_) => guide.accept(byte.into()).unwrap(),
+                Step::End => panic!("the end before {byte}"),
+            }
+        }
+    };
+    accept(&mut guide, "ab");
+    let kept = guide.clone();
+    accept(&mut guide, "c:");
+    let later = guide.clone();
+    accept(&mut guide, "yy!");
+    assert_eq!(guide.step(), Ok(Step::End));
+    for (from, text, expected) in [
+        (&later, "x!", (true, true)),
+        (&kept, "bca:yy!", (true, true)),
+        (&later, "yy", (true, false)),
+        (&kept, "x", (false, false)),
+    ] {
+        assert_eq!(follow(from, text), expected, "{text}");
+    }
+}
+
 #[test]
 fn a_constraint_may_start_after_a_marker() {
     let grammar = lark("start: \"yes\" | \"no\"".to_owned());

@@ -1,9 +1,9 @@
 //! Loads a model file into an engine that answers requests.
 
-use super::fit::{Need, TooLarge, fit, sizes};
+use super::fit::{Need, Sizes, TooLarge, fit, sizes};
 use super::forward::Forward;
 use super::options::LoadOptions;
-use super::queue::{Queue, Status};
+use super::queue::{Limits, Queue, Status};
 use super::scheduler::Scheduler;
 use super::session::Session;
 use crate::backend::{Backend, Cpu};
@@ -18,6 +18,7 @@ use crate::system::THREADS_HINT;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::worker::{Patience, Workers};
 use std::fmt;
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -30,7 +31,7 @@ pub struct Engine {
     /// What is loaded.
     pub info: ModelInfo,
     constraints: Compiler,
-    model: Arc<Model>,
+    model: Arc<dyn Forward>,
     pool: Arc<PagePool>,
     batch: usize,
     pub(super) scheduler: Arc<Queue>,
@@ -39,6 +40,17 @@ pub struct Engine {
     file: ModelFile,
     fingerprint: OnceLock<[u8; 32]>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What an engine is made of.
+pub(super) struct Parts {
+    pub file: ModelFile,
+    pub tokenizer: Arc<Tokenizer>,
+    pub chat: Chat,
+    pub info: ModelInfo,
+    pub model: Arc<dyn Forward>,
+    pub pool: Arc<PagePool>,
+    pub limits: Limits,
 }
 
 /// Stack of the scheduler's thread.
@@ -178,14 +190,14 @@ impl Engine {
         notes.extend(fit.notes);
         let context = fit.context;
         let shape = PageShape::new(&spec, options.key_type, options.value_type);
-        let sizes = sizes(&need, &shape, context, options);
+        let Sizes { pool_bytes, limits } = sizes(&need, &shape, context, options);
         let info = ModelInfo {
             name: file.text("general.name").unwrap_or("model").to_owned(),
             architecture: spec.architecture.clone(),
             parameters: file.tensors().map(|t| t.elements() as u64).sum(),
             weight_bytes: file.weight_bytes(),
             context,
-            parallel: sizes.limits.parallel,
+            parallel: limits.parallel,
             context_train: spec.n_ctx_train,
             vocab: spec.n_vocab,
             embedding: spec.d_model,
@@ -196,13 +208,26 @@ impl Engine {
             notes,
         };
         let model = Arc::new(model(&file, spec, compute)?);
-        let pool = PagePool::new(shape, sizes.pool_bytes);
-        let batch = options.batch;
-        let limits = sizes.limits;
+        let pool = PagePool::new(shape, pool_bytes);
+        let parts = Parts { file, tokenizer, chat, info, model, pool, limits };
+        Ok(Self::of(parts, options, compute, workers)?)
+    }
+
+    /// An engine of its parts; starts the scheduler.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(super) fn of(
+        parts: Parts,
+        options: &LoadOptions,
+        compute: &Arc<Compute>,
+        workers: &Arc<Workers>,
+    ) -> io::Result<Self> {
+        let Parts { file, tokenizer, chat, info, model, pool, limits } = parts;
         let scheduler = Queue::new(options.queue);
         let queue = Arc::clone(&scheduler);
-        let forward = Arc::clone(&model) as Arc<dyn Forward>;
-        let (compute, isa) = (Arc::clone(compute), compute.isa.to_string());
+        let (forward, isa) = (Arc::clone(&model), compute.isa.to_string());
+        let compute = Arc::clone(compute);
         let computing = Scheduler::new(queue, forward, compute, Arc::clone(&pool), limits);
         let thread = thread::Builder::new().name("scheduler".to_owned()).stack_size(STACK_BYTES);
         let thread = thread.spawn(move || computing.run())?;
@@ -213,7 +238,7 @@ impl Engine {
             info,
             model,
             pool,
-            batch,
+            batch: options.batch,
             scheduler,
             kinds: [isa, options.key_type.to_string(), options.value_type.to_string()],
             file,
@@ -272,8 +297,7 @@ impl Engine {
     /// A session of its own, beside the requests: for measuring.
     #[must_use]
     pub fn session(&self) -> Session {
-        let model = Arc::clone(&self.model) as Arc<dyn Forward>;
-        Session::new(model, &self.pool, self.info.context, self.batch)
+        Session::new(Arc::clone(&self.model), &self.pool, self.info.context, self.batch)
     }
 
     /// The pages of this model.

@@ -39,4 +39,6 @@ pub use request::{Event, Finish, Generation, Outcome, Progress, Timings, TokenCh
 pub use session::Session;
 
 #[cfg(test)]
+pub(crate) mod mock;
+#[cfg(test)]
 mod tests;

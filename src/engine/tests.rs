@@ -1,131 +1,22 @@
-//! The scheduler on a model that hashes what it reads: a token that sees anything but its own past shows at once.
+//! The scheduler on a model that hashes what it reads.
 
 use super::decoder::{Decoder, Vocabulary};
 use super::error::EngineError;
 use super::forward::Forward;
 use super::job::{Command, Job, Task};
 use super::mailbox::{EVENTS_MAX, Received, Receiver, Wake, mailbox};
+use super::mock::{self, Mock, Says};
 use super::queue::{Limits, Queue};
 use super::request::{Event, Finish, Generation, Outcome, TokenChoice};
 use super::saved::{self, Origin};
 use super::scheduler::Scheduler;
-use crate::backend::{Backend as _, Portable, Result};
-use crate::kernels::{CacheType, Cached, CachedMut, Compute, Isa};
-use crate::model::{
-    Batch, Fixed, Inputs, KvHeads, Output, PAGE, PagePool, PageShape, Pooling, Sequence,
-};
+use crate::kernels::{Compute, Isa};
+use crate::model::{PagePool, Pooling};
 use crate::sampler::{Breakers, Sampler, Sampling};
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-/// A "model" over bytes. With a text, it continues that; otherwise each token depends on all tokens before it.
-struct Mock {
-    text: Option<Vec<u8>>,
-    /// Whether it has a state of fixed size, which can't go back.
-    fixed: bool,
-    computed: AtomicUsize,
-    passes: AtomicUsize,
-    /// Time that a pass takes.
-    delay: Duration,
-    panics: AtomicBool,
-}
-
-impl Forward for Mock {
-    fn n_vocab(&self) -> usize {
-        256
-    }
-
-    fn d_model(&self) -> usize {
-        3
-    }
-
-    fn is_causal(&self) -> bool {
-        true
-    }
-
-    fn sequence(&self, pool: &Arc<PagePool>, context: usize) -> Sequence {
-        let blank = if self.fixed { vec![Fixed::new(vec![f32::from_bits(7)])] } else { Vec::new() };
-        Sequence::new(Arc::clone(pool), context, blank)
-    }
-
-    fn forward(&self, batch: &mut Batch<'_>, go_on: &dyn Fn() -> bool) -> Result<Option<Output>> {
-        assert!(!self.panics.swap(false, Ordering::SeqCst), "as asked");
-        let end = Instant::now() + self.delay;
-        while Instant::now() < end {
-            if !go_on() {
-                return Ok(None);
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        self.passes.fetch_add(1, Ordering::SeqCst);
-        let (mut hidden, mut rows) = (Vec::new(), Vec::new());
-        for span in &mut batch.spans {
-            let (start, wanted) = (hidden.len() / 3, span.wanted());
-            let Inputs::Tokens(tokens) = span.inputs else { panic!("tokens") };
-            for (index, token) in tokens.iter().enumerate() {
-                let sequence = &mut *span.sequence;
-                let at = sequence.len();
-                assert!(at < sequence.context() && sequence.has_room(1));
-                let before = if at == 0 { 7 } else { stored(sequence, at - 1) };
-                if self.fixed {
-                    assert_eq!(sequence.fixed()[0][0].to_bits(), before, "another past's state");
-                }
-                let hash =
-                    before.wrapping_mul(31).wrapping_add(*token).rotate_left(7) & 0x3fff_ffff;
-                let fresh = sequence.fresh(0, 1).unwrap();
-                let mut pages = fresh.pages;
-                let [_, CachedMut::F32(values)] = &mut pages[0] else { panic!("f32") };
-                values[fresh.at] = f32::from_bits(hash);
-                drop(pages);
-                if self.fixed {
-                    sequence.stage(vec![Fixed::new(vec![f32::from_bits(hash)])]);
-                }
-                sequence.advance([crate::model::Read::Token(*token)]);
-                if wanted.contains(&index) {
-                    hidden.extend([(at + 1) as f32, (hash & 0x7fff) as f32, (hash >> 15) as f32]);
-                }
-            }
-            self.computed.fetch_add(tokens.len(), Ordering::SeqCst);
-            rows.push(start..hidden.len() / 3);
-        }
-        let count = hidden.len() / 3;
-        Ok(Some(Output { hidden: Portable.tensor(hidden, &[count, 3])?, rows }))
-    }
-
-    fn logits(&self, output: &Output, rows: Range<usize>, logits: &mut Vec<f32>) -> Result<()> {
-        let mut hidden = Vec::new();
-        self.hidden(output, rows, &mut hidden)?;
-        logits.clear();
-        for row in hidden.as_chunks::<3>().0 {
-            let start = logits.len();
-            logits.resize(start + 256, 0.0);
-            let next = match &self.text {
-                Some(text) => text.get(row[0] as usize).copied().unwrap_or(0),
-                // Letters, and now and then the end.
-                None if (row[1] as u32).is_multiple_of(61) => 0,
-                None => b'a' + (row[2] as u32 % 26) as u8,
-            };
-            logits[start + usize::from(next)] = 9.0;
-            if self.text.is_none() {
-                logits[start + usize::from(b'A' + (row[1] as u32 % 26) as u8)] = 8.5;
-            }
-        }
-        Ok(())
-    }
-
-    fn hidden(&self, output: &Output, rows: Range<usize>, hidden: &mut Vec<f32>) -> Result<()> {
-        Portable.read(&output.hidden.narrow(0, rows.start, rows.len())?, hidden)
-    }
-}
-
-fn stored(sequence: &Sequence, position: usize) -> u32 {
-    let past = sequence.past(0, 0, true).unwrap();
-    let Cached::F32(values) = past.pages[position / PAGE][1] else { panic!("f32") };
-    values[position % PAGE].to_bits()
-}
 
 struct Bytes;
 
@@ -163,18 +54,9 @@ impl Engine {
         pages: usize,
         delay: Duration,
     ) -> Self {
-        let mock = Arc::new(Mock {
-            text: text.map(|text| text.as_bytes().to_vec()),
-            fixed,
-            computed: AtomicUsize::new(0),
-            passes: AtomicUsize::new(0),
-            delay,
-            panics: AtomicBool::new(false),
-        });
-        let heads = KvHeads { count: 1, key_dim: 1, value_dim: 1 };
-        let shape = PageShape::of(&[Some(heads)], CacheType::F32, CacheType::F32);
-        let bytes = shape.bytes();
-        let pool = PagePool::new(shape, pages.saturating_mul(bytes));
+        let mock =
+            Arc::new(Mock { fixed, delay, ..Mock::new(text.map_or(Says::Hashes, Says::text)) });
+        let pool = mock::pool(pages);
         let shared = Queue::new(limits.queue);
         let scheduler = Scheduler::new(
             Arc::clone(&shared),

@@ -161,7 +161,8 @@ impl PagePool {
         bytes: Range<usize>,
     ) -> Option<Vec<Arc<Page>>> {
         let there = file.bytes().get(bytes.clone())?;
-        if !there.as_ptr().cast::<u64>().is_aligned() || there.len() % self.shape.bytes != 0 {
+        let aligned = (there.as_ptr() as usize).is_multiple_of(align_of::<u64>());
+        if !aligned || !there.len().is_multiple_of(self.shape.bytes.max(1)) {
             return None;
         }
         let starts = bytes.step_by(self.shape.bytes.max(1));

@@ -94,6 +94,7 @@ impl Breakers {
 }
 
 /// The penalty's state.
+#[derive(Clone)]
 pub(super) struct Dry {
     multiplier: f32,
     base: f32,

@@ -4,6 +4,7 @@ use super::candidates::Candidates;
 use super::settings::Sampling;
 
 /// State that adapts over one text.
+#[derive(Clone)]
 pub(super) enum Feedback {
     /// Cuts where the surprise, estimated from how quickly the top probabilities fall off, reaches `mu`.
     MirostatOne(Mirostat),
@@ -13,12 +14,14 @@ pub(super) enum Feedback {
     Adaptive(Adaptive),
 }
 
+#[derive(Clone)]
 pub(super) struct Mirostat {
     tau: f32,
     eta: f32,
     mu: f32,
 }
 
+#[derive(Clone)]
 pub(super) struct Adaptive {
     target: f32,
     decay: f32,

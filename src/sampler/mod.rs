@@ -92,6 +92,24 @@ impl Sampler {
         }
     }
 
+    /// Another sampler in the same state, between two tokens: both choose alike from here on. Keeping one is how a
+    /// generation goes back.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            stages: self.stages.clone(),
+            leading: self.leading,
+            greedy: self.greedy,
+            repetition: self.repetition.clone(),
+            dry: self.dry.clone(),
+            feedback: self.feedback.clone(),
+            random: self.random.clone(),
+            adjusted: Vec::new(),
+            candidates: Candidates::default(),
+        }
+    }
+
     /// Chooses the next token after `past`, which only grows from call to call. `allowed` has one bit per token, lowest
     /// id first; at least one is set. Logits that are NaN count as impossible.
     pub fn sample(&mut self, logits: &[f32], past: &[u32], allowed: Option<&[u32]>) -> u32 {
@@ -234,6 +252,49 @@ mod tests {
             |seed| sample(Sampling { seed: Some(seed), ..Sampling::default() }, &logits, &[]);
         assert_eq!(with(1), with(1));
         assert_ne!(with(1), with(2));
+    }
+
+    #[test]
+    fn a_fork_chooses_as_the_original_does_and_changes_nothing_of_it() {
+        let base = Sampling { seed: Some(5), temperature: 1.5, ..Sampling::default() };
+        let all = [
+            Sampling {
+                repeat_penalty: 1.3,
+                frequency_penalty: 0.2,
+                repeat_last_n: Some(8),
+                ..base.clone()
+            },
+            Sampling { dry_multiplier: 0.8, dry_allowed_length: 1, ..base.clone() },
+            Sampling { mirostat: 1, ..base.clone() },
+            Sampling { mirostat: 2, ..base.clone() },
+            Sampling { xtc_probability: 0.5, xtc_threshold: 0.05, ..base.clone() },
+            Sampling {
+                adaptive_target: 0.3,
+                adaptive_decay: 0.9,
+                samplers: vec![Stage::AdaptiveP],
+                ..base
+            },
+        ];
+        let logits =
+            |at: usize| (0..40).map(|i| ((i * 7 + at * 3) % 11) as f32 * 0.4).collect::<Vec<_>>();
+        for settings in all {
+            let go_on = |sampler: &mut Sampler, past: &mut Vec<u32>| {
+                for _ in 0..30 {
+                    let id = sampler.sample(&logits(past.len()), past, None);
+                    past.push(id);
+                }
+            };
+            let mut sampler = Sampler::new(settings.clone(), Breakers::default());
+            let mut past = Vec::new();
+            go_on(&mut sampler, &mut past);
+            let (kept, there) = (sampler.fork(), past.clone());
+            go_on(&mut sampler, &mut past);
+            for _ in 0..2 {
+                let (mut again, mut its) = (kept.fork(), there.clone());
+                go_on(&mut again, &mut its);
+                assert_eq!(its, past, "{settings:?}");
+            }
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub(super) trait Penalty {
 }
 
 /// The repetition, presence and frequency penalties.
+#[derive(Clone)]
 pub(super) struct Repetition {
     repeat: f32,
     presence: f32,

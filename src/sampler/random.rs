@@ -1,6 +1,7 @@
 //! Random numbers that never change between machines or versions, which "same seed, same text" needs.
 
 /// Sebastiano Vigna's `SplitMix64`.
+#[derive(Clone)]
 pub(super) struct SplitMix(u64);
 
 impl SplitMix {

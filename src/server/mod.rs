@@ -28,6 +28,8 @@ mod routes;
 mod sampling;
 mod sink;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod trouble;
 mod turn;
 

@@ -85,7 +85,6 @@ pub fn tokenize(
     let sink = Sink::new(reply);
     let _permit = state.heavy(&|| sink.is_wanted())?;
     let ids = prompts::tokens(&text, add_special, parse_special, engine, &request.share, &sink)?;
-    drop(sink);
     let bytes = if with_pieces { PIECE_BYTES } else { ID_BYTES };
     request.share.take(ids.len() * bytes)?;
     if !with_pieces {

@@ -18,6 +18,8 @@ mod spm;
 mod steps;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::bytes;
 mod ugm;
 mod vocabulary;
 mod wpm;

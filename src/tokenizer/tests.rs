@@ -432,6 +432,25 @@ fn bpe(more: Vec<(&str, Meta)>) -> Result<Tokenizer, TokenizerError> {
     Tokenizer::new(&vocabulary("gpt2", &tokens, all))
 }
 
+/// A vocabulary of single bytes, of which 0 is the end of a text.
+pub(crate) fn bytes() -> ModelFile {
+    // GPT-2's alphabet: printable characters for themselves, the others from U+0100 on.
+    let mut spare = 0x100..;
+    let mut text = |byte: u8| {
+        let own = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+        let code = if own { u32::from(byte) } else { spare.next().unwrap() };
+        char::from_u32(code).unwrap().to_string()
+    };
+    let token = |byte: u8| (text(byte), if byte == 0 { 3 } else { 1 }, 0.0);
+    let tokens: Vec<_> = (0..=255).map(token).collect();
+    let more = vec![
+        ("tokenizer.ggml.pre", Meta::Text("gpt-2")),
+        ("tokenizer.ggml.merges", Meta::Texts(Vec::new())),
+        ("tokenizer.ggml.eos_token_id", Meta::Number(0)),
+    ];
+    vocabulary("gpt2", &tokens, more)
+}
+
 #[test]
 fn kimi_k2_without_merges_joins_by_token_id() {
     let tokens = ["a", "b", "c", "bc", "ab", "abc"].map(|text| (text.to_owned(), 1, 0.0));

@@ -113,6 +113,8 @@ def test_a_prompt_cache_is_used_where_it_fits_and_changes_no_answer(bundle, copy
     def asked(*arguments):
         server = start(copy_of_bundle, "-c", "2048", *arguments)
         if arguments:
+            server.process.terminate()
+            server.process.wait()
             return server.log
         answer = server.post("/v1/chat/completions", question).json()
         answers = [answer["choices"], server.post("/v1/chat/completions", question).json()["choices"]]

@@ -139,7 +139,7 @@ async fn say(stream: &mut TcpStream, response: &Response, server: &Server) {
 /// may lose the answer.
 async fn drain(stream: &mut TcpStream) {
     let end = Instant::now() + DRAIN;
-    let mut sink = [0; 16 << 10];
+    let mut sink = [0; 4 << 10];
     loop {
         let until = end.min(Instant::now() + DRAIN_PAUSE);
         if !matches!(timeout_at(until, stream.read(&mut sink)).await, Ok(Ok(1..))) {

@@ -155,7 +155,7 @@ async fn answer(
         Some(Part::Head(content_type, headers)) => {
             let body = Answer::stream(parts, Rc::clone(link), Some(share));
             let head = Response { headers, ..Response::new(200, content_type, "") };
-            Ok(build(head, body, closes, server))
+            Ok(build(&head, body, closes, server))
         }
         _ if gone.load(Ordering::Relaxed) => Err(Problem::Gone),
         _ => Err(Problem::status(500, "the request was not answered")),
@@ -221,10 +221,10 @@ fn whole(
     share: Option<Arc<Share>>,
 ) -> hyper::Response<Answer> {
     let body = Answer::whole(std::mem::take(&mut response.body), link, share);
-    build(response, body, closes, server)
+    build(&response, body, closes, server)
 }
 
-fn build(head: Response, body: Answer, closes: bool, server: &Server) -> hyper::Response<Answer> {
+fn build(head: &Response, body: Answer, closes: bool, server: &Server) -> hyper::Response<Answer> {
     let mut response = hyper::Response::new(body);
     *response.status_mut() = hyper::StatusCode::from_u16(head.status).unwrap_or_default();
     let headers = response.headers_mut();
@@ -243,6 +243,23 @@ fn build(head: Response, body: Answer, closes: bool, server: &Server) -> hyper::
 
 #[cfg(test)]
 impl Request {
+    /// A request to this host.
+    pub fn to(method: &str, target: &str, headers: &[(&'static str, &str)], body: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut all = HeaderMap::new();
+        for (name, value) in [("host", "localhost")].iter().chain(headers) {
+            all.insert(*name, HeaderValue::from_str(value).unwrap());
+        }
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: all,
+            body: body.as_bytes().to_vec(),
+            share: Arc::default(),
+        }
+    }
+
     /// A request with nothing but a body.
     pub fn of_body(body: Vec<u8>) -> Self {
         Self { method: "POST".to_owned(), path: "/".to_owned(), body, ..Self::default() }

@@ -14,6 +14,8 @@ mod socket;
 
 pub use exchange::{Request, Response};
 pub use reply::Reply;
+#[cfg(test)]
+pub use reply::{Collected, collect};
 
 use super::budget::Budget;
 use connection::{Server, connection, turn_away};

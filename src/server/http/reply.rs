@@ -103,6 +103,49 @@ impl Reply {
     }
 }
 
+/// An answer, as a test sees it.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub struct Collected {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    /// The parts of a stream, or the whole body.
+    pub parts: Vec<String>,
+    /// Whether it came to its end.
+    pub ended: bool,
+}
+
+/// Collects what `work` answers. `stay` gets each part, and says whether the client stays.
+#[cfg(test)]
+pub fn collect(
+    work: impl FnOnce(&mut Reply) + Send,
+    stay: &mut dyn FnMut(&str) -> bool,
+) -> Collected {
+    let gone = Arc::new(AtomicBool::new(false));
+    let (mut reply, mut parts) = reply(Arc::clone(&gone));
+    let mut found = Collected::default();
+    std::thread::scope(|scope| {
+        scope.spawn(move || work(&mut reply));
+        while let Some(part) = parts.blocking_recv() {
+            match part {
+                Part::Whole(response) => {
+                    (found.status, found.headers) = (response.status, response.headers);
+                    found.parts.push(String::from_utf8(response.body).unwrap());
+                    found.ended = true;
+                }
+                Part::Head(_, headers) => (found.status, found.headers) = (200, headers),
+                Part::Bytes(bytes) => found.parts.push(String::from_utf8(bytes).unwrap()),
+                Part::End => found.ended = true,
+            }
+            if found.parts.last().is_some_and(|part| !stay(part)) {
+                gone.store(true, Ordering::Relaxed);
+                parts.close();
+            }
+        }
+    });
+    found
+}
+
 /// The body of an answer, for hyper.
 pub(super) struct Answer {
     body: Kind,

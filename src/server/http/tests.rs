@@ -98,6 +98,9 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// How a client leaves.
+type Leave = fn(TcpStream);
+
 /// Everything until the connection ends; what was sent in vain does not matter.
 fn rest(mut stream: TcpStream) -> String {
     let mut all = Vec::new();
@@ -222,7 +225,7 @@ fn an_answer_that_breaks_off_looks_like_that() {
 #[test]
 fn clients_that_leave_are_seen_soon_whatever_they_sent_before() {
     served(echo(), |connect, echo| {
-        let ways: [(&str, fn(TcpStream)); 3] = [
+        let ways: [(&str, Leave); 3] = [
             ("", drop),
             ("\r\nGET / HTTP/1.1\r\n", drop),
             ("", |stream| {
