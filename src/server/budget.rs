@@ -1,7 +1,6 @@
 //! Memory for requests, counted over all of them: a body, what is parsed from it, what is computed from that, and the
 //! answer. Who asks for more than is left is told to come back; nobody else suffers.
 
-use super::error::ApiError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -100,23 +99,6 @@ impl Drop for Loan<'_> {
 impl Drop for Share {
     fn drop(&mut self) {
         self.give_back(self.taken.load(Ordering::Relaxed));
-    }
-}
-
-impl From<Short> for ApiError {
-    fn from(short: Short) -> Self {
-        match short {
-            Short::Ever(bytes, of) => {
-                let (bytes, of) = (bytes.div_ceil(1 << 20), of >> 20);
-                let message = format!(
-                    "the request would take {bytes} MiB of memory, but all requests together have {of}\nhint: send less at a time, or start with a larger --request-memory"
-                );
-                Self::new(413, "invalid_request_error", message)
-            }
-            Short::Now => Self::overloaded(
-                "other requests have all the memory that requests may take; try again in a moment\nhint: --request-memory allows more",
-            ),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The API's errors, in OpenAI's form.
 
+use super::budget::Short;
 use super::http::Response;
 use serde_json::{Map, Value, json};
 
@@ -91,5 +92,22 @@ impl ApiError {
             response.headers.push(("WWW-Authenticate", "Bearer".to_owned()));
         }
         response
+    }
+}
+
+impl From<Short> for ApiError {
+    fn from(short: Short) -> Self {
+        match short {
+            Short::Ever(bytes, of) => {
+                let (bytes, of) = (bytes.div_ceil(1 << 20), of >> 20);
+                let message = format!(
+                    "the request would take {bytes} MiB of memory, but all requests together have {of}\nhint: send less at a time, or start with a larger --request-memory"
+                );
+                Self::new(413, "invalid_request_error", message)
+            }
+            Short::Now => Self::overloaded(
+                "other requests have all the memory that requests may take; try again in a moment\nhint: --request-memory allows more",
+            ),
+        }
     }
 }

@@ -1,16 +1,16 @@
 //! One connection, from its first byte to its last.
 
-use super::exchange::{Response, exchange, reason};
+use super::exchange::{Server, exchange, reason};
+use super::message::{Response, failure};
 use super::places::Place;
 use super::socket::{Leaving, Link, Socket};
-use super::{HEAD_BYTES_MAX, HEAD_TIME, HEADERS_MAX, Handler, Headers};
+use super::{HEAD_BYTES_MAX, HEAD_TIME, HEADERS_MAX};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::fmt::Write as _;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,12 +22,6 @@ const PARTING: Duration = Duration::from_millis(100);
 /// Time for a client to stop sending what nobody reads, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
-
-/// What all connections share.
-pub(super) struct Server {
-    pub(super) handler: Arc<dyn Handler>,
-    pub(super) headers: Headers,
-}
 
 /// How a connection ended.
 enum End {
@@ -102,14 +96,6 @@ fn refusal(error: &hyper::Error) -> Option<Response> {
         return Some(failure(431, &message));
     }
     error.is_parse().then(|| failure(400, &format!("malformed request: {}", reason(error))))
-}
-
-/// An error of the protocol, in OpenAI's form.
-pub(super) fn failure(status: u16, message: &str) -> Response {
-    let body = serde_json::json!({
-        "error": { "message": message, "type": "invalid_request_error", "code": status }
-    });
-    Response::new(status, "application/json", body.to_string())
 }
 
 /// Tells a client that there is no place for it.

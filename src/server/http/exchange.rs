@@ -1,12 +1,11 @@
 //! One request and its answer.
 
-use super::connection::{Server, failure};
+use super::message::{Request, Response, failure};
 use super::reply::{Answer, Part, reply};
 use super::socket::Link;
-use super::{BODY_TIME, STALL_TIME};
+use super::{BODY_TIME, Handler, Headers, STALL_TIME};
 use crate::server::budget::{Share, Short};
 use crate::server::error::ApiError;
-use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use std::pin::Pin;
@@ -18,49 +17,10 @@ use tokio::time::{Instant, timeout_at};
 /// Stack of a request's thread.
 const STACK_BYTES: usize = 1 << 20;
 
-/// A complete request.
-#[derive(Debug, Default)]
-pub struct Request {
-    /// `GET`, `POST`, ….
-    pub method: String,
-    /// The path without the query; percent escapes are not decoded.
-    pub path: String,
-    /// The query, without its question mark.
-    pub query: String,
-    headers: HeaderMap,
-    /// The body.
-    pub body: Vec<u8>,
-    /// What the request takes of the memory for all.
-    pub share: Arc<Share>,
-}
-
-impl Request {
-    /// The value of a header, if it is text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-}
-
-/// An HTTP response.
-#[derive(Debug, Clone)]
-pub struct Response {
-    /// Status code.
-    pub status: u16,
-    /// `Content-Type`.
-    pub content_type: &'static str,
-    /// Further headers.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-}
-
-impl Response {
-    /// A response without further headers.
-    #[must_use]
-    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, content_type, headers: Vec::new(), body: body.into() }
-    }
+/// What all connections share.
+pub(super) struct Server {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) headers: Headers,
 }
 
 /// The client has gone; there is nobody to answer.
@@ -239,29 +199,4 @@ fn build(head: &Response, body: Answer, closes: bool, server: &Server) -> hyper:
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-#[cfg(test)]
-impl Request {
-    /// A request to this host.
-    pub fn to(method: &str, target: &str, headers: &[(&'static str, &str)], body: &str) -> Self {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let mut all = HeaderMap::new();
-        for (name, value) in [("host", "localhost")].iter().chain(headers) {
-            all.insert(*name, HeaderValue::from_str(value).unwrap());
-        }
-        Self {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            headers: all,
-            body: body.as_bytes().to_vec(),
-            share: Arc::default(),
-        }
-    }
-
-    /// A request with nothing but a body.
-    pub fn of_body(body: Vec<u8>) -> Self {
-        Self { method: "POST".to_owned(), path: "/".to_owned(), body, ..Self::default() }
-    }
 }

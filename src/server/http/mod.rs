@@ -4,21 +4,23 @@
 //! with a [`Reply`]. Knows nothing of routes.
 //!
 //! `places.rs` counts connections, `connection.rs` serves one, `socket.rs` is its bytes and deadlines, `exchange.rs` is
-//! one request and its answer.
+//! one request and its answer, which comes by way of `reply.rs`.
 
 mod connection;
 mod exchange;
+mod message;
 mod places;
 mod reply;
 mod socket;
 
-pub use exchange::{Request, Response};
+pub use message::{Request, Response};
 pub use reply::Reply;
 #[cfg(test)]
 pub use reply::{Collected, collect};
 
 use super::budget::Budget;
-use connection::{Server, connection, turn_away};
+use connection::{connection, turn_away};
+use exchange::Server;
 use places::Places;
 use std::io;
 use std::rc::Rc;

@@ -1,6 +1,6 @@
 //! The way of an answer from the thread that makes it to the connection that sends it.
 
-use super::exchange::Response;
+use super::message::Response;
 use super::socket::Link;
 use crate::server::budget::Share;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
