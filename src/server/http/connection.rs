@@ -71,12 +71,15 @@ async fn requests(
             return Poll::Ready(refusal.map_or(End::Over, End::Refused));
         }
         leaving.poll(cx);
-        let Some(since) = link.waiting() else { return Poll::Pending };
-        let due = Instant::from_std(since) + HEAD_TIME;
-        if late.deadline() != due {
-            late.as_mut().reset(due);
-        }
-        if late.as_mut().poll(cx).is_pending() && yields.as_mut().poll(cx).is_pending() {
+        let yields = yields.as_mut().poll(cx).is_ready();
+        let is_late = link.waiting().is_some_and(|since| {
+            let due = Instant::from_std(since) + HEAD_TIME;
+            if late.deadline() != due {
+                late.as_mut().reset(due);
+            }
+            late.as_mut().poll(cx).is_ready()
+        });
+        if !yields && !is_late {
             return Poll::Pending;
         }
         // An idle connection is closed without a word.

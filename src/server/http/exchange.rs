@@ -96,7 +96,7 @@ async fn answer(
         return Err(Problem::Refused(refusal));
     }
     let bytes_max = server.handler.body_bytes_max(&request);
-    request.body = read(body, bytes_max, &request.share).await?;
+    request.body = read(body, bytes_max, &request.share, link).await?;
     let gone = Arc::new(AtomicBool::new(false));
     link.answering(Arc::clone(&gone));
     let (mut reply, mut parts) = reply(Arc::clone(&gone));
@@ -123,7 +123,12 @@ async fn answer(
 }
 
 /// Reads a body, within its limit, the memory for all and the time for it.
-async fn read(mut body: Incoming, bytes_max: usize, share: &Share) -> Result<Vec<u8>, Problem> {
+async fn read(
+    mut body: Incoming,
+    bytes_max: usize,
+    share: &Share,
+    link: &Link,
+) -> Result<Vec<u8>, Problem> {
     let too_large = || Problem::status(413, &format!("the body is larger than {bytes_max} bytes"));
     let known = body.size_hint().exact().map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     if known.is_some_and(|n| n > bytes_max) {
@@ -146,6 +151,7 @@ async fn read(mut body: Incoming, bytes_max: usize, share: &Share) -> Result<Vec
                 return Err(Problem::status(400, &format!("malformed body: {}", reason(&error))));
             }
         };
+        link.progress();
         let length = bytes.len() + data.len();
         if length > bytes_max {
             return Err(too_large());

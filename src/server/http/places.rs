@@ -1,7 +1,7 @@
 //! The places for connections: how many there are, and who yields when all are taken.
 //!
-//! A connection that has not sent a whole request yields its place to a newcomer, the one that has waited longest first:
-//! who opens hundreds of connections and says nothing locks nobody out. Peers beyond this machine have limited places
+//! A connection that has not sent a whole request yields its place to a newcomer, the one that made no progress for the
+//! longest time first: who opens hundreds of connections and says nothing locks nobody out. Peers beyond this machine have limited places
 //! each.
 
 use std::cell::{Cell, RefCell};
@@ -26,8 +26,8 @@ pub(super) struct Places {
 /// Who has a place.
 pub(super) struct Visitor {
     peer: IpAddr,
-    /// Since when a request is awaited; `None` while one is read or answered.
-    pub(super) waiting: Cell<Option<Instant>>,
+    /// When it last sent a part of a request that is not complete yet; `None` while one is answered.
+    pub(super) incomplete: Cell<Option<Instant>>,
     /// Says that the place is wanted.
     pub(super) yields: Notify,
 }
@@ -58,14 +58,14 @@ impl Places {
             return None;
         }
         if taken.len() >= self.max {
-            let waiting = taken.iter().filter_map(|(id, v)| Some((v.waiting.get()?, *id)));
-            let (_, id) = waiting.min().filter(|(since, _)| since.elapsed() >= GRACE)?;
+            let incomplete = taken.iter().filter_map(|(id, v)| Some((v.incomplete.get()?, *id)));
+            let (_, id) = incomplete.min().filter(|(since, _)| since.elapsed() >= GRACE)?;
             // It goes at once; its own end finds nothing left to free.
             taken.remove(&id)?.yields.notify_one();
         }
         let id = self.next.replace(self.next.get() + 1);
-        let waiting = Cell::new(Some(Instant::now()));
-        let visitor = Rc::new(Visitor { peer, waiting, yields: Notify::new() });
+        let incomplete = Cell::new(Some(Instant::now()));
+        let visitor = Rc::new(Visitor { peer, incomplete, yields: Notify::new() });
         taken.insert(id, Rc::clone(&visitor));
         Some(Place { places: Rc::clone(self), id, visitor })
     }
@@ -85,8 +85,8 @@ mod tests {
         let (first, second) = (places.take(HERE).unwrap(), places.take(HERE).unwrap());
         assert!(places.take(HERE).is_none(), "both have just come");
         let long_ago = Instant::now().checked_sub(GRACE).unwrap();
-        second.visitor.waiting.set(Some(long_ago));
-        first.visitor.waiting.set(None);
+        second.visitor.incomplete.set(Some(long_ago));
+        first.visitor.incomplete.set(None);
         let third = places.take(HERE).unwrap();
         drop(second);
         assert!(places.take(HERE).is_none(), "a place was freed twice");

@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What a connection, its requests and its socket know of each other.
 pub(super) struct Link {
     visitor: Rc<Visitor>,
+    /// Since when a request is awaited; `None` while there is one.
+    waiting: Cell<Option<Instant>>,
     /// Whether a byte came since the last answer.
     begun: Cell<bool>,
     /// Whether all of an answer was handed to hyper.
@@ -35,6 +37,7 @@ impl Link {
     pub(super) fn new(visitor: Rc<Visitor>) -> Self {
         Self {
             visitor,
+            waiting: Cell::new(Some(Instant::now())),
             begun: Cell::new(false),
             answered: Cell::new(false),
             refused: Cell::new(false),
@@ -44,7 +47,7 @@ impl Link {
 
     /// Since when a request is awaited; `None` while there is one.
     pub(super) fn waiting(&self) -> Option<Instant> {
-        self.visitor.waiting.get()
+        self.waiting.get()
     }
 
     /// Whether a part of a request has come.
@@ -54,13 +57,20 @@ impl Link {
 
     /// A request's head is complete.
     pub(super) fn head_came(&self) {
-        self.visitor.waiting.set(None);
+        self.waiting.set(None);
         self.answered.set(false);
+        self.progress();
+    }
+
+    /// A part of a request has come.
+    pub(super) fn progress(&self) {
+        self.visitor.incomplete.set(Some(Instant::now()));
     }
 
     /// An answer is being made; `gone` will be set when the client leaves.
     pub(super) fn answering(&self, gone: Arc<AtomicBool>) {
         self.gone.set(Some(gone));
+        self.visitor.incomplete.set(None);
     }
 
     /// All of the answer was handed to hyper.
@@ -72,7 +82,8 @@ impl Link {
     /// All bytes were sent.
     fn flushed(&self) {
         if self.answered.get() && self.waiting().is_none() {
-            self.visitor.waiting.set(Some(Instant::now()));
+            self.waiting.set(Some(Instant::now()));
+            self.progress();
             self.begun.set(false);
         }
     }

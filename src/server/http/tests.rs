@@ -255,12 +255,15 @@ fn clients_that_leave_are_seen_soon_whatever_they_sent_before() {
 }
 
 #[test]
-fn half_a_head_yields_its_place_to_a_newcomer() {
+fn half_a_request_yields_its_place_to_a_newcomer() {
     served(echo(), |connect, _| {
+        let half = "POST / HTTP/1.1\r\nHost: own\r\nContent-Length: 9\r\n\r\nx";
         let held: Vec<TcpStream> = (0..8)
-            .map(|_| {
+            .map(|number| {
                 let mut stream = connect();
-                stream.write_all(b"GET / HTTP/1.1\r\nHost: o").unwrap();
+                let sent = if number == 0 { half } else { &half[..30] };
+                stream.write_all(sent.as_bytes()).unwrap();
+                thread::sleep(Duration::from_millis(10));
                 stream
             })
             .collect();
