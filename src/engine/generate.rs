@@ -25,7 +25,7 @@ impl Engine {
         wanted: &dyn Fn() -> bool,
         emit: &mut dyn FnMut(Event),
     ) -> Result<Outcome, EngineError> {
-        let mut answer = self.begin(request)?;
+        let mut answer = self.begin(request.clone())?;
         while wanted() {
             match answer.next(LOOK) {
                 Received::Event(event) => emit(event),
@@ -40,14 +40,20 @@ impl Engine {
     ///
     /// # Errors
     /// When the prompt does not fit, or too many requests wait.
-    pub fn begin(&self, request: &Generation) -> Result<Generating, EngineError> {
+    pub fn begin(&self, request: Generation) -> Result<Generating, EngineError> {
         self.check_prompt(&request.prompt)?;
-        let sampler = sampler(&self.tokenizer, request);
-        let vocabulary = Arc::clone(&self.tokenizer) as Arc<_>;
-        let decoder = Decoder::new(request.clone(), sampler, vocabulary, self.info.context);
-        let receiver = self.send(Task::Generate(Box::new(decoder)))?;
         let timings = Timings { prompt_tokens: request.prompt.len(), ..Timings::default() };
+        let sampler = sampler(&self.tokenizer, &request);
+        let vocabulary = Arc::clone(&self.tokenizer) as Arc<_>;
+        let decoder = Decoder::new(request, sampler, vocabulary, self.info.context);
+        let receiver = self.send(Task::Generate(Box::new(decoder)))?;
         Ok(Generating { receiver, timings, start: Instant::now() })
+    }
+
+    /// Requests that can be computed and wait at a time.
+    #[must_use]
+    pub fn requests_max(&self) -> usize {
+        self.info.parallel + self.scheduler.waiting_max()
     }
 
     /// Whether a prompt can be continued.

@@ -39,6 +39,8 @@ pub struct Planner {
     after_prompts: VecDeque<(Vec<u32>, Vec<f32>)>,
     /// Requests whose prompts others wait for, because theirs begin alike.
     awaited: Vec<u64>,
+    /// Steps with texts to embed so far.
+    first_embedding: usize,
     /// Seconds that a row of a prompt takes, and an answer's next token; 0 until measured.
     row_cost: f64,
     token_cost: f64,
@@ -55,6 +57,7 @@ impl Planner {
             prefix: PrefixCache::new(limits.cached_pages),
             after_prompts: VecDeque::new(),
             awaited: Vec::new(),
+            first_embedding: 0,
             row_cost: 0.0,
             token_cost: 0.0,
         }
@@ -161,7 +164,18 @@ impl Planner {
         let most = if measured { self.prompt_rows(EMBEDDING_TIME, decoding) } else { PIECE_FIRST };
         let rows = most.min(left);
         let each = (rows / count.max(1)).max(PIECE_MIN).min(self.limits.batch);
-        runs.iter_mut().filter(is_embedding).map(|run| self.plan_embedding(run, each)).sum()
+        let causal = self.model.is_causal();
+        // Where whole texts are computed, one may be all there is room for: another request begins each step.
+        self.first_embedding += 1;
+        let (mut total, first) = (0, self.first_embedding);
+        let mut embeddings: Vec<&mut Run> = runs.iter_mut().filter(is_embedding).collect();
+        embeddings.rotate_left(first % count.max(1));
+        for run in embeddings {
+            if causal || total == 0 || total + each <= rows {
+                total += self.plan_embedding(run, each);
+            }
+        }
+        total
     }
 
     /// Plans up to `rows` tokens of a prompt.

@@ -93,6 +93,12 @@ impl Queue {
         fits.then_some(()).ok_or(EngineError::Busy(self.waiting_max))
     }
 
+    /// Requests that may wait.
+    #[must_use]
+    pub fn waiting_max(&self) -> usize {
+        self.waiting_max
+    }
+
     /// Gives the scheduler something to do between two passes.
     pub fn command(&self, command: Command) {
         lock(&self.commands).push(command);

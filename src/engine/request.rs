@@ -34,6 +34,16 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Bytes of memory that it takes, with what is made of it, beside the prompt: at most.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const FIXED: usize = 4096;
+        let stops: usize = self.stops.iter().map(|stop| 2 * stop.len() + 64).sum();
+        let breakers = &self.sampling.dry_sequence_breakers;
+        let breakers: usize = breakers.iter().map(|text| 8 * text.len() + 256).sum();
+        FIXED + stops + breakers + 2 * size_of_val(self.sampling.logit_bias.as_slice())
+    }
+
     /// The request for answer number `index` of several, counted from 0. A given seed becomes seed + index: as the seed
     /// of a single answer, it would give the same text. Only the first answer scores the prompt.
     #[must_use]

@@ -66,6 +66,7 @@ pub fn block_html(source: &str, around: &mut Surroundings<'_>) -> String {
         Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut events = Parser::new_ext(&text, options).into_offset_iter();
     let mut writer = Writer::new(out, &extracts, around);
+    writer.filled_left = text.len() / 2 + FILLED_MIN;
     for (event, range) in events.by_ref() {
         writer.event(event, text.get(range).unwrap_or_default());
     }
@@ -116,7 +117,12 @@ struct Writer<'a, 'w> {
     columns: Vec<Alignment>,
     column: usize,
     head: bool,
+    /// Cells that may still be added where rows have fewer than the table has columns.
+    filled_left: usize,
 }
+
+/// Such cells that any block may have; more, by half its length.
+const FILLED_MIN: usize = 256;
 
 /// An element whose content is read whole before it is written.
 enum Pending {
@@ -138,6 +144,7 @@ impl<'a, 'w> Writer<'a, 'w> {
             columns: Vec::new(),
             column: 0,
             head: false,
+            filled_left: FILLED_MIN,
         }
     }
 
@@ -245,7 +252,7 @@ impl<'a, 'w> Writer<'a, 'w> {
                 self.column = 0;
                 self.open_part("<tr>", "</tr>");
             }
-            Tag::TableCell => self.cell(),
+            Tag::TableCell => self.cell(source),
             Tag::Emphasis => self.open("<em>", "</em>"),
             Tag::Strong => self.open("<strong>", "</strong>"),
             // One tilde means "about" or a range more often than it means deleted text.
@@ -299,7 +306,14 @@ impl<'a, 'w> Writer<'a, 'w> {
         }
     }
 
-    fn cell(&mut self) {
+    fn cell(&mut self, source: &str) {
+        if source.is_empty() {
+            if self.filled_left == 0 {
+                self.closers.push(Cow::Borrowed(""));
+                return;
+            }
+            self.filled_left -= 1;
+        }
         let class = match self.columns.get(self.column) {
             Some(Alignment::Left) => " class=\"align-left\"",
             Some(Alignment::Center) => " class=\"align-center\"",

@@ -71,8 +71,10 @@ impl Chats {
     }
 
     /// `GET /chats`: the whole file.
-    pub(super) fn answer(&self) -> Result<Response, ApiError> {
+    pub(super) fn answer(&self, request: &Request) -> Result<Response, ApiError> {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len() as usize);
+        request.share.take(bytes.min(self.bytes_max).saturating_mul(4))?;
         self.read().map(|file| json_text(text(file)))
     }
 
@@ -305,7 +307,7 @@ mod tests {
     }
 
     fn kept(chats: &Chats) -> Vec<String> {
-        let body = chats.answer().ok().unwrap().body;
+        let body = chats.answer(&Request::default()).ok().unwrap().body;
         let all: Value = serde_json::from_slice(&body).unwrap();
         let title = |c: &Value| c["title"].as_str().unwrap_or("").to_owned();
         all["conversations"].as_array().unwrap().iter().map(title).collect()

@@ -94,6 +94,8 @@ pub struct State {
     budget: Arc<Budget>,
     /// Permits for heavy work.
     heavy: Semaphore,
+    /// The permit to read a saved slot, whose whole file is in memory meanwhile.
+    restoring: Semaphore,
     started: u64,
 }
 
@@ -182,6 +184,7 @@ impl State {
             model: RwLock::new(ModelState::Loading),
             budget,
             heavy: Semaphore::new(HEAVY_MAX),
+            restoring: Semaphore::new(1),
             started: openai::unix_time(),
         }
     }

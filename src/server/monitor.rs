@@ -2,11 +2,12 @@
 //! llama-server's. No text of anyone is shown. What a slot has read can be saved to a file, if the one who started the
 //! server named a folder for that.
 
-use super::State;
 use super::error::ApiError;
 use super::fields::Fields;
 use super::http::{Reply, Request, Response};
 use super::json::ok;
+use super::sink::Sink;
+use super::{HEAVY_WAIT, State};
 use crate::engine::{Engine, KeepError, Slot, Status};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -69,6 +70,9 @@ pub fn act_on_slot(
     let name = fields.string("filename")?.unwrap_or_default();
     fields.finish(&["filename"], state.config.strict)?.tell(state.config.quiet, reply);
     let path = saved_path(state, &name)?;
+    let sink = Sink::new(reply);
+    let permit = state.restoring.acquire(HEAVY_WAIT, &|| sink.is_wanted());
+    let _permit = permit.map_err(|no| ApiError::overloaded(no.to_string()))?;
     let start = Instant::now();
     let done = if action == "save" {
         engine.save_slot(slot, &path)

@@ -12,7 +12,7 @@ use super::json::ok;
 use super::prompts::{self, Echo};
 use super::sampling;
 use super::sink::{Sink, answered};
-use super::stream::{Delivery, answer};
+use super::stream::{Delivery, answer, engine_error};
 use crate::chat::{
     Answer as Message, AnswerPart, AnswerSyntax, Conversation, Prompt, TemplateError,
 };
@@ -84,6 +84,8 @@ const IMPOSSIBLE: &[(&str, Asks, &str)] = &[
 ];
 /// Largest `n` and `best_of`: other requests wait meanwhile.
 const CHOICES_MAX: i64 = 8;
+/// Bytes of memory for a token of a prompt that the answer repeats.
+const ECHO_BYTES: usize = 128;
 /// Most stop strings.
 const STOPS_MAX: usize = 16;
 /// Largest `top_logprobs`.
@@ -173,7 +175,7 @@ pub fn chat(
         generation.guide = generation.guide.map(|guide| guide.after(prompt.plan.thoughts_end()));
         let mut dialect = Answer::new(state, engine, &common, AnswerKind::Chat(prompt.plan));
         dialect.first_form = first_form;
-        answer(engine, &generation, &[ids], common.delivery, &dialect, sink)
+        answer(engine, &request.share, &generation, &[ids], common.delivery, &dialect, sink)
     })
 }
 
@@ -235,6 +237,10 @@ pub fn completion(
         let prompts = prompts::read(given, engine, &request.share, sink)?;
         let mut dialect = Answer::new(state, engine, &common, AnswerKind::Completion);
         if echo {
+            for prompt in &prompts {
+                engine.check_prompt(&prompt.ids).map_err(|e| engine_error(&e))?;
+                request.share.take(prompt.ids.len() * ECHO_BYTES)?;
+            }
             let echo = |prompt| Echo::new(prompt, &engine.tokenizer);
             dialect.echoes = prompts.iter().map(echo).collect();
         }
@@ -246,7 +252,7 @@ pub fn completion(
             generation.logprobs = generation.logprobs.or(Some(0));
         }
         let ids: Vec<Vec<u32>> = prompts.into_iter().map(|prompt| prompt.ids).collect();
-        answer(engine, &generation, &ids, common.delivery, &dialect, sink)
+        answer(engine, &request.share, &generation, &ids, common.delivery, &dialect, sink)
     })
 }
 

@@ -43,16 +43,25 @@ impl Page {
         Ok(Self(files))
     }
 
-    /// The file at a path below the page's root.
+    /// Whether there is a file at a path below the page's root.
     #[must_use]
-    pub fn get(&self, path: &str) -> Option<Response> {
+    pub fn has(&self, path: &str) -> bool {
+        self.find(path).is_some()
+    }
+
+    fn find(&self, path: &str) -> Option<(&String, &Cow<'static, [u8]>)> {
         let name = match path.trim_start_matches('/') {
             "" => "index.html",
             name => name,
         };
         // All file names are UTF-8.
-        let name = &*percent_decode_str(name).decode_utf8().ok()?;
-        let bytes = self.0.get(name)?;
+        self.0.get_key_value(&*percent_decode_str(name).decode_utf8().ok()?)
+    }
+
+    /// That file.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Response> {
+        let (name, bytes) = self.find(path)?;
         let mut response = Response::new(200, content_type(name), bytes.to_vec());
         response.headers.push(("Cache-Control", "no-cache".to_owned()));
         Some(response)

@@ -47,7 +47,7 @@ fn check(state: &State, request: &Request) -> Result<(), ApiError> {
     state.guard.check_source(request).map_err(refused)?;
     let path = request.path.strip_prefix(state.config.prefix.as_str()).unwrap_or(&request.path);
     let open = matches!(request.method.as_str(), "GET" | "HEAD")
-        && (path == "/health" || path == "/v1/health" || state.page.get(path).is_some()
+        && (path == "/health" || path == "/v1/health" || state.page.has(path)
             // That nothing is kept here is no secret; asking for a key would only annoy.
             || (path == "/chats" && state.chats.is_none()));
     if open { Ok(()) } else { state.guard.check_key(request).map_err(refused) }
@@ -92,6 +92,7 @@ fn route(
             return native::health(state).map(Some);
         }
         if let Some(file) = state.page.get(path) {
+            request.share.take(file.body.len())?;
             return Ok(Some(file));
         }
     }
@@ -116,7 +117,7 @@ fn route(
         return match (&state.chats, method) {
             // Every page asks; keeping conversations in the browser is not an error.
             (None, _) => Ok(Some(Response::new(204, "application/json", ""))),
-            (Some(chats), "GET") => chats.answer().map(Some),
+            (Some(chats), "GET") => chats.answer(request).map(Some),
             (Some(chats), _) => chats.change(request).map(Some),
         };
     }

@@ -3,6 +3,7 @@
 //! Knows disconnects and server-sent events; the dialect provides the JSON of each piece. All answers of a request are
 //! computed together.
 
+use super::budget::Share;
 use super::dialect::{Choice, Dialect};
 use super::error::ApiError;
 use super::http::Response;
@@ -57,6 +58,7 @@ impl Delivery {
 /// The error to answer with.
 pub fn answer(
     engine: &Engine,
+    share: &Share,
     request: &Generation,
     prompts: &[Vec<u32>],
     delivery: Delivery,
@@ -74,15 +76,23 @@ pub fn answer(
         }
     }
     let each = if delivery.stream { delivery.choices } else { delivery.candidates };
-    let mut requests = Vec::with_capacity(prompts.len() * each);
-    for prompt in prompts {
-        let request = Generation { prompt: prompt.clone(), ..request.clone() };
-        requests.extend((0..each).map(|index| request.choice(index)));
+    let (count, most) = (prompts.len() * each, engine.requests_max());
+    if count > most {
+        return Err(ApiError::bad(format!(
+            "found {count} answers in one request, expected at most {most}\nhint: ask for fewer at a time, or start with a larger --queue"
+        )));
     }
-    let answers = requests.iter().map(|request| engine.begin(request));
-    let answers = answers.collect::<Result<Vec<_>, _>>().map_err(|e| engine_error(&e))?;
+    share.take(count.saturating_mul(request.bytes()))?;
+    let mut answers = Vec::with_capacity(count);
+    for prompt in prompts {
+        share.take(each.saturating_mul(2 * size_of_val(prompt.as_slice())))?;
+        for index in 0..each {
+            let request = Generation { prompt: prompt.clone(), ..request.choice(index) };
+            answers.push(engine.begin(request).map_err(|e| engine_error(&e))?);
+        }
+    }
     if delivery.stream {
-        return streamed(&requests, answers, delivery, dialect, sink).map(|()| None);
+        return streamed(request.score_prompt, answers, delivery, dialect, sink).map(|()| None);
     }
     whole(answers, delivery, dialect, sink)
 }
@@ -232,16 +242,15 @@ fn keep_likeliest(choices: &mut Vec<Choice>, n: usize) {
 /// # Errors
 /// When one of them fails.
 fn streamed(
-    requests: &[Generation],
+    scored: bool,
     answers: Vec<Generating>,
     delivery: Delivery,
     dialect: &dyn Dialect,
     sink: &Sink<'_>,
 ) -> Result<(), ApiError> {
     let wanted = || sink.is_wanted();
-    let scored = requests.first().is_some_and(|request| request.score_prompt);
     let new = |choice| Streamed::new(choice, delivery, dialect, scored, &wanted);
-    let mut all: Vec<Streamed<'_>> = (0..requests.len()).map(new).collect();
+    let mut all: Vec<Streamed<'_>> = (0..answers.len()).map(new).collect();
     let stayed = each_event(answers, sink, &mut |index, found| {
         match found {
             // Only the first answer to a prompt scores it, and the others show what it found.

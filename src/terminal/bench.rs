@@ -115,7 +115,7 @@ fn several(engine: &Engine, flags: &BenchFlags) -> anyhow::Result<f64> {
         )?;
     }
     let mut open = (0..flags.sequences)
-        .map(|which| Ok((engine.begin(&request(which))?, Vec::new())))
+        .map(|which| Ok((engine.begin(request(which))?, Vec::new())))
         .collect::<anyhow::Result<Vec<(Generating, Vec<Instant>)>>>()?;
     let mut done = Vec::new();
     while !open.is_empty() {

@@ -49,6 +49,8 @@ pub const RUNTIME_BYTES_MAX: u64 = 512 << 20;
 pub const ENTRIES_MAX: u64 = 65_536;
 /// Longest entry name, in UTF-8 bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// Longest directory record: 46 bytes, a name, and a zip64 field with a size, a packed size and an offset.
+pub const CENTRAL_BYTES_MAX: u64 = 46 + NAME_BYTES_MAX as u64 + 28;
 /// Largest entry behind the weights.
 pub const SMALL_BYTES_MAX: u64 = 16 << 20;
 /// Most bytes in all entries behind the weights together.

@@ -163,8 +163,9 @@ impl RawTail {
         if ends.entries > layout::ENTRIES_MAX {
             return Err(directory("too many entries", layout::ENTRIES_MAX, ends.entries));
         }
-        if ends.directory_bytes > layout::TAIL_BYTES_MAX {
-            return Err(directory("it is too long", layout::TAIL_BYTES_MAX, ends.directory_bytes));
+        let most = ends.entries.saturating_mul(layout::CENTRAL_BYTES_MAX);
+        if ends.directory_bytes > most {
+            return Err(directory("it is too long", most, ends.directory_bytes));
         }
         if ends.directory_offset.checked_add(ends.directory_bytes) != Some(offset) {
             return Err(directory(

@@ -1,6 +1,6 @@
 //! Decode: stored rows are multiplied in place.
 //!
-//! Input: matrices, one or two rows of activations. Output: products, written to their place in the result.
+//! Input: matrices, a few rows of activations. Output: products, written to their place in the result.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 

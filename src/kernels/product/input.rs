@@ -10,9 +10,6 @@ use crate::kernels::{Compute, Matrix};
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-/// Number of activation rows from which unpacking panels pays off.
-pub const PANELS_FROM: usize = 3;
-
 /// Rows of activations, prepared for the types of the matrices they are multiplied with.
 pub struct Input<'a> {
     pub(super) rows: usize,
@@ -55,7 +52,7 @@ impl Compute {
     }
 
     fn levels(&self, levels: Activations) -> Levels {
-        if levels.rows < PANELS_FROM || self.isa.level() == Level::Scalar {
+        if levels.rows < self.isa.panels_from() || self.isa.level() == Level::Scalar {
             return Levels::Few(levels);
         }
         let mut starts = vec![0];

@@ -1,7 +1,7 @@
 //! Products with stored matrices: `x · Wᵀ` for weights of any type.
 //!
 //! Input: rows of activations ([`Input`]) and matrices. Output: rows of f32, one result per matrix.
-//! One or two rows (decode) are multiplied with the stored rows in place; more rows (prefill) with panels
+//! A few rows (decode) are multiplied with the stored rows in place; more rows (prefill) with panels
 //! that are unpacked once ([`super::panel`]). The work of all matrices in a call is divided among threads
 //! together.
 
@@ -24,7 +24,7 @@ use super::isa::by_floats;
 use super::{Compute, Matrix, scalar};
 use division::Places;
 use half::{bf16, f16};
-use input::{Levels, PANELS_FROM};
+use input::Levels;
 use runs::Runs;
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
@@ -66,7 +66,7 @@ impl Compute {
         // No need to clear old contents: the parts overwrite every element.
         out.iter_mut().zip(weights).for_each(|(out, w)| out.resize(x.rows * w.rows, 0.0));
         let shared: Vec<_> = out.iter_mut().map(|out| Disjoint::new(out)).collect();
-        if x.rows < PANELS_FROM {
+        if x.rows < self.isa.panels_from() {
             let division = self.division(weights);
             self.pool.run_shares(&|thread| division.share(thread), &|index| {
                 let Places { matrix, rows } = &division.parts[index];

@@ -7,6 +7,7 @@ use super::socket::{Leaving, Link, Socket};
 use super::{HEAD_BYTES_MAX, HEAD_TIME, HEADERS_MAX};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use socket2::SockRef;
 use std::fmt::Write as _;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -22,6 +23,9 @@ const PARTING: Duration = Duration::from_millis(100);
 /// Time for a client to stop sending what nobody reads, and the longest pause in it.
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);
+const DRAIN_TURNED_AWAY: Duration = Duration::from_millis(200);
+/// The system's buffer for what a client has not taken yet. A larger one hides for long whether it takes anything.
+const SEND_BYTES: usize = 128 << 10;
 
 /// How a connection ended.
 enum End {
@@ -29,22 +33,26 @@ enum End {
     Over,
     /// This is still to be said.
     Refused(Response),
+    /// The same, at once: others want the place.
+    Yielded(Response),
 }
 
 /// Answers the requests of a connection until it ends.
 pub(super) async fn connection(stream: TcpStream, place: Place, server: Rc<Server>) {
     let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BYTES);
     let stream = Rc::new(stream);
     let link = Rc::new(Link::new(Rc::clone(&place.visitor)));
     let end = requests(&stream, &place, &link, &server).await;
     let Ok(mut stream) = Rc::try_unwrap(stream) else { return };
-    let refused = link.refused.get() || matches!(end, End::Refused(_));
-    if let End::Refused(response) = end {
+    let drains = link.spoke.get() && !matches!(end, End::Yielded(_));
+    let said = matches!(end, End::Refused(_));
+    if let End::Refused(response) | End::Yielded(response) = end {
         say(&mut stream, &response, &server).await;
     }
     let _ = stream.shutdown().await;
-    if refused {
-        drain(&mut stream).await;
+    if drains || said {
+        drain(&mut stream, DRAIN).await;
     }
 }
 
@@ -71,7 +79,7 @@ async fn requests(
             return Poll::Ready(refusal.map_or(End::Over, End::Refused));
         }
         leaving.poll(cx);
-        let yields = yields.as_mut().poll(cx).is_ready();
+        let yields = yields.as_mut().poll(cx).is_ready() && link.is_incomplete();
         let is_late = link.waiting().is_some_and(|since| {
             let due = Instant::from_std(since) + HEAD_TIME;
             if late.deadline() != due {
@@ -82,11 +90,12 @@ async fn requests(
         if !yields && !is_late {
             return Poll::Pending;
         }
-        // An idle connection is closed without a word.
-        Poll::Ready(if link.has_begun() {
-            End::Refused(failure(408, "the request did not arrive in time"))
-        } else {
-            End::Over
+        let late = || failure(408, "the request did not arrive in time");
+        Poll::Ready(match (link.has_begun(), yields) {
+            // An idle connection is closed without a word.
+            (false, _) => End::Over,
+            (true, false) => End::Refused(late()),
+            (true, true) => End::Yielded(late()),
         })
     })
     .await
@@ -103,9 +112,12 @@ fn refusal(error: &hyper::Error) -> Option<Response> {
 
 /// Tells a client that there is no place for it.
 pub(super) async fn turn_away(mut stream: TcpStream, server: Rc<Server>) {
+    let Some(_turn) = server.turning.take() else { return };
     let mut response = failure(503, "too many connections; try again later");
     response.headers.push(("Retry-After", "1".to_owned()));
     say(&mut stream, &response, &server).await;
+    let _ = stream.shutdown().await;
+    drain(&mut stream, DRAIN_TURNED_AWAY).await;
 }
 
 /// Sends a last answer, outside of hyper.
@@ -126,8 +138,8 @@ async fn say(stream: &mut TcpStream, response: &Response, server: &Server) {
 
 /// Reads for a moment what a refused client still sends: closing with unread bytes resets the connection, and the client
 /// may lose the answer.
-async fn drain(stream: &mut TcpStream) {
-    let end = Instant::now() + DRAIN;
+async fn drain(stream: &mut TcpStream, time: Duration) {
+    let end = Instant::now() + time;
     let mut sink = [0; 4 << 10];
     loop {
         let until = end.min(Instant::now() + DRAIN_PAUSE);

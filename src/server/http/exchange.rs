@@ -8,12 +8,15 @@ use crate::server::budget::{Share, Short};
 use crate::server::error::ApiError;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::{Instant, timeout_at};
 
+/// Bytes of a body that count as progress: who sends drops does not keep a place that others want.
+const PROGRESS: usize = 16 << 10;
 /// Stack of a request's thread.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -21,6 +24,31 @@ const STACK_BYTES: usize = 1 << 20;
 pub(super) struct Server {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) headers: Headers,
+    pub(super) turning: Turning,
+}
+
+/// Clients that are being turned away: a few, more are cut off.
+#[derive(Default)]
+pub(super) struct Turning(Rc<Cell<usize>>);
+
+/// One of them.
+pub(super) struct Turned(Rc<Cell<usize>>);
+
+/// Most of them at a time.
+const TURNED_MAX: usize = 64;
+
+impl Turning {
+    pub(super) fn take(&self) -> Option<Turned> {
+        self.0.set(self.0.get() + 1);
+        let turned = Turned(Rc::clone(&self.0));
+        (self.0.get() <= TURNED_MAX).then_some(turned)
+    }
+}
+
+impl Drop for Turned {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// The client has gone; there is nobody to answer.
@@ -58,7 +86,7 @@ pub(super) async fn exchange(
     match answer(request, &server, &link).await {
         Ok(response) => Ok(response),
         Err(Problem::Refused(response)) => {
-            link.refused.set(true);
+            link.refusing();
             Ok(whole(response, true, &server, link, None))
         }
         Err(Problem::Gone) => Err(Gone),
@@ -151,8 +179,10 @@ async fn read(
                 return Err(Problem::status(400, &format!("malformed body: {}", reason(&error))));
             }
         };
-        link.progress();
         let length = bytes.len() + data.len();
+        if length / PROGRESS > bytes.len() / PROGRESS {
+            link.progress();
+        }
         if length > bytes_max {
             return Err(too_large());
         }

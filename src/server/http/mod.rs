@@ -20,7 +20,7 @@ pub use reply::{Collected, collect};
 
 use super::budget::Budget;
 use connection::{connection, turn_away};
-use exchange::Server;
+use exchange::{Server, Turning};
 use places::Places;
 use std::io;
 use std::rc::Rc;
@@ -84,7 +84,8 @@ pub fn serve(
     let runtime = runtime.enable_io().enable_time().build()?;
     let listener = listener.try_clone()?;
     listener.set_nonblocking(true)?;
-    let server = Rc::new(Server { handler: Arc::clone(handler), headers });
+    let server =
+        Rc::new(Server { handler: Arc::clone(handler), headers, turning: Turning::default() });
     LocalSet::new().block_on(&runtime, async {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let places = Rc::new(Places::new(server.handler.connections_max()));

@@ -15,6 +15,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 /// Parts of a stream that wait for a slow reader; then the thread that makes them does.
 const PARTS_MAX: usize = 16;
 
+/// Bytes of a whole answer that are handed to the connection at a time.
+const SLICE: usize = 64 << 10;
+
 /// What an answer's thread hands over.
 pub(super) enum Part {
     /// A whole answer, and nothing after it.
@@ -198,7 +201,9 @@ impl Body for Answer {
         let next = match &mut self.body {
             Kind::Over => None,
             Kind::Broken => Some(Err(BrokenOff)),
-            Kind::Whole(bytes) => Some(std::mem::take(bytes)).filter(|b| !b.is_empty()).map(Ok),
+            // In slices, so that what is not sent yet stays here, and its share with it.
+            Kind::Whole(bytes) if bytes.is_empty() => None,
+            Kind::Whole(bytes) => Some(Ok(bytes.split_to(bytes.len().min(SLICE)))),
             Kind::Stream(parts) => match std::task::ready!(parts.poll_recv(cx)) {
                 Some(Part::Bytes(bytes)) => Some(Ok(bytes.into())),
                 Some(Part::End) => None,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::Interest;
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
@@ -27,8 +27,8 @@ pub(super) struct Link {
     begun: Cell<bool>,
     /// Whether all of an answer was handed to hyper.
     answered: Cell<bool>,
-    /// Whether the client may still be sending what nobody will read.
-    pub(super) refused: Cell<bool>,
+    /// Whether anything was answered.
+    pub(super) spoke: Cell<bool>,
     /// The flag of the request that is being answered: its client has gone.
     gone: Cell<Option<Arc<AtomicBool>>>,
 }
@@ -40,7 +40,7 @@ impl Link {
             waiting: Cell::new(Some(Instant::now())),
             begun: Cell::new(false),
             answered: Cell::new(false),
-            refused: Cell::new(false),
+            spoke: Cell::new(false),
             gone: Cell::new(None),
         }
     }
@@ -70,7 +70,18 @@ impl Link {
     /// An answer is being made; `gone` will be set when the client leaves.
     pub(super) fn answering(&self, gone: Arc<AtomicBool>) {
         self.gone.set(Some(gone));
+        self.refusing();
+    }
+
+    /// A refusal is on its way, or an answer.
+    pub(super) fn refusing(&self) {
+        self.spoke.set(true);
         self.visitor.incomplete.set(None);
+    }
+
+    /// Whether nothing but a part of a request has come since the last answer.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.visitor.incomplete.get().is_some()
     }
 
     /// All of the answer was handed to hyper.
@@ -115,17 +126,20 @@ impl Leaving {
                 }
                 self.next_look = None;
             }
-            match pin!(self.stream.ready(Interest::READABLE)).poll(cx) {
+            let left = match self.stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(ready)) if !ready.is_read_closed() => {
-                    // More than a request came, which is read only after the answer: look again from time to time.
-                    self.next_look = Some(Box::pin(sleep(LOOK)));
+                // More than a request came, which is read only after the answer: look again from time to time.
+                Poll::Ready(Ok(1..)) => {
+                    let ready = pin!(self.stream.ready(Interest::READABLE)).poll(cx);
+                    matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
                 }
-                Poll::Ready(_) => {
-                    gone.store(true, Ordering::Relaxed);
-                    return;
-                }
+                Poll::Ready(Ok(0) | Err(_)) => true,
+            };
+            if left {
+                gone.store(true, Ordering::Relaxed);
+                return;
             }
+            self.next_look = Some(Box::pin(sleep(LOOK)));
         }
         self.link.gone.set(Some(gone));
     }
