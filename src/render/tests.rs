@@ -530,3 +530,15 @@ fn growing_code_costs_linear_time() {
     let (few, many) = (drawn(2_000), drawn(16_000));
     assert!(many < few * 9, "{few} bytes for 2,000 lines, {many} for 16,000");
 }
+
+/// A row with one cell is filled up with as many as the table has columns.
+#[test]
+fn tables_with_missing_cells_stay_in_proportion_to_their_source() {
+    let columns = 500;
+    let row = |cell: &str, n: usize| format!("|{}\n", format!("{cell}|").repeat(n));
+    let table = row("a", columns) + &row(":-:", columns) + &row("b", 1).repeat(500);
+    let html = render(&table).concat();
+    assert!(html.len() < 40 * table.len(), "{} from {}", html.len(), table.len());
+    let small = render("|a|b|c|\n|-|-|-|\n|1|\n").concat();
+    assert_eq!(small.matches("<td").count(), 3, "{small}");
+}

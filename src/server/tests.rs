@@ -293,6 +293,8 @@ fn prompts_may_be_texts_ids_and_both() {
     }
     assert!(refused(json!({})).starts_with("`prompt`: found nothing"));
     assert!(refused(json!({ "prompt": [[97], []] })).contains("empty"));
+    let many = server.post("/v1/completions", &json!({ "prompt": vec!["a"; 2048], "n": 8 }));
+    assert!(many.status == 400 && many.error().starts_with("found 16384 answers"), "{many:?}");
     let long = server.post("/v1/completions", &json!({ "prompt": "x".repeat(500) }));
     assert_eq!((long.status, &long.json()["error"]["n_ctx"]), (400, &json!(400)));
 }

@@ -37,6 +37,7 @@ impl Handler for Echo {
         let _ = match request.path.as_str() {
             "/nothing" => reply.send(Response::new(204, "text/plain", "")),
             "/broken" => reply.stream("text/plain").and_then(|()| reply.part(b"half".to_vec())),
+            "/large" => reply.send(Response::new(200, "text/plain", vec![b'x'; 6 << 20])),
             "/panic" => std::panic::resume_unwind(Box::new("as asked")),
             "/wait" => {
                 while !reply.is_closed() {
@@ -219,6 +220,22 @@ fn an_answer_that_breaks_off_looks_like_that() {
         stream.write_all(text.as_bytes()).unwrap();
         let panic = rest(stream);
         assert!(panic.starts_with("HTTP/1.1 500 "), "{panic}");
+    });
+}
+
+#[test]
+fn what_a_client_sends_too_much_takes_no_answer_away() {
+    served(echo(), |connect, _| {
+        for _ in 0..5 {
+            let mut stream = connect();
+            let head = "GET /large HTTP/1.1\r\nHost: own\r\nConnection: close\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            thread::sleep(Duration::from_millis(20));
+            stream.write_all(b"\r\n").unwrap();
+            let (mut all, length) = (Vec::new(), 6 << 20);
+            stream.read_to_end(&mut all).unwrap();
+            assert!(all.len() > length && all.ends_with(b"xxx"), "{} bytes", all.len());
+        }
     });
 }
 
