@@ -59,11 +59,11 @@ impl Semaphore {
         queue.next += 1;
         queue.waiting.push_back(number);
         let problem = loop {
-            if queue.working < self.permits && queue.waiting.front() == Some(&number) {
-                break None;
-            }
             if !wanted() {
                 break Some(NoPermit::Unwanted);
+            }
+            if queue.working < self.permits && queue.waiting.front() == Some(&number) {
+                break None;
             }
             if Instant::now() >= end {
                 break Some(NoPermit::Late);
@@ -121,5 +121,7 @@ mod tests {
         assert_eq!(unwanted.err(), Some(NoPermit::Unwanted));
         drop(all);
         assert!(acquire().is_ok());
+        let unwanted = semaphore.acquire(Duration::ZERO, &|| false);
+        assert_eq!(unwanted.err(), Some(NoPermit::Unwanted), "though there is a permit");
     }
 }

@@ -113,12 +113,12 @@ impl Compute {
                 } else {
                     (then.0, then.1, 0)
                 };
+                // The next panel's rows are prefetched while this one is multiplied, some with each tile.
+                let ahead = PANEL_ROWS.div_ceil(starts.len() - 1);
                 for (number, tile) in starts.windows(2).enumerate() {
-                    let soon = next_row + number;
-                    if number < PANEL_ROWS && soon < next.rows {
-                        // Prefetch the next panel's rows while this one is multiplied.
-                        fetch(part(next, soon, next_start));
-                    }
+                    let soon = number * ahead..PANEL_ROWS.min((number + 1) * ahead);
+                    let soon = soon.map(|row| next_row + row).take_while(|row| *row < next.rows);
+                    soon.for_each(|row| fetch(part(next, row, next_start)));
                     let (at, results) = (tile[0], &mut results[tile[0]..tile[1]]);
                     if start == 0 {
                         results.fill([0.0; PANEL_ROWS]);
