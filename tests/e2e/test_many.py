@@ -16,7 +16,7 @@ import pytest
 from harness import RUNTIME, SMOLLM2, Server, run, wait_for
 
 # `make soak` takes longer.
-SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
+SOAK_SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 MODEL = ("-m", SMOLLM2)
 WORDS = "candle wax wick flame light table window night story child moon river stone paper ink letter".split()
 
