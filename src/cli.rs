@@ -46,7 +46,7 @@ pub enum Command {
 
 const USAGE: &str = "tealight [OPTIONS]
        tealight -p TEXT [OPTIONS]
-       tealight chat|info|doctor|verify|bench|tokenize|perplexity [OPTIONS]";
+       tealight chat|info|doctor|verify|bench|tokenize|perplexity|prompt-cache [OPTIONS]";
 
 const AFTER_HELP: &str = "\
 Commands:
@@ -58,7 +58,7 @@ Commands:
   bench       measure the speed: -p tokens -n tokens -r runs [--json]
   tokenize    print the tokens of a text: -p TEXT, -f FILE or --stdin
   perplexity  measure how well a text is predicted: -f FILE
-  prompt-cache  read the system prompt, and write what was read to a FILE; `tealight-bundle set --prompt-cache` does it
+  prompt-cache FILE  write what was read of the system prompt, for tealight-bundle set --prompt-cache
 
 With -p TEXT or -f FILE: print one completion and exit.
 

@@ -33,7 +33,7 @@ pub enum NoPermit {
     #[error("the client has disconnected")]
     Unwanted,
     /// Others took too long.
-    #[error("too many requests to tokenize, render or compile are waiting; try again in a moment")]
+    #[error("too many such requests are waiting; try again in a moment")]
     Late,
 }
 

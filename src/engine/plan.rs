@@ -40,7 +40,7 @@ pub struct Planner {
     /// Requests whose prompts others wait for, because theirs begin alike.
     awaited: Vec<u64>,
     /// Steps with texts to embed so far.
-    first_embedding: usize,
+    embedding_steps: usize,
     /// Seconds that a row of a prompt takes, and an answer's next token; 0 until measured.
     row_cost: f64,
     token_cost: f64,
@@ -57,7 +57,7 @@ impl Planner {
             prefix: PrefixCache::new(limits.cached_pages),
             after_prompts: VecDeque::new(),
             awaited: Vec::new(),
-            first_embedding: 0,
+            embedding_steps: 0,
             row_cost: 0.0,
             token_cost: 0.0,
         }
@@ -166,10 +166,10 @@ impl Planner {
         let each = (rows / count.max(1)).max(PIECE_MIN).min(self.limits.batch);
         let causal = self.model.is_causal();
         // Where whole texts are computed, one may be all there is room for: another request begins each step.
-        self.first_embedding += 1;
-        let (mut total, first) = (0, self.first_embedding);
+        self.embedding_steps += 1;
+        let mut total = 0;
         let mut embeddings: Vec<&mut Run> = runs.iter_mut().filter(is_embedding).collect();
-        embeddings.rotate_left(first % count.max(1));
+        embeddings.rotate_left(self.embedding_steps % count.max(1));
         for run in embeddings {
             if causal || total == 0 || total + each <= rows {
                 total += self.plan_embedding(run, each);

@@ -111,7 +111,8 @@ impl Isa {
     }
 
     /// Rows of activations from which unpacking panels pays off; fewer are multiplied with the stored rows, one after
-    /// the other. Measured with SmolLM2 and a model of 0.5B on Zen 3: with SSE three, with AVX2 nine to eleven.
+    /// the other. Measured with SmolLM2 and a model of 0.5B on Zen 3: with SSE three, with AVX2 nine to
+    /// eleven. AVX-512 has AVX2's number, NEON the one from before; neither was measured.
     pub(super) fn panels_from(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,6 @@ use super::layers::layers;
 use super::{weights, workers};
 use anyhow::Context as _;
 use std::path::Path;
-use std::sync::Arc;
 use tealight::chat::Conversation;
 use tealight::engine::{Engine, KeepError, NO_TEXT};
 use tealight::settings::{Config, Set};
@@ -35,8 +34,7 @@ pub fn take_over(program: &Program, engine: &Engine, config: &Config) {
     else {
         return;
     };
-    let file = Arc::clone(&program.file);
-    let problem = match engine.map_prompt_cache(&file, entry.range.clone()) {
+    let problem = match engine.map_prompt_cache(&program.file, entry.range.clone()) {
         Err(KeepError::Saved { error, .. }) => error.to_string(),
         Err(error) => error.to_string(),
         Ok(tokens) => match engine.common_beginning(config.system_prompt.as_deref(), &like(config))

@@ -65,6 +65,8 @@ const HEADERS: http::Headers = &[
 /// Requests that do heavy work at the same time, and how long others wait.
 const HEAVY_MAX: usize = 4;
 const HEAVY_WAIT: Duration = Duration::from_secs(10);
+/// Longest time for such work.
+const HEAVY_TIME: Duration = Duration::from_secs(30);
 /// Ports tried after the default one when no port was given.
 const PORTS_TRIED: u16 = 100;
 
@@ -94,7 +96,7 @@ pub struct State {
     budget: Arc<Budget>,
     /// Permits for heavy work.
     heavy: Semaphore,
-    /// The permit to read a saved slot, whose whole file is in memory meanwhile.
+    /// The permit to save or restore a slot, whose whole file is in memory meanwhile.
     restoring: Semaphore,
     started: u64,
 }

@@ -1,6 +1,5 @@
 //! The endpoints that are not OpenAI's: health, properties, tokens, and Markdown for the page.
 
-use super::State;
 use super::aliases::{self, On};
 use super::error::ApiError;
 use super::fields::Fields;
@@ -10,10 +9,12 @@ use super::lists::Part;
 use super::prompts;
 use super::sampling;
 use super::sink::Sink;
+use super::{HEAVY_TIME, State};
 use crate::engine::Engine;
 use crate::render::render_while;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// Longest text that `/tokenize` accepts, in bytes, and the limit if each token's text is wanted too.
 const TEXT_MAX: usize = 8 << 20;
@@ -140,7 +141,10 @@ pub fn render(state: &State, request: &Request, reply: &mut Reply) -> Result<Res
     let sink = Sink::new(reply);
     let _permit = state.heavy(&|| sink.is_wanted())?;
     request.share.take(text.len().saturating_mul(RENDERING_BYTES))?;
-    Ok(ok(&json!({ "blocks": render_while(&text, &|| sink.is_wanted()) })))
+    // Past the deadline, code is shown without colours.
+    let end = Instant::now() + HEAVY_TIME;
+    let go_on = || sink.is_wanted() && Instant::now() < end;
+    Ok(ok(&json!({ "blocks": render_while(&text, &go_on) })))
 }
 
 impl State {

@@ -12,7 +12,7 @@ use super::json::ok;
 use super::prompts::{self, Echo};
 use super::sampling;
 use super::sink::{Sink, answered};
-use super::stream::{Delivery, answer, engine_error};
+use super::stream::{Delivery, answer, check_prompts};
 use crate::chat::{
     Answer as Message, AnswerPart, AnswerSyntax, Conversation, Prompt, TemplateError,
 };
@@ -237,10 +237,10 @@ pub fn completion(
         let prompts = prompts::read(given, engine, &request.share, sink)?;
         let mut dialect = Answer::new(state, engine, &common, AnswerKind::Completion);
         if echo {
-            for prompt in &prompts {
-                engine.check_prompt(&prompt.ids).map_err(|e| engine_error(&e))?;
-                request.share.take(prompt.ids.len() * ECHO_BYTES)?;
-            }
+            // Before memory is spent on echoes.
+            check_prompts(engine, prompts.iter().map(|prompt| prompt.ids.as_slice()))?;
+            let tokens: usize = prompts.iter().map(|prompt| prompt.ids.len()).sum();
+            request.share.take(tokens * ECHO_BYTES)?;
             let echo = |prompt| Echo::new(prompt, &engine.tokenizer);
             dialect.echoes = prompts.iter().map(echo).collect();
         }

@@ -1,5 +1,6 @@
 //! The prompts of a text completion: one or several, each a text, token ids, or a mix of both.
 
+use super::HEAVY_TIME;
 use super::budget::Share;
 use super::error::ApiError;
 use super::lists::{List, Part};
@@ -7,6 +8,7 @@ use super::sink::Sink;
 use crate::engine::Engine;
 use crate::text::Places;
 use crate::tokenizer::Tokenizer;
+use std::time::Instant;
 
 /// Bytes of memory for tokenizing a byte of text, in the worst case: a single word.
 const TOKENIZING_BYTES: usize = 56;
@@ -81,8 +83,13 @@ pub fn tokens(
     sink: &Sink<'_>,
 ) -> Result<Vec<u32>, ApiError> {
     let _room = share.lend(text.len().saturating_mul(TOKENIZING_BYTES))?;
-    let ids = engine.tokenizer.encode_while(text, add_special, parse_special, &|| sink.is_wanted());
-    let ids = ids.ok_or_else(|| ApiError::overloaded("the client has disconnected"))?;
+    let end = Instant::now() + HEAVY_TIME;
+    let go_on = || sink.is_wanted() && Instant::now() < end;
+    let ids = engine.tokenizer.encode_while(text, add_special, parse_special, &go_on);
+    let ids = ids.ok_or_else(|| {
+        let seconds = HEAVY_TIME.as_secs();
+        ApiError::overloaded(format!("the text was not tokenized within {seconds} s"))
+    })?;
     share.take(ids.len() * size_of::<u32>())?;
     Ok(ids)
 }

@@ -65,16 +65,7 @@ pub fn answer(
     dialect: &dyn Dialect,
     sink: &Sink<'_>,
 ) -> Result<Option<Response>, ApiError> {
-    for (index, prompt) in prompts.iter().enumerate() {
-        if let Err(error) = engine.check_prompt(prompt) {
-            let (error, several) = (engine_error(&error), prompts.len() > 1);
-            return Err(if several {
-                error.with_param(&format!("prompt[{index}]"))
-            } else {
-                error
-            });
-        }
-    }
+    check_prompts(engine, prompts.iter().map(Vec::as_slice))?;
     let each = if delivery.stream { delivery.choices } else { delivery.candidates };
     let (count, most) = (prompts.len() * each, engine.requests_max());
     if count > most {
@@ -95,6 +86,24 @@ pub fn answer(
         return streamed(request.score_prompt, answers, delivery, dialect, sink).map(|()| None);
     }
     whole(answers, delivery, dialect, sink)
+}
+
+/// Whether each of these prompts can be continued.
+///
+/// # Errors
+/// The error of the first that can't; of several, it says which.
+pub fn check_prompts<'p>(
+    engine: &Engine,
+    prompts: impl ExactSizeIterator<Item = &'p [u32]>,
+) -> Result<(), ApiError> {
+    let several = prompts.len() > 1;
+    for (index, prompt) in prompts.enumerate() {
+        engine.check_prompt(prompt).map_err(|error| {
+            let error = engine_error(&error);
+            if several { error.with_param(&format!("prompt[{index}]")) } else { error }
+        })?;
+    }
+    Ok(())
 }
 
 /// What an answer brings.

@@ -25,9 +25,9 @@ impl Drop for Passing {
 pub fn computed(bundle: &Path, runtime: Option<&Path>) -> Result<Vec<u8>> {
     let shown = bundle.display();
     let mapped = Mapped::open(bundle)?;
-    let tail = read_tail(&mapped)?;
+    read_tail(&mapped)?;
     let own = Target::of(mapped.bytes()).is_some_and(|target| Some(target) == Target::host());
-    drop((mapped, tail));
+    drop(mapped);
     let bundle = bundle.canonicalize().with_context(|| format!("cannot find {shown}"))?;
     let runtime: PathBuf = match runtime {
         Some(path) => path.to_owned(),

@@ -34,7 +34,7 @@ pub fn run(args: &cli::Set) -> Result<()> {
         rewritten(&args.bundle, change, false)?;
     }
     let cache = prompt_cache::computed(&args.bundle, args.runtime.as_deref())?;
-    rewritten(&args.bundle, Change::to_prompt_cache(cache), true)
+    rewritten(&args.bundle, Change::of_prompt_cache(cache), true)
 }
 
 /// Applies a change; answers on stdout where it is the last one.
@@ -59,7 +59,7 @@ fn rewritten(bundle: &Path, change: Change, last: bool) -> Result<()> {
     let old = read_tail(&mapped)?;
     let (plan, fixed) = TailPlan::of(&old)?;
     let mut settings = settings_of(&mapped, &old);
-    if change.outdates_prompt_cache() && change_drops_cache(&mut settings) {
+    if change.outdates_prompt_cache() && drop_prompt_cache(&mut settings) {
         note(format_args!(
             "{shown}: its prompt cache was made for the old settings and is removed\nhint: --prompt-cache makes a new one"
         ));
@@ -195,7 +195,7 @@ fn change(args: &cli::Set) -> Result<Change> {
 }
 
 /// Removes the prompt cache, if there is one.
-fn change_drops_cache(settings: &mut Settings) -> bool {
+fn drop_prompt_cache(settings: &mut Settings) -> bool {
     let before = settings.small.len();
     settings.small.retain(|entry| entry.role != Role::PromptCache);
     settings.small.len() < before

@@ -84,7 +84,7 @@ impl Change {
     }
 
     /// A prompt cache, and nothing else.
-    pub fn to_prompt_cache(data: Vec<u8>) -> Change {
+    pub fn of_prompt_cache(data: Vec<u8>) -> Change {
         let mut change = Change::default();
         let cache = small(PROMPT_CACHE_NAME, Role::PromptCache, data);
         change.replace(Role::PromptCache, vec![cache]);

@@ -104,7 +104,9 @@ async fn requests(
 /// What to say of a head that hyper did not understand.
 fn refusal(error: &hyper::Error) -> Option<Response> {
     if error.is_parse_too_large() {
-        let message = format!("headers longer than {HEAD_BYTES_MAX} bytes, or over {HEADERS_MAX}");
+        let message = format!(
+            "found more than {HEAD_BYTES_MAX} bytes of headers, or more than {HEADERS_MAX} of them"
+        );
         return Some(failure(431, &message));
     }
     error.is_parse().then(|| failure(400, &format!("malformed request: {}", reason(error))))

@@ -37,7 +37,7 @@ const HEADERS_MAX: usize = 100;
 pub const BODY_BYTES_MAX: usize = 32 << 20;
 /// Time for a complete head, and for an idle connection to send anything.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// Longest time without receiving a byte of a body, and without the client accepting a byte of an answer.
+/// Longest time without receiving a byte of a body, and without the client making room for more of an answer.
 const STALL_TIME: Duration = Duration::from_secs(30);
 /// Time for a complete body.
 const BODY_TIME: Duration = Duration::from_secs(120);

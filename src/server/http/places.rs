@@ -1,8 +1,8 @@
 //! The places for connections: how many there are, and who yields when all are taken.
 //!
 //! A connection that has not sent a whole request yields its place to a newcomer, the one that made no progress for the
-//! longest time first: who opens hundreds of connections and says nothing locks nobody out. Peers beyond this machine have limited places
-//! each.
+//! longest time first: who opens hundreds of connections and says nothing locks nobody out. Peers beyond this machine
+//! have limited places each.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
