@@ -98,9 +98,8 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
                 stand_in(&engine);
             }
         }
-        if let Some(program) = &program {
-            prompt_cache::take_over(program, &engine, &config);
-        }
+        let taken = prompt_cache::take_over(program.as_ref(), &engine, config.quiet);
+        prompt_cache::compare(taken, &engine, &config);
         return match command {
             Command::Chat => terminal::chat(&engine, &config, &*interrupt()?),
             _ => terminal::complete(&engine, &config),

@@ -4,7 +4,6 @@ use super::layers::layers;
 use super::{weights, workers};
 use anyhow::Context as _;
 use std::path::Path;
-use tealight::chat::Conversation;
 use tealight::engine::{Engine, KeepError, NO_TEXT};
 use tealight::settings::{Config, Set};
 use tealight::source::{NO_WEIGHTS, Program};
@@ -19,7 +18,8 @@ pub fn make(path: &Path, user: Vec<Set>) -> anyhow::Result<String> {
     let shards = weights(&config, Some(&program))?.context(NO_WEIGHTS)?;
     let engine = Engine::load(shards, &config.load_options(), &config.compute(), &workers())?;
     anyhow::ensure!(engine.info.makes_text, NO_TEXT);
-    let tokens = engine.common_beginning(config.system_prompt.as_deref(), &like(&config))?;
+    let tokens =
+        engine.common_beginning(config.system_prompt.as_deref(), &config.conversation())?;
     anyhow::ensure!(
         !tokens.is_empty(),
         "conversations with this template begin with nothing in common"
@@ -28,36 +28,34 @@ pub fn make(path: &Path, user: Vec<Set>) -> anyhow::Result<String> {
     Ok(format!("{tokens} tokens, {bytes} bytes, {}\n", config.isa))
 }
 
-/// Takes over the prompt cache of a bundle that has one; says why, if it is of no use.
-pub fn take_over(program: &Program, engine: &Engine, config: &Config) {
-    let Some(entry) = program.tail.iter().flat_map(|tail| tail.with_role(Role::PromptCache)).next()
-    else {
-        return;
-    };
-    let problem = match engine.map_prompt_cache(&program.file, entry.range.clone()) {
-        Err(KeepError::Saved { error, .. }) => error.to_string(),
-        Err(error) => error.to_string(),
-        Ok(tokens) => match engine.common_beginning(config.system_prompt.as_deref(), &like(config))
-        {
-            Ok(now) if now.starts_with(&tokens) => return,
-            Ok(_) => "it was made for another system prompt, template or settings".to_owned(),
-            Err(error) => error.to_string(),
-        },
-    };
-    if !config.quiet {
+/// Takes over the prompt cache of a bundle that has one; says why, if it is of no use. Returns its tokens.
+pub fn take_over(program: Option<&Program>, engine: &Engine, quiet: bool) -> Option<Vec<u32>> {
+    let program = program?;
+    let entry = program.tail.as_ref()?.with_role(Role::PromptCache).next()?;
+    match engine.map_prompt_cache(&program.file, entry.range.clone()) {
+        Ok(tokens) => return Some(tokens),
+        Err(KeepError::Saved { error, .. }) => not_used(&error.to_string(), quiet),
+        Err(error) => not_used(&error.to_string(), quiet),
+    }
+    None
+}
+
+/// Says so, if conversations do not begin with these tokens. Reading nothing depends on it, so it can wait until the
+/// program is ready.
+pub fn compare(tokens: Option<Vec<u32>>, engine: &Engine, config: &Config) {
+    let Some(tokens) = tokens.filter(|_| !config.quiet) else { return };
+    match engine.common_beginning(config.system_prompt.as_deref(), &config.conversation()) {
+        Ok(now) if now.starts_with(&tokens) => {}
+        Ok(_) => not_used("it was made for another system prompt, template or settings", false),
+        Err(error) => not_used(&error.to_string(), false),
+    }
+}
+
+fn not_used(problem: &str, quiet: bool) {
+    if !quiet {
         let problem = problem.lines().next().unwrap_or_default();
         say(format_args!(
             "note: the prompt cache in this file is not used: {problem}\nhint: `tealight-bundle set --prompt-cache` makes a new one on this computer"
         ));
-    }
-}
-
-/// What templates are given in every conversation.
-fn like(config: &Config) -> Conversation {
-    Conversation {
-        variables: config.template_variables.clone(),
-        reasoning: config.reasoning_format,
-        no_thoughts: config.reasoning_budget == Some(0),
-        ..Conversation::default()
     }
 }

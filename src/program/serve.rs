@@ -75,10 +75,10 @@ pub fn serve(
                     engine.info.notes.iter().for_each(|note| say(format_args!("{note}")));
                     stand_in(&engine);
                 }
-                if let Some(program) = program {
-                    prompt_cache::take_over(program, &engine, &own);
-                }
-                state.set_model(ModelState::Ready(Arc::new(engine)));
+                let engine = Arc::new(engine);
+                let taken = prompt_cache::take_over(program, &engine, quiet);
+                state.set_model(ModelState::Ready(Arc::clone(&engine)));
+                prompt_cache::compare(taken, &engine, &own);
             }
             Err(error) => {
                 say(format_args!("error: {error}"));

@@ -1,6 +1,6 @@
 //! All settings, resolved.
 
-use crate::chat::ReasoningFormat;
+use crate::chat::{Conversation, ReasoningFormat};
 use crate::constraint::Constraint;
 use crate::engine::{LoadOptions, Room};
 use crate::kernels::{CacheType, Compute, Isa, default_threads};
@@ -162,6 +162,17 @@ impl Config {
     #[must_use]
     pub fn compute(&self) -> Arc<Compute> {
         Arc::new(Compute::new(self.isa, self.threads))
+    }
+
+    /// A conversation without messages, as the settings have it.
+    #[must_use]
+    pub fn conversation(&self) -> Conversation {
+        Conversation {
+            variables: self.template_variables.clone(),
+            reasoning: self.reasoning_format,
+            no_thoughts: self.reasoning_budget == Some(0),
+            ..Conversation::default()
+        }
     }
 
     /// Options for loading the model into the memory that is free now.

@@ -158,13 +158,8 @@ impl Chat<'_> {
     }
 
     fn answer_on(&mut self, interrupt: &Interrupt) -> Next {
-        let conversation = Conversation {
-            messages: self.messages.clone(),
-            variables: self.config.template_variables.clone(),
-            reasoning: self.config.reasoning_format,
-            no_thoughts: self.config.reasoning_budget == Some(0),
-            ..Conversation::default()
-        };
+        let conversation =
+            Conversation { messages: self.messages.clone(), ..self.config.conversation() };
         let prompt = match self.engine.chat.prompt(&conversation) {
             Ok(prompt) => prompt,
             Err(error) => {

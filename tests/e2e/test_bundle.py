@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from harness import BUNDLER, CLEAN, ROOT, RUNTIME, SMOLLM2, bundle_of, run
+from harness import BUNDLER, CLEAN, ROOT, RUNTIME, SMOLLM2, bundle_of, run, wait_for
 
 
 def sha256(data: bytes) -> str:
@@ -110,12 +110,15 @@ def test_a_prompt_cache_is_used_where_it_fits_and_changes_no_answer(bundle, copy
     question = {"messages": [{"role": "system", "content": prompt}, {"role": "user", "content": "What costs 7 coins?"}]}
     question |= {"max_tokens": 24, "temperature": 0, "logprobs": True}
 
-    def asked(*arguments):
+    def log_of(said, *arguments):
         server = start(copy_of_bundle, "-c", "2048", *arguments)
-        if arguments:
-            server.process.terminate()
-            server.process.wait()
-            return server.log
+        assert wait_for(lambda: said in server.log, 5), (said, server.log)
+        server.process.terminate()
+        server.process.wait()
+        return server.log
+
+    def asked():
+        server = start(copy_of_bundle, "-c", "2048")
         answer = server.post("/v1/chat/completions", question).json()
         answers = [answer["choices"], server.post("/v1/chat/completions", question).json()["choices"]]
         cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
@@ -134,13 +137,12 @@ def test_a_prompt_cache_is_used_where_it_fits_and_changes_no_answer(bundle, copy
     assert answers == [alone, alone] and computed < 30 and "prompt cache" not in log, log
     # Of no use: another arithmetic, another prompt by flag, another type of cache.
     for arguments, said in [(["--isa", "scalar"], "instruction set"), (["-ctk", "q8_0"], "type of keys"), (["--system-prompt", "x"], "another system prompt")]:
-        log = asked(*arguments)
-        assert "prompt cache in this file is not used" in log and said in log, log
+        assert "prompt cache in this file is not used" in log_of(said, *arguments)
     listing = json.loads(run(BUNDLER, "list", "--json", copy_of_bundle).stdout)
     cache = entry(listing, "prompt-cache")
     for offset, verdict in [(cache["offset"] + 20, "is not used"), (cache["offset"] + cache["bytes"] // 2, "")]:
         flip(copy_of_bundle, offset)
-        assert verdict in asked("-np", "4")
+        log_of(verdict, "-np", "4")
         done = run(BUNDLER, "verify", copy_of_bundle, ok=False)
         assert done.returncode == 1 and "prompt-cache.kv" in done.stderr, done.stderr
         flip(copy_of_bundle, offset)

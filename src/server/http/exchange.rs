@@ -1,6 +1,7 @@
 //! One request and its answer.
 
 use super::message::{Request, Response, failure};
+use super::places::Turning;
 use super::reply::{Answer, Part, reply};
 use super::socket::Link;
 use super::{BODY_TIME, Handler, Headers, STALL_TIME};
@@ -8,7 +9,6 @@ use crate::server::budget::{Share, Short};
 use crate::server::error::ApiError;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,30 +25,6 @@ pub(super) struct Server {
     pub(super) handler: Arc<dyn Handler>,
     pub(super) headers: Headers,
     pub(super) turning: Turning,
-}
-
-/// Clients that are being turned away: a few, more are cut off.
-#[derive(Default)]
-pub(super) struct Turning(Rc<Cell<usize>>);
-
-/// One of them.
-pub(super) struct Turned(Rc<Cell<usize>>);
-
-/// Most of them at a time.
-const TURNED_MAX: usize = 64;
-
-impl Turning {
-    pub(super) fn take(&self) -> Option<Turned> {
-        self.0.set(self.0.get() + 1);
-        let turned = Turned(Rc::clone(&self.0));
-        (self.0.get() <= TURNED_MAX).then_some(turned)
-    }
-}
-
-impl Drop for Turned {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// The client has gone; there is nobody to answer.

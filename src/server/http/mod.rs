@@ -20,8 +20,8 @@ pub use reply::{Collected, collect};
 
 use super::budget::Budget;
 use connection::{connection, turn_away};
-use exchange::{Server, Turning};
-use places::Places;
+use exchange::Server;
+use places::{Places, Turning};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;

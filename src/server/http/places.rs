@@ -71,6 +71,30 @@ impl Places {
     }
 }
 
+/// Clients that are being turned away: a few, more are cut off.
+#[derive(Default)]
+pub(super) struct Turning(Rc<Cell<usize>>);
+
+/// One of them.
+pub(super) struct Turned(Rc<Cell<usize>>);
+
+/// Most of them at a time.
+const TURNED_MAX: usize = 64;
+
+impl Turning {
+    pub(super) fn take(&self) -> Option<Turned> {
+        self.0.set(self.0.get() + 1);
+        let turned = Turned(Rc::clone(&self.0));
+        (self.0.get() <= TURNED_MAX).then_some(turned)
+    }
+}
+
+impl Drop for Turned {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
