@@ -1,130 +1,110 @@
 //! Activations quantized to eight bits, for multiplication with quantized weights.
 //!
-//! Input: rows of f32. Output: [`Activations`], blocks of 32 signed bytes with an f32 scale, and the sums
-//! that are multiplied with the weights' mins. For prefill, [`Tiles`] of them, in the order in which panels
-//! read them. Rows are zero-padded to whole groups, so kernels need no remainder loops.
+//! Input: rows of f32. Output: [`Activations`], a [`Part`] for each 256 columns. For prefill, [`Tiles`] of them, in the
+//! order in which panels read them. Rows are zero-padded to whole groups, so kernels need no remainder loops.
+//!
+//! The scale of 32 columns is a small multiple of that of their 256, so that products with a super-block add up in whole
+//! numbers, in any order; see [`super::scalar`] for what follows from that.
 
-use super::blocks::GROUP;
+#![expect(unsafe_code, reason = "calls what is compiled for an instruction set")]
+
+use super::blocks::{BLOCKS, GROUP, Halves};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Columns that share a scale.
-pub const BLOCK: usize = 32;
-/// Columns summed in one entry of [`Activations::sums16`].
-const SUM: usize = 16;
+pub use super::blocks::BLOCK;
 
-/// Rows of eight-bit activations, structure of arrays. Value = scale · quant.
+/// The largest multiple. Products of it and a type's scales fit in 16 bits.
+const MULTIPLE_MAX: f32 = 127.0;
+/// Upper bound on the sum of all magnitudes of a group, in units of its scale. Rounding adds at most 32 · 8 · 127 / 2 to
+/// it; with that, no sum of products with a super-block exceeds 32 bits: |scale · level| is at most 128 · 32 (`Q6_K`).
+const SUM_MAX: f32 = 500_000.0;
+/// Below this, magnitudes count as zero: the scale of the smallest would not be a normal number.
+const TINY: f32 = 1e-30;
+/// Bits of a weighted sum, including its sign. Two of them can be added in 16 bits.
+const WEIGHTED_BITS: u32 = 14;
+
+/// Eight-bit activations of 256 columns of a row: value = scale · multiple · quant.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub struct Part {
+    /// Quantized values, from -127 to 127.
+    pub quants: [i8; GROUP],
+    /// Multiples of the scale, from 1 to 127: one for each block, twice.
+    pub multiples: Halves,
+    /// Sums of sixteen quants.
+    pub sums: Halves,
+    /// Multiple · sum, in units of 2ⁿ: what mins are multiplied with.
+    pub weighted: Halves,
+    /// scale · multiple of each block.
+    pub scales: [f32; BLOCKS],
+    /// scale · multiple · sum of each block.
+    pub totals: [f32; BLOCKS],
+    /// The scale.
+    pub scale: f32,
+    /// scale · 2ⁿ, the unit of `weighted`.
+    pub weighted_scale: f32,
+}
+
+impl Part {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        quants: [0; GROUP],
+        multiples: [[1; BLOCKS]; 2],
+        sums: [[0; BLOCKS]; 2],
+        weighted: [[0; BLOCKS]; 2],
+        scales: [0.0; BLOCKS],
+        totals: [0.0; BLOCKS],
+        scale: 0.0,
+        weighted_scale: 0.0,
+    };
+}
+
+/// Rows of eight-bit activations.
 pub struct Activations {
     /// Number of rows.
     pub rows: usize,
     /// Columns of a row.
     pub columns: usize,
-    /// Columns of a row including padding, a multiple of [`GROUP`].
-    pub stride: usize,
-    /// Quantized values, (rows, stride).
-    pub quants: Vec<i8>,
-    /// One scale per 32 columns, (rows, stride / 32).
-    pub scales: Vec<f32>,
-    /// Sum of the quantized values of 32 columns each, (rows, stride / 32).
-    pub sums32: Vec<f32>,
-    /// Sum of the quantized values of 16 columns each, (rows, stride / 16).
-    pub sums16: Vec<f32>,
-    /// The [`Row::id`] of the first row.
-    id: u64,
-}
-
-/// One row of [`Activations`]; the other fields are slices of those there.
-#[derive(Clone, Copy)]
-pub struct Row<'a> {
-    /// Unique non-zero id of the row's contents; kernels cache derived data under it.
-    pub id: u64,
-    pub quants: &'a [i8],
-    pub scales: &'a [f32],
-    pub sums32: &'a [f32],
-    pub sums16: &'a [f32],
-}
-
-/// One mutable row of [`Activations`].
-pub struct RowMut<'a> {
-    pub quants: &'a mut [i8],
-    pub scales: &'a mut [f32],
-    pub sums32: &'a mut [f32],
-    pub sums16: &'a mut [f32],
+    /// The groups of all rows, (rows, groups).
+    pub parts: Vec<Part>,
 }
 
 impl Activations {
     /// `rows` rows of `columns` elements (whole blocks), all zero.
     #[must_use]
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        let stride = columns.next_multiple_of(GROUP);
-        let n = rows * stride;
-        Self {
-            rows,
-            columns,
-            stride,
-            quants: vec![0; n],
-            scales: vec![0.0; n / BLOCK],
-            sums32: vec![0.0; n / BLOCK],
-            sums16: vec![0.0; n / SUM],
-            id: Self::new_ids(rows),
-        }
+        Self { rows, columns, parts: vec![Part::ZERO; rows * columns.div_ceil(GROUP)] }
     }
 
-    /// Reserves `rows` ids and returns the first.
-    fn new_ids(rows: usize) -> u64 {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        NEXT.fetch_add(rows as u64, Ordering::Relaxed)
+    /// Groups of a row.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.columns.div_ceil(GROUP)
     }
 
     /// One row.
     #[must_use]
     #[inline]
-    pub fn row(&self, index: usize) -> Row<'_> {
-        let at = |size: usize| index * self.stride / size..(index + 1) * self.stride / size;
-        Row {
-            id: self.id + index as u64,
-            quants: &self.quants[at(1)],
-            scales: &self.scales[at(BLOCK)],
-            sums32: &self.sums32[at(BLOCK)],
-            sums16: &self.sums16[at(SUM)],
-        }
-    }
-
-    /// Iterates over the rows mutably, after giving them new ids.
-    pub fn rows_mut(&mut self) -> impl Iterator<Item = RowMut<'_>> {
-        self.id = Self::new_ids(self.rows);
-        let stride = self.stride.max(GROUP);
-        self.quants
-            .chunks_exact_mut(stride)
-            .zip(self.scales.chunks_exact_mut(stride / BLOCK))
-            .zip(self.sums32.chunks_exact_mut(stride / BLOCK))
-            .zip(self.sums16.chunks_exact_mut(stride / SUM))
-            .map(|(((quants, scales), sums32), sums16)| RowMut { quants, scales, sums32, sums16 })
+    pub fn row(&self, index: usize) -> &[Part] {
+        &self.parts[index * self.groups()..(index + 1) * self.groups()]
     }
 }
 
-/// The rows of [`Activations`] in tiles of the rows that are multiplied with a panel at a time. Within a tile, rows
-/// are interleaved: each run of columns (each scale, each sum) of one row is followed by that of the next row.
+/// The quants of rows of [`Activations`], in tiles of the rows that are multiplied with a panel at a time. Within a tile,
+/// rows are interleaved: each run of columns of one row is followed by that of the next.
 pub struct Tiles {
     stride: usize,
     /// Contiguous columns of a row, 4 or [`BLOCK`].
     together: usize,
     quants: Vec<i8>,
-    scales: Vec<f32>,
-    sums32: Vec<f32>,
-    sums16: Vec<f32>,
 }
 
-/// Some columns of a tile of `T` rows.
+/// Some whole groups of a tile of `T` rows.
 #[derive(Clone, Copy)]
 pub struct Tile<'a, const T: usize> {
     quants: &'a [i8],
-    /// (columns / 32, T)
-    pub scales: &'a [[f32; T]],
-    /// (columns / 32, T)
-    pub sums32: &'a [[f32; T]],
-    /// (columns / 16, T)
-    pub sums16: &'a [[f32; T]],
+    /// The groups of each row.
+    pub parts: [&'a [Part]; T],
 }
 
 impl<const T: usize> Tile<'_, T> {
@@ -138,48 +118,33 @@ impl<const T: usize> Tile<'_, T> {
 impl Tiles {
     /// Empty tiles for activations of this shape, with `together` contiguous columns of a row: 4 or [`BLOCK`].
     pub fn of(x: &Activations, together: usize) -> Self {
-        Self {
-            stride: x.stride,
-            together,
-            quants: vec![0; x.quants.len()],
-            scales: vec![0.0; x.scales.len()],
-            sums32: vec![0.0; x.sums32.len()],
-            sums16: vec![0.0; x.sums16.len()],
-        }
+        let stride = x.groups() * GROUP;
+        Self { stride, together, quants: vec![0; x.rows * stride] }
     }
 
     /// One part per tile of `rows[i]..rows[i + 1]`, to be filled by [`TilePart::fill`].
     pub fn parts_mut(&mut self, rows: &[usize]) -> Vec<TilePart<'_>> {
-        let (mut quants, mut scales) = (&mut self.quants[..], &mut self.scales[..]);
-        let (mut sums32, mut sums16) = (&mut self.sums32[..], &mut self.sums16[..]);
+        let mut quants = &mut self.quants[..];
         let part = |bounds: &[usize]| {
             let rows = bounds[1] - bounds[0];
-            let n = rows * self.stride;
-            TilePart {
-                first: bounds[0],
-                rows,
-                together: self.together,
-                quants: quants.split_off_mut(..n).unwrap_or_default(),
-                scales: scales.split_off_mut(..n / BLOCK).unwrap_or_default(),
-                sums32: sums32.split_off_mut(..n / BLOCK).unwrap_or_default(),
-                sums16: sums16.split_off_mut(..n / SUM).unwrap_or_default(),
-            }
+            let quants = quants.split_off_mut(..rows * self.stride).unwrap_or_default();
+            TilePart { first: bounds[0], rows, together: self.together, quants }
         };
         rows.windows(2).map(part).collect()
     }
 
-    /// `columns` (whole groups, or up to the end) of the tile of `T` rows that starts at row `first`.
+    /// `groups` of the tile of `T` rows of `x` that starts at row `first`.
     #[inline]
-    pub fn tile<const T: usize>(&self, first: usize, columns: Range<usize>) -> Tile<'_, T> {
-        let at = |size: usize| {
-            let start = first * self.stride / size;
-            start + columns.start / size * T..start + columns.end.div_ceil(size) * T
-        };
+    pub fn tile<'a, const T: usize>(
+        &'a self,
+        x: &'a Activations,
+        first: usize,
+        groups: Range<usize>,
+    ) -> Tile<'a, T> {
+        let at = |group: usize| first * self.stride + group * GROUP * T;
         Tile {
-            quants: &self.quants[at(1)],
-            scales: self.scales[at(BLOCK)].as_chunks().0,
-            sums32: self.sums32[at(BLOCK)].as_chunks().0,
-            sums16: self.sums16[at(SUM)].as_chunks().0,
+            quants: &self.quants[at(groups.start)..at(groups.end)],
+            parts: std::array::from_fn(|t| &x.row(first + t)[groups.clone()]),
         }
     }
 }
@@ -190,9 +155,6 @@ pub struct TilePart<'a> {
     rows: usize,
     together: usize,
     quants: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums32: &'a mut [f32],
-    sums16: &'a mut [f32],
 }
 
 impl TilePart<'_> {
@@ -207,68 +169,252 @@ impl TilePart<'_> {
     }
 
     fn fill_of<const T: usize>(&mut self, x: &Activations) {
-        fn weave<V: Copy, const T: usize>(out: &mut [[V; T]], rows: [&[V]; T]) {
-            for (i, out) in out.iter_mut().enumerate() {
+        fn weave<const N: usize, const T: usize>(out: &mut [i8], rows: [&Part; T]) {
+            let rows: [&[[i8; N]]; T] = rows.map(|part| part.quants.as_chunks().0);
+            for (i, out) in out.as_chunks_mut::<N>().0.as_chunks_mut::<T>().0.iter_mut().enumerate()
+            {
                 *out = std::array::from_fn(|t| rows[t][i]);
             }
         }
-        let rows: [Row<'_>; T] = std::array::from_fn(|t| x.row(self.first + t));
-        if self.together == BLOCK {
-            let quants = self.quants.as_chunks_mut::<BLOCK>().0.as_chunks_mut().0;
-            weave(quants, rows.map(|row| row.quants.as_chunks().0));
-        } else {
-            let quants = self.quants.as_chunks_mut::<4>().0.as_chunks_mut().0;
-            weave(quants, rows.map(|row| row.quants.as_chunks().0));
+        let rows: [&[Part]; T] = std::array::from_fn(|t| x.row(self.first + t));
+        for (group, out) in self.quants.chunks_exact_mut(GROUP * T).enumerate() {
+            let parts: [&Part; T] = std::array::from_fn(|t| &rows[t][group]);
+            if self.together == BLOCK {
+                weave::<BLOCK, T>(out, parts);
+            } else {
+                weave::<4, T>(out, parts);
+            }
         }
-        weave(self.scales.as_chunks_mut().0, rows.map(|row| row.scales));
-        weave(self.sums32.as_chunks_mut().0, rows.map(|row| row.sums32));
-        weave(self.sums16.as_chunks_mut().0, rows.map(|row| row.sums16));
     }
 }
 
-/// Quantizes one row: the scale is the largest magnitude / 127, values are rounded to nearest even.
-pub fn quantize(x: &[f32], row: &mut RowMut<'_>) {
-    // Adding 1.5 × 2²³ rounds as the processor does and leaves the integer in the low bits of the sum.
-    const MAGIC: f32 = 12_582_912.0;
-    for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-        // Magnitudes order like their bits, and an integer maximum has no special case for NaN.
-        let max = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
-        let max = f32::from_bits(max);
-        let scale = max / 127.0;
-        let inverse = if max == 0.0 { 0.0 } else { 127.0 / max };
-        let quants: &mut [i8; BLOCK] =
-            row.quants[BLOCK * block..].first_chunk_mut().expect("as long as x");
-        let mut sums = [0_i32; BLOCK / SUM];
+/// How an instruction set rounds a block.
+pub trait Round {
+    /// Multiplies with `inverse`, rounds to nearest even; returns the sums of both halves. No magnitude exceeds 127.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    unsafe fn round(x: &[f32; BLOCK], inverse: f32, quants: &mut [i8; BLOCK]) -> [i16; 2];
+}
+
+/// Rounds on any processor.
+pub struct Portable;
+
+impl Round for Portable {
+    unsafe fn round(x: &[f32; BLOCK], inverse: f32, quants: &mut [i8; BLOCK]) -> [i16; 2] {
+        // Adding 1.5 × 2²³ rounds as the processor does and leaves the integer in the low bits of the sum.
+        const MAGIC: f32 = 12_582_912.0;
         for (quant, x) in quants.iter_mut().zip(x) {
             *quant = (x * inverse + MAGIC).to_bits() as i8;
         }
-        for (sum, quants) in sums.iter_mut().zip(quants.as_chunks::<SUM>().0) {
-            *sum = quants.iter().map(|&q| i32::from(q)).sum();
-        }
-        row.scales[block] = scale;
-        row.sums32[block] = (sums[0] + sums[1]) as f32;
-        row.sums16[2 * block] = sums[0] as f32;
-        row.sums16[2 * block + 1] = sums[1] as f32;
+        let sum = |half: usize| quants[16 * half..][..16].iter().map(|&q| i16::from(q)).sum();
+        [sum(0), sum(1)]
     }
+}
+
+/// Quantizes the columns of one row; `parts` are their groups, the last of which may be partial.
+///
+/// The scale of a group is the smallest with which the multiple of its largest block is a whole number, at most
+/// [`MULTIPLE_MAX`], and the sum of all magnitudes at most [`SUM_MAX`] times the scale. A block's multiple is the
+/// smallest whole number with which its quants are at most 127. Values are rounded to nearest even. If one of them, or
+/// the sum of their magnitudes, is not finite, no product with the group is.
+///
+/// Always inlined, so that it is compiled for the instruction set of its caller; no step depends on that.
+///
+/// # Safety
+/// The processor has the instruction set of `R`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+pub unsafe fn quantize<R: Round>(x: &[f32], parts: &mut [Part]) {
+    for (x, part) in x.chunks(GROUP).zip(parts) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { quantize_group::<R>(x.as_chunks().0, part) };
+    }
+}
+
+/// # Safety
+/// As [`quantize`].
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+unsafe fn quantize_group<R: Round>(x: &[[f32; BLOCK]], part: &mut Part) {
+    // A sum for each place in a block: one after the other, additions would wait for each other.
+    let (mut largest, mut lanes) = ([0_u32; BLOCKS], [0_f32; BLOCK]);
+    for (largest, x) in largest.iter_mut().zip(x) {
+        // Magnitudes order like their bits, and an integer maximum has no special case for NaN.
+        let mut maxima = [0_u32; 8];
+        for (part, (x, lanes)) in
+            x.as_chunks::<8>().0.iter().zip(lanes.as_chunks_mut::<8>().0).enumerate()
+        {
+            for i in 0..8 {
+                let magnitude = x[i].abs();
+                lanes[i] += magnitude;
+                let bits = magnitude.to_bits();
+                maxima[i] = if part == 0 { bits } else { maxima[i].max(bits) };
+            }
+        }
+        *largest = maxima.into_iter().fold(0, u32::max);
+    }
+    let top = f32::from_bits(largest.into_iter().fold(0, u32::max));
+    let eight = |i: usize| (lanes[i] + lanes[i + 8]) + (lanes[i + 16] + lanes[i + 24]);
+    let [a, b, c, d, e, f, g, h]: [f32; 8] = std::array::from_fn(eight);
+    let sum = ((a + e) + (b + f)) + ((c + g) + (d + h));
+    if !sum.is_finite() {
+        *part = Part { scale: f32::NAN, weighted_scale: f32::NAN, ..Part::ZERO };
+        (part.scales, part.totals) = ([f32::NAN; BLOCKS], [f32::NAN; BLOCKS]);
+        return;
+    }
+    if top < TINY {
+        *part = Part::ZERO;
+        return;
+    }
+    let most = (top / sum * (SUM_MAX / 127.0)).min(MULTIPLE_MAX).floor();
+    let scale = top / (127.0 * most);
+    let (mut multiples, mut inverses) = ([0_i16; BLOCKS], [0.0; BLOCKS]);
+    for block in 0..BLOCKS {
+        let multiple = (f32::from_bits(largest[block]) / (127.0 * scale)).ceil().max(1.0).min(most);
+        multiples[block] = multiple as i16;
+        part.scales[block] = scale * multiple;
+        inverses[block] = 1.0 / part.scales[block];
+    }
+    let mut sums = [[0_i16; BLOCKS]; 2];
+    for (block, quants) in part.quants.as_chunks_mut().0.iter_mut().enumerate() {
+        let Some(x) = x.get(block) else {
+            *quants = [0; BLOCK];
+            continue;
+        };
+        // SAFETY: guaranteed by the caller.
+        [sums[0][block], sums[1][block]] = unsafe { R::round(x, inverses[block], quants) };
+    }
+    let (mut weighted, mut widest) = ([[0_i32; BLOCKS]; 2], 0);
+    for (weighted, sums) in weighted.iter_mut().zip(&sums) {
+        for ((weighted, &sum), &multiple) in weighted.iter_mut().zip(sums).zip(&multiples) {
+            *weighted = i32::from(sum) * i32::from(multiple);
+            widest = widest.max(weighted.unsigned_abs());
+        }
+    }
+    let shift = (u32::BITS - widest.leading_zeros() + 1).saturating_sub(WEIGHTED_BITS);
+    for (rounded, exact) in part.weighted.iter_mut().zip(&weighted) {
+        for (rounded, exact) in rounded.iter_mut().zip(exact) {
+            *rounded = ((exact + ((1 << shift) >> 1)) >> shift) as i16;
+        }
+    }
+    let [first, second] = &weighted;
+    for ((total, first), second) in part.totals.iter_mut().zip(first).zip(second) {
+        *total = (first + second) as f32 * scale;
+    }
+    part.multiples = [multiples; 2];
+    part.sums = sums;
+    part.scale = scale;
+    part.weighted_scale = scale * (1_u32 << shift) as f32;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn quantized(x: &[f32]) -> Activations {
+        let mut a = Activations::zeros(1, x.len());
+        // SAFETY: it needs none in particular.
+        unsafe { quantize::<Portable>(x, &mut a.parts) };
+        a
+    }
+
+    /// Pseudo-random values with many small and a few large magnitudes.
+    fn values(seed: u32, spread: i32) -> Vec<f32> {
+        let mut state = seed | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32 - 0.5
+        };
+        (0..GROUP).map(|_| next() * (next() * spread as f32).exp2()).collect()
+    }
+
     #[test]
     fn blocks_round_to_even_and_keep_their_sums() {
         let mut x = [0_f32; 64];
         (x[0], x[1], x[2], x[16]) = (127.0, 2.5, 3.5, -0.5);
         x[33] = -3.0;
-        let mut a = Activations::zeros(1, 64);
-        a.rows_mut().for_each(|mut row| quantize(&x, &mut row));
-        let row = a.row(0);
-        assert_eq!(row.quants.len(), GROUP);
-        assert_eq!(&row.quants[..4], &[127, 2, 4, 0]);
-        assert_eq!((row.quants[33], row.quants[40]), (-127, 0));
-        assert_eq!(&row.scales[..3], &[1.0, 3.0 / 127.0, 0.0]);
-        assert_eq!(&row.sums16[..3], &[133.0, 0.0, -127.0]);
-        assert_eq!(&row.sums32[..2], &[133.0, -127.0]);
+        let a = quantized(&x);
+        let [part] = a.row(0) else { panic!("one group") };
+        assert_eq!(part.scale.to_bits(), (1.0_f32 / 127.0).to_bits());
+        assert_eq!(&part.multiples[0][..3], &[127, 3, 1]);
+        assert_eq!(&part.quants[..4], &[127, 2, 4, 0]);
+        assert_eq!((part.quants[33], part.quants[40]), (-127, 0));
+        assert_eq!((part.sums[0][0], part.sums[1][0], part.sums[0][1]), (133, 0, -127));
+        assert_eq!(&part.totals[..3], &[133.0, -3.0, 0.0]);
+        // 133 · 127 has 15 bits; 13 and a sign are kept.
+        assert_eq!(part.weighted_scale.to_bits(), (4.0_f32 / 127.0).to_bits());
+        assert_eq!((part.weighted[0][0], part.weighted[0][1]), (4223, -95));
+    }
+
+    #[test]
+    fn every_value_is_within_half_a_step_and_no_sum_can_overflow() {
+        let constant = |x: f32| vec![x; GROUP];
+        let mut cases = vec![constant(1.0), constant(-3e-29), constant(1e36), constant(0.0)];
+        cases.extend((1..400).map(|seed| values(seed, (seed % 40) as i32)));
+        for x in cases {
+            let a = quantized(&x);
+            let part = &a.parts[0];
+            let mut total = 0;
+            for (i, (&x, &quant)) in x.iter().zip(&part.quants).enumerate() {
+                let (half, block) = (i / 16 % 2, i / BLOCK);
+                let multiple = part.multiples[half][block];
+                assert!((1..=127).contains(&multiple) && quant != i8::MIN);
+                let step = f64::from(part.scale) * f64::from(multiple);
+                let error = (f64::from(x) - step * f64::from(quant)).abs();
+                assert!(error <= step * 0.501, "{x} became {quant} times {step}");
+                total += i64::from(multiple) * i64::from(quant.unsigned_abs());
+            }
+            assert!(total * 128 * 32 <= i64::from(i32::MAX), "{total}");
+            for half in 0..2 {
+                for block in 0..BLOCKS {
+                    let exact = f64::from(part.sums[half][block])
+                        * f64::from(part.multiples[half][block])
+                        * f64::from(part.scale);
+                    let unit = f64::from(part.weighted_scale);
+                    let weighted = unit * f64::from(part.weighted[half][block]);
+                    assert!((exact - weighted).abs() <= 0.501 * unit);
+                    assert!(part.weighted[half][block].abs() <= 1 << 13);
+                }
+            }
+        }
+    }
+
+    /// What integer multiples cost: the largest value of a block is no longer met exactly, and the cap on the sums.
+    #[test]
+    fn the_error_is_hardly_more_than_that_of_a_float_for_each_block() {
+        let (mut ours, mut floats) = (0.0, 0.0);
+        for seed in 1..400 {
+            // Sums of four are nearly normal; every second group has outliers.
+            let parts: Vec<_> = (0..4).map(|i| values(4 * seed + i, 0)).collect();
+            let mut x: Vec<f32> =
+                (0..GROUP).map(|i| parts.iter().map(|part| part[i]).sum()).collect();
+            if seed % 2 == 0 {
+                x[7] *= 20.0;
+            }
+            let part = &quantized(&x).parts[0];
+            for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+                let scale = x.iter().fold(0_f32, |max, x| max.max(x.abs())) / 127.0;
+                for (x, quant) in x.iter().zip(&part.quants[BLOCK * block..]) {
+                    ours += f64::from(x - part.scales[block] * f32::from(*quant)).powi(2);
+                    floats += f64::from(x - scale * (x / scale).round()).powi(2);
+                }
+            }
+        }
+        let more = (ours / floats).sqrt();
+        assert!((1.0..1.025).contains(&more), "{more}");
+    }
+
+    #[test]
+    fn what_is_not_finite_shows_in_every_product_with_its_group() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = vec![1.0; 2 * GROUP];
+            x[3] = wrong;
+            let a = quantized(&x);
+            assert!(a.parts[0].scale.is_nan() && a.parts[0].scales.iter().all(|s| s.is_nan()));
+            assert!(a.parts[1].scale.is_finite());
+        }
     }
 }

@@ -169,7 +169,7 @@ pub fn gelu_tanh(x: f32) -> f32 {
 
 /// Compiles the loops above for an instruction set. The compiler vectorizes them; the results are the same to the bit.
 macro_rules! compiled {
-    ($features:literal) => {
+    ($features:literal, round: $round:ty) => {
         /// See [`crate::kernels::float::exp_sum`].
         ///
         /// # Safety
@@ -191,6 +191,16 @@ macro_rules! compiled {
             out: &mut [f32],
         ) {
             crate::kernels::float::gate_up(act, gate, up, out);
+        }
+
+        /// See [`crate::kernels::activations::quantize`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn quantize(x: &[f32], parts: &mut [crate::kernels::activations::Part]) {
+            // SAFETY: guaranteed by the caller.
+            unsafe { crate::kernels::activations::quantize::<$round>(x, parts) }
         }
 
         /// See [`crate::kernels::float::rms_norm`].

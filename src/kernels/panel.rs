@@ -1,132 +1,106 @@
 //! A panel: a block of rows and columns of a matrix, unpacked for prefill.
 //!
-//! Input: stored rows of any type. Output: levels in the order in which kernels read them, four columns of
-//! one row, then of the next, with their scales and mins. A panel fits in the L1 cache, is unpacked once and
-//! used for every row of activations.
+//! Input: stored rows of any type. Output: levels in the order in which kernels read them, with what scales them. A
+//! panel fits in the L1 cache, is unpacked once and used for every row of activations.
 
-use super::blocks::{GROUP, Group, SUB, group_bytes, sub_of, unpack};
-use tealight_bundle::gguf::DType;
+use super::blocks::{BLOCK, GROUP, SUB};
 
 /// Rows in a panel.
 pub const PANEL_ROWS: usize = 32;
 /// Columns in a panel: two groups.
 pub const PANEL_COLUMNS: usize = 2 * GROUP;
 
-/// Maximum rows in one vector of scales.
-const LANES: usize = 16;
+/// Two numbers of a row, side by side in the 32 bits that a kernel multiplies at once.
+pub type Pair = [i16; 2];
 
-/// Unpacked rows: value = scale · level + minimum.
+/// Unpacked rows. What scales the levels depends on the type's [`super::blocks::Form`].
 #[repr(align(64))]
 pub struct Panel {
-    /// (columns / 4, rows, 4)
+    /// The levels, in an order that is the instruction set's own.
     levels: [u8; PANEL_COLUMNS * PANEL_ROWS],
-    /// (columns / sub, rows)
-    scales: [f32; PANEL_COLUMNS / SUB * PANEL_ROWS],
-    /// (columns / sub, rows)
-    minima: [f32; PANEL_COLUMNS / SUB * PANEL_ROWS],
-}
-
-/// Sixteen rows starting at `row`, in the sub-block `sub`.
-#[derive(Clone, Copy)]
-pub struct Place {
-    /// Index of the sub-block of 16 or 32 columns.
-    pub sub: usize,
-    /// The first row, 0 or 16.
-    pub row: usize,
+    /// Super-blocks: scales, each twice, (columns / sub, rows).
+    scales: [[Pair; PANEL_ROWS]; PANEL_COLUMNS / SUB],
+    /// Super-blocks: mins of two neighbours of `sub` columns, (columns / sub / 2, rows).
+    mins: [[Pair; PANEL_ROWS]; PANEL_COLUMNS / SUB / 2],
+    /// Blocks: their scale and min, (blocks, rows). Super-blocks: their two units, (groups, rows).
+    factors: [[[f32; PANEL_ROWS]; 2]; PANEL_COLUMNS / BLOCK],
 }
 
 impl Panel {
     /// All zero.
     pub const ZERO: Self = Self {
         levels: [0; PANEL_COLUMNS * PANEL_ROWS],
-        scales: [0.0; PANEL_COLUMNS / SUB * PANEL_ROWS],
-        minima: [0.0; PANEL_COLUMNS / SUB * PANEL_ROWS],
+        scales: [[[0; 2]; PANEL_ROWS]; PANEL_COLUMNS / SUB],
+        mins: [[[0; 2]; PANEL_ROWS]; PANEL_COLUMNS / SUB / 2],
+        factors: [[[0.0; PANEL_ROWS]; 2]; PANEL_COLUMNS / BLOCK],
     };
 
-    /// Levels of four columns of sixteen rows.
+    /// All levels.
     #[inline]
     #[cfg(target_arch = "x86_64")]
-    pub fn levels(&self, four: usize, row: usize) -> &[u8; 4 * LANES] {
-        self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk().expect("within the panel")
+    pub fn all_levels(&self) -> &[u8; PANEL_COLUMNS * PANEL_ROWS] {
+        &self.levels
+    }
+
+    /// `N` levels from the one at `at` on.
+    #[inline]
+    pub fn levels<const N: usize>(&self, at: usize) -> &[u8; N] {
+        self.levels[at..].first_chunk().expect("within the panel")
     }
 
     /// Like [`Panel::levels`], mutable.
     #[inline]
+    pub fn levels_mut<const N: usize>(&mut self, at: usize) -> &mut [u8; N] {
+        self.levels[at..].first_chunk_mut().expect("within the panel")
+    }
+
+    /// Adds 128 to signed levels.
     #[cfg(target_arch = "x86_64")]
-    pub fn levels_mut(&mut self, four: usize, row: usize) -> &mut [u8; 4 * LANES] {
-        self.levels[4 * (four * PANEL_ROWS + row)..].first_chunk_mut().expect("within the panel")
+    pub fn make_unsigned(&mut self) {
+        self.levels.iter_mut().for_each(|level| *level ^= 0x80);
     }
 
-    /// Sixteen levels, in the order that the instruction set uses.
+    /// Scales of `N` rows from `row` on, in the columns `sub · index ..`.
     #[inline]
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    pub fn sixteen(&self, index: usize) -> &[u8; 16] {
-        &self.levels.as_chunks().0[index]
-    }
-
-    /// Like [`Panel::sixteen`], mutable.
-    #[inline]
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    pub fn sixteen_mut(&mut self, index: usize) -> &mut [u8; 16] {
-        &mut self.levels.as_chunks_mut().0[index]
-    }
-
-    /// Scales of sixteen rows.
-    #[inline]
-    pub fn scales(&self, place: Place) -> &[f32; LANES] {
-        self.scales[place.index()..].first_chunk().expect("within the panel")
+    pub fn scales<const N: usize>(&self, index: usize, row: usize) -> &[Pair; N] {
+        self.scales[index][row..].first_chunk().expect("within the panel")
     }
 
     /// Like [`Panel::scales`], mutable.
     #[inline]
-    pub fn scales_mut(&mut self, place: Place) -> &mut [f32; LANES] {
-        self.scales[place.index()..].first_chunk_mut().expect("within the panel")
+    pub fn scales_mut<const N: usize>(&mut self, index: usize, row: usize) -> &mut [Pair; N] {
+        self.scales[index][row..].first_chunk_mut().expect("within the panel")
     }
 
-    /// Mins of sixteen rows.
+    /// Mins of `N` rows from `row` on, in the columns `2 · sub · index ..`.
     #[inline]
-    pub fn minima(&self, place: Place) -> &[f32; LANES] {
-        self.minima[place.index()..].first_chunk().expect("within the panel")
+    pub fn mins<const N: usize>(&self, index: usize, row: usize) -> &[Pair; N] {
+        self.mins[index][row..].first_chunk().expect("within the panel")
     }
 
-    /// Like [`Panel::minima`], mutable.
+    /// Like [`Panel::mins`], mutable.
     #[inline]
-    pub fn minima_mut(&mut self, place: Place) -> &mut [f32; LANES] {
-        self.minima[place.index()..].first_chunk_mut().expect("within the panel")
+    pub fn mins_mut<const N: usize>(&mut self, index: usize, row: usize) -> &mut [Pair; N] {
+        self.mins[index][row..].first_chunk_mut().expect("within the panel")
     }
 
-    /// Unpacks rows `row(0)` to `row(PANEL_ROWS - 1)`: whole blocks, starting at a group boundary.
-    ///
-    /// Always inlined, so that it is compiled for the instruction set of its caller.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-    pub fn unpack<'a>(&mut self, dtype: DType, row: &dyn Fn(usize) -> &'a [u8]) {
-        let step = sub_of(dtype) / SUB;
-        let mut group = Group::ZERO;
-        for index in 0..PANEL_ROWS {
-            for (number, bytes) in row(index).chunks(group_bytes(dtype)).enumerate() {
-                let columns = bytes.len() / dtype.block_bytes() * dtype.block_elements();
-                unpack(dtype, bytes, &mut group);
-                let first = number * GROUP / 4;
-                for (four, levels) in group.levels[..columns].as_chunks::<4>().0.iter().enumerate()
-                {
-                    self.levels[4 * ((first + four) * PANEL_ROWS + index)..][..4]
-                        .copy_from_slice(levels);
-                }
-                let first = number * GROUP / SUB / step;
-                for sub in 0..columns / SUB / step {
-                    let at = (first + sub) * PANEL_ROWS + index;
-                    self.scales[at] = group.scales[sub * step];
-                    self.minima[at] = group.mins[sub * step];
-                }
-            }
-        }
-    }
-}
-
-impl Place {
+    /// The two factors of a block, or units of a super-block, of `N` rows from `row` on.
     #[inline]
-    fn index(self) -> usize {
-        self.sub * PANEL_ROWS + self.row
+    pub fn factors<const N: usize>(&self, index: usize, row: usize) -> [&[f32; N]; 2] {
+        let [first, second] = &self.factors[index];
+        [
+            first[row..].first_chunk().expect("within the panel"),
+            second[row..].first_chunk().expect("within the panel"),
+        ]
+    }
+
+    /// Like [`Panel::factors`], mutable.
+    #[inline]
+    pub fn factors_mut<const N: usize>(&mut self, index: usize, row: usize) -> [&mut [f32; N]; 2] {
+        let [first, second] = &mut self.factors[index];
+        [
+            first[row..].first_chunk_mut().expect("within the panel"),
+            second[row..].first_chunk_mut().expect("within the panel"),
+        ]
     }
 }

@@ -123,9 +123,8 @@ fn every_type_matches_the_reference_with_no_more_error_than_its_own() {
         for isa in Isa::available() {
             let ours = Compute::new(isa, 1).matmul(&w, &x); // (inputs, rows)
             let ours = rms(&|row, j| ours[j * rows + row]);
-            // Both round activations to eight bits, each in its own way; 64 products are enough to detect a 5%
-            // difference.
-            assert!(ours <= 1.05 * theirs, "{dtype} {isa}: error {ours}, the reference's {theirs}");
+            // Both round activations to eight bits, each in its own way; the error of 64 products varies by a tenth.
+            assert!(ours <= 1.2 * theirs, "{dtype} {isa}: error {ours}, the reference's {theirs}");
         }
         seen.push(dtype);
     }
@@ -137,8 +136,19 @@ fn inputs(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 37 % 251) as f32 - 125.0) / 60.0).collect()
 }
 
+/// Compares results to the bit, or closely where bits may differ.
+fn assert_same(isa: Isa, got: &[f32], expected: &[f32], of: &str) {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(1.0_f32, |m, v| m.max(v.abs()));
+    for (i, (a, b)) in got.iter().zip(expected).enumerate() {
+        let same =
+            if isa.is_exact() { a.to_bits() == b.to_bits() } else { (a - b).abs() <= 2e-5 * scale };
+        assert!(same, "{isa}, output {i} of {of}: {a}, scalar {b}");
+    }
+}
+
 #[test]
-fn every_isa_agrees_with_the_scalar_kernel_for_every_type_and_batch() {
+fn every_isa_gives_the_bits_of_the_scalar_kernel_for_every_type_and_batch() {
     for dtype in types() {
         // One and several super-blocks, up to more than a panel has; for small blocks, odd numbers of blocks
         // and rows that end within a group. 1 to 15 rows of activations cover every tile size and remainder;
@@ -151,17 +161,45 @@ fn every_isa_agrees_with_the_scalar_kernel_for_every_type_and_batch() {
                 let expected = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
                 for isa in Isa::available() {
                     let got = Compute::new(isa, 3).matmul(&w, &x);
-                    for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
-                        let scale = expected.iter().fold(1.0_f32, |m, v| m.max(v.abs()));
-                        assert!(
-                            (a - b).abs() <= 2e-5 * scale,
-                            "{dtype} {isa} columns {columns} rows {n} output {i}: {a}, scalar {b}"
-                        );
-                    }
+                    assert_same(
+                        isa,
+                        &got,
+                        &expected,
+                        &format!("{dtype}, {columns} columns, {n} rows"),
+                    );
                 }
             }
         }
     }
+}
+
+/// Checksums of products, committed: they tie processors together that no machine has side by side. If results are
+/// meant to change, raise `ARITHMETIC` in `src/engine/saved.rs`; the message shows the new ones.
+#[test]
+fn products_have_the_bits_of_every_other_machine() {
+    let expected = include_str!("../../tests/golden/bits/kernels.txt");
+    let mut found = String::new();
+    for dtype in types() {
+        let columns = if dtype.block_elements() < 256 { 672 } else { 768 };
+        let w = matrix(dtype, 37, columns);
+        let x = inputs(11 * columns);
+        let mut of_type = None;
+        for isa in Isa::available().into_iter().filter(|isa| isa.is_exact()) {
+            let compute = Compute::new(isa, 2);
+            let (all, one) = (compute.matmul(&w, &x), compute.matmul(&w, &x[..columns]));
+            // FNV-1a.
+            let sum = all
+                .iter()
+                .chain(&one)
+                .flat_map(|x| x.to_le_bytes())
+                .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+                    (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
+            assert_eq!(*of_type.get_or_insert(sum), sum, "{dtype} on {isa}");
+        }
+        found += &format!("{:016x} {dtype}\n", of_type.expect("the scalar one is always there"));
+    }
+    assert_eq!(found, expected, "expected in tests/golden/bits/kernels.txt:\n{found}");
 }
 
 #[test]
@@ -194,11 +232,7 @@ fn rows_not_a_multiple_of_a_vector_work_for_float_types() {
             let expected = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
             for isa in Isa::available() {
                 let got = Compute::new(isa, 1).matmul(&w, &x);
-                let close = got
-                    .iter()
-                    .zip(&expected)
-                    .all(|(a, b)| (a - b).abs() <= 1e-4 * b.abs().max(1.0));
-                assert!(close, "{dtype} {isa} {columns}: {got:?} {expected:?}");
+                assert_same(isa, &got, &expected, &format!("{dtype}, {columns} columns"));
             }
         }
     }
@@ -229,9 +263,16 @@ fn every_isa_quantizes_activations_to_the_same_bits() {
     let expected = Compute::new(Isa::SCALAR, 1).quantize(&x, 320);
     for isa in Isa::available() {
         let got = Compute::new(isa, 2).quantize(&x, 320);
-        assert_eq!(got.quants, expected.quants, "{isa}");
-        assert_eq!(got.scales, expected.scales, "{isa}");
-        assert_eq!((got.sums16, got.sums32), (expected.sums16.clone(), expected.sums32.clone()));
+        for (got, expected) in got.parts.iter().zip(&expected.parts) {
+            assert_eq!(got.quants, expected.quants, "{isa}");
+            assert_eq!(got.multiples, expected.multiples, "{isa}");
+            assert_eq!((got.sums, got.weighted), (expected.sums, expected.weighted), "{isa}");
+            let floats = |part: &super::activations::Part| {
+                let all = [part.scale, part.weighted_scale].into_iter();
+                all.chain(part.scales).chain(part.totals).map(f32::to_bits).collect::<Vec<_>>()
+            };
+            assert_eq!(floats(got), floats(expected), "{isa}");
+        }
     }
 }
 

@@ -84,7 +84,7 @@ mod tiles {
                 for (pair, levels) in levels.iter_mut().enumerate() {
                     let column = column + 16 * half;
                     let at = position(column, quad + pair / 2, 2 * eight + pair % 2);
-                    *levels = load(panel.sixteen(at));
+                    *levels = load(panel.levels(16 * at));
                 }
                 for t in 0..T.div_ceil(2) {
                     // An odd last row is paired with itself.

@@ -55,11 +55,6 @@ pub mod operations {
             vdupq_n_u8(x)
         }
 
-        fn words(x: [u32; 4]) -> Bytes {
-            // SAFETY: four words, by the type.
-            vreinterpretq_u8_u32(unsafe { vld1q_u32(x.as_ptr()) })
-        }
-
         fn and(a: Bytes, b: Bytes) -> Bytes {
             vandq_u8(a, b)
         }
@@ -124,6 +119,37 @@ pub mod operations {
             vdupq_n_s32(0)
         }
 
+        /// `sum + x · by`.
+        fn multiply_add(sum: Integers, x: Integers, by: i32) -> Integers {
+            vmlaq_n_s32(sum, x, by)
+        }
+
+        /// `sum + x · scale · by`; each scale is there twice.
+        fn add_scaled(sum: Integers, x: Integers, scales: &[[i16; 2]; 4], by: i16) -> Integers {
+            // SAFETY: sixteen bytes, by the type.
+            let scales = vreinterpretq_s32_s16(unsafe { vld1q_s16(scales.as_ptr().cast()) });
+            let scales = vmulq_n_s32(vshrq_n_s32::<16>(scales), i32::from(by));
+            vmlaq_s32(sum, x, scales)
+        }
+
+        /// Adds the products of two numbers of each lane with two numbers.
+        fn add_pairs(sum: Integers, pairs: &[[i16; 2]; 4], by: [i16; 2]) -> Integers {
+            // SAFETY: sixteen bytes, by the type.
+            let pairs = vreinterpretq_s32_s16(unsafe { vld1q_s16(pairs.as_ptr().cast()) });
+            let first = vshrq_n_s32::<16>(vshlq_n_s32::<16>(pairs));
+            let sum = vmlaq_n_s32(sum, first, i32::from(by[0]));
+            vmlaq_n_s32(sum, vshrq_n_s32::<16>(pairs), i32::from(by[1]))
+        }
+
+        fn of_array(x: [i32; 4]) -> Integers {
+            // SAFETY: four integers, by the type.
+            unsafe { vld1q_s32(x.as_ptr()) }
+        }
+
+        fn minus(a: Integers, b: Integers) -> Integers {
+            vsubq_s32(a, b)
+        }
+
         /// The sum of each vector, one per lane.
         fn sum_each(x: [Integers; 4]) -> Integers {
             vpaddq_s32(vpaddq_s32(x[0], x[1]), vpaddq_s32(x[2], x[3]))
@@ -131,18 +157,6 @@ pub mod operations {
 
         fn to_floats(x: Integers) -> Floats {
             vcvtq_f32_s32(x)
-        }
-
-        /// Sixteen unsigned bytes as floats.
-        fn unsigned(x: Bytes) -> [Floats; 4] {
-            let (low, high) = (vmovl_u8(vget_low_u8(x)), vmovl_high_u8(x));
-            [
-                vmovl_u16(vget_low_u16(low)),
-                vmovl_high_u16(low),
-                vmovl_u16(vget_low_u16(high)),
-                vmovl_high_u16(high),
-            ]
-            .map(|x| vcvtq_f32_u32(x))
         }
 
         /// Sixteen signed bytes as floats.
@@ -210,19 +224,6 @@ pub mod operations {
 
         fn add_product(sum: Floats, a: Floats, b: Floats) -> Floats {
             vfmaq_f32(sum, a, b)
-        }
-
-        /// Transposes 4 × 4 floats.
-        fn transpose_floats(rows: [Floats; 4]) -> [Floats; 4] {
-            transpose_words(rows.map(|row| vreinterpretq_u8_f32(row)))
-                .map(|row| vreinterpretq_f32_u8(row))
-        }
-
-        /// The largest magnitude of 32 floats, compared as bit patterns.
-        fn largest_magnitude(x: [Floats; 8]) -> f32 {
-            let magnitudes = x.map(|x| vandq_u32(vreinterpretq_u32_f32(x), vdupq_n_u32(0x7fff_ffff)));
-            let max = magnitudes.into_iter().fold(vdupq_n_u32(0), |max, x| vmaxq_u32(max, x));
-            f32::from_bits(vmaxvq_u32(max))
         }
 
         /// Rounds sixteen floats to signed bytes, as the activations' `quantize` does.

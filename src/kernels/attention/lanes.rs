@@ -10,6 +10,7 @@ macro_rules! lanes {
         use $operations::*;
         use crate::kernels::attention::{BLOCK, Cached, Element, KEYS, ROWS, Weights, by_element};
         use crate::kernels::prefetch::Soon;
+        use crate::kernels::scalar::mix_rest;
         use half::{bf16, f16};
         use std::ops::Range;
 
@@ -148,49 +149,64 @@ macro_rules! lanes {
             let dim = mixed[0].len();
             assert!(mixed.iter().all(|m| m.len() == dim));
             assert!(v.len() >= positions.end * T::units(dim) && positions.len() <= BLOCK);
-            let wide = dim - dim % (16 * AT_ONCE);
+            let (wide, whole) = (dim - dim % (16 * AT_ONCE), dim - dim % 16);
             for first in (0..wide).step_by(16 * AT_ONCE) {
-                let mut sums = [[zero(); AT_ONCE]; R];
-                for r in 0..R {
-                    for i in 0..AT_ONCE {
-                        let old = mixed[r][first + 16 * i..].first_chunk().expect("of `wide`");
-                        sums[r][i] = product(load(old), splat(factors[r]));
+                mix_at::<T, R, AT_ONCE>(weights, factors, v, positions.clone(), mixed, first, &mut soon);
+            }
+            for first in (wide..whole).step_by(16) {
+                mix_at::<T, R, 1>(weights, factors, v, positions.clone(), mixed, first, &mut soon);
+            }
+            for r in 0..R {
+                let rest = &mut mixed[r][whole..];
+                mix_rest(&weights[r], factors[r], v, positions.clone(), dim, rest);
+            }
+        }
+
+        /// Mixes `16 · N` elements from `first` on.
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn mix_at<T: Load, const R: usize, const N: usize>(
+            weights: &[[f32; BLOCK]; R],
+            factors: &[f32; R],
+            v: &[T],
+            positions: Range<usize>,
+            mixed: &mut [&mut [f32]; R],
+            first: usize,
+            soon: &mut Soon,
+        ) {
+            let dim = mixed[0].len();
+            assert!(first + 16 * N <= dim);
+            assert!(v.len() >= positions.end * T::units(dim) && positions.len() <= BLOCK);
+            let mut sums = [[zero(); N]; R];
+            for r in 0..R {
+                for i in 0..N {
+                    let old = mixed[r][first + 16 * i..].first_chunk().expect("of the whole ones");
+                    sums[r][i] = product(load(old), splat(factors[r]));
+                }
+            }
+            for (p, position) in positions.enumerate() {
+                soon.fetch_line();
+                let mut values = [zero(); N];
+                let at = T::value_at(position, dim, first);
+                for i in 0..N {
+                    // SAFETY: sixteen elements of the position's values, by the assertions.
+                    values[i] = unsafe { T::load(v.as_ptr().add(at + 16 * i)) };
+                    if T::SCALED {
+                        values[i] = product(values[i], splat(T::value_scale(v, position, dim, first)));
                     }
                 }
-                for (p, position) in positions.clone().enumerate() {
-                    soon.fetch_line();
-                    let mut values = [zero(); AT_ONCE];
-                    let at = T::value_at(position, dim, first);
-                    for i in 0..AT_ONCE {
-                        // SAFETY: sixteen elements of the position's values, by the assertion.
-                        values[i] = unsafe { T::load(v.as_ptr().add(at + 16 * i)) };
-                        if T::SCALED {
-                            values[i] = product(values[i], splat(T::value_scale(v, position, dim, first)));
-                        }
-                    }
-                    for r in 0..R {
-                        // SAFETY: p is below BLOCK, by the assertion.
-                        let weight = splat(unsafe { *weights[r].get_unchecked(p) });
-                        for i in 0..AT_ONCE {
-                            sums[r][i] = add_product(sums[r][i], weight, values[i]);
-                        }
-                    }
-                }
                 for r in 0..R {
-                    for i in 0..AT_ONCE {
-                        let out = mixed[r][first + 16 * i..].first_chunk_mut().expect("of `wide`");
-                        store(out, sums[r][i]);
+                    // SAFETY: p is below BLOCK, by the assertion.
+                    let weight = splat(unsafe { *weights[r].get_unchecked(p) });
+                    for i in 0..N {
+                        sums[r][i] = add_product(sums[r][i], weight, values[i]);
                     }
                 }
             }
-            for d in wide..dim {
-                for r in 0..R {
-                    let sum: f32 = positions
-                        .clone()
-                        .zip(&weights[r])
-                        .map(|(position, weight)| weight * T::value(v, position, dim, d))
-                        .sum();
-                    mixed[r][d] = factors[r] * mixed[r][d] + sum;
+            for r in 0..R {
+                for i in 0..N {
+                    let out = mixed[r][first + 16 * i..].first_chunk_mut();
+                    store(out.expect("of the whole ones"), sums[r][i]);
                 }
             }
         }

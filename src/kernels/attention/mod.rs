@@ -19,7 +19,7 @@ pub(super) use {lanes::lanes, stored::by_element};
 use super::disjoint::Disjoint;
 use super::isa::{Level, by_floats};
 use super::prefetch::Soon;
-use super::{Compute, scalar};
+use super::{Compute, float, scalar};
 use std::ops::Range;
 
 #[cfg(target_arch = "aarch64")]
@@ -356,7 +356,7 @@ impl Compute {
         }
         let old = if state.is_empty() { f32::NEG_INFINITY } else { *state.max };
         let max = lanes.into_iter().fold(old, f32::max);
-        let sum = by_floats!(self.isa, scalar: scalar::exp_sum(scores, max), exp_sum(scores, max));
+        let sum = by_floats!(self.isa, scalar: float::exp_sum(scores, max), exp_sum(scores, max));
         let factor = libm::expf(old - max);
         *state.sum = *state.sum * factor + sum;
         *state.max = max;

@@ -146,8 +146,15 @@ pub trait Element: Copy + Default + Send + Sync {
     fn value_at(position: usize, dim: usize, d: usize) -> usize;
     /// The scale of element `d` of a position's value.
     fn value_scale(v: &[Self], position: usize, dim: usize, d: usize) -> f32;
+    /// Element `d` of a key, before scaling.
+    fn key_level(k: &[Self], position: usize, dim: usize, d: usize) -> f32;
+    /// The scale of element `d` of a key.
+    fn key_scale(k: &[Self], position: usize, dim: usize, d: usize) -> f32;
     /// Element `d` of a key.
-    fn key(k: &[Self], position: usize, dim: usize, d: usize) -> f32;
+    #[inline]
+    fn key(k: &[Self], position: usize, dim: usize, d: usize) -> f32 {
+        Self::key_level(k, position, dim, d) * Self::key_scale(k, position, dim, d)
+    }
     /// Element `d` of a value.
     fn value(v: &[Self], position: usize, dim: usize, d: usize) -> f32;
     /// Stores the key of a position.
@@ -188,9 +195,14 @@ macro_rules! floats {
             }
 
             #[inline]
-            fn key(k: &[Self], position: usize, dim: usize, d: usize) -> f32 {
+            fn key_level(k: &[Self], position: usize, dim: usize, d: usize) -> f32 {
                 let block = position / KEYS * KEYS;
                 k[Self::key_at(block, dim, d) + position - block].to_f32()
+            }
+
+            #[inline]
+            fn key_scale(_: &[Self], _: usize, _: usize, _: usize) -> f32 {
+                1.0
             }
 
             #[inline]
@@ -252,11 +264,15 @@ impl Element for u8 {
     }
 
     #[inline]
-    fn key(k: &[u8], position: usize, dim: usize, d: usize) -> f32 {
+    fn key_level(k: &[u8], position: usize, dim: usize, d: usize) -> f32 {
         let block = position / KEYS * KEYS;
-        let lane = position - block;
-        let level = k[Self::key_at(block, dim, d) + lane].cast_signed();
-        f32::from(level) * half_at(k, Self::key_scales_at(block, dim, d) + 2 * lane)
+        f32::from(k[Self::key_at(block, dim, d) + position - block].cast_signed())
+    }
+
+    #[inline]
+    fn key_scale(k: &[u8], position: usize, dim: usize, d: usize) -> f32 {
+        let block = position / KEYS * KEYS;
+        half_at(k, Self::key_scales_at(block, dim, d) + 2 * (position - block))
     }
 
     #[inline]

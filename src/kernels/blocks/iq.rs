@@ -5,7 +5,7 @@
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
 use super::grids::{self, NEGATIVE, NEGATIVE_EVEN};
-use super::{Group, half_at, u32_at, whole};
+use super::{BLOCKS, Group, Halves, half_at, u32_at, whole};
 
 /// Offset that turns a signed magnitude into a level.
 const SHIFT: u8 = 64;
@@ -16,7 +16,7 @@ const ONES: u64 = 0x0101_0101_0101_0101;
 #[inline(always)]
 pub fn iq2_xxs(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 66] = whole(bytes);
-    let d = half_at(block, 0);
+    group.factors.units(half_at(block, 0) / 8.0, 0.0);
     for part in 0..8 {
         let at = 2 + 8 * part;
         let packed = u32_at(block, at + 4);
@@ -24,8 +24,7 @@ pub fn iq2_xxs(bytes: &[u8], group: &mut Group) {
             let grid = grids::IQ2_XXS[usize::from(block[at + i])];
             signed(group, 4 * part + i, u64::from_le_bytes(grid), even(packed >> (7 * i)));
         }
-        let scale = d * (0.5 + (packed >> 28) as f32) * 0.25;
-        group.scale32(part, scale, -f32::from(SHIFT) * scale);
+        group.factors.both_halves(part, iq2_xxs_scales(block)[part], 0);
     }
 }
 
@@ -58,7 +57,7 @@ pub fn iq2_s(bytes: &[u8], group: &mut Group) {
 #[inline(always)]
 pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 98] = whole(bytes);
-    let d = half_at(block, 0);
+    group.factors.units(half_at(block, 0) / 4.0, 0.0);
     for part in 0..8 {
         let packed = u32_at(block, 66 + 4 * part);
         for i in 0..4 {
@@ -66,8 +65,7 @@ pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
             let pair = [block[at], block[at + 1]].map(|i| grids::IQ3_XXS[usize::from(i)]);
             signed(group, 4 * part + i, eight(pair), even(packed >> (7 * i)));
         }
-        let scale = d * (0.5 + (packed >> 28) as f32) * 0.5;
-        group.scale32(part, scale, -f32::from(SHIFT) * scale);
+        group.factors.both_halves(part, iq3_xxs_scales(block)[part], 0);
     }
 }
 
@@ -75,7 +73,7 @@ pub fn iq3_xxs(bytes: &[u8], group: &mut Group) {
 #[inline(always)]
 pub fn iq3_s(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 110] = whole(bytes);
-    let d = half_at(block, 0);
+    group.factors.units(half_at(block, 0), 0.0);
     for part in 0..8 {
         let high = usize::from(block[66 + part]);
         for i in 0..4 {
@@ -88,28 +86,25 @@ pub fn iq3_s(bytes: &[u8], group: &mut Group) {
             let negative = NEGATIVE[usize::from(block[74 + 4 * part + i])];
             signed(group, 4 * part + i, eight(pair), negative);
         }
-        let scale = block[106 + part / 2] >> (4 * (part % 2)) & 15;
-        let scale = d * (1.0 + 2.0 * f32::from(scale));
-        group.scale32(part, scale, -f32::from(SHIFT) * scale);
+        group.factors.both_halves(part, iq3_s_scales(block)[part], 0);
     }
 }
 
 /// d, 32 low bytes of indices, 8 words: the upper three bits of four indices, a 3-bit scale, and the sign of
-/// the 1/8 that is added to every value.
+/// the 1/8 that is added to every value. Levels count eighths, offset by 16.
 #[inline(always)]
 pub fn iq1_s(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 50] = whole(bytes);
-    let d = half_at(block, 0);
+    group.factors.units(half_at(block, 0) / 8.0, 0.0);
     for part in 0..8 {
         let word = u16::from_le_bytes([block[34 + 2 * part], block[35 + 2 * part]]);
         for i in 0..4 {
             let high = usize::from(word) >> (3 * i) & 7;
             let grid = grids::IQ1[usize::from(block[2 + 4 * part + i]) | high << 8];
-            group.levels[32 * part + 8 * i..][..8].copy_from_slice(&grid);
+            let added = 9 - u64::from(word >> 14 & 2);
+            put(group, 4 * part + i, 8 * u64::from_le_bytes(grid) + added * ONES);
         }
-        let scale = d * f32::from(2 * (word >> 12 & 7) + 1);
-        let added = if word & 0x8000 == 0 { 0.125 } else { -0.125 };
-        group.scale32(part, scale, scale * (added - 1.0));
+        group.factors.both_halves(part, iq1_s_scales(block)[part], 0);
     }
 }
 
@@ -118,9 +113,9 @@ pub fn iq1_s(bytes: &[u8], group: &mut Group) {
 #[inline(always)]
 pub fn iq1_m(bytes: &[u8], group: &mut Group) {
     let block: &[u8; 56] = whole(bytes);
-    let word = |i: usize| u16::from_le_bytes([block[48 + 2 * i], block[49 + 2 * i]]);
-    let d = word(0) >> 12 | word(1) >> 8 & 0x00f0 | word(2) >> 4 & 0x0f00 | word(3) & 0xf000;
-    let d = half_at(&d.to_le_bytes(), 0);
+    let (scales, d) = iq1_m_factors(block);
+    group.factors.units(d, 0.0);
+    group.factors.scales = scales;
     for two in 0..16 {
         let both = block[32 + two];
         for (next, high) in [both & 15, both >> 4].into_iter().enumerate() {
@@ -129,11 +124,6 @@ pub fn iq1_m(bytes: &[u8], group: &mut Group) {
             let added = 9 - u64::from(high >> 2 & 2);
             put(group, eight, 8 * u64::from_le_bytes(grid) + added * ONES);
         }
-    }
-    for sub in 0..16 {
-        let scale = word(sub / 4) >> (3 * (sub % 4)) & 7;
-        group.scales[sub] = d * f32::from(2 * scale + 1) / 8.0;
-        group.mins[sub] = -16.0 * group.scales[sub];
     }
 }
 
@@ -167,17 +157,59 @@ pub fn tq2_0(bytes: &[u8], group: &mut Group) {
 
 #[inline(always)]
 fn ternary(d: f32, group: &mut Group) {
-    group.scales.fill(d);
-    group.mins.fill(-d);
+    group.factors.units(d, 0.0);
+    group.factors.scales = [[1; BLOCKS]; 2];
 }
 
 #[inline(always)]
 fn scales_of_four_bits(d: f32, packed: &[u8], group: &mut Group) {
+    group.factors.units(d / 8.0, 0.0);
     for sub in 0..16 {
-        let scale = packed[sub / 2] >> (4 * (sub % 2)) & 15;
-        group.scales[sub] = d * (0.5 + f32::from(scale)) * 0.25;
-        group.mins[sub] = -f32::from(SHIFT) * group.scales[sub];
+        group.factors.scales[sub % 2][sub / 2] = odd(packed[sub / 2] >> (4 * (sub % 2)) & 15);
     }
+}
+
+/// The scales of `IQ2_XXS` blocks: the top four bits of every second word.
+#[inline(always)]
+pub fn iq2_xxs_scales(block: &[u8; 66]) -> [i16; BLOCKS] {
+    std::array::from_fn(|part| odd(block[9 + 8 * part] >> 4))
+}
+
+/// The scales of `IQ3_XXS` blocks: the top four bits of eight words.
+#[inline(always)]
+pub fn iq3_xxs_scales(block: &[u8; 98]) -> [i16; BLOCKS] {
+    std::array::from_fn(|part| odd(block[69 + 4 * part] >> 4))
+}
+
+/// The scales of `IQ3_S` blocks: nibbles.
+#[inline(always)]
+pub fn iq3_s_scales(block: &[u8; 110]) -> [i16; BLOCKS] {
+    std::array::from_fn(|part| odd(block[106 + part / 2] >> (4 * (part % 2)) & 15))
+}
+
+/// The scales of `IQ1_S` blocks: three bits of each word.
+#[inline(always)]
+pub fn iq1_s_scales(block: &[u8; 50]) -> [i16; BLOCKS] {
+    std::array::from_fn(|part| odd(block[35 + 2 * part] >> 4 & 7))
+}
+
+/// The scales of `IQ1_M` blocks, three bits each, and d, whose bits are the top four of each word.
+#[inline(always)]
+pub fn iq1_m_factors(block: &[u8; 56]) -> (Halves, f32) {
+    let word = |i: usize| u16::from_le_bytes([block[48 + 2 * i], block[49 + 2 * i]]);
+    let d = word(0) >> 12 | word(1) >> 8 & 0x00f0 | word(2) >> 4 & 0x0f00 | word(3) & 0xf000;
+    let mut scales = [[0; BLOCKS]; 2];
+    for sub in 0..16 {
+        let scale = word(sub / 4) >> (3 * (sub % 4)) & 7;
+        scales[sub % 2][sub / 2] = odd(scale as u8);
+    }
+    (scales, half_at(&d.to_le_bytes(), 0) / 8.0)
+}
+
+/// The scale that a few bits stand for.
+#[inline(always)]
+fn odd(bits: u8) -> i16 {
+    i16::from(2 * bits + 1)
 }
 
 /// Stores eight magnitudes, at most 63, as levels; those under the mask `negative` are negated.

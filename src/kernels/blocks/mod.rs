@@ -14,38 +14,85 @@ mod plain;
 use half::{bf16, f16};
 use tealight_bundle::gguf::DType;
 
-pub use k::{k3_scales, k4_scales};
+pub use iq::{iq1_m_factors, iq1_s_scales, iq2_xxs_scales, iq3_s_scales, iq3_xxs_scales};
+pub use k::{iq4_xs_factors, k3_scales, k4_factors, q2_k_factors, q3_k_factors, q6_k_factors};
 pub use plain::half_power_of_two;
 
 /// Columns in a group: one super-block of the K and I types, or eight blocks of the older types.
 pub const GROUP: usize = 256;
-/// The smallest number of columns that share a scale and a min.
+/// Columns of a block.
+pub const BLOCK: usize = 32;
+/// Blocks of a group.
+pub const BLOCKS: usize = GROUP / BLOCK;
+/// The smallest number of columns that share a scale: half a block.
 pub const SUB: usize = 16;
 
-/// Columns of one row: value = scale · level + min, with one scale and min per [`SUB`] columns.
+/// A whole number for each 16 columns of a group, (half of the block, block).
+pub type Halves = [[i16; BLOCKS]; 2];
+
+/// Columns of one row. What they are worth depends on the type's [`Form`].
 #[derive(Clone)]
 #[repr(align(64))]
 pub struct Group {
-    /// Unsigned integers, at most 127 unless [`is_wide`].
+    /// Unsigned integers, [`offset`] above their value: at most 127 unless [`is_wide`].
     pub levels: [u8; GROUP],
-    /// Scales, (columns / 16).
-    pub scales: [f32; GROUP / SUB],
-    /// Mins, (columns / 16): those of the type, or minus the offset of its levels times the scale.
-    pub mins: [f32; GROUP / SUB],
+    /// What scales them.
+    pub factors: Factors,
+}
+
+/// What scales the levels of a group.
+#[derive(Clone)]
+pub struct Factors {
+    /// [`Form::Super`]: the scales, as multiples of `d`.
+    pub scales: Halves,
+    /// [`Form::Super`]: what is subtracted, as multiples of `dmin`.
+    pub mins: Halves,
+    /// [`Form::Super`]: the unit of the scales.
+    pub d: f32,
+    /// [`Form::Super`]: the unit of the mins.
+    pub dmin: f32,
+    /// [`Form::Blocks`]: scale and min of each block.
+    pub blocks: [(f32, f32); BLOCKS],
+}
+
+/// How a type scales its levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A float for each block of 32: value = scale · (level − offset) + min.
+    Blocks,
+    /// Two floats for 256 columns, and whole numbers for each 16 or 32 of them:
+    /// value = d · scale · (level − offset) − dmin · min.
+    Super,
 }
 
 impl Group {
     /// All zero.
-    pub const ZERO: Self =
-        Self { levels: [0; GROUP], scales: [0.0; GROUP / SUB], mins: [0.0; GROUP / SUB] };
+    pub const ZERO: Self = Self { levels: [0; GROUP], factors: Factors::ZERO };
+}
+
+impl Factors {
+    /// All zero.
+    pub const ZERO: Self = Self {
+        scales: [[0; BLOCKS]; 2],
+        mins: [[0; BLOCKS]; 2],
+        d: 0.0,
+        dmin: 0.0,
+        blocks: [(0.0, 0.0); BLOCKS],
+    };
 
     /// Sets the scale and min of the 32 columns of `block`.
     #[inline(always)]
-    fn scale32(&mut self, block: usize, scale: f32, min: f32) {
-        for sub in [2 * block, 2 * block + 1] {
-            self.scales[sub] = scale;
-            self.mins[sub] = min;
+    pub fn both_halves(&mut self, block: usize, scale: i16, min: i16) {
+        for half in 0..2 {
+            self.scales[half][block] = scale;
+            self.mins[half][block] = min;
         }
+    }
+
+    /// Sets the units of a super-block.
+    #[inline(always)]
+    pub fn units(&mut self, d: f32, dmin: f32) {
+        (self.d, self.dmin) = (d, dmin);
     }
 }
 
@@ -92,16 +139,47 @@ pub fn kind(dtype: DType) -> Option<QuantKind> {
 
 /// Whether levels of the type exceed 127, too large for AVX2's byte product.
 #[must_use]
-pub fn is_wide(dtype: DType) -> bool {
+pub const fn is_wide(dtype: DType) -> bool {
     matches!(dtype, DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS)
 }
 
 /// Columns that share a scale, 16 or 32.
 #[must_use]
-pub fn sub_of(dtype: DType) -> usize {
+pub const fn sub_of(dtype: DType) -> usize {
     use DType as T;
-    let sixteen = matches!(dtype, T::Q2_K | T::Q3_K | T::Q6_K | T::IQ2_XS | T::IQ2_S | T::IQ1_M);
-    if sixteen { 16 } else { 32 }
+    match dtype {
+        T::Q2_K | T::Q3_K | T::Q6_K | T::IQ2_XS | T::IQ2_S | T::IQ1_M => 16,
+        _ => 32,
+    }
+}
+
+/// How the levels of a type are scaled.
+#[must_use]
+pub const fn form(dtype: DType) -> Form {
+    if dtype.block_elements() == GROUP { Form::Super } else { Form::Blocks }
+}
+
+/// What is subtracted from a type's levels.
+#[must_use]
+pub const fn offset(dtype: DType) -> i32 {
+    use DType as T;
+    match dtype {
+        T::Q3_K => 4,
+        T::Q4_0 => 8,
+        T::MXFP4 => 12,
+        T::Q5_0 | T::IQ1_S | T::IQ1_M => 16,
+        T::Q6_K => 32,
+        T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S => 64,
+        T::Q8_0 | T::IQ4_NL | T::IQ4_XS => 128,
+        T::TQ1_0 | T::TQ2_0 => 1,
+        _ => 0,
+    }
+}
+
+/// Whether a type has mins.
+#[must_use]
+pub const fn has_mins(dtype: DType) -> bool {
+    matches!(dtype, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::Q4_K | DType::Q5_K)
 }
 
 /// Bytes of a full group.
@@ -153,7 +231,14 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
             for (bytes, out) in bytes.chunks(group_bytes(dtype)).zip(out.chunks_mut(GROUP)) {
                 unpack(dtype, bytes, &mut group);
                 for (i, (out, &level)) in out.iter_mut().zip(&group.levels).enumerate() {
-                    *out = group.scales[i / SUB] * f32::from(level) + group.mins[i / SUB];
+                    let level = (i32::from(level) - offset(dtype)) as f32;
+                    let (half, block) = (i / SUB % 2, i / BLOCK);
+                    *out = if form(dtype) == Form::Super {
+                        let min = group.factors.dmin * f32::from(group.factors.mins[half][block]);
+                        group.factors.d * f32::from(group.factors.scales[half][block]) * level - min
+                    } else {
+                        group.factors.blocks[block].0 * level + group.factors.blocks[block].1
+                    };
                 }
             }
         }

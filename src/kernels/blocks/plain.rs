@@ -2,18 +2,14 @@
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
-use super::{E2M1_LEVELS, Group, IQ4_LEVELS, half_at, u32_at};
-
-/// Columns of a block.
-const BLOCK: usize = 32;
+use super::{BLOCK, E2M1_LEVELS, Group, IQ4_LEVELS, half_at, u32_at};
 
 /// d, 16 bytes of nibbles; levels are offset by 8.
 #[inline(always)]
 pub fn q4_0(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
         nibbles(&block[2..], levels(group, i), |q| q);
-        let d = half_at(block, 0);
-        group.scale32(i, d, -8.0 * d);
+        group.factors.blocks[i] = (half_at(block, 0), 0.0);
     }
 }
 
@@ -22,7 +18,7 @@ pub fn q4_0(bytes: &[u8], group: &mut Group) {
 pub fn q4_1(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<20>().0.iter().enumerate() {
         nibbles(&block[4..], levels(group, i), |q| q);
-        group.scale32(i, half_at(block, 0), half_at(block, 2));
+        group.factors.blocks[i] = (half_at(block, 0), half_at(block, 2));
     }
 }
 
@@ -33,8 +29,7 @@ pub fn q5_0(bytes: &[u8], group: &mut Group) {
         let out = levels(group, i);
         nibbles(&block[6..], out, |q| q);
         fifth_bits(u32_at(block, 2), out);
-        let d = half_at(block, 0);
-        group.scale32(i, d, -16.0 * d);
+        group.factors.blocks[i] = (half_at(block, 0), 0.0);
     }
 }
 
@@ -45,7 +40,7 @@ pub fn q5_1(bytes: &[u8], group: &mut Group) {
         let out = levels(group, i);
         nibbles(&block[8..], out, |q| q);
         fifth_bits(u32_at(block, 4), out);
-        group.scale32(i, half_at(block, 0), half_at(block, 2));
+        group.factors.blocks[i] = (half_at(block, 0), half_at(block, 2));
     }
 }
 
@@ -56,8 +51,7 @@ pub fn q8_0(bytes: &[u8], group: &mut Group) {
         for (out, &q) in levels(group, i).iter_mut().zip(&block[2..]) {
             *out = q ^ 0x80;
         }
-        let d = half_at(block, 0);
-        group.scale32(i, d, -128.0 * d);
+        group.factors.blocks[i] = (half_at(block, 0), 0.0);
     }
 }
 
@@ -66,8 +60,7 @@ pub fn q8_0(bytes: &[u8], group: &mut Group) {
 pub fn iq4_nl(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
         nibbles(&block[2..], levels(group, i), |q| IQ4_LEVELS[usize::from(q)]);
-        let d = half_at(block, 0);
-        group.scale32(i, d, -128.0 * d);
+        group.factors.blocks[i] = (half_at(block, 0), 0.0);
     }
 }
 
@@ -76,8 +69,7 @@ pub fn iq4_nl(bytes: &[u8], group: &mut Group) {
 pub fn mxfp4(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<17>().0.iter().enumerate() {
         nibbles(&block[1..], levels(group, i), |q| E2M1_LEVELS[usize::from(q)]);
-        let d = half_power_of_two(block[0]);
-        group.scale32(i, d, -12.0 * d);
+        group.factors.blocks[i] = (half_power_of_two(block[0]), 0.0);
     }
 }
 

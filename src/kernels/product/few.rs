@@ -6,10 +6,11 @@
 
 use super::input::{Input, Levels};
 use super::runs::Runs;
+use crate::kernels::activations::{Activations, Part};
 use crate::kernels::blocks::{QuantKind, kind};
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_isa;
-use crate::kernels::{Compute, Matrix, activations, scalar};
+use crate::kernels::{Compute, Matrix, scalar};
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
 
@@ -29,11 +30,16 @@ impl Compute {
             (Some(Levels::Few(levels)), Some(QuantKind::Levels)) => {
                 let first = rows.each_ref().map(|rows| rows.start.min(w.rows - 1));
                 let runs = Runs { w: w.bytes(), row_bytes: w.range.len() / w.rows, first };
-                for n in 0..x.rows {
-                    let at = |rows: &Range<usize>| n * w.rows + rows.start..n * w.rows + rows.end;
+                let mut n = 0;
+                while n < x.rows {
                     // SAFETY: guaranteed by the caller.
-                    let mut out = rows.each_ref().map(|rows| unsafe { out.slice(at(rows)) });
-                    self.dot_rows(w.dtype, runs, levels.row(n), &mut out);
+                    n += unsafe {
+                        match x.rows - n {
+                            4.. => self.dot_tokens::<4>(w, runs, (levels, n), rows, out),
+                            2.. => self.dot_tokens::<2>(w, runs, (levels, n), rows, out),
+                            _ => self.dot_tokens::<1>(w, runs, (levels, n), rows, out),
+                        }
+                    };
                 }
             }
             // SAFETY: guaranteed by the caller.
@@ -44,22 +50,46 @@ impl Compute {
         }
     }
 
-    /// Dot products of stored rows with one row of activations: from each run as many rows as `out` has room for.
-    pub(super) fn dot_rows(
+    /// The products of some stored rows with `T` rows of activations, from the one at `n` on; returns their number.
+    ///
+    /// # Safety
+    /// As [`Compute::product_few`].
+    unsafe fn dot_tokens<const T: usize>(
+        &self,
+        w: &Matrix,
+        runs: Runs<'_>,
+        (x, n): (&Activations, usize),
+        rows: &[Range<usize>; 4],
+        out: &Disjoint<'_>,
+    ) -> usize {
+        let mut out: [[&mut [f32]; 4]; T] = std::array::from_fn(|t| {
+            let first = (n + t) * w.rows;
+            let at = |rows: &Range<usize>| first + rows.start..first + rows.end;
+            // SAFETY: guaranteed by the caller; each row of activations has its own results.
+            rows.each_ref().map(|rows| unsafe { out.slice(at(rows)) })
+        });
+        self.dot_rows(w.dtype, runs, std::array::from_fn(|t| x.row(n + t)), &mut out);
+        T
+    }
+
+    /// Dot products of stored rows with `T` rows of activations: from each run as many rows as `out` has room for.
+    pub(super) fn dot_rows<const T: usize>(
         &self,
         dtype: DType,
         runs: Runs<'_>,
-        x: activations::Row<'_>,
-        out: &mut [&mut [f32]; 4],
+        x: [&[Part]; T],
+        out: &mut [[&mut [f32]; 4]; T],
     ) {
-        let one_by_one = |out: &mut [&mut [f32]; 4]| {
-            for (i, out) in out.iter_mut().enumerate() {
-                let rows = runs.run(i, out.len());
-                for (w, out) in rows.chunks_exact(runs.row_bytes).zip(out.iter_mut()) {
-                    *out = scalar::dot(dtype, w, x);
+        let one_by_one = |out: &mut [[&mut [f32]; 4]; T]| {
+            for (x, out) in x.into_iter().zip(out) {
+                for (i, out) in out.iter_mut().enumerate() {
+                    let rows = runs.run(i, out.len());
+                    for (w, out) in rows.chunks_exact(runs.row_bytes).zip(out.iter_mut()) {
+                        *out = scalar::dot(dtype, w, x);
+                    }
                 }
             }
         };
-        by_isa!(self.isa, scalar: one_by_one(out), rows(dtype, runs, x, out));
+        by_isa!(self.isa, scalar: one_by_one(out), rows::<T>(dtype, runs, x, out));
     }
 }

@@ -1,16 +1,15 @@
 //! A gated feed-forward layer: (act(x · Gᵀ) · (x · Uᵀ)) · Dᵀ.
 //!
 //! In prefill with quantized weights, the gate and up products of a group of rows are combined and quantized to eight
-//! bits while still in the L2 cache. The hidden activations, the widest there are, never go to memory as floats.
+//! bits while still in cache. The hidden activations, the widest there are, never go to memory as floats.
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
-use super::input::{Input, Levels};
+use super::input::{Input, Levels, Tiled};
 use super::panels::{Task, rows_together};
-use crate::kernels::activations::{self, Activations, BLOCK, RowMut};
-use crate::kernels::blocks::{QuantKind, kind};
+use crate::kernels::activations::{Activations, Part};
+use crate::kernels::blocks::{GROUP, QuantKind, kind};
 use crate::kernels::disjoint::Disjoint;
-use crate::kernels::isa::by_floats;
 use crate::kernels::panel::PANEL_ROWS;
 use crate::kernels::{Act, Compute, Matrix, add_bias};
 use std::borrow::Cow;
@@ -36,35 +35,8 @@ pub struct Gated<'a> {
     pub down: Affine<'a>,
 }
 
-/// Eight-bit activations that several threads write at once.
-struct DisjointLevels<'a> {
-    stride: usize,
-    quants: Disjoint<'a, i8>,
-    scales: Disjoint<'a, f32>,
-    sums32: Disjoint<'a, f32>,
-    sums16: Disjoint<'a, f32>,
-}
-
-impl DisjointLevels<'_> {
-    /// Some columns of a row, in whole blocks.
-    ///
-    /// # Safety
-    /// Nothing else takes any of these columns of this row while the result is alive.
-    unsafe fn part(&self, row: usize, columns: Range<usize>) -> RowMut<'_> {
-        let at = |size: usize| {
-            (row * self.stride + columns.start) / size..(row * self.stride + columns.end) / size
-        };
-        // SAFETY: guaranteed by the caller; blocks are whole, so no other columns share these elements.
-        unsafe {
-            RowMut {
-                quants: self.quants.slice(at(1)),
-                scales: self.scales.slice(at(BLOCK)),
-                sums32: self.sums32.slice(at(BLOCK)),
-                sums16: self.sums16.slice(at(BLOCK / 2)),
-            }
-        }
-    }
-}
+/// Groups of hidden columns per thread below which these are no good unit of work: some threads would wait for others.
+const GROUPS_A_THREAD: usize = 3;
 
 impl Compute {
     /// The layer's output, (n, d_model), for `x`, (n, d_model).
@@ -90,21 +62,17 @@ impl Compute {
         let Gated { gate, up, down } = layer;
         let all_levels =
             [gate, up, down].iter().all(|l| kind(l.matrix.dtype) == Some(QuantKind::Levels));
-        if let Some(Levels::Many(tiles, starts)) = &x.levels
+        let groups = gate.matrix.rows.div_ceil(GROUP);
+        if let Some(Levels::Many(x)) = &x.levels
             && all_levels
+            && groups >= GROUPS_A_THREAD * self.pool.threads()
         {
-            let mut levels = Activations::zeros(x.rows, gate.matrix.rows);
-            let shared = DisjointLevels {
-                stride: levels.stride,
-                quants: Disjoint::new(&mut levels.quants),
-                scales: Disjoint::new(&mut levels.scales),
-                sums32: Disjoint::new(&mut levels.sums32),
-                sums16: Disjoint::new(&mut levels.sums16),
-            };
-            let tasks = self.tasks(&[gate.matrix], x.rows);
+            let mut levels = Activations::zeros(x.rows.rows, gate.matrix.rows);
+            let shared = Disjoint::new(&mut levels.parts);
+            let tasks = self.tasks(&[gate.matrix], x.rows.rows, GROUP);
             self.pool.run(tasks.len(), &|index| {
                 let Task { rows, .. } = &tasks[index];
-                self.hidden_rows(act, layer, rows.clone(), (tiles, starts), &shared);
+                self.hidden_rows(act, layer, rows.clone(), x, &shared);
             });
             return self.input_of(levels);
         }
@@ -118,44 +86,47 @@ impl Compute {
         self.input_from(Cow::Owned(hidden), &[down.matrix])
     }
 
-    /// Computes some columns of the hidden activations (rows of gate and up) and writes them to `out`.
+    /// Computes some columns of the hidden activations (rows of gate and up) and writes them to `out`, (n, groups).
     fn hidden_rows(
         &self,
         act: Act,
         layer: Gated<'_>,
         rows: Range<usize>,
-        x: (&activations::Tiles, &[usize]),
-        out: &DisjointLevels<'_>,
+        x: &Tiled,
+        out: &Disjoint<'_, Part>,
     ) {
-        let n = x.1.last().copied().unwrap_or(0);
+        let n = x.rows.rows;
+        let (gate, up) = (layer.gate.matrix, layer.up.matrix);
+        let groups = gate.rows.div_ceil(GROUP);
         // The results of both matrices are kept, hence twice the rows.
-        let together = rows_together(2 * n);
+        let together = rows_together(2 * n).min(GROUP);
         let mut results = [const { Vec::new() }; 2];
-        let mut hidden = [0.0; PANEL_ROWS];
-        for first in rows.clone().step_by(together) {
-            let rows = first..(first + together).min(rows.end);
-            let [gates, ups] = &mut results;
-            let (gate, up) = (layer.gate.matrix, layer.up.matrix);
-            self.results(gate, rows.clone(), x, gates, (up, rows.start));
-            self.results(up, rows.clone(), x, ups, (gate, rows.end));
-            for (index, (gate, up)) in gates.iter_mut().zip(ups).enumerate() {
-                let first = rows.start + index / n * PANEL_ROWS;
-                let columns = first..(first + PANEL_ROWS).min(rows.end);
-                let (gate, up) = (&mut gate[..columns.len()], &mut up[..columns.len()]);
-                for (row, half) in [(&mut *gate, layer.gate), (&mut *up, layer.up)] {
-                    if let Some(bias) = half.bias {
-                        add_bias(row, &bias[columns.clone()]);
+        let mut hidden = vec![[0.0; GROUP]; n];
+        for first in rows.clone().step_by(GROUP) {
+            let group = first..(first + GROUP).min(rows.end);
+            for first in group.clone().step_by(together) {
+                let rows = first..(first + together).min(group.end);
+                let [gates, ups] = &mut results;
+                self.results(gate, rows.clone(), x, gates, (up, rows.start));
+                self.results(up, rows.clone(), x, ups, (gate, rows.end));
+                for (index, (gate, up)) in gates.iter_mut().zip(ups).enumerate() {
+                    let first = rows.start + index / n * PANEL_ROWS;
+                    let columns = first..(first + PANEL_ROWS).min(rows.end);
+                    let (gate, up) = (&mut gate[..columns.len()], &mut up[..columns.len()]);
+                    for (row, half) in [(&mut *gate, layer.gate), (&mut *up, layer.up)] {
+                        if let Some(bias) = half.bias {
+                            add_bias(row, &bias[columns.clone()]);
+                        }
                     }
+                    let to = columns.start - group.start..columns.end - group.start;
+                    self.gate_up_part(act, gate, up, &mut hidden[index % n][to]);
                 }
-                let hidden = &mut hidden[..columns.len()];
-                self.gate_up_part(act, gate, up, hidden);
-                // SAFETY: no other task has these columns, and the slices are dropped before the next are taken.
-                let row = &mut unsafe { out.part(index % n, columns) };
-                by_floats!(
-                    self.isa,
-                    scalar: activations::quantize(hidden, row),
-                    quantize(hidden, row)
-                );
+            }
+            for (row, hidden) in hidden.iter().enumerate() {
+                let at = row * groups + group.start / GROUP;
+                // SAFETY: no other task has this group, and the slice is dropped before the next is taken.
+                let part = unsafe { out.slice(at..at + 1) };
+                self.quantize_row(&hidden[..group.len()], part);
             }
         }
     }

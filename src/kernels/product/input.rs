@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
 use super::TASKS_A_THREAD;
-use crate::kernels::activations::{self, Activations, Tiles};
+use crate::kernels::activations::{self, Activations, Part, Portable, Tiles};
 use crate::kernels::blocks::{QuantKind, kind};
 use crate::kernels::isa::{Level, by_floats};
 use crate::kernels::{Compute, Matrix};
@@ -22,8 +22,17 @@ pub struct Input<'a> {
 pub enum Levels {
     /// Row by row.
     Few(Activations),
-    /// For panels: tiles, with the first row of each and, last, the number of rows.
-    Many(Tiles, Vec<usize>),
+    /// For panels.
+    Many(Tiled),
+}
+
+/// Eight-bit activations for panels.
+pub struct Tiled {
+    /// What scales them; the quants are read from the tiles.
+    pub(super) rows: Activations,
+    pub(super) tiles: Tiles,
+    /// The first row of each tile and, last, the number of rows.
+    pub(super) starts: Vec<usize>,
 }
 
 impl Compute {
@@ -69,26 +78,31 @@ impl Compute {
             parts[part].lock().unwrap_or_else(PoisonError::into_inner).fill(&levels);
         });
         drop(parts);
-        Levels::Many(tiles, starts)
+        Levels::Many(Tiled { rows: levels, tiles, starts })
     }
 
     pub(in crate::kernels) fn quantize(&self, x: &[f32], columns: usize) -> Activations {
         let mut levels = Activations::zeros(x.len() / columns, columns);
-        let quantize = |x: &[f32], row: &mut activations::RowMut<'_>| {
-            by_floats!(self.isa, scalar: activations::quantize(x, row), quantize(x, row));
-        };
-        let rows = levels.rows_mut().zip(x.chunks_exact(columns));
+        let groups = levels.groups();
+        let rows = levels.parts.chunks_exact_mut(groups.max(1)).zip(x.chunks_exact(columns));
         if x.len() / columns < 2 * self.pool.threads() {
-            rows.for_each(|(mut row, x)| quantize(x, &mut row));
+            rows.for_each(|(row, x)| self.quantize_row(x, row));
         } else {
             let mut rows: Vec<_> = rows.collect();
             let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
             let parts: Vec<_> = rows.chunks_mut(size).map(Mutex::new).collect();
             self.pool.run(parts.len(), &|part| {
                 let mut rows = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
-                rows.iter_mut().for_each(|(row, x)| quantize(x, row));
+                rows.iter_mut().for_each(|(row, x)| self.quantize_row(x, row));
             });
         }
         levels
+    }
+
+    /// Quantizes some columns of a row, from the beginning of a group on.
+    pub(super) fn quantize_row(&self, x: &[f32], row: &mut [Part]) {
+        // SAFETY: the portable one needs no instruction set in particular.
+        let portable = |row| unsafe { activations::quantize::<Portable>(x, row) };
+        by_floats!(self.isa, scalar: portable(row), quantize(x, row));
     }
 }

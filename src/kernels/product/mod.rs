@@ -21,6 +21,7 @@ pub use input::Input;
 use super::blocks::{QuantKind, kind};
 use super::disjoint::Disjoint;
 use super::isa::by_floats;
+use super::panel::PANEL_ROWS;
 use super::{Compute, Matrix, scalar};
 use division::Places;
 use half::{bf16, f16};
@@ -75,7 +76,7 @@ impl Compute {
             });
             return;
         }
-        let tasks = self.tasks(weights, x.rows);
+        let tasks = self.tasks(weights, x.rows, PANEL_ROWS);
         self.pool.run(tasks.len(), &|index| {
             let task = &tasks[index];
             // SAFETY: no two tasks share a row of a matrix, and each row has its own column of the result.
@@ -98,17 +99,13 @@ impl Compute {
                 for n in 0..x.rows {
                     // SAFETY: guaranteed by the caller.
                     let out = unsafe { out.slice(n * w.rows + rows.start..n * w.rows + rows.end) };
-                    self.dot_rows(
-                        w.dtype,
-                        runs,
-                        levels.row(n),
-                        &mut [out, &mut [], &mut [], &mut []],
-                    );
+                    let out = &mut [[out, &mut [], &mut [], &mut []]];
+                    self.dot_rows(w.dtype, runs, [levels.row(n)], out);
                 }
             }
-            (Some(Levels::Many(tiles, starts)), Some(QuantKind::Levels)) => {
+            (Some(Levels::Many(x)), Some(QuantKind::Levels)) => {
                 // SAFETY: guaranteed by the caller.
-                unsafe { self.multiply_panels(w, rows, (tiles, starts), out) };
+                unsafe { self.multiply_panels(w, rows, x, out) };
             }
             // SAFETY: guaranteed by the caller.
             _ => rows.for_each(|row| unsafe { self.dot_floats(w, row, x, out) }),

@@ -2,9 +2,9 @@
 
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
+use super::input::Tiled;
 use super::{TASK_BYTES_MIN, TASKS_A_THREAD};
-use crate::kernels::activations::Tiles;
-use crate::kernels::blocks::sub_of;
+use crate::kernels::blocks::GROUP;
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::isa::by_isa;
 use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel};
@@ -37,9 +37,9 @@ fn part(w: &Matrix, row: usize, start: usize) -> &[u8] {
 }
 
 impl Compute {
-    /// Divides the matrices into tasks of about the same number of stored bytes, in whole panels. A partial panel is
-    /// filled by repeating rows.
-    pub(super) fn tasks(&self, weights: &[&Matrix], rows: usize) -> Vec<Task> {
+    /// Divides the matrices into tasks of about the same number of stored bytes, in whole multiples of `unit` rows. A
+    /// partial panel is filled by repeating rows.
+    pub(super) fn tasks(&self, weights: &[&Matrix], rows: usize, unit: usize) -> Vec<Task> {
         let total: usize = weights.iter().map(|w| w.range.len()).sum();
         let threads = self.pool.threads();
         let most = if threads == 1 { weights.len() } else { threads * TASKS_A_THREAD };
@@ -48,7 +48,7 @@ impl Compute {
         let mut tasks = Vec::with_capacity(most + weights.len());
         for (matrix, w) in weights.iter().enumerate() {
             let size = (w.range.len() / w.rows).max(1);
-            let step = (bytes / size).max(1).next_multiple_of(PANEL_ROWS);
+            let step = (bytes / size).max(1).next_multiple_of(unit);
             let ranges = (0..w.rows).step_by(step).map(|at| at..(at + step).min(w.rows));
             tasks.extend(ranges.map(|rows| Task { matrix, rows }));
         }
@@ -63,10 +63,10 @@ impl Compute {
         &self,
         w: &Matrix,
         rows: Range<usize>,
-        x: (&Tiles, &[usize]),
+        x: &Tiled,
         out: &Disjoint<'_>,
     ) {
-        let n = x.1.last().copied().unwrap_or(0);
+        let n = x.rows.rows;
         let together = rows_together(n);
         let mut results = Vec::new();
         for first in rows.clone().step_by(together) {
@@ -91,11 +91,11 @@ impl Compute {
         &self,
         w: &Matrix,
         rows: Range<usize>,
-        (tiles, starts): (&Tiles, &[usize]),
+        x: &Tiled,
         results: &mut Results,
         then: (&Matrix, usize),
     ) {
-        let n = starts.last().copied().unwrap_or(0);
+        let (n, starts) = (x.rows.rows, &x.starts);
         let panels = rows.len().div_ceil(PANEL_ROWS);
         let mut panel = Panel::ZERO;
         results.resize(panels * n, [0.0; PANEL_ROWS]);
@@ -125,10 +125,10 @@ impl Compute {
                     }
                     let (dtype, columns) = (w.dtype, columns.clone());
                     match results.len() {
-                        6 => self.multiply::<6>(dtype, &panel, columns, tiles, at, results),
-                        4 => self.multiply::<4>(dtype, &panel, columns, tiles, at, results),
-                        2 => self.multiply::<2>(dtype, &panel, columns, tiles, at, results),
-                        _ => self.multiply::<1>(dtype, &panel, columns, tiles, at, results),
+                        6 => self.multiply::<6>(dtype, &panel, columns, x, at, results),
+                        4 => self.multiply::<4>(dtype, &panel, columns, x, at, results),
+                        2 => self.multiply::<2>(dtype, &panel, columns, x, at, results),
+                        _ => self.multiply::<1>(dtype, &panel, columns, x, at, results),
                     }
                 }
             }
@@ -136,7 +136,8 @@ impl Compute {
     }
 
     fn unpack_panel<'a>(&self, dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
-        by_isa!(self.isa, scalar: panel.unpack(dtype, row), unpack_panel(dtype, row, panel));
+        let none = || unreachable!("the scalar level has no panels");
+        by_isa!(self.isa, scalar: none(), unpack_panel(dtype, row, panel));
     }
 
     /// Adds the products of a panel with the `T` rows of activations starting at row `at`.
@@ -145,18 +146,15 @@ impl Compute {
         dtype: DType,
         panel: &Panel,
         columns: Range<usize>,
-        x: &Tiles,
+        x: &Tiled,
         at: usize,
         out: &mut [[f32; PANEL_ROWS]],
     ) {
         let n = columns.len();
-        let x = x.tile::<T>(at, columns);
+        let groups = columns.start / GROUP..columns.end.div_ceil(GROUP);
+        let x = x.tiles.tile::<T>(&x.rows, at, groups);
         let out: &mut [_; T] = out.try_into().expect("as many as the tile has");
         let none = || unreachable!("the scalar level has no panels");
-        if sub_of(dtype) == 32 {
-            by_isa!(self.isa, scalar: none(), multiply::<T, 32>(dtype, panel, n, x, out));
-        } else {
-            by_isa!(self.isa, scalar: none(), multiply::<T, 16>(dtype, panel, n, x, out));
-        }
+        by_isa!(self.isa, scalar: none(), multiply::<T>(dtype, panel, n, x, out));
     }
 }

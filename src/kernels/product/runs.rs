@@ -20,4 +20,21 @@ impl<'a> Runs<'a> {
         }
         &self.w[self.first[index] * self.row_bytes..][..rows * self.row_bytes]
     }
+
+    /// Stream and index of a row of a tile whose first rows are those at `at`: rows are taken from each run in turn.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub fn place(row: usize, at: usize) -> (usize, usize) {
+        (row % 4, at + row / 4)
+    }
+
+    /// The beginning of each row of such a tile, of none after `last`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub fn pointers<const N: usize>(&self, at: usize, last: usize) -> [*const u8; N] {
+        std::array::from_fn(|row| {
+            let (stream, row) = Self::place(row, at);
+            self.w[(self.first[stream] + row).min(last) * self.row_bytes..].as_ptr()
+        })
+    }
 }

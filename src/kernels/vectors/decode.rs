@@ -8,8 +8,9 @@ macro_rules! decode {
         pub mod decode {
             use super::operations::*;
             use crate::kernels::activations::BLOCK;
-            use crate::kernels::blocks::{E2M1_LEVELS, GROUP, Group, IQ4_LEVELS, SUB};
-            use crate::kernels::blocks::{half_at, half_power_of_two, k3_scales, k4_scales};
+            use crate::kernels::blocks::{E2M1_LEVELS, Factors, Group, IQ4_LEVELS, half_at};
+            use crate::kernels::blocks::{half_power_of_two, iq4_xs_factors, k4_factors};
+            use crate::kernels::blocks::{q2_k_factors, q3_k_factors, q6_k_factors};
 
             /// Rows processed together, one per lane of their sums.
             pub const LANES: usize = 4;
@@ -24,21 +25,11 @@ macro_rules! decode {
                 signed
             };
 
-            /// Scales and mins of a group of four rows, (sub-blocks, rows).
-            pub struct Factors {
-                pub scales: [Floats; GROUP / SUB],
-                pub minima: [Floats; GROUP / SUB],
-            }
-
             /// Decodes a type's bytes into vectors.
             pub trait Decode {
-                /// Bytes of a block of 32 columns, or of a super-block.
-                const BYTES: usize;
-                /// Columns of that block.
-                const COLUMNS: usize;
                 /// Columns that share a scale: 16 or 32.
                 const SUB: usize;
-                /// Whether levels are signed and have no mins; unsigned levels are at most 127.
+                /// Whether levels are signed, without an offset; unsigned levels are at most 127.
                 const SIGNED: bool;
 
                 /// The levels of columns `32 · block ..` of the group at `b`.
@@ -47,20 +38,11 @@ macro_rules! decode {
                 /// The processor has the instruction set of this module; `b` points to blocks that contain the columns.
                 unsafe fn levels(b: *const u8, block: usize) -> [Bytes; 2];
 
-                /// Scales and mins of the first `blocks` × 32 columns of the groups at `b`.
+                /// What scales the first `blocks` × 32 columns of the group at `b`.
                 ///
                 /// # Safety
                 /// As for `levels`.
-                unsafe fn factors(b: [*const u8; LANES], blocks: usize, to: &mut Factors);
-            }
-
-            impl Factors {
-                /// All zero.
-                #[target_feature(enable = $features)]
-                #[inline]
-                pub fn zero() -> Self {
-                    Self { scales: [zero(); GROUP / SUB], minima: [zero(); GROUP / SUB] }
-                }
+                unsafe fn factors(b: *const u8, blocks: usize, to: &mut Factors);
             }
 
             /// Decodes an already unpacked [`Group`].
@@ -68,8 +50,6 @@ macro_rules! decode {
 
             #[expect(clippy::cast_ptr_alignment, reason = "the pointers were made of groups")]
             impl<const COLUMNS_OF_SUB: usize> Decode for Unpacked<COLUMNS_OF_SUB> {
-                const BYTES: usize = size_of::<Group>();
-                const COLUMNS: usize = GROUP;
                 const SUB: usize = COLUMNS_OF_SUB;
                 // Types whose levels exceed 127 have their own decoders.
                 const SIGNED: bool = false;
@@ -85,106 +65,85 @@ macro_rules! decode {
 
                 #[target_feature(enable = $features)]
                 #[inline]
-                unsafe fn factors(b: [*const u8; LANES], blocks: usize, to: &mut Factors) {
-                    // SAFETY: the pointers are those of groups.
-                    let groups = b.map(|b| unsafe { &*b.cast::<Group>() });
-                    for sub in 0..blocks * BLOCK / COLUMNS_OF_SUB {
-                        let at = sub * COLUMNS_OF_SUB / SUB;
-                        to.scales[sub] = load_floats(&groups.map(|group| group.scales[at]));
-                        to.minima[sub] = load_floats(&groups.map(|group| group.mins[at]));
-                    }
+                unsafe fn factors(b: *const u8, _: usize, to: &mut Factors) {
+                    // SAFETY: the pointer is that of a group.
+                    to.clone_from(unsafe { &(*b.cast::<Group>()).factors });
                 }
             }
 
             $crate::kernels::vectors::types! { $features
-                Q4_0: 18 bytes of 32 columns, scales of 32, signed: false;
+                Q4_0: scales of 32, signed: false;
                 levels(b, block) { nibbles(b.add(18 * block + 2)) }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        let d = halves_at(b, 18 * block);
-                        (to.scales[block], to.minima[block]) = (d, times(d, splat(-8.0)));
+                        to.blocks[block] = (half_at(bytes::<2>(b.add(18 * block)), 0), 0.0);
                     }
                 }
 
-                Q4_1: 20 bytes of 32 columns, scales of 32, signed: false;
+                Q4_1: scales of 32, signed: false;
                 levels(b, block) { nibbles(b.add(20 * block + 4)) }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        to.scales[block] = halves_at(b, 20 * block);
-                        to.minima[block] = halves_at(b, 20 * block + 2);
+                        to.blocks[block] = two_halves(b.add(20 * block));
                     }
                 }
 
-                Q5_0: 22 bytes of 32 columns, scales of 32, signed: false;
+                Q5_0: scales of 32, signed: false;
                 levels(b, block) {
                     with_fifth_bits(nibbles(b.add(22 * block + 6)), b.add(22 * block + 2))
                 }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        let d = halves_at(b, 22 * block);
-                        (to.scales[block], to.minima[block]) = (d, times(d, splat(-16.0)));
+                        to.blocks[block] = (half_at(bytes::<2>(b.add(22 * block)), 0), 0.0);
                     }
                 }
 
-                Q5_1: 24 bytes of 32 columns, scales of 32, signed: false;
+                Q5_1: scales of 32, signed: false;
                 levels(b, block) {
                     with_fifth_bits(nibbles(b.add(24 * block + 8)), b.add(24 * block + 4))
                 }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        to.scales[block] = halves_at(b, 24 * block);
-                        to.minima[block] = halves_at(b, 24 * block + 2);
+                        to.blocks[block] = two_halves(b.add(24 * block));
                     }
                 }
 
-                Q8_0: 34 bytes of 32 columns, scales of 32, signed: true;
+                Q8_0: scales of 32, signed: true;
                 levels(b, block) { two(b.add(34 * block + 2)) }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        to.scales[block] = halves_at(b, 34 * block);
+                        to.blocks[block] = (half_at(bytes::<2>(b.add(34 * block)), 0), 0.0);
                     }
                 }
 
-                IQ4_NL: 18 bytes of 32 columns, scales of 32, signed: true;
+                IQ4_NL: scales of 32, signed: true;
                 levels(b, block) {
                     nibbles(b.add(18 * block + 2)).map(|index| look_up(&IQ4_SIGNED, index))
                 }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        to.scales[block] = halves_at(b, 18 * block);
+                        to.blocks[block] = (half_at(bytes::<2>(b.add(18 * block)), 0), 0.0);
                     }
                 }
 
-                MXFP4: 17 bytes of 32 columns, scales of 32, signed: false;
+                MXFP4: scales of 32, signed: false;
                 levels(b, block) {
                     nibbles(b.add(17 * block + 1)).map(|index| look_up(&E2M1_LEVELS, index))
                 }
                 factors(b, blocks, to) {
                     for block in 0..blocks {
-                        let d = b.map(|b| half_power_of_two(*b.add(17 * block)));
-                        let d = load_floats(&d);
-                        (to.scales[block], to.minima[block]) = (d, times(d, splat(-12.0)));
+                        to.blocks[block] = (half_power_of_two(*b.add(17 * block)), 0.0);
                     }
                 }
 
-                Q2_K: 84 bytes of 256 columns, scales of 16, signed: false;
+                Q2_K: scales of 16, signed: false;
                 levels(b, block) {
                     let packed = two(b.add(16 + 32 * (block / 4)));
                     packed.map(|packed| bits(packed, 2 * (block % 4), 3))
                 }
-                factors(b, _blocks, to) {
-                    let (mut scales, mut minima) = ([[zero(); 4]; LANES], [[zero(); 4]; LANES]);
-                    for i in 0..LANES {
-                        let packed = sixteen(b[i]);
-                        let ds = bytes::<4>(b[i].add(80));
-                        let (d, dmin) = (splat(half_at(ds, 0)), splat(-half_at(ds, 2)));
-                        scales[i] = unsigned(bits(packed, 0, 15)).map(|scale| times(scale, d));
-                        minima[i] = unsigned(bits(packed, 4, 15)).map(|min| times(min, dmin));
-                    }
-                    (to.scales, to.minima) = (by_sub(scales), by_sub(minima));
-                }
+                factors(b, _blocks, to) { q2_k_factors(bytes(b), to); }
 
-                Q3_K: 110 bytes of 256 columns, scales of 16, signed: false;
+                Q3_K: scales of 16, signed: false;
                 levels(b, block) {
                     let (low, high) = (two(b.add(32 + 32 * (block / 4))), two(b));
                     let level = |low, high| {
@@ -192,24 +151,15 @@ macro_rules! decode {
                     };
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
-                factors(b, _blocks, to) {
-                    let mut scales = [[zero(); 4]; LANES];
-                    for i in 0..LANES {
-                        let packed = unsigned(words(k3_scales(bytes::<12>(b[i].add(96)))));
-                        let d = splat(half_at(bytes::<2>(b[i].add(108)), 0));
-                        scales[i] = packed.map(|scale| times(plus(scale, splat(-32.0)), d));
-                    }
-                    to.scales = by_sub(scales);
-                    to.minima = to.scales.map(|scale| times(scale, splat(-4.0)));
-                }
+                factors(b, _blocks, to) { q3_k_factors(bytes(b), to); }
 
-                Q4_K: 144 bytes of 256 columns, scales of 32, signed: false;
+                Q4_K: scales of 32, signed: false;
                 levels(b, block) {
                     two(b.add(16 + 32 * (block / 2))).map(|packed| bits(packed, 4 * (block % 2), 15))
                 }
-                factors(b, _blocks, to) { k4_factors(b, to) }
+                factors(b, _blocks, to) { k4_factors(bytes::<16>(b), to); }
 
-                Q5_K: 176 bytes of 256 columns, scales of 32, signed: false;
+                Q5_K: scales of 32, signed: false;
                 levels(b, block) {
                     let (low, high) = (two(b.add(48 + 32 * (block / 2))), two(b.add(16)));
                     let level = |low, high| {
@@ -217,9 +167,9 @@ macro_rules! decode {
                     };
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
-                factors(b, _blocks, to) { k4_factors(b, to) }
+                factors(b, _blocks, to) { k4_factors(bytes::<16>(b), to); }
 
-                Q6_K: 210 bytes of 256 columns, scales of 16, signed: false;
+                Q6_K: scales of 16, signed: false;
                 levels(b, block) {
                     let (half, part) = (block / 4, block % 4);
                     let low = two(b.add(64 * half + 32 * (part % 2)));
@@ -229,69 +179,13 @@ macro_rules! decode {
                     };
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
-                factors(b, _blocks, to) {
-                    let mut scales = [[zero(); 4]; LANES];
-                    for i in 0..LANES {
-                        let d = splat(half_at(bytes::<2>(b[i].add(208)), 0));
-                        scales[i] = signed(sixteen(b[i].add(192))).map(|scale| times(scale, d));
-                    }
-                    to.scales = by_sub(scales);
-                    to.minima = to.scales.map(|scale| times(scale, splat(-32.0)));
-                }
+                factors(b, _blocks, to) { q6_k_factors(bytes(b), to); }
 
-                IQ4_XS: 136 bytes of 256 columns, scales of 32, signed: true;
+                IQ4_XS: scales of 32, signed: true;
                 levels(b, block) {
                     nibbles(b.add(8 + 16 * block)).map(|index| look_up(&IQ4_SIGNED, index))
                 }
-                factors(b, _blocks, to) {
-                    let heads = b.map(|b| bytes::<8>(b));
-                    let d = load_floats(&heads.map(|head| half_at(head, 0)));
-                    for block in 0..GROUP / BLOCK {
-                        let scale = heads.map(|head| {
-                            let low = head[4 + block / 2] >> (4 * (block % 2)) & 15;
-                            let high = head[2 + block / 4] >> (2 * (block % 4)) & 3;
-                            f32::from(low | high << 4) - 32.0
-                        });
-                        to.scales[block] = times(load_floats(&scale), d);
-                    }
-                }
-            }
-
-            /// Eight scales and eight mins of four rows of `Q4_K` or `Q5_K`.
-            ///
-            /// # Safety
-            /// 16 bytes can be read from each pointer.
-            #[target_feature(enable = $features)]
-            #[inline]
-            unsafe fn k4_factors(b: [*const u8; LANES], to: &mut Factors) {
-                let mut factors = [[zero(); 4]; LANES];
-                for i in 0..LANES {
-                    // SAFETY: guaranteed by the caller.
-                    let head = unsafe { bytes::<16>(b[i]) };
-                    let packed = unsigned(words(k4_scales(&head[4..])));
-                    let (d, dmin) = (splat(half_at(head, 0)), splat(-half_at(head, 2)));
-                    factors[i] = [
-                        times(packed[0], d),
-                        times(packed[1], d),
-                        times(packed[2], dmin),
-                        times(packed[3], dmin),
-                    ];
-                }
-                let factors = by_sub(factors);
-                to.scales[..8].copy_from_slice(&factors[..8]);
-                to.minima[..8].copy_from_slice(&factors[8..]);
-            }
-
-            /// Transposes sixteen factors of each of four rows to (sub-blocks, rows).
-            #[target_feature(enable = $features)]
-            #[inline]
-            fn by_sub(rows: [[Floats; 4]; LANES]) -> [Floats; 16] {
-                let mut by_sub = [zero(); 16];
-                for i in 0..4 {
-                    let four = transpose_floats([rows[0][i], rows[1][i], rows[2][i], rows[3][i]]);
-                    by_sub[4 * i..4 * i + 4].copy_from_slice(&four);
-                }
-                by_sub
+                factors(b, _blocks, to) { iq4_xs_factors(bytes::<8>(b), to); }
             }
 
             /// The low nibbles of 16 bytes, then the high ones.
@@ -322,15 +216,15 @@ macro_rules! decode {
                 ]
             }
 
-            /// An f16 of each row, as floats.
+            /// Two f16, as floats.
             ///
             /// # Safety
-            /// Two bytes can be read at offset `at` from each pointer.
-            #[target_feature(enable = $features)]
+            /// Four bytes can be read.
             #[inline]
-            unsafe fn halves_at(b: [*const u8; LANES], at: usize) -> Floats {
+            unsafe fn two_halves(b: *const u8) -> (f32, f32) {
                 // SAFETY: guaranteed by the caller.
-                halves(b.map(|b| u16::from_le_bytes(*unsafe { bytes::<2>(b.add(at)) })))
+                let two = unsafe { bytes::<4>(b) };
+                (half_at(two, 0), half_at(two, 2))
             }
 
             /// # Safety
@@ -365,15 +259,13 @@ macro_rules! decode {
 /// Defines decoders, each by its name, its constants and the trait's two functions.
 macro_rules! types {
     ($features:literal $($name:ident:
-        $bytes:literal bytes of $columns:literal columns, scales of $sub:literal, signed: $signed:literal;
+        scales of $sub:literal, signed: $signed:literal;
         levels($b:ident, $block:ident) $levels:block
-        factors($rows:ident, $blocks:ident, $to:ident) $factors:block)*) => {
+        factors($row:ident, $blocks:ident, $to:ident) $factors:block)*) => {
         $(#[doc = concat!("`", stringify!($name), "`.")]
         pub struct $name;
 
         impl Decode for $name {
-            const BYTES: usize = $bytes;
-            const COLUMNS: usize = $columns;
             const SUB: usize = $sub;
             const SIGNED: bool = $signed;
 
@@ -386,7 +278,7 @@ macro_rules! types {
 
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn factors($rows: [*const u8; LANES], $blocks: usize, $to: &mut Factors) {
+            unsafe fn factors($row: *const u8, $blocks: usize, $to: &mut Factors) {
                 // SAFETY: offsets are within the blocks that the trait guarantees.
                 unsafe { $factors }
             }

@@ -1,4 +1,4 @@
-//! Kernels on floats: the gate, the softmax, quantization and products of floats.
+//! Kernels on floats: the gate, the softmax, quantizing and products of floats.
 
 /// Defines the module `floats` of an instruction set from its `operations`.
 macro_rules! floats {
@@ -6,38 +6,34 @@ macro_rules! floats {
         /// Kernels on floats.
         mod floats {
             use super::operations::*;
-            use crate::kernels::activations::{BLOCK, RowMut};
+            use crate::kernels::activations::{BLOCK, Round};
             use half::{bf16, f16};
 
-            crate::kernels::float::compiled!($features);
+            crate::kernels::float::compiled!($features, round: Rounded);
 
-            /// Bit-identical to [`crate::kernels::activations::quantize`], which defines it.
-            ///
-            /// # Safety
-            /// The processor has the instruction set of this module.
-            #[target_feature(enable = $features)]
-            pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
-                for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-                    let mut fours = [zero(); BLOCK / 4];
-                    for (four, x) in fours.iter_mut().zip(x.as_chunks().0) {
-                        *four = load_floats(x);
+            /// Rounds sixteen floats at a time.
+            pub struct Rounded;
+
+            impl Round for Rounded {
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn round(
+                    x: &[f32; BLOCK],
+                    inverse: f32,
+                    quants: &mut [i8; BLOCK],
+                ) -> [i16; 2] {
+                    let (inverse, mut sums) = (splat(inverse), [0; 2]);
+                    let halves = x.as_chunks::<4>().0.as_chunks::<4>().0;
+                    for (half, fours) in halves.iter().enumerate() {
+                        let mut scaled = [zero(); 4];
+                        for (scaled, four) in scaled.iter_mut().zip(fours) {
+                            *scaled = times(load_floats(four), inverse);
+                        }
+                        let rounded = rounded(scaled);
+                        store_signed(&mut quants.as_chunks_mut().0[half], rounded);
+                        sums[half] = sum_signed(rounded) as i16;
                     }
-                    let max = largest_magnitude(fours);
-                    let scale = max / 127.0;
-                    let inverse = splat(if max == 0.0 { 0.0 } else { 127.0 / max });
-                    let out: &mut [i8; BLOCK] =
-                        row.quants[BLOCK * block..].first_chunk_mut().expect("as long as x");
-                    let mut sums = [0; 2];
-                    for (i, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
-                        let scaled = |j: usize| times(fours[4 * i + j], inverse);
-                        let quants = rounded([scaled(0), scaled(1), scaled(2), scaled(3)]);
-                        store_signed(out, quants);
-                        sums[i] = sum_signed(quants);
-                    }
-                    row.scales[block] = scale;
-                    row.sums32[block] = (sums[0] + sums[1]) as f32;
-                    row.sums16[2 * block] = sums[0] as f32;
-                    row.sums16[2 * block + 1] = sums[1] as f32;
+                    sums
                 }
             }
 

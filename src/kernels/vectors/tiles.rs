@@ -42,7 +42,7 @@ macro_rules! tiles {
                     let x = x.map(|x| load_signed(&x.as_chunks().0[half]));
                     for r in 0..QUADS {
                         let levels =
-                            |k| load(panel.sixteen(position(column + 16 * half, quad + r, k)));
+                            |k| load(panel.levels(16 * position(column + 16 * half, quad + r, k)));
                         let four = [levels(0), levels(1), levels(2), levels(3)];
                         for t in 0..T {
                             let sum = sums[t][r][to];

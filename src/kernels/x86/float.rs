@@ -4,55 +4,41 @@
 
 #![expect(unsafe_code, reason = "vector loads and stores of arrays whose length the type says")]
 
-use crate::kernels::activations::{BLOCK, RowMut};
+use crate::kernels::activations::{BLOCK, Round};
 use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-crate::kernels::float::compiled!("avx2,fma,f16c");
+crate::kernels::float::compiled!("avx2,fma,f16c", round: Rounded);
 
-/// Bit-identical to [`crate::kernels::activations::quantize`], which defines it, if all values, and 127 / the largest
-/// magnitude of each non-zero block, are finite.
-///
-/// # Safety
-/// The processor has the instruction set of this module.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn quantize(x: &[f32], row: &mut RowMut<'_>) {
-    let sign = _mm256_set1_ps(-0.0);
-    for (block, x) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
-        let x: &[[f32; 8]] = x.as_chunks().0;
-        let x = [load_f32(&x[0]), load_f32(&x[1]), load_f32(&x[2]), load_f32(&x[3])];
-        let low = _mm256_max_ps(_mm256_andnot_ps(sign, x[0]), _mm256_andnot_ps(sign, x[1]));
-        let high = _mm256_max_ps(_mm256_andnot_ps(sign, x[2]), _mm256_andnot_ps(sign, x[3]));
-        let max = _mm256_max_ps(low, high);
-        let max = _mm_max_ps(_mm256_castps256_ps128(max), _mm256_extractf128_ps::<1>(max));
-        let max = _mm_max_ps(max, _mm_movehl_ps(max, max));
-        let max = _mm_cvtss_f32(_mm_max_ss(max, _mm_movehdup_ps(max)));
-        let scale = max / 127.0;
-        let inverse = _mm256_set1_ps(if max == 0.0 { 0.0 } else { 127.0 / max });
+/// Rounds 32 floats at once.
+pub struct Rounded;
+
+impl Round for Rounded {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline]
+    unsafe fn round(x: &[f32; BLOCK], inverse: f32, quants: &mut [i8; BLOCK]) -> [i16; 2] {
+        let inverse = _mm256_set1_ps(inverse);
+        let [a, b, c, d] = x.as_chunks().0 else { unreachable!("four eights") };
         // Rounds to nearest even, the processor's default mode.
-        let integers = |x: __m256| _mm256_cvtps_epi32(_mm256_mul_ps(x, inverse));
-        let low = _mm256_packs_epi32(integers(x[0]), integers(x[1]));
-        let high = _mm256_packs_epi32(integers(x[2]), integers(x[3]));
+        let a = _mm256_cvtps_epi32(_mm256_mul_ps(load_f32(a), inverse));
+        let b = _mm256_cvtps_epi32(_mm256_mul_ps(load_f32(b), inverse));
+        let c = _mm256_cvtps_epi32(_mm256_mul_ps(load_f32(c), inverse));
+        let d = _mm256_cvtps_epi32(_mm256_mul_ps(load_f32(d), inverse));
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        let quants = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
-        let out: &mut [i8; BLOCK] = row.quants[BLOCK * block..].first_chunk_mut().expect("as long");
+        let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+        let packed = _mm256_permutevar8x32_epi32(packed, order);
         // SAFETY: 32 bytes, by the type; the store needs no alignment.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), quants) };
+        unsafe { _mm256_storeu_si256(quants.as_mut_ptr().cast(), packed) };
         // Sums of eight bytes each, offset by 128 to be unsigned.
-        let unsigned = _mm256_xor_si256(quants, _mm256_set1_epi8(-128));
+        let unsigned = _mm256_xor_si256(packed, _mm256_set1_epi8(-128));
         let eights = _mm256_sad_epu8(unsigned, _mm256_setzero_si256());
-        let low = _mm256_castsi256_si128(eights);
-        let high = _mm256_extracti128_si256::<1>(eights);
-        let sum = |v: __m128i| {
-            let sum = _mm_add_epi64(v, _mm_unpackhi_epi64(v, v));
-            _mm_cvtsi128_si32(sum) - 128 * 16
-        };
-        let sums = [sum(low), sum(high)];
-        row.scales[block] = scale;
-        row.sums32[block] = (sums[0] + sums[1]) as f32;
-        row.sums16[2 * block] = sums[0] as f32;
-        row.sums16[2 * block + 1] = sums[1] as f32;
+        let sums = _mm256_add_epi64(eights, _mm256_unpackhi_epi64(eights, eights));
+        let (first, second) = (_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+        [
+            (_mm_cvtsi128_si32(first) - 128 * 16) as i16,
+            (_mm_cvtsi128_si32(second) - 128 * 16) as i16,
+        ]
     }
 }
 

@@ -52,11 +52,6 @@ mod operations {
             _mm_set1_epi8(x as i8)
         }
 
-        fn words(x: [u32; 4]) -> Bytes {
-            let [a, b, c, d] = x.map(|x| x as i32);
-            _mm_setr_epi32(a, b, c, d)
-        }
-
         fn and(a: Bytes, b: Bytes) -> Bytes {
             _mm_and_si128(a, b)
         }
@@ -128,6 +123,36 @@ mod operations {
             _mm_setzero_si128()
         }
 
+        /// `sum + x · by`.
+        fn multiply_add(sum: Integers, x: Integers, by: i32) -> Integers {
+            _mm_add_epi32(sum, _mm_mullo_epi32(x, _mm_set1_epi32(by)))
+        }
+
+        /// `sum + x · scale · by`; each scale is there twice.
+        fn add_scaled(sum: Integers, x: Integers, scales: &[[i16; 2]; 4], by: i16) -> Integers {
+            // SAFETY: sixteen bytes, by the type; the load needs no alignment.
+            let scales = unsafe { _mm_loadu_si128(scales.as_ptr().cast()) };
+            // The second one is multiplied by zero.
+            let scales = _mm_madd_epi16(scales, _mm_set1_epi32(i32::from(by) & 0xffff));
+            _mm_add_epi32(sum, _mm_mullo_epi32(x, scales))
+        }
+
+        /// Adds the products of two numbers of each lane with two numbers.
+        fn add_pairs(sum: Integers, pairs: &[[i16; 2]; 4], by: [i16; 2]) -> Integers {
+            // SAFETY: sixteen bytes, by the type; the load needs no alignment.
+            let pairs = unsafe { _mm_loadu_si128(pairs.as_ptr().cast()) };
+            let by = i32::from(by[0]) & 0xffff | i32::from(by[1]) << 16;
+            _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi32(by)))
+        }
+
+        fn of_array(x: [i32; 4]) -> Integers {
+            _mm_setr_epi32(x[0], x[1], x[2], x[3])
+        }
+
+        fn minus(a: Integers, b: Integers) -> Integers {
+            _mm_sub_epi32(a, b)
+        }
+
         /// The sum of each vector, one per lane.
         fn sum_each(x: [Integers; 4]) -> Integers {
             _mm_hadd_epi32(_mm_hadd_epi32(x[0], x[1]), _mm_hadd_epi32(x[2], x[3]))
@@ -135,12 +160,6 @@ mod operations {
 
         fn to_floats(x: Integers) -> Floats {
             _mm_cvtepi32_ps(x)
-        }
-
-        /// Sixteen unsigned bytes as floats.
-        fn unsigned(x: Bytes) -> [Floats; 4] {
-            [x, _mm_srli_si128::<4>(x), _mm_srli_si128::<8>(x), _mm_srli_si128::<12>(x)]
-                .map(|x| _mm_cvtepi32_ps(_mm_cvtepu8_epi32(x)))
         }
 
         /// Sixteen signed bytes as floats.
@@ -197,22 +216,6 @@ mod operations {
 
         fn add_product(sum: Floats, a: Floats, b: Floats) -> Floats {
             _mm_add_ps(sum, _mm_mul_ps(a, b))
-        }
-
-        /// Transposes 4 × 4 floats.
-        fn transpose_floats(rows: [Floats; 4]) -> [Floats; 4] {
-            transpose_words(rows.map(|row| _mm_castps_si128(row))).map(|row| _mm_castsi128_ps(row))
-        }
-
-        /// The largest magnitude of 32 floats, compared as bit patterns.
-        fn largest_magnitude(x: [Floats; 8]) -> f32 {
-            let sign = _mm_set1_epi32(i32::MAX);
-            let max = x.iter().fold(_mm_setzero_si128(), |max, &x| {
-                _mm_max_epi32(max, _mm_and_si128(_mm_castps_si128(x), sign))
-            });
-            let max = _mm_max_epi32(max, _mm_shuffle_epi32::<0b_00_00_11_10>(max));
-            let max = _mm_max_epi32(max, _mm_shuffle_epi32::<0b_00_00_00_01>(max));
-            _mm_cvtss_f32(_mm_castsi128_ps(max))
         }
 
         /// Rounds sixteen floats to signed bytes, as the activations' `quantize` does.

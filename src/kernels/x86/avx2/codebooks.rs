@@ -7,43 +7,15 @@
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
 
-use super::vectors::{
-    factors_of_eight, factors_of_sixteen, half_of_rows, mask_of_bits, pair_of_bits, transpose_fours,
+use super::decode::{Decode, Super, both};
+use super::vectors::{halves_of_rows, mask_of_bits, pair_of_bits};
+use crate::kernels::blocks::{
+    grids, iq1_m_factors, iq1_s_scales, iq2_xxs_scales, iq3_s_scales, iq3_xxs_scales,
 };
-use crate::kernels::blocks::grids;
 use crate::kernels::x86::read;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
-
-/// A type of super-blocks of 256 columns.
-pub trait Codebook {
-    /// Bytes of a super-block.
-    const BYTES: usize;
-    /// Columns that share a scale: 16 or 32.
-    const SUB: usize;
-
-    /// Data extracted once, from which levels are decoded.
-    type Read: Copy + Default;
-
-    /// Extracts it, for types that need it.
-    ///
-    /// # Safety
-    /// The processor has the instruction set of this module; the pointer is that of a super-block.
-    #[inline]
-    unsafe fn read(_: *const u8, _: &mut Self::Read) {}
-
-    /// The levels of columns `32 · part ..`.
-    ///
-    /// # Safety
-    /// As [`Codebook::read`], which gave `read` for the same super-block.
-    unsafe fn levels(b: *const u8, read: &Self::Read, part: usize) -> __m256i;
-
-    /// Scales and mins of pairs of sub-blocks of four rows: eight pairs, or four if a sub-block has 32 columns.
-    ///
-    /// # Safety
-    /// As [`Codebook::levels`], at each pointer.
-    unsafe fn factors(rows: [*const u8; 4]) -> [(__m256, __m256); 8];
-}
+use tealight_bundle::gguf::DType;
 
 /// Data extracted from a super-block at once; types leave fields they don't need unused.
 #[derive(Clone, Copy)]
@@ -183,29 +155,37 @@ unsafe fn words(b: *const u8) -> __m256i {
     _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(b.cast()) })
 }
 
-/// Order of eight sub-blocks whose pairs become units: 0, 2, 4, 6, 1, 3, 5, 7.
+/// Eight scales, for both halves of each block.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn even_then_odd() -> __m256i {
-    _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)
+fn of_blocks(scales: [i16; 8]) -> __m256i {
+    // SAFETY: sixteen bytes, by the type; the load needs no alignment.
+    both(unsafe { _mm_loadu_si128(scales.as_ptr().cast()) })
 }
 
-/// The nibbles of eight bytes at `at` of each row, low ones first.
+/// The scales 2n + 1 for the nibbles n of eight bytes: a block's first half has the low one.
 ///
 /// # Safety
 /// They can be read.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn nibbles_of_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
-    let mut all = [_mm_setzero_si128(); 4];
-    for i in 0..4 {
-        // SAFETY: guaranteed by the caller.
-        let bytes = _mm_cvtsi64_si128(unsafe { read(rows[i].add(at)) });
-        let low = _mm_set1_epi8(15);
-        let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), low);
-        all[i] = _mm_unpacklo_epi8(_mm_and_si128(bytes, low), high);
-    }
-    all
+unsafe fn odd_nibbles(b: *const u8) -> __m256i {
+    // SAFETY: guaranteed by the caller.
+    let bytes = _mm_cvtepu8_epi16(_mm_cvtsi64_si128(unsafe { read(b) }));
+    let nibbles = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
+    let nibbles = _mm256_and_si256(nibbles, _mm256_set1_epi16(15));
+    _mm256_or_si256(_mm256_slli_epi16::<1>(nibbles), _mm256_set1_epi16(1))
+}
+
+/// The f16 at `at` of eight rows, times an exact factor.
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn units_at(rows: &[*const u8; 8], at: usize, by: f32) -> __m256 {
+    // SAFETY: guaranteed by the caller.
+    _mm256_mul_ps(unsafe { halves_of_rows(rows, at) }, _mm256_set1_ps(by))
 }
 
 /// `N` bytes as table indices, loaded one by one.
@@ -224,16 +204,15 @@ unsafe fn bytes<const N: usize>(b: *const u8) -> [usize; N] {
 }
 
 macro_rules! codebook {
-    ($name:ident, bytes: $bytes:literal, sub: $sub:literal,
+    ($name:ident,
         read: |$of:ident, $out:ident| $read:expr,
-        levels: |$b:ident, $found:ident, $part:ident| $levels:expr,
-        factors: |$rows:ident| $factors:expr) => {
+        levels: |$b:pat_param, $found:ident, $part:ident| $levels:expr,
+        scales: |$at:ident| $scales:expr, units: |$rows:ident, $place:ident| $units:expr) => {
         /// See [`crate::kernels::blocks`].
         pub struct $name;
 
-        impl Codebook for $name {
-            const BYTES: usize = $bytes;
-            const SUB: usize = $sub;
+        impl Decode for $name {
+            const DTYPE: DType = DType::$name;
             type Read = Read;
 
             #[target_feature(enable = "avx2,fma,f16c")]
@@ -249,18 +228,27 @@ macro_rules! codebook {
                 // SAFETY: the trait guarantees a super-block and indices within its codebook.
                 unsafe { $levels }
             }
+        }
+
+        impl Super for $name {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn scales($at: *const u8) -> __m256i {
+                // SAFETY: the trait guarantees a super-block.
+                unsafe { $scales }
+            }
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn factors($rows: [*const u8; 4]) -> [(__m256, __m256); 8] {
+            unsafe fn units($rows: &[*const u8; 8], $place: usize) -> (__m256, __m256) {
                 // SAFETY: the trait guarantees super-blocks.
-                unsafe { $factors }
+                (unsafe { $units }, _mm256_setzero_ps())
             }
         }
     };
 }
 
-codebook!(IQ2_XXS, bytes: 66, sub: 32, read: |b, out| {
+codebook!(IQ2_XXS, read: |b, out| {
     // The second word of each pair, in the order 0, 1, 4, 5, 2, 3, 6, 7.
     let first = _mm256_castsi256_ps(_mm256_loadu_si256(b.add(2).cast()));
     let second = _mm256_castsi256_ps(_mm256_loadu_si256(b.add(34).cast()));
@@ -268,30 +256,20 @@ codebook!(IQ2_XXS, bytes: 66, sub: 32, read: |b, out| {
     out.set_signs(with_eighths(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed)));
 }, levels: |b, found, part| {
     signed(eights(&grids::IQ2_XXS, bytes(b.add(2 + 8 * part))), found.signs[part])
-}, factors: |rows| {
-    let mut scales = [_mm256_setzero_si256(); 4];
-    for i in 0..4 {
-        // The upper four bits of eight words, in the order of [`even_then_odd`].
-        let first = _mm256_srli_epi64::<60>(_mm256_loadu_si256(rows[i].add(2).cast()));
-        let second = _mm256_srli_epi64::<60>(_mm256_loadu_si256(rows[i].add(34).cast()));
-        let both = _mm256_or_si256(first, _mm256_slli_epi64::<32>(second)); // 0, 4, 1, 5, …
-        scales[i] = _mm256_permutevar8x32_epi32(both, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    }
-    factors_of_eight(scales, half_of_rows(rows, 0), [0.5, 1.0, 0.25], -64.0)
-});
+}, scales: |b| of_blocks(iq2_xxs_scales(&*b.cast())), units: |rows, at| units_at(rows, at, 0.125));
 
-codebook!(IQ2_XS, bytes: 74, sub: 16, read: |b, out| {
+codebook!(IQ2_XS, read: |b, out| {
     let first = _mm256_loadu_si256(b.add(2).cast());
     let second = _mm256_loadu_si256(b.add(34).cast());
     out.set_indices(0, _mm256_and_si256(first, _mm256_set1_epi16(511)));
     out.set_indices(1, _mm256_and_si256(second, _mm256_set1_epi16(511)));
     let sevens = _mm256_packus_epi16(_mm256_srli_epi16::<9>(first), _mm256_srli_epi16::<9>(second));
     out.set_signs(with_eighth(_mm256_permute4x64_epi64::<0b11_01_10_00>(sevens)));
-}, levels: |_b, found, part| {
+}, levels: |_, found, part| {
     signed(eights(&grids::IQ2_XS, found.entries(part)), found.signs[part])
-}, factors: |rows| factors_of_sixteen(nibbles_of_rows(rows, 66), half_of_rows(rows, 0), [0.5, 1.0, 0.25], -64.0));
+}, scales: |b| odd_nibbles(b.add(66)), units: |rows, at| units_at(rows, at, 0.125));
 
-codebook!(IQ2_S, bytes: 82, sub: 16, read: |b, out| {
+codebook!(IQ2_S, read: |b, out| {
     for half in 0..2 {
         let low = words(b.add(2 + 16 * half));
         // Each byte four times, a different pair of its bits moved to bits 8 and 9 each time.
@@ -308,22 +286,15 @@ codebook!(IQ2_S, bytes: 82, sub: 16, read: |b, out| {
     }
 }, levels: |b, found, part| {
     signed(eights(&grids::IQ2_S, found.entries(part)), read(b.add(34 + 4 * part)))
-}, factors: |rows| factors_of_sixteen(nibbles_of_rows(rows, 74), half_of_rows(rows, 0), [0.5, 1.0, 0.25], -64.0));
+}, scales: |b| odd_nibbles(b.add(74)), units: |rows, at| units_at(rows, at, 0.125));
 
-codebook!(IQ3_XXS, bytes: 98, sub: 32, read: |b, out| {
+codebook!(IQ3_XXS, read: |b, out| {
     out.set_signs(with_eighths(_mm256_loadu_si256(b.add(66).cast())));
 }, levels: |b, found, part| {
     signed(fours(&grids::IQ3_XXS, bytes(b.add(2 + 8 * part))), found.signs[part])
-}, factors: |rows| {
-    let mut scales = [_mm256_setzero_si256(); 4];
-    for i in 0..4 {
-        let words = _mm256_srli_epi32::<28>(_mm256_loadu_si256(rows[i].add(66).cast()));
-        scales[i] = _mm256_permutevar8x32_epi32(words, even_then_odd());
-    }
-    factors_of_eight(scales, half_of_rows(rows, 0), [0.5, 1.0, 0.5], -64.0)
-});
+}, scales: |b| of_blocks(iq3_xxs_scales(&*b.cast())), units: |rows, at| units_at(rows, at, 0.25));
 
-codebook!(IQ3_S, bytes: 110, sub: 32, read: |b, out| {
+codebook!(IQ3_S, read: |b, out| {
     for quarter in 0..4 {
         let low = words(b.add(2 + 16 * quarter));
         let bits = _mm256_set1_epi16(read(b.add(66 + 2 * quarter)));
@@ -336,38 +307,21 @@ codebook!(IQ3_S, bytes: 110, sub: 32, read: |b, out| {
     }
 }, levels: |b, found, part| {
     signed(fours(&grids::IQ3_S, found.entries(part)), read(b.add(74 + 4 * part)))
-}, factors: |rows| {
-    let mut scales = [_mm256_setzero_si256(); 4];
-    for i in 0..4 {
-        let packed = read::<u32>(rows[i].add(106));
-        let even_odd = u64::from(packed & 0x0f0f_0f0f) | u64::from(packed >> 4 & 0x0f0f_0f0f) << 32;
-        scales[i] = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(even_odd as i64));
-    }
-    factors_of_eight(scales, half_of_rows(rows, 0), [1.0, 2.0, 1.0], -64.0)
-});
+}, scales: |b| of_blocks(iq3_s_scales(&*b.cast())), units: |rows, at| units_at(rows, at, 1.0));
 
-codebook!(IQ1_S, bytes: 50, sub: 32, read: |b, out| {
+codebook!(IQ1_S, read: |b, out| {
     for half in 0..2 {
         let high = moved(read(b.add(34 + 8 * half)), [1 << 13, 1 << 10, 1 << 7, 1 << 4]);
         out.set_indices(half, with_threes(b.add(2 + 16 * half), high));
     }
-}, levels: |_b, found, part| eights(&grids::IQ1, found.entries(part)), factors: |rows| {
-    let (mut scales, mut added) = ([_mm256_setzero_si256(); 4], [_mm256_setzero_ps(); 4]);
-    for i in 0..4 {
-        let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(rows[i].add(34).cast()));
-        let words = _mm256_permutevar8x32_epi32(words, even_then_odd());
-        scales[i] = _mm256_and_si256(_mm256_srli_epi32::<12>(words), _mm256_set1_epi32(7));
-        let below = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words)); // by the sign bit
-        added[i] = _mm256_blendv_ps(_mm256_set1_ps(-0.875), _mm256_set1_ps(-1.125), below);
-    }
-    let mut all = factors_of_eight(scales, half_of_rows(rows, 0), [1.0, 2.0, 1.0], 0.0);
-    for (factors, added) in all.iter_mut().zip(transpose_fours(added)) {
-        factors.1 = _mm256_mul_ps(factors.0, added);
-    }
-    all
-});
+}, levels: |b, found, part| {
+    // Eighths, offset by 16; an eighth is added, or subtracted if the part's sign is set.
+    let eight_times = _mm256_slli_epi64::<3>(eights(&grids::IQ1, found.entries(part)));
+    let added = 9 - (*b.add(35 + 2 * part) >> 6 & 2);
+    _mm256_add_epi8(eight_times, _mm256_set1_epi8(added as i8))
+}, scales: |b| of_blocks(iq1_s_scales(&*b.cast())), units: |rows, at| units_at(rows, at, 0.125));
 
-codebook!(IQ1_M, bytes: 56, sub: 16, read: |b, out| {
+codebook!(IQ1_M, read: |b, out| {
     for half in 0..2 {
         let words = read(b.add(32 + 8 * half));
         let high = moved(words, [1 << 13, 1 << 9, 1 << 5, 1 << 1]);
@@ -377,34 +331,31 @@ codebook!(IQ1_M, bytes: 56, sub: 16, read: |b, out| {
         let below = _mm256_and_si256(below, _mm256_set1_epi8(2));
         out.set_indices(2 + half, _mm256_sub_epi8(_mm256_set1_epi8(9), below));
     }
-}, levels: |_b, found, part| {
+}, levels: |_, found, part| {
     let eight_times = _mm256_slli_epi64::<3>(eights(&grids::IQ1, found.entries(part)));
     let added: &[u16; 4] = found.indices[32 + 4 * part..].first_chunk().expect("of 64");
     let added = moved(read(added.as_ptr().cast()), [1; 4]);
     _mm256_add_epi8(eight_times, added)
-}, factors: |rows| {
-    let (mut scales, mut d) = ([_mm_setzero_si128(); 4], 0);
-    for i in 0..4 {
-        let words = read::<u64>(rows[i].add(48));
-        let upper = words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00;
-        d |= ((upper | words >> 48 & 0xf000) as i64) << (16 * i);
-        let threes = moved(words, [1 << 13, 1 << 10, 1 << 7, 1 << 4]);
-        let threes = _mm256_srli_epi16::<13>(threes);
-        let (low, high) = (_mm256_castsi256_si128(threes), _mm256_extracti128_si256::<1>(threes));
-        scales[i] = _mm_packus_epi16(low, high);
+}, scales: |b| {
+    let ([first, second], _) = iq1_m_factors(&*b.cast());
+    let (first, second) = (first.as_ptr().cast(), second.as_ptr().cast());
+    _mm256_set_m128i(_mm_loadu_si128(second), _mm_loadu_si128(first))
+}, units: |rows, at| {
+    let mut d = [0.0; 8];
+    for (d, row) in d.iter_mut().zip(rows) {
+        *d = iq1_m_factors(&*row.add(at).cast()).1;
     }
-    factors_of_sixteen(scales, _mm256_cvtph_ps(_mm_set1_epi64x(d)), [1.0, 2.0, 0.125], -16.0)
+    _mm256_loadu_ps(d.as_ptr())
 });
 
 /// Defines a type whose levels are offset by 1, with d in the last two bytes.
 macro_rules! ternary {
-    ($name:ident, bytes: $bytes:literal, |$b:ident, $part:ident| $levels:expr) => {
+    ($name:ident, |$b:ident, $part:ident| $levels:expr) => {
         /// See [`crate::kernels::blocks`].
         pub struct $name;
 
-        impl Codebook for $name {
-            const BYTES: usize = $bytes;
-            const SUB: usize = 32;
+        impl Decode for $name {
+            const DTYPE: DType = DType::$name;
             type Read = ();
 
             #[target_feature(enable = "avx2,fma,f16c")]
@@ -413,19 +364,26 @@ macro_rules! ternary {
                 // SAFETY: the trait guarantees a super-block.
                 unsafe { $levels }
             }
+        }
+
+        impl Super for $name {
+            #[target_feature(enable = "avx2,fma,f16c")]
+            #[inline]
+            unsafe fn scales(_: *const u8) -> __m256i {
+                _mm256_set1_epi16(1)
+            }
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn factors(rows: [*const u8; 4]) -> [(__m256, __m256); 8] {
-                // SAFETY: the trait guarantees super-blocks.
-                let d = unsafe { half_of_rows(rows, $bytes - 2) };
-                [(d, _mm256_sub_ps(_mm256_setzero_ps(), d)); 8]
+            unsafe fn units(rows: &[*const u8; 8], at: usize) -> (__m256, __m256) {
+                // SAFETY: the trait guarantees super-blocks, which end in d.
+                (unsafe { halves_of_rows(rows, at + Self::BYTES - 2) }, _mm256_setzero_ps())
             }
         }
     };
 }
 
-ternary!(TQ1_0, bytes: 54, |b, part| {
+ternary!(TQ1_0, |b, part| {
     let second = _mm_loadu_si128(b.add(32).cast());
     let bytes = match part {
         0..5 => _mm256_loadu_si256(b.cast()),
@@ -443,6 +401,6 @@ ternary!(TQ1_0, bytes: 54, |b, part| {
     _mm256_or_si256(_mm256_slli_epi16::<8>(odd), even)
 });
 
-ternary!(TQ2_0, bytes: 66, |b, part| {
+ternary!(TQ2_0, |b, part| {
     pair_of_bits(_mm256_loadu_si256(b.add(32 * (part / 4)).cast()), part)
 });

@@ -15,6 +15,12 @@ pub trait Dot {
     /// # Safety
     /// The processor has the extension that the type is named after, and the instruction set of this module.
     unsafe fn dot<const WIDE: bool>(sum: __m512i, levels: __m512i, x: __m512i) -> __m512i;
+
+    /// Adds the products of pairs of 16-bit numbers.
+    ///
+    /// # Safety
+    /// As [`Dot::dot`].
+    unsafe fn add_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i;
 }
 
 /// One instruction.
@@ -41,6 +47,22 @@ impl Dot for Vnni {
         }
         sum
     }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn add_pairs(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: as above.
+        unsafe {
+            std::arch::asm!(
+                "vpdpwssd {sum}, {a}, {b}",
+                sum = inout(zmm_reg) sum,
+                a = in(zmm_reg) a,
+                b = in(zmm_reg) b,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sum
+    }
 }
 
 impl Dot for Plain {
@@ -59,5 +81,10 @@ impl Dot for Plain {
         // Pairs of products fit in 16 bits: at most 2 · 127 · 127.
         let pairs = _mm512_maddubs_epi16(levels, x);
         _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+    }
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn add_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
     }
 }

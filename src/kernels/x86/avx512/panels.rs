@@ -3,150 +3,211 @@
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
-use super::decode::{Decode, STEP};
+use super::super::frame::group_of;
 use super::dot::Dot;
-use super::types::for_type;
-use super::vectors::{load, load_f32, store, transpose};
-use crate::kernels::activations::{BLOCK, Tile};
-use crate::kernels::blocks::{GROUP, is_wide};
-use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Panel, Place};
+use super::levels::STEP;
+use super::vectors::{load, load_f32};
+use crate::kernels::activations::Tile;
+use crate::kernels::blocks::{BLOCK, BLOCKS, Form, GROUP, form, has_mins, is_wide, offset, sub_of};
+use crate::kernels::panel::{PANEL_ROWS, Pair, Panel};
+use crate::kernels::x86::avx2::numbers::{
+    offsets_of_blocks, offsets_of_halves, pairs_of_weighted, words_of,
+};
+use crate::kernels::x86::avx2::unpack::place;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use tealight_bundle::gguf::DType;
 
-/// Unpacks some columns of rows `row(0)` to `row(PANEL_ROWS - 1)` into a panel.
-///
-/// # Safety
-/// The processor has the instruction set of this module.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
-    let size = row(0).len();
-    let odd = dtype.block_elements() == BLOCK && !size.is_multiple_of(2 * dtype.block_bytes());
-    if odd {
-        return panel.unpack(dtype, row);
-    }
-    for_type!(dtype, D => unpack_panel_of::<D>(row, panel), panel.unpack(dtype, row));
-}
+/// Rows in a vector.
+const LANES: usize = 16;
+/// Vectors of rows that are multiplied together.
+const VECTORS: usize = 2;
 
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn unpack_panel_of<'a, D: Decode>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
-    let size = GROUP / D::COLUMNS * D::BYTES;
-    for first in (0..PANEL_ROWS).step_by(16) {
-        let mut rows = [row(first); 16];
-        for i in 1..16 {
-            rows[i] = row(first + i);
-        }
-        let len = rows[0].len();
-        assert!(rows.iter().all(|row| row.len() == len));
-        for at in (0..len).step_by(size) {
-            let column = at / D::BYTES * D::COLUMNS;
-            let group_len = size.min(len - at);
-            let mut scales = [_mm512_setzero_si512(); 16];
-            let mut minima = [_mm512_setzero_si512(); 16];
-            for i in 0..16 {
-                // SAFETY: each row holds `group_len` bytes from `at` on.
-                let found = unsafe { D::scales(rows[i].as_ptr().add(at), group_len) };
-                scales[i] = _mm512_castps_si512(found.0);
-                minima[i] = _mm512_castps_si512(found.1);
-            }
-            let scales = transpose(scales);
-            if D::SUB == 32 {
-                for i in 0..8 {
-                    let place = Place { sub: column / 32 + i, row: first };
-                    store(panel.scales_mut(place), scales[i]);
-                    store(panel.minima_mut(place), scales[8 + i]);
-                }
-            } else {
-                let minima = transpose(minima);
-                for i in 0..16 {
-                    let place = Place { sub: column / 16 + i, row: first };
-                    store(panel.scales_mut(place), scales[i]);
-                    store(panel.minima_mut(place), minima[i]);
-                }
-            }
-            for step in 0..group_len / D::BYTES * D::COLUMNS / STEP {
-                let mut levels = [_mm512_setzero_si512(); 16];
-                for i in 0..16 {
-                    // SAFETY: the number of blocks is even, and this is one pair of them.
-                    levels[i] = unsafe { D::levels(rows[i].as_ptr().add(at), step) };
-                }
-                let levels = transpose(levels);
-                for i in 0..16 {
-                    let out = panel.levels_mut((column + STEP * step) / 4 + i, first);
-                    // SAFETY: 64 bytes, by the type; the store needs no alignment.
-                    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), levels[i]) };
-                }
-            }
-        }
-    }
-}
-
-/// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`, sub-block by sub-block.
+/// Adds the products of a panel's `columns` with `T` rows of activations to `out[t][row]`.
 ///
 /// # Safety
 /// The processor has the instruction set of this module and of `P`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-pub unsafe fn multiply<P: Dot, const T: usize, const SUB: usize>(
+pub unsafe fn multiply<P: Dot, const T: usize>(
     dtype: DType,
     panel: &Panel,
     columns: usize,
     x: Tile<'_, T>,
     out: &mut [[f32; PANEL_ROWS]; T],
 ) {
-    if is_wide(dtype) && !P::WIDE {
-        multiply_of::<P, T, SUB, true>(panel, columns, x, out);
-    } else {
-        multiply_of::<P, T, SUB, false>(panel, columns, x, out);
+    match (form(dtype), sub_of(dtype), is_wide(dtype) && !P::WIDE) {
+        (Form::Blocks, _, true) => blocks::<P, T, true>(dtype, panel, columns, x, out),
+        (Form::Blocks, _, false) => blocks::<P, T, false>(dtype, panel, columns, x, out),
+        (_, 32, true) => super_blocks::<P, T, 32, true>(dtype, panel, x, out),
+        (_, 32, false) => super_blocks::<P, T, 32, false>(dtype, panel, x, out),
+        _ => super_blocks::<P, T, 16, false>(dtype, panel, x, out),
     }
 }
 
+/// Multiplies blocks of 32 columns.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-fn multiply_of<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
+fn blocks<P: Dot, const T: usize, const WIDE: bool>(
+    dtype: DType,
     panel: &Panel,
     columns: usize,
     x: Tile<'_, T>,
     out: &mut [[f32; PANEL_ROWS]; T],
 ) {
-    let mut sums = [[_mm512_setzero_ps(); 2]; T];
-    for t in 0..T {
-        let old = out[t].as_chunks().0;
-        sums[t] = [load_f32(&old[0]), load_f32(&old[1])];
-    }
-    let subs = columns / SUB;
-    let sums_of_x = if SUB == 32 { x.sums32 } else { x.sums16 };
-    assert!(columns <= PANEL_COLUMNS && sums_of_x.len() >= subs);
+    let (offset, mins) = (offset(dtype), has_mins(dtype));
+    let mut sums = load_sums(out);
     let quants = x.woven::<4>();
-    assert!(quants.len() >= columns / 4 && x.scales.len() >= columns.div_ceil(BLOCK));
-    for sub in 0..subs {
-        let mut integers = [[_mm512_setzero_si512(); 2]; T];
-        for four in sub * SUB / 4..(sub + 1) * SUB / 4 {
-            let levels = [load(panel.levels(four, 0)), load(panel.levels(four, 16))];
-            // SAFETY: within the columns, by the assertion above.
-            let x = unsafe { quants.get_unchecked(four) };
-            for t in 0..T {
-                let four = _mm512_set1_epi32(i32::from_le_bytes(x[t].map(i8::cast_unsigned)));
-                for r in 0..2 {
-                    // SAFETY: guaranteed by the caller.
-                    integers[t][r] = unsafe { P::dot::<WIDE>(integers[t][r], levels[r], four) };
+    for (group, quants) in quants.as_chunks::<{ GROUP / 4 }>().0.iter().enumerate() {
+        let parts = group_of(&x.parts, group);
+        let mut by = [[0; BLOCKS]; T];
+        for t in 0..T {
+            by[t] = offsets_of_blocks(parts[t], offset);
+        }
+        for block in 0..BLOCKS.min(columns / BLOCK - BLOCKS * group) {
+            let integers = integers::<P, T, 32, WIDE>(panel, GROUP * group, BLOCK * block, quants);
+            for v in 0..VECTORS {
+                let [scales, minima] = panel.factors(BLOCKS * group + block, LANES * v);
+                let (scales, minima) = (load_f32(scales), load_f32(minima));
+                for t in 0..T {
+                    let part = parts[t];
+                    let mut integers = integers[t][v];
+                    if offset != 0 {
+                        integers = _mm512_sub_epi32(integers, _mm512_set1_epi32(by[t][block]));
+                    }
+                    let scale = _mm512_mul_ps(scales, _mm512_set1_ps(part.scales[block]));
+                    sums[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), scale, sums[t][v]);
+                    if mins {
+                        let total = _mm512_set1_ps(part.totals[block]);
+                        sums[t][v] = _mm512_fmadd_ps(minima, total, sums[t][v]);
+                    }
                 }
             }
         }
-        // SAFETY: within the columns, by the assertions above.
-        let (sum, scale) =
-            unsafe { (sums_of_x.get_unchecked(sub), x.scales.get_unchecked(sub * SUB / BLOCK)) };
-        for r in 0..2 {
-            let place = Place { sub, row: 16 * r };
-            let (scales, minima) = (load_f32(panel.scales(place)), load_f32(panel.minima(place)));
+    }
+    store_sums(sums, out);
+}
+
+/// Multiplies super-blocks, `SUB` columns with a scale at a time.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+fn super_blocks<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
+    dtype: DType,
+    panel: &Panel,
+    x: Tile<'_, T>,
+    out: &mut [[f32; PANEL_ROWS]; T],
+) {
+    let (offset, mins) = (offset(dtype), has_mins(dtype));
+    let mut sums = load_sums(out);
+    let quants = x.woven::<4>();
+    for (group, quants) in quants.as_chunks::<{ GROUP / 4 }>().0.iter().enumerate() {
+        let parts = group_of(&x.parts, group);
+        let mut totals = [[_mm512_setzero_si512(); VECTORS]; T];
+        let (mut by, mut multiples) = ([[[0; BLOCKS]; 2]; T], [[0; BLOCKS]; T]);
+        let mut weighted = [[0; BLOCKS]; T];
+        for t in 0..T {
+            multiples[t] = words_of(&parts[t].multiples[0]);
+            if offset != 0 {
+                by[t] = if SUB == 32 {
+                    [offsets_of_blocks(parts[t], offset); 2]
+                } else {
+                    offsets_of_halves(parts[t], offset)
+                };
+            }
+            if mins {
+                weighted[t] = pairs_of_weighted::<SUB>(parts[t]);
+            }
+        }
+        for sub in 0..GROUP / SUB {
+            let integers = integers::<P, T, SUB, WIDE>(panel, GROUP * group, SUB * sub, quants);
+            let block = sub * SUB / BLOCK;
+            for v in 0..VECTORS {
+                let scales = load_pairs(panel.scales(GROUP / SUB * group + sub, LANES * v));
+                for t in 0..T {
+                    let mut integers = integers[t][v];
+                    if offset != 0 {
+                        let by = _mm512_set1_epi32(by[t][sub % 2][block]);
+                        integers = _mm512_sub_epi32(integers, by);
+                    }
+                    // The second of the two equal scales is multiplied by zero.
+                    let scale = _mm512_madd_epi16(scales, _mm512_set1_epi32(multiples[t][block]));
+                    let products = _mm512_mullo_epi32(integers, scale);
+                    totals[t][v] = _mm512_add_epi32(totals[t][v], products);
+                }
+            }
+        }
+        for v in 0..VECTORS {
+            let [d, dmin] = panel.factors(group, LANES * v);
+            let (d, dmin) = (load_f32(d), load_f32(dmin));
             for t in 0..T {
-                let minima = _mm512_mul_ps(minima, _mm512_set1_ps(sum[t]));
-                let term = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers[t][r]), scales, minima);
-                sums[t][r] = _mm512_fmadd_ps(term, _mm512_set1_ps(scale[t]), sums[t][r]);
+                let scale = _mm512_mul_ps(d, _mm512_set1_ps(parts[t].scale));
+                sums[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals[t][v]), scale, sums[t][v]);
+                if mins {
+                    let mut total = _mm512_setzero_si512();
+                    for i in 0..GROUP / SUB / 2 {
+                        let mins = load_pairs(panel.mins(GROUP / SUB / 2 * group + i, LANES * v));
+                        let products = _mm512_madd_epi16(mins, _mm512_set1_epi32(weighted[t][i]));
+                        total = _mm512_add_epi32(total, products);
+                    }
+                    let scale = _mm512_mul_ps(dmin, _mm512_set1_ps(parts[t].weighted_scale));
+                    sums[t][v] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(total), scale, sums[t][v]);
+                }
             }
         }
     }
-    for (out, sums) in out.iter_mut().zip(sums) {
-        for (out, sum) in out.as_chunks_mut::<16>().0.iter_mut().zip(sums) {
-            store(out, _mm512_castps_si512(sum));
+    store_sums(sums, out);
+}
+
+/// Products of `N` columns from `first + column` on of all rows with `T` rows of activations.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn integers<P: Dot, const T: usize, const N: usize, const WIDE: bool>(
+    panel: &Panel,
+    first: usize,
+    column: usize,
+    quants: &[[[i8; 4]; T]; GROUP / 4],
+) -> [[__m512i; VECTORS]; T] {
+    let mut integers = [[_mm512_setzero_si512(); VECTORS]; T];
+    for four in column / 4..(column + N) / 4 {
+        let column = first + 4 * four;
+        let levels =
+            [load(panel.levels(place(column, 0))), load(panel.levels(place(column, LANES)))];
+        for t in 0..T {
+            let four =
+                _mm512_set1_epi32(i32::from_le_bytes(quants[four][t].map(i8::cast_unsigned)));
+            for v in 0..VECTORS {
+                // SAFETY: guaranteed by the callers' caller.
+                integers[t][v] = unsafe { P::dot::<WIDE>(integers[t][v], levels[v], four) };
+            }
+        }
+    }
+    integers
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn load_pairs(pairs: &[Pair; LANES]) -> __m512i {
+    // SAFETY: 64 bytes, by the type; the load needs no alignment.
+    unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn load_sums<const T: usize>(out: &[[f32; PANEL_ROWS]; T]) -> [[__m512; VECTORS]; T] {
+    let mut sums = [[_mm512_setzero_ps(); VECTORS]; T];
+    for t in 0..T {
+        for v in 0..VECTORS {
+            sums[t][v] = load_f32(&out[t].as_chunks().0[v]);
+        }
+    }
+    sums
+}
+
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn store_sums<const T: usize>(sums: [[__m512; VECTORS]; T], out: &mut [[f32; PANEL_ROWS]; T]) {
+    for t in 0..T {
+        for v in 0..VECTORS {
+            let out: &mut [f32; LANES] = &mut out[t].as_chunks_mut().0[v];
+            // SAFETY: 16 floats, by the type; the store needs no alignment.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), sums[t][v]) };
         }
     }
 }

@@ -1,0 +1,362 @@
+//! Multiplies rows of the types whose blocks are sixteen bytes of nibbles, four blocks at a time: each quarter of a
+//! vector holds sixteen columns of one block.
+//!
+//! So the sums of a quad's products are those of whole blocks at once.
+
+#![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
+
+use super::dot::Dot;
+use super::levels::Levels;
+use super::tile::{LANES, Tile, add_block, joined, product, quarters};
+use super::vectors::{look_up, low_bits, sum_words, swap_quarters, with_bit};
+use crate::kernels::activations::Part;
+use crate::kernels::blocks::{BLOCKS, E2M1_LEVELS, IQ4_LEVELS};
+use crate::kernels::x86::avx2::decode::{Blocks, Decode, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1};
+use crate::kernels::x86::frame::{QUAD, by_row, further, offsets_of, scales_of, totals_of};
+use crate::kernels::x86::read;
+#[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+
+/// Blocks at a time.
+const FOUR: usize = 4;
+
+/// Types of blocks, four at a time.
+pub struct ByFour<D>(PhantomData<D>);
+
+/// A type whose block ends in sixteen bytes of nibbles.
+pub trait Nibbles: Blocks {
+    /// The levels of the first sixteen and of the last sixteen columns of four blocks from the bytes of their nibbles;
+    /// `at` are the blocks.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module; the pointers are those of blocks.
+    unsafe fn levels_of(at: [*const u8; FOUR], low: __m512i, high: __m512i) -> [__m512i; 2];
+
+    /// The bytes of the nibbles of four blocks.
+    ///
+    /// # Safety
+    /// As [`Nibbles::levels_of`]; the blocks follow each other, unless `at` says otherwise.
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn bytes(at: [*const u8; FOUR], _whole: bool) -> __m512i {
+        let mut bytes = [_mm_setzero_si128(); FOUR];
+        for i in 0..FOUR {
+            // SAFETY: guaranteed by the caller; nibbles are the last sixteen bytes of a block.
+            bytes[i] = unsafe { _mm_loadu_si128(at[i].add(Self::BYTES - 16).cast()) };
+        }
+        let [a, b, c, d] = bytes;
+        let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+    }
+
+    /// Scales and mins of four blocks of four rows, (block, row).
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module; each row has `count` blocks there, the others repeat them.
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors_of_four(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
+        let first = two_blocks(&rows, 0, Self::BYTES * 1.min(count - 1));
+        let second =
+            two_blocks(&rows, Self::BYTES * 2.min(count - 1), Self::BYTES * 3.min(count - 1));
+        // SAFETY: guaranteed by the caller.
+        let (first, second) = unsafe { (Self::factors(&first, 0), Self::factors(&second, 0)) };
+        (joined(first.0, second.0), joined(first.1, second.1))
+    }
+}
+
+/// Pointers to a block of each of four rows, then to another.
+#[inline]
+fn two_blocks(rows: &[*const u8; QUAD], first: usize, second: usize) -> [*const u8; 8] {
+    std::array::from_fn(|i| rows[i % QUAD].wrapping_add(if i < QUAD { first } else { second }))
+}
+
+macro_rules! nibbles {
+    ($name:ident, |$at:pat_param, $low:ident, $high:ident| $levels:expr) => {
+        impl Nibbles for $name {
+            #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+            #[inline]
+            unsafe fn levels_of(
+                $at: [*const u8; FOUR],
+                $low: __m512i,
+                $high: __m512i,
+            ) -> [__m512i; 2] {
+                // SAFETY: the trait guarantees the fifth bits, before the nibbles.
+                #[allow(unused_unsafe, reason = "most types have none")]
+                unsafe {
+                    $levels
+                }
+            }
+        }
+    };
+}
+
+nibbles!(Q4_0, |_, low, high| [low, high]);
+
+impl Nibbles for Q4_1 {
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn levels_of(_: [*const u8; FOUR], low: __m512i, high: __m512i) -> [__m512i; 2] {
+        [low, high]
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn bytes(at: [*const u8; FOUR], whole: bool) -> __m512i {
+        // Of four whole blocks, words 0 to 15 are in the first 64 bytes, 16 to 31 of these in the last.
+        let places = _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 28, 29, 30, 31);
+        let mut first = [_mm_setzero_si128(); FOUR];
+        // SAFETY: guaranteed by the caller: 80 bytes, or each block.
+        unsafe {
+            if whole {
+                let begin = _mm512_loadu_si512(at[0].cast());
+                let end = _mm512_loadu_si512(at[0].add(16).cast());
+                return _mm512_permutex2var_epi32(begin, places, end);
+            }
+            for i in 0..FOUR {
+                first[i] = _mm_loadu_si128(at[i].add(4).cast());
+            }
+        }
+        let [a, b, c, d] = first;
+        let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors_of_four(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
+        if count < FOUR {
+            let first = two_blocks(&rows, 0, Self::BYTES * 1.min(count - 1));
+            let second =
+                two_blocks(&rows, Self::BYTES * 2.min(count - 1), Self::BYTES * 3.min(count - 1));
+            // SAFETY: guaranteed by the caller.
+            let (first, second) = unsafe { (Self::factors(&first, 0), Self::factors(&second, 0)) };
+            return (joined(first.0, second.0), joined(first.1, second.1));
+        }
+        // Words 0, 5, 10 and 15 of each row, to (word, row).
+        let mut all = [_mm512_setzero_si512(); QUAD];
+        for i in 0..QUAD {
+            // SAFETY: the trait guarantees four blocks of 20 bytes.
+            all[i] = unsafe { _mm512_loadu_si512(rows[i].cast()) };
+        }
+        let [a, b, c, d] = all;
+        let places = _mm512_setr_epi32(0, 16, 0, 16, 5, 21, 5, 21, 10, 26, 10, 26, 15, 31, 15, 31);
+        let ab = _mm512_permutex2var_epi32(a, places, b);
+        let cd = _mm512_permutex2var_epi32(c, places, d);
+        let words = _mm512_mask_mov_epi32(ab, 0xcccc, cd);
+        let scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+        let minima = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words)));
+        (scales, minima)
+    }
+}
+
+nibbles!(IQ4_NL, |_, low, high| [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)]);
+nibbles!(MXFP4, |_, low, high| [look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)]);
+nibbles!(Q5_0, |at, low, high| with_fifth_bits(at, 2, low, high));
+nibbles!(Q5_1, |at, low, high| with_fifth_bits(at, 4, low, high));
+
+/// # Safety
+/// Four bytes can be read at `offset` of each pointer.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn with_fifth_bits(
+    at: [*const u8; FOUR],
+    offset: usize,
+    low: __m512i,
+    high: __m512i,
+) -> [__m512i; 2] {
+    let mut bits = [0_u64; FOUR];
+    for i in 0..FOUR {
+        // SAFETY: guaranteed by the caller.
+        bits[i] = u64::from(unsafe { read::<u32>(at[i].add(offset)) });
+    }
+    let [a, b, c, d] = bits;
+    let first = (a & 0xffff) | (b & 0xffff) << 16 | (c & 0xffff) << 32 | d << 48;
+    let second = a >> 16 | (b >> 16) << 16 | (c >> 16) << 32 | (d >> 16) << 48;
+    [with_bit(low, first, 16), with_bit(high, second, 16)]
+}
+
+/// The levels of `count` blocks from `b` on; further ones repeat the last, and meet activations of zero.
+///
+/// # Safety
+/// The processor has the instruction set of this module; there are as many blocks.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn levels<D: Nibbles>(b: *const u8, count: usize) -> [__m512i; 2] {
+    let mut at = [b; FOUR];
+    for (i, at) in at.iter_mut().enumerate() {
+        *at = b.wrapping_add(D::BYTES * i.min(count - 1));
+    }
+    // SAFETY: guaranteed by the caller.
+    unsafe {
+        let bytes = D::bytes(at, count == FOUR);
+        D::levels_of(at, low_bits(bytes), low_bits(_mm512_srli_epi16::<4>(bytes)))
+    }
+}
+
+/// The first and the last sixteen quants of four blocks.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn quants(x: &Part, four: usize) -> [__m512i; 2] {
+    let all: &[i8; 128] = &x.quants.as_chunks().0[four];
+    // SAFETY: twice 64 bytes, by the type; the loads need no alignment.
+    let (first, second) = unsafe {
+        (_mm512_loadu_si512(all.as_ptr().cast()), _mm512_loadu_si512(all.as_ptr().add(64).cast()))
+    };
+    [_mm512_shuffle_i32x4::<0x88>(first, second), _mm512_shuffle_i32x4::<0xdd>(first, second)]
+}
+
+/// The products of a quad with four blocks, (block, product).
+///
+/// # Safety
+/// The processor has the instruction set of this module and of `P`; each of the first `4 / T` rows has `count` blocks
+/// there.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn products_of_four<D: Nibbles + Levels, P: Dot, const T: usize>(
+    rows: [*const u8; QUAD],
+    four: usize,
+    count: usize,
+    x: [&Part; T],
+) -> __m512i {
+    let mut products = [_mm512_setzero_si512(); QUAD];
+    for r in 0..QUAD / T {
+        let row = rows[r].wrapping_add(FOUR * four * D::BYTES);
+        // SAFETY: guaranteed by the caller.
+        let [low, high] = unsafe { levels::<D>(row, count) };
+        for t in 0..T {
+            let [first, second] = quants(x[t], four);
+            // SAFETY: guaranteed by the caller.
+            products[t * (QUAD / T) + r] = unsafe {
+                let sum = product::<D, P>(_mm512_setzero_si512(), low, first);
+                product::<D, P>(sum, high, second)
+            };
+        }
+    }
+    sum_words(products)
+}
+
+impl<D: Nibbles + Levels> Tile for ByFour<D> {
+    type Type = D;
+    /// Totals, scales and mins of each four.
+    const SLOTS: usize = 3 * BLOCKS / FOUR;
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn products<P: Dot, const T: usize>(
+        rows: [*const u8; QUAD],
+        blocks: usize,
+        x: [&Part; T],
+        out: &mut [__m512i],
+    ) {
+        let (fours, _) = out.as_chunks_mut::<3>();
+        // SAFETY: guaranteed by the caller.
+        unsafe {
+            if blocks == BLOCKS {
+                fours[0] = of_four::<D, P, T>(rows, 0, FOUR, x);
+                fours[1] = of_four::<D, P, T>(rows, 1, FOUR, x);
+                return;
+            }
+            for (four, out) in fours.iter_mut().enumerate().take(blocks.div_ceil(FOUR)) {
+                *out = of_four::<D, P, T>(rows, four, FOUR.min(blocks - FOUR * four), x);
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn add<P: Dot, const T: usize>(
+        rows: &[*const u8; LANES],
+        blocks: usize,
+        x: [&Part; T],
+        kept: &[__m512i],
+        next: usize,
+        mut sums: __m512,
+    ) -> __m512 {
+        let by_lanes = [by_row::<T, LANES, 8>(rows, 0), by_row::<T, LANES, 8>(rows, 8)];
+        for four in 0..blocks.div_ceil(FOUR) {
+            let at = 3 * four;
+            // From (block, product) of each quad to (quad, product) of each block.
+            let totals = of_quads(kept, next, at);
+            let first = FOUR * four;
+            if T > 1 {
+                for (i, totals) in totals.into_iter().enumerate().take(blocks - first) {
+                    let [low, high] = &by_lanes;
+                    // SAFETY: guaranteed by the caller.
+                    sums = unsafe { add_block::<D, P, T>([low, high], first + i, x, totals, sums) };
+                }
+                continue;
+            }
+            let scales = of_quads(kept, next, at + 1);
+            let minima = if D::MINS { of_quads(kept, next, at + 2) } else { scales };
+            if blocks >= first + FOUR {
+                sums = add_scaled::<D, T>(first, x, totals[0], scales[0], minima[0], sums);
+                sums = add_scaled::<D, T>(first + 1, x, totals[1], scales[1], minima[1], sums);
+                sums = add_scaled::<D, T>(first + 2, x, totals[2], scales[2], minima[2], sums);
+                sums = add_scaled::<D, T>(first + 3, x, totals[3], scales[3], minima[3], sums);
+                continue;
+            }
+            for i in 0..blocks - first {
+                sums = add_scaled::<D, T>(first + i, x, totals[i], scales[i], minima[i], sums);
+            }
+        }
+        sums
+    }
+}
+
+/// What is kept of four blocks of a quad: totals, scales and mins. With several tokens, a quad has fewer rows, and
+/// scales and mins are read later.
+///
+/// # Safety
+/// As [`products_of_four`].
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn of_four<D: Nibbles + Levels, P: Dot, const T: usize>(
+    rows: [*const u8; QUAD],
+    four: usize,
+    count: usize,
+    x: [&Part; T],
+) -> [__m512i; 3] {
+    // SAFETY: guaranteed by the caller.
+    let totals = unsafe { products_of_four::<D, P, T>(rows, four, count, x) };
+    if T > 1 {
+        return [totals; 3];
+    }
+    let at = further(&rows, FOUR * four * D::BYTES);
+    // SAFETY: guaranteed by the caller.
+    let (scales, minima) = unsafe { D::factors_of_four(at, count) };
+    [totals, _mm512_castps_si512(scales), _mm512_castps_si512(minima)]
+}
+
+/// What was kept of the four quads, with quarters exchanged.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn of_quads(kept: &[__m512i], next: usize, at: usize) -> [__m512i; FOUR] {
+    swap_quarters([kept[at], kept[next + at], kept[2 * next + at], kept[3 * next + at]])
+}
+
+/// Adds the products of sixteen rows with a block of one token.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn add_scaled<D: Nibbles + Levels, const T: usize>(
+    block: usize,
+    x: [&Part; T],
+    totals: __m512i,
+    scales: __m512i,
+    minima: __m512i,
+    mut sums: __m512,
+) -> __m512 {
+    let mut totals = totals;
+    if D::SHIFT != 0 {
+        let offset = quarters::<T>(offsets_of(x, block, D::SHIFT));
+        totals = _mm512_sub_epi32(totals, _mm512_castps_si512(offset));
+    }
+    let scale = _mm512_mul_ps(_mm512_castsi512_ps(scales), quarters::<T>(scales_of(x, block)));
+    sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals), scale, sums);
+    if D::MINS {
+        let total = quarters::<T>(totals_of(x, block));
+        sums = _mm512_fmadd_ps(_mm512_castsi512_ps(minima), total, sums);
+    }
+    sums
+}
