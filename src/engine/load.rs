@@ -35,7 +35,7 @@ pub struct Engine {
     pool: Arc<PagePool>,
     batch: usize,
     pub(super) scheduler: Arc<Queue>,
-    /// The instruction set, and the types of keys and values.
+    /// The instruction set's arithmetic, and the types of keys and values.
     pub(super) kinds: [String; 3],
     file: ModelFile,
     fingerprint: OnceLock<[u8; 32]>,
@@ -226,7 +226,7 @@ impl Engine {
         let Parts { file, tokenizer, chat, info, model, pool, limits } = parts;
         let scheduler = Queue::new(options.queue);
         let queue = Arc::clone(&scheduler);
-        let (forward, isa) = (Arc::clone(&model), compute.isa.to_string());
+        let (forward, arithmetic) = (Arc::clone(&model), compute.isa.arithmetic().to_owned());
         let compute = Arc::clone(compute);
         let computing = Scheduler::new(queue, forward, compute, Arc::clone(&pool), limits);
         let thread = thread::Builder::new().name("scheduler".to_owned()).stack_size(STACK_BYTES);
@@ -240,7 +240,7 @@ impl Engine {
             pool,
             batch: options.batch,
             scheduler,
-            kinds: [isa, options.key_type.to_string(), options.value_type.to_string()],
+            kinds: [arithmetic, options.key_type.to_string(), options.value_type.to_string()],
             file,
             fingerprint: OnceLock::new(),
             thread: Some(thread),

@@ -159,8 +159,8 @@ pub fn measure(
 /// The negative log-likelihood of a token.
 fn surprise(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|l| f64::from((l - max).exp())).sum();
-    sum.ln() - f64::from(logits[token as usize] - max)
+    let sum: f64 = logits.iter().map(|l| f64::from(libm::expf(l - max))).sum();
+    libm::log(sum) - f64::from(logits[token as usize] - max)
 }
 
 impl Perplexity {
@@ -179,7 +179,7 @@ impl Perplexity {
     /// The perplexity: e to the mean.
     #[must_use]
     pub fn value(&self) -> Option<f64> {
-        self.mean().map(f64::exp)
+        self.mean().map(libm::exp)
     }
 
     /// Estimated standard error of [`Perplexity::value`]; `None` for fewer than two tokens.
@@ -188,7 +188,7 @@ impl Perplexity {
         let mean = self.mean().filter(|_| self.scored > 1)?;
         let n = self.scored as f64;
         let variance = (self.squares / n - mean * mean).max(0.0);
-        Some((variance / (n - 1.0)).sqrt() * mean.exp())
+        Some((variance / (n - 1.0)).sqrt() * libm::exp(mean))
     }
 }
 

@@ -60,8 +60,8 @@ pub fn normalize(vector: &mut [f32], norm: i32) {
         _ if largest > 0.0 => {
             // Relative to the largest element, so that powers don't overflow.
             let p = f64::from(norm);
-            let sum: f64 = vector.iter().map(|x| (f64::from(x.abs()) / largest).powf(p)).sum();
-            largest * sum.powf(1.0 / p)
+            let sum: f64 = vector.iter().map(|x| libm::pow(f64::from(x.abs()) / largest, p)).sum();
+            largest * libm::pow(sum, 1.0 / p)
         }
         _ => 0.0,
     };

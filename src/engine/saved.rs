@@ -4,7 +4,7 @@
 //! ends in a checksum. Knows nothing of requests.
 //!
 //! Layout, little-endian: [`MAGIC`], u32 [`FORMAT`], u32 [`ARITHMETIC`], 32 bytes fingerprint of the weights, three
-//! strings (instruction set, type of keys, type of values; each a u8 length and bytes), u64 bytes of a page, u64 tokens,
+//! strings (arithmetic, type of keys, type of values; each a u8 length and bytes), u64 bytes of a page, u64 tokens,
 //! that many u32 token ids, u32 states of fixed size (each a u64 length and that many f32), u64 where the pages begin,
 //! zeros up to there, the pages, and 32 bytes SHA-256 of everything before.
 //!
@@ -23,7 +23,7 @@ const FORMAT: u32 = 2;
 /// Alignment of the pages, in bytes: a cache line.
 const ALIGN: usize = 64;
 /// Version of the arithmetic: a change of any result makes saved keys and values worthless.
-const ARITHMETIC: u32 = 1;
+const ARITHMETIC: u32 = 2;
 /// Length of a SHA-256.
 const SUM: usize = 32;
 const HINT: &str =
@@ -34,7 +34,7 @@ const HINT: &str =
 pub struct Origin {
     /// Fingerprint of the weights.
     pub weights: [u8; SUM],
-    /// Instruction set, type of keys, type of values.
+    /// Arithmetic of the instruction set, type of keys, type of values.
     pub names: [String; 3],
 }
 
@@ -209,7 +209,7 @@ fn head(
     if rest.take(SUM)? != origin.weights {
         return Err(wrong("the weights", "those of another model".into(), "this model's".into()));
     }
-    let parts = ["the instruction set", "the type of keys", "the type of values"];
+    let parts = ["the arithmetic", "the type of keys", "the type of values"];
     for (what, expected) in parts.into_iter().zip(&origin.names) {
         let length = usize::from(rest.array::<1>()?[0]);
         let found = String::from_utf8_lossy(rest.take(length)?).into_owned();

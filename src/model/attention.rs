@@ -208,7 +208,7 @@ fn normed(b: &dyn Backend, norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
 fn warmed(b: &dyn Backend, q: &Tensor, t: Temperature, spans: &[Span<'_>]) -> Result<Tensor> {
     let grown = |position: usize| {
         let steps = (position + t.offset) / t.length;
-        1.0 + t.scale * (1.0 + steps as f32).ln()
+        1.0 + t.scale * libm::logf(1.0 + steps as f32)
     };
     let positions = spans.iter().flat_map(|span| (span.sequence.len()..).take(span.len()));
     let factors: Vec<f32> = positions.map(grown).collect();

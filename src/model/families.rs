@@ -187,7 +187,7 @@ fn hunyuan(r: &Reader<'_>) -> Result<Spec, FileError> {
     if alpha > 0.0 {
         for layer in &mut spec.layers {
             let dims = layer.heads.key_dim as f32;
-            let grown = |rope: Frequencies| rope.base * alpha.powf(dims / (dims - 2.0));
+            let grown = |rope: Frequencies| rope.base * libm::powf(alpha, dims / (dims - 2.0));
             layer.rope = layer.rope.map(|rope| Frequencies { base: grown(rope), ..rope });
         }
     }
@@ -279,7 +279,8 @@ fn stretch_scores(r: &Reader<'_>, spec: &mut Spec) -> Result<(), FileError> {
     }
     if let Some(rope) = spec.layers.first().and_then(|layer| layer.rope) {
         let stretched = yarn_magnitude(1.0 / rope.scale, multiplier);
-        spec.attention_scale *= (rope.magnitude * stretched).powi(2);
+        let magnitude = rope.magnitude * stretched;
+        spec.attention_scale *= magnitude * magnitude;
     }
     Ok(())
 }

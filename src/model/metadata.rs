@@ -265,5 +265,5 @@ impl Reader<'_> {
 
 /// How much YaRN enlarges the rotated elements for a context extended by `factor`.
 pub(super) fn yarn_magnitude(factor: f32, multiplier: f32) -> f32 {
-    if factor > 1.0 { 0.1 * multiplier * factor.ln() + 1.0 } else { 1.0 }
+    if factor > 1.0 { 0.1 * multiplier * libm::logf(factor) + 1.0 } else { 1.0 }
 }

@@ -73,7 +73,7 @@ fn kept_by_yarn(yarn: Yarn, context: usize, (dims, base): (usize, f32)) -> Vec<f
     // Index of the pair that turns this often within the original context.
     let pair = |turns: f32| {
         let wavelength = context as f32 / (turns * 2.0 * std::f32::consts::PI);
-        dims * wavelength.ln() / (2.0 * base.ln())
+        dims * libm::logf(wavelength) / (2.0 * libm::logf(base))
     };
     let low = pair(yarn.beta_fast).floor().max(0.0);
     let high = pair(yarn.beta_slow).ceil().min(dims - 1.0);

@@ -18,7 +18,7 @@ pub fn route(rule: &Experts, scores: &[f32], bias: Option<&[f32]>) -> Vec<Vec<Ch
 fn row(rule: &Experts, scores: &[f32], bias: Option<&[f32]>) -> Vec<Choice> {
     let weights = match rule.gating {
         Gating::Softmax => softmax(scores),
-        Gating::Sigmoid => scores.iter().map(|s| 1.0 / (1.0 + (-s).exp())).collect(),
+        Gating::Sigmoid => scores.iter().map(|s| 1.0 / (1.0 + libm::expf(-s))).collect(),
     };
     let mut merits = weights.clone();
     if let Some(bias) = bias {
@@ -56,7 +56,7 @@ fn best(values: &[f32], count: usize) -> Vec<usize> {
 
 fn softmax(scores: &[f32]) -> Vec<f32> {
     let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let powers: Vec<f32> = scores.iter().map(|s| (s - max).exp()).collect();
+    let powers: Vec<f32> = scores.iter().map(|s| libm::expf(s - max)).collect();
     let total: f32 = powers.iter().sum();
     powers.into_iter().map(|p| p / total).collect()
 }

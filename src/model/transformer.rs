@@ -231,7 +231,7 @@ impl Model {
             logits.iter_mut().for_each(|l| *l *= self.spec.logit_scale);
         }
         if let Some(cap) = self.spec.logit_softcap {
-            logits.iter_mut().for_each(|l| *l = cap * (*l / cap).tanh());
+            logits.iter_mut().for_each(|l| *l = cap * libm::tanhf(*l / cap));
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ impl Candidates {
 
     /// Logarithm of the sum of e^logit: a token's log probability is its logit minus this.
     pub(super) fn log_total(&self) -> f64 {
-        f64::from(self.max()) + self.total().ln()
+        f64::from(self.max()) + libm::log(self.total())
     }
 
     /// Entropy in nats.
@@ -141,7 +141,7 @@ impl Candidates {
         let log_total = self.log_total();
         let part = |c: &Candidate| {
             let log_p = f64::from(c.logit) - log_total;
-            log_p.exp() * log_p
+            libm::exp(log_p) * log_p
         };
         -self.list.iter().map(part).sum::<f64>()
     }
@@ -186,7 +186,7 @@ pub(super) fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
 
 /// e^(logit − largest).
 pub(super) fn weight(logit: f32, max: f32) -> f64 {
-    f64::from((logit - max).exp())
+    f64::from(libm::expf(logit - max))
 }
 
 /// Whether any logit is above a bound.

@@ -159,8 +159,8 @@ impl Penalty for Dry {
         }
         let excess = (length - self.allowed) as f32;
         // A larger exponent would make the penalty infinite.
-        let most = (f32::MAX.ln() / self.base.ln()).floor();
-        logit - self.multiplier * self.base.powf(excess.min(most))
+        let most = (libm::logf(f32::MAX) / libm::logf(self.base)).floor();
+        logit - self.multiplier * libm::powf(self.base, excess.min(most))
     }
 }
 

@@ -70,14 +70,14 @@ impl Feedback {
                 // Zipf's exponent, by least squares over the drops between neighbours.
                 let (mut products, mut squares) = (0.0, 0.0);
                 for (rank, pair) in (1_u16..).zip(candidates.head(ESTIMATED_FROM).windows(2)) {
-                    let t = ((f32::from(rank) + 1.0) / f32::from(rank)).ln();
+                    let t = libm::logf((f32::from(rank) + 1.0) / f32::from(rank));
                     products += t * (pair[0].logit - pair[1].logit);
                     squares += t * t;
                 }
                 let s = products / squares;
                 let epsilon = s - 1.0;
-                let k =
-                    (epsilon * m.mu.exp2() / (1.0 - (vocab as f32).powf(-epsilon))).powf(1.0 / s);
+                let base = epsilon * libm::exp2f(m.mu) / (1.0 - libm::powf(vocab as f32, -epsilon));
+                let k = libm::powf(base, 1.0 / s);
                 // NaN, from a single token, becomes 0.
                 candidates.keep_likeliest((k as usize).max(1));
             }
@@ -95,7 +95,7 @@ impl Feedback {
                 let target = (2.0 * target - a.sum / a.weights).clamp(0.0, 1.0);
                 a.before.clear();
                 for candidate in &mut candidates.list {
-                    let p = (f64::from(candidate.logit) - log_total).exp() as f32;
+                    let p = libm::exp(f64::from(candidate.logit) - log_total) as f32;
                     a.before.push(p);
                     let distance = ((p - target) / WIDTH).abs();
                     candidate.logit = PEAK - SHARPNESS * distance * distance / (1.0 + distance);

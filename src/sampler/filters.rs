@@ -14,7 +14,7 @@ impl Candidates {
 
     /// Keeps tokens at least `min_p` times as likely as the most likely one.
     pub(super) fn min_p(&mut self, s: &Sampling) {
-        let least = self.max() + s.min_p.ln();
+        let least = self.max() + libm::logf(s.min_p);
         let count = self.list.iter().filter(|c| c.logit >= least).count();
         if count < s.min_keep {
             return self.keep_likeliest(s.min_keep);
@@ -33,7 +33,7 @@ impl Candidates {
         };
         let wanted = f64::from(s.typical_p);
         let enough = |sum: f64, count: usize| sum > wanted && count >= s.min_keep;
-        self.keep_head(false, order, |c| (-surprise(c)).exp(), enough);
+        self.keep_head(false, order, |c| libm::exp(-surprise(c)), enough);
         self.sorted = false;
     }
 
@@ -41,7 +41,8 @@ impl Candidates {
     pub(super) fn top_n_sigma(&mut self, s: &Sampling) {
         let count = self.list.len() as f64;
         let mean = self.list.iter().map(|c| f64::from(c.logit)).sum::<f64>() / count;
-        let square = |c: &Candidate| (f64::from(c.logit) - mean).powi(2);
+        let off = |c: &Candidate| f64::from(c.logit) - mean;
+        let square = |c: &Candidate| off(c) * off(c);
         let deviation = (self.list.iter().map(square).sum::<f64>() / count).sqrt();
         let least = self.max() - s.top_n_sigma * deviation as f32;
         self.list.retain(|c| c.logit >= least);
@@ -50,7 +51,7 @@ impl Candidates {
     /// "Exclude top choices": of the tokens at least `xtc_threshold` likely, only the least likely stays.
     pub(super) fn xtc(&mut self, s: &Sampling) {
         // In logits: p ≥ threshold where logit − log of the sum ≥ log of the threshold.
-        let least = self.log_total() + f64::from(s.xtc_threshold).ln();
+        let least = self.log_total() + libm::log(f64::from(s.xtc_threshold));
         let top = |c: &Candidate| f64::from(c.logit) >= least;
         let count = self.list.iter().filter(|c| top(c)).count();
         if count < 2 || self.list.len() - (count - 1) < s.min_keep {
@@ -71,8 +72,8 @@ impl Candidates {
         }
         let low = (s.temperature - s.dynatemp_range).max(0.0);
         let high = s.temperature + s.dynatemp_range;
-        let part = (self.entropy() / (self.list.len() as f64).ln()).clamp(0.0, 1.0);
-        self.divide(low + (high - low) * part.powf(f64::from(s.dynatemp_exponent)) as f32);
+        let part = (self.entropy() / libm::log(self.list.len() as f64)).clamp(0.0, 1.0);
+        self.divide(low + (high - low) * libm::pow(part, f64::from(s.dynatemp_exponent)) as f32);
     }
 
     fn divide(&mut self, temperature: f32) {

@@ -226,8 +226,8 @@ pub fn greedy(logits: &[f32]) -> u32 {
 pub fn log_probabilities(logits: &[f32], id: u32, n: usize) -> (f32, Vec<(u32, f32)>) {
     let finite = |x: &f32| if x.is_nan() { f32::NEG_INFINITY } else { *x };
     let max = logits.iter().map(finite).fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|x| f64::from(finite(x) - max).exp()).sum();
-    let log_sum = max + sum.ln() as f32;
+    let sum: f64 = logits.iter().map(|x| libm::exp(f64::from(finite(x) - max))).sum();
+    let log_sum = max + libm::log(sum) as f32;
     let own = logits.get(id as usize).map_or(f32::NEG_INFINITY, |x| finite(x) - log_sum);
     let mut top = Candidates::default();
     if n > 0 {
