@@ -2,6 +2,9 @@
 //!
 //! `tests/golden/tiny.py` makes the models and the reference's logits.
 
+mod bits;
+
+use bits::Bits;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight::backend::{Backend, Cpu, Portable};
@@ -21,6 +24,7 @@ const KEPT: usize = 21;
 #[test]
 fn every_family_agrees_with_the_reference_however_its_tokens_come() {
     let (mut seen, mut wrong) = (Vec::new(), Vec::new());
+    let mut bits = Bits::of("families");
     for path in models() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let bytes = std::fs::read(path.with_extension("logits")).unwrap();
@@ -34,6 +38,8 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
         let (before, tokens) = tokens.split_at(past);
         // A long past takes a while, and tests nothing that depends on the instruction set.
         let isas = if past == 0 { Isa::available() } else { vec![Isa::detect()] };
+        let exact: Vec<String> =
+            isas.iter().filter(|isa| isa.is_exact()).map(ToString::to_string).collect();
         let mut backends: Vec<(String, Arc<dyn Backend>)> =
             isas.into_iter().map(|isa| (isa.to_string(), cpu(isa))).collect();
         if past == 0 {
@@ -63,6 +69,9 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
             let mut other = sequence.fork();
             let whole = read(&model, &mut [(&mut sequence, tokens)], Wanted::All).remove(0);
             close("in one batch", &whole, &expected);
+            if exact.contains(&isa) {
+                bits.add(&name, &whole, &isa);
+            }
             sequence.rewind(past);
             let mut single = Vec::new();
             for token in tokens {
@@ -93,6 +102,7 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    bits.check();
     for family in family_names() {
         // Families that only make embeddings have their vectors elsewhere: `tests/embeddings.rs`.
         let embeds = folder().with_file_name(format!("embeddings/{family}.gguf")).is_file();

@@ -2,6 +2,9 @@
 //!
 //! `tests/golden/make.py` makes the vectors and says how; `make test` fetches the models.
 
+mod bits;
+
+use bits::Bits;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,6 +93,28 @@ fn a_sequence_gets_the_same_logits_alone_and_among_others() {
     }
 }
 
+/// Q4_K, Q5_0, Q6_K and Q8_0, a prompt and an answer: the same bits on every machine.
+#[test]
+fn every_instruction_set_gives_the_committed_bits() {
+    let name = "qwen2.5-coder-0.5b-instruct-q4_k_m";
+    let mut bits = Bits::of("real");
+    // Without vectors it would take minutes; `tests/families.rs` has it on tiny models.
+    let isas = Isa::available().into_iter().filter(|isa| isa.is_exact() && *isa != Isa::SCALAR);
+    for isa in isas {
+        let loaded = Loaded::with(name, isa, 2);
+        let ids = loaded.tokenizer.encode(&"fn candle(wax: f32) -> f32 { ".repeat(7), true, true);
+        let mut sequence = loaded.sequence();
+        let mut logits = loaded.read(&mut sequence, &ids);
+        bits.add("prompt", &logits, &isa.to_string());
+        for step in 0..8 {
+            let token = tealight::sampler::greedy(&logits);
+            logits = loaded.read(&mut sequence, &[token]);
+            bits.add(&format!("token {step}"), &logits, &isa.to_string());
+        }
+    }
+    bits.check();
+}
+
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let name = "smollm2-135m-instruct-q4_1";
@@ -114,11 +139,15 @@ impl Loaded {
     }
 
     fn with_threads(name: &str, threads: usize) -> Self {
+        Self::with(name, Isa::detect(), threads)
+    }
+
+    fn with(name: &str, isa: Isa, threads: usize) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let path = folder("models").join(format!("{name}.gguf"));
         assert!(path.is_file(), "{} is missing: `make test` fetches it", path.display());
         let file = ModelFile::open(source::open(&path).unwrap()).unwrap();
-        let compute = Arc::new(Compute::new(Isa::detect(), threads));
+        let compute = Arc::new(Compute::new(isa, threads));
         let weights = Weights::new(&file, Arc::new(Cpu::new(compute)));
         let model = Model::load(spec(&file).unwrap(), weights).unwrap();
         Self { model, tokenizer: Tokenizer::new(&file).unwrap(), _alone: alone }
