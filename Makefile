@@ -21,7 +21,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e soak test-arm fuzz loom miri fidelity bench bench-avx2 check fmt circles clippy deny clean \
+.PHONY: help run bundle build dist model test test-nightly test-rust test-units test-e2e soak test-arm fuzz loom miri fidelity bench bench-avx2 bench-guard check fmt circles clippy deny clean \
 	distclean need-build need-python need-test FORCE
 
 help: ## this list
@@ -51,6 +51,7 @@ test: need-build need-python need-test ## set up all that is needed and test, on
 	$(PYTHON) tools/models.py get tests
 	@sh tools/venv.sh .venv tests/requirements.txt
 	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory bench-guard
 	@$(MAKE) --no-print-directory test-e2e
 
 test-nightly: test ## that, and what takes long: the programs of other systems, the reference, fuzzing
@@ -108,6 +109,10 @@ bench: build need-python ## compare our speed with llama.cpp's, and rewrite docs
 	$(PYTHON) tools/models.py get all
 	@CMAKE_ARGS="-DGGML_NATIVE=ON" PIP_NO_CACHE_DIR=1 sh tools/venv.sh .venv-reference tools/fidelity/requirements.txt
 	.venv-reference/bin/python tools/bench.py $(or $(ARGS),--write)
+
+bench-guard: need-build need-python ## count the instructions of the main kernels (valgrind) and compare them with the table
+	@command -v valgrind >/dev/null || sh tools/need.sh debian valgrind || true
+	@$(PYTHON) tools/bench_guard.py $(ARGS)
 
 # The reference is built once more: what pip built for this machine would serve it as well, so nothing is taken from
 # its cache.
