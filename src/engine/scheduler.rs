@@ -318,6 +318,10 @@ impl Scheduler {
                     }
                 }
             }
+        }
+        // Before anyone hears of it: who has a token finds the slot busy.
+        self.publish();
+        for run in &mut self.runs {
             run.sender.send(&mut run.outbox);
         }
         let generated = self.generated() - before;

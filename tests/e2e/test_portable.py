@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from harness import Server, link, nowhere_to_write
+from harness import Server, link, nowhere_to_write, wait_for
 from playwright.sync_api import expect
 from test_page import ANSWER_MS, answered, ask, chrome, last_answer, open_page  # noqa: F401
 
@@ -39,7 +39,8 @@ def test_a_conversation_is_there_for_another_browser_and_another_run(chrome, sti
     (kept,) = chats_of(stick)
     assert [m["role"] for m in kept["messages"]] == ["user", "assistant"]
     text = last_answer(page).locator(".body").inner_text()
-    assert sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"]
+    # While it is written, there are a new file and a lock beside it.
+    assert wait_for(lambda: sorted(os.listdir(stick.parent)) == ["chat", "chat.chats.json"], 5)
     page.context.close()
     server.stop()
     assert watch.foreign == [] and watch.complaints == []

@@ -1,4 +1,4 @@
-//! Multiplies rows of the types whose blocks are sixteen bytes of nibbles, four blocks at a time: each quarter of a
+//! Multiplies rows of the types whose blocks are sixteen bytes of nibbles and no more bits, four blocks at a time: each quarter of a
 //! vector holds sixteen columns of one block.
 //!
 //! So the sums of a quad's products are those of whole blocks at once.
@@ -8,12 +8,11 @@
 use super::dot::Dot;
 use super::levels::Levels;
 use super::tile::{LANES, Tile, add_block, joined, product, quarters};
-use super::vectors::{look_up, low_bits, sum_words, swap_quarters, with_bit};
+use super::vectors::{look_up, low_bits, sum_words, swap_quarters};
 use crate::kernels::activations::Part;
 use crate::kernels::blocks::{BLOCKS, E2M1_LEVELS, IQ4_LEVELS};
-use crate::kernels::x86::avx2::decode::{Blocks, Decode, IQ4_NL, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1};
+use crate::kernels::x86::avx2::decode::{Blocks, Decode, IQ4_NL, MXFP4, Q4_0, Q4_1};
 use crate::kernels::x86::frame::{QUAD, by_row, further, offsets_of, scales_of, totals_of};
-use crate::kernels::x86::read;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -26,17 +25,18 @@ pub struct ByFour<D>(PhantomData<D>);
 
 /// A type whose block ends in sixteen bytes of nibbles.
 pub trait Nibbles: Blocks {
-    /// The levels of the first sixteen and of the last sixteen columns of four blocks from the bytes of their nibbles;
-    /// `at` are the blocks.
+    /// What the low and the high nibbles stand for: the levels of the first sixteen and of the last sixteen columns of
+    /// four blocks.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; the pointers are those of blocks.
-    unsafe fn levels_of(at: [*const u8; FOUR], low: __m512i, high: __m512i) -> [__m512i; 2];
+    /// The processor has the instruction set of this module.
+    unsafe fn levels_of(low: __m512i, high: __m512i) -> [__m512i; 2];
 
     /// The bytes of the nibbles of four blocks.
     ///
     /// # Safety
-    /// As [`Nibbles::levels_of`]; the blocks follow each other, unless `at` says otherwise.
+    /// The processor has the instruction set of this module; the pointers are those of blocks, which follow each other
+    /// if they are `whole`.
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn bytes(at: [*const u8; FOUR], _whole: bool) -> __m512i {
@@ -73,31 +73,23 @@ fn two_blocks(rows: &[*const u8; QUAD], first: usize, second: usize) -> [*const 
 }
 
 macro_rules! nibbles {
-    ($name:ident, |$at:pat_param, $low:ident, $high:ident| $levels:expr) => {
+    ($name:ident, |$low:ident, $high:ident| $levels:expr) => {
         impl Nibbles for $name {
             #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
             #[inline]
-            unsafe fn levels_of(
-                $at: [*const u8; FOUR],
-                $low: __m512i,
-                $high: __m512i,
-            ) -> [__m512i; 2] {
-                // SAFETY: the trait guarantees the fifth bits, before the nibbles.
-                #[allow(unused_unsafe, reason = "most types have none")]
-                unsafe {
-                    $levels
-                }
+            unsafe fn levels_of($low: __m512i, $high: __m512i) -> [__m512i; 2] {
+                $levels
             }
         }
     };
 }
 
-nibbles!(Q4_0, |_, low, high| [low, high]);
+nibbles!(Q4_0, |low, high| [low, high]);
 
 impl Nibbles for Q4_1 {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
-    unsafe fn levels_of(_: [*const u8; FOUR], low: __m512i, high: __m512i) -> [__m512i; 2] {
+    unsafe fn levels_of(low: __m512i, high: __m512i) -> [__m512i; 2] {
         [low, high]
     }
 
@@ -151,31 +143,8 @@ impl Nibbles for Q4_1 {
     }
 }
 
-nibbles!(IQ4_NL, |_, low, high| [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)]);
-nibbles!(MXFP4, |_, low, high| [look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)]);
-nibbles!(Q5_0, |at, low, high| with_fifth_bits(at, 2, low, high));
-nibbles!(Q5_1, |at, low, high| with_fifth_bits(at, 4, low, high));
-
-/// # Safety
-/// Four bytes can be read at `offset` of each pointer.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-unsafe fn with_fifth_bits(
-    at: [*const u8; FOUR],
-    offset: usize,
-    low: __m512i,
-    high: __m512i,
-) -> [__m512i; 2] {
-    let mut bits = [0_u64; FOUR];
-    for i in 0..FOUR {
-        // SAFETY: guaranteed by the caller.
-        bits[i] = u64::from(unsafe { read::<u32>(at[i].add(offset)) });
-    }
-    let [a, b, c, d] = bits;
-    let first = (a & 0xffff) | (b & 0xffff) << 16 | (c & 0xffff) << 32 | d << 48;
-    let second = a >> 16 | (b >> 16) << 16 | (c >> 16) << 32 | (d >> 16) << 48;
-    [with_bit(low, first, 16), with_bit(high, second, 16)]
-}
+nibbles!(IQ4_NL, |low, high| [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)]);
+nibbles!(MXFP4, |low, high| [look_up(&E2M1_LEVELS, low), look_up(&E2M1_LEVELS, high)]);
 
 /// The levels of `count` blocks from `b` on; further ones repeat the last, and meet activations of zero.
 ///
@@ -191,7 +160,7 @@ unsafe fn levels<D: Nibbles>(b: *const u8, count: usize) -> [__m512i; 2] {
     // SAFETY: guaranteed by the caller.
     unsafe {
         let bytes = D::bytes(at, count == FOUR);
-        D::levels_of(at, low_bits(bytes), low_bits(_mm512_srli_epi16::<4>(bytes)))
+        D::levels_of(low_bits(bytes), low_bits(_mm512_srli_epi16::<4>(bytes)))
     }
 }
 

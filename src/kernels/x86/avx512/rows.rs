@@ -15,9 +15,7 @@ use super::twos::ByTwo;
 use crate::kernels::activations::Part;
 use crate::kernels::blocks::{Form, form, group_bytes};
 use crate::kernels::product::runs::Runs;
-use crate::kernels::x86::avx2::decode::{
-    Decode, IQ4_NL, MXFP4, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K,
-};
+use crate::kernels::x86::avx2::decode::{Decode, IQ4_NL, MXFP4, Q4_0, Q4_1, Q4_K, Q5_K};
 use crate::kernels::x86::avx2::for_type;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -50,8 +48,6 @@ pub unsafe fn rows<P: Dot, const T: usize>(
     match dtype {
         DType::Q4_0 => tiles::<ByFour<Q4_0>, P, T>(runs, x, out),
         DType::Q4_1 => tiles::<ByFour<Q4_1>, P, T>(runs, x, out),
-        DType::Q5_0 => tiles::<ByFour<Q5_0>, P, T>(runs, x, out),
-        DType::Q5_1 => tiles::<ByFour<Q5_1>, P, T>(runs, x, out),
         DType::IQ4_NL => tiles::<ByFour<IQ4_NL>, P, T>(runs, x, out),
         DType::MXFP4 => tiles::<ByFour<MXFP4>, P, T>(runs, x, out),
         DType::Q4_K => tiles::<ByHeads<Q4_K>, P, T>(runs, x, out),
