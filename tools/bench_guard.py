@@ -75,7 +75,7 @@ def main() -> None:
         print(f"kernels not compared: {TABLE.name} was made with {table['compiler']}, this is {now}")
         return print("hint: `make bench-guard ARGS=--write` before and after a change shows what it costs here")
     program = build()
-    cases = [(isa, dtype, tokens) for isa in ["avx2"] for dtype in TYPES for tokens in TOKENS]
+    cases = [("avx2", dtype, tokens) for dtype in TYPES for tokens in TOKENS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = list(pool.map(lambda case: count(program, *case), cases))
     found = {f"{isa} {dtype} x{tokens}": value for (isa, dtype, tokens), value in zip(cases, counts)}

@@ -1,4 +1,5 @@
-//! Multiplies rows of `Q4_K` and `Q5_K` two by two, for one or two tokens: each half of a vector holds sixteen columns of one row.
+//! Multiplies rows of `Q4_K` and `Q5_K` two by two, for one or two tokens: each half of a vector holds sixteen columns
+//! of one row.
 //!
 //! Products of the two halves of a block are added in 16 bits, so that half as many are scaled, and a row's sum is left
 //! in four lanes instead of eight.

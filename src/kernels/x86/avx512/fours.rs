@@ -1,5 +1,5 @@
-//! Multiplies rows of the types whose blocks are sixteen bytes of nibbles and no more bits, four blocks at a time: each quarter of a
-//! vector holds sixteen columns of one block.
+//! Multiplies rows of the types whose blocks are sixteen bytes of nibbles and no more bits, four blocks at a time: each
+//! quarter of a vector holds sixteen columns of one block.
 //!
 //! So the sums of a quad's products are those of whole blocks at once.
 
@@ -7,12 +7,12 @@
 
 use super::dot::Dot;
 use super::levels::Levels;
-use super::tile::{LANES, Tile, add_block, joined, product, quarters};
+use super::tile::{LANES, Tile, add_block, add_scaled, joined, product};
 use super::vectors::{look_up, low_bits, sum_words, swap_quarters};
 use crate::kernels::activations::Part;
 use crate::kernels::blocks::{BLOCKS, E2M1_LEVELS, IQ4_LEVELS};
-use crate::kernels::x86::avx2::decode::{Blocks, Decode, IQ4_NL, MXFP4, Q4_0, Q4_1};
-use crate::kernels::x86::frame::{QUAD, by_row, further, offsets_of, scales_of, totals_of};
+use crate::kernels::x86::avx2::decode::{Blocks, IQ4_NL, MXFP4, Q4_0, Q4_1};
+use crate::kernels::x86::frame::{QUAD, by_row, further};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
@@ -24,7 +24,7 @@ const FOUR: usize = 4;
 pub struct ByFour<D>(PhantomData<D>);
 
 /// A type whose block ends in sixteen bytes of nibbles.
-pub trait Nibbles: Blocks {
+pub trait Nibbles: Blocks + Sized {
     /// What the low and the high nibbles stand for: the levels of the first sixteen and of the last sixteen columns of
     /// four blocks.
     ///
@@ -40,14 +40,8 @@ pub trait Nibbles: Blocks {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn bytes(at: [*const u8; FOUR], _whole: bool) -> __m512i {
-        let mut bytes = [_mm_setzero_si128(); FOUR];
-        for i in 0..FOUR {
-            // SAFETY: guaranteed by the caller; nibbles are the last sixteen bytes of a block.
-            bytes[i] = unsafe { _mm_loadu_si128(at[i].add(Self::BYTES - 16).cast()) };
-        }
-        let [a, b, c, d] = bytes;
-        let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+        // SAFETY: guaranteed by the caller.
+        unsafe { bytes_one_by_one::<Self>(at) }
     }
 
     /// Scales and mins of four blocks of four rows, (block, row).
@@ -57,13 +51,40 @@ pub trait Nibbles: Blocks {
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors_of_four(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
-        let first = two_blocks(&rows, 0, Self::BYTES * 1.min(count - 1));
-        let second =
-            two_blocks(&rows, Self::BYTES * 2.min(count - 1), Self::BYTES * 3.min(count - 1));
         // SAFETY: guaranteed by the caller.
-        let (first, second) = unsafe { (Self::factors(&first, 0), Self::factors(&second, 0)) };
-        (joined(first.0, second.0), joined(first.1, second.1))
+        unsafe { factors_one_by_one::<Self>(rows, count) }
     }
+}
+
+/// As [`Nibbles::bytes`], of blocks that need not follow each other.
+///
+/// # Safety
+/// As [`Nibbles::bytes`].
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn bytes_one_by_one<D: Blocks>(at: [*const u8; FOUR]) -> __m512i {
+    let mut bytes = [_mm_setzero_si128(); FOUR];
+    for i in 0..FOUR {
+        // SAFETY: guaranteed by the caller; nibbles are the last sixteen bytes of a block.
+        bytes[i] = unsafe { _mm_loadu_si128(at[i].add(D::BYTES - 16).cast()) };
+    }
+    let [a, b, c, d] = bytes;
+    let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
+}
+
+/// As [`Nibbles::factors_of_four`], each read by itself.
+///
+/// # Safety
+/// As [`Nibbles::factors_of_four`].
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+unsafe fn factors_one_by_one<D: Blocks>(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
+    let first = two_blocks(&rows, 0, D::BYTES * 1.min(count - 1));
+    let second = two_blocks(&rows, D::BYTES * 2.min(count - 1), D::BYTES * 3.min(count - 1));
+    // SAFETY: guaranteed by the caller.
+    let (first, second) = unsafe { (D::factors(&first, 0), D::factors(&second, 0)) };
+    (joined(first.0, second.0), joined(first.1, second.1))
 }
 
 /// Pointers to a block of each of four rows, then to another.
@@ -98,33 +119,23 @@ impl Nibbles for Q4_1 {
     unsafe fn bytes(at: [*const u8; FOUR], whole: bool) -> __m512i {
         // Of four whole blocks, words 0 to 15 are in the first 64 bytes, 16 to 31 of these in the last.
         let places = _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 28, 29, 30, 31);
-        let mut first = [_mm_setzero_si128(); FOUR];
         // SAFETY: guaranteed by the caller: 80 bytes, or each block.
         unsafe {
-            if whole {
-                let begin = _mm512_loadu_si512(at[0].cast());
-                let end = _mm512_loadu_si512(at[0].add(16).cast());
-                return _mm512_permutex2var_epi32(begin, places, end);
+            if !whole {
+                return bytes_one_by_one::<Self>(at);
             }
-            for i in 0..FOUR {
-                first[i] = _mm_loadu_si128(at[i].add(4).cast());
-            }
+            let begin = _mm512_loadu_si512(at[0].cast());
+            let end = _mm512_loadu_si512(at[0].add(16).cast());
+            _mm512_permutex2var_epi32(begin, places, end)
         }
-        let [a, b, c, d] = first;
-        let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
     unsafe fn factors_of_four(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
         if count < FOUR {
-            let first = two_blocks(&rows, 0, Self::BYTES * 1.min(count - 1));
-            let second =
-                two_blocks(&rows, Self::BYTES * 2.min(count - 1), Self::BYTES * 3.min(count - 1));
             // SAFETY: guaranteed by the caller.
-            let (first, second) = unsafe { (Self::factors(&first, 0), Self::factors(&second, 0)) };
-            return (joined(first.0, second.0), joined(first.1, second.1));
+            return unsafe { factors_one_by_one::<Self>(rows, count) };
         }
         // Words 0, 5, 10 and 15 of each row, to (word, row).
         let mut all = [_mm512_setzero_si512(); QUAD];
@@ -253,12 +264,14 @@ impl<D: Nibbles + Levels> Tile for ByFour<D> {
                 for (i, totals) in totals.into_iter().enumerate().take(blocks - first) {
                     let [low, high] = &by_lanes;
                     // SAFETY: guaranteed by the caller.
-                    sums = unsafe { add_block::<D, P, T>([low, high], first + i, x, totals, sums) };
+                    sums = unsafe { add_block::<D, T>([low, high], first + i, x, totals, sums) };
                 }
                 continue;
             }
             let scales = of_quads(kept, next, at + 1);
             let minima = if D::MINS { of_quads(kept, next, at + 2) } else { scales };
+            let scales = floats(scales);
+            let minima = floats(minima);
             if blocks >= first + FOUR {
                 sums = add_scaled::<D, T>(first, x, totals[0], scales[0], minima[0], sums);
                 sums = add_scaled::<D, T>(first + 1, x, totals[1], scales[1], minima[1], sums);
@@ -305,27 +318,9 @@ fn of_quads(kept: &[__m512i], next: usize, at: usize) -> [__m512i; FOUR] {
     swap_quarters([kept[at], kept[next + at], kept[2 * next + at], kept[3 * next + at]])
 }
 
-/// Adds the products of sixteen rows with a block of one token.
+/// What was kept as the bits of floats.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn add_scaled<D: Nibbles + Levels, const T: usize>(
-    block: usize,
-    x: [&Part; T],
-    totals: __m512i,
-    scales: __m512i,
-    minima: __m512i,
-    mut sums: __m512,
-) -> __m512 {
-    let mut totals = totals;
-    if D::SHIFT != 0 {
-        let offset = quarters::<T>(offsets_of(x, block, D::SHIFT));
-        totals = _mm512_sub_epi32(totals, _mm512_castps_si512(offset));
-    }
-    let scale = _mm512_mul_ps(_mm512_castsi512_ps(scales), quarters::<T>(scales_of(x, block)));
-    sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals), scale, sums);
-    if D::MINS {
-        let total = quarters::<T>(totals_of(x, block));
-        sums = _mm512_fmadd_ps(_mm512_castsi512_ps(minima), total, sums);
-    }
-    sums
+fn floats([a, b, c, d]: [__m512i; FOUR]) -> [__m512; FOUR] {
+    [_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), _mm512_castsi512_ps(c), _mm512_castsi512_ps(d)]
 }

@@ -110,23 +110,39 @@ pub fn halves_of_quads(kept: &[__m512i], next: usize, slot: usize) -> [__m512i; 
 /// The processor has the instruction set of this module; each row has the block.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-pub unsafe fn add_block<D: Blocks + Levels, P: Dot, const T: usize>(
+pub unsafe fn add_block<D: Blocks + Levels, const T: usize>(
     rows: [&[*const u8; 8]; 2],
     block: usize,
     x: [&Part; T],
     totals: __m512i,
-    mut sums: __m512,
+    sums: __m512,
 ) -> __m512 {
     // SAFETY: guaranteed by the caller.
     let (first, second) =
         unsafe { (D::factors(rows[0], block * D::BYTES), D::factors(rows[1], block * D::BYTES)) };
-    let offset = quarters::<T>(offsets_of(x, block, D::SHIFT));
-    let totals = _mm512_sub_epi32(totals, _mm512_castps_si512(offset));
-    let scale = _mm512_mul_ps(joined(first.0, second.0), quarters::<T>(scales_of(x, block)));
+    let (scales, minima) = (joined(first.0, second.0), joined(first.1, second.1));
+    add_scaled::<D, T>(block, x, totals, scales, minima, sums)
+}
+
+/// As [`add_block`], given the scales and the mins of the rows' blocks.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+pub fn add_scaled<D: Blocks + Levels, const T: usize>(
+    block: usize,
+    x: [&Part; T],
+    mut totals: __m512i,
+    scales: __m512,
+    minima: __m512,
+    mut sums: __m512,
+) -> __m512 {
+    if D::SHIFT != 0 {
+        let offset = quarters::<T>(offsets_of(x, block, D::SHIFT));
+        totals = _mm512_sub_epi32(totals, _mm512_castps_si512(offset));
+    }
+    let scale = _mm512_mul_ps(scales, quarters::<T>(scales_of(x, block)));
     sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals), scale, sums);
     if D::MINS {
-        let min = joined(first.1, second.1);
-        sums = _mm512_fmadd_ps(min, quarters::<T>(totals_of(x, block)), sums);
+        sums = _mm512_fmadd_ps(minima, quarters::<T>(totals_of(x, block)), sums);
     }
     sums
 }

@@ -61,14 +61,14 @@ impl<D: Blocks + Levels> Tile for ByTwo<D> {
             let [first_totals, second_totals] = halves_of_quads(kept, next, two);
             // SAFETY: guaranteed by the caller.
             unsafe {
-                sums = add_block::<D, P, T>([&first, &second], 2 * two, x, first_totals, sums);
-                sums = add_block::<D, P, T>([&first, &second], 2 * two + 1, x, second_totals, sums);
+                sums = add_block::<D, T>([&first, &second], 2 * two, x, first_totals, sums);
+                sums = add_block::<D, T>([&first, &second], 2 * two + 1, x, second_totals, sums);
             }
         }
         if !blocks.is_multiple_of(2) {
             let [totals, _] = halves_of_quads(kept, next, blocks / 2);
             // SAFETY: guaranteed by the caller.
-            sums = unsafe { add_block::<D, P, T>([&first, &second], blocks - 1, x, totals, sums) };
+            sums = unsafe { add_block::<D, T>([&first, &second], blocks - 1, x, totals, sums) };
         }
         sums
     }
