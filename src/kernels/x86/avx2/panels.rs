@@ -19,8 +19,6 @@ use tealight_bundle::gguf::DType;
 const LANES: usize = 8;
 /// Vectors of rows that are multiplied together.
 const VECTORS: usize = ROWS / LANES;
-/// Instead of a shift that makes levels signed: they stay as they are.
-const UNSIGNED: i8 = -1;
 
 /// How levels of a type are multiplied.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,14 +76,14 @@ pub unsafe fn multiply<P: Dot, const T: usize>(
             continue;
         }
         match (way(dtype), sub_of(dtype), run) {
-            // Of these, only IQ4_XS is a super-block.
-            (Way::Signed, ..) => super_blocks::<T, 32, 1, 0>(dtype, panel, row, x, out),
+            (Way::Signed, 32, _) => super_blocks::<T, 32, 1, 0>(dtype, panel, row, x, out),
+            (Way::Signed, ..) => super_blocks::<T, 16, 1, 0>(dtype, panel, row, x, out),
             (Way::Shifted, 32, _) => super_blocks::<T, 32, 1, 64>(dtype, panel, row, x, out),
             (Way::Shifted, ..) => super_blocks::<T, 16, 1, 64>(dtype, panel, row, x, out),
-            (_, 32, 8) => super_blocks::<T, 32, 8, UNSIGNED>(dtype, panel, row, x, out),
-            (_, 32, _) => super_blocks::<T, 32, 4, UNSIGNED>(dtype, panel, row, x, out),
-            (_, _, 4) => super_blocks::<T, 16, 4, UNSIGNED>(dtype, panel, row, x, out),
-            _ => super_blocks::<T, 16, 2, UNSIGNED>(dtype, panel, row, x, out),
+            (_, 32, 8) => super_blocks::<T, 32, 8, -1>(dtype, panel, row, x, out),
+            (_, 32, _) => super_blocks::<T, 32, 4, -1>(dtype, panel, row, x, out),
+            (_, _, 4) => super_blocks::<T, 16, 4, -1>(dtype, panel, row, x, out),
+            _ => super_blocks::<T, 16, 2, -1>(dtype, panel, row, x, out),
         }
     }
 }
@@ -118,7 +116,7 @@ fn blocks<P: Dot, const T: usize, const RUN: usize, const SIGNED: bool>(
                 levels.as_chunks().0.as_chunks::<RUN>().0.iter().zip(quants.as_chunks::<RUN>().0)
             {
                 if RUN > 1 {
-                    let pairs = pairs_of::<T, RUN, UNSIGNED>(levels, quants);
+                    let pairs = pairs_of::<T, RUN>(levels, quants);
                     for t in 0..T {
                         for v in 0..VECTORS {
                             let fours = _mm256_madd_epi16(pairs[t][v], _mm256_set1_epi16(1));
@@ -160,7 +158,7 @@ fn blocks<P: Dot, const T: usize, const RUN: usize, const SIGNED: bool>(
 }
 
 /// Multiplies sixteen rows of super-blocks; `RUN` groups of four columns are summed in 16 bits first. `SHIFT` is
-/// subtracted from levels, which are then signed, or it is [`UNSIGNED`].
+/// subtracted from levels, which are then signed; -1: they stay unsigned.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn super_blocks<const T: usize, const SUB: usize, const RUN: usize, const SHIFT: i8>(
     dtype: DType,
@@ -169,7 +167,7 @@ fn super_blocks<const T: usize, const SUB: usize, const RUN: usize, const SHIFT:
     x: Tile<'_, T>,
     out: &mut [[f32; PANEL_ROWS]; T],
 ) {
-    let (offset, mins) = (if SHIFT == UNSIGNED { offset(dtype) } else { 0 }, has_mins(dtype));
+    let (offset, mins) = (if SHIFT < 0 { offset(dtype) } else { 0 }, has_mins(dtype));
     let mut sums = load_sums(row, out);
     let quants = x.woven::<4>();
     for (group, quants) in quants.as_chunks::<{ GROUP / 4 }>().0.iter().enumerate() {
@@ -197,7 +195,11 @@ fn super_blocks<const T: usize, const SUB: usize, const RUN: usize, const SHIFT:
             for (levels, quants) in
                 levels.as_chunks::<RUN>().0.iter().zip(quants.as_chunks::<RUN>().0)
             {
-                let pairs = pairs_of::<T, RUN, SHIFT>(levels, quants);
+                let pairs = if SHIFT < 0 {
+                    pairs_of::<T, RUN>(levels, quants)
+                } else {
+                    signed_pairs_of::<T, RUN>(levels, quants, SHIFT)
+                };
                 for t in 0..T {
                     for v in 0..VECTORS {
                         let products = _mm256_madd_epi16(pairs[t][v], scaled(t, v));
@@ -246,29 +248,47 @@ fn super_blocks<const T: usize, const SUB: usize, const RUN: usize, const SHIFT:
     store_sums(sums, row, out);
 }
 
-/// The products of `RUN` times four columns, added in 16 bits. `SHIFT` is that of [`super_blocks`].
+/// The products of `RUN` times four columns, added in 16 bits.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-fn pairs_of<const T: usize, const RUN: usize, const SHIFT: i8>(
+fn pairs_of<const T: usize, const RUN: usize>(
     levels: &[[u8; 4 * ROWS]; RUN],
     quants: &[[[i8; 4]; T]; RUN],
 ) -> [[__m256i; VECTORS]; T] {
     let mut pairs = [[_mm256_setzero_si256(); VECTORS]; T];
     for i in 0..RUN {
-        let mut levels = load_levels(&levels[i]);
-        if SHIFT != UNSIGNED {
+        let levels = load_levels(&levels[i]);
+        for t in 0..T {
+            let quants = _mm256_set1_epi32(word_of(quants[i][t]));
             for v in 0..VECTORS {
-                levels[v] = _mm256_sub_epi8(levels[v], _mm256_set1_epi8(SHIFT));
+                let products = _mm256_maddubs_epi16(levels[v], quants);
+                pairs[t][v] =
+                    if i == 0 { products } else { _mm256_add_epi16(pairs[t][v], products) };
+                in_register(&mut pairs[t][v]);
             }
+        }
+    }
+    pairs
+}
+
+/// As [`pairs_of`], of levels that are signed after subtracting `shift`.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn signed_pairs_of<const T: usize, const RUN: usize>(
+    levels: &[[u8; 4 * ROWS]; RUN],
+    quants: &[[[i8; 4]; T]; RUN],
+    shift: i8,
+) -> [[__m256i; VECTORS]; T] {
+    let mut pairs = [[_mm256_setzero_si256(); VECTORS]; T];
+    for i in 0..RUN {
+        let mut levels = load_levels(&levels[i]);
+        for v in 0..VECTORS {
+            levels[v] = _mm256_sub_epi8(levels[v], _mm256_set1_epi8(shift));
         }
         for t in 0..T {
             let quants = _mm256_set1_epi32(word_of(quants[i][t]));
             for v in 0..VECTORS {
-                let (levels, quants) = if SHIFT == UNSIGNED {
-                    (levels[v], quants)
-                } else {
-                    unsigned::<true>(levels[v], quants)
-                };
+                let (levels, quants) = unsigned::<true>(levels[v], quants);
                 let products = _mm256_maddubs_epi16(levels, quants);
                 pairs[t][v] =
                     if i == 0 { products } else { _mm256_add_epi16(pairs[t][v], products) };
