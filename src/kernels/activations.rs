@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "calls what is compiled for an instruction set")]
 
 use super::blocks::{BLOCKS, GROUP, Halves};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 pub use super::blocks::BLOCK;
@@ -70,10 +71,22 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// `rows` rows of `columns` elements (whole blocks), all zero.
-    #[must_use]
-    pub fn zeros(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, parts: vec![Part::ZERO; rows * columns.div_ceil(GROUP)] }
+    /// `rows` rows of `columns` elements (whole blocks), whose groups `fill` writes: threads share that, so the memory is
+    /// not written before.
+    ///
+    /// # Safety
+    /// `fill` initializes every element.
+    pub unsafe fn filled(
+        rows: usize,
+        columns: usize,
+        fill: impl FnOnce(&mut [MaybeUninit<Part>]),
+    ) -> Self {
+        let len = rows * columns.div_ceil(GROUP);
+        let mut parts = Vec::with_capacity(len);
+        fill(&mut parts.spare_capacity_mut()[..len]);
+        // SAFETY: guaranteed by the caller.
+        unsafe { parts.set_len(len) };
+        Self { rows, columns, parts }
     }
 
     /// Groups of a row.
@@ -212,7 +225,7 @@ impl Round for Portable {
     }
 }
 
-/// Quantizes the columns of one row; `parts` are their groups, the last of which may be partial.
+/// Quantizes the columns of one row; `parts` are their groups, the last of which may be partial. Initializes all of them.
 ///
 /// The scale of a group is the smallest with which the multiple of its largest block is a whole number, at most
 /// [`MULTIPLE_MAX`], and the sum of all magnitudes at most [`SUM_MAX`] times the scale. A block's multiple is the
@@ -223,9 +236,13 @@ impl Round for Portable {
 ///
 /// # Safety
 /// The processor has the instruction set of `R`.
+///
+/// # Panics
+/// When the number of groups is another one.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-pub unsafe fn quantize<R: Round>(x: &[f32], parts: &mut [Part]) {
+pub unsafe fn quantize<R: Round>(x: &[f32], parts: &mut [MaybeUninit<Part>]) {
+    assert_eq!(x.len().div_ceil(GROUP), parts.len(), "groups of {} columns", x.len());
     for (x, part) in x.chunks(GROUP).zip(parts) {
         // SAFETY: guaranteed by the caller.
         unsafe { quantize_group::<R>(x.as_chunks().0, part) };
@@ -236,7 +253,7 @@ pub unsafe fn quantize<R: Round>(x: &[f32], parts: &mut [Part]) {
 /// As [`quantize`].
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
-unsafe fn quantize_group<R: Round>(x: &[[f32; BLOCK]], part: &mut Part) {
+unsafe fn quantize_group<R: Round>(x: &[[f32; BLOCK]], part: &mut MaybeUninit<Part>) {
     // A sum for each place in a block: one after the other, additions would wait for each other.
     let (mut largest, mut lanes) = ([0_u32; BLOCKS], [0_f32; BLOCK]);
     for (largest, x) in largest.iter_mut().zip(x) {
@@ -259,14 +276,20 @@ unsafe fn quantize_group<R: Round>(x: &[[f32; BLOCK]], part: &mut Part) {
     let [a, b, c, d, e, f, g, h]: [f32; 8] = std::array::from_fn(eight);
     let sum = ((a + e) + (b + f)) + ((c + g) + (d + h));
     if !sum.is_finite() {
-        *part = Part { scale: f32::NAN, weighted_scale: f32::NAN, ..Part::ZERO };
-        (part.scales, part.totals) = ([f32::NAN; BLOCKS], [f32::NAN; BLOCKS]);
+        part.write(Part {
+            scale: f32::NAN,
+            weighted_scale: f32::NAN,
+            scales: [f32::NAN; BLOCKS],
+            totals: [f32::NAN; BLOCKS],
+            ..Part::ZERO
+        });
         return;
     }
     if top < TINY {
-        *part = Part::ZERO;
+        part.write(Part::ZERO);
         return;
     }
+    let part = part.write(Part::ZERO);
     let most = (top / sum * (SUM_MAX / 127.0)).min(MULTIPLE_MAX).floor();
     let scale = top / (127.0 * most);
     let (mut multiples, mut inverses) = ([0_i16; BLOCKS], [0.0; BLOCKS]);
@@ -313,10 +336,8 @@ mod tests {
     use super::*;
 
     fn quantized(x: &[f32]) -> Activations {
-        let mut a = Activations::zeros(1, x.len());
-        // SAFETY: it needs none in particular.
-        unsafe { quantize::<Portable>(x, &mut a.parts) };
-        a
+        // SAFETY: all groups are initialized; no instruction set in particular is needed.
+        unsafe { Activations::filled(1, x.len(), |parts| quantize::<Portable>(x, parts)) }
     }
 
     /// Pseudo-random values with many small and a few large magnitudes.

@@ -198,7 +198,10 @@ macro_rules! compiled {
         /// # Safety
         /// The processor has the instruction set of this module.
         #[target_feature(enable = $features)]
-        pub unsafe fn quantize(x: &[f32], parts: &mut [crate::kernels::activations::Part]) {
+        pub unsafe fn quantize(
+            x: &[f32],
+            parts: &mut [std::mem::MaybeUninit<crate::kernels::activations::Part>],
+        ) {
             // SAFETY: guaranteed by the caller.
             unsafe { crate::kernels::activations::quantize::<$round>(x, parts) }
         }

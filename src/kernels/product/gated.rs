@@ -6,14 +6,14 @@
 #![expect(unsafe_code, reason = "calls into the instruction set that was detected")]
 
 use super::input::{Input, Levels, Tiled};
-use super::panels::{Task, rows_together};
+use super::panels::rows_together;
 use crate::kernels::activations::{Activations, Part};
 use crate::kernels::blocks::{GROUP, QuantKind, kind};
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::panel::PANEL_ROWS;
 use crate::kernels::{Act, Compute, Matrix, add_bias};
 use std::borrow::Cow;
-use std::ops::Range;
+use std::mem::MaybeUninit;
 
 /// A matrix with an optional bias, which has one element per row.
 #[derive(Clone, Copy)]
@@ -67,13 +67,14 @@ impl Compute {
             && all_levels
             && groups >= GROUPS_A_THREAD * self.pool.threads()
         {
-            let mut levels = Activations::zeros(x.rows.rows, gate.matrix.rows);
-            let shared = Disjoint::new(&mut levels.parts);
-            let tasks = self.tasks(&[gate.matrix], x.rows.rows, GROUP);
-            self.pool.run(tasks.len(), &|index| {
-                let Task { rows, .. } = &tasks[index];
-                self.hidden_rows(act, layer, rows.clone(), x, &shared);
-            });
+            let (n, columns) = (x.rows.rows, gate.matrix.rows);
+            // SAFETY: each part of the run initializes a group of all rows.
+            let levels = unsafe {
+                Activations::filled(n, columns, |parts| {
+                    let parts = Disjoint::new(parts);
+                    self.pool.run(groups, &|group| self.hidden_group(act, layer, group, x, &parts));
+                })
+            };
             return self.input_of(levels);
         }
         let mut products = self.products(&[gate.matrix, up.matrix], x);
@@ -86,14 +87,14 @@ impl Compute {
         self.input_from(Cow::Owned(hidden), &[down.matrix])
     }
 
-    /// Computes some columns of the hidden activations (rows of gate and up) and writes them to `out`, (n, groups).
-    fn hidden_rows(
+    /// Computes a group of the hidden activations (rows of gate and up) and writes it to `out`, (n, groups).
+    fn hidden_group(
         &self,
         act: Act,
         layer: Gated<'_>,
-        rows: Range<usize>,
+        group: usize,
         x: &Tiled,
-        out: &Disjoint<'_, Part>,
+        out: &Disjoint<'_, MaybeUninit<Part>>,
     ) {
         let n = x.rows.rows;
         let (gate, up) = (layer.gate.matrix, layer.up.matrix);
@@ -102,32 +103,30 @@ impl Compute {
         let together = rows_together(2 * n).min(GROUP);
         let mut results = [const { Vec::new() }; 2];
         let mut hidden = vec![[0.0; GROUP]; n];
-        for first in rows.clone().step_by(GROUP) {
-            let group = first..(first + GROUP).min(rows.end);
-            for first in group.clone().step_by(together) {
-                let rows = first..(first + together).min(group.end);
-                let [gates, ups] = &mut results;
-                self.results(gate, rows.clone(), x, gates, (up, rows.start));
-                self.results(up, rows.clone(), x, ups, (gate, rows.end));
-                for (index, (gate, up)) in gates.iter_mut().zip(ups).enumerate() {
-                    let first = rows.start + index / n * PANEL_ROWS;
-                    let columns = first..(first + PANEL_ROWS).min(rows.end);
-                    let (gate, up) = (&mut gate[..columns.len()], &mut up[..columns.len()]);
-                    for (row, half) in [(&mut *gate, layer.gate), (&mut *up, layer.up)] {
-                        if let Some(bias) = half.bias {
-                            add_bias(row, &bias[columns.clone()]);
-                        }
+        let columns = GROUP * group..(GROUP * (group + 1)).min(gate.rows);
+        for first in columns.clone().step_by(together) {
+            let rows = first..(first + together).min(columns.end);
+            let [gates, ups] = &mut results;
+            self.results(gate, rows.clone(), x, gates, (up, rows.start));
+            self.results(up, rows.clone(), x, ups, (gate, rows.end));
+            for (index, (gate, up)) in gates.iter_mut().zip(ups).enumerate() {
+                let first = rows.start + index / n * PANEL_ROWS;
+                let own = first..(first + PANEL_ROWS).min(rows.end);
+                let (gate, up) = (&mut gate[..own.len()], &mut up[..own.len()]);
+                for (row, half) in [(&mut *gate, layer.gate), (&mut *up, layer.up)] {
+                    if let Some(bias) = half.bias {
+                        add_bias(row, &bias[own.clone()]);
                     }
-                    let to = columns.start - group.start..columns.end - group.start;
-                    self.gate_up_part(act, gate, up, &mut hidden[index % n][to]);
                 }
+                let to = own.start - columns.start..own.end - columns.start;
+                self.gate_up_part(act, gate, up, &mut hidden[index % n][to]);
             }
-            for (row, hidden) in hidden.iter().enumerate() {
-                let at = row * groups + group.start / GROUP;
-                // SAFETY: no other task has this group, and the slice is dropped before the next is taken.
-                let part = unsafe { out.slice(at..at + 1) };
-                self.quantize_row(&hidden[..group.len()], part);
-            }
+        }
+        for (row, hidden) in hidden.iter().enumerate() {
+            let at = row * groups + group;
+            // SAFETY: no other part of the run has this group, and the slice is dropped before the next is taken.
+            let part = unsafe { out.slice(at..at + 1) };
+            self.quantize_row(&hidden[..columns.len()], part);
         }
     }
 }

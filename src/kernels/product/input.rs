@@ -4,10 +4,11 @@
 
 use super::TASKS_A_THREAD;
 use crate::kernels::activations::{self, Activations, Part, Portable, Tiles};
-use crate::kernels::blocks::{QuantKind, kind};
+use crate::kernels::blocks::{GROUP, QuantKind, kind};
 use crate::kernels::isa::{Level, by_floats};
 use crate::kernels::{Compute, Matrix};
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
 
 /// Rows of activations, prepared for the types of the matrices they are multiplied with.
@@ -82,25 +83,27 @@ impl Compute {
     }
 
     pub(in crate::kernels) fn quantize(&self, x: &[f32], columns: usize) -> Activations {
-        let mut levels = Activations::zeros(x.len() / columns, columns);
-        let groups = levels.groups();
-        let rows = levels.parts.chunks_exact_mut(groups.max(1)).zip(x.chunks_exact(columns));
-        if x.len() / columns < 2 * self.pool.threads() {
-            rows.for_each(|(row, x)| self.quantize_row(x, row));
-        } else {
+        let groups = columns.div_ceil(GROUP);
+        let fill = |parts: &mut [MaybeUninit<Part>]| {
+            let rows = parts.chunks_exact_mut(groups.max(1)).zip(x.chunks_exact(columns));
+            if x.len() / columns < 2 * self.pool.threads() {
+                rows.for_each(|(row, x)| self.quantize_row(x, row));
+                return;
+            }
             let mut rows: Vec<_> = rows.collect();
             let size = rows.len().div_ceil(self.pool.threads() * TASKS_A_THREAD);
-            let parts: Vec<_> = rows.chunks_mut(size).map(Mutex::new).collect();
-            self.pool.run(parts.len(), &|part| {
-                let mut rows = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let shares: Vec<_> = rows.chunks_mut(size).map(Mutex::new).collect();
+            self.pool.run(shares.len(), &|share| {
+                let mut rows = shares[share].lock().unwrap_or_else(PoisonError::into_inner);
                 rows.iter_mut().for_each(|(row, x)| self.quantize_row(x, row));
             });
-        }
-        levels
+        };
+        // SAFETY: each row of groups has its columns, and `quantize_row` initializes all groups it is given.
+        unsafe { Activations::filled(x.len() / columns, columns, fill) }
     }
 
-    /// Quantizes some columns of a row, from the beginning of a group on.
-    pub(super) fn quantize_row(&self, x: &[f32], row: &mut [Part]) {
+    /// Quantizes some columns of a row, from the beginning of a group on. Initializes their groups.
+    pub(super) fn quantize_row(&self, x: &[f32], row: &mut [MaybeUninit<Part>]) {
         // SAFETY: the portable one needs no instruction set in particular.
         let portable = |row| unsafe { activations::quantize::<Portable>(x, row) };
         by_floats!(self.isa, scalar: portable(row), quantize(x, row));

@@ -32,9 +32,12 @@ impl<'a> Runs<'a> {
     #[cfg(target_arch = "x86_64")]
     #[inline]
     pub fn pointers<const N: usize>(&self, at: usize, last: usize) -> [*const u8; N] {
-        std::array::from_fn(|row| {
+        let mut pointers = [self.w.as_ptr(); N];
+        for (row, pointer) in pointers.iter_mut().enumerate() {
             let (stream, row) = Self::place(row, at);
-            self.w[(self.first[stream] + row).min(last) * self.row_bytes..].as_ptr()
-        })
+            let row = (self.first[stream] + row).min(last);
+            *pointer = pointer.wrapping_add(row * self.row_bytes);
+        }
+        pointers
     }
 }

@@ -105,7 +105,9 @@ fn blocks<P: Dot, const T: usize, const RUN: usize, const SIGNED: bool>(
         let parts = group_of(&x.parts, group);
         let mut by = [[0; BLOCKS]; T];
         for t in 0..T {
-            by[t] = offsets_of_blocks(parts[t], offset);
+            if offset != 0 {
+                by[t] = offsets_of_blocks(parts[t], offset);
+            }
         }
         for block in 0..BLOCKS.min(columns / BLOCK - BLOCKS * group) {
             let mut integers = [[_mm256_setzero_si256(); VECTORS]; T];

@@ -21,6 +21,12 @@ use std::arch::x86_64::*;
 use std::cell::Cell;
 use tealight_bundle::gguf::DType;
 
+/// Whether to prefetch in two steps. Blocks of 32 columns have fewer columns per line: prefetching them twice costs more
+/// than it saves, unless they certainly come from memory.
+const fn in_two_steps(dtype: DType) -> bool {
+    matches!(form(dtype), Form::Super)
+}
+
 tiles!(features: "avx2,fma,f16c", slot: __m256i, no_slot: _mm256_setzero_si256(), zero: _mm256_setzero_ps(),
     store: store);
 

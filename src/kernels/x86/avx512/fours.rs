@@ -32,65 +32,59 @@ pub trait Nibbles: Blocks + Sized {
     /// The processor has the instruction set of this module.
     unsafe fn levels_of(low: __m512i, high: __m512i) -> [__m512i; 2];
 
-    /// The bytes of the nibbles of four blocks.
+    /// The bytes of the nibbles of four blocks, of which `count` are there. Further ones have any bytes, and meet
+    /// activations of zero.
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; the pointers are those of blocks, which follow each other
-    /// if they are `whole`.
+    /// The processor has the instruction set of this module; the first `count` pointers are those of blocks that follow
+    /// each other, the others repeat the last.
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
-    unsafe fn bytes(at: [*const u8; FOUR], _whole: bool) -> __m512i {
-        // SAFETY: guaranteed by the caller.
-        unsafe { bytes_one_by_one::<Self>(at) }
+    unsafe fn bytes(at: [*const u8; FOUR], _count: usize) -> __m512i {
+        let mut bytes = [_mm_setzero_si128(); FOUR];
+        for i in 0..FOUR {
+            // SAFETY: guaranteed by the caller; nibbles are the last sixteen bytes of a block.
+            bytes[i] = unsafe { _mm_loadu_si128(at[i].add(Self::BYTES - 16).cast()) };
+        }
+        let [a, b, c, d] = bytes;
+        let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
     }
 
-    /// Scales and mins of four blocks of four rows, (block, row).
+    /// What scales and mins of four blocks of four rows are made of, (block, row).
     ///
     /// # Safety
-    /// The processor has the instruction set of this module; each row has `count` blocks there, the others repeat them.
+    /// The processor has the instruction set of this module; each row has `count` blocks there.
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
-    unsafe fn factors_of_four(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
+    unsafe fn words_of_four(rows: [*const u8; QUAD], count: usize) -> __m512i {
+        let first = two_blocks(&rows, 0, Self::BYTES * 1.min(count - 1));
+        let second =
+            two_blocks(&rows, Self::BYTES * 2.min(count - 1), Self::BYTES * 3.min(count - 1));
         // SAFETY: guaranteed by the caller.
-        unsafe { factors_one_by_one::<Self>(rows, count) }
+        let (first, second) = unsafe { (Self::factors(&first, 0), Self::factors(&second, 0)) };
+        _mm512_castps_si512(joined(first.0, second.0))
     }
-}
 
-/// As [`Nibbles::bytes`], of blocks that need not follow each other.
-///
-/// # Safety
-/// As [`Nibbles::bytes`].
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-unsafe fn bytes_one_by_one<D: Blocks>(at: [*const u8; FOUR]) -> __m512i {
-    let mut bytes = [_mm_setzero_si128(); FOUR];
-    for i in 0..FOUR {
-        // SAFETY: guaranteed by the caller; nibbles are the last sixteen bytes of a block.
-        bytes[i] = unsafe { _mm_loadu_si128(at[i].add(D::BYTES - 16).cast()) };
+    /// Scales and mins, given what they are made of.
+    ///
+    /// # Safety
+    /// The processor has the instruction set of this module.
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors_of_words(words: __m512i) -> (__m512, __m512) {
+        (_mm512_castsi512_ps(words), _mm512_setzero_ps())
     }
-    let [a, b, c, d] = bytes;
-    let (first, second) = (_mm256_set_m128i(b, a), _mm256_set_m128i(d, c));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)
-}
-
-/// As [`Nibbles::factors_of_four`], each read by itself.
-///
-/// # Safety
-/// As [`Nibbles::factors_of_four`].
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-unsafe fn factors_one_by_one<D: Blocks>(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
-    let first = two_blocks(&rows, 0, D::BYTES * 1.min(count - 1));
-    let second = two_blocks(&rows, D::BYTES * 2.min(count - 1), D::BYTES * 3.min(count - 1));
-    // SAFETY: guaranteed by the caller.
-    let (first, second) = unsafe { (D::factors(&first, 0), D::factors(&second, 0)) };
-    (joined(first.0, second.0), joined(first.1, second.1))
 }
 
 /// Pointers to a block of each of four rows, then to another.
 #[inline]
 fn two_blocks(rows: &[*const u8; QUAD], first: usize, second: usize) -> [*const u8; 8] {
-    std::array::from_fn(|i| rows[i % QUAD].wrapping_add(if i < QUAD { first } else { second }))
+    let mut pointers = [rows[0]; 8];
+    for (i, pointer) in pointers.iter_mut().enumerate() {
+        *pointer = rows[i % QUAD].wrapping_add(if i < QUAD { first } else { second });
+    }
+    pointers
 }
 
 macro_rules! nibbles {
@@ -116,42 +110,47 @@ impl Nibbles for Q4_1 {
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
-    unsafe fn bytes(at: [*const u8; FOUR], whole: bool) -> __m512i {
-        // Of four whole blocks, words 0 to 15 are in the first 64 bytes, 16 to 31 of these in the last.
+    unsafe fn bytes(at: [*const u8; FOUR], count: usize) -> __m512i {
+        // Of four blocks, words 0 to 15 are in the first 64 bytes, 16 to 31 of these in the last.
         let places = _mm512_setr_epi32(1, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 28, 29, 30, 31);
-        // SAFETY: guaranteed by the caller: 80 bytes, or each block.
+        let there = words_of_q4_1(count);
+        // SAFETY: guaranteed by the caller: only words of these blocks are read.
         unsafe {
-            if !whole {
-                return bytes_one_by_one::<Self>(at);
-            }
-            let begin = _mm512_loadu_si512(at[0].cast());
-            let end = _mm512_loadu_si512(at[0].add(16).cast());
+            let begin = _mm512_maskz_loadu_epi32(there as u16, at[0].cast());
+            let end = _mm512_maskz_loadu_epi32((there >> 4) as u16, at[0].add(16).cast());
             _mm512_permutex2var_epi32(begin, places, end)
         }
     }
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
-    unsafe fn factors_of_four(rows: [*const u8; QUAD], count: usize) -> (__m512, __m512) {
-        if count < FOUR {
-            // SAFETY: guaranteed by the caller.
-            return unsafe { factors_one_by_one::<Self>(rows, count) };
-        }
+    unsafe fn words_of_four(rows: [*const u8; QUAD], count: usize) -> __m512i {
         // Words 0, 5, 10 and 15 of each row, to (word, row).
+        let there = words_of_q4_1(count) as u16;
         let mut all = [_mm512_setzero_si512(); QUAD];
         for i in 0..QUAD {
-            // SAFETY: the trait guarantees four blocks of 20 bytes.
-            all[i] = unsafe { _mm512_loadu_si512(rows[i].cast()) };
+            // SAFETY: only words of blocks that the trait guarantees are read.
+            all[i] = unsafe { _mm512_maskz_loadu_epi32(there, rows[i].cast()) };
         }
         let [a, b, c, d] = all;
         let places = _mm512_setr_epi32(0, 16, 0, 16, 5, 21, 5, 21, 10, 26, 10, 26, 15, 31, 15, 31);
         let ab = _mm512_permutex2var_epi32(a, places, b);
         let cd = _mm512_permutex2var_epi32(c, places, d);
-        let words = _mm512_mask_mov_epi32(ab, 0xcccc, cd);
-        let scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
-        let minima = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words)));
-        (scales, minima)
+        _mm512_mask_mov_epi32(ab, 0xcccc, cd)
     }
+
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn factors_of_words(words: __m512i) -> (__m512, __m512) {
+        let scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
+        (scales, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(words))))
+    }
+}
+
+/// A mask of the words of `count` of four `Q4_1` blocks of five words.
+#[inline]
+const fn words_of_q4_1(count: usize) -> u32 {
+    (1 << (5 * count)) - 1
 }
 
 nibbles!(IQ4_NL, |low, high| [look_up(&IQ4_LEVELS, low), look_up(&IQ4_LEVELS, high)]);
@@ -170,7 +169,7 @@ unsafe fn levels<D: Nibbles>(b: *const u8, count: usize) -> [__m512i; 2] {
     }
     // SAFETY: guaranteed by the caller.
     unsafe {
-        let bytes = D::bytes(at, count == FOUR);
+        let bytes = D::bytes(at, count);
         D::levels_of(low_bits(bytes), low_bits(_mm512_srli_epi16::<4>(bytes)))
     }
 }
@@ -219,8 +218,8 @@ unsafe fn products_of_four<D: Nibbles + Levels, P: Dot, const T: usize>(
 
 impl<D: Nibbles + Levels> Tile for ByFour<D> {
     type Type = D;
-    /// Totals, scales and mins of each four.
-    const SLOTS: usize = 3 * BLOCKS / FOUR;
+    /// Totals of each four, and what their scales and mins are made of.
+    const SLOTS: usize = 2 * BLOCKS / FOUR;
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -230,9 +229,14 @@ impl<D: Nibbles + Levels> Tile for ByFour<D> {
         x: [&Part; T],
         out: &mut [__m512i],
     ) {
-        let (fours, _) = out.as_chunks_mut::<3>();
+        let (fours, _) = out.as_chunks_mut::<2>();
         // SAFETY: guaranteed by the caller.
         unsafe {
+            // Rows of many models end with half a group.
+            if blocks == BLOCKS / 2 {
+                fours[0] = of_four::<D, P, T>(rows, 0, FOUR, x);
+                return;
+            }
             if blocks == BLOCKS {
                 fours[0] = of_four::<D, P, T>(rows, 0, FOUR, x);
                 fours[1] = of_four::<D, P, T>(rows, 1, FOUR, x);
@@ -256,7 +260,7 @@ impl<D: Nibbles + Levels> Tile for ByFour<D> {
     ) -> __m512 {
         let by_lanes = [by_row::<T, LANES, 8>(rows, 0), by_row::<T, LANES, 8>(rows, 8)];
         for four in 0..blocks.div_ceil(FOUR) {
-            let at = 3 * four;
+            let at = 2 * four;
             // From (block, product) of each quad to (quad, product) of each block.
             let totals = of_quads(kept, next, at);
             let first = FOUR * four;
@@ -268,27 +272,39 @@ impl<D: Nibbles + Levels> Tile for ByFour<D> {
                 }
                 continue;
             }
-            let scales = of_quads(kept, next, at + 1);
-            let minima = if D::MINS { of_quads(kept, next, at + 2) } else { scales };
-            let scales = floats(scales);
-            let minima = floats(minima);
+            let words = of_quads(kept, next, at + 1);
             if blocks >= first + FOUR {
-                sums = add_scaled::<D, T>(first, x, totals[0], scales[0], minima[0], sums);
-                sums = add_scaled::<D, T>(first + 1, x, totals[1], scales[1], minima[1], sums);
-                sums = add_scaled::<D, T>(first + 2, x, totals[2], scales[2], minima[2], sums);
-                sums = add_scaled::<D, T>(first + 3, x, totals[3], scales[3], minima[3], sums);
+                sums = add_words::<D, T>(first, x, totals[0], words[0], sums);
+                sums = add_words::<D, T>(first + 1, x, totals[1], words[1], sums);
+                sums = add_words::<D, T>(first + 2, x, totals[2], words[2], sums);
+                sums = add_words::<D, T>(first + 3, x, totals[3], words[3], sums);
                 continue;
             }
             for i in 0..blocks - first {
-                sums = add_scaled::<D, T>(first + i, x, totals[i], scales[i], minima[i], sums);
+                sums = add_words::<D, T>(first + i, x, totals[i], words[i], sums);
             }
         }
         sums
     }
 }
 
-/// What is kept of four blocks of a quad: totals, scales and mins. With several tokens, a quad has fewer rows, and
-/// scales and mins are read later.
+/// Adds the products of sixteen rows with a block, given their sums in whole numbers and what scales and mins are made
+/// of.
+#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+#[inline]
+fn add_words<D: Nibbles + Levels, const T: usize>(
+    block: usize,
+    x: [&Part; T],
+    totals: __m512i,
+    words: __m512i,
+    sums: __m512,
+) -> __m512 {
+    // SAFETY: the caller has the same target features.
+    let (scales, minima) = unsafe { D::factors_of_words(words) };
+    add_scaled::<D, T>(block, x, totals, scales, minima, sums)
+}
+
+/// What is kept of four blocks of a quad. With several tokens, a quad has fewer rows, and scales and mins are read later.
 ///
 /// # Safety
 /// As [`products_of_four`].
@@ -299,16 +315,15 @@ unsafe fn of_four<D: Nibbles + Levels, P: Dot, const T: usize>(
     four: usize,
     count: usize,
     x: [&Part; T],
-) -> [__m512i; 3] {
+) -> [__m512i; 2] {
     // SAFETY: guaranteed by the caller.
     let totals = unsafe { products_of_four::<D, P, T>(rows, four, count, x) };
     if T > 1 {
-        return [totals; 3];
+        return [totals; 2];
     }
     let at = further(&rows, FOUR * four * D::BYTES);
     // SAFETY: guaranteed by the caller.
-    let (scales, minima) = unsafe { D::factors_of_four(at, count) };
-    [totals, _mm512_castps_si512(scales), _mm512_castps_si512(minima)]
+    [totals, unsafe { D::words_of_four(at, count) }]
 }
 
 /// What was kept of the four quads, with quarters exchanged.
@@ -316,11 +331,4 @@ unsafe fn of_four<D: Nibbles + Levels, P: Dot, const T: usize>(
 #[inline]
 fn of_quads(kept: &[__m512i], next: usize, at: usize) -> [__m512i; FOUR] {
     swap_quarters([kept[at], kept[next + at], kept[2 * next + at], kept[3 * next + at]])
-}
-
-/// What was kept as the bits of floats.
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-fn floats([a, b, c, d]: [__m512i; FOUR]) -> [__m512; FOUR] {
-    [_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), _mm512_castsi512_ps(c), _mm512_castsi512_ps(d)]
 }

@@ -8,6 +8,7 @@ mod by_super;
 mod codebooks;
 mod dot;
 mod fours;
+mod heads;
 mod levels;
 mod panels;
 mod rows;

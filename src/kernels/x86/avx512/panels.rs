@@ -9,11 +9,10 @@ use super::levels::STEP;
 use super::vectors::{load, load_f32};
 use crate::kernels::activations::Tile;
 use crate::kernels::blocks::{BLOCK, BLOCKS, Form, GROUP, form, has_mins, is_wide, offset, sub_of};
-use crate::kernels::panel::{PANEL_ROWS, Pair, Panel};
+use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Pair, Panel};
 use crate::kernels::x86::avx2::numbers::{
     offsets_of_blocks, offsets_of_halves, pairs_of_weighted, words_of,
 };
-use crate::kernels::x86::avx2::unpack::place;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use tealight_bundle::gguf::DType;
@@ -60,21 +59,22 @@ fn blocks<P: Dot, const T: usize, const WIDE: bool>(
         let parts = group_of(&x.parts, group);
         let mut by = [[0; BLOCKS]; T];
         for t in 0..T {
-            by[t] = offsets_of_blocks(parts[t], offset);
+            if offset != 0 {
+                by[t] = offsets_of_blocks(parts[t], -offset);
+            }
         }
         for block in 0..BLOCKS.min(columns / BLOCK - BLOCKS * group) {
-            let integers = integers::<P, T, 32, WIDE>(panel, GROUP * group, BLOCK * block, quants);
+            let (column, quants) = (GROUP * group + BLOCK * block, &quants[BLOCK / 4 * block..]);
+            let integers =
+                integers::<P, T, 32, WIDE>(panel, column, quants, offset != 0, &by, block);
             for v in 0..VECTORS {
                 let [scales, minima] = panel.factors(BLOCKS * group + block, LANES * v);
                 let (scales, minima) = (load_f32(scales), load_f32(minima));
                 for t in 0..T {
                     let part = parts[t];
-                    let mut integers = integers[t][v];
-                    if offset != 0 {
-                        integers = _mm512_sub_epi32(integers, _mm512_set1_epi32(by[t][block]));
-                    }
+                    let products = _mm512_cvtepi32_ps(integers[t][v]);
                     let scale = _mm512_mul_ps(scales, _mm512_set1_ps(part.scales[block]));
-                    sums[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(integers), scale, sums[t][v]);
+                    sums[t][v] = _mm512_fmadd_ps(products, scale, sums[t][v]);
                     if mins {
                         let total = _mm512_set1_ps(part.totals[block]);
                         sums[t][v] = _mm512_fmadd_ps(minima, total, sums[t][v]);
@@ -100,53 +100,52 @@ fn super_blocks<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
     for (group, quants) in quants.as_chunks::<{ GROUP / 4 }>().0.iter().enumerate() {
         let parts = group_of(&x.parts, group);
         let mut totals = [[_mm512_setzero_si512(); VECTORS]; T];
-        let (mut by, mut multiples) = ([[[0; BLOCKS]; 2]; T], [[0; BLOCKS]; T]);
+        let (mut by, mut multiples) = ([[[0; BLOCKS]; T]; 2], [[0; BLOCKS]; T]);
         let mut weighted = [[0; BLOCKS]; T];
         for t in 0..T {
             multiples[t] = words_of(&parts[t].multiples[0]);
             if offset != 0 {
-                by[t] = if SUB == 32 {
-                    [offsets_of_blocks(parts[t], offset); 2]
+                if SUB == 32 {
+                    by[0][t] = offsets_of_blocks(parts[t], -offset);
                 } else {
-                    offsets_of_halves(parts[t], offset)
-                };
+                    [by[0][t], by[1][t]] = offsets_of_halves(parts[t], -offset);
+                }
             }
             if mins {
                 weighted[t] = pairs_of_weighted::<SUB>(parts[t]);
             }
         }
         for sub in 0..GROUP / SUB {
-            let integers = integers::<P, T, SUB, WIDE>(panel, GROUP * group, SUB * sub, quants);
+            let (column, quants) = (GROUP * group + SUB * sub, &quants[SUB / 4 * sub..]);
             let block = sub * SUB / BLOCK;
+            let by = &by[sub % (BLOCK / SUB)];
+            let integers =
+                integers::<P, T, SUB, WIDE>(panel, column, quants, offset != 0, by, block);
             for v in 0..VECTORS {
                 let scales = load_pairs(panel.scales(GROUP / SUB * group + sub, LANES * v));
                 for t in 0..T {
-                    let mut integers = integers[t][v];
-                    if offset != 0 {
-                        let by = _mm512_set1_epi32(by[t][sub % 2][block]);
-                        integers = _mm512_sub_epi32(integers, by);
-                    }
                     // The second of the two equal scales is multiplied by zero.
                     let scale = _mm512_madd_epi16(scales, _mm512_set1_epi32(multiples[t][block]));
-                    let products = _mm512_mullo_epi32(integers, scale);
+                    let products = _mm512_mullo_epi32(integers[t][v], scale);
                     totals[t][v] = _mm512_add_epi32(totals[t][v], products);
                 }
             }
         }
-        for v in 0..VECTORS {
-            let [d, dmin] = panel.factors(group, LANES * v);
-            let (d, dmin) = (load_f32(d), load_f32(dmin));
-            for t in 0..T {
-                let scale = _mm512_mul_ps(d, _mm512_set1_ps(parts[t].scale));
+        for t in 0..T {
+            let part = parts[t];
+            for v in 0..VECTORS {
+                let [d, dmin] = panel.factors(group, LANES * v);
+                let scale = _mm512_mul_ps(load_f32(d), _mm512_set1_ps(part.scale));
                 sums[t][v] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals[t][v]), scale, sums[t][v]);
                 if mins {
                     let mut total = _mm512_setzero_si512();
                     for i in 0..GROUP / SUB / 2 {
                         let mins = load_pairs(panel.mins(GROUP / SUB / 2 * group + i, LANES * v));
-                        let products = _mm512_madd_epi16(mins, _mm512_set1_epi32(weighted[t][i]));
-                        total = _mm512_add_epi32(total, products);
+                        let weighted = _mm512_set1_epi32(weighted[t][i]);
+                        // SAFETY: guaranteed by the caller.
+                        total = unsafe { P::add_pairs(total, mins, weighted) };
                     }
-                    let scale = _mm512_mul_ps(dmin, _mm512_set1_ps(parts[t].weighted_scale));
+                    let scale = _mm512_mul_ps(load_f32(dmin), _mm512_set1_ps(part.weighted_scale));
                     sums[t][v] = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(total), scale, sums[t][v]);
                 }
             }
@@ -155,20 +154,32 @@ fn super_blocks<P: Dot, const T: usize, const SUB: usize, const WIDE: bool>(
     store_sums(sums, out);
 }
 
-/// Products of `N` columns from `first + column` on of all rows with `T` rows of activations.
+/// Products of `N` columns of all rows, those from `column` on of the panel, with `T` rows of activations. If there is an
+/// offset, they are added to a number of each of these, `by[t][block]`.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
 fn integers<P: Dot, const T: usize, const N: usize, const WIDE: bool>(
     panel: &Panel,
-    first: usize,
     column: usize,
-    quants: &[[[i8; 4]; T]; GROUP / 4],
+    quants: &[[[i8; 4]; T]],
+    has_offset: bool,
+    by: &[[i32; BLOCKS]; T],
+    block: usize,
 ) -> [[__m512i; VECTORS]; T] {
     let mut integers = [[_mm512_setzero_si512(); VECTORS]; T];
-    for four in column / 4..(column + N) / 4 {
-        let column = first + 4 * four;
-        let levels =
-            [load(panel.levels(place(column, 0))), load(panel.levels(place(column, LANES)))];
+    if has_offset {
+        for t in 0..T {
+            integers[t] = [_mm512_set1_epi32(by[t][block]); VECTORS];
+        }
+    }
+    let all = panel.all_levels().as_chunks::<{ 4 * LANES }>().0;
+    // Of a known length, so that nothing is checked in the loop.
+    let at = column / 4;
+    let first = &all[at..][..N / 4];
+    let second = &all[PANEL_COLUMNS / 4 + at..][..N / 4];
+    let quants = &quants[..N / 4];
+    for four in 0..N / 4 {
+        let levels = [load(&first[four]), load(&second[four])];
         for t in 0..T {
             let four =
                 _mm512_set1_epi32(i32::from_le_bytes(quants[four][t].map(i8::cast_unsigned)));

@@ -7,13 +7,14 @@
 use super::super::frame::{
     AT_ONCE, LARGE, QUAD, blocks_of, further, group_of, lane, prefetch, tiles,
 };
-use super::by_super::{ByHeads, BySuper};
+use super::by_super::BySuper;
 use super::dot::Dot;
 use super::fours::ByFour;
+use super::heads::ByHeads;
 use super::tile::{LANES, Tile};
 use super::twos::ByTwo;
 use crate::kernels::activations::Part;
-use crate::kernels::blocks::{Form, form, group_bytes};
+use crate::kernels::blocks::group_bytes;
 use crate::kernels::product::runs::Runs;
 use crate::kernels::x86::avx2::decode::{Decode, IQ4_NL, MXFP4, Q4_0, Q4_1, Q4_K, Q5_K};
 use crate::kernels::x86::avx2::for_type;
@@ -21,6 +22,11 @@ use crate::kernels::x86::avx2::for_type;
 use std::arch::x86_64::*;
 use std::cell::Cell;
 use tealight_bundle::gguf::DType;
+
+/// Whether to prefetch in two steps: nothing here waits for instructions.
+const fn in_two_steps(_: DType) -> bool {
+    true
+}
 
 tiles!(features: "avx512bw,avx512vl,avx512dq", slot: __m512i, no_slot: _mm512_setzero_si512(),
     zero: _mm512_setzero_ps(), store: store);

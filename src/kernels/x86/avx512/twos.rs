@@ -33,6 +33,12 @@ impl<D: Blocks + Levels> Tile for ByTwo<D> {
         let out: &mut [__m512i; BLOCKS / 2] = out.first_chunk_mut().expect("a slot for two blocks");
         // SAFETY: guaranteed by the caller.
         unsafe {
+            // Rows of many models end with half a group.
+            if blocks == BLOCKS / 2 {
+                out[0] = products_of_two::<D, P, T>(rows, 0, false, x);
+                out[1] = products_of_two::<D, P, T>(rows, 1, false, x);
+                return;
+            }
             if blocks == BLOCKS {
                 out[0] = products_of_two::<D, P, T>(rows, 0, false, x);
                 out[1] = products_of_two::<D, P, T>(rows, 1, false, x);
