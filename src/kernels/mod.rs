@@ -21,6 +21,7 @@ mod matrix;
 mod memory;
 mod moe;
 mod panel;
+mod patience;
 mod pool;
 mod prefetch;
 mod product;

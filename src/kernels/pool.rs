@@ -3,16 +3,19 @@
 //! Input: a number of parts and a function of the part's index. Returns when every part is done. A token
 //! takes some two hundred calls, so workers spin briefly between calls before they sleep. A call never waits
 //! for a sleeping worker: each thread has a share of the parts, threads that finish early steal from the
-//! others, and a worker that wakes too late no longer joins. Between calls, before spinning, a worker
-//! prefetches the data announced for its next call.
+//! others, and a worker that wakes too late no longer joins; one that is held up too often is left out for a
+//! while ([`super::patience`]). Between calls, before spinning, a worker prefetches the data announced for its
+//! next call.
 
 #![expect(unsafe_code, reason = "a borrowed closure is handed to threads that outlive the call")]
 
+use super::patience::Patience;
 use super::prefetch::Ahead;
 use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::PoisonError;
+use std::time::Instant;
 use sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Builder, JoinHandle, Mutex, Ordering, RwLock, Thread,
     UnsafeCell, order, park, spin_loop, yield_now,
@@ -61,10 +64,12 @@ mod sync {
     }
 }
 
-/// Spin-loop iterations before a worker sleeps: about a millisecond, longer than the gap between two calls
-/// of one token and far too short for a person to notice the load.
-const SPINS_BEFORE_SLEEP: u32 = if cfg!(any(loom, miri)) { 1 } else { 20_000 };
-/// Spin-loop iterations before a thread that waits for the last part yields its core (for loaded machines).
+/// Looks for a call before a worker sleeps: about a millisecond, longer than the gap between two calls of one token
+/// and far too short for a person to notice the load.
+const SPINS_BEFORE_SLEEP: u32 = if cfg!(any(loom, miri)) { 1 } else { 4_000 };
+/// Spin-loop iterations before a thread that waits offers its core to others. Where cores are busy, what it waits for
+/// may have to run on the same one: three busy programs on one of two cores left 0.67 of one thread's speed before
+/// workers did so too, and 1.0 since.
 const SPINS_BEFORE_YIELD: u32 = if cfg!(any(loom, miri)) { 0 } else { 2_000 };
 
 /// While set in `Shared::state`, workers may join the call; the low bits count the workers inside.
@@ -78,7 +83,9 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     sleepers: Vec<Thread>,
     /// Allows one call at a time.
-    turn: Mutex<()>,
+    turn: Mutex<Patience>,
+    /// What times are measured from.
+    start: Instant,
 }
 
 type Job<'a> = &'a (dyn Fn(usize) + Sync);
@@ -92,6 +99,8 @@ struct Shared {
     ahead: RwLock<Vec<Vec<Ahead>>>,
     /// The current job; written only while `OPEN` is clear and no worker is inside.
     job: UnsafeCell<Option<Job<'static>>>,
+    /// Threads that take part in calls, the first ones.
+    active: AtomicUsize,
     asleep: AtomicUsize,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -124,6 +133,7 @@ impl Pool {
             shares: (0..threads.max(1)).map(|_| Share::default()).collect(),
             ahead: RwLock::default(),
             job: UnsafeCell::new(None),
+            active: AtomicUsize::new(threads),
             asleep: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
@@ -139,7 +149,8 @@ impl Pool {
             .collect();
         drop(spare);
         let sleepers = workers.iter().map(|w| w.thread().clone()).collect();
-        Self { shared, workers, sleepers, turn: Mutex::new(()) }
+        let turn = Mutex::new(Patience::new(workers.len() + 1));
+        Self { shared, workers, sleepers, turn, start: Instant::now() }
     }
 
     /// Number of threads, including the caller's.
@@ -185,8 +196,12 @@ impl Pool {
             share(0).for_each(job);
             return;
         }
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut patience = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = &*self.shared;
+        if patience.is_short() {
+            patience.try_more(self.start.elapsed());
+            shared.active.store(patience.limit(), Ordering::SeqCst);
+        }
         for (thread, left) in shared.shares.iter().enumerate() {
             // If threads could not be started, the last shares are empty.
             let range = if thread < self.threads() { share(thread) } else { 0..0 };
@@ -207,14 +222,20 @@ impl Pool {
         }
         shared.take_parts(0, job);
         shared.state.fetch_and(!OPEN, Ordering::AcqRel);
-        let mut spins = 0;
+        let (mut spins, mut since) = (0, None);
         while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             if spins < SPINS_BEFORE_YIELD {
                 spin_loop();
             } else {
+                since = since.or_else(|| (!cfg!(loom)).then(|| self.start.elapsed()));
                 yield_now();
             }
+        }
+        if let Some(since) = since {
+            let now = self.start.elapsed();
+            patience.waited(now, now.saturating_sub(since));
+            shared.active.store(patience.limit(), Ordering::SeqCst);
         }
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(panic) = panic {
@@ -280,17 +301,23 @@ impl Shared {
         }
     }
 
-    /// Joins the current call if it is open and newer than `seen`. Returns its generation.
-    fn try_join(&self, seen: u64) -> Option<u64> {
+    /// Whether a thread may join a call that is open and newer than `seen`.
+    fn is_news(&self, thread: usize, state: u64, seen: u64) -> bool {
+        state & OPEN != 0
+            && state & !INSIDE & !OPEN != seen
+            && thread < self.active.load(Ordering::SeqCst)
+    }
+
+    /// Joins the current call if the thread may. Returns its generation.
+    fn try_join(&self, thread: usize, seen: u64) -> Option<u64> {
         let state = self.state.load(Ordering::Acquire);
-        let generation = state & !INSIDE & !OPEN;
-        if generation == seen || state & OPEN == 0 {
+        if !self.is_news(thread, state, seen) {
             return None;
         }
         self.state
             .compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed)
             .ok()
-            .map(|_| generation)
+            .map(|_| state & !INSIDE & !OPEN)
     }
 }
 
@@ -299,7 +326,7 @@ fn work(shared: &Shared, thread: usize) {
     let mut spins = 0;
     let (mut upcoming, mut ahead) = (usize::MAX, Ahead::default());
     while !shared.stop.load(Ordering::Relaxed) {
-        if let Some(generation) = shared.try_join(seen) {
+        if let Some(generation) = shared.try_join(thread, seen) {
             seen = generation;
             spins = 0;
             // SAFETY: this worker was counted in while `OPEN` was set, so the caller waits for it and does
@@ -321,7 +348,11 @@ fn work(shared: &Shared, thread: usize) {
         }
         spins += 1;
         if spins < SPINS_BEFORE_SLEEP {
-            spin_loop();
+            if spins < SPINS_BEFORE_YIELD {
+                spin_loop();
+            } else {
+                yield_now();
+            }
             continue;
         }
         // Count as asleep first, then check again: a call that opens in between either sees this sleeper and
@@ -329,8 +360,7 @@ fn work(shared: &Shared, thread: usize) {
         shared.asleep.fetch_add(1, Ordering::SeqCst);
         order();
         let state = shared.state.load(Ordering::SeqCst);
-        let news = state & OPEN != 0 && state & !INSIDE & !OPEN != seen;
-        if !news && !shared.stop.load(Ordering::SeqCst) {
+        if !shared.is_news(thread, state, seen) && !shared.stop.load(Ordering::SeqCst) {
             park();
         }
         shared.asleep.fetch_sub(1, Ordering::SeqCst);
