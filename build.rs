@@ -111,7 +111,9 @@ END
     fs::write(out.join("tealight.manifest"), MANIFEST)?;
     fs::write(out.join("tealight.rc"), script)?;
     // Run in the files' folder with plain names: older tools break on spaces in a path.
-    let gnu = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu");
+    // windres knows x86-64 only; LLVM's linker reads what the other compilers make.
+    let is = |variable, value: &str| env::var(variable).is_ok_and(|found| found == value);
+    let gnu = is("CARGO_CFG_TARGET_ENV", "gnu") && is("CARGO_CFG_TARGET_ARCH", "x86_64");
     let (object, tools, arguments): (_, _, &[&str]) = if gnu {
         let arguments = &["-i", "tealight.rc", "-O", "coff", "-o", "tealight.res.o"];
         ("tealight.res.o", ["x86_64-w64-mingw32-windres", "windres"], arguments)

@@ -4,6 +4,8 @@
 //! cargo bench --bench count -- avx2 Q4_K 1      # instruction set, storage type, rows of activations
 //! ```
 //!
+//! A fourth argument is a number of products, for a tool that counts all instructions: `tools/arm/count.py`.
+//!
 //! What [`counted`] does is what counts. The matrix is large enough that its setup does not matter.
 
 use std::hint::black_box;
@@ -21,10 +23,11 @@ const COLUMNS: usize = 1024;
 fn main() {
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [isa, dtype, tokens] = &arguments[..] else {
+    let [isa, dtype, tokens, products @ ..] = &arguments[..] else {
         // As all benchmarks are run together, nothing is to be counted.
         return;
     };
+    let products = products.first().map_or(1, |n| n.parse().expect("a number of products"));
     let isa: Isa = isa.parse().expect("an instruction set of this processor");
     let dtype = *DType::ALL.iter().find(|t| t.to_string() == *dtype).expect("a storage type");
     let tokens: usize = tokens.parse().expect("a number of rows");
@@ -38,7 +41,9 @@ fn main() {
     let x: Vec<f32> = (0..tokens * COLUMNS).map(|i| (i * 37 % 251) as f32 / 60.0 - 2.0).collect();
     // The first one finds out how the matrix is divided.
     drop(compute.matmul(&w, &x));
-    black_box(counted(&compute, &w, &x));
+    for _ in 0..products {
+        black_box(counted(&compute, &w, &x));
+    }
     println!("{} products of 256 columns", ROWS * COLUMNS / 256 * tokens);
 }
 

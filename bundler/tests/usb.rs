@@ -12,9 +12,10 @@ use tealight_bundle::gguf::{Gguf, Value};
 use tealight_bundle::manifest::Sha256Sum;
 use tealight_bundle::{Mapped, tail};
 
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "README.txt",
     "SHA256SUMS",
+    "Start chat (Windows on ARM).exe",
     "Start chat (Windows).exe",
     "Start chat (macOS).command",
     "start-chat-linux.sh",

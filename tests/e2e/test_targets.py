@@ -20,7 +20,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from harness import CLEAN, ROOT, SMOLLM2, Server, bundle_of, link, missing, needs, run, wait_for
+from harness import BUNDLER, CLEAN, ROOT, SMOLLM2, Server, bundle_of, link, missing, needs, run, wait_for
 
 pytestmark = pytest.mark.nightly  # minutes of building
 
@@ -119,6 +119,17 @@ def foreign_server(system, foreign, tmp_path_factory):
 def completion(bundle) -> str:
     """What this system's program makes of the prompt."""
     return run(bundle, "-p", PROMPT, "-n", "8", "--temp", "0", "-c", "512").stdout
+
+
+# ---- what nothing here can run
+
+
+def test_the_program_for_windows_on_arm_is_built_checked_and_bundled(tmp_path):
+    runtime = built("windows-arm64") / "tealight.exe"
+    run(sys.executable, ROOT / "tools/dist/check.py", "windows-arm64", runtime, "--without", ROOT)
+    bundle = bundle_of(tmp_path, "tea.exe", runtime=runtime)
+    assert "verified" in run(BUNDLER, "verify", bundle).stdout
+    bundle.unlink()
 
 
 # ---- the same answers

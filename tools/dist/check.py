@@ -23,7 +23,7 @@ GLIBC_MAX = (2, 17)
 
 # The machine as the format numbers it, and for macOS the oldest version that has to be able to start it.
 ELF_MACHINES = {"linux-x86_64": 62, "linux-aarch64": 183}
-PE_MACHINES = {"windows-x86_64": 0x8664}
+PE_MACHINES = {"windows-x86_64": 0x8664, "windows-arm64": 0xAA64}
 MACH_O_MACHINES = {"macos-x86_64": (0x0100_0007, (10, 12)), "macos-arm64": (0x0100_000C, (11, 0))}
 TARGETS = [*ELF_MACHINES, *PE_MACHINES, *MACH_O_MACHINES]
 

@@ -1,12 +1,12 @@
 #!/bin/sh
-# dist.sh [NAME...]: builds the two programs for each target (all five, if none is named), checks them, and puts them
+# dist.sh [NAME...]: builds the two programs for each target (all six, if none is named), checks them, and puts them
 # into dist/ with their checksums: tealight-NAME, tealight-bundle-NAME, SHA256SUMS. What is there already for other
 # targets stays.
 set -eu
 cd "$(dirname "$0")/../.."
 
 PYTHON=${PYTHON:-python3}
-[ $# != 0 ] || set -- linux-x86_64 linux-aarch64 windows-x86_64 macos-arm64 macos-x86_64
+[ $# != 0 ] || set -- linux-x86_64 linux-aarch64 windows-x86_64 windows-arm64 macos-arm64 macos-x86_64
 mkdir -p dist
 for name; do
 	echo "=== $name" >&2
@@ -26,7 +26,7 @@ import hashlib, pathlib
 dist = pathlib.Path("dist")
 names = sorted(
     path.name
-    for target in ("linux-x86_64", "linux-aarch64", "windows-x86_64", "macos-arm64", "macos-x86_64")
+    for target in ("linux-x86_64", "linux-aarch64", "windows-x86_64", "windows-arm64", "macos-arm64", "macos-x86_64")
     for program in ("tealight", "tealight-bundle")
     for path in dist.glob(f"{program}-{target}*")
     if path.suffix in ("", ".exe")

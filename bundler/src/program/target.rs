@@ -16,6 +16,8 @@ pub enum Target {
     LinuxAarch64,
     #[value(name = "windows-x86_64")]
     WindowsX86_64,
+    #[value(name = "windows-arm64")]
+    WindowsArm64,
     #[value(name = "macos-arm64")]
     MacosArm64,
     #[value(name = "macos-x86_64")]
@@ -24,8 +26,9 @@ pub enum Target {
 
 impl Target {
     /// All targets, in the order in which people meet them.
-    pub const ALL: [Target; 5] = [
+    pub const ALL: [Target; 6] = [
         Target::WindowsX86_64,
+        Target::WindowsArm64,
         Target::MacosArm64,
         Target::MacosX86_64,
         Target::LinuxX86_64,
@@ -38,6 +41,7 @@ impl Target {
             Target::LinuxX86_64 => "linux-x86_64",
             Target::LinuxAarch64 => "linux-aarch64",
             Target::WindowsX86_64 => "windows-x86_64",
+            Target::WindowsArm64 => "windows-arm64",
             Target::MacosArm64 => "macos-arm64",
             Target::MacosX86_64 => "macos-x86_64",
         }
@@ -52,7 +56,7 @@ impl Target {
     pub fn format(self) -> ExecutableFormat {
         match self {
             Target::LinuxX86_64 | Target::LinuxAarch64 => ExecutableFormat::Elf,
-            Target::WindowsX86_64 => ExecutableFormat::Pe,
+            Target::WindowsX86_64 | Target::WindowsArm64 => ExecutableFormat::Pe,
             Target::MacosArm64 | Target::MacosX86_64 => ExecutableFormat::MachO,
         }
     }
@@ -71,7 +75,11 @@ impl Target {
             // The machine follows `PE\0\0`.
             ExecutableFormat::Pe => {
                 let header = usize::try_from(u32_at(0x3c)?).ok()?;
-                (u16_at(header.checked_add(4)?)? == 0x8664).then_some(Target::WindowsX86_64)
+                match u16_at(header.checked_add(4)?)? {
+                    0x8664 => Some(Target::WindowsX86_64),
+                    0xaa64 => Some(Target::WindowsArm64),
+                    _ => None,
+                }
             }
             // 64 bits, little-endian, then the processor.
             ExecutableFormat::MachO => match (u32_at(0)?, u32_at(4)?) {
@@ -88,6 +96,7 @@ impl Target {
             ("linux", "x86_64") => Some(Target::LinuxX86_64),
             ("linux", "aarch64") => Some(Target::LinuxAarch64),
             ("windows", "x86_64") => Some(Target::WindowsX86_64),
+            ("windows", "aarch64") => Some(Target::WindowsArm64),
             ("macos", "aarch64") => Some(Target::MacosArm64),
             ("macos", "x86_64") => Some(Target::MacosX86_64),
             _ => None,
@@ -120,6 +129,17 @@ mod tests {
         mach.extend(0x0100_000c_u32.to_le_bytes());
         assert_eq!(Target::of(&mach), Some(Target::MacosArm64));
         assert_eq!(Target::of(&mach[..6]), None, "cut off");
+        let mut pe = vec![0; 0x90];
+        (pe[0], pe[1], pe[0x3c]) = (b'M', b'Z', 0x80);
+        pe[0x80..0x84].copy_from_slice(b"PE\0\0");
+        for (machine, expected) in [
+            (0x8664, Some(Target::WindowsX86_64)),
+            (0xaa64, Some(Target::WindowsArm64)),
+            (0x014c, None),
+        ] {
+            pe[0x84..0x86].copy_from_slice(&u16::to_le_bytes(machine));
+            assert_eq!(Target::of(&pe), expected, "{machine:#x}");
+        }
         assert_eq!(Target::of(b"GGUF"), None);
     }
 

@@ -201,9 +201,11 @@ pub fn dist(folder: &Path) {
         bytes[18..20].copy_from_slice(&[machine, 0]);
         std::fs::write(folder.join(format!("tealight-{name}")), bytes).unwrap();
     }
-    let mut bytes = pe();
-    bytes[0x84..0x86].copy_from_slice(&0x8664_u16.to_le_bytes());
-    std::fs::write(folder.join("tealight-windows-x86_64.exe"), bytes).unwrap();
+    for (name, machine) in [("windows-x86_64", 0x8664_u16), ("windows-arm64", 0xaa64)] {
+        let mut bytes = pe();
+        bytes[0x84..0x86].copy_from_slice(&machine.to_le_bytes());
+        std::fs::write(folder.join(format!("tealight-{name}.exe")), bytes).unwrap();
+    }
     for (name, processor) in [("macos-x86_64", X86_64), ("macos-arm64", ARM64)] {
         let bytes = MachO { processor, ..MachO::default() }.bytes();
         std::fs::write(folder.join(format!("tealight-{name}")), bytes).unwrap();

@@ -25,8 +25,10 @@ pub static NEGATIVE: [u64; 256] = negative();
 pub static NEGATIVE_EVEN: [u64; 128] = negative_even();
 
 /// `TQ1_0`: for each pair of columns, the power of three that brings their digit to the front of the byte.
+#[cfg(target_arch = "x86_64")]
 pub static THREES: [u16; 128] = threes();
 
+#[cfg(target_arch = "x86_64")]
 const fn threes() -> [u16; 128] {
     let mut out = [1; 128];
     let mut pair = 0;

@@ -15,7 +15,9 @@ use half::{bf16, f16};
 use tealight_bundle::gguf::DType;
 
 pub use iq::{iq1_m_factors, iq1_s_scales, iq2_xxs_scales, iq3_s_scales, iq3_xxs_scales};
-pub use k::{iq4_xs_factors, k3_scales, k4_factors, q2_k_factors, q3_k_factors, q6_k_factors};
+#[cfg(target_arch = "x86_64")]
+pub use k::k3_scales;
+pub use k::{iq4_xs_factors, k4_factors, q2_k_factors, q3_k_factors, q6_k_factors};
 pub use plain::half_power_of_two;
 
 /// Columns in a group: one super-block of the K and I types, or eight blocks of the older types.

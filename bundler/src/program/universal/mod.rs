@@ -17,6 +17,7 @@ use tealight_bundle::Mapped;
 use tealight_bundle::manifest::Sha256Sum;
 use tealight_bundle::tail::write::{Placed, TailPlan};
 
+use super::executable::ExecutableFormat;
 use super::runtime::{self, Runtime};
 use super::target::Target;
 use program::Program;
@@ -32,7 +33,8 @@ const BLOCK: u64 = 65536;
 /// [`runtime::for_target`].
 pub fn front(dist: Option<&Path>) -> Result<Runtime> {
     let mut front = runtime::for_target(Target::WindowsX86_64, dist)?;
-    let behind = Target::ALL.into_iter().filter(|target| *target != Target::WindowsX86_64);
+    // Windows on ARM runs the front as well.
+    let behind = Target::ALL.into_iter().filter(|target| target.format() != ExecutableFormat::Pe);
     front.programs = behind.map(|target| program(target, dist)).collect::<Result<_>>()?;
 
     let mapped = Mapped::open(&front.path)?;

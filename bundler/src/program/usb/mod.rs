@@ -31,6 +31,7 @@ pub use filesystem::FileSystem;
 
 /// The files to click on; the other programs keep their names from `dist`.
 const WINDOWS_NAME: &str = "Start chat (Windows).exe";
+const WINDOWS_ARM_NAME: &str = "Start chat (Windows on ARM).exe";
 const MACOS_NAME: &str = "Start chat (macOS).command";
 const LINUX_NAME: &str = "start-chat-linux.sh";
 const README_NAME: &str = "README.txt";
@@ -94,6 +95,7 @@ fn fill(
     for (target, runtime) in runtimes {
         let name = match target {
             Target::WindowsX86_64 => WINDOWS_NAME.to_owned(),
+            Target::WindowsArm64 => WINDOWS_ARM_NAME.to_owned(),
             other => other.runtime_name(),
         };
         stick.put_program(&name, runtime, &settings)?;
@@ -117,9 +119,14 @@ fn fill(
             missing.join(", ")
         ));
     }
+    let windows: Vec<_> =
+        [(Target::WindowsX86_64, WINDOWS_NAME), (Target::WindowsArm64, WINDOWS_ARM_NAME)]
+            .into_iter()
+            .filter_map(|(target, name)| has(&[target]).then_some(name))
+            .collect();
     let readme = readme(
         name,
-        has(&[Target::WindowsX86_64]),
+        &windows,
         macos,
         linux.then(|| {
             if has(&[Target::LinuxX86_64]) { Target::LinuxX86_64 } else { Target::LinuxAarch64 }
@@ -342,20 +349,23 @@ fn make_folder(folder: &Path) -> Result<bool> {
 }
 
 /// The README with the sections for the systems on the stick, and line ends that every Windows shows.
-fn readme(name: &str, windows: bool, macos: bool, linux: Option<Target>) -> String {
+fn readme(name: &str, windows: &[&str], macos: bool, linux: Option<Target>) -> String {
     let linux_program = linux.map(Target::runtime_name).unwrap_or_default();
     let mut out = String::new();
     let mut shown = true;
     for line in README.lines() {
         match line {
-            "{{#windows}}" => shown = windows,
+            "{{#windows}}" => shown = !windows.is_empty(),
+            "{{#both}}" => shown = windows.len() > 1,
             "{{#macos}}" => shown = macos,
             "{{#linux}}" => shown = linux.is_some(),
+            "{{/both}}" => shown = !windows.is_empty(),
             "{{/windows}}" | "{{/macos}}" | "{{/linux}}" => shown = true,
             line if shown => {
                 let line = line
                     .replace("{{name}}", name)
-                    .replace("{{exe}}", WINDOWS_NAME)
+                    .replace("{{exe}}", windows.first().unwrap_or(&""))
+                    .replace("{{arm}}", WINDOWS_ARM_NAME)
                     .replace("{{command}}", MACOS_NAME)
                     .replace("{{sh}}", LINUX_NAME)
                     .replace("{{linux}}", &linux_program);
@@ -374,24 +384,35 @@ mod tests {
 
     #[test]
     fn the_readme_names_only_what_is_there() {
-        let all = readme("Tea", true, true, Some(Target::LinuxX86_64));
-        for name in
-            [WINDOWS_NAME, MACOS_NAME, LINUX_NAME, "tealight-linux-x86_64", "com.apple.quarantine"]
-        {
+        let both = [WINDOWS_NAME, WINDOWS_ARM_NAME];
+        let all = readme("Tea", &both, true, Some(Target::LinuxX86_64));
+        for name in [
+            WINDOWS_NAME,
+            WINDOWS_ARM_NAME,
+            MACOS_NAME,
+            LINUX_NAME,
+            "tealight-linux-x86_64",
+            "com.apple.quarantine",
+        ] {
             assert_eq!(all.matches(name).count() % 2, 0, "{name}: once in each language");
             assert!(all.contains(name), "{name}");
         }
         assert!(all.starts_with("Tea\r\n") && !all.contains("{{"), "{all}");
         assert!(all.lines().all(|line| line.chars().count() <= 80));
-        let windows = readme("Tea", true, false, None);
-        assert!(windows.contains(WINDOWS_NAME) && !windows.contains(LINUX_NAME));
-        assert!(!windows.contains("macOS\r\n---"));
+        for (there, missing) in [(WINDOWS_NAME, WINDOWS_ARM_NAME), (WINDOWS_ARM_NAME, WINDOWS_NAME)]
+        {
+            let windows = readme("Tea", &[there], false, None);
+            assert!(windows.contains(there) && !windows.contains(missing));
+            assert!(!windows.contains(LINUX_NAME) && !windows.contains("macOS\r\n---"));
+        }
+        assert!(!readme("Tea", &[], true, None).contains("SmartScreen"));
     }
 
     #[test]
     fn every_name_is_valid_on_fat() {
         let programs = Target::ALL.map(Target::runtime_name);
-        let fixed = [WINDOWS_NAME, MACOS_NAME, LINUX_NAME, README_NAME, SUMS_NAME];
+        let fixed =
+            [WINDOWS_NAME, WINDOWS_ARM_NAME, MACOS_NAME, LINUX_NAME, README_NAME, SUMS_NAME];
         for name in programs.iter().map(String::as_str).chain(fixed) {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
