@@ -107,7 +107,7 @@ impl Activations {
 /// rows are interleaved: each run of columns of one row is followed by that of the next.
 pub struct Tiles {
     stride: usize,
-    /// Contiguous columns of a row, 4 or [`BLOCK`].
+    /// Contiguous columns of a row, 4, 8 or [`BLOCK`].
     together: usize,
     quants: Vec<i8>,
 }
@@ -121,6 +121,12 @@ pub struct Tile<'a, const T: usize> {
 }
 
 impl<const T: usize> Tile<'_, T> {
+    /// The quantized values of block after block, in the order of the [`Tiles`].
+    #[inline]
+    pub fn quants(&self) -> &[i8] {
+        self.quants
+    }
+
     /// The quantized values, (columns / N, T, N); `N` is the `together` of the [`Tiles`].
     #[inline]
     pub fn woven<const N: usize>(&self) -> &[[[i8; N]; T]] {
@@ -129,7 +135,7 @@ impl<const T: usize> Tile<'_, T> {
 }
 
 impl Tiles {
-    /// Empty tiles for activations of this shape, with `together` contiguous columns of a row: 4 or [`BLOCK`].
+    /// Empty tiles for activations of this shape, with `together` contiguous columns of a row: 4, 8 or [`BLOCK`].
     pub fn of(x: &Activations, together: usize) -> Self {
         let stride = x.groups() * GROUP;
         Self { stride, together, quants: vec![0; x.rows * stride] }
@@ -192,10 +198,10 @@ impl TilePart<'_> {
         let rows: [&[Part]; T] = std::array::from_fn(|t| x.row(self.first + t));
         for (group, out) in self.quants.chunks_exact_mut(GROUP * T).enumerate() {
             let parts: [&Part; T] = std::array::from_fn(|t| &rows[t][group]);
-            if self.together == BLOCK {
-                weave::<BLOCK, T>(out, parts);
-            } else {
-                weave::<4, T>(out, parts);
+            match self.together {
+                4 => weave::<4, T>(out, parts),
+                8 => weave::<8, T>(out, parts),
+                _ => weave::<BLOCK, T>(out, parts),
             }
         }
     }

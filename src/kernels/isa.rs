@@ -139,11 +139,13 @@ impl Isa {
     }
 
     /// Contiguous columns of an activation row in a tile: four for kernels that hold one row of weights per
-    /// lane, a block for those that load whole vectors of a row.
+    /// lane, eight for products of matrices of bytes, a block for those that load whole vectors of a row.
     pub(super) fn columns_together(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => 4,
+            #[cfg(target_arch = "aarch64")]
+            Level::I8mm => 8,
             _ => BLOCK,
         }
     }

@@ -28,9 +28,15 @@ mod tiles {
     crate::kernels::vectors::operations! { "neon,dotprod,i8mm"
         /// Sixteen columns of four rows in panel order: each vector holds eight columns of two rows.
         fn arrange(rows: [Bytes; 4]) -> [Bytes; 4] {
-            let [a, b, c, d] = rows.map(|row| vreinterpretq_u64_u8(row));
-            [vzip1q_u64(a, b), vzip1q_u64(c, d), vzip2q_u64(a, b), vzip2q_u64(c, d)]
-                .map(|x| vreinterpretq_u8_u64(x))
+            let [a, b, c, d] = rows;
+            let (a, b) = (vreinterpretq_u64_u8(a), vreinterpretq_u64_u8(b));
+            let (c, d) = (vreinterpretq_u64_u8(c), vreinterpretq_u64_u8(d));
+            [
+                vreinterpretq_u8_u64(vzip1q_u64(a, b)),
+                vreinterpretq_u8_u64(vzip1q_u64(c, d)),
+                vreinterpretq_u8_u64(vzip2q_u64(a, b)),
+                vreinterpretq_u8_u64(vzip2q_u64(c, d)),
+            ]
         }
 
         /// Adds the products of two rows of levels with two rows of activations, eight columns of each:
@@ -71,27 +77,28 @@ mod tiles {
         panel: &Panel,
         column: usize,
         quad: usize,
-        x: [&[i8; BLOCK]; T],
+        x: &[i8],
     ) -> [[[Integers; 2]; QUADS]; T] {
         const { assert!(T <= ROWS_MAX) };
+        // (eights of columns, rows of activations, columns)
+        let x: &[[[i8; 8]; T]] = x.as_chunks().0.as_chunks().0;
+        // (eights of columns, pairs of rows, bytes)
+        let block: &[u8; BLOCK * PANEL_ROWS] = panel.levels(PANEL_ROWS * column);
+        let block: &[[[u8; 16]; PANEL_ROWS / 2]] = block.as_chunks().0.as_chunks().0;
         // (halves of the block, pairs of rows of activations, pairs of rows of levels)
         let mut sums = [[[no_integers(); 2 * QUADS]; ROWS_MAX / 2]; 2];
-        for half in 0..2 {
-            let sums = &mut sums[half * 16 / SUB];
-            for eight in 0..2 {
-                let x = x.map(|x| &x.as_chunks::<8>().0[2 * half + eight]);
-                let mut levels = [vdupq_n_u8(0); 2 * QUADS];
-                for (pair, levels) in levels.iter_mut().enumerate() {
-                    let column = column + 16 * half;
-                    let at = position(column, quad + pair / 2, 2 * eight + pair % 2);
-                    *levels = load(panel.levels(16 * at));
-                }
-                for t in 0..T.div_ceil(2) {
-                    // An odd last row is paired with itself.
-                    let x = two_rows(x[2 * t], x[(2 * t + 1).min(T - 1)]);
-                    for pair in 0..2 * QUADS {
-                        sums[t][pair] = multiply_two(sums[t][pair], levels[pair], x);
-                    }
+        for eight in 0..BLOCK / 8 {
+            let sums = &mut sums[eight / 2 * 16 / SUB];
+            let pairs = &block[eight][2 * quad..][..2 * QUADS];
+            let mut levels = [vdupq_n_u8(0); 2 * QUADS];
+            for pair in 0..2 * QUADS {
+                levels[pair] = load(&pairs[pair]);
+            }
+            for t in 0..T.div_ceil(2) {
+                // An odd last row is paired with itself.
+                let x = two_rows(&x[eight][2 * t], &x[eight][(2 * t + 1).min(T - 1)]);
+                for pair in 0..2 * QUADS {
+                    sums[t][pair] = multiply_two(sums[t][pair], levels[pair], x);
                 }
             }
         }

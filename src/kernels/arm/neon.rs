@@ -27,6 +27,10 @@ pub mod operations {
     pub type Bytes = uint8x16_t;
     /// Four integers.
     pub type Integers = int32x4_t;
+    /// Two numbers in each of four lanes.
+    pub type Pairs = [int32x4_t; 2];
+    /// Eight integers of 16 bits.
+    pub type Words = int16x8_t;
     /// Four floats.
     pub type Floats = float32x4_t;
 
@@ -124,26 +128,56 @@ pub mod operations {
             vmlaq_n_s32(sum, x, by)
         }
 
-        /// `sum + x · scale · by`; each scale is there twice.
-        fn add_scaled(sum: Integers, x: Integers, scales: &[[i16; 2]; 4], by: i16) -> Integers {
+        /// `sum + x · by`, where lane `LANE` of `by` counts.
+        fn multiply_add_lane<const LANE: i32>(sum: Integers, x: Integers, by: Integers) -> Integers {
+            vmlaq_laneq_s32::<LANE>(sum, x, by)
+        }
+
+        fn splat_integers(x: i32) -> Integers {
+            vdupq_n_s32(x)
+        }
+
+        fn load_words(from: &[i16; 8]) -> Words {
+            // SAFETY: sixteen bytes, by the type; the load needs no alignment.
+            unsafe { vld1q_s16(from.as_ptr()) }
+        }
+
+        fn times_words(a: Words, b: Words) -> Words {
+            vmulq_s16(a, b)
+        }
+
+        fn widen(x: Words) -> [Integers; 2] {
+            [vmovl_s16(vget_low_s16(x)), vmovl_high_s16(x)]
+        }
+
+        /// Adds the products of eight pairs of numbers, in four parts.
+        fn add_words(sum: Integers, a: Words, b: Words) -> Integers {
+            vmlal_high_s16(vmlal_s16(sum, vget_low_s16(a), vget_low_s16(b)), a, b)
+        }
+
+        /// Scales that are there twice, for [`add_scaled`].
+        fn load_scales(scales: &[[i16; 2]; 4]) -> Integers {
             // SAFETY: sixteen bytes, by the type.
             let scales = vreinterpretq_s32_s16(unsafe { vld1q_s16(scales.as_ptr().cast()) });
-            let scales = vmulq_n_s32(vshrq_n_s32::<16>(scales), i32::from(by));
-            vmlaq_s32(sum, x, scales)
+            vshrq_n_s32::<16>(scales)
         }
 
-        /// Adds the products of two numbers of each lane with two numbers.
-        fn add_pairs(sum: Integers, pairs: &[[i16; 2]; 4], by: [i16; 2]) -> Integers {
+        /// `sum + x · scale · by`.
+        fn add_scaled(sum: Integers, x: Integers, scales: Integers, by: i16) -> Integers {
+            vmlaq_s32(sum, x, vmulq_n_s32(scales, i32::from(by)))
+        }
+
+        /// Two numbers of each lane, for [`add_pairs`].
+        fn load_pairs(pairs: &[[i16; 2]; 4]) -> Pairs {
             // SAFETY: sixteen bytes, by the type.
             let pairs = vreinterpretq_s32_s16(unsafe { vld1q_s16(pairs.as_ptr().cast()) });
-            let first = vshrq_n_s32::<16>(vshlq_n_s32::<16>(pairs));
-            let sum = vmlaq_n_s32(sum, first, i32::from(by[0]));
-            vmlaq_n_s32(sum, vshrq_n_s32::<16>(pairs), i32::from(by[1]))
+            [vshrq_n_s32::<16>(vshlq_n_s32::<16>(pairs)), vshrq_n_s32::<16>(pairs)]
         }
 
-        fn of_array(x: [i32; 4]) -> Integers {
-            // SAFETY: four integers, by the type.
-            unsafe { vld1q_s32(x.as_ptr()) }
+        /// Adds their products with two numbers.
+        fn add_pairs(sum: Integers, pairs: Pairs, by: [i16; 2]) -> Integers {
+            let sum = vmlaq_n_s32(sum, pairs[0], i32::from(by[0]));
+            vmlaq_n_s32(sum, pairs[1], i32::from(by[1]))
         }
 
         fn minus(a: Integers, b: Integers) -> Integers {
@@ -179,6 +213,24 @@ pub mod operations {
             // needs a newer compiler than the rest.
             unsafe {
                 let halves = vld1_u16(x.as_ptr());
+                asm!(
+                    "fcvtl {floats:v}.4s, {halves:v}.4h",
+                    floats = lateout(vreg) floats,
+                    halves = in(vreg) halves,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            floats
+        }
+
+        /// As [`halves`], of numbers from four places.
+        fn gathered_halves(x: [u16; 4]) -> Floats {
+            let [a, b, c, d] = x;
+            let all = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
+            let (floats, halves): (Floats, _);
+            halves = vcreate_u16(all);
+            // SAFETY: one baseline ARMv8 instruction, on registers only.
+            unsafe {
                 asm!(
                     "fcvtl {floats:v}.4s, {halves:v}.4h",
                     floats = lateout(vreg) floats,

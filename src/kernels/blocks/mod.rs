@@ -14,6 +14,7 @@ mod plain;
 use half::{bf16, f16};
 use tealight_bundle::gguf::DType;
 
+#[cfg(target_arch = "x86_64")]
 pub use iq::{iq1_m_factors, iq1_s_scales, iq2_xxs_scales, iq3_s_scales, iq3_xxs_scales};
 #[cfg(target_arch = "x86_64")]
 pub use k::k3_scales;

@@ -8,7 +8,7 @@ macro_rules! decode {
         pub mod decode {
             use super::operations::*;
             use crate::kernels::activations::BLOCK;
-            use crate::kernels::blocks::{E2M1_LEVELS, Factors, Group, IQ4_LEVELS, half_at};
+            use crate::kernels::blocks::{E2M1_LEVELS, Factors, Group, IQ4_LEVELS};
             use crate::kernels::blocks::{half_power_of_two, iq4_xs_factors, k4_factors};
             use crate::kernels::blocks::{q2_k_factors, q3_k_factors, q6_k_factors};
 
@@ -38,11 +38,22 @@ macro_rules! decode {
                 /// The processor has the instruction set of this module; `b` points to blocks that contain the columns.
                 unsafe fn levels(b: *const u8, block: usize) -> [Bytes; 2];
 
-                /// What scales the first `blocks` × 32 columns of the group at `b`.
+                /// Scales and mins of a block of each of four rows: of types of blocks.
+                ///
+                /// # Safety
+                /// As for `levels`, for all rows.
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn of_block(_: [*const u8; LANES], _block: usize) -> [Floats; 2] {
+                    [zero(); 2]
+                }
+
+                /// What scales the super-block at `b`: of types of super-blocks.
                 ///
                 /// # Safety
                 /// As for `levels`.
-                unsafe fn factors(b: *const u8, blocks: usize, to: &mut Factors);
+                #[inline]
+                unsafe fn factors(_: *const u8, _: &mut Factors) {}
             }
 
             /// Decodes an already unpacked [`Group`].
@@ -65,7 +76,19 @@ macro_rules! decode {
 
                 #[target_feature(enable = $features)]
                 #[inline]
-                unsafe fn factors(b: *const u8, _: usize, to: &mut Factors) {
+                unsafe fn of_block(rows: [*const u8; LANES], block: usize) -> [Floats; 2] {
+                    let (mut scales, mut minima) = ([0.0; LANES], [0.0; LANES]);
+                    for i in 0..LANES {
+                        // SAFETY: the pointers are those of groups.
+                        let group = unsafe { &*rows[i].cast::<Group>() };
+                        (scales[i], minima[i]) = group.factors.blocks[block];
+                    }
+                    [load_floats(&scales), load_floats(&minima)]
+                }
+
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn factors(b: *const u8, to: &mut Factors) {
                     // SAFETY: the pointer is that of a group.
                     to.clone_from(unsafe { &(*b.cast::<Group>()).factors });
                 }
@@ -74,74 +97,52 @@ macro_rules! decode {
             $crate::kernels::vectors::types! { $features
                 Q4_0: scales of 32, signed: false;
                 levels(b, block) { nibbles(b.add(18 * block + 2)) }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = (half_at(bytes::<2>(b.add(18 * block)), 0), 0.0);
-                    }
-                }
+                -> blocks(rows, block) { one_half(rows, 18 * block) }
 
                 Q4_1: scales of 32, signed: false;
                 levels(b, block) { nibbles(b.add(20 * block + 4)) }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = two_halves(b.add(20 * block));
-                    }
-                }
+                -> blocks(rows, block) { two_halves(rows, 20 * block) }
 
                 Q5_0: scales of 32, signed: false;
                 levels(b, block) {
                     with_fifth_bits(nibbles(b.add(22 * block + 6)), b.add(22 * block + 2))
                 }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = (half_at(bytes::<2>(b.add(22 * block)), 0), 0.0);
-                    }
-                }
+                -> blocks(rows, block) { one_half(rows, 22 * block) }
 
                 Q5_1: scales of 32, signed: false;
                 levels(b, block) {
                     with_fifth_bits(nibbles(b.add(24 * block + 8)), b.add(24 * block + 4))
                 }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = two_halves(b.add(24 * block));
-                    }
-                }
+                -> blocks(rows, block) { two_halves(rows, 24 * block) }
 
                 Q8_0: scales of 32, signed: true;
                 levels(b, block) { two(b.add(34 * block + 2)) }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = (half_at(bytes::<2>(b.add(34 * block)), 0), 0.0);
-                    }
-                }
+                -> blocks(rows, block) { one_half(rows, 34 * block) }
 
                 IQ4_NL: scales of 32, signed: true;
                 levels(b, block) {
-                    nibbles(b.add(18 * block + 2)).map(|index| look_up(&IQ4_SIGNED, index))
+                    looked_up(&IQ4_SIGNED, nibbles(b.add(18 * block + 2)))
                 }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = (half_at(bytes::<2>(b.add(18 * block)), 0), 0.0);
-                    }
-                }
+                -> blocks(rows, block) { one_half(rows, 18 * block) }
 
                 MXFP4: scales of 32, signed: false;
                 levels(b, block) {
-                    nibbles(b.add(17 * block + 1)).map(|index| look_up(&E2M1_LEVELS, index))
+                    looked_up(&E2M1_LEVELS, nibbles(b.add(17 * block + 1)))
                 }
-                factors(b, blocks, to) {
-                    for block in 0..blocks {
-                        to.blocks[block] = (half_power_of_two(*b.add(17 * block)), 0.0);
+                -> blocks(rows, block) {
+                    let mut scales = [0.0; LANES];
+                    for i in 0..LANES {
+                        scales[i] = half_power_of_two(*rows[i].add(17 * block));
                     }
+                    [load_floats(&scales), zero()]
                 }
 
                 Q2_K: scales of 16, signed: false;
                 levels(b, block) {
-                    let packed = two(b.add(16 + 32 * (block / 4)));
-                    packed.map(|packed| bits(packed, 2 * (block % 4), 3))
+                    let [first, second] = two(b.add(16 + 32 * (block / 4)));
+                    [bits(first, 2 * (block % 4), 3), bits(second, 2 * (block % 4), 3)]
                 }
-                factors(b, _blocks, to) { q2_k_factors(bytes(b), to); }
+                -> factors(b, to) { q2_k_factors(bytes(b), to); }
 
                 Q3_K: scales of 16, signed: false;
                 levels(b, block) {
@@ -151,13 +152,14 @@ macro_rules! decode {
                     };
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
-                factors(b, _blocks, to) { q3_k_factors(bytes(b), to); }
+                -> factors(b, to) { q3_k_factors(bytes(b), to); }
 
                 Q4_K: scales of 32, signed: false;
                 levels(b, block) {
-                    two(b.add(16 + 32 * (block / 2))).map(|packed| bits(packed, 4 * (block % 2), 15))
+                    let [first, second] = two(b.add(16 + 32 * (block / 2)));
+                    [bits(first, 4 * (block % 2), 15), bits(second, 4 * (block % 2), 15)]
                 }
-                factors(b, _blocks, to) { k4_factors(bytes::<16>(b), to); }
+                -> factors(b, to) { k4_factors(bytes::<16>(b), to); }
 
                 Q5_K: scales of 32, signed: false;
                 levels(b, block) {
@@ -167,7 +169,7 @@ macro_rules! decode {
                     };
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
-                factors(b, _blocks, to) { k4_factors(bytes::<16>(b), to); }
+                -> factors(b, to) { k4_factors(bytes::<16>(b), to); }
 
                 Q6_K: scales of 16, signed: false;
                 levels(b, block) {
@@ -179,13 +181,19 @@ macro_rules! decode {
                     };
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
-                factors(b, _blocks, to) { q6_k_factors(bytes(b), to); }
+                -> factors(b, to) { q6_k_factors(bytes(b), to); }
 
                 IQ4_XS: scales of 32, signed: true;
                 levels(b, block) {
-                    nibbles(b.add(8 + 16 * block)).map(|index| look_up(&IQ4_SIGNED, index))
+                    looked_up(&IQ4_SIGNED, nibbles(b.add(8 + 16 * block)))
                 }
-                factors(b, _blocks, to) { iq4_xs_factors(bytes::<8>(b), to); }
+                -> factors(b, to) { iq4_xs_factors(bytes::<8>(b), to); }
+            }
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn looked_up(table: &[u8; 16], [first, second]: [Bytes; 2]) -> [Bytes; 2] {
+                [look_up(table, first), look_up(table, second)]
             }
 
             /// The low nibbles of 16 bytes, then the high ones.
@@ -216,15 +224,40 @@ macro_rules! decode {
                 ]
             }
 
-            /// Two f16, as floats.
+            /// An f16 of each row, as floats, and zeros.
             ///
             /// # Safety
-            /// Four bytes can be read.
+            /// Two bytes can be read there.
+            #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn two_halves(b: *const u8) -> (f32, f32) {
+            unsafe fn one_half(rows: [*const u8; LANES], at: usize) -> [Floats; 2] {
                 // SAFETY: guaranteed by the caller.
-                let two = unsafe { bytes::<4>(b) };
-                (half_at(two, 0), half_at(two, 2))
+                [unsafe { halves_at(rows, at) }, zero()]
+            }
+
+            /// Two f16 of each row, as floats.
+            ///
+            /// # Safety
+            /// Four bytes can be read there.
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn two_halves(rows: [*const u8; LANES], at: usize) -> [Floats; 2] {
+                // SAFETY: guaranteed by the caller.
+                unsafe { [halves_at(rows, at), halves_at(rows, at + 2)] }
+            }
+
+            /// # Safety
+            /// Two bytes can be read there.
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn halves_at(rows: [*const u8; LANES], at: usize) -> Floats {
+                let mut halves = [0; LANES];
+                for i in 0..LANES {
+                    // SAFETY: guaranteed by the caller.
+                    halves[i] =
+                        u16::from_le_bytes(unsafe { *bytes::<2>(rows[i].wrapping_add(at)) });
+                }
+                gathered_halves(halves)
             }
 
             /// # Safety
@@ -261,7 +294,8 @@ macro_rules! types {
     ($features:literal $($name:ident:
         scales of $sub:literal, signed: $signed:literal;
         levels($b:ident, $block:ident) $levels:block
-        factors($row:ident, $blocks:ident, $to:ident) $factors:block)*) => {
+        $(-> blocks($rows:ident, $number:ident) $of_block:block)?
+        $(-> factors($row:ident, $to:ident) $factors:block)?)*) => {
         $(#[doc = concat!("`", stringify!($name), "`.")]
         pub struct $name;
 
@@ -276,12 +310,19 @@ macro_rules! types {
                 unsafe { $levels }
             }
 
-            #[target_feature(enable = $features)]
+            $(#[target_feature(enable = $features)]
             #[inline]
-            unsafe fn factors($row: *const u8, $blocks: usize, $to: &mut Factors) {
+            unsafe fn of_block($rows: [*const u8; LANES], $number: usize) -> [Floats; 2] {
+                // SAFETY: offsets are within the blocks that the trait guarantees.
+                unsafe { $of_block }
+            })?
+
+            $(#[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn factors($row: *const u8, $to: &mut Factors) {
                 // SAFETY: offsets are within the blocks that the trait guarantees.
                 unsafe { $factors }
-            }
+            })?
         })*
     };
 }

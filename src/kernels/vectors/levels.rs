@@ -10,13 +10,16 @@ macro_rules! levels {
             use super::tiles::{QUADS, arrange, integers, position};
             use crate::kernels::activations::{Part, Tile};
             use crate::kernels::blocks::{
-                BLOCK, BLOCKS, Factors, Form, GROUP, Group, Halves, form, group_bytes, has_mins,
-                is_wide, offset, sub_of, unpack,
+                BLOCK, BLOCKS, Factors, Form, GROUP, Group, form, group_bytes, has_mins, is_wide,
+                offset, sub_of, unpack,
             };
             use crate::kernels::panel::{PANEL_ROWS, Panel};
             use crate::kernels::product::runs::Runs;
-            use crate::kernels::vectors::for_type;
+            use crate::kernels::vectors::{each_lane, for_type};
             use tealight_bundle::gguf::DType;
+
+            // Loops, not closures given to `array::map`: that is not compiled for the instruction set, so what it is
+            // given would be called, not inlined.
 
             /// Dot products of stored rows with `T` rows of activations.
             ///
@@ -29,62 +32,107 @@ macro_rules! levels {
                 x: [&[Part]; T],
                 out: &mut [[&mut [f32]; 4]; T],
             ) {
-                for (x, out) in x.into_iter().zip(out) {
-                    for (i, out) in out.iter_mut().enumerate() {
-                        let w = runs.run(i, out.len());
-                        for_type!(dtype, rows_of(dtype, w, x, out), rows_of_any(dtype, w, x, out));
-                    }
+                for i in 0..4 {
+                    let w = runs.run(i, out[0][i].len());
+                    let out = out.each_mut().map(|out| &mut *out[i]);
+                    for_type!(dtype, D => rows_of::<D, T>(dtype, w, x, out), rows_of_any(dtype, w, x, out));
                 }
             }
 
             #[target_feature(enable = $features)]
-            fn rows_of<D: Decode>(dtype: DType, w: &[u8], x: &[Part], out: &mut [f32]) {
-                let row_bytes = w.len() / out.len().max(1);
+            fn rows_of<D: Decode, const T: usize>(
+                dtype: DType,
+                w: &[u8],
+                x: [&[Part]; T],
+                mut out: [&mut [f32]; T],
+            ) {
+                let count = out[0].len();
+                let row_bytes = w.len() / count.max(1);
                 let size = group_bytes(dtype);
-                for (tile, out) in out.chunks_mut(LANES).enumerate() {
-                    let w = &w[tile * LANES * row_bytes..];
-                    // A partial tile repeats its last row; the extra results are dropped.
-                    let rows: [&[u8]; LANES] = std::array::from_fn(|i| {
-                        &w[i.min(out.len() - 1) * row_bytes..][..row_bytes]
-                    });
-                    let mut sums = zero();
-                    for (at, x) in (0..row_bytes).step_by(size).zip(x) {
+                for first in (0..count).step_by(LANES) {
+                    let rows = pointers(w, row_bytes, first, count);
+                    let mut sums = [zero(); T];
+                    for (group, at) in (0..row_bytes).step_by(size).enumerate() {
                         let blocks = blocks_of(dtype, size.min(row_bytes - at));
-                        let rows = rows.map(|row| row[at..].as_ptr());
+                        let mut own = rows;
+                        for row in &mut own {
+                            *row = row.wrapping_add(at);
+                        }
+                        let parts = group_of(&x, group);
                         // SAFETY: each row holds `blocks` × 32 columns from `at` on.
-                        sums = unsafe { add_group::<D>(dtype, rows, blocks, x, sums) };
+                        unsafe { add_group::<D, T>(dtype, own, blocks, parts, &mut sums) };
                     }
-                    put(sums, out);
+                    put(sums, first, &mut out);
                 }
             }
 
             /// As [`rows_of`] for any type: rows are unpacked to memory first.
             #[target_feature(enable = $features)]
-            fn rows_of_any(dtype: DType, w: &[u8], x: &[Part], out: &mut [f32]) {
-                let row_bytes = w.len() / out.len().max(1);
+            fn rows_of_any<const T: usize>(
+                dtype: DType,
+                w: &[u8],
+                x: [&[Part]; T],
+                mut out: [&mut [f32]; T],
+            ) {
+                let count = out[0].len();
+                let row_bytes = w.len() / count.max(1);
                 let size = group_bytes(dtype);
                 let mut groups = [Group::ZERO; LANES];
-                for (tile, out) in out.chunks_mut(LANES).enumerate() {
-                    let mut sums = zero();
-                    for (at, x) in (0..row_bytes).step_by(size).zip(x) {
+                for first in (0..count).step_by(LANES) {
+                    let mut sums = [zero(); T];
+                    for (index, at) in (0..row_bytes).step_by(size).enumerate() {
                         let len = size.min(row_bytes - at);
                         for (i, group) in groups.iter_mut().enumerate() {
-                            let row = (tile * LANES + i.min(out.len() - 1)) * row_bytes;
+                            let row = (first + i).min(count - 1) * row_bytes;
                             unpack(dtype, &w[row + at..][..len], group);
                         }
-                        let rows = groups.each_ref().map(|group| std::ptr::from_ref(group).cast());
-                        let blocks = blocks_of(dtype, len);
+                        let rows = pointers_of(&groups);
+                        let (blocks, parts) = (blocks_of(dtype, len), group_of(&x, index));
                         // SAFETY: the pointers are those of groups, which `Unpacked` reads.
-                        sums = unsafe {
+                        unsafe {
                             if sub_of(dtype) == 32 {
-                                add_group::<Unpacked<32>>(dtype, rows, blocks, x, sums)
+                                add_group::<Unpacked<32>, T>(dtype, rows, blocks, parts, &mut sums);
                             } else {
-                                add_group::<Unpacked<16>>(dtype, rows, blocks, x, sums)
+                                add_group::<Unpacked<16>, T>(dtype, rows, blocks, parts, &mut sums);
                             }
-                        };
+                        }
                     }
-                    put(sums, out);
+                    put(sums, first, &mut out);
                 }
+            }
+
+            /// The beginnings of four rows; a partial tile repeats the last one, and the extra results are dropped.
+            #[inline]
+            fn pointers(
+                w: &[u8],
+                row_bytes: usize,
+                first: usize,
+                count: usize,
+            ) -> [*const u8; LANES] {
+                let mut rows = [w.as_ptr(); LANES];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    *row = row.wrapping_add((first + i).min(count - 1) * row_bytes);
+                }
+                rows
+            }
+
+            #[inline]
+            fn pointers_of(groups: &[Group; LANES]) -> [*const u8; LANES] {
+                let mut rows = [std::ptr::null(); LANES];
+                for (row, group) in rows.iter_mut().zip(groups) {
+                    *row = std::ptr::from_ref(group).cast();
+                }
+                rows
+            }
+
+            /// One group of each token.
+            #[inline]
+            fn group_of<'a, const T: usize>(x: &[&'a [Part]; T], group: usize) -> [&'a Part; T] {
+                let mut parts = [&x[0][group]; T];
+                for t in 1..T {
+                    parts[t] = &x[t][group];
+                }
+                parts
             }
 
             /// Blocks of 32 columns in some bytes of a type.
@@ -97,137 +145,173 @@ macro_rules! levels {
                 if D::SIGNED { 0 } else { offset(dtype) }
             }
 
-            /// Writes as many results as `out` holds.
+            /// Writes the results of the rows from `first` on, as many as there are.
             #[target_feature(enable = $features)]
             #[inline]
-            fn put(sums: Floats, out: &mut [f32]) {
-                let mut all = [0.0; LANES];
-                store(&mut all, sums);
-                out.copy_from_slice(&all[..out.len()]);
+            fn put<const T: usize>(sums: [Floats; T], first: usize, out: &mut [&mut [f32]; T]) {
+                for t in 0..T {
+                    let out = &mut out[t][first..];
+                    let mut all = [0.0; LANES];
+                    store(&mut all, sums[t]);
+                    let count = out.len().min(LANES);
+                    out[..count].copy_from_slice(&all[..count]);
+                }
             }
 
-            /// Adds one group, `blocks` × 32 columns, of four rows to their sums, one row per lane.
+            /// Adds one group, `blocks` × 32 columns, of four rows to their sums with each token, one row per lane.
             ///
             /// # Safety
             /// The contract of [`Decode`], for every row.
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn add_group<D: Decode>(
+            unsafe fn add_group<D: Decode, const T: usize>(
                 dtype: DType,
                 rows: [*const u8; LANES],
                 blocks: usize,
-                x: &Part,
-                sums: Floats,
-            ) -> Floats {
+                x: [&Part; T],
+                sums: &mut [Floats; T],
+            ) {
                 // SAFETY: guaranteed by the caller.
                 unsafe {
                     if form(dtype) == Form::Super {
-                        add_super_blocks::<D>(dtype, rows, x, sums)
+                        add_super_blocks::<D, T>(dtype, rows, x, sums);
                     } else {
-                        add_blocks::<D>(dtype, rows, blocks, x, sums)
+                        add_blocks::<D, T>(dtype, rows, blocks, x, sums);
                     }
                 }
-            }
-
-            /// Σ of the products of two sets of numbers.
-            #[target_feature(enable = $features)]
-            #[inline]
-            fn weighed(a: &Halves, b: &Halves) -> i32 {
-                let (a, b) = (a.as_flattened(), b.as_flattened());
-                a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
             }
 
             /// # Safety
             /// The contract of [`Decode`], for every row.
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn add_super_blocks<D: Decode>(
+            unsafe fn add_super_blocks<D: Decode, const T: usize>(
                 dtype: DType,
                 rows: [*const u8; LANES],
-                x: &Part,
-                mut sums: Floats,
-            ) -> Floats {
-                let mut totals = [no_integers(); LANES];
-                let (mut offsets, mut minima) = ([0; LANES], [0; LANES]);
+                x: [&Part; T],
+                sums: &mut [Floats; T],
+            ) {
+                let (mut totals, mut minima) =
+                    ([[no_integers(); LANES]; T], [[no_integers(); LANES]; T]);
+                let (offset, mins) = (offset_of::<D>(dtype), has_mins(dtype));
                 let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
                 let mut factors = Factors::ZERO;
                 for i in 0..LANES {
                     // SAFETY: guaranteed by the caller.
-                    unsafe { D::factors(rows[i], BLOCKS, &mut factors) };
-                    let mut scaled = factors.scales;
-                    for half in 0..2 {
-                        for block in 0..BLOCKS {
-                            scaled[half][block] *= x.multiples[half][block];
+                    unsafe { D::factors(rows[i], &mut factors) };
+                    (d[i], dmin[i]) = (factors.d, factors.dmin);
+                    // Scale · multiple of each block of each half: (token, half, four blocks).
+                    let mut scaled = [[[no_integers(); 2]; 2]; T];
+                    for t in 0..T {
+                        let mut by_offset = no_integers();
+                        for half in 0..2 {
+                            let multiples = load_words(&x[t].multiples[half]);
+                            let words = times_words(load_words(&factors.scales[half]), multiples);
+                            scaled[t][half] = widen(words);
+                            if offset != 0 {
+                                by_offset =
+                                    add_words(by_offset, words, load_words(&x[t].sums[half]));
+                            }
+                            if mins {
+                                let weighted = load_words(&x[t].weighted[half]);
+                                minima[t][i] = add_words(
+                                    minima[t][i],
+                                    load_words(&factors.mins[half]),
+                                    weighted,
+                                );
+                            }
+                        }
+                        if offset != 0 {
+                            totals[t][i] = multiply_add(totals[t][i], by_offset, -offset);
                         }
                     }
-                    for (block, quants) in x.quants.as_chunks::<BLOCK>().0.iter().enumerate() {
-                        // SAFETY: guaranteed by the caller.
-                        let levels = unsafe { D::levels(rows[i], block) };
-                        let quants = quants.as_chunks().0;
-                        let product = |sum, half: usize| {
-                            dot(sum, levels[half], load_signed(&quants[half]), D::SIGNED)
-                        };
-                        let first = product(no_integers(), 0);
-                        let total = totals[i];
-                        totals[i] = if D::SUB == 32 {
-                            multiply_add(total, product(first, 1), i32::from(scaled[0][block]))
-                        } else {
-                            let total = multiply_add(total, first, i32::from(scaled[0][block]));
-                            let second = product(no_integers(), 1);
-                            multiply_add(total, second, i32::from(scaled[1][block]))
-                        };
+                    for four in 0..2 {
+                        each_lane!(LANE, {
+                            let block = 4 * four + LANE as usize;
+                            // SAFETY: guaranteed by the caller.
+                            let levels = unsafe { D::levels(rows[i], block) };
+                            for t in 0..T {
+                                let quants = &x[t].quants.as_chunks::<BLOCK>().0[block];
+                                let (first, second) = halves_of(quants);
+                                let product = dot(no_integers(), levels[0], first, D::SIGNED);
+                                let by = scaled[t];
+                                totals[t][i] = if D::SUB == 32 {
+                                    let product = dot(product, levels[1], second, D::SIGNED);
+                                    multiply_add_lane::<LANE>(totals[t][i], product, by[0][four])
+                                } else {
+                                    let total = multiply_add_lane::<LANE>(
+                                        totals[t][i],
+                                        product,
+                                        by[0][four],
+                                    );
+                                    let product = dot(no_integers(), levels[1], second, D::SIGNED);
+                                    multiply_add_lane::<LANE>(total, product, by[1][four])
+                                };
+                            }
+                        });
                     }
-                    offsets[i] = offset_of::<D>(dtype).wrapping_mul(weighed(&scaled, &x.sums));
-                    minima[i] = weighed(&factors.mins, &x.weighted);
-                    d[i] = factors.d * x.scale;
-                    dmin[i] = -(factors.dmin * x.weighted_scale);
                 }
-                let totals = minus(sum_each(totals), of_array(offsets));
-                sums = add_product(sums, to_floats(totals), load_floats(&d));
-                if has_mins(dtype) {
-                    sums = add_product(sums, to_floats(of_array(minima)), load_floats(&dmin));
+                let (d, dmin) = (load_floats(&d), load_floats(&dmin));
+                for t in 0..T {
+                    let total = to_floats(sum_each(totals[t]));
+                    sums[t] = add_product(sums[t], total, times(d, splat(x[t].scale)));
+                    if mins {
+                        let total = to_floats(sum_each(minima[t]));
+                        let scale = times(dmin, splat(-x[t].weighted_scale));
+                        sums[t] = add_product(sums[t], total, scale);
+                    }
                 }
-                sums
             }
 
             /// # Safety
             /// The contract of [`Decode`], for every row.
             #[target_feature(enable = $features)]
             #[inline]
-            unsafe fn add_blocks<D: Decode>(
+            unsafe fn add_blocks<D: Decode, const T: usize>(
                 dtype: DType,
                 rows: [*const u8; LANES],
                 blocks: usize,
-                x: &Part,
-                mut sums: Floats,
-            ) -> Floats {
-                let mut factors = [const { Factors::ZERO }; LANES];
-                for i in 0..LANES {
-                    // SAFETY: guaranteed by the caller.
-                    unsafe { D::factors(rows[i], blocks, &mut factors[i]) };
-                }
+                x: [&Part; T],
+                sums: &mut [Floats; T],
+            ) {
+                let (offset, mins) = (offset_of::<D>(dtype), has_mins(dtype));
                 for block in 0..blocks {
-                    let quants = x.quants[BLOCK * block..][..BLOCK].as_chunks().0;
-                    let quants = [load_signed(&quants[0]), load_signed(&quants[1])];
-                    let mut products = [no_integers(); LANES];
-                    let (mut scales, mut minima) = ([0.0; LANES], [0.0; LANES]);
+                    // SAFETY: guaranteed by the caller.
+                    let [scales, minima] = unsafe { D::of_block(rows, block) };
+                    let mut products = [[no_integers(); LANES]; T];
                     for i in 0..LANES {
                         // SAFETY: guaranteed by the caller.
                         let levels = unsafe { D::levels(rows[i], block) };
-                        let first = dot(no_integers(), levels[0], quants[0], D::SIGNED);
-                        products[i] = dot(first, levels[1], quants[1], D::SIGNED);
-                        let (d, min) = factors[i].blocks[block];
-                        (scales[i], minima[i]) = (d * x.scales[block], min);
+                        for t in 0..T {
+                            let quants = &x[t].quants.as_chunks::<BLOCK>().0[block];
+                            let (first, second) = halves_of(quants);
+                            let product = dot(no_integers(), levels[0], first, D::SIGNED);
+                            products[t][i] = dot(product, levels[1], second, D::SIGNED);
+                        }
                     }
-                    let sum = i32::from(x.sums[0][block]) + i32::from(x.sums[1][block]);
-                    let offset = of_array([offset_of::<D>(dtype) * sum; LANES]);
-                    let totals = to_floats(minus(sum_each(products), offset));
-                    sums = add_product(sums, totals, load_floats(&scales));
-                    if has_mins(dtype) {
-                        sums = add_product(sums, load_floats(&minima), splat(x.totals[block]));
+                    for t in 0..T {
+                        let part = x[t];
+                        let mut total = sum_each(products[t]);
+                        if offset != 0 {
+                            let sum =
+                                i32::from(part.sums[0][block]) + i32::from(part.sums[1][block]);
+                            total = minus(total, splat_integers(offset * sum));
+                        }
+                        let scale = times(scales, splat(part.scales[block]));
+                        sums[t] = add_product(sums[t], to_floats(total), scale);
+                        if mins {
+                            sums[t] = add_product(sums[t], minima, splat(part.totals[block]));
+                        }
                     }
                 }
-                sums
+            }
+
+            /// The halves of a block of activations.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn halves_of(quants: &[i8; BLOCK]) -> (Bytes, Bytes) {
+                let halves = quants.as_chunks().0;
+                (load_signed(&halves[0]), load_signed(&halves[1]))
             }
 
             /// Unpacks some columns of rows `row(0)` to `row(PANEL_ROWS - 1)` into a panel.
@@ -240,9 +324,7 @@ macro_rules! levels {
                 row: &dyn Fn(usize) -> &'a [u8],
                 panel: &mut Panel,
             ) {
-                for_type!(
-                    dtype,
-                    unpack_panel_of(dtype, row, panel),
+                for_type!(dtype, D => unpack_panel_of::<D>(dtype, row, panel),
                     unpack_panel_of_any(dtype, row, panel)
                 );
             }
@@ -258,11 +340,15 @@ macro_rules! levels {
                     let rows: [&[u8]; LANES] = std::array::from_fn(|i| row(LANES * quad + i));
                     let len = rows[0].len();
                     assert!(rows.iter().all(|row| row.len() == len));
+                    let rows = rows.map(<[u8]>::as_ptr);
                     for (group, at) in (0..len).step_by(size).enumerate() {
                         let blocks = blocks_of(dtype, size.min(len - at));
-                        let rows = rows.map(|row| row[at..].as_ptr());
+                        let mut own = rows;
+                        for row in &mut own {
+                            *row = row.wrapping_add(at);
+                        }
                         // SAFETY: each row holds `blocks` × 32 columns from `at` on.
-                        unsafe { put_group::<D>(dtype, rows, blocks, group, quad, panel) };
+                        unsafe { put_group::<D>(dtype, own, blocks, group, quad, panel) };
                     }
                 }
             }
@@ -284,8 +370,7 @@ macro_rules! levels {
                         for (row, group) in rows.iter().zip(&mut groups) {
                             unpack(dtype, &row[at..][..len], group);
                         }
-                        let rows = groups.each_ref().map(|group| std::ptr::from_ref(group).cast());
-                        let blocks = blocks_of(dtype, len);
+                        let (rows, blocks) = (pointers_of(&groups), blocks_of(dtype, len));
                         // SAFETY: the pointers are those of groups, which `Unpacked` reads.
                         unsafe {
                             if sub_of(dtype) == 32 {
@@ -312,42 +397,44 @@ macro_rules! levels {
                 quad: usize,
                 panel: &mut Panel,
             ) {
-                let mut factors = Factors::ZERO;
-                for (i, &row) in rows.iter().enumerate() {
-                    // SAFETY: guaranteed by the caller.
-                    unsafe { D::factors(row, blocks, &mut factors) };
-                    put_factors::<D>(dtype, &factors, blocks, group, LANES * quad + i, panel);
+                if form(dtype) == Form::Super {
+                    let mut factors = Factors::ZERO;
+                    for (i, &row) in rows.iter().enumerate() {
+                        // SAFETY: guaranteed by the caller.
+                        unsafe { D::factors(row, &mut factors) };
+                        put_factors::<D>(&factors, group, LANES * quad + i, panel);
+                    }
                 }
                 for block in 0..blocks {
-                    // SAFETY: guaranteed by the caller.
-                    let levels = rows.map(|row| unsafe { D::levels(row, block) });
-                    for half in 0..2 {
+                    if form(dtype) == Form::Blocks {
+                        // SAFETY: guaranteed by the caller.
+                        let [scales, minima] = unsafe { D::of_block(rows, block) };
+                        let [to_scales, to_minima] =
+                            panel.factors_mut(BLOCKS * group + block, LANES * quad);
+                        store(to_scales, scales);
+                        store(to_minima, minima);
+                    }
+                    let mut levels = [[splat_bytes(0); LANES]; 2];
+                    for i in 0..LANES {
+                        // SAFETY: guaranteed by the caller.
+                        [levels[0][i], levels[1][i]] = unsafe { D::levels(rows[i], block) };
+                    }
+                    for (half, levels) in levels.into_iter().enumerate() {
                         let column = GROUP * group + BLOCK * block + 16 * half;
-                        let arranged = arrange(levels.map(|levels| levels[half]));
-                        for (k, levels) in arranged.into_iter().enumerate() {
+                        for (k, levels) in arrange(levels).into_iter().enumerate() {
                             store_bytes(panel.levels_mut(16 * position(column, quad, k)), levels);
                         }
                     }
                 }
             }
 
-            /// Writes what scales one row of a group.
+            /// Writes what scales one row of a super-block.
             fn put_factors<D: Decode>(
-                dtype: DType,
                 factors: &Factors,
-                blocks: usize,
                 group: usize,
                 row: usize,
                 panel: &mut Panel,
             ) {
-                if form(dtype) == Form::Blocks {
-                    for (block, (d, min)) in factors.blocks.iter().enumerate().take(blocks) {
-                        let [[to_d], [to_min]] =
-                            panel.factors_mut::<1>(BLOCKS * group + block, row);
-                        (*to_d, *to_min) = (*d, *min);
-                    }
-                    return;
-                }
                 let [[d], [dmin]] = panel.factors_mut::<1>(group, row);
                 (*d, *dmin) = (factors.d, factors.dmin);
                 for block in 0..BLOCKS {
@@ -393,6 +480,7 @@ macro_rules! levels {
                 out: &mut [[f32; PANEL_ROWS]; T],
             ) {
                 let offset = if SIGNED { 0 } else { offset(dtype) };
+                let (mins, supers) = (has_mins(dtype), form(dtype) == Form::Super);
                 for quad in (0..PANEL_ROWS / LANES).step_by(QUADS) {
                     let mut sums = [[zero(); QUADS]; T];
                     for t in 0..T {
@@ -400,61 +488,87 @@ macro_rules! levels {
                             sums[t][r] = load_floats(&out[t].as_chunks().0[quad + r]);
                         }
                     }
-                    for (group, quants) in x.woven().as_chunks::<BLOCKS>().0.iter().enumerate() {
-                        let parts: [&Part; T] = std::array::from_fn(|t| &x.parts[t][group]);
+                    for group in 0..columns.div_ceil(GROUP) {
+                        let parts = group_of(&x.parts, group);
                         let mut totals = [[no_integers(); QUADS]; T];
                         let blocks = BLOCKS.min(columns / BLOCK - BLOCKS * group);
-                        for (block, quants) in quants.iter().enumerate().take(blocks) {
+                        for block in 0..blocks {
                             let column = GROUP * group + BLOCK * block;
-                            let quants = quants.each_ref();
+                            let quants = &x.quants()[T * column..][..T * BLOCK];
                             let integers = integers::<T, SUB, SIGNED>(panel, column, quad, quants);
-                            for t in 0..T {
-                                let sum = parts[t].sums.map(|sums| i32::from(sums[block]));
-                                let by = if SUB == 32 { [sum[0] + sum[1]; 2] } else { sum };
-                                let by = by.map(|by| of_array([offset * by; LANES]));
-                                let multiple = parts[t].multiples[0][block];
-                                for r in 0..QUADS {
-                                    let row = LANES * (quad + r);
-                                    if form(dtype) == Form::Super {
-                                        for half in 0..BLOCK / SUB {
-                                            let index = column / SUB + half;
+                            // What the offset takes away: (half, token).
+                            let mut by = [[no_integers(); T]; 2];
+                            if offset != 0 {
+                                for t in 0..T {
+                                    let [first, second] = &parts[t].sums;
+                                    let (first, second) =
+                                        (i32::from(first[block]), i32::from(second[block]));
+                                    if SUB == 32 {
+                                        by[0][t] = splat_integers(offset * (first + second));
+                                    } else {
+                                        by[0][t] = splat_integers(offset * first);
+                                        by[1][t] = splat_integers(offset * second);
+                                    }
+                                }
+                            }
+                            for r in 0..QUADS {
+                                let row = LANES * (quad + r);
+                                if supers {
+                                    for half in 0..BLOCK / SUB {
+                                        let scales =
+                                            load_scales(panel.scales(column / SUB + half, row));
+                                        for t in 0..T {
+                                            let mut integers = integers[t][r][half];
+                                            if offset != 0 {
+                                                integers = minus(integers, by[half][t]);
+                                            }
+                                            let multiple = parts[t].multiples[0][block];
                                             totals[t][r] = add_scaled(
                                                 totals[t][r],
-                                                minus(integers[t][r][half], by[half]),
-                                                panel.scales(index, row),
+                                                integers,
+                                                scales,
                                                 multiple,
                                             );
                                         }
-                                        continue;
                                     }
-                                    let [d, min] = panel.factors(BLOCKS * group + block, row);
-                                    let scale =
-                                        times(load_floats(d), splat(parts[t].scales[block]));
-                                    let integers = to_floats(minus(integers[t][r][0], by[0]));
-                                    sums[t][r] = add_product(sums[t][r], integers, scale);
-                                    if has_mins(dtype) {
+                                    continue;
+                                }
+                                let [d, min] = panel.factors(BLOCKS * group + block, row);
+                                let (d, min) = (load_floats(d), load_floats(min));
+                                for t in 0..T {
+                                    let mut integers = integers[t][r][0];
+                                    if offset != 0 {
+                                        integers = minus(integers, by[0][t]);
+                                    }
+                                    let scale = times(d, splat(parts[t].scales[block]));
+                                    sums[t][r] =
+                                        add_product(sums[t][r], to_floats(integers), scale);
+                                    if mins {
                                         let total = splat(parts[t].totals[block]);
-                                        sums[t][r] =
-                                            add_product(sums[t][r], load_floats(min), total);
+                                        sums[t][r] = add_product(sums[t][r], min, total);
                                     }
                                 }
                             }
                         }
-                        if form(dtype) == Form::Blocks {
+                        if !supers {
                             continue;
                         }
-                        for t in 0..T {
-                            for r in 0..QUADS {
-                                let row = LANES * (quad + r);
-                                let [d, dmin] = panel.factors(group, row);
-                                let scale = times(load_floats(d), splat(parts[t].scale));
+                        for r in 0..QUADS {
+                            let row = LANES * (quad + r);
+                            let [d, dmin] = panel.factors(group, row);
+                            let (d, dmin) = (load_floats(d), load_floats(dmin));
+                            let mut minima = [no_integers(); T];
+                            if mins {
+                                add_minima::<T, SUB>(panel, parts, group, row, &mut minima);
+                            }
+                            for t in 0..T {
+                                let scale = times(d, splat(parts[t].scale));
                                 let total = to_floats(totals[t][r]);
                                 sums[t][r] = add_product(sums[t][r], total, scale);
-                                if has_mins(dtype) {
-                                    let total = minima::<SUB>(panel, parts[t], group, row);
-                                    let unit = splat(-parts[t].weighted_scale);
-                                    let scale = times(load_floats(dmin), unit);
-                                    sums[t][r] = add_product(sums[t][r], to_floats(total), scale);
+                                if mins {
+                                    let scale = times(dmin, splat(-parts[t].weighted_scale));
+                                    let total = to_floats(minima[t]);
+                                    sums[t][r] = add_product(sums[t][r], total, scale);
                                 }
                             }
                         }
@@ -467,27 +581,28 @@ macro_rules! levels {
                 }
             }
 
-            /// Σ min · weighted sum over a group of four rows.
+            /// Adds Σ min · weighted sum over a group of four rows, for each token.
             #[target_feature(enable = $features)]
             #[inline]
-            fn minima<const SUB: usize>(
+            fn add_minima<const T: usize, const SUB: usize>(
                 panel: &Panel,
-                part: &Part,
+                parts: [&Part; T],
                 group: usize,
                 row: usize,
-            ) -> Integers {
-                let both = |block: usize| part.weighted[0][block] + part.weighted[1][block];
-                let mut total = no_integers();
+                to: &mut [Integers; T],
+            ) {
                 for i in 0..GROUP / SUB / 2 {
-                    let weighted = if SUB == 32 {
-                        [both(2 * i), both(2 * i + 1)]
-                    } else {
-                        [part.weighted[0][i], part.weighted[1][i]]
-                    };
-                    total =
-                        add_pairs(total, panel.mins(GROUP / SUB / 2 * group + i, row), weighted);
+                    let mins = load_pairs(panel.mins(GROUP / SUB / 2 * group + i, row));
+                    for t in 0..T {
+                        let [first, second] = &parts[t].weighted;
+                        let weighted = if SUB == 32 {
+                            [first[2 * i] + second[2 * i], first[2 * i + 1] + second[2 * i + 1]]
+                        } else {
+                            [first[i], second[i]]
+                        };
+                        to[t] = add_pairs(to[t], mins, weighted);
+                    }
                 }
-                total
             }
         }
     };

@@ -27,18 +27,32 @@ macro_rules! operations {
     };
 }
 
-/// Calls a generic function with the decoder of a type, or the fallback.
+/// Evaluates an expression with the decoder of a type under the given name, or the fallback.
 macro_rules! for_type {
-    ($dtype:expr, $function:ident $arguments:tt, $fallback:expr) => {
-        $crate::kernels::vectors::for_type!(@ $dtype, $function, $arguments, $fallback,
+    ($dtype:expr, $decode:ident => $found:expr, $fallback:expr) => {
+        $crate::kernels::vectors::for_type!(@ $dtype, $decode, $found, $fallback,
             Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS)
     };
-    (@ $dtype:expr, $function:ident, $arguments:tt, $fallback:expr, $($name:ident)*) => {
+    (@ $dtype:expr, $decode:ident, $found:expr, $fallback:expr, $($name:ident)*) => {
         match $dtype {
-            $(DType::$name => $function::<$name> $arguments,)*
+            $(DType::$name => {
+                type $decode = $name;
+                $found
+            })*
             _ => $fallback,
         }
     };
 }
 
-pub(super) use {for_type, operations};
+/// Evaluates a block once for each of four lanes, whose number is a constant in it.
+macro_rules! each_lane {
+    ($lane:ident, $body:block) => {
+        $crate::kernels::vectors::each_lane!(@ $lane, $body, 0 1 2 3);
+    };
+    (@ $lane:ident, $body:block, $($number:literal)*) => {$({
+        const $lane: i32 = $number;
+        $body
+    })*};
+}
+
+pub(super) use {each_lane, for_type, operations};

@@ -34,22 +34,31 @@ macro_rules! tiles {
                 panel: &Panel,
                 column: usize,
                 quad: usize,
-                x: [&[i8; BLOCK]; T],
+                x: &[i8],
             ) -> [[[Integers; 2]; QUADS]; T] {
+                let x: &[[i8; BLOCK]; T] = x.as_chunks().0.first_chunk().expect("a block of each");
+                // (fours of columns, quads, bytes)
+                let block: &[u8; BLOCK * PANEL_ROWS] = panel.levels(PANEL_ROWS * column);
+                let block: &[[[u8; 16]; PANEL_ROWS / 4]] = block.as_chunks().0.as_chunks().0;
                 let mut sums = [[[no_integers(); 2]; QUADS]; T];
                 for half in 0..2 {
                     let to = half * 16 / SUB;
-                    let x = x.map(|x| load_signed(&x.as_chunks().0[half]));
+                    let mut own = [splat_bytes(0); T];
+                    for t in 0..T {
+                        own[t] = load_signed(&x[t].as_chunks().0[half]);
+                    }
                     for r in 0..QUADS {
-                        let levels =
-                            |k| load(panel.levels(16 * position(column + 16 * half, quad + r, k)));
-                        let four = [levels(0), levels(1), levels(2), levels(3)];
+                        let at = 4 * half;
+                        let first = load(&block[at][quad + r]);
+                        let second = load(&block[at + 1][quad + r]);
+                        let third = load(&block[at + 2][quad + r]);
+                        let fourth = load(&block[at + 3][quad + r]);
                         for t in 0..T {
                             let sum = sums[t][r][to];
-                            let sum = dot_lane::<0>(sum, four[0], x[t], SIGNED);
-                            let sum = dot_lane::<1>(sum, four[1], x[t], SIGNED);
-                            let sum = dot_lane::<2>(sum, four[2], x[t], SIGNED);
-                            sums[t][r][to] = dot_lane::<3>(sum, four[3], x[t], SIGNED);
+                            let sum = dot_lane::<0>(sum, first, own[t], SIGNED);
+                            let sum = dot_lane::<1>(sum, second, own[t], SIGNED);
+                            let sum = dot_lane::<2>(sum, third, own[t], SIGNED);
+                            sums[t][r][to] = dot_lane::<3>(sum, fourth, own[t], SIGNED);
                         }
                     }
                 }

@@ -24,6 +24,10 @@ mod operations {
     pub type Bytes = __m128i;
     /// Four integers.
     pub type Integers = __m128i;
+    /// Two numbers in each of four lanes.
+    pub type Pairs = __m128i;
+    /// Eight integers of 16 bits.
+    pub type Words = __m128i;
     /// Four floats.
     pub type Floats = __m128;
 
@@ -110,13 +114,7 @@ mod operations {
 
         /// As [`dot`], with the four bytes of lane `LANE` of `x` in every lane.
         fn dot_lane<const LANE: i32>(sum: Integers, levels: Bytes, x: Bytes, signed: bool) -> Integers {
-            let x = match LANE {
-                0 => _mm_shuffle_epi32::<0x00>(x),
-                1 => _mm_shuffle_epi32::<0x55>(x),
-                2 => _mm_shuffle_epi32::<0xaa>(x),
-                _ => _mm_shuffle_epi32::<0xff>(x),
-            };
-            dot(sum, levels, x, signed)
+            dot(sum, levels, lane::<LANE>(x), signed)
         }
 
         fn no_integers() -> Integers {
@@ -128,25 +126,66 @@ mod operations {
             _mm_add_epi32(sum, _mm_mullo_epi32(x, _mm_set1_epi32(by)))
         }
 
-        /// `sum + x · scale · by`; each scale is there twice.
-        fn add_scaled(sum: Integers, x: Integers, scales: &[[i16; 2]; 4], by: i16) -> Integers {
+        /// `sum + x · by`, where lane `LANE` of `by` counts.
+        fn multiply_add_lane<const LANE: i32>(sum: Integers, x: Integers, by: Integers) -> Integers {
+            _mm_add_epi32(sum, _mm_mullo_epi32(x, lane::<LANE>(by)))
+        }
+
+        /// Lane `LANE` in every lane.
+        fn lane<const LANE: i32>(x: Integers) -> Integers {
+            match LANE {
+                0 => _mm_shuffle_epi32::<0x00>(x),
+                1 => _mm_shuffle_epi32::<0x55>(x),
+                2 => _mm_shuffle_epi32::<0xaa>(x),
+                _ => _mm_shuffle_epi32::<0xff>(x),
+            }
+        }
+
+        fn splat_integers(x: i32) -> Integers {
+            _mm_set1_epi32(x)
+        }
+
+        fn load_words(from: &[i16; 8]) -> Words {
             // SAFETY: sixteen bytes, by the type; the load needs no alignment.
-            let scales = unsafe { _mm_loadu_si128(scales.as_ptr().cast()) };
+            unsafe { _mm_loadu_si128(from.as_ptr().cast()) }
+        }
+
+        fn times_words(a: Words, b: Words) -> Words {
+            _mm_mullo_epi16(a, b)
+        }
+
+        fn widen(x: Words) -> [Integers; 2] {
+            [_mm_cvtepi16_epi32(x), _mm_cvtepi16_epi32(_mm_srli_si128::<8>(x))]
+        }
+
+        /// Adds the products of eight pairs of numbers, in four parts.
+        fn add_words(sum: Integers, a: Words, b: Words) -> Integers {
+            _mm_add_epi32(sum, _mm_madd_epi16(a, b))
+        }
+
+        /// Scales that are there twice, for [`add_scaled`].
+        fn load_scales(scales: &[[i16; 2]; 4]) -> Integers {
+            // SAFETY: sixteen bytes, by the type; the load needs no alignment.
+            unsafe { _mm_loadu_si128(scales.as_ptr().cast()) }
+        }
+
+        /// `sum + x · scale · by`.
+        fn add_scaled(sum: Integers, x: Integers, scales: Integers, by: i16) -> Integers {
             // The second one is multiplied by zero.
             let scales = _mm_madd_epi16(scales, _mm_set1_epi32(i32::from(by) & 0xffff));
             _mm_add_epi32(sum, _mm_mullo_epi32(x, scales))
         }
 
-        /// Adds the products of two numbers of each lane with two numbers.
-        fn add_pairs(sum: Integers, pairs: &[[i16; 2]; 4], by: [i16; 2]) -> Integers {
+        /// Two numbers of each lane, for [`add_pairs`].
+        fn load_pairs(pairs: &[[i16; 2]; 4]) -> Pairs {
             // SAFETY: sixteen bytes, by the type; the load needs no alignment.
-            let pairs = unsafe { _mm_loadu_si128(pairs.as_ptr().cast()) };
-            let by = i32::from(by[0]) & 0xffff | i32::from(by[1]) << 16;
-            _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi32(by)))
+            unsafe { _mm_loadu_si128(pairs.as_ptr().cast()) }
         }
 
-        fn of_array(x: [i32; 4]) -> Integers {
-            _mm_setr_epi32(x[0], x[1], x[2], x[3])
+        /// Adds their products with two numbers.
+        fn add_pairs(sum: Integers, pairs: Pairs, by: [i16; 2]) -> Integers {
+            let by = i32::from(by[0]) & 0xffff | i32::from(by[1]) << 16;
+            _mm_add_epi32(sum, _mm_madd_epi16(pairs, _mm_set1_epi32(by)))
         }
 
         fn minus(a: Integers, b: Integers) -> Integers {
@@ -164,8 +203,12 @@ mod operations {
 
         /// Sixteen signed bytes as floats.
         fn signed(x: Bytes) -> [Floats; 4] {
-            [x, _mm_srli_si128::<4>(x), _mm_srli_si128::<8>(x), _mm_srli_si128::<12>(x)]
-                .map(|x| _mm_cvtepi32_ps(_mm_cvtepi8_epi32(x)))
+            [
+                _mm_cvtepi32_ps(_mm_cvtepi8_epi32(x)),
+                _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_srli_si128::<4>(x))),
+                _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_srli_si128::<8>(x))),
+                _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_srli_si128::<12>(x))),
+            ]
         }
 
         /// Four f16 as floats, converted as the blocks' `half_at` does.
@@ -180,6 +223,11 @@ mod operations {
             let special = _mm_and_si128(special, _mm_set1_epi32(0xff << 23));
             let sign = _mm_slli_epi32::<16>(_mm_and_si128(x, _mm_set1_epi32(0x8000)));
             _mm_or_ps(magnitude, _mm_castsi128_ps(_mm_or_si128(special, sign)))
+        }
+
+        /// As [`halves`], of numbers from four places.
+        fn gathered_halves(x: [u16; 4]) -> Floats {
+            halves(x)
         }
 
         /// Four bf16 as floats.
@@ -221,11 +269,16 @@ mod operations {
         /// Rounds sixteen floats to signed bytes, as the activations' `quantize` does.
         fn rounded(x: [Floats; 4]) -> Bytes {
             // Adding 1.5 × 2²³ leaves the integer in the low bits of the sum.
-            let [a, b, c, d] = x.map(|x| {
-                let sum = _mm_castps_si128(_mm_add_ps(x, _mm_set1_ps(12_582_912.0)));
-                _mm_and_si128(sum, _mm_set1_epi32(0xff))
-            });
-            _mm_packus_epi16(_mm_packus_epi32(a, b), _mm_packus_epi32(c, d))
+            let [a, b, c, d] = x;
+            _mm_packus_epi16(
+                _mm_packus_epi32(low_byte(a), low_byte(b)),
+                _mm_packus_epi32(low_byte(c), low_byte(d)),
+            )
+        }
+
+        fn low_byte(x: Floats) -> Integers {
+            let sum = _mm_castps_si128(_mm_add_ps(x, _mm_set1_ps(12_582_912.0)));
+            _mm_and_si128(sum, _mm_set1_epi32(0xff))
         }
 
         /// The sum of sixteen signed bytes.

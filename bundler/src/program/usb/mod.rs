@@ -355,11 +355,10 @@ fn readme(name: &str, windows: &[&str], macos: bool, linux: Option<Target>) -> S
     let mut shown = true;
     for line in README.lines() {
         match line {
-            "{{#windows}}" => shown = !windows.is_empty(),
+            "{{#windows}}" | "{{/both}}" => shown = !windows.is_empty(),
             "{{#both}}" => shown = windows.len() > 1,
             "{{#macos}}" => shown = macos,
             "{{#linux}}" => shown = linux.is_some(),
-            "{{/both}}" => shown = !windows.is_empty(),
             "{{/windows}}" | "{{/macos}}" | "{{/linux}}" => shown = true,
             line if shown => {
                 let line = line
