@@ -78,7 +78,12 @@ pub mod operations {
         }
 
         fn look_up(table: &[u8; 16], index: Bytes) -> Bytes {
-            vqtbl1q_u8(load(table), index)
+            shuffle(load(table), index)
+        }
+
+        /// The bytes at these places; zero where that is 128.
+        fn shuffle(x: Bytes, index: Bytes) -> Bytes {
+            vqtbl1q_u8(x, index)
         }
 
         /// Expands each bit to a byte, lowest first: 255 or 0.
@@ -144,6 +149,28 @@ pub mod operations {
 
         fn times_words(a: Words, b: Words) -> Words {
             vmulq_s16(a, b)
+        }
+
+        /// Sixteen unsigned bytes, in 16 bits each.
+        fn widen_bytes(x: Bytes) -> [Words; 2] {
+            [
+                vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(x))),
+                vreinterpretq_s16_u16(vmovl_high_u8(x)),
+            ]
+        }
+
+        /// Signed bytes 0, 2, 4 and so on, then the others.
+        fn even_and_odd(x: Bytes) -> [Words; 2] {
+            let x = vreinterpretq_s16_u8(x);
+            [vshrq_n_s16::<8>(vshlq_n_s16::<8>(x)), vshrq_n_s16::<8>(x)]
+        }
+
+        /// As it is, so that the compiler does not make every lane's number anew where it is used.
+        fn kept(x: Integers) -> Integers {
+            let mut x = x;
+            // SAFETY: emits no instruction.
+            unsafe { asm!("/* {x:v} */", x = inout(vreg) x, options(nomem, nostack, preserves_flags)) };
+            x
         }
 
         fn widen(x: Words) -> [Integers; 2] {

@@ -54,6 +54,49 @@ macro_rules! decode {
                 /// As for `levels`.
                 #[inline]
                 unsafe fn factors(_: *const u8, _: &mut Factors) {}
+
+                /// The scales of a super-block, by halves of its blocks.
+                ///
+                /// # Safety
+                /// As for `levels`.
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn scales(b: *const u8) -> [Words; 2] {
+                    let mut factors = Factors::ZERO;
+                    // SAFETY: guaranteed by the caller.
+                    unsafe { Self::factors(b, &mut factors) };
+                    [load_words(&factors.scales[0]), load_words(&factors.scales[1])]
+                }
+
+                /// The mins of a super-block, by halves of its blocks.
+                ///
+                /// # Safety
+                /// As for `levels`.
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn mins(b: *const u8) -> [Words; 2] {
+                    let mut factors = Factors::ZERO;
+                    // SAFETY: guaranteed by the caller.
+                    unsafe { Self::factors(b, &mut factors) };
+                    [load_words(&factors.mins[0]), load_words(&factors.mins[1])]
+                }
+
+                /// The units of the scales and of the mins of a super-block of each of four rows.
+                ///
+                /// # Safety
+                /// As for `levels`, for all rows.
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn units(rows: [*const u8; LANES]) -> [Floats; 2] {
+                    let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
+                    for i in 0..LANES {
+                        let mut factors = Factors::ZERO;
+                        // SAFETY: guaranteed by the caller.
+                        unsafe { Self::factors(rows[i], &mut factors) };
+                        (d[i], dmin[i]) = (factors.d, factors.dmin);
+                    }
+                    [load_floats(&d), load_floats(&dmin)]
+                }
             }
 
             /// Decodes an already unpacked [`Group`].
@@ -91,6 +134,34 @@ macro_rules! decode {
                 unsafe fn factors(b: *const u8, to: &mut Factors) {
                     // SAFETY: the pointer is that of a group.
                     to.clone_from(unsafe { &(*b.cast::<Group>()).factors });
+                }
+
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn scales(b: *const u8) -> [Words; 2] {
+                    // SAFETY: the pointer is that of a group.
+                    let [first, second] = unsafe { &(*b.cast::<Group>()).factors.scales };
+                    [load_words(first), load_words(second)]
+                }
+
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn mins(b: *const u8) -> [Words; 2] {
+                    // SAFETY: the pointer is that of a group.
+                    let [first, second] = unsafe { &(*b.cast::<Group>()).factors.mins };
+                    [load_words(first), load_words(second)]
+                }
+
+                #[target_feature(enable = $features)]
+                #[inline]
+                unsafe fn units(rows: [*const u8; LANES]) -> [Floats; 2] {
+                    let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
+                    for i in 0..LANES {
+                        // SAFETY: the pointers are those of groups.
+                        let factors = unsafe { &(*rows[i].cast::<Group>()).factors };
+                        (d[i], dmin[i]) = (factors.d, factors.dmin);
+                    }
+                    [load_floats(&d), load_floats(&dmin)]
                 }
             }
 
@@ -143,6 +214,9 @@ macro_rules! decode {
                     [bits(first, 2 * (block % 4), 3), bits(second, 2 * (block % 4), 3)]
                 }
                 -> factors(b, to) { q2_k_factors(bytes(b), to); }
+                -> scales { even_and_odd(bits(sixteen(b), 0, 15)) }
+                mins { even_and_odd(bits(sixteen(b), 4, 15)) }
+                units(rows) { two_halves(rows, 80) }
 
                 Q3_K: scales of 16, signed: false;
                 levels(b, block) {
@@ -160,6 +234,9 @@ macro_rules! decode {
                     [bits(first, 4 * (block % 2), 15), bits(second, 4 * (block % 2), 15)]
                 }
                 -> factors(b, to) { k4_factors(bytes::<16>(b), to); }
+                -> scales { [widen_bytes(six_bits(b))[0]; 2] }
+                mins { [widen_bytes(six_bits(b))[1]; 2] }
+                units(rows) { two_halves(rows, 0) }
 
                 Q5_K: scales of 32, signed: false;
                 levels(b, block) {
@@ -170,6 +247,9 @@ macro_rules! decode {
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
                 -> factors(b, to) { k4_factors(bytes::<16>(b), to); }
+                -> scales { [widen_bytes(six_bits(b))[0]; 2] }
+                mins { [widen_bytes(six_bits(b))[1]; 2] }
+                units(rows) { two_halves(rows, 0) }
 
                 Q6_K: scales of 16, signed: false;
                 levels(b, block) {
@@ -182,12 +262,36 @@ macro_rules! decode {
                     [level(low[0], high[0]), level(low[1], high[1])]
                 }
                 -> factors(b, to) { q6_k_factors(bytes(b), to); }
+                -> scales { even_and_odd(sixteen(b.add(192))) }
+                units(rows) { one_half(rows, 208) }
 
                 IQ4_XS: scales of 32, signed: true;
                 levels(b, block) {
                     looked_up(&IQ4_SIGNED, nibbles(b.add(8 + 16 * block)))
                 }
                 -> factors(b, to) { iq4_xs_factors(bytes::<8>(b), to); }
+            }
+
+            /// Eight scales, then eight mins, of a super-block of `Q4_K` or `Q5_K`.
+            ///
+            /// # Safety
+            /// 16 bytes can be read.
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn six_bits(b: *const u8) -> Bytes {
+                // d, dmin, then twelve bytes s: scales 0 to 3 and mins 0 to 3 are the low six bits of s0 to s7; the
+                // others join four bits of s8 to s11 with the upper two bits of s0 to s7.
+                const NO: u8 = 0x80;
+                const LOW: [u8; 16] = [4, 5, 6, 7, 12, 13, 14, 15, 8, 9, 10, 11, NO, NO, NO, NO];
+                const MASK: [u8; 16] = [63, 63, 63, 63, 15, 15, 15, 15, 63, 63, 63, 63, 0, 0, 0, 0];
+                const LAST: [u8; 16] =
+                    [NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, 12, 13, 14, 15];
+                const HIGH: [u8; 16] = [NO, NO, NO, NO, 4, 5, 6, 7, NO, NO, NO, NO, 8, 9, 10, 11];
+                // SAFETY: guaranteed by the caller.
+                let head = unsafe { sixteen(b) };
+                let low = and(shuffle(head, load(&LOW)), load(&MASK));
+                let last = shuffle(bits(head, 4, 15), load(&LAST));
+                or(or(low, last), shuffle(bits(head, 2, 0x30), load(&HIGH)))
             }
 
             #[target_feature(enable = $features)]
@@ -295,7 +399,8 @@ macro_rules! types {
         scales of $sub:literal, signed: $signed:literal;
         levels($b:ident, $block:ident) $levels:block
         $(-> blocks($rows:ident, $number:ident) $of_block:block)?
-        $(-> factors($row:ident, $to:ident) $factors:block)?)*) => {
+        $(-> factors($row:ident, $to:ident) $factors:block
+            $(-> scales $scales:block $(mins $mins:block)? units($four:ident) $units:block)?)?)*) => {
         $(#[doc = concat!("`", stringify!($name), "`.")]
         pub struct $name;
 
@@ -322,7 +427,28 @@ macro_rules! types {
             unsafe fn factors($row: *const u8, $to: &mut Factors) {
                 // SAFETY: offsets are within the blocks that the trait guarantees.
                 unsafe { $factors }
+            }
+
+            $(#[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn scales($row: *const u8) -> [Words; 2] {
+                // SAFETY: offsets are within the blocks that the trait guarantees.
+                unsafe { $scales }
+            }
+
+            $(#[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn mins($row: *const u8) -> [Words; 2] {
+                // SAFETY: offsets are within the blocks that the trait guarantees.
+                unsafe { $mins }
             })?
+
+            #[target_feature(enable = $features)]
+            #[inline]
+            unsafe fn units($four: [*const u8; LANES]) -> [Floats; 2] {
+                // SAFETY: offsets are within the blocks that the trait guarantees.
+                unsafe { $units }
+            })?)?
         })*
     };
 }

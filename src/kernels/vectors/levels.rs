@@ -194,31 +194,25 @@ macro_rules! levels {
                 let (mut totals, mut minima) =
                     ([[no_integers(); LANES]; T], [[no_integers(); LANES]; T]);
                 let (offset, mins) = (offset_of::<D>(dtype), has_mins(dtype));
-                let (mut d, mut dmin) = ([0.0; LANES], [0.0; LANES]);
-                let mut factors = Factors::ZERO;
                 for i in 0..LANES {
                     // SAFETY: guaranteed by the caller.
-                    unsafe { D::factors(rows[i], &mut factors) };
-                    (d[i], dmin[i]) = (factors.d, factors.dmin);
+                    let (scales, own_mins) = unsafe { (D::scales(rows[i]), D::mins(rows[i])) };
                     // Scale · multiple of each block of each half: (token, half, four blocks).
                     let mut scaled = [[[no_integers(); 2]; 2]; T];
                     for t in 0..T {
                         let mut by_offset = no_integers();
                         for half in 0..2 {
                             let multiples = load_words(&x[t].multiples[half]);
-                            let words = times_words(load_words(&factors.scales[half]), multiples);
-                            scaled[t][half] = widen(words);
+                            let words = times_words(scales[half], multiples);
+                            let [first, second] = widen(words);
+                            scaled[t][half] = [kept(first), kept(second)];
                             if offset != 0 {
                                 by_offset =
                                     add_words(by_offset, words, load_words(&x[t].sums[half]));
                             }
                             if mins {
                                 let weighted = load_words(&x[t].weighted[half]);
-                                minima[t][i] = add_words(
-                                    minima[t][i],
-                                    load_words(&factors.mins[half]),
-                                    weighted,
-                                );
+                                minima[t][i] = add_words(minima[t][i], own_mins[half], weighted);
                             }
                         }
                         if offset != 0 {
@@ -251,7 +245,8 @@ macro_rules! levels {
                         });
                     }
                 }
-                let (d, dmin) = (load_floats(&d), load_floats(&dmin));
+                // SAFETY: guaranteed by the caller.
+                let [d, dmin] = unsafe { D::units(rows) };
                 for t in 0..T {
                     let total = to_floats(sum_each(totals[t]));
                     sums[t] = add_product(sums[t], total, times(d, splat(x[t].scale)));

@@ -76,7 +76,12 @@ mod operations {
         }
 
         fn look_up(table: &[u8; 16], index: Bytes) -> Bytes {
-            _mm_shuffle_epi8(load(table), index)
+            shuffle(load(table), index)
+        }
+
+        /// The bytes at these places; zero where that is 128.
+        fn shuffle(x: Bytes, index: Bytes) -> Bytes {
+            _mm_shuffle_epi8(x, index)
         }
 
         /// Expands each bit to a byte, lowest first: 255 or 0.
@@ -152,6 +157,21 @@ mod operations {
 
         fn times_words(a: Words, b: Words) -> Words {
             _mm_mullo_epi16(a, b)
+        }
+
+        /// Sixteen unsigned bytes, in 16 bits each.
+        fn widen_bytes(x: Bytes) -> [Words; 2] {
+            [_mm_cvtepu8_epi16(x), _mm_unpackhi_epi8(x, _mm_setzero_si128())]
+        }
+
+        /// Signed bytes 0, 2, 4 and so on, then the others.
+        fn even_and_odd(x: Bytes) -> [Words; 2] {
+            [_mm_srai_epi16::<8>(_mm_slli_epi16::<8>(x)), _mm_srai_epi16::<8>(x)]
+        }
+
+        /// As it is.
+        fn kept(x: Integers) -> Integers {
+            x
         }
 
         fn widen(x: Words) -> [Integers; 2] {
