@@ -128,6 +128,7 @@ impl<const T: usize> Tile<'_, T> {
     }
 
     /// The quantized values, (columns / N, T, N); `N` is the `together` of the [`Tiles`].
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     pub fn woven<const N: usize>(&self) -> &[[[i8; N]; T]] {
         self.quants.as_chunks().0.as_chunks().0

@@ -358,8 +358,8 @@ macro_rules! decode {
                 let mut halves = [0; LANES];
                 for i in 0..LANES {
                     // SAFETY: guaranteed by the caller.
-                    halves[i] =
-                        u16::from_le_bytes(unsafe { *bytes::<2>(rows[i].wrapping_add(at)) });
+                    let half = unsafe { *bytes::<2>(rows[i].wrapping_add(at)) };
+                    halves[i] = u16::from_le_bytes(half);
                 }
                 gathered_halves(halves)
             }
