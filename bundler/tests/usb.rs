@@ -94,11 +94,11 @@ fn programs_missing_from_dist_are_left_out_and_reported() {
     assert!(text.contains("no runtimes") && text.contains("with --dist"), "{text}");
     assert!(!at.join("stick").exists());
     dist(&at.join("d"));
-    for name in ["tealight-macos-arm64", "tealight-macos-x86_64", "tealight-windows-x86_64.exe"] {
-        fs::remove_file(at.join("d").join(name)).unwrap();
+    for name in ["macos-arm64", "macos-x86_64", "windows-x86_64.exe", "windows-arm64.exe"] {
+        fs::remove_file(at.join("d").join(format!("tealight-{name}"))).unwrap();
     }
     let output = run(at, &["usb", "stick", "-w", "w.gguf", "--dist", "d"]);
-    let said = "no runtime for windows-x86_64, macos-arm64, macos-x86_64, so";
+    let said = "no runtime for windows-x86_64, windows-arm64, macos-arm64, macos-x86_64, so";
     assert!(stderr(&output).contains(said), "{}", stderr(&output));
     let there: Vec<_> = ALL.into_iter().filter(|name| !name.contains("Start")).collect();
     let there: Vec<_> = there.into_iter().filter(|name| !name.contains("macos")).collect();
