@@ -6,6 +6,7 @@
 use super::activations::BLOCK;
 use std::fmt;
 use std::str::FromStr;
+use tealight_bundle::gguf::DType;
 
 /// An instruction set that this processor has. Only [`Isa::detect`] and [`Isa::available`] create one,
 /// so any value other than `Scalar` proves that its instructions may be executed.
@@ -143,6 +144,16 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Level::Sse => 5,
             Level::Scalar => 3,
+        }
+    }
+
+    /// Rows of activations that are multiplied with stored rows at a time. With AVX2, these two types read two rows of
+    /// weights side by side, and have no registers for four tokens: two and two are 1.1 times as fast (1.5B, Zen 5).
+    pub(super) fn rows_in_place(self, dtype: DType) -> usize {
+        match (self.0, dtype) {
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx2 | Level::AvxVnni, DType::Q4_K | DType::Q5_K) => 2,
+            _ => 4,
         }
     }
 

@@ -30,11 +30,11 @@ impl Compute {
             (Some(Levels::Few(levels)), Some(QuantKind::Levels)) => {
                 let first = rows.each_ref().map(|rows| rows.start.min(w.rows - 1));
                 let runs = Runs { w: w.bytes(), row_bytes: w.range.len() / w.rows, first };
-                let mut n = 0;
+                let (mut n, most) = (0, self.isa.rows_in_place(w.dtype));
                 while n < x.rows {
                     // SAFETY: guaranteed by the caller.
                     n += unsafe {
-                        match x.rows - n {
+                        match most.min(x.rows - n) {
                             4.. => self.dot_tokens::<4>(w, runs, (levels, n), rows, out),
                             2.. => self.dot_tokens::<2>(w, runs, (levels, n), rows, out),
                             _ => self.dot_tokens::<1>(w, runs, (levels, n), rows, out),
