@@ -103,6 +103,17 @@ impl Activations {
     }
 }
 
+/// One group of each row.
+#[inline]
+pub fn group_of<'a, const T: usize>(x: &[&'a [Part]; T], group: usize) -> [&'a Part; T] {
+    // A loop: `map` is not compiled for an instruction set, and was called, not inlined.
+    let mut parts = [&x[0][group]; T];
+    for t in 1..T {
+        parts[t] = &x[t][group];
+    }
+    parts
+}
+
 /// The quants of rows of [`Activations`], in tiles of the rows that are multiplied with a panel at a time. Within a tile,
 /// rows are interleaved: each run of columns of one row is followed by that of the next.
 pub struct Tiles {

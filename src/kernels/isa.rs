@@ -130,19 +130,16 @@ impl Isa {
 
     /// Rows of activations from which unpacking panels pays off; fewer are multiplied with the stored rows, up to four
     /// at a time. Measured with four models on Zen 5, with AVX2 and AVX-512: with four rows, panels are 0.6 to 0.96 times
-    /// as fast, with five about equally, with eight 1.2 to 1.5 times. On ARM, by
-    /// instructions: eight rows take as many either way, of `Q4_K`, `Q6_K`, `Q4_0` and `Q8_0` together; products of
-    /// matrices of bytes a tenth fewer in panels.
+    /// as fast, with five about equally, with eight 1.2 to 1.5 times. On ARM and with SSE by the number of instructions
+    /// for `Q4_K`, `Q6_K`, `Q4_0` and `Q8_0`.
     pub(super) fn panels_from(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => 5,
+            Level::Sse | Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => 5,
             #[cfg(target_arch = "aarch64")]
             Level::Neon | Level::DotProd => 8,
             #[cfg(target_arch = "aarch64")]
             Level::I8mm => 6,
-            #[cfg(target_arch = "x86_64")]
-            Level::Sse => 5,
             Level::Scalar => 3,
         }
     }

@@ -235,28 +235,21 @@ pub mod operations {
 
         /// Four f16 as floats.
         fn halves(x: [u16; 4]) -> Floats {
-            let floats: Floats;
-            // SAFETY: four halves, by the type; then one baseline ARMv8 instruction, on registers only, whose intrinsic
-            // needs a newer compiler than the rest.
-            unsafe {
-                let halves = vld1_u16(x.as_ptr());
-                asm!(
-                    "fcvtl {floats:v}.4s, {halves:v}.4h",
-                    floats = lateout(vreg) floats,
-                    halves = in(vreg) halves,
-                    options(pure, nomem, nostack, preserves_flags),
-                );
-            }
-            floats
+            // SAFETY: four halves, by the type.
+            to_wide(unsafe { vld1_u16(x.as_ptr()) })
         }
 
         /// As [`halves`], of numbers from four places.
         fn gathered_halves(x: [u16; 4]) -> Floats {
             let [a, b, c, d] = x;
             let all = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
-            let (floats, halves): (Floats, _);
-            halves = vcreate_u16(all);
-            // SAFETY: one baseline ARMv8 instruction, on registers only.
+            to_wide(vcreate_u16(all))
+        }
+
+        fn to_wide(halves: uint16x4_t) -> Floats {
+            let floats: Floats;
+            // SAFETY: one baseline ARMv8 instruction, on registers only, whose intrinsic needs a newer compiler than the
+            // rest.
             unsafe {
                 asm!(
                     "fcvtl {floats:v}.4s, {halves:v}.4h",

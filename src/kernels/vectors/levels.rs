@@ -8,7 +8,7 @@ macro_rules! levels {
             use super::decode::*;
             use super::operations::*;
             use super::tiles::{QUADS, arrange, integers, position};
-            use crate::kernels::activations::{Part, Tile};
+            use crate::kernels::activations::{Part, Tile, group_of};
             use crate::kernels::blocks::{
                 BLOCK, BLOCKS, Factors, Form, GROUP, Group, form, group_bytes, has_mins, is_wide,
                 offset, sub_of, unpack,
@@ -123,16 +123,6 @@ macro_rules! levels {
                     *row = std::ptr::from_ref(group).cast();
                 }
                 rows
-            }
-
-            /// One group of each token.
-            #[inline]
-            fn group_of<'a, const T: usize>(x: &[&'a [Part]; T], group: usize) -> [&'a Part; T] {
-                let mut parts = [&x[0][group]; T];
-                for t in 1..T {
-                    parts[t] = &x[t][group];
-                }
-                parts
             }
 
             /// Blocks of 32 columns in some bytes of a type.

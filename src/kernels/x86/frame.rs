@@ -75,17 +75,6 @@ pub fn blocks_of(dtype: DType, bytes: usize) -> usize {
     bytes.min(group_bytes(dtype)) / dtype.block_bytes() * dtype.block_elements() / BLOCK
 }
 
-/// One group of each token.
-#[inline]
-pub fn group_of<'a, const T: usize>(x: &[&'a [Part]; T], group: usize) -> [&'a Part; T] {
-    // A loop: `map` is not compiled for an instruction set, and was called, not inlined.
-    let mut parts = [&x[0][group]; T];
-    for t in 1..T {
-        parts[t] = &x[t][group];
-    }
-    parts
-}
-
 /// Pointers that are `bytes` further on; the first of them again, where there are fewer rows.
 #[inline]
 pub fn further<const N: usize>(rows: &[*const u8], bytes: usize) -> [*const u8; N] {

@@ -3,12 +3,11 @@
 #![expect(unsafe_code, reason = "vector stores whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
-use super::super::frame::group_of;
 use super::dot::{Dot, unsigned};
 use super::numbers::{offsets_of_blocks, offsets_of_subs, pairs_of_weighted};
 use super::unpack::{ROWS, place};
 use super::vectors::{load, load_f32};
-use crate::kernels::activations::Tile;
+use crate::kernels::activations::{Tile, group_of};
 use crate::kernels::blocks::{BLOCK, BLOCKS, Form, GROUP, form, has_mins, offset, sub_of};
 use crate::kernels::panel::{PANEL_ROWS, Pair, Panel};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]

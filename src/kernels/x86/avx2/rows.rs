@@ -4,16 +4,14 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
-use super::super::frame::{
-    AT_ONCE, LARGE, QUAD, blocks_of, further, group_of, lane, prefetch, tiles,
-};
+use super::super::frame::{AT_ONCE, LARGE, QUAD, blocks_of, further, lane, prefetch, tiles};
 use super::by_block::ByBlock;
 use super::by_row::ByRow;
 use super::decode::{Decode, Q4_K, Q5_K};
 use super::dot::Dot;
 use super::pairs::Pairs;
 use super::tile::{LANES, Tile};
-use crate::kernels::activations::Part;
+use crate::kernels::activations::{Part, group_of};
 use crate::kernels::blocks::{Form, form, group_bytes};
 use crate::kernels::product::runs::Runs;
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]

@@ -10,7 +10,7 @@ use super::by_super::BySuper;
 use super::dot::Dot;
 use super::levels::Levels;
 use super::tile::{LANES, Tile, add_super_blocks, halves_of_quads};
-use super::vectors::{load_signed, low_bits, sum_words, with_bit};
+use super::vectors::{bit_planes, load_signed, low_bits, sum_words, with_bit};
 use crate::kernels::activations::Part;
 use crate::kernels::x86::avx2::decode::{Q4_K, Q5_K, Super};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
@@ -46,13 +46,10 @@ impl Heads for Q5_K {
         unsafe {
             let [even, odd] = nibbles(b.add(48 + 64 * half));
             // Bit `n` of 32 bytes is the fifth bit of block `n`.
-            let fifths = _mm512_broadcast_i64x4(_mm256_loadu_si256(b.add(16).cast()));
-            let bits = |block: usize| (1_u8 << (4 * half + block)) as i8;
-            let (even_bits, odd_bits) =
-                (two_halves(bits(0), bits(2)), two_halves(bits(1), bits(3)));
+            let (fifths, block) = (b.add(16), 4 * half);
             [
-                with_bit(even, _mm512_test_epi8_mask(fifths, even_bits), 16),
-                with_bit(odd, _mm512_test_epi8_mask(fifths, odd_bits), 16),
+                with_bit(even, bit_planes(fifths, [block, block + 2]), 16),
+                with_bit(odd, bit_planes(fifths, [block + 1, block + 3]), 16),
             ]
         }
     }
@@ -68,12 +65,6 @@ unsafe fn nibbles(at: *const u8) -> [__m512i; 2] {
     // SAFETY: guaranteed by the caller.
     let bytes = unsafe { _mm512_loadu_si512(at.cast()) };
     [low_bits(bytes), low_bits(_mm512_srli_epi16::<4>(bytes))]
-}
-
-#[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
-#[inline]
-fn two_halves(low: i8, high: i8) -> __m512i {
-    _mm512_inserti64x4::<1>(_mm512_set1_epi8(low), _mm256_set1_epi8(high))
 }
 
 impl<D: Heads> Tile for ByHeads<D> {

@@ -122,7 +122,11 @@ impl Levels for Q3_K {
     unsafe fn levels_of(b: *const u8, step: usize) -> __m512i {
         // SAFETY: guaranteed by the trait.
         unsafe {
-            with_bit(pairs_of_bits(b.add(32 + 32 * (step / 2)), step), bit_planes(b, step), 4)
+            with_bit(
+                pairs_of_bits(b.add(32 + 32 * (step / 2)), step),
+                bit_planes(b, [2 * step, 2 * step + 1]),
+                4,
+            )
         }
     }
 }
@@ -144,7 +148,7 @@ impl Levels for Q5_K {
         unsafe {
             with_bit(
                 low_bits(halves_of_bytes(b.add(48 + 32 * step))),
-                bit_planes(b.add(16), step),
+                bit_planes(b.add(16), [2 * step, 2 * step + 1]),
                 16,
             )
         }

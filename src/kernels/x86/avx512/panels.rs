@@ -3,11 +3,10 @@
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 #![expect(clippy::needless_range_loop, reason = "registers are numbered")]
 
-use super::super::frame::group_of;
 use super::dot::Dot;
 use super::levels::STEP;
 use super::vectors::{load, load_f32};
-use crate::kernels::activations::Tile;
+use crate::kernels::activations::{Tile, group_of};
 use crate::kernels::blocks::{BLOCK, BLOCKS, Form, GROUP, form, has_mins, is_wide, offset, sub_of};
 use crate::kernels::panel::{PANEL_COLUMNS, PANEL_ROWS, Pair, Panel};
 use crate::kernels::x86::avx2::numbers::{

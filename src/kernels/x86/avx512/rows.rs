@@ -4,16 +4,14 @@
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 
-use super::super::frame::{
-    AT_ONCE, LARGE, QUAD, blocks_of, further, group_of, lane, prefetch, tiles,
-};
+use super::super::frame::{AT_ONCE, LARGE, QUAD, blocks_of, further, lane, prefetch, tiles};
 use super::by_super::BySuper;
 use super::dot::Dot;
 use super::fours::ByFour;
 use super::heads::ByHeads;
 use super::tile::{LANES, Tile};
 use super::twos::ByTwo;
-use crate::kernels::activations::Part;
+use crate::kernels::activations::{Part, group_of};
 use crate::kernels::blocks::group_bytes;
 use crate::kernels::product::runs::Runs;
 use crate::kernels::x86::avx2::decode::{Decode, IQ4_NL, MXFP4, Q4_0, Q4_1, Q4_K, Q5_K};

@@ -1,6 +1,6 @@
 //! What multiplying stored rows in place is made of: sixteen products of a row and a token at a time.
 //!
-//! [`super::by_super`], [`super::fours`] and [`super::twos`] have the [`Tile`]s; [`super::rows`] reads rows for them.
+//! [`super::by_super`], [`super::heads`], [`super::fours`] and [`super::twos`] have the [`Tile`]s; [`super::rows`] reads rows for them.
 
 #![expect(unsafe_code, reason = "vector loads through pointers whose extent is argued beside them")]
 

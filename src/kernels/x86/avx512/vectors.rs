@@ -92,18 +92,18 @@ pub unsafe fn pairs_of_bits(b: *const u8, step: usize) -> __m512i {
     _mm512_and_si512(_mm512_srlv_epi16(both, shifts), _mm512_set1_epi8(3))
 }
 
-/// Bits `2 · step` and `2 · step + 1` of 32 bytes, as a mask of 2 × 32 columns.
+/// Two bits of 32 bytes, as a mask of 2 × 32 columns.
 ///
 /// # Safety
 /// 32 bytes can be read.
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 #[inline]
-pub unsafe fn bit_planes(b: *const u8, step: usize) -> __mmask64 {
+pub unsafe fn bit_planes(b: *const u8, [first, second]: [usize; 2]) -> __mmask64 {
     // SAFETY: guaranteed by the caller.
     let both = _mm512_broadcast_i64x4(unsafe { _mm256_loadu_si256(b.cast()) });
     let bits = _mm512_inserti64x4::<1>(
-        _mm512_set1_epi8((1_u8 << (2 * step)) as i8),
-        _mm256_set1_epi8((2_u8 << (2 * step)) as i8),
+        _mm512_set1_epi8((1_u8 << first) as i8),
+        _mm256_set1_epi8((1_u8 << second) as i8),
     );
     _mm512_test_epi8_mask(both, bits)
 }
