@@ -68,11 +68,17 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
             read(&model, &mut [(&mut sequence, before)], Wanted::None);
             let mut other = sequence.fork();
             let whole = read(&model, &mut [(&mut sequence, tokens)], Wanted::All).remove(0);
+            // States of fixed size are kept after each pass, and at stops within it.
+            let places: Vec<usize> = sequence.checkpoints().iter().map(|c| c.len).collect();
+            assert!(sequence.can_rewind() || places.ends_with(&[past + KEPT, past + POSITIONS]));
             close("in one batch", &whole, &expected);
             if exact.contains(&isa) {
                 bits.add(&name, &whole, &isa);
             }
-            sequence.rewind(past);
+            assert_eq!(sequence.rewind(past + KEPT), past + KEPT);
+            let rest = read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
+            close("from a stop within a pass", &rest, &expected[KEPT * vocab..]);
+            assert_eq!(sequence.rewind(past), past);
             let mut single = Vec::new();
             for token in tokens {
                 single.extend(
@@ -81,7 +87,7 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
             }
             close("token by token", &single, &expected);
             assert!(single == whole || isa.contains("candle"), "{name} on {isa}: other bits");
-            sequence.rewind(past + KEPT);
+            assert_eq!(sequence.rewind(past + KEPT), past + KEPT);
             let rest = read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
             close("after going back", &rest, &expected[KEPT * vocab..]);
             // Others of other lengths, one of them in the middle of its tokens.
@@ -146,9 +152,11 @@ fn read(model: &Model, all: &mut [(&mut Sequence, &[u32])], wanted: Wanted) -> V
     let mut batch = Batch::default();
     for (sequence, tokens) in all {
         sequence.reserve(tokens.len()).unwrap();
-        batch.spans.push(Span::tokens(sequence, tokens, true, wanted));
+        let span = Span::tokens(sequence, tokens, true, wanted);
+        batch.spans.push(Span { stops: &[KEPT], ..span });
     }
     let output = model.forward(&mut batch, &|| true).unwrap().unwrap();
+    batch.spans.iter_mut().for_each(|span| drop(span.sequence.checkpoint()));
     let logits = |rows: &std::ops::Range<usize>| {
         let mut logits = Vec::new();
         model.logits(&output, rows.clone(), &mut logits).unwrap();

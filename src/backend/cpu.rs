@@ -1,14 +1,14 @@
 //! Our kernels behind candle tensors. Weights are read in place from the mapped file.
 
-use super::checks::{check_attend, misfit, same_shape};
+use super::checks::{check_attend, check_stretches, misfit, same_shape};
 use super::error::Result;
 use super::linear::{Linear, Weight};
 use super::portable::Portable;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Affine, Choice, Compute, Fresh, Gated, Heads, Matrix, Past, Turn, add_bias, attend,
-    mixture,
+    Act, Affine, Choice, Compute, Convolution, DeltaNet, Fresh, Gated, Gates, Heads, Mamba2,
+    Matrix, Past, Stretch, Turn, add_bias, attend, mixture,
 };
 use std::sync::Arc;
 
@@ -182,6 +182,45 @@ impl Backend for Cpu {
         check_attend(h, q, pasts)?;
         let out = with([q], |[q]| attend(&self.compute, h, sinks, q, pasts))?;
         self.tensor(out, &[q.rows(), h.heads * h.value_dim])
+    }
+
+    fn convolve(
+        &self,
+        convolution: &Convolution,
+        x: &Tensor,
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        check_stretches(&[(x, convolution.channels)], convolution.state_len(), stretches)?;
+        let out = with([x], |[x]| self.compute.convolve(convolution, x, stretches))?;
+        self.tensor(out, x.shape())
+    }
+
+    fn delta_net(
+        &self,
+        net: &DeltaNet,
+        x: &Tensor,
+        [alpha, beta]: [&Tensor; 2],
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        let inputs = [(x, net.width()), (alpha, net.heads), (beta, net.heads)];
+        check_stretches(&inputs, net.state_len(), stretches)?;
+        let out = with([x, alpha, beta], |[x, alpha, beta]| {
+            self.compute.delta_net(net, x, Gates { alpha, beta }, stretches)
+        })?;
+        self.tensor(out, &[x.rows(), net.heads * net.value_dim])
+    }
+
+    fn mamba2(
+        &self,
+        mamba: &Mamba2,
+        x: &Tensor,
+        steps: &Tensor,
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        let inputs = [(x, mamba.width()), (steps, mamba.heads)];
+        check_stretches(&inputs, mamba.state_len(), stretches)?;
+        let out = with([x, steps], |[x, steps]| self.compute.mamba2(mamba, x, steps, stretches))?;
+        self.tensor(out, &[x.rows(), mamba.heads * mamba.head_dim])
     }
 }
 

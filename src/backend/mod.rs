@@ -9,6 +9,7 @@ mod cpu;
 mod error;
 mod linear;
 mod portable;
+mod recurrence;
 mod tensor;
 
 pub use cpu::Cpu;
@@ -17,7 +18,9 @@ pub use linear::Linear;
 pub use portable::Portable;
 pub use tensor::Tensor;
 
-use crate::kernels::{Act, Choice, Expert, Fresh, Heads, Matrix, Past, Weigh};
+use crate::kernels::{
+    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba2, Matrix, Past, Stretch, Weigh,
+};
 
 /// Which elements of a head form a rotated pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +117,34 @@ pub trait Backend: Send + Sync {
         sinks: Option<&[f32]>,
         q: &Tensor,
         pasts: &[Past<'_>],
+    ) -> Result<Tensor>;
+
+    /// A causal convolution of each channel of `x`, (n, channels), along the positions of the sequences that the rows
+    /// belong to.
+    fn convolve(
+        &self,
+        convolution: &Convolution,
+        x: &Tensor,
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor>;
+
+    /// A gated delta net over queries, keys and values, (n, [`DeltaNet::width`]), with `gates` alpha and beta, (n, heads)
+    /// each: (n, heads · value_dim).
+    fn delta_net(
+        &self,
+        net: &DeltaNet,
+        x: &Tensor,
+        gates: [&Tensor; 2],
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor>;
+
+    /// Mamba 2 over x, B and C, (n, [`Mamba2::width`]), with steps (n, heads): (n, heads · head_dim).
+    fn mamba2(
+        &self,
+        mamba: &Mamba2,
+        x: &Tensor,
+        steps: &Tensor,
+        stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor>;
 }
 

@@ -1,11 +1,15 @@
 //! Candle's own operations: slower on a processor, and what the kernels are tested against.
 
-use super::checks::{check_append, check_attend};
+use super::checks::{check_append, check_attend, check_stretches};
 use super::error::{BackendError, Result};
 use super::linear::{Linear, Weight};
+use super::recurrence;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
-use crate::kernels::{Act, Choice, Expert, Fresh, Heads, Matrix, Past, Weigh, append, dequantize};
+use crate::kernels::{
+    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba2, Matrix, Past, Stretch, Weigh,
+    append, dequantize,
+};
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{D, Device, Module as _, Tensor as Candle};
 use std::borrow::Cow;
@@ -139,6 +143,45 @@ impl Backend for Portable {
         }
         Ok(Tensor(Candle::cat(&mixed, 0)?))
     }
+
+    fn convolve(
+        &self,
+        convolution: &Convolution,
+        x: &Tensor,
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        check_stretches(&[(x, convolution.channels)], convolution.state_len(), stretches)?;
+        let out = with([x], |[x]| recurrence::convolve(convolution, x, stretches))?;
+        self.tensor(out, x.shape())
+    }
+
+    fn delta_net(
+        &self,
+        net: &DeltaNet,
+        x: &Tensor,
+        [alpha, beta]: [&Tensor; 2],
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        let inputs = [(x, net.width()), (alpha, net.heads), (beta, net.heads)];
+        check_stretches(&inputs, net.state_len(), stretches)?;
+        let out = with([x, alpha, beta], |[x, alpha, beta]| {
+            recurrence::delta_net(net, x, [alpha, beta], stretches)
+        })?;
+        self.tensor(out, &[x.rows(), net.heads * net.value_dim])
+    }
+
+    fn mamba2(
+        &self,
+        mamba: &Mamba2,
+        x: &Tensor,
+        steps: &Tensor,
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        let inputs = [(x, mamba.width()), (steps, mamba.heads)];
+        check_stretches(&inputs, mamba.state_len(), stretches)?;
+        let out = with([x, steps], |[x, steps]| recurrence::mamba2(mamba, x, steps, stretches))?;
+        self.tensor(out, &[x.rows(), mamba.heads * mamba.head_dim])
+    }
 }
 
 fn product(layer: &Linear, x: &Candle) -> Result<Candle> {
@@ -156,7 +199,12 @@ fn one_expert(expert: &Expert, act: Act, x: &Candle) -> Result<Candle> {
     let product = |part: &crate::kernels::Biased, x: &Candle| -> Result<Candle> {
         product(&Portable.linear(part.matrix.clone(), part.bias.clone())?, x)
     };
-    product(&expert.down, &gate_up(act, &product(&expert.gate, x)?, &product(&expert.up, x)?)?)
+    let up = product(&expert.up, x)?;
+    let hidden = match &expert.gate {
+        Some(gate) => gate_up(act, &product(gate, x)?, &up)?,
+        None => gate_up(act, &up, &up.ones_like()?)?,
+    };
+    product(&expert.down, &hidden)
 }
 
 fn gate_up(act: Act, gate: &Candle, up: &Candle) -> Result<Candle> {

@@ -18,6 +18,8 @@ pub trait Vocabulary: Send + Sync {
     fn piece(&self, id: u32, visible: bool, out: &mut Vec<u8>);
     /// Whether a token ends an answer.
     fn is_end(&self, id: u32) -> bool;
+    /// Whether a token is a control token.
+    fn is_control(&self, id: u32) -> bool;
 }
 
 impl Vocabulary for Tokenizer {
@@ -27,6 +29,10 @@ impl Vocabulary for Tokenizer {
 
     fn is_end(&self, id: u32) -> bool {
         self.is_end(id)
+    }
+
+    fn is_control(&self, id: u32) -> bool {
+        self.is_control(id)
     }
 }
 
@@ -111,6 +117,12 @@ impl Decoder {
             generated: 0,
             bytes: Vec::new(),
         }
+    }
+
+    /// Whether a token is a control token.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        self.vocabulary.is_control(id)
     }
 
     /// The request.

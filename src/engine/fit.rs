@@ -15,6 +15,8 @@ const CONTEXT_FLOOR: usize = 2048;
 const STEP: usize = 256;
 /// Private memory of any model: the program, its page, answers being written.
 const BASE_BYTES: u64 = 8 << 20;
+/// States of a sequence that is being computed: that before a pass, and that after it.
+const STATES: u64 = 2;
 /// Bytes of tables per token of the vocabulary.
 const WORD_BYTES: u64 = 24;
 
@@ -25,6 +27,8 @@ pub struct Need {
     pub weights: u64,
     /// Private bytes per position of the context.
     pub per_position: u64,
+    /// Private bytes of a sequence's states of fixed size.
+    pub states: u64,
     /// Private bytes of everything else, estimated.
     pub working: u64,
     /// Context length the model was trained with, in positions.
@@ -39,9 +43,12 @@ impl Need {
         let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
         // A row's activations in f32: eight rows of d_model and three of d_ffn are live at once, as measured.
         let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
+        let recurrent = spec.layers.iter().filter_map(|layer| layer.mixer.recurrent());
+        let states: usize = recurrent.map(|mixer| mixer.state_len(spec.d_model)).sum();
         Self {
             weights: file.weight_bytes(),
             per_position: shape.bytes_per_position() as u64,
+            states: size_of::<f32>() as u64 * states as u64,
             working: BASE_BYTES
                 + WORD_BYTES * spec.n_vocab as u64
                 + row.saturating_mul(options.batch as u64),
@@ -52,7 +59,9 @@ impl Need {
     /// Private bytes with a full context.
     #[must_use]
     pub fn private(&self, context: usize) -> u64 {
-        self.per_position.saturating_mul(context as u64).saturating_add(self.working)
+        let states = STATES.saturating_mul(self.states);
+        let rest = self.working.saturating_add(states);
+        self.per_position.saturating_mul(context as u64).saturating_add(rest)
     }
 }
 
@@ -83,7 +92,12 @@ pub fn sizes(need: &Need, shape: &PageShape, context: usize, options: &LoadOptio
         let beside = room.memory.available.saturating_sub(need.weights);
         beside.max(room.memory.available / 4).saturating_sub(need.working)
     });
-    let fitting = (free / 4 * 3 / of(USUAL_POSITIONS)).clamp(*PARALLEL.start(), *PARALLEL.end());
+    // States to go back to take up to an eighth of it, beside the pages.
+    let most = (free / 8).checked_div(need.states).unwrap_or(0);
+    let cached_states = most.min(options.checkpoints as u64);
+    let free = free.saturating_sub(cached_states.saturating_mul(need.states));
+    let each = of(USUAL_POSITIONS).saturating_add(STATES.saturating_mul(need.states));
+    let fitting = (free / 4 * 3 / each).clamp(*PARALLEL.start(), *PARALLEL.end());
     let parallel = options.parallel.map_or(fitting, |n| n.max(1) as u64);
     let cached = options.cache_bytes.unwrap_or(free / 4);
     let most = one.saturating_mul(parallel).saturating_add(cached);
@@ -97,6 +111,7 @@ pub fn sizes(need: &Need, shape: &PageShape, context: usize, options: &LoadOptio
             batch: options.batch.max(1),
             context,
             cached_pages: as_size(cached.min(pool) / page),
+            cached_states: as_size(cached_states),
         },
     }
 }
@@ -205,8 +220,13 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
     /// An 8B model in Q4: 128 KiB per position.
-    const NEED: Need =
-        Need { weights: 5 * GIB, per_position: 128 << 10, working: 64 << 20, trained: 131_072 };
+    const NEED: Need = Need {
+        weights: 5 * GIB,
+        per_position: 128 << 10,
+        states: 0,
+        working: 64 << 20,
+        trained: 131_072,
+    };
 
     fn room(total: u64, available: u64, swap: u64, named: bool) -> Room {
         let memory = Memory {

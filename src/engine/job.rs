@@ -115,12 +115,24 @@ pub struct Timeline {
     /// Tokens to read in this step.
     pub planned: usize,
     pub wanted: Wanted,
+    /// Places whose states of fixed size are kept, in ascending order.
+    pub stops: Vec<usize>,
+    /// Those that this step passes, counted from where it begins.
+    pub passed: Vec<usize>,
 }
 
 impl Timeline {
     /// Tokens to be read.
     pub fn left(&self) -> usize {
         self.tokens.len() - self.sequence.len()
+    }
+
+    /// Plans to read `count` tokens in this step.
+    pub fn plan(&mut self, count: usize, wanted: Wanted) {
+        let first = self.sequence.len();
+        let passed = self.stops.iter().filter(|stop| (first + 1..first + count).contains(stop));
+        self.passed = passed.map(|stop| stop - first).collect();
+        (self.planned, self.wanted) = (count, wanted);
     }
 }
 

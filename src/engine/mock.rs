@@ -87,6 +87,7 @@ pub fn engine(mock: Mock, options: &LoadOptions) -> Engine {
         batch: options.batch,
         context: options.context,
         cached_pages: 100,
+        cached_states: 100,
     };
     let info = ModelInfo {
         name: "mock".to_owned(),
@@ -159,9 +160,12 @@ impl Forward for Mock {
                 values[fresh.at] = f32::from_bits(hash);
                 drop(pages);
                 if self.fixed {
-                    sequence.stage(vec![Fixed::new(vec![f32::from_bits(hash)])]);
+                    sequence.stage(1, vec![f32::from_bits(hash)]);
                 }
                 sequence.advance([Read::Token(*token)]);
+                if span.stops.contains(&(index + 1)) {
+                    sequence.checkpoint();
+                }
                 if wanted.contains(&index) {
                     let asked = |read: &Read| *read == Read::Token(ASK.into());
                     let place = match self.says {

@@ -25,6 +25,7 @@ mod request;
 mod saved;
 mod scheduler;
 mod session;
+mod stops;
 
 pub use error::{EngineError, NO_TEXT};
 pub use fit::{Fit, Need, Sizes, TooLarge, fit, sizes};

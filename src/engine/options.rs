@@ -18,6 +18,8 @@ pub struct LoadOptions {
     pub queue: usize,
     /// Bytes of conversations that are kept for their next turn; `None`: chosen from the memory.
     pub cache_bytes: Option<u64>,
+    /// Places whose states of fixed size are kept at most, for models that have any.
+    pub checkpoints: usize,
     /// Element type of the cached keys.
     pub key_type: CacheType,
     /// Element type of the cached values.
@@ -36,6 +38,7 @@ impl Default for LoadOptions {
             parallel: None,
             queue: 512,
             cache_bytes: None,
+            checkpoints: 32,
             key_type: CacheType::F16,
             value_type: CacheType::F16,
             template: None,

@@ -4,7 +4,7 @@
 use super::forward::Forward;
 use super::job::{Answer, Run, Timeline, Work, has_logits, is_decoding};
 use super::pooling::Pooler;
-use super::prefix::PrefixCache;
+use super::prefix::{Kept, PrefixCache};
 use super::queue::Limits;
 use super::saved::Saved;
 use crate::model::{Checkpoint, NoRoom, PAGE, PagePool, Read, Wanted};
@@ -54,7 +54,10 @@ impl Planner {
             model,
             pool,
             limits,
-            prefix: PrefixCache::new(limits.cached_pages),
+            prefix: PrefixCache::new(Kept {
+                pages: limits.cached_pages,
+                states: limits.cached_states,
+            }),
             after_prompts: VecDeque::new(),
             awaited: Vec::new(),
             embedding_steps: 0,
@@ -66,7 +69,8 @@ impl Planner {
     /// A new sequence that has to read `tokens`.
     pub fn timeline(&self, tokens: Vec<u32>) -> Timeline {
         let sequence = self.model.sequence(&self.pool, self.limits.context);
-        Timeline { sequence, tokens, planned: 0, wanted: Wanted::None }
+        let (stops, passed) = (Vec::new(), Vec::new());
+        Timeline { sequence, tokens, planned: 0, wanted: Wanted::None, stops, passed }
     }
 
     /// Decides how many tokens each sequence reads in this step, and makes room for them. Returns their number, and
@@ -213,7 +217,7 @@ impl Planner {
                 run.blocked = total == 0;
                 break;
             }
-            (timeline.planned, timeline.wanted) = (count, Wanted::All);
+            timeline.plan(count, Wanted::All);
             total += count;
             at += 1;
         }
@@ -230,8 +234,7 @@ impl Planner {
             return 0;
         }
         let last = count == timeline.left();
-        timeline.planned = count;
-        timeline.wanted = if last || wanted == Wanted::All { wanted } else { Wanted::None };
+        timeline.plan(count, if last || wanted == Wanted::All { wanted } else { Wanted::None });
         count
     }
 
@@ -267,8 +270,12 @@ impl Planner {
         }
     }
 
-    /// Keeps the pages that an answer's sequence filled in this step.
-    pub fn keep_pages(&mut self, number: u64, answer: &Answer) {
+    /// Keeps the pages that an answer's sequence filled in this step, and its states at a stop.
+    pub fn keep_pages(&mut self, number: u64, answer: &mut Answer) {
+        let Timeline { sequence, planned, stops, .. } = &mut answer.timeline;
+        if *planned > 0 && stops.contains(&sequence.len()) {
+            sequence.checkpoint();
+        }
         let (sequence, planned) = (&answer.timeline.sequence, answer.timeline.planned);
         let before = sequence.len().saturating_sub(planned);
         // The last page is stored for those that wait; this one writes to a copy then.

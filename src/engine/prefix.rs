@@ -16,10 +16,18 @@ pub struct PrefixCache {
     nodes: Vec<Option<Node>>,
     vacant: Vec<Id>,
     roots: Vec<Id>,
-    /// Maximum number of pages.
-    limit: usize,
-    count: usize,
+    limits: Kept,
+    stored: Kept,
     clock: u64,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Pages.
+    pub pages: usize,
+    /// Places whose states of fixed size are kept.
+    pub states: usize,
 }
 
 struct Node {
@@ -28,8 +36,9 @@ struct Node {
     /// What the page's positions read: [`PAGE`] inputs, fewer only in a node without children.
     read: Vec<Read>,
     page: Arc<Page>,
-    /// The states of fixed size after its last position, if the model has any and they were kept.
-    states: Option<Checkpoint>,
+    /// The states of fixed size after some of its positions, in order, if the model has any; and when each was stored or
+    /// found.
+    states: Vec<(Checkpoint, u64)>,
     /// When it was used last.
     used: u64,
     /// Whether all of it was found again after it was stored.
@@ -48,17 +57,24 @@ pub struct Found {
 }
 
 impl PrefixCache {
-    /// A cache of at most `limit` pages.
+    /// A cache of at most so much.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limits: Kept) -> Self {
         let (nodes, vacant, roots) = (Vec::new(), Vec::new(), Vec::new());
-        Self { nodes, vacant, roots, limit, count: 0, clock: 0 }
+        Self { nodes, vacant, roots, limits, stored: Kept::default(), clock: 0 }
     }
 
     /// Pages stored.
     #[must_use]
     pub fn pages(&self) -> usize {
-        self.count
+        self.stored.pages
+    }
+
+    /// Places whose states of fixed size are stored.
+    #[cfg(test)]
+    #[must_use]
+    pub fn states(&self) -> usize {
+        self.stored.states
     }
 
     /// The longest stored beginning of `read`. `fixed`: whether the model has states of fixed size, so that only a
@@ -66,6 +82,7 @@ impl PrefixCache {
     pub fn find(&mut self, read: &[Read], fixed: bool) -> Found {
         self.clock += 1;
         let (mut found, mut path, mut usable) = (Found::default(), Vec::new(), 0);
+        let mut states_of = None;
         let (mut children, mut at) = (self.roots.as_slice(), 0);
         loop {
             let rest = &read[at..];
@@ -82,9 +99,9 @@ impl PrefixCache {
             at += common;
             if !fixed {
                 (usable, found.len) = (path.len(), at);
-            } else if let (true, Some(states)) = (whole, &node.states) {
-                (usable, found.len) = (path.len(), at);
-                found.states = Some(states.clone());
+            } else if let Some(last) = node.states.iter().rposition(|(s, _)| s.len <= at) {
+                (usable, found.len) = (path.len(), node.states[last].0.len);
+                states_of = Some((id, last));
             }
             if common < PAGE {
                 break;
@@ -92,6 +109,13 @@ impl PrefixCache {
             children = &node.children;
         }
         found.pages.truncate(usable);
+        if let Some((id, index)) = states_of
+            && let Some(node) = &mut self.nodes[id]
+        {
+            let (states, used) = &mut node.states[index];
+            *used = self.clock;
+            found.states = Some(states.clone());
+        }
         for (id, whole) in &path[..usable] {
             if let Some(node) = &mut self.nodes[*id] {
                 node.used = self.clock;
@@ -111,9 +135,13 @@ impl PrefixCache {
             if part.len() < PAGE && !all {
                 return;
             }
-            let ends_here = index * PAGE + part.len() == read.len();
-            let states = (ends_here && !sequence.can_rewind())
-                .then(|| Checkpoint { len: read.len(), fixed: sequence.fixed().to_vec() });
+            let (first, end) = (index * PAGE, index * PAGE + part.len());
+            let within = |states: &&Checkpoint| (first + 1..=end).contains(&states.len);
+            let mut states: Vec<Checkpoint> =
+                sequence.checkpoints().iter().filter(within).cloned().collect();
+            if end == read.len() && !sequence.can_rewind() {
+                states.push(Checkpoint { len: end, fixed: sequence.fixed().to_vec() });
+            }
             let Some(id) = self.place(parent, part, page, states) else { return };
             parent = Some(id);
         }
@@ -126,7 +154,7 @@ impl PrefixCache {
         parent: Option<Id>,
         part: &[Read],
         page: &Arc<Page>,
-        states: Option<Checkpoint>,
+        states: Vec<Checkpoint>,
     ) -> Option<Id> {
         let clock = self.clock;
         let children = match parent {
@@ -137,28 +165,26 @@ impl PrefixCache {
             let Some(node) = &mut self.nodes[id] else { continue };
             if node.read.starts_with(part) {
                 node.used = clock;
-                if node.read.len() == part.len() {
-                    node.states = states.or(node.states.take());
-                    return Some(id);
-                }
-                return None;
+                self.stored.states += node.add(states, clock);
+                return (node.read.len() == part.len()).then_some(id);
             }
             if part.starts_with(&node.read) && !node.page.is_in_file() {
                 // A last page that was read on.
                 (node.read, node.page, node.used) = (part.to_vec(), Arc::clone(page), clock);
-                node.states = states;
+                self.stored.states += node.add(states, clock);
                 return Some(id);
             }
         }
-        let node = Node {
+        let mut node = Node {
             parent,
             children: Vec::new(),
             read: part.to_vec(),
             page: Arc::clone(page),
-            states,
+            states: Vec::new(),
             used: clock,
             came_back: false,
         };
+        self.stored.states += node.add(states, clock);
         let id = self.vacant.pop().unwrap_or(self.nodes.len());
         if id == self.nodes.len() {
             self.nodes.push(Some(node));
@@ -169,12 +195,24 @@ impl PrefixCache {
             Some(parent) => parent.children.push(id),
             None => self.roots.push(id),
         }
-        self.count += usize::from(!page.is_in_file());
+        self.stored.pages += usize::from(!page.is_in_file());
         Some(id)
     }
 
     fn shrink(&mut self) {
-        while self.count > self.limit && self.forget() {}
+        while self.stored.pages > self.limits.pages && self.forget() {}
+        while self.stored.states > self.limits.states {
+            let places = self.nodes.iter().enumerate().flat_map(|(id, node)| {
+                let node = node.iter().flat_map(|node| &node.states).enumerate();
+                node.map(move |(index, (states, used))| (*used, states.len, id, index))
+            });
+            // Of those of one conversation, the earliest.
+            let Some((_, _, id, index)) = places.min() else { return };
+            if let Some(node) = &mut self.nodes[id] {
+                node.states.remove(index);
+                self.stored.states -= 1;
+            }
+        }
     }
 
     /// Forgets one page: the one used longest ago of those that never came back, else of those that did. Returns
@@ -217,13 +255,28 @@ impl PrefixCache {
             };
             siblings.retain(|sibling| *sibling != id);
             self.vacant.push(id);
-            self.count -= usize::from(!node.page.is_in_file());
+            self.stored.pages -= usize::from(!node.page.is_in_file());
+            self.stored.states -= node.states.len();
         }
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Self::new(self.limit);
+        *self = Self::new(self.limits);
+    }
+}
+
+impl Node {
+    /// Adds states of other places, and returns how many these were.
+    fn add(&mut self, states: Vec<Checkpoint>, clock: u64) -> usize {
+        let before = self.states.len();
+        for states in states {
+            match self.states.binary_search_by_key(&states.len, |(known, _)| known.len) {
+                Ok(index) => self.states[index].1 = clock,
+                Err(index) => self.states.insert(index, (states, clock)),
+            }
+        }
+        self.states.len() - before
     }
 }
 
@@ -279,7 +332,7 @@ mod tests {
     /// Small alphabets and copied beginnings make conversations as alike as can be.
     #[test]
     fn thousands_of_like_conversations_never_get_each_others_pages() {
-        let (pool, mut cache) = (pool(), PrefixCache::new(200));
+        let (pool, mut cache) = (pool(), PrefixCache::new(Kept { pages: 200, states: 100 }));
         let mut random = 12345_u64;
         let mut next = |below: usize| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -314,7 +367,7 @@ mod tests {
 
     #[test]
     fn alternating_conversations_and_edited_turns_compute_only_what_is_new() {
-        let (pool, mut cache) = (pool(), PrefixCache::new(100));
+        let (pool, mut cache) = (pool(), PrefixCache::new(Kept { pages: 100, states: 100 }));
         let talk = |which: u32, n: u32| (0..n).map(|i| i * which).collect::<Vec<_>>();
         for (which, n, expected) in [
             (3, 200, 0),
@@ -335,7 +388,7 @@ mod tests {
 
     #[test]
     fn erasing_leaves_what_others_use() {
-        let (pool, mut cache) = (pool(), PrefixCache::new(100));
+        let (pool, mut cache) = (pool(), PrefixCache::new(Kept { pages: 100, states: 100 }));
         let talk = |last: u32| (0..200).chain([last]).collect::<Vec<u32>>();
         for last in [1, 2] {
             let (sequence, _) = run(&mut cache, &pool, &talk(last));
@@ -349,7 +402,7 @@ mod tests {
 
     #[test]
     fn what_never_comes_back_does_not_push_out_what_does() {
-        let (pool, mut cache) = (pool(), PrefixCache::new(10));
+        let (pool, mut cache) = (pool(), PrefixCache::new(Kept { pages: 10, states: 100 }));
         let talk: Vec<u32> = (0..300).collect();
         for _ in 0..2 {
             let (sequence, _) = run(&mut cache, &pool, &talk);
@@ -365,21 +418,60 @@ mod tests {
 
     #[test]
     fn with_states_of_fixed_size_only_their_places_are_found() {
-        let (pool, mut cache) = (pool(), PrefixCache::new(100));
+        let (pool, mut cache) = (pool(), PrefixCache::new(Kept { pages: 100, states: 100 }));
         let mut sequence = Sequence::new(Arc::clone(&pool), 1000, vec![Fixed::new(vec![0.0])]);
         let all: Vec<u32> = (0..200).collect();
         for (start, end) in [(0, 128), (128, 150)] {
             read(&mut sequence, &all[start..end]);
-            sequence.stage(vec![Fixed::new(vec![end as f32])]);
+            sequence.stage(0, vec![end as f32]);
             sequence.advance([]);
             cache.store(&sequence, true);
         }
-        for (asked, expected) in [(200, 150), (150, 150), (149, 128), (100, 0)] {
+        let mut check = |asked: usize, expected: usize| {
             let found = cache.find(&tokens(&all[..asked]), true);
             assert_eq!(found.len, expected, "{asked}");
             let state = found.states.map_or(0, |s| s.fixed[0][0] as usize);
             assert_eq!(state, expected);
             assert_eq!(found.pages.len(), expected.div_ceil(PAGE));
+        };
+        for (asked, expected) in [(200, 150), (150, 150), (149, 128), (100, 0)] {
+            check(asked, expected);
         }
+    }
+
+    /// Reads `tokens` in one pass that stops at some of them.
+    fn read_with_stops(sequence: &mut Sequence, tokens: &[u32], stops: &[usize]) {
+        let before = sequence.len();
+        sequence.reserve(tokens.len()).unwrap();
+        for rows in stops.iter().copied().chain([tokens.len()]) {
+            sequence.stage(rows, vec![(before + rows) as f32]);
+        }
+        sequence.advance(tokens.iter().copied().map(Read::Token));
+    }
+
+    #[test]
+    fn states_are_found_at_every_stop_and_the_oldest_go_first() {
+        let (pool, all) = (pool(), (0..200).collect::<Vec<u32>>());
+        let mut cache = PrefixCache::new(Kept { pages: 100, states: 4 });
+        let mut sequence = Sequence::new(Arc::clone(&pool), 1000, vec![Fixed::new(vec![0.0])]);
+        read_with_stops(&mut sequence, &all[..130], &[10, 70, 75]);
+        cache.store(&sequence, true);
+        let found = |cache: &mut PrefixCache, asked: usize| {
+            let found = cache.find(&tokens(&all[..asked]), true);
+            assert_eq!(found.states.map_or(0, |s| s.fixed[0][0] as usize), found.len);
+            found.len
+        };
+        for (asked, expected) in [(200, 130), (129, 75), (74, 70), (69, 10), (9, 0)] {
+            assert_eq!(found(&mut cache, asked), expected, "{asked}");
+        }
+        // Of the four places, that at 75 was used last but for those after it was asked for.
+        assert_eq!((cache.states(), found(&mut cache, 72)), (4, 70));
+        let mut other = sequence.fork();
+        read_with_stops(&mut other, &all[130..150], &[]);
+        cache.store(&other, true);
+        assert_eq!(cache.states(), 4);
+        assert_eq!((found(&mut cache, 150), found(&mut cache, 72)), (150, 70));
+        cache.erase(&tokens(&all[..150]));
+        assert_eq!((cache.states(), cache.pages()), (0, 0));
     }
 }

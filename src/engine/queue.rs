@@ -20,6 +20,8 @@ pub struct Limits {
     pub context: usize,
     /// Pages of finished sequences that are kept.
     pub cached_pages: usize,
+    /// Places whose states of fixed size are kept.
+    pub cached_states: usize,
 }
 
 /// How a request stands, for `/slots`.

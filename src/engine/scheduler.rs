@@ -13,6 +13,7 @@ use super::mailbox::Watch;
 use super::plan::Planner;
 use super::queue::{Limits, Queue, Slot};
 use super::request::{Event, Finish, Outcome};
+use super::stops::stops;
 use crate::kernels::Compute;
 use crate::model::{Batch, PagePool, Span};
 use std::collections::VecDeque;
@@ -182,7 +183,10 @@ impl Scheduler {
             });
             let work = match task {
                 Task::Generate(decoder) => {
-                    let timeline = self.planner.timeline(decoder.request().prompt.clone());
+                    let mut timeline = self.planner.timeline(decoder.request().prompt.clone());
+                    if !timeline.sequence.can_rewind() {
+                        timeline.stops = stops(&timeline.tokens, |id| decoder.is_control(id));
+                    }
                     Work::Answer(Box::new(Answer::new(timeline, *decoder)))
                 }
                 Task::Embed { inputs, pooling } => {
@@ -219,7 +223,7 @@ impl Scheduler {
             for (number, timeline) in
                 run.timelines().enumerate().filter(|(_, timeline)| timeline.planned > 0)
             {
-                let Timeline { sequence, tokens: all, planned, wanted } = timeline;
+                let Timeline { sequence, tokens: all, planned, wanted, passed, .. } = timeline;
                 let range = sequence.len()..sequence.len() + *planned;
                 if decoding {
                     tokens += *planned;
@@ -227,7 +231,8 @@ impl Scheduler {
                     prompt_rows += *planned;
                 }
                 owners.push((index, number));
-                batch.spans.push(Span::tokens(sequence, &all[range], causal, *wanted));
+                let span = Span::tokens(sequence, &all[range], causal, *wanted);
+                batch.spans.push(Span { stops: passed, ..span });
             }
             if owners.last().is_some_and(|(owner, _)| *owner == index) {
                 watches.push(watch);

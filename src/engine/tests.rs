@@ -28,6 +28,10 @@ impl Vocabulary for Bytes {
     fn is_end(&self, id: u32) -> bool {
         id == 0
     }
+
+    fn is_control(&self, id: u32) -> bool {
+        id == u32::from(mock::ASK)
+    }
 }
 
 /// A scheduler on a mock.
@@ -39,8 +43,14 @@ struct Engine {
     thread: Option<JoinHandle<()>>,
 }
 
-const LIMITS: Limits =
-    Limits { parallel: 8, queue: 500, batch: 16, context: 400, cached_pages: 40 };
+const LIMITS: Limits = Limits {
+    parallel: 8,
+    queue: 500,
+    batch: 16,
+    context: 400,
+    cached_pages: 40,
+    cached_states: 40,
+};
 
 impl Engine {
     fn new(text: Option<&str>, limits: Limits) -> Self {

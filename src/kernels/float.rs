@@ -140,6 +140,22 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
+/// `out[i] += weights[i] · x[i]`.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+pub fn add_weighted(out: &mut [f32], weights: &[f32], x: &[f32]) {
+    for ((out, w), x) in out.iter_mut().zip(weights).zip(x) {
+        *out += w * x;
+    }
+}
+
+/// Replaces each x by x · sigmoid(x).
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+pub fn silu_all(x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = silu(*x));
+}
+
 /// x · sigmoid(x).
 #[inline]
 #[must_use]
@@ -191,6 +207,24 @@ macro_rules! compiled {
             out: &mut [f32],
         ) {
             crate::kernels::float::gate_up(act, gate, up, out);
+        }
+
+        /// See [`crate::kernels::float::add_weighted`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn add_weighted(out: &mut [f32], weights: &[f32], x: &[f32]) {
+            crate::kernels::float::add_weighted(out, weights, x);
+        }
+
+        /// See [`crate::kernels::float::silu_all`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn silu_all(x: &mut [f32]) {
+            crate::kernels::float::silu_all(x);
         }
 
         /// See [`crate::kernels::activations::quantize`].

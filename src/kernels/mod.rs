@@ -25,6 +25,7 @@ mod patience;
 mod pool;
 mod prefetch;
 mod product;
+mod recurrence;
 mod scalar;
 mod ticket;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -47,6 +48,9 @@ pub use memory::keep_freed_memory;
 pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
 pub use product::{Affine, Gated, Input};
+pub use recurrence::{
+    Convolution, DeltaNet, Gates, KeyOrder, Mamba2, Stretch, sigmoid, softplus, state_len,
+};
 pub use ticket::TicketLock;
 
 use std::ops::Range;

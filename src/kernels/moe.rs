@@ -1,16 +1,16 @@
-//! Mixture of experts: each token goes through a few of many gated feed-forward layers.
+//! Mixture of experts: each token goes through a few of many feed-forward layers.
 //!
 //! Input: rows, and for each row the chosen experts with their weights. Output: the weighted sums.
 //! Rows are gathered by expert, so that an expert's matrices are read once for all its rows.
 
-use super::{Act, Affine, Compute, Gated, Matrix};
+use super::{Act, Affine, Compute, Gated, Matrix, add_bias};
 use std::ops::Range;
 
 /// The three layers of one expert.
 #[derive(Debug, Clone)]
 pub struct Expert {
-    /// d_model → d_ffn.
-    pub gate: Biased,
+    /// d_model → d_ffn; `None`: down(act(up(x))).
+    pub gate: Option<Biased>,
     /// d_model → d_ffn.
     pub up: Biased,
     /// d_ffn → d_model.
@@ -79,7 +79,7 @@ pub fn mixture(
                 })
                 .collect(),
         };
-        let result = compute.feed_forward(act, expert.layer(), &gathered);
+        let result = expert.forward(compute, act, &gathered);
         for (&(row, weight), result) in rows.iter().zip(result.chunks_exact(d)) {
             let out = &mut out[row * d..(row + 1) * d];
             let weight = if weigh == Weigh::Outputs { weight } else { 1.0 };
@@ -103,7 +103,23 @@ impl Biased {
 }
 
 impl Expert {
-    fn layer(&self) -> Gated<'_> {
-        Gated { gate: self.gate.affine(), up: self.up.affine(), down: self.down.affine() }
+    fn forward(&self, compute: &Compute, act: Act, x: &[f32]) -> Vec<f32> {
+        let (up, down) = (self.up.affine(), self.down.affine());
+        let Some(gate) = &self.gate else {
+            let hidden = product(compute, up, x);
+            let hidden = compute.gate_up(act, &hidden, &vec![1.0; hidden.len()]);
+            return product(compute, down, &hidden);
+        };
+        compute.feed_forward(act, Gated { gate: gate.affine(), up, down }, x)
     }
+}
+
+fn product(compute: &Compute, layer: Affine<'_>, x: &[f32]) -> Vec<f32> {
+    let (weights, mut out) = ([layer.matrix], [Vec::new()]);
+    compute.products_into(&weights, &compute.input(x, &weights), &mut out);
+    let [mut out] = out;
+    if let Some(bias) = layer.bias {
+        add_bias(&mut out, bias);
+    }
+    out
 }

@@ -32,6 +32,15 @@ struct Direct {
     kv: Option<KeysValues>,
 }
 
+/// Queries, keys and values of new rows, (n, heads, dim) each.
+struct Projected {
+    q: Tensor,
+    /// What multiplies the heads' results, (n, heads · dim), before its sigmoid.
+    gate: Option<Tensor>,
+    /// `None` if the layer uses those of another.
+    kv: Option<(Tensor, Tensor)>,
+}
+
 struct KeysValues {
     k: Linear,
     k_norm: Option<Norm>,
@@ -77,11 +86,11 @@ impl Attention {
         spans: &mut [Span<'_>],
     ) -> Result<Tensor> {
         let layer = s.layers[self.index];
-        let (q, kv) = match &self.inputs {
+        let Projected { q, gate, kv } = match &self.inputs {
             Inputs::Direct(direct) => direct.project(s, b, x, rotation)?,
             Inputs::Latent(latent) => {
                 let (q, k, v) = latent.project(s, b, x, rotation)?;
-                (q, Some((k, v)))
+                Projected { q, gate: None, kv: Some((k, v)) }
             }
         };
         let q = match layer.temperature {
@@ -109,6 +118,10 @@ impl Attention {
             Inputs::Direct(_) => mixed,
             Inputs::Latent(latent) => latent.values(s, b, mixed)?,
         };
+        let mixed = match gate {
+            Some(gate) => b.multiply_each(&mixed, &b.sigmoid(&gate)?)?,
+            None => mixed,
+        };
         b.product(&self.out, &mixed) // (n, d_model)
     }
 }
@@ -131,7 +144,8 @@ impl Direct {
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let heads = s.layers[index].heads;
-        let (d, q_rows) = (s.d_model, s.n_heads * heads.key_dim);
+        let gates = if s.gated_attention { 2 } else { 1 };
+        let (d, q_rows) = (s.d_model, gates * s.n_heads * heads.key_dim);
         let (k_rows, v_rows) = (heads.count * heads.key_dim, heads.count * heads.value_dim);
         let q_norm = head_norm(s, w, &name("attn_q_norm"), (index, s.n_heads))?;
         if s.layers[index].shares.is_some() {
@@ -156,14 +170,14 @@ impl Direct {
         Ok(Self { heads, q, q_norm, kv: Some(KeysValues { k, k_norm, v, v_norm }) })
     }
 
-    /// Queries of `x`, and keys and values if the layer has its own, (n, heads, dim) each.
+    /// Queries of `x`, and keys and values if the layer has its own.
     fn project(
         &self,
         s: &Spec,
         b: &dyn Backend,
         x: &Tensor,
         rotation: Option<&Rotation>,
-    ) -> Result<(Tensor, Option<(Tensor, Tensor)>)> {
+    ) -> Result<Projected> {
         let KvHeads { count, key_dim, value_dim } = self.heads;
         let n = x.rows();
         let turned = |x: Tensor, norm: Option<&Norm>| {
@@ -174,10 +188,21 @@ impl Direct {
             };
             if s.qk_norm == QkNorm::BeforeRope { Ok(x) } else { normed(b, norm, x) }
         };
-        let queries =
-            |q: Tensor| turned(q.reshape(&[n, s.n_heads, key_dim])?, self.q_norm.as_ref());
+        // Each head's query is followed by its gate, where there are gates.
+        let queries = |q: Tensor| {
+            let (q, gate) = if s.gated_attention {
+                let both = q.reshape(&[n, s.n_heads, 2 * key_dim])?;
+                let gate = both.narrow(2, key_dim, key_dim)?;
+                let gate = gate.reshape(&[n, s.n_heads * key_dim])?;
+                (both.narrow(2, 0, key_dim)?, Some(gate))
+            } else {
+                (q.reshape(&[n, s.n_heads, key_dim])?, None)
+            };
+            Ok::<_, BackendError>((turned(q, self.q_norm.as_ref())?, gate))
+        };
         let Some(KeysValues { k, k_norm, v, v_norm }) = &self.kv else {
-            return Ok((queries(b.product(&self.q, x)?)?, None));
+            let (q, gate) = queries(b.product(&self.q, x)?)?;
+            return Ok(Projected { q, gate, kv: None });
         };
         let (q, k, v) = if let Some(v) = v {
             let [q, k, v] = b.products_of([&self.q, k, v], x)?;
@@ -188,7 +213,8 @@ impl Direct {
         };
         let k = turned(k.reshape(&[n, count, key_dim])?, k_norm.as_ref())?;
         let v = normed(b, v_norm.as_ref(), v.reshape(&[n, count, value_dim])?)?;
-        Ok((queries(q)?, Some((k, v))))
+        let (q, gate) = queries(q)?;
+        Ok(Projected { q, gate, kv: Some((k, v)) })
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Span<'a> {
     pub causal: bool,
     /// What is asked for.
     pub wanted: Wanted,
+    /// After how many of the positions, in ascending order, states of fixed size are kept to go back to.
+    pub stops: &'a [usize],
 }
 
 /// What positions read.
@@ -59,13 +61,26 @@ impl<'a> Span<'a> {
         causal: bool,
         wanted: Wanted,
     ) -> Self {
-        Self { sequence, inputs: Inputs::Tokens(tokens), positions: None, causal, wanted }
+        Self {
+            sequence,
+            inputs: Inputs::Tokens(tokens),
+            positions: None,
+            causal,
+            wanted,
+            stops: &[],
+        }
     }
 
     /// Number of positions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inputs.len()
+    }
+
+    /// After how many of the positions states are wanted: the stops, and the end.
+    pub fn ends(&self) -> impl Iterator<Item = usize> {
+        let len = self.len();
+        self.stops.iter().copied().filter(move |stop| (1..len).contains(stop)).chain([len])
     }
 
     /// Whether there are none.

@@ -1,7 +1,9 @@
 //! Sanity checks on a spec: impossible numbers are refused before anything is computed or allocated from them.
 
 use super::file::FileError;
-use super::spec::{Experts, Frequencies, LayerSpec, Spec};
+use super::spec::{
+    DeltaNetSpec, Experts, Frequencies, LayerSpec, Mamba2Spec, MixerSpec, RecurrentSpec, Spec,
+};
 use crate::kernels::Window;
 use std::ops::RangeInclusive;
 
@@ -11,6 +13,10 @@ pub const LAYERS_MAX: usize = 1 << 10;
 const HEAD_MAX: usize = 1 << 14;
 /// Maximum hidden width of a feed-forward layer.
 const FFN_MAX: usize = 1 << 24;
+/// Maximum number of positions that a convolution covers.
+const TAPS_MAX: usize = 1 << 8;
+/// Maximum number of elements of a layer's state of fixed size.
+const STATE_MAX: usize = 1 << 26;
 
 /// An unknown architecture, or metadata that makes no sense for it.
 #[derive(Debug, thiserror::Error)]
@@ -88,12 +94,20 @@ fn check_experts(experts: &Experts) -> Result<(), FamilyError> {
 }
 
 fn check_layer(spec: &Spec, layer: &LayerSpec) -> Result<(), FamilyError> {
+    if let Some(recurrent) = layer.mixer.recurrent() {
+        check_recurrent(spec, recurrent)?;
+    }
+    if !spec.alternating || layer.mixer == MixerSpec::None {
+        within("feed_forward_length", layer.d_ffn, 1..=FFN_MAX)?;
+    }
+    if !layer.mixer.attends() {
+        return Ok(());
+    }
     let heads = layer.heads;
     within("attention.head_count_kv", heads.count, 1..=spec.n_heads)?;
     divides("attention.head_count_kv", heads.count, ("head_count", spec.n_heads))?;
     within("attention.key_length", heads.key_dim, 1..=HEAD_MAX)?;
     within("attention.value_length", heads.value_dim, 1..=HEAD_MAX)?;
-    within("feed_forward_length", layer.d_ffn, 1..=FFN_MAX)?;
     if let Some(Frequencies { dims, .. }) = layer.rope
         && (dims == 0 || dims > heads.key_dim || !dims.is_multiple_of(2))
     {
@@ -114,6 +128,36 @@ fn check_layer(spec: &Spec, layer: &LayerSpec) -> Result<(), FamilyError> {
         }
     }
     Ok(())
+}
+
+fn check_recurrent(spec: &Spec, recurrent: RecurrentSpec) -> Result<(), FamilyError> {
+    match recurrent {
+        RecurrentSpec::DeltaNet(DeltaNetSpec {
+            taps,
+            heads,
+            key_heads,
+            key_dim,
+            value_dim,
+            ..
+        }) => {
+            within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
+            within("ssm.time_step_rank", heads, 1..=HEAD_MAX)?;
+            divides("ssm.group_count", key_heads, ("ssm.time_step_rank", heads))?;
+            within("ssm.state_size", key_dim, 1..=HEAD_MAX)?;
+            within("ssm.inner_size per head", value_dim, 1..=HEAD_MAX)?;
+        }
+        RecurrentSpec::Mamba2(Mamba2Spec { taps, heads, head_dim, d_state, groups }) => {
+            within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
+            within("ssm.time_step_rank", heads, 1..=HEAD_MAX)?;
+            divides("ssm.group_count", groups, ("ssm.time_step_rank", heads))?;
+            within("ssm.state_size", d_state, 1..=HEAD_MAX)?;
+            within("ssm.inner_size per head", head_dim, 1..=HEAD_MAX)?;
+        }
+        RecurrentSpec::ShortConvolution { taps } => {
+            within("shortconv.l_cache", taps, 2..=TAPS_MAX)?;
+        }
+    }
+    within("elements of a recurrent state", recurrent.state_len(spec.d_model), 1..=STATE_MAX)
 }
 
 fn within(

@@ -15,6 +15,8 @@ pub struct Mixture {
     bias: Option<Vec<f32>>,
     /// Multipliers on the experts' outputs.
     scales: Option<Vec<f32>>,
+    /// To the narrower rows that the experts read and write, and back, where these are.
+    latent: Option<[Linear; 2]>,
 }
 
 impl Mixture {
@@ -32,13 +34,24 @@ impl Mixture {
             let name = name(part);
             w.has(&name).then(|| w.floats(&name, rule.count)).transpose()
         };
-        let experts = w.experts(name, rule.count, (s.d_model, rule.d_ffn))?;
+        let d = s.d_model;
+        let latent = match w.elements(&name("ffn_latent_down.weight")) {
+            Some(elements) => {
+                let width = elements / d;
+                let down = w.linear(&name("ffn_latent_down"), width, d)?;
+                Some([down, w.linear(&name("ffn_latent_up"), d, width)?])
+            }
+            None => None,
+        };
+        let width = latent.as_ref().map_or(d, |[down, _]| down.outputs());
+        let experts = w.experts(name, rule.count, (width, rule.d_ffn))?;
         Ok(Self {
-            router: w.linear(&name("ffn_gate_inp"), rule.count, s.d_model)?,
+            router: w.linear(&name("ffn_gate_inp"), rule.count, d)?,
             pool: ExpertPool { experts, weigh: rule.weigh },
             rule,
             bias: vector("exp_probs_b.bias")?,
             scales: vector("ffn_down_exps.scale")?,
+            latent,
         })
     }
 
@@ -59,6 +72,9 @@ impl Mixture {
         if let Some(scales) = &self.scales {
             choices.iter_mut().flatten().for_each(|c| c.weight *= scales[c.expert]);
         }
-        b.mixture(&self.pool, s.act, x, &choices)
+        let Some([down, up]) = &self.latent else {
+            return b.mixture(&self.pool, s.act, x, &choices);
+        };
+        b.product(up, &b.mixture(&self.pool, s.act, &b.product(down, x)?, &choices)?)
     }
 }

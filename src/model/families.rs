@@ -7,7 +7,8 @@ use super::checks::{FamilyError, check};
 use super::file::{FileError, ModelFile};
 use super::metadata::{Reader, yarn_magnitude};
 use super::spec::{
-    Experts, Frequencies, Gating, KvHeads, LatentSpec, LayerSpec, Pairs, QkNorm, Spec, Temperature,
+    Experts, Frequencies, Gating, KeyOrder, KvHeads, LatentSpec, LayerSpec, MixerSpec, Pairs,
+    QkNorm, RecurrentSpec, Spec, Temperature,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -34,6 +35,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("exaone", neox),
     ("exaone4", exaone4),
     ("falcon", phi2),
+    ("falcon-h1", falcon_h1),
     ("gemma", gemma),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
@@ -44,10 +46,13 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gpt2", gpt2),
     ("gptneox", gptneox),
     ("granite", granite),
+    ("granitehybrid", granite_hybrid),
     ("granitemoe", granite),
     ("hunyuan-dense", hunyuan),
     ("hunyuan-moe", |r| mixture(hunyuan(r), r.experts(OF_ALL, true))),
     ("internlm2", llama),
+    ("lfm2", lfm2),
+    ("lfm2moe", lfm2moe),
     ("llama", llama),
     ("llama4", llama4),
     ("minicpm", minicpm),
@@ -55,6 +60,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("mistral3", mistral3),
     ("mistral4", deepseek2),
     ("nemotron", nemotron),
+    ("nemotron_h", nemotron_h),
+    ("nemotron_h_moe", |r| mixture(nemotron_h(r), r.experts_as_told(Gating::Sigmoid))),
     ("nomic-bert", nomic_bert),
     ("olmo2", olmo2),
     ("olmoe", |r| mixture(neox(r), r.experts(OF_ALL, false))),
@@ -66,7 +73,10 @@ const FAMILIES: &[(&str, Family)] = &[
     ("qwen2moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, false))),
     ("qwen2vl", neox),
     ("qwen3", neox),
+    ("qwen35", |r| qwen35(r, KeyOrder::Alternating)),
+    ("qwen35moe", |r| mixture(qwen35(r, KeyOrder::Alternating), r.experts(OF_EXPERTS, true))),
     ("qwen3moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, true))),
+    ("qwen3next", |r| mixture(qwen35(r, KeyOrder::Neighbours), r.experts(OF_EXPERTS, true))),
     ("qwen3vl", neox),
     ("qwen3vlmoe", |r| mixture(neox(r), r.experts(OF_EXPERTS, true))),
     ("seed_oss", seed_oss),
@@ -465,6 +475,79 @@ fn gemma4(r: &Reader<'_>) -> Result<Spec, FileError> {
         layer.shares = Some(owning.iter().rposition(alike).unwrap_or(own));
     }
     Ok(spec)
+}
+
+/// Qwen 3 Next, 3.5 and 3.6: three gated delta nets to each layer with gated attention.
+fn qwen35(r: &Reader<'_>, order: KeyOrder) -> Result<Spec, FileError> {
+    const PATTERN: usize = 4;
+    let mut spec = neox(r)?;
+    spec.ffn_norm = "post_attention_norm";
+    spec.gated_attention = true;
+    let (net, marks) = (r.delta_net(order)?, r.recurrent_layers(spec.layers.len(), PATTERN)?);
+    recurrent(&mut spec, net, |index, _| marks[index]);
+    Ok(spec)
+}
+
+/// LFM 2: short convolutions, and attention in some layers.
+fn lfm2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.final_norm = "token_embd_norm";
+    let taps = r.number("shortconv.l_cache")?;
+    let window = r.number_or("attention.sliding_window", 0)?;
+    for layer in spec.layers.iter_mut().filter(|_| window > 0) {
+        layer.window = Window::Last(window);
+    }
+    let convolution = RecurrentSpec::ShortConvolution { taps };
+    recurrent(&mut spec, convolution, |_, layer| layer.heads.count == 0);
+    Ok(spec)
+}
+
+fn lfm2moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = mixture(lfm2(r), r.experts_as_told(Gating::Sigmoid))?;
+    if let Some(experts) = &mut spec.experts {
+        experts.normed = true;
+    }
+    Ok(spec)
+}
+
+/// Granite 4: Granite with Mamba 2 in most layers.
+fn granite_hybrid(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = granite(r)?;
+    recurrent(&mut spec, r.mamba2()?, |_, layer| layer.heads.count == 0);
+    Ok(spec)
+}
+
+/// Falcon H1: attention and Mamba 2 side by side in every layer.
+fn falcon_h1(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    let mamba = r.mamba2()?;
+    spec.layers.iter_mut().for_each(|layer| layer.mixer = MixerSpec::Both(mamba));
+    Ok(spec)
+}
+
+/// Nemotron H, Nemotron 3: each layer is Mamba 2, attention without positions, or a feed-forward layer.
+fn nemotron_h(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Halves, Act::ReluSquared)?;
+    spec.alternating = true;
+    let old = r.float_or("attention.layer_norm_epsilon", spec.norm_eps)?;
+    spec.norm_eps = r.float_or("attention.layer_norm_rms_epsilon", old)?;
+    recurrent(&mut spec, r.mamba2()?, |_, layer| layer.heads.count == 0 && layer.d_ffn == 0);
+    for layer in &mut spec.layers {
+        layer.rope = None;
+        if layer.d_ffn > 0 {
+            layer.mixer = MixerSpec::None;
+        }
+    }
+    Ok(spec)
+}
+
+/// Puts a mixer with a state of fixed size into some layers, in place of attention.
+fn recurrent(spec: &mut Spec, mixer: RecurrentSpec, which: impl Fn(usize, &LayerSpec) -> bool) {
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        if which(index, layer) {
+            (layer.mixer, layer.rope) = (MixerSpec::Recurrent(mixer), None);
+        }
+    }
 }
 
 fn windowed(spec: &mut Spec) -> impl Iterator<Item = &mut LayerSpec> {

@@ -21,8 +21,8 @@ pub enum Ffn {
     Moe {
         /// The experts and how they are chosen.
         mixture: Box<Mixture>,
-        /// The shared expert, and its gate if it has one.
-        shared: Option<(Gated, Option<Linear>)>,
+        /// The shared expert, which is no mixture, and its gate if it has one.
+        shared: Option<(Box<Ffn>, Option<Linear>)>,
     },
 }
 
@@ -70,18 +70,20 @@ impl Ffn {
         w: &Weights<'_>,
         name: &dyn Fn(&str) -> String,
         d: usize,
-    ) -> std::result::Result<Option<(Gated, Option<Linear>)>, WeightsError> {
+    ) -> std::result::Result<Option<(Box<Self>, Option<Linear>)>, WeightsError> {
         let Some(elements) = w.elements(&name("ffn_up_shexp.weight")) else { return Ok(None) };
         let ffn = elements / d;
-        let layer = Gated {
-            gate: w.linear(&name("ffn_gate_shexp"), ffn, d)?,
-            up: w.linear(&name("ffn_up_shexp"), ffn, d)?,
-            down: w.linear(&name("ffn_down_shexp"), d, ffn)?,
+        let (up, down) =
+            (w.linear(&name("ffn_up_shexp"), ffn, d)?, w.linear(&name("ffn_down_shexp"), d, ffn)?);
+        let layer = if w.has(&name("ffn_gate_shexp.weight")) {
+            Self::Gated(Gated { gate: w.linear(&name("ffn_gate_shexp"), ffn, d)?, up, down })
+        } else {
+            Self::Plain { up, down }
         };
         let scale = name("ffn_gate_inp_shexp");
         let has_scale = w.has(&format!("{scale}.weight"));
         let scale = if has_scale { Some(w.linear(&scale, 1, d)?) } else { None };
-        Ok(Some((layer, scale)))
+        Ok(Some((Box::new(layer), scale)))
     }
 
     /// Applies the layer to `x`, (n, d_model).

@@ -6,8 +6,8 @@
 use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    Experts, Frequencies, Gating, Groups, KvHeads, LayerSpec, NormKind, Pairs, Pooling, QkNorm,
-    Rope, Spec, Yarn,
+    DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LayerSpec, Mamba2Spec,
+    MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec, Yarn,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -51,6 +51,12 @@ impl Reader<'_> {
             });
         }
         Ok(numbers)
+    }
+
+    /// A number, or the largest of an array's, where layers without any have 0.
+    fn largest(&self, name: &str) -> Result<usize, FileError> {
+        let Some((array, _)) = self.file.array(&self.key(name)) else { return self.number(name) };
+        Ok(self.each(name, array.len.min(LAYERS_MAX), 0)?.into_iter().max().unwrap_or(0))
     }
 
     pub fn float_or(&self, name: &str, default: f32) -> Result<f32, FileError> {
@@ -120,7 +126,7 @@ impl Reader<'_> {
         Ok(Some(Experts {
             count,
             used: self.number("expert_used_count")?,
-            d_ffn: self.number(width)?,
+            d_ffn: self.largest(width)?,
             gating: Gating::Softmax,
             groups,
             normed,
@@ -177,6 +183,63 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// A gated delta net. Zero heads are left for `check` to refuse.
+    pub fn delta_net(&self, order: KeyOrder) -> Result<RecurrentSpec, FileError> {
+        let heads = self.number("ssm.time_step_rank")?;
+        Ok(RecurrentSpec::DeltaNet(DeltaNetSpec {
+            taps: self.number("ssm.conv_kernel")?,
+            heads,
+            key_heads: self.number("ssm.group_count")?,
+            key_dim: self.number("ssm.state_size")?,
+            value_dim: self.shared_by("ssm.inner_size", heads)?,
+            order,
+        }))
+    }
+
+    /// Mamba 2. Zero heads are left for `check` to refuse.
+    pub fn mamba2(&self) -> Result<RecurrentSpec, FileError> {
+        let heads = self.number("ssm.time_step_rank")?;
+        Ok(RecurrentSpec::Mamba2(Mamba2Spec {
+            taps: self.number("ssm.conv_kernel")?,
+            heads,
+            head_dim: self.shared_by("ssm.inner_size", heads)?,
+            d_state: self.number("ssm.state_size")?,
+            groups: self.number("ssm.group_count")?,
+        }))
+    }
+
+    /// A number divided by that of heads.
+    fn shared_by(&self, name: &str, heads: usize) -> Result<usize, FileError> {
+        let whole = self.number(name)?;
+        if !whole.is_multiple_of(heads.max(1)) {
+            return Err(FileError::Metadata {
+                key: self.key(name),
+                found: format!("found {whole}"),
+                expected: "a multiple of the number of heads (ssm.time_step_rank)",
+            });
+        }
+        Ok(whole / heads.max(1))
+    }
+
+    /// The layers whose mixer has a state of fixed size: those that an array marks, or all but every `every`-th.
+    pub fn recurrent_layers(&self, n: usize, every: usize) -> Result<Vec<bool>, FileError> {
+        const NAME: &str = "attention.recurrent_layers";
+        let Some((array, bytes)) = self.file.array(&self.key(NAME)) else {
+            let every = self.number_or("full_attention_interval", every)?;
+            return Ok((1..=n).map(|layer| every == 0 || layer % every != 0).collect());
+        };
+        let numbers = array.numbers(bytes).map(|x| x != 0.0);
+        let marks: Vec<bool> = array.bools(bytes).chain(numbers).take(n).collect();
+        if marks.len() == n {
+            return Ok(marks);
+        }
+        Err(FileError::Metadata {
+            key: self.key(NAME),
+            found: format!("found an array of length {}", array.len),
+            expected: "a boolean for each layer",
+        })
+    }
+
     /// Whether RoPE has sections for image positions; in text, all sections have the same position.
     pub fn has_sections(&self) -> bool {
         let sections = self.file.array(&self.key("rope.dimension_sections"));
@@ -219,6 +282,7 @@ impl Reader<'_> {
         let widths = self.each("feed_forward_length", n, d_model)?;
         let layer = |(count, d_ffn)| LayerSpec {
             heads: KvHeads { count, key_dim, value_dim },
+            mixer: MixerSpec::Attention,
             shares: None,
             d_ffn,
             window: Window::All,
@@ -245,6 +309,7 @@ impl Reader<'_> {
             logit_scale: 1.0,
             attention_scale: 1.0 / (key_dim as f32).sqrt(),
             qk_norm: QkNorm::BeforeRope,
+            gated_attention: false,
             normed_values: false,
             attention_softcap: None,
             logit_softcap: None,
@@ -256,6 +321,8 @@ impl Reader<'_> {
             act,
             parallel: false,
             ffn_norm: "ffn_norm",
+            final_norm: "output_norm",
+            alternating: false,
             experts: None,
             layers: counts.into_iter().zip(widths).map(layer).collect(),
             n_guessing,

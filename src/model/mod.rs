@@ -17,6 +17,7 @@ mod mixer;
 mod norm;
 mod pages;
 mod per_layer;
+mod recurrent;
 mod rope;
 mod rope_factors;
 mod router;
@@ -33,8 +34,9 @@ pub use file::{FileError, ModelFile, Shard};
 pub use pages::{NoRoom, PAGE, Page, PagePool, PageShape};
 pub use sequence::{Checkpoint, Fixed, Read, Sequence};
 pub use spec::{
-    Experts, Frequencies, Gating, Groups, KvHeads, LatentSpec, LayerSpec, NormKind, Pairs, Pooling,
-    QkNorm, Rope, Spec, Temperature, Yarn,
+    DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LatentSpec, LayerSpec,
+    Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec,
+    Temperature, Yarn,
 };
 pub use strings::Strings;
 pub use transformer::Model;

@@ -60,10 +60,11 @@ impl Norm {
         len: usize,
     ) -> std::result::Result<Option<Self>, WeightsError> {
         if w.has(&format!("{name}.weight")) {
-            Self::load(s, w, name, len).map(Some)
-        } else {
-            Ok(None)
+            return Self::load(s, w, name, len).map(Some);
         }
+        // Files of Falcon H1 leave the ending out.
+        let bare = w.vector_if(name, len)?;
+        Ok(bare.map(|weight| Self::of(s, weight)))
     }
 
     /// A norm of `len` elements without weights.

@@ -42,7 +42,9 @@ impl PageShape {
     /// The pages of a model.
     #[must_use]
     pub fn new(spec: &Spec, key_type: CacheType, value_type: CacheType) -> Self {
-        let own = |layer: &LayerSpec| layer.shares.is_none().then_some(layer.heads);
+        let own = |layer: &LayerSpec| {
+            (layer.mixer.attends() && layer.shares.is_none()).then_some(layer.heads)
+        };
         Self::of(&spec.layers.iter().map(own).collect::<Vec<_>>(), key_type, value_type)
     }
 

@@ -37,8 +37,10 @@ pub struct Sequence {
     /// At least one for each [`PAGE`] positions read.
     pages: Vec<Arc<Page>>,
     fixed: Vec<Fixed>,
-    /// States after the positions being computed, which replace those above when all layers are done.
-    staged: Vec<Fixed>,
+    /// States after so many of the positions being computed, which count when all layers are done.
+    staged: Vec<Checkpoint>,
+    /// Buffers of states that nobody has any more.
+    spare: Vec<Vec<f32>>,
     /// The states before anything was read.
     blank: Vec<Fixed>,
     /// Earlier states to go back to, in order of their positions.
@@ -57,6 +59,7 @@ impl Sequence {
             pages: Vec::new(),
             fixed: blank.clone(),
             staged: Vec::new(),
+            spare: Vec::new(),
             blank,
             checkpoints: Vec::new(),
         }
@@ -114,6 +117,7 @@ impl Sequence {
             pages: self.pages().to_vec(),
             fixed: self.fixed.clone(),
             staged: Vec::new(),
+            spare: Vec::new(),
             blank: self.blank.clone(),
             checkpoints: self.checkpoints.clone(),
         }
@@ -143,10 +147,22 @@ impl Sequence {
     /// size.
     pub fn checkpoint(&mut self) -> Checkpoint {
         let here = Checkpoint { len: self.len(), fixed: self.fixed.clone() };
-        if !self.can_rewind() && self.checkpoints.last().is_none_or(|last| last.len < here.len) {
-            self.checkpoints.push(here.clone());
+        if !self.can_rewind() {
+            self.keep(here.clone());
         }
         here
+    }
+
+    fn keep(&mut self, states: Checkpoint) {
+        if self.checkpoints.last().is_none_or(|last| last.len < states.len) {
+            self.checkpoints.push(states);
+        }
+    }
+
+    /// Earlier states to go back to, in order of their positions.
+    #[must_use]
+    pub fn checkpoints(&self) -> &[Checkpoint] {
+        &self.checkpoints
     }
 
     /// Goes back to `to` positions, or as near before it as the states allow, and returns how many are left.
@@ -217,16 +233,40 @@ impl Sequence {
         Some(Past { len: self.len(), rows, causal, pages })
     }
 
-    /// Sets the states of fixed size after the positions being computed; they count after [`Sequence::advance`].
-    pub fn stage(&mut self, states: Vec<Fixed>) {
-        self.staged = states;
+    /// A buffer for a state of `len` elements, with whatever is in it.
+    pub fn spare(&mut self, len: usize) -> Vec<f32> {
+        let fitting = self.spare.iter().position(|buffer| buffer.len() == len);
+        fitting.map_or_else(|| vec![0.0; len], |index| self.spare.swap_remove(index))
+    }
+
+    /// Sets a layer's state of fixed size after `rows` of the positions being computed; it counts after
+    /// [`Sequence::advance`]. Layers come in order, with the same numbers of rows.
+    pub fn stage(&mut self, rows: usize, state: Vec<f32>) {
+        let place = self.staged.iter().position(|staged| staged.len == rows);
+        let place = place.unwrap_or_else(|| {
+            self.staged.push(Checkpoint { len: rows, fixed: Vec::new() });
+            self.staged.len() - 1
+        });
+        self.staged[place].fixed.push(Fixed::new(state));
+    }
+
+    /// Forgets staged states: those of a pass that was given up.
+    pub fn unstage(&mut self) {
+        self.staged.clear();
     }
 
     /// Counts positions whose keys, values and states all layers have computed.
     pub fn advance(&mut self, inputs: impl IntoIterator<Item = Read>) {
+        let before = self.len();
         self.read.extend(inputs);
-        if !self.staged.is_empty() {
-            self.fixed = std::mem::take(&mut self.staged);
+        for mut staged in std::mem::take(&mut self.staged) {
+            staged.len += before;
+            if staged.len < self.len() {
+                self.keep(staged);
+            } else {
+                let old = std::mem::replace(&mut self.fixed, staged.fixed);
+                self.spare.extend(old.into_iter().filter_map(Fixed::into_inner));
+            }
         }
     }
 }
@@ -294,7 +334,7 @@ mod tests {
         let mut sequence = Sequence::new(pool(9), 1000, blank);
         for at in 1..=5_u32 {
             sequence.reserve(10).unwrap();
-            sequence.stage(vec![Fixed::new(vec![at as f32])]);
+            sequence.stage(10, vec![at as f32]);
             sequence.advance((0..10).map(Read::Token));
             if at.is_multiple_of(2) {
                 sequence.checkpoint();

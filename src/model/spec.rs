@@ -4,7 +4,8 @@
 //! [`super::families`] builds a [`Spec`]; [`super::Model`] runs it.
 
 pub use crate::backend::Pairs;
-use crate::kernels::{Act, Weigh, Window};
+pub use crate::kernels::KeyOrder;
+use crate::kernels::{Act, Weigh, Window, state_len};
 
 /// The shape and the math of a model.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct Spec {
     pub attention_scale: f32,
     /// When queries and keys are normalized.
     pub qk_norm: QkNorm,
+    /// Whether queries come with a gate each, whose sigmoid multiplies what their heads give.
+    pub gated_attention: bool,
     /// Whether values are normalized, without weights. Layers without a value projection then use the projected keys as
     /// values.
     pub normed_values: bool,
@@ -56,6 +59,10 @@ pub struct Spec {
     pub parallel: bool,
     /// Tensor name of the norm before the feed-forward half.
     pub ffn_norm: &'static str,
+    /// Tensor name of the norm after all layers.
+    pub final_norm: &'static str,
+    /// Whether a layer is either a mixer or a feed-forward layer, after one norm.
+    pub alternating: bool,
     /// Mixture-of-experts parameters, if there are experts.
     pub experts: Option<Experts>,
     /// Per-layer parameters; the length is the number of layers.
@@ -95,9 +102,11 @@ pub struct LatentSpec {
 pub struct LayerSpec {
     /// Its KV heads.
     pub heads: KvHeads,
+    /// What looks at other positions.
+    pub mixer: MixerSpec,
     /// The earlier layer whose keys and values it reuses, if it has none of its own.
     pub shares: Option<usize>,
-    /// Hidden width of its feed-forward layer.
+    /// Hidden width of its feed-forward layer; 0 if it has none.
     pub d_ffn: usize,
     /// Which positions a query sees.
     pub window: Window,
@@ -105,6 +114,100 @@ pub struct LayerSpec {
     pub rope: Option<Frequencies>,
     /// How scores grow with the query's position, if they do.
     pub temperature: Option<Temperature>,
+}
+
+/// What looks at other positions in a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MixerSpec {
+    /// Nothing.
+    None,
+    /// Attention.
+    Attention,
+    /// A mixer with a state of fixed size.
+    Recurrent(RecurrentSpec),
+    /// Attention and such a mixer, whose outputs are added.
+    Both(RecurrentSpec),
+}
+
+impl MixerSpec {
+    /// Whether there is attention.
+    #[must_use]
+    pub fn attends(self) -> bool {
+        matches!(self, Self::Attention | Self::Both(_))
+    }
+
+    /// The mixer with a state of fixed size, if there is one.
+    #[must_use]
+    pub fn recurrent(self) -> Option<RecurrentSpec> {
+        match self {
+            Self::Recurrent(spec) | Self::Both(spec) => Some(spec),
+            Self::None | Self::Attention => None,
+        }
+    }
+}
+
+/// A mixer with a state of fixed size. Each has a causal convolution over `taps` positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecurrentSpec {
+    /// A gated delta net.
+    DeltaNet(DeltaNetSpec),
+    /// Mamba 2.
+    Mamba2(Mamba2Spec),
+    /// A gated convolution alone.
+    ShortConvolution {
+        /// Positions that it covers.
+        taps: usize,
+    },
+}
+
+/// A gated delta net.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaNetSpec {
+    /// Positions that the convolution covers.
+    pub taps: usize,
+    /// Heads, each with values of its own.
+    pub heads: usize,
+    /// Heads of queries and keys.
+    pub key_heads: usize,
+    /// Elements of a query or key.
+    pub key_dim: usize,
+    /// Elements of a value.
+    pub value_dim: usize,
+    /// Which heads share a key.
+    pub order: KeyOrder,
+}
+
+/// Mamba 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mamba2Spec {
+    /// Positions that the convolution covers.
+    pub taps: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Elements of a state for each of those.
+    pub d_state: usize,
+    /// Groups of heads that share B and C.
+    pub groups: usize,
+}
+
+impl RecurrentSpec {
+    /// Elements of a sequence's state, in a model of this width.
+    #[must_use]
+    pub fn state_len(self, d_model: usize) -> usize {
+        match self {
+            Self::DeltaNet(net) => {
+                let channels = 2 * net.key_heads * net.key_dim + net.heads * net.value_dim;
+                (net.taps - 1) * channels + state_len(net.heads, net.key_dim, net.value_dim)
+            }
+            Self::Mamba2(mamba) => {
+                let channels = mamba.heads * mamba.head_dim + 2 * mamba.groups * mamba.d_state;
+                (mamba.taps - 1) * channels + state_len(mamba.heads, mamba.d_state, mamba.head_dim)
+            }
+            Self::ShortConvolution { taps } => (taps - 1) * d_model,
+        }
+    }
 }
 
 /// Shape of a layer's keys and values, as attention sees them and the cache stores them.

@@ -12,7 +12,7 @@ use super::pages::{PagePool, PageShape};
 use super::per_layer::{Mix, PerLayer};
 use super::rope::Rotation;
 use super::rope_factors::Factors;
-use super::sequence::Sequence;
+use super::sequence::{Fixed, Sequence};
 use super::spec::{Frequencies, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, BackendError, Linear, Result, Tensor};
@@ -38,15 +38,16 @@ pub struct Model {
     head: Linear,
 }
 
-/// One layer: a mixer and a feed-forward part, and the norms around them. Families differ in which norms they have.
+/// One layer: a mixer and a feed-forward part, or one of them, and the norms around them. Families differ in which norms
+/// they have.
 struct Layer {
     mixer_norm: Option<Norm>,
-    mixer: Mixer,
+    mixer: Option<Mixer>,
     post_mixer_norm: Option<Norm>,
     /// After the residual add, not before it.
     mixer_sum_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
-    ffn: Ffn,
+    ffn: Option<Ffn>,
     beside: Option<Beside>,
     post_ffn_norm: Option<Norm>,
     mix: Option<Mix>,
@@ -90,10 +91,15 @@ impl Model {
             }
             None => None,
         };
-        let embedding_norm = Norm::load_if(&spec, &weights, "token_embd_norm", d)?;
+        let after_embedding = "token_embd_norm";
+        let embedding_norm = if spec.final_norm == after_embedding {
+            None
+        } else {
+            Norm::load_if(&spec, &weights, after_embedding, d)?
+        };
         let norm = match layers.last() {
             Some(last) if last.sum_norm.is_some() => None,
-            _ => Some(Norm::load(&spec, &weights, "output_norm", d)?),
+            _ => Some(Norm::load(&spec, &weights, spec.final_norm, d)?),
         };
         let backend = Arc::clone(weights.backend());
         weights.finish(&spec.architecture)?;
@@ -132,7 +138,9 @@ impl Model {
     /// An empty sequence of at most `context` positions.
     #[must_use]
     pub fn sequence(&self, pool: &Arc<PagePool>, context: usize) -> Sequence {
-        Sequence::new(Arc::clone(pool), context, Vec::new())
+        let recurrent = self.spec.layers.iter().filter_map(|layer| layer.mixer.recurrent());
+        let blank = recurrent.map(|mixer| vec![0.0; mixer.state_len(self.spec.d_model)]);
+        Sequence::new(Arc::clone(pool), context, blank.map(Fixed::new).collect())
     }
 
     /// Computes the new positions of several sequences and adds them to these. What a position gives depends on its
@@ -152,6 +160,7 @@ impl Model {
         let b = &*self.backend;
         let spans = &mut batch.spans;
         for span in spans.iter_mut() {
+            span.sequence.unstage();
             let (new, len, context) = (span.len(), span.sequence.len(), span.sequence.context());
             if len + new > context {
                 let message = format!("{} positions exceed the context of {context}", len + new);
@@ -331,18 +340,24 @@ impl Model {
     ) -> Result<Tensor> {
         let (s, b) = (&self.spec, &*self.backend);
         let normed = self.norm_if(layer.mixer_norm.as_ref(), x)?;
-        let mixed = layer.mixer.forward(s, b, &normed, rotation, spans)?;
-        let mixed = self.norm_if(layer.post_mixer_norm.as_ref(), &mixed)?;
+        let after = match &layer.mixer {
+            Some(mixer) => {
+                let mixed = mixer.forward(s, b, &normed, rotation, spans)?;
+                let mixed = self.norm_if(layer.post_mixer_norm.as_ref(), &mixed)?;
+                b.add(x, &self.residual(mixed)?)?
+            }
+            None => x.clone(),
+        };
+        let Some(ffn) = &layer.ffn else { return Ok(after) };
         // If the mixer has a norm and the FFN has none, the FFN shares it and runs in parallel.
         let parallel = layer.ffn_norm.is_none() && layer.mixer_norm.is_some();
-        let after = b.add(x, &self.residual(mixed)?)?;
         let after = self.norm_if(layer.mixer_sum_norm.as_ref(), &after)?;
         let ffn_input = if parallel {
             normed
         } else {
             self.norm_if(layer.ffn_norm.as_ref(), if s.parallel { x } else { &after })?
         };
-        let out = layer.ffn.forward(s, b, &ffn_input)?;
+        let out = ffn.forward(s, b, &ffn_input)?;
         let out = match &layer.beside {
             Some(experts) => experts.forward(s, b, &after, &out)?,
             None => out,
@@ -373,9 +388,11 @@ impl Layer {
         let norm = |part: &str| Norm::load_if(s, w, &format!("blk.{index}.{part}"), s.d_model);
         // Some files name the norm before the feed-forward half `post_attention_norm`.
         let after_attention = "post_attention_norm";
+        let mixer = Mixer::load(s, w, index)?;
+        let has_ffn = !s.alternating || mixer.is_none();
         Ok(Self {
             mixer_norm: norm("attn_norm")?,
-            mixer: Mixer::load(s, w, index)?,
+            mixer,
             post_mixer_norm: if s.ffn_norm == after_attention {
                 None
             } else {
@@ -383,7 +400,7 @@ impl Layer {
             },
             mixer_sum_norm: norm("attn_output_norm")?,
             ffn_norm: norm(s.ffn_norm)?,
-            ffn: Ffn::load(s, w, index)?,
+            ffn: if has_ffn { Some(Ffn::load(s, w, index)?) } else { None },
             beside: Beside::load(s, w, index)?,
             post_ffn_norm: norm("post_ffw_norm")?,
             mix: Mix::load(s, w, index)?,

@@ -127,8 +127,8 @@ impl<'a> Weights<'a> {
         self.claimed.borrow_mut().extend(names.cloned());
     }
 
-    /// The experts `{gate,up,down}_exps` of a layer, each (input, output, count); gate and up may be fused. `name`
-    /// builds a tensor's name.
+    /// The experts `{gate,up,down}_exps` of a layer, each (input, output, count); gate and up may be fused, and the gate
+    /// may be missing. `name` builds a tensor's name.
     ///
     /// # Errors
     /// When one is missing or has another shape.
@@ -139,14 +139,17 @@ impl<'a> Weights<'a> {
         (d_model, d_ffn): (usize, usize),
     ) -> Result<Vec<Expert>, WeightsError> {
         let fused = name("ffn_gate_up_exps");
-        let (gates, ups) = if self.has(&format!("{fused}.weight")) {
+        let (gates, ups): (Vec<_>, Vec<_>) = if self.has(&format!("{fused}.weight")) {
             let both = self.stack(&fused, count, 2 * d_ffn, d_model)?;
-            both.iter().map(|b| (b.part(0..d_ffn), b.part(d_ffn..2 * d_ffn))).unzip()
+            both.iter().map(|b| (Some(b.part(0..d_ffn)), b.part(d_ffn..2 * d_ffn))).unzip()
         } else {
-            (
-                self.stack(&name("ffn_gate_exps"), count, d_ffn, d_model)?,
-                self.stack(&name("ffn_up_exps"), count, d_ffn, d_model)?,
-            )
+            let gates = name("ffn_gate_exps");
+            let gates = if self.has(&format!("{gates}.weight")) {
+                self.stack(&gates, count, d_ffn, d_model)?.into_iter().map(Some).collect()
+            } else {
+                vec![None; count]
+            };
+            (gates, self.stack(&name("ffn_up_exps"), count, d_ffn, d_model)?)
         };
         let downs = self.stack(&name("ffn_down_exps"), count, d_model, d_ffn)?;
         let all = gates.into_iter().zip(ups).zip(downs);
@@ -199,6 +202,19 @@ impl<'a> Weights<'a> {
     /// When it is missing or has another length.
     pub fn floats(&self, name: &str, len: usize) -> Result<Vec<f32>, WeightsError> {
         Ok(values(&self.matrix(name, 1, len)?))
+    }
+
+    /// The elements of a small matrix, row after row.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn numbers(
+        &self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Vec<f32>, WeightsError> {
+        Ok(values(&self.matrix(name, rows, columns)?))
     }
 
     /// An optional single number.

@@ -34,6 +34,8 @@ pub struct Config {
     pub request_memory: usize,
     /// MiB of conversations kept for their next turn, if set.
     pub cache_ram: Option<u64>,
+    /// Places whose states of fixed size are kept, for models that have any.
+    pub checkpoints: usize,
     /// Folder for what slots have read, if they may be saved.
     pub slot_save_path: Option<PathBuf>,
     /// File that keeps what the prompt of a completion was read as.
@@ -120,6 +122,7 @@ impl Config {
             queue: 1,
             request_memory: 16 << 20,
             cache_ram: None,
+            checkpoints: 0,
             slot_save_path: None,
             prompt_cache: None,
             key_type: CacheType::F16,
@@ -185,6 +188,7 @@ impl Config {
             parallel: self.parallel,
             queue: self.queue,
             cache_bytes: self.cache_ram.map(|mib| mib.saturating_mul(1 << 20)),
+            checkpoints: self.checkpoints,
             key_type: self.key_type,
             value_type: self.value_type,
             template: self.template.clone(),

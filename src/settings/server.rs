@@ -189,6 +189,19 @@ pub static ROWS: &[Setting] = &[
     .variables(&["LLAMA_ARG_CACHE_RAM"])
     .none("(by the memory)"),
     server(
+        "ctx-checkpoints",
+        Value::Whole {
+            min: 0,
+            max: 1 << 16,
+            set: |c, n, _| c.checkpoints = usize::try_from(n).unwrap_or(0),
+        },
+        "N",
+        "Places in conversations to which a model with recurrent layers can go back without reading again; fewer if memory is short",
+    )
+    .dashed(&["-ctxcp"])
+    .variables(&["LLAMA_ARG_CTX_CHECKPOINTS"])
+    .default("32"),
+    server(
         "slot-save-path",
         Value::Path(|c, path, given| {
             may_be_written(given.origin)?;

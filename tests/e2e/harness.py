@@ -146,10 +146,13 @@ class Server:
         return self.log_path.read_text(errors="replace")
 
     def wait(self, status: int, seconds: float = 30) -> None:
+        """Waits for that answer of /health; a 503 that only says that weights are being read is none yet."""
+
         def answered():
             assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
             try:
-                return self.get("/health").status == status
+                health = self.get("/health")
+                return health.status == status and (status == 200 or health.error["message"] != "Loading model")
             except OSError:
                 return False
 

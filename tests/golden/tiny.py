@@ -176,6 +176,114 @@ class Tiny:
         else:
             self.matrix(b + "attn_kv_b", heads * (fixed + value), rank)
 
+    def hybrid(self, kinds, *, ffn_norm="ffn_norm", final="output_norm", ffn="gated", moe=None, moe_dense=0,
+               choice_bias=False, shared=None, shared_gate=False, narrow=None, qk=False, tied=False, grouped=True):
+        """Layers of several kinds: each has a mixer, and a feed-forward layer unless it is "alone"."""
+        d = self.d
+        self.matrix("token_embd", VOCAB, d)
+        self.norm(final)
+        if not tied:
+            self.matrix("output", VOCAB, d)
+        for i, kind in enumerate(kinds):
+            b = f"blk.{i}."
+            self.norm(b + "attn_norm")
+            for part in kind.split("+"):
+                getattr(self, part.split()[0])(b, *part.split()[1:])
+            if "attention" in kind and qk:
+                self.norm(b + "attn_q_norm", self.head)
+                self.norm(b + "attn_k_norm", self.head)
+            if "mamba2" in kind and grouped:
+                ssm = self.ssm()
+                self.tensors[b + "ssm_norm.weight"] = self.random.normal(
+                    1, 0.2, (ssm["group_count"], ssm["inner_size"] // ssm["group_count"]))
+            if ffn_norm and kind != "feed":
+                bare = self.arch == "falcon-h1"  # whose converter leaves the ending out
+                self.norm(b + ffn_norm)
+                if bare:
+                    self.tensors[b + ffn_norm] = self.tensors.pop(b + ffn_norm + ".weight")
+            if (not ffn_norm and kind != "feed"):
+                continue
+            if moe and i >= moe_dense:
+                count, width = moe
+                inside = narrow or d
+                self.matrix(b + "ffn_gate_inp", count, d)
+                if choice_bias:
+                    self.tensors[b + "exp_probs_b.bias"] = self.random.normal(0, 0.3, count)
+                if narrow:
+                    self.matrix(b + "ffn_latent_down", narrow, d)
+                    self.matrix(b + "ffn_latent_up", d, narrow)
+                if ffn == "gated":
+                    self.stack(b + "ffn_gate_exps", count, width, inside)
+                self.stack(b + "ffn_up_exps", count, width, inside)
+                self.stack(b + "ffn_down_exps", count, inside, width)
+                if shared:
+                    if shared_gate:
+                        self.tensors[b + "ffn_gate_inp_shexp.weight"] = self.random.normal(0, 0.2, d)
+                    if ffn == "gated":
+                        self.matrix(b + "ffn_gate_shexp", shared, d)
+                    self.matrix(b + "ffn_up_shexp", shared, d)
+                    self.matrix(b + "ffn_down_shexp", d, shared)
+                continue
+            width = self.ffn[i] if isinstance(self.ffn, list) else self.ffn
+            if ffn == "gated":
+                self.matrix(b + "ffn_gate", width, d)
+            self.matrix(b + "ffn_up", width, d)
+            self.matrix(b + "ffn_down", d, width)
+        return self
+
+    def ssm(self):
+        return {key[5:]: value for key, value in self.extra.items() if key.startswith("ssm__")}
+
+    def feed(self, b):
+        """A layer without a mixer."""
+
+    def attention(self, b, gated=""):
+        q, k = self.heads * self.head, max(self.kv if isinstance(self.kv, list) else [self.kv]) * self.head
+        self.matrix(b + "attn_q", q * (2 if gated else 1), self.d)
+        self.matrix(b + "attn_k", k, self.d)
+        self.matrix(b + "attn_v", k, self.d)
+        self.matrix(b + "attn_output", self.d, q)
+
+    def delta(self, b, form="apart"):
+        ssm = self.ssm()
+        heads, keys, dim = ssm["time_step_rank"], ssm["group_count"], ssm["state_size"]
+        values = heads * dim
+        width = 2 * keys * dim + values
+        if form == "old":
+            self.matrix(b + "ssm_in", width + values, self.d)
+        else:
+            self.matrix(b + "attn_qkv", width, self.d)
+            self.matrix(b + "attn_gate", values, self.d)
+        if form == "apart":
+            self.matrix(b + "ssm_alpha", heads, self.d)
+            self.matrix(b + "ssm_beta", heads, self.d)
+        else:
+            self.matrix(b + "ssm_ba", 2 * heads, self.d)
+        self.recurrence(b, width, heads)
+        self.norm(b + "ssm_norm", dim)
+        self.matrix(b + "ssm_out", self.d, values)
+
+    def mamba2(self, b, bias=""):
+        ssm = self.ssm()
+        heads, inner = ssm["time_step_rank"], ssm["inner_size"]
+        width = inner + 2 * ssm["group_count"] * ssm["state_size"]
+        self.matrix(b + "ssm_in", inner + width + heads, self.d)
+        self.recurrence(b, width, heads)
+        self.tensors[b + "ssm_a"] = self.tensors[b + "ssm_a"].reshape(heads, 1)
+        self.tensors[b + "ssm_d"] = self.random.normal(1, 0.3, (heads, 1))
+        self.tensors[b + "ssm_conv1d.bias"] = self.random.normal(0, 0.3, width)
+        self.matrix(b + "ssm_out", self.d, inner)
+
+    def recurrence(self, b, width, heads):
+        self.matrix(b + "ssm_conv1d", width, self.ssm()["conv_kernel"])
+        self.tensors[b + "ssm_dt.bias"] = self.random.normal(-1, 0.7, heads)
+        self.tensors[b + "ssm_a"] = -self.random.uniform(0.1, 1.5, heads)
+
+    def short(self, b):
+        self.matrix(b + "shortconv.in_proj", 3 * self.d, self.d)
+        self.matrix(b + "shortconv.conv", self.d, self.extra["shortconv__l_cache"])
+        self.matrix(b + "shortconv.out_proj", self.d, self.d)
+
     def write(self, path):
         w = gguf.GGUFWriter(path, self.arch)
         keys = {
@@ -290,6 +398,46 @@ def models():
         norms=("attn_norm",), qk="each", norm_bias=True)
     yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)
     yield from more()
+    yield from hybrids()
+
+
+def hybrids():
+    """Layers whose past is a state of fixed size, beside those with attention."""
+    net = {"ssm__conv_kernel": 4, "ssm__inner_size": 24, "ssm__state_size": 6, "ssm__time_step_rank": 4,
+           "ssm__group_count": 2, "rope__dimension_count": 4, "rope__freq_base": 1e4}
+    qwen = {"ffn_norm": "post_attention_norm", "qk": True}
+    sections = {"rope__dimension_sections": [1, 1, 0, 0]}
+    experts = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 10}
+    yield Tiny("qwen35", head=8, layers=4, **RMS, **net, **sections).hybrid(
+        ["delta", "delta", "delta", "attention gated"], tied=True, **qwen)
+    yield Tiny("qwen35moe", head=8, layers=3, **RMS, **net, **sections, **experts, full_attention_interval=2,
+               expert_shared_feed_forward_length=12).hybrid(
+        ["delta", "attention gated", "delta"], moe=(4, 10), shared=12, shared_gate=True, **qwen)
+    for name, form in (("qwen3next", "woven"), ("qwen3next-old", "old")):
+        yield Tiny("qwen3next", name, head=8, layers=3, **RMS, **net, **experts, full_attention_interval=3,
+                   expert_shared_feed_forward_length=12).hybrid(
+            [f"delta {form}", f"delta {form}", "attention gated"], moe=(4, 10), shared=12, shared_gate=True, **qwen)
+    short = {"shortconv__l_cache": 3}
+    yield Tiny("lfm2", kv=[0, 2, 0], **RMS, **short).hybrid(
+        ["short", "attention", "short"], final="token_embd_norm", qk=True, tied=True)
+    yield Tiny("lfm2moe", kv=[0, 2, 0], **RMS, **short, **experts, leading_dense_block_count=1, expert_gating_func=2).hybrid(
+        ["short", "attention", "short"], final="token_embd_norm", qk=True, tied=True, moe=(4, 10), moe_dense=1,
+        choice_bias=True)
+    mamba = {"ssm__conv_kernel": 4, "ssm__inner_size": 48, "ssm__state_size": 10, "ssm__time_step_rank": 6,
+             "ssm__group_count": 2}
+    granite = {"embedding_scale": 3.0, "residual_scale": 0.3, "logit_scale": 2.0, "attention__scale": 0.2}
+    yield Tiny("granitehybrid", kv=[0, 2, 0], **RMS, **mamba, **granite).hybrid(["mamba2", "attention", "mamba2"])
+    yield Tiny("granitehybrid", "granitehybrid-experts", kv=[0, 2], layers=2, ffn=10, **RMS, **mamba, **granite,
+               expert_count=6, expert_used_count=2, expert_shared_feed_forward_length=12,
+               rope__scaling__finetuned=False).hybrid(["mamba2", "attention"], moe=(6, 10), shared=12)
+    yield Tiny("falcon-h1", layers=2, **RMS, **mamba).hybrid(["attention+mamba2"] * 2, grouped=False, tied=True)
+    nemotron = {"ffn_norm": None, "ffn": "plain"}
+    yield Tiny("nemotron_h", kv=[0, 0, 2, 0], layers=4, ffn=[0, 36, 0, 0], **LN, **mamba).hybrid(
+        ["mamba2", "feed", "attention", "mamba2"], **nemotron)
+    yield Tiny("nemotron_h_moe", kv=[0, 0, 2, 0], layers=4, ffn=[0, 10, 0, 0], **RMS, **LN, **mamba, expert_count=6,
+               expert_used_count=2, expert_feed_forward_length=10, expert_shared_feed_forward_length=12,
+               expert_shared_count=1, expert_weights_norm=True, expert_weights_scale=2.5, moe_latent_size=16).hybrid(
+        ["mamba2", "feed", "attention", "mamba2"], moe=(6, 10), shared=12, choice_bias=True, narrow=16, **nemotron)
 
 
 def more():

@@ -11,11 +11,14 @@ vectors::decode!("neon");
 vectors::tiles!("neon", quads: 2);
 vectors::levels!("neon");
 vectors::floats!("neon");
-vectors::attention!("neon", rows: [4 3 2 1]);
+vectors::lanes!("neon", rows: [4 3 2 1], columns: 2);
 
 pub use attention::{mix, scores};
-pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm};
+pub use floats::{
+    add_weighted, dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm, silu_all,
+};
 pub use levels::{multiply, rows, unpack_panel};
+pub use recurrence::advance;
 pub use tiles::multiply_registers;
 
 /// Vector operations of this instruction set.

@@ -25,7 +25,7 @@ use std::ops::Range;
 #[cfg(target_arch = "aarch64")]
 use super::arm;
 #[cfg(target_arch = "x86_64")]
-use super::x86::{attention as x86, sse};
+use super::x86::{lanes as x86, sse};
 
 /// Positions per partial softmax. Partial results are merged in position order, whichever thread computed
 /// them, so results depend neither on the number of threads nor on the number of queries.

@@ -5,15 +5,14 @@
 //! them (`x86/sse.rs` and `arm/neon.rs` have one each). Output: the functions that [`super::isa`] chooses from. These
 //! are macros because target features are enabled per function.
 
-mod attention;
 mod decode;
 mod floats;
+mod lanes;
 mod levels;
 mod tiles;
 
 pub(super) use {
-    attention::attention, decode::decode, decode::types, floats::floats, levels::levels,
-    tiles::tiles,
+    decode::decode, decode::types, floats::floats, lanes::lanes, levels::levels, tiles::tiles,
 };
 
 /// Adds the target feature to small functions.

@@ -68,11 +68,11 @@ macro_rules! level {
     };
 }
 
-pub mod attention;
 pub mod avx2;
 pub mod avx512;
 pub mod float;
 mod frame;
+pub mod lanes;
 pub mod sse;
 
 /// Unaligned load of plain data.

@@ -8,11 +8,14 @@ vectors::decode!("ssse3,sse4.1");
 vectors::tiles!("ssse3,sse4.1", quads: 1);
 vectors::levels!("ssse3,sse4.1");
 vectors::floats!("ssse3,sse4.1");
-vectors::attention!("ssse3,sse4.1", rows: [2 1]);
+vectors::lanes!("ssse3,sse4.1", rows: [2 1], columns: 1);
 
 pub use attention::{mix, scores};
-pub use floats::{dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm};
+pub use floats::{
+    add_weighted, dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm, silu_all,
+};
 pub use levels::{multiply, rows, unpack_panel};
+pub use recurrence::advance;
 pub use tiles::multiply_registers;
 
 /// Vector operations of this instruction set.

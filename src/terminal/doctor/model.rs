@@ -82,6 +82,8 @@ fn memory(need: &Need, shape: &PageShape, options: &LoadOptions) -> Check {
         "weights_bytes": need.weights,
         "private_bytes": private,
         "cache_bytes_per_position": need.per_position,
+        "checkpoints": limits.cached_states,
+        "checkpoint_bytes": need.states,
         "context": fit.context,
         "context_train": need.trained,
     });
@@ -89,12 +91,16 @@ fn memory(need: &Need, shape: &PageShape, options: &LoadOptions) -> Check {
         let text = format!("this system does not report how much is free; the model {needs}");
         return Check::new("memory", State::Note, text).facts(facts);
     };
-    let several = format!(
+    let mut several = format!(
         "; {} requests at a time share up to {}, of which {} may keep what was read",
         limits.parallel,
         size(pool_bytes as u64),
         size(kept as u64)
     );
+    if need.states > 0 {
+        let (count, each) = (limits.cached_states, size(need.states));
+        several.push_str(&format!("; {count} checkpoints of {each} may be kept besides"));
+    }
     let mut check = Check::ok("memory", format!("{}; the model {needs}{several}", free(&memory)));
     for note in &fit.notes {
         let (note, hint) = split_hint(note);

@@ -1,13 +1,25 @@
-//! Vector operations for the inner loops of attention: sixteen floats are one AVX-512 register or two AVX2 registers.
+//! The inner loops of attention and of recurrences, and their operations: sixteen floats are one AVX-512 register or two
+//! AVX2 registers.
 
 #![expect(unsafe_code, reason = "vector loads of arrays whose length the type says")]
 
 macro_rules! module {
     ($module:ident, $features:literal, at_once: $at_once:literal, rows: $rows:tt, Lanes = $lanes:ty,
      { $(fn $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block)* }) => {
-        /// The two inner loops of attention.
+        /// The inner loops of attention and of recurrences.
         pub mod $module {
-            crate::kernels::attention::lanes!($features, operations, at_once: $at_once, rows: $rows);
+            pub use attention::{mix, scores};
+            pub use recurrence::advance;
+
+            mod attention {
+                crate::kernels::attention::lanes!(
+                    $features, super::operations, at_once: $at_once, rows: $rows
+                );
+            }
+
+            mod recurrence {
+                crate::kernels::recurrence::lanes!($features, super::operations, at_once: 2);
+            }
 
             /// Operations on sixteen floats.
             mod operations {

@@ -1,12 +1,18 @@
-//! Vector operations for the inner loops of attention: sixteen floats are four 128-bit vectors.
+//! The inner loops of attention and of recurrences, and their operations: sixteen floats are four 128-bit vectors.
 
-/// Defines the module `attention` of an instruction set from its `operations`; `rows` lists the numbers of query rows
-/// processed together, as many as its registers hold.
-macro_rules! attention {
-    ($features:literal, rows: $rows:tt) => {
+/// Defines the modules `attention` and `recurrence` of an instruction set from its `operations`; `rows` lists the numbers
+/// of query rows processed together, `columns` says how many times sixteen columns of a state are: as many as its
+/// registers hold.
+macro_rules! lanes {
+    ($features:literal, rows: $rows:tt, columns: $columns:literal) => {
         /// The two inner loops of attention.
         mod attention {
             crate::kernels::attention::lanes!($features, super::lanes, at_once: 1, rows: $rows);
+        }
+
+        /// The inner loop of recurrences.
+        mod recurrence {
+            crate::kernels::recurrence::lanes!($features, super::lanes, at_once: $columns);
         }
 
         /// Operations on sixteen floats.
@@ -80,4 +86,4 @@ macro_rules! attention {
     };
 }
 
-pub(in crate::kernels) use attention;
+pub(in crate::kernels) use lanes;
