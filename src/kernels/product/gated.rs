@@ -75,7 +75,7 @@ impl Compute {
                     self.pool.run(groups, &|group| self.hidden_group(act, layer, group, x, &parts));
                 })
             };
-            return self.input_of(levels);
+            return self.input_of(levels, layer.down.matrix.dtype);
         }
         let mut products = self.products(&[gate.matrix, up.matrix], x);
         for (product, layer) in products.iter_mut().zip([gate, up]) {

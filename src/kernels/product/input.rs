@@ -10,11 +10,14 @@ use crate::kernels::{Compute, Matrix};
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::sync::{Mutex, PoisonError};
+use tealight_bundle::gguf::DType;
 
 /// Rows of activations, prepared for the types of the matrices they are multiplied with.
 pub struct Input<'a> {
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// Whether these are so few rows that stored rows are multiplied in place.
+    pub(super) few: bool,
     pub(super) floats: Cow<'a, [f32]>,
     pub(super) levels: Option<Levels>,
 }
@@ -50,19 +53,23 @@ impl Compute {
     pub(super) fn input_from<'a>(&self, x: Cow<'a, [f32]>, weights: &[&Matrix]) -> Input<'a> {
         let columns = weights.first().map_or(1, |w| w.columns);
         assert!(x.len().is_multiple_of(columns), "{} elements in rows of {columns}", x.len());
-        let quantized = weights.iter().any(|w| kind(w.dtype) == Some(QuantKind::Levels));
-        let levels = quantized.then(|| self.levels(self.quantize(&x, columns)));
-        Input { rows: x.len() / columns, columns, floats: x, levels }
+        let quantized = weights.iter().find(|w| kind(w.dtype) == Some(QuantKind::Levels));
+        let rows = x.len() / columns;
+        let few = rows < self.isa.panels_from(quantized.map_or(DType::F32, |w| w.dtype));
+        let levels = quantized.map(|_| self.levels(self.quantize(&x, columns), few));
+        Input { rows, columns, few, floats: x, levels }
     }
 
     /// Input from activations that exist only in eight bits, for quantized matrices.
-    pub(super) fn input_of(&self, levels: Activations) -> Input<'static> {
+    pub(super) fn input_of(&self, levels: Activations, dtype: DType) -> Input<'static> {
         let (rows, columns) = (levels.rows, levels.columns);
-        Input { rows, columns, floats: Cow::default(), levels: Some(self.levels(levels)) }
+        let few = rows < self.isa.panels_from(dtype);
+        let levels = Some(self.levels(levels, few));
+        Input { rows, columns, few, floats: Cow::default(), levels }
     }
 
-    fn levels(&self, levels: Activations) -> Levels {
-        if levels.rows < self.isa.panels_from() || self.isa.level() == Level::Scalar {
+    fn levels(&self, levels: Activations, few: bool) -> Levels {
+        if few || self.isa.level() == Level::Scalar {
             return Levels::Few(levels);
         }
         let mut starts = vec![0];

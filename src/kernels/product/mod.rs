@@ -67,7 +67,7 @@ impl Compute {
         // No need to clear old contents: the parts overwrite every element.
         out.iter_mut().zip(weights).for_each(|(out, w)| out.resize(x.rows * w.rows, 0.0));
         let shared: Vec<_> = out.iter_mut().map(|out| Disjoint::new(out)).collect();
-        if x.rows < self.isa.panels_from() {
+        if x.few {
             let division = self.division(weights);
             self.pool.run_shares(&|thread| division.share(thread), &|index| {
                 let Places { matrix, rows } = &division.parts[index];

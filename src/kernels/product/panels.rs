@@ -30,10 +30,24 @@ pub fn rows_together(n: usize) -> usize {
     (RESULTS_BYTES / (size_of::<f32>() * PANEL_ROWS * n.max(1))).max(1) * PANEL_ROWS
 }
 
-/// The bytes of a row that belong to one panel, whose columns begin at `start`.
-fn part(w: &Matrix, row: usize, start: usize) -> &[u8] {
-    let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
-    &w.row(row)[at(start)..at((start + PANEL_COLUMNS).min(w.columns))]
+/// The parts of rows that belong to one panel. Found once for all rows: it takes divisions.
+struct Parts<'w> {
+    bytes: &'w [u8],
+    row: usize,
+    part: Range<usize>,
+}
+
+impl<'w> Parts<'w> {
+    /// Those whose columns begin at `start`.
+    fn new(w: &'w Matrix, start: usize) -> Self {
+        let at = |column: usize| column / w.dtype.block_elements() * w.dtype.block_bytes();
+        let part = at(start)..at((start + PANEL_COLUMNS).min(w.columns));
+        Self { bytes: w.bytes(), row: w.range.len() / w.rows, part }
+    }
+
+    fn of(&self, row: usize) -> &'w [u8] {
+        &self.bytes[row * self.row..][self.part.clone()]
+    }
 }
 
 impl Compute {
@@ -101,24 +115,26 @@ impl Compute {
         results.resize(panels * n, [0.0; PANEL_ROWS]);
         for start in (0..w.columns).step_by(PANEL_COLUMNS) {
             let columns = start..(start + PANEL_COLUMNS).min(w.columns);
+            let (parts, beside) = (Parts::new(w, start), Parts::new(w, columns.end % w.columns));
+            let after = Parts::new(then.0, 0);
             for (index, results) in results.chunks_exact_mut(n).enumerate() {
                 let first = rows.start + index * PANEL_ROWS;
                 // A partial panel repeats its last row; the extra results are dropped.
-                let row = |i: usize| part(w, (first + i).min(rows.end - 1), start);
+                let row = |i: usize| parts.of((first + i).min(rows.end - 1));
                 self.unpack_panel(w.dtype, &row, &mut panel);
-                let (next, next_row, next_start) = if index + 1 < panels {
-                    (w, first + PANEL_ROWS, start)
+                let (next, next_row, most) = if index + 1 < panels {
+                    (&parts, first + PANEL_ROWS, w.rows)
                 } else if columns.end < w.columns {
-                    (w, rows.start, columns.end)
+                    (&beside, rows.start, w.rows)
                 } else {
-                    (then.0, then.1, 0)
+                    (&after, then.1, then.0.rows)
                 };
                 // The next panel's rows are prefetched while this one is multiplied, some with each tile.
                 let ahead = PANEL_ROWS.div_ceil(starts.len() - 1);
                 for (number, tile) in starts.windows(2).enumerate() {
                     let soon = number * ahead..PANEL_ROWS.min((number + 1) * ahead);
-                    let soon = soon.map(|row| next_row + row).take_while(|row| *row < next.rows);
-                    soon.for_each(|row| fetch(part(next, row, next_start)));
+                    let soon = soon.map(|row| next_row + row).take_while(|row| *row < most);
+                    soon.for_each(|row| fetch(next.of(row)));
                     let (at, results) = (tile[0], &mut results[tile[0]..tile[1]]);
                     if start == 0 {
                         results.fill([0.0; PANEL_ROWS]);

@@ -162,6 +162,12 @@ macro_rules! tiles {
             let size = const { group_bytes(K::Type::DTYPE) };
             let two_steps = const { in_two_steps(K::Type::DTYPE) } || runs.w.len() > LARGE;
             let groups = runs.row_bytes.div_ceil(size);
+            let one = K::Prepared::default();
+            let prepared: Vec<K::Prepared> = if T == 1 {
+                Vec::new()
+            } else {
+                (0..groups).map(|group| K::prepare(group_of(&x, group))).collect()
+            };
             let mut kept = KEPT.take();
             let chunk = AT_ONCE * K::SLOTS;
             if kept.len() < quads * chunk {
@@ -203,7 +209,10 @@ macro_rules! tiles {
                                 K::add::<P, T>(
                                     &own,
                                     blocks,
-                                    group_of(&x, group),
+                                    (
+                                        group_of(&x, group),
+                                        if T == 1 { &one } else { &prepared[group] },
+                                    ),
                                     &kept[slots..],
                                     chunk,
                                     sums,

@@ -5,7 +5,7 @@
 use super::super::frame::{QUAD, by_row, each_block, offsets_of, scales_of, totals_of};
 use super::decode::Blocks;
 use super::dot::{Dot, unsigned};
-use super::tile::{LANES, Tile, both};
+use super::tile::{LANES, Tile};
 use super::vectors::{load_signed, sum_halves, sum_words};
 use crate::kernels::activations::Part;
 use crate::kernels::blocks::BLOCKS;
@@ -16,9 +16,29 @@ use std::marker::PhantomData;
 /// Types of blocks, block by block.
 pub struct ByBlock<D>(PhantomData<D>);
 
+/// What scales the products of each block of a group, in the lanes of a quad: once for all rows, since putting four
+/// numbers together takes as long as using them.
+#[derive(Default)]
+pub struct Tokens {
+    scales: [[f32; QUAD]; BLOCKS],
+    /// The bits of offset · sum.
+    offsets: [[f32; QUAD]; BLOCKS],
+    totals: [[f32; QUAD]; BLOCKS],
+}
+
 impl<D: Blocks> Tile for ByBlock<D> {
     type Type = D;
     const SLOTS: usize = BLOCKS;
+    type Prepared = Tokens;
+
+    fn prepare<const T: usize>(x: [&Part; T]) -> Tokens {
+        let each = |of: &dyn Fn(usize) -> [f32; QUAD]| std::array::from_fn(of);
+        Tokens {
+            scales: each(&|block| scales_of(x, block)),
+            offsets: each(&|block| offsets_of(x, block, D::OFFSET)),
+            totals: each(&|block| totals_of(x, block)),
+        }
+    }
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -39,7 +59,7 @@ impl<D: Blocks> Tile for ByBlock<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         blocks: usize,
-        x: [&Part; T],
+        (x, prepared): ([&Part; T], &Tokens),
         kept: &[__m256i],
         next: usize,
         mut sums: __m256,
@@ -49,7 +69,7 @@ impl<D: Blocks> Tile for ByBlock<D> {
         each_block!(blocks.min(BLOCKS), |block| {
             let totals = sum_halves([first[block], second[block]]);
             // SAFETY: guaranteed by the caller.
-            sums = unsafe { add_block::<D, T>(&rows, block, x, totals, sums) };
+            sums = unsafe { add_block::<D, T>(&rows, block, (x, prepared), totals, sums) };
         });
         sums
     }
@@ -92,20 +112,43 @@ unsafe fn products_of_block<D: Blocks, P: Dot, const T: usize>(
 unsafe fn add_block<D: Blocks, const T: usize>(
     rows: &[*const u8; LANES],
     block: usize,
-    x: [&Part; T],
+    (x, prepared): ([&Part; T], &Tokens),
     mut totals: __m256i,
     mut sums: __m256,
 ) -> __m256 {
     if D::OFFSET != 0 {
-        let offset = both::<T>(offsets_of(x, block, D::OFFSET));
+        let offset = if T == 1 {
+            _mm256_set1_ps(offsets_of(x, block, D::OFFSET)[0])
+        } else {
+            repeated(&prepared.offsets[block])
+        };
         totals = _mm256_sub_epi32(totals, _mm256_castps_si256(offset));
     }
     // SAFETY: guaranteed by the caller.
-    let factors = unsafe { D::factors(rows, block * D::BYTES) };
-    let scale = _mm256_mul_ps(factors.0, both::<T>(scales_of(x, block)));
+    let factors = unsafe { D::factors::<T>(rows, block * D::BYTES) };
+    let scales = if T == 1 {
+        _mm256_set1_ps(scales_of(x, block)[0])
+    } else {
+        repeated(&prepared.scales[block])
+    };
+    let scale = _mm256_mul_ps(factors.0, scales);
     sums = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals), scale, sums);
     if D::MINS {
-        sums = _mm256_fmadd_ps(factors.1, both::<T>(totals_of(x, block)), sums);
+        let totals = if T == 1 {
+            _mm256_set1_ps(totals_of(x, block)[0])
+        } else {
+            repeated(&prepared.totals[block])
+        };
+        sums = _mm256_fmadd_ps(factors.1, totals, sums);
     }
     sums
+}
+
+/// Numbers of a quad, in both halves.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+fn repeated(four: &[f32; QUAD]) -> __m256 {
+    // SAFETY: four floats, by the type; the load needs no alignment.
+    let four = unsafe { _mm_loadu_ps(four.as_ptr()) };
+    _mm256_set_m128(four, four)
 }

@@ -19,6 +19,7 @@ pub struct ByRow<D>(PhantomData<D>);
 impl<D: Super> Tile for ByRow<D> {
     type Type = D;
     const SLOTS: usize = 1 + D::MINS as usize;
+    type Prepared = ();
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -50,7 +51,7 @@ impl<D: Super> Tile for ByRow<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         _: usize,
-        x: [&Part; T],
+        (x, ()): ([&Part; T], &()),
         kept: &[__m256i],
         next: usize,
         sums: __m256,

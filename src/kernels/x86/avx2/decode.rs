@@ -6,8 +6,8 @@
 #![expect(non_camel_case_types, reason = "types are named as the field writes them")]
 
 use super::vectors::{
-    by_block, halves_of_rows, look_up, mask_of_bits, nibbles_of_block, pair_of_bits, sixteen,
-    words_of_rows,
+    by_block, halves_of_rows, halves_of_tile, look_up, mask_of_bits, nibbles_of_block,
+    pair_of_bits, sixteen, words_of_rows,
 };
 use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, has_mins, k3_scales, offset};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
@@ -46,11 +46,11 @@ pub trait Decode {
 
 /// A type with a float for each block of 32 columns.
 pub trait Blocks: Decode {
-    /// Scales and mins of a block of each of eight rows.
+    /// Scales and mins of a block of each of the eight rows of a tile with `T` tokens.
     ///
     /// # Safety
     /// The processor has the instruction set of this module; a block is `at` bytes after each pointer.
-    unsafe fn factors(rows: &[*const u8; 8], at: usize) -> (__m256, __m256);
+    unsafe fn factors<const T: usize>(rows: &[*const u8; 8], at: usize) -> (__m256, __m256);
 }
 
 /// A type with super-blocks of 256 columns.
@@ -99,7 +99,10 @@ macro_rules! blocks {
         impl Blocks for $name {
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn factors($rows: &[*const u8; 8], $at: usize) -> (__m256, __m256) {
+            unsafe fn factors<const T: usize>(
+                $rows: &[*const u8; 8],
+                $at: usize,
+            ) -> (__m256, __m256) {
                 // SAFETY: the trait guarantees blocks.
                 unsafe { $factors }
             }
@@ -107,16 +110,18 @@ macro_rules! blocks {
     };
 }
 
-blocks!(Q4_0, |b| nibbles_of_block(b.add(2)), |rows, at| scales_only(rows, at));
+blocks!(Q4_0, |b| nibbles_of_block(b.add(2)), |rows, at| scales_only::<T>(rows, at));
 blocks!(Q4_1, |b| nibbles_of_block(b.add(4)), |rows, at| words_of_rows(rows, at));
-blocks!(Q5_0, |b| with_fifth_bits(nibbles_of_block(b.add(6)), b.add(2)), |rows, at| scales_only(
-    rows, at
-));
+blocks!(
+    Q5_0,
+    |b| with_fifth_bits(nibbles_of_block(b.add(6)), b.add(2)),
+    |rows, at| scales_only::<T>(rows, at)
+);
 blocks!(Q5_1, |b| with_fifth_bits(nibbles_of_block(b.add(8)), b.add(4)), |rows, at| {
     words_of_rows(rows, at)
 });
-blocks!(Q8_0, |b| _mm256_loadu_si256(b.add(2).cast()), |rows, at| scales_only(rows, at));
-blocks!(IQ4_NL, |b| look_up(&IQ4_SIGNED, nibbles_of_block(b.add(2))), |rows, at| scales_only(
+blocks!(Q8_0, |b| _mm256_loadu_si256(b.add(2).cast()), |rows, at| scales_only::<T>(rows, at));
+blocks!(IQ4_NL, |b| look_up(&IQ4_SIGNED, nibbles_of_block(b.add(2))), |rows, at| scales_only::<T>(
     rows, at
 ));
 blocks!(MXFP4, |b| look_up(&E2M1_LEVELS, nibbles_of_block(b.add(1))), |rows, at| {
@@ -150,9 +155,9 @@ const IQ4_SIGNED: [u8; 16] = {
 /// They can be read.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn scales_only(rows: &[*const u8; 8], at: usize) -> (__m256, __m256) {
+unsafe fn scales_only<const T: usize>(rows: &[*const u8; 8], at: usize) -> (__m256, __m256) {
     // SAFETY: guaranteed by the caller.
-    (unsafe { halves_of_rows(rows, at) }, _mm256_setzero_ps())
+    (unsafe { halves_of_tile::<T>(rows, at) }, _mm256_setzero_ps())
 }
 
 /// Adds 16 to the levels whose fifth bit is set.

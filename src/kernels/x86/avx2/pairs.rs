@@ -124,6 +124,7 @@ impl<D: Nibbles> Tile for Pairs<D> {
     type Type = D;
     // Two vectors of totals, two of mins: each has a row in either half.
     const SLOTS: usize = 4;
+    type Prepared = ();
 
     #[target_feature(enable = "avx2,fma,f16c")]
     #[inline]
@@ -178,14 +179,14 @@ impl<D: Nibbles> Tile for Pairs<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; 8],
         blocks: usize,
-        x: [&Part; T],
+        (x, ()): ([&Part; T], &()),
         kept: &[__m256i],
         next: usize,
         sums: __m256,
     ) -> __m256 {
         if T > 2 {
             // SAFETY: guaranteed by the caller.
-            return unsafe { ByRow::<D>::add::<P, T>(rows, blocks, x, kept, next, sums) };
+            return unsafe { ByRow::<D>::add::<P, T>(rows, blocks, (x, &()), kept, next, sums) };
         }
         // From (half, vector) to (vector, half).
         let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);

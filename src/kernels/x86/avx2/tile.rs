@@ -21,6 +21,13 @@ pub trait Tile {
     type Type: Decode;
     /// Vectors of whole numbers that are kept of a group of a quad.
     const SLOTS: usize;
+    /// What is made of the tokens of a group once for all rows, if there are several tokens.
+    type Prepared: Default;
+
+    /// Prepares a group of `T` tokens.
+    fn prepare<const T: usize>(_: [&Part; T]) -> Self::Prepared {
+        Self::Prepared::default()
+    }
 
     /// The products of the whole numbers of a quad, in two parts each: of a super-block, or of `blocks` blocks.
     ///
@@ -41,7 +48,7 @@ pub trait Tile {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         blocks: usize,
-        x: [&Part; T],
+        x: ([&Part; T], &Self::Prepared),
         kept: &[__m256i],
         next: usize,
         sums: __m256,

@@ -79,7 +79,7 @@ pub unsafe fn put_factors_of_blocks<D: Blocks>(
 ) {
     for block in 0..columns / BLOCK {
         // SAFETY: guaranteed by the caller.
-        let factors = unsafe { D::factors(&rows, block * D::BYTES) };
+        let factors = unsafe { D::factors::<1>(&rows, block * D::BYTES) };
         store_factors(panel.factors_mut(block, first), factors);
     }
 }

@@ -53,6 +53,31 @@ pub fn by_block(bytes: __m128i) -> __m128i {
     _mm_shuffle_epi8(bytes, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15))
 }
 
+/// The f16 at `at` of the eight rows of a tile with `T` tokens, which are eight, four or two.
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+pub unsafe fn halves_of_tile<const T: usize>(rows: &[*const u8; 8], at: usize) -> __m256 {
+    // SAFETY: guaranteed by the caller.
+    let word = |i: usize| i32::from(unsafe { read::<u16>(rows[i].add(at)) });
+    match T {
+        // SAFETY: as above.
+        1 => unsafe { halves_of_rows(rows, at) },
+        2 => {
+            let words = _mm_cvtsi32_si128(word(0) | word(1) << 16);
+            let words = _mm_insert_epi32::<2>(words, word(4) | word(5) << 16);
+            _mm256_cvtph_ps(_mm_shuffle_epi32::<0b10_10_00_00>(words))
+        }
+        _ => {
+            let words = _mm_insert_epi16::<4>(_mm_cvtsi32_si128(word(0)), word(4));
+            let repeat = _mm_setr_epi8(0, 1, 0, 1, 0, 1, 0, 1, 8, 9, 8, 9, 8, 9, 8, 9);
+            _mm256_cvtph_ps(_mm_shuffle_epi8(words, repeat))
+        }
+    }
+}
+
 /// The f16 at `at` of eight rows.
 ///
 /// # Safety

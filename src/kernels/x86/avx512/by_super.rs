@@ -21,6 +21,7 @@ pub struct BySuper<D>(PhantomData<D>);
 impl<D: Super + Levels> Tile for BySuper<D> {
     type Type = D;
     const SLOTS: usize = 1 + D::MINS as usize;
+    type Prepared = ();
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -78,7 +79,7 @@ impl<D: Super + Levels> Tile for BySuper<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         _: usize,
-        x: [&Part; T],
+        (x, ()): ([&Part; T], &()),
         kept: &[__m512i],
         next: usize,
         sums: __m512,

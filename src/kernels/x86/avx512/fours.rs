@@ -62,7 +62,8 @@ pub trait Nibbles: Blocks + Sized {
         let second =
             two_blocks(&rows, Self::BYTES * 2.min(count - 1), Self::BYTES * 3.min(count - 1));
         // SAFETY: guaranteed by the caller.
-        let (first, second) = unsafe { (Self::factors(&first, 0), Self::factors(&second, 0)) };
+        let (first, second) =
+            unsafe { (Self::factors::<1>(&first, 0), Self::factors::<1>(&second, 0)) };
         _mm512_castps_si512(joined(first.0, second.0))
     }
 
@@ -220,6 +221,7 @@ impl<D: Nibbles + Levels> Tile for ByFour<D> {
     type Type = D;
     /// Totals of each four, and what their scales and mins are made of.
     const SLOTS: usize = 2 * BLOCKS / FOUR;
+    type Prepared = ();
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -253,7 +255,7 @@ impl<D: Nibbles + Levels> Tile for ByFour<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         blocks: usize,
-        x: [&Part; T],
+        (x, ()): ([&Part; T], &()),
         kept: &[__m512i],
         next: usize,
         mut sums: __m512,

@@ -70,6 +70,7 @@ unsafe fn nibbles(at: *const u8) -> [__m512i; 2] {
 impl<D: Heads> Tile for ByHeads<D> {
     type Type = D;
     const SLOTS: usize = 2;
+    type Prepared = ();
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -107,14 +108,14 @@ impl<D: Heads> Tile for ByHeads<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         blocks: usize,
-        x: [&Part; T],
+        (x, ()): ([&Part; T], &()),
         kept: &[__m512i],
         next: usize,
         sums: __m512,
     ) -> __m512 {
         if T > 1 {
             // SAFETY: guaranteed by the caller.
-            return unsafe { BySuper::<D>::add::<P, T>(rows, blocks, x, kept, next, sums) };
+            return unsafe { BySuper::<D>::add::<P, T>(rows, blocks, (x, &()), kept, next, sums) };
         }
         let [first_half, second_half] = halves_of_quads(kept, next, 0);
         let totals = _mm512_add_epi32(first_half, second_half);

@@ -25,6 +25,13 @@ pub trait Tile {
     type Type: Decode;
     /// Vectors of whole numbers that are kept of a group of a quad.
     const SLOTS: usize;
+    /// What is made of the tokens of a group once for all rows, if there are several tokens.
+    type Prepared: Default;
+
+    /// Prepares a group of `T` tokens.
+    fn prepare<const T: usize>(_: [&Part; T]) -> Self::Prepared {
+        Self::Prepared::default()
+    }
 
     /// The products of the whole numbers of a quad, in four parts each: of a super-block, or of `blocks` blocks.
     ///
@@ -45,7 +52,7 @@ pub trait Tile {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         blocks: usize,
-        x: [&Part; T],
+        x: ([&Part; T], &Self::Prepared),
         kept: &[__m512i],
         next: usize,
         sums: __m512,
@@ -118,8 +125,10 @@ pub unsafe fn add_block<D: Blocks + Levels, const T: usize>(
     sums: __m512,
 ) -> __m512 {
     // SAFETY: guaranteed by the caller.
-    let (first, second) =
-        unsafe { (D::factors(rows[0], block * D::BYTES), D::factors(rows[1], block * D::BYTES)) };
+    let (first, second) = unsafe {
+        let at = block * D::BYTES;
+        (D::factors::<1>(rows[0], at), D::factors::<1>(rows[1], at))
+    };
     let (scales, minima) = (joined(first.0, second.0), joined(first.1, second.1));
     add_scaled::<D, T>(block, x, totals, scales, minima, sums)
 }

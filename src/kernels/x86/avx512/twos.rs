@@ -21,6 +21,7 @@ pub struct ByTwo<D>(PhantomData<D>);
 impl<D: Blocks + Levels> Tile for ByTwo<D> {
     type Type = D;
     const SLOTS: usize = BLOCKS / 2;
+    type Prepared = ();
 
     #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
     #[inline]
@@ -57,7 +58,7 @@ impl<D: Blocks + Levels> Tile for ByTwo<D> {
     unsafe fn add<P: Dot, const T: usize>(
         rows: &[*const u8; LANES],
         blocks: usize,
-        x: [&Part; T],
+        (x, ()): ([&Part; T], &()),
         kept: &[__m512i],
         next: usize,
         mut sums: __m512,
