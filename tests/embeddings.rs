@@ -20,7 +20,15 @@ const TOLERANCE: f32 = 1e-3;
 const COSINE_MEAN_MIN: f64 = 0.999;
 const COSINE_LAST_MIN: f64 = 0.99;
 const POSITIONS: usize = 40;
-const TINY: [&str; 4] = ["bert", "bert-cls", "nomic-bert", "qwen3-embedding"];
+const TINY: [&str; 7] = [
+    "bert",
+    "bert-cls",
+    "gemma-embedding",
+    "modern-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "qwen3-embedding",
+];
 
 #[test]
 fn tiny_models_agree_with_the_reference_however_they_are_pooled() {
@@ -78,7 +86,7 @@ fn embed(model: &Model, tokens: &[u32], pooling: Pooling, batch: usize) -> Vec<V
         model.hidden(&output, output.rows[0].clone(), &mut hidden).unwrap();
         pooled.add(&hidden);
     }
-    pooled.finish()
+    pooled.finish().into_iter().map(|row| model.project(row).unwrap()).collect()
 }
 
 #[test]

@@ -136,14 +136,19 @@ fn a_tensor_that_nobody_claims_is_an_error() {
 
 #[test]
 fn an_unknown_architecture_names_itself_and_what_is_known() {
-    let mut bytes = std::fs::read(folder().join("llama.gguf")).unwrap();
-    let at = bytes.windows(5).position(|w| w == b"llama").unwrap();
-    bytes[at..at + 5].copy_from_slice(b"camel");
-    let copy = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(copy.path(), bytes).unwrap();
-    let file = ModelFile::open(source::open(copy.path()).unwrap()).unwrap();
-    let error = spec(&file).err().unwrap().to_string();
-    assert!(error.contains("`camel` is not supported"), "{error}");
+    let refusal = |name: &[u8; 5]| {
+        let mut bytes = std::fs::read(folder().join("llama.gguf")).unwrap();
+        let at = bytes.windows(5).position(|w| w == b"llama").unwrap();
+        bytes[at..at + 5].copy_from_slice(name);
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(copy.path(), bytes).unwrap();
+        let file = ModelFile::open(source::open(copy.path()).unwrap()).unwrap();
+        spec(&file).err().unwrap().to_string()
+    };
+    let near = refusal(b"lfm99");
+    assert!(near.contains("`lfm99` is not supported (near it, `lfm2`, `lfm2moe` run)"), "{near}");
+    let error = refusal(b"camel");
+    assert!(error.contains("`camel` is not supported, expected"), "{error}");
     assert!(family_names().iter().all(|name| error.contains(name)), "{error}");
 }
 

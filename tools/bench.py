@@ -9,6 +9,7 @@ slower or faster in between does so for both. llama.cpp is built for this machin
     make bench ARGS="smollm2 -r 3 -t 1 --depth 4096"
     make bench ARGS=load      several sequences at once (bench_load.py)
     make bench ARGS="--types IQ2_S TQ1_0 -p 128 -n 16"    types, in the shapes of the 1.5B
+    make bench ARGS="--shapes all"      families of which no real file is at hand, random in their shapes
 """
 
 from __future__ import annotations
@@ -165,6 +166,17 @@ def work(model: Path) -> tuple[int, int]:
 
 def models(args) -> Iterator[tuple[str, Path]]:
     """Names and files of what is measured, each made when it is asked for."""
+    if args.shapes:
+        import random_models
+
+        names = list(random_models.SHAPES) if args.shapes == ["all"] else args.shapes
+        with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+            for name in names:
+                file = Path(folder) / f"{name}.gguf"
+                random_models.write(name, file)
+                yield name, file
+                file.unlink()
+        return
     if not args.types:
         yield from ((name, ROOT / "models" / MODELS[name]) for name in args.models or MODELS)
         return
@@ -253,6 +265,7 @@ def main() -> None:
     parser.add_argument("-d", "--depth", type=int, default=0)
     parser.add_argument("--cache", choices=["f16", "q8_0"], default="f16", help="element type of the KV cache, of both")
     parser.add_argument("--types", nargs="+", help="storage types to measure instead of models, on random blocks")
+    parser.add_argument("--shapes", nargs="+", help="shapes of models to measure instead (random_models.py), or all")
     parser.add_argument("--isa", help="an instruction set of ours, to compare with a reference built without more")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--reference", help=argparse.SUPPRESS)

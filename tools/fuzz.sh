@@ -9,7 +9,7 @@ seconds=${SECONDS_EACH:-60}
 "${PYTHON:-python3}" tools/models.py get smollm2
 triple=$("${RUSTC:-rustc}" -vV | sed -n 's/^host: //p')
 folder=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
-[ $# -gt 0 ] || set -- calls gbnf gguf markdown schema tail template tokenizer
+[ $# -gt 0 ] || set -- calls gbnf gguf markdown model schema tail template tokenizer
 
 # Coverage by counters and compares, for the program alone: with --target, build scripts and macros have none.
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR="$folder"

@@ -7,8 +7,8 @@ use super::portable::Portable;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Affine, Choice, Compute, Convolution, DeltaNet, Fresh, Gated, Gates, Heads, Mamba2,
-    Matrix, Past, Stretch, Turn, add_bias, attend, mixture,
+    Act, Affine, Choice, Compute, Convolution, DeltaNet, Fresh, Gated, Gates, Heads, Mamba1,
+    Mamba2, MambaRows, Matrix, Past, Stretch, Turn, add_bias, attend, mixture,
 };
 use std::sync::Arc;
 
@@ -208,6 +208,22 @@ impl Backend for Cpu {
             self.compute.delta_net(net, x, Gates { alpha, beta }, stretches)
         })?;
         self.tensor(out, &[x.rows(), net.heads * net.value_dim])
+    }
+
+    fn mamba1(
+        &self,
+        mamba: &Mamba1,
+        rows: [&Tensor; 4],
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        let [x, steps, b, c] = rows;
+        let (n, d_state) = (mamba.channels, mamba.d_state);
+        let inputs = [(x, n), (steps, n), (b, d_state), (c, d_state)];
+        check_stretches(&inputs, mamba.state_len(), stretches)?;
+        let out = with(rows, |[x, steps, b, c]| {
+            self.compute.mamba1(mamba, MambaRows { x, steps, b, c }, stretches)
+        })?;
+        self.tensor(out, x.shape())
     }
 
     fn mamba2(

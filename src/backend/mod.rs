@@ -19,7 +19,8 @@ pub use portable::Portable;
 pub use tensor::Tensor;
 
 use crate::kernels::{
-    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba2, Matrix, Past, Stretch, Weigh,
+    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba1, Mamba2, Matrix, Past,
+    Stretch, Weigh,
 };
 
 /// Which elements of a head form a rotated pair.
@@ -135,6 +136,14 @@ pub trait Backend: Send + Sync {
         net: &DeltaNet,
         x: &Tensor,
         gates: [&Tensor; 2],
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor>;
+
+    /// Mamba over x and steps, (n, channels), B and C, (n, d_state): (n, channels).
+    fn mamba1(
+        &self,
+        mamba: &Mamba1,
+        rows: [&Tensor; 4],
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor>;
 

@@ -7,8 +7,8 @@ use super::recurrence;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba2, Matrix, Past, Stretch, Weigh,
-    append, dequantize,
+    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba1, Mamba2, Matrix, Past,
+    Stretch, Weigh, append, dequantize,
 };
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{D, Device, Module as _, Tensor as Candle};
@@ -170,6 +170,21 @@ impl Backend for Portable {
         self.tensor(out, &[x.rows(), net.heads * net.value_dim])
     }
 
+    fn mamba1(
+        &self,
+        mamba: &Mamba1,
+        rows: [&Tensor; 4],
+        stretches: &mut [Stretch<'_>],
+    ) -> Result<Tensor> {
+        let [x, steps, b, c] = rows;
+        let (n, d_state) = (mamba.channels, mamba.d_state);
+        let inputs = [(x, n), (steps, n), (b, d_state), (c, d_state)];
+        check_stretches(&inputs, mamba.state_len(), stretches)?;
+        let out =
+            with(rows, |[x, steps, b, c]| recurrence::mamba1(mamba, [x, steps, b, c], stretches))?;
+        self.tensor(out, x.shape())
+    }
+
     fn mamba2(
         &self,
         mamba: &Mamba2,
@@ -237,10 +252,7 @@ fn attend(h: Heads, sinks: Option<&[f32]>, q: &Candle, past: &Past<'_>) -> Resul
         Some(cap) => ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?,
         None => scores,
     };
-    let visible = |i: usize, j: usize| {
-        let last = past.last_seen(i);
-        (h.window.start(last)..=last).contains(&j)
-    };
+    let visible = |i: usize, j: usize| past.seen(i, h.window).contains(&j);
     let mask: Vec<f32> = (0..n)
         .flat_map(|i| (0..total).map(move |j| if visible(i, j) { 0.0 } else { f32::NEG_INFINITY }))
         .collect();

@@ -1,6 +1,6 @@
 //! What recurrences compute, written plainly: one position after the other, one head after the other.
 
-use crate::kernels::{Convolution, DeltaNet, Mamba2, Stretch, sigmoid, softplus};
+use crate::kernels::{Convolution, DeltaNet, Mamba1, Mamba2, Stretch, sigmoid, softplus};
 
 /// A causal convolution of rows of `channels` elements.
 pub fn convolve(c: &Convolution, x: &[f32], stretches: &mut [Stretch<'_>]) -> Vec<f32> {
@@ -134,5 +134,24 @@ pub fn mamba2(m: &Mamba2, x: &[f32], steps: &[f32], stretches: &mut [Stretch<'_>
         let mut mixed = step.take(state);
         mixed.iter_mut().zip(value).for_each(|(y, x)| *y += m.skips[head] * x);
         mixed
+    })
+}
+
+/// Mamba, as [`crate::kernels`] describes it. Each channel is a head of one element here.
+pub fn mamba1(
+    m: &Mamba1,
+    [x, steps, b, c]: [&[f32]; 4],
+    stretches: &mut [Stretch<'_>],
+) -> Vec<f32> {
+    let (n, d_state) = (m.channels, m.d_state);
+    run(n, d_state, stretches, |row, channel, state| {
+        let (x, at) = (x[row * n + channel], row * d_state);
+        let step = softplus(steps[row * n + channel] + m.bias[channel]);
+        let mut y = m.skips[channel] * x;
+        for (i, s) in state.iter_mut().enumerate() {
+            *s = (step * m.rates[i * n + channel]).exp() * *s + b[at + i] * step * x;
+            y += c[at + i] * *s;
+        }
+        vec![y]
     })
 }

@@ -275,6 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn states_to_go_back_to_take_an_eighth_of_what_is_free() {
+        let need = Need { weights: GIB, states: 20 << 20, ..NEED };
+        let shape = PageShape::of(
+            &[Some(crate::model::KvHeads { count: 8, key_dim: 128, value_dim: 128 }); 32],
+            crate::kernels::CacheType::F16,
+            crate::kernels::CacheType::F16,
+        );
+        let kept = |available: u64, checkpoints: usize| {
+            let room = Some(room(64, available, 0, false));
+            let options = LoadOptions { room, checkpoints, ..LoadOptions::default() };
+            sizes(&need, &shape, 2048, &options).limits.cached_states
+        };
+        let free = GIB - (64 << 20); // beside the weights and what is worked with
+        assert_eq!(kept(2, 32), (free / 8 / need.states) as usize);
+        assert_eq!((kept(40, 32), kept(40, 5), kept(40, 0)), (32, 5, 0));
+        let attention_only = sizes(&NEED, &shape, 2048, &LoadOptions::default());
+        assert_eq!(attention_only.limits.cached_states, 0);
+    }
+
+    #[test]
     fn weights_beyond_memory_are_slow_but_not_an_error() {
         let found = fit(&NEED, 0, Some(&room(4, 3, 0, false))).unwrap();
         assert!(found.context >= CONTEXT_FLOOR);

@@ -30,6 +30,13 @@ pub trait Forward: Send + Sync {
     /// # Errors
     /// As there.
     fn hidden(&self, output: &Output, rows: Range<usize>, hidden: &mut Vec<f32>) -> Result<()>;
+    /// See [`Model::project`].
+    ///
+    /// # Errors
+    /// As there.
+    fn project(&self, pooled: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(pooled)
+    }
 }
 
 impl Forward for Model {
@@ -59,5 +66,9 @@ impl Forward for Model {
 
     fn hidden(&self, output: &Output, rows: Range<usize>, hidden: &mut Vec<f32>) -> Result<()> {
         self.hidden(output, rows, hidden)
+    }
+
+    fn project(&self, pooled: Vec<f32>) -> Result<Vec<f32>> {
+        self.project(pooled)
     }
 }

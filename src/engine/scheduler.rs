@@ -318,7 +318,8 @@ impl Scheduler {
             match &mut run.work {
                 Work::Answer(answer) => self.planner.keep_pages(run.number, answer),
                 Work::Embedding(embedding) => {
-                    if let Some(ended) = finish_embedding(embedding, &mut run.outbox) {
+                    if let Some(ended) = finish_embedding(&*self.model, embedding, &mut run.outbox)
+                    {
                         run.ended.get_or_insert(ended);
                     }
                 }
@@ -387,12 +388,17 @@ impl Scheduler {
 
 /// Moves on from the texts that were read whole. Returns the end of the request when all are.
 fn finish_embedding(
+    model: &dyn Forward,
     embedding: &mut Embedding,
     outbox: &mut VecDeque<(Event, usize)>,
 ) -> Option<Result<Outcome, EngineError>> {
     while embedding.active.first().is_some_and(|(timeline, _)| timeline.left() == 0) {
         let (timeline, pool) = embedding.active.remove(0);
-        let rows = pool.finish();
+        let rows = pool.finish().into_iter().map(|row| model.project(row));
+        let rows: Vec<Vec<f32>> = match rows.collect::<Result<_, _>>() {
+            Ok(rows) => rows,
+            Err(error) => return Some(Err(EngineError::Compute(error.to_string()))),
+        };
         if !rows.iter().flatten().all(|x| x.is_finite()) {
             return Some(Err(EngineError::NotFinite));
         }

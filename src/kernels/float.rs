@@ -149,6 +149,44 @@ pub fn add_weighted(out: &mut [f32], weights: &[f32], x: &[f32]) {
     }
 }
 
+/// A position's effect on the states of some channels.
+#[derive(Clone, Copy)]
+pub struct Channels<'a> {
+    /// Their inputs.
+    pub x: &'a [f32],
+    /// Their steps.
+    pub steps: &'a [f32],
+    /// How fast the elements of their states forget, (elements, `stride`).
+    pub rates: &'a [f32],
+    /// Channels of a row of `rates`.
+    pub stride: usize,
+    /// What each element takes of the input.
+    pub b: &'a [f32],
+    /// What each element gives.
+    pub c: &'a [f32],
+    /// What passes by the states.
+    pub skips: &'a [f32],
+}
+
+/// Changes the states, (elements, channels), and sets `out`: s = e^(step · rate) · s + b · step · x, out = Σ c · s + skip · x.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
+pub fn channels(step: &Channels<'_>, state: &mut [f32], out: &mut [f32]) {
+    let n = out.len();
+    let (x, steps, skips) = (&step.x[..n], &step.steps[..n], &step.skips[..n]);
+    for i in 0..n {
+        out[i] = skips[i] * x[i];
+    }
+    for (element, (b, c)) in step.b.iter().zip(step.c).enumerate() {
+        let state = &mut state[element * n..(element + 1) * n];
+        let rates = &step.rates[element * step.stride..][..n];
+        for i in 0..n {
+            state[i] = exp(steps[i] * rates[i]) * state[i] + b * (steps[i] * x[i]);
+            out[i] += c * state[i];
+        }
+    }
+}
+
 /// Replaces each x by x · sigmoid(x).
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "inherits the caller's instruction set")]
@@ -216,6 +254,19 @@ macro_rules! compiled {
         #[target_feature(enable = $features)]
         pub unsafe fn add_weighted(out: &mut [f32], weights: &[f32], x: &[f32]) {
             crate::kernels::float::add_weighted(out, weights, x);
+        }
+
+        /// See [`crate::kernels::float::channels`].
+        ///
+        /// # Safety
+        /// The processor has the instruction set of this module.
+        #[target_feature(enable = $features)]
+        pub unsafe fn channels(
+            step: &crate::kernels::float::Channels<'_>,
+            state: &mut [f32],
+            out: &mut [f32],
+        ) {
+            crate::kernels::float::channels(step, state, out);
         }
 
         /// See [`crate::kernels::float::silu_all`].

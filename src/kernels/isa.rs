@@ -131,13 +131,12 @@ impl Isa {
 
     /// Rows of activations from which unpacking panels pays off; fewer are multiplied with the stored rows, up to four
     /// at a time. Measured with four models on Zen 5, with AVX2 and AVX-512: with four rows, panels are 0.6 to 0.96 times
-    /// as fast, with five about equally, with eight 1.2 to 1.5 times. With AVX2, super-blocks (1.5B, Zen 3) take 1.7
-    /// times as long in panels of five rows, 1.1 times of eight, 0.9 times of sixteen. On ARM and with SSE by the number of instructions
-    /// for `Q4_K`, `Q6_K`, `Q4_0` and `Q8_0`.
+    /// as fast, with five about equally, with eight 1.2 to 1.5 times. Super-blocks on Zen 3 (1.5B): 0.6 times with five
+    /// rows, 0.9 with eight. On ARM and with SSE by the number of instructions for `Q4_K`, `Q6_K`, `Q4_0` and `Q8_0`.
     pub(super) fn panels_from(self, dtype: DType) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni if form(dtype) == Form::Super => 9,
+            Level::Avx2 | Level::AvxVnni if form(dtype) == Form::Super => 8,
             #[cfg(target_arch = "x86_64")]
             Level::Sse | Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => 5,
             #[cfg(target_arch = "aarch64")]

@@ -2,7 +2,8 @@
 
 use super::file::FileError;
 use super::spec::{
-    DeltaNetSpec, Experts, Frequencies, LayerSpec, Mamba2Spec, MixerSpec, RecurrentSpec, Spec,
+    DeltaNetSpec, Experts, Frequencies, LayerSpec, Mamba1Spec, Mamba2Spec, MixerSpec,
+    RecurrentSpec, Spec,
 };
 use crate::kernels::Window;
 use std::ops::RangeInclusive;
@@ -23,11 +24,13 @@ const STATE_MAX: usize = 1 << 26;
 pub enum FamilyError {
     /// There is no function for it in `families.rs`.
     #[error(
-        "architecture `{found}` is not supported, expected one of: {known}\nhint: a newer tealight may support it"
+        "architecture `{found}` is not supported{near}, expected one of: {known}\nhint: a newer tealight may support it"
     )]
     Unknown {
         /// The file's architecture.
         found: String,
+        /// Supported ones that are called much alike, in words; empty if there are none.
+        near: String,
         /// The supported ones.
         known: String,
     },
@@ -57,13 +60,15 @@ pub fn check(spec: &Spec) -> Result<(), FamilyError> {
     within("nextn_predict_layers", spec.n_guessing, 0..=LAYERS_MAX)?;
     within("embedding_length", spec.d_model, 1..=1 << 20)?;
     within("embedding_length_per_layer_input", spec.d_per_layer, 0..=1 << 16)?;
-    within("attention.head_count", spec.n_heads, 1..=HEAD_MAX)?;
+    let attends = spec.layers.iter().any(|layer| layer.mixer.attends());
+    within("attention.head_count", spec.n_heads, usize::from(attends)..=HEAD_MAX)?;
     within("context_length", spec.n_ctx_train, 1..=1 << 30)?;
     within("rows of `token_embd.weight`", spec.n_vocab, 1..=1 << 24)?;
-    let windows = spec.layers.iter().filter(|layer| layer.window != Window::All).count();
+    let looks_back = |window| !matches!(window, Window::All | Window::Around(_));
+    let windows = spec.layers.iter().filter(|layer| looks_back(layer.window)).count();
     if !spec.causal && windows > 0 {
         return Err(FamilyError::Number {
-            what: "layers with a sliding window",
+            what: "layers with a window of earlier positions",
             found: windows,
             expected: "none with bidirectional attention".to_owned(),
         });
@@ -145,6 +150,12 @@ fn check_recurrent(spec: &Spec, recurrent: RecurrentSpec) -> Result<(), FamilyEr
             divides("ssm.group_count", key_heads, ("ssm.time_step_rank", heads))?;
             within("ssm.state_size", key_dim, 1..=HEAD_MAX)?;
             within("ssm.inner_size per head", value_dim, 1..=HEAD_MAX)?;
+        }
+        RecurrentSpec::Mamba1(Mamba1Spec { taps, channels, d_state, rank, .. }) => {
+            within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
+            within("ssm.inner_size", channels, 1..=FFN_MAX)?;
+            within("ssm.state_size", d_state, 1..=HEAD_MAX)?;
+            within("ssm.time_step_rank", rank, 1..=HEAD_MAX)?;
         }
         RecurrentSpec::Mamba2(Mamba2Spec { taps, heads, head_dim, d_state, groups }) => {
             within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;

@@ -15,6 +15,8 @@ use crate::kernels::{Act, Weigh, Window};
 /// Metadata keys for the experts' hidden width: a key of its own, or the one for all layers.
 const OF_EXPERTS: &str = "expert_feed_forward_length";
 const OF_ALL: &str = "feed_forward_length";
+/// Rotary base of Gemma's layers with sliding windows.
+const LOCAL_BASE: f32 = 10_000.0;
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
@@ -37,8 +39,10 @@ const FAMILIES: &[(&str, Family)] = &[
     ("falcon", phi2),
     ("falcon-h1", falcon_h1),
     ("gemma", gemma),
+    ("gemma-embedding", gemma_embedding),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
+    ("gemma3n", gemma3n),
     ("gemma4", gemma4),
     ("glm4", glm4),
     ("glm4moe", glm4moe),
@@ -53,8 +57,11 @@ const FAMILIES: &[(&str, Family)] = &[
     ("internlm2", llama),
     ("lfm2", lfm2),
     ("lfm2moe", lfm2moe),
+    ("jamba", jamba),
     ("llama", llama),
     ("llama4", llama4),
+    ("mamba", |r| states_only(r, r.mamba1())),
+    ("mamba2", |r| states_only(r, r.mamba2())),
     ("minicpm", minicpm),
     ("minimax-m2", minimax_m2),
     ("mistral3", mistral3),
@@ -62,7 +69,9 @@ const FAMILIES: &[(&str, Family)] = &[
     ("nemotron", nemotron),
     ("nemotron_h", nemotron_h),
     ("nemotron_h_moe", |r| mixture(nemotron_h(r), r.experts_as_told(Gating::Sigmoid))),
+    ("modern-bert", modern_bert),
     ("nomic-bert", nomic_bert),
+    ("nomic-bert-moe", nomic_bert_moe),
     ("olmo2", olmo2),
     ("olmoe", |r| mixture(neox(r), r.experts(OF_ALL, false))),
     ("orion", stablelm),
@@ -93,7 +102,8 @@ const FAMILIES: &[(&str, Family)] = &[
 pub fn spec(file: &ModelFile) -> Result<Spec, FamilyError> {
     let name = file.text("general.architecture").unwrap_or("(none)").to_owned();
     let Some((_, family)) = FAMILIES.iter().find(|(known, _)| *known == name) else {
-        return Err(FamilyError::Unknown { found: name, known: names().join(", ") });
+        let (near, known) = (near(&name), names().join(", "));
+        return Err(FamilyError::Unknown { found: name, near, known });
     };
     let spec = family(&Reader { file, prefix: &name })?;
     check(&spec)?;
@@ -104,6 +114,22 @@ pub fn spec(file: &ModelFile) -> Result<Spec, FamilyError> {
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     FAMILIES.iter().map(|(name, _)| *name).collect()
+}
+
+/// What to say of known architectures whose names begin like this one: models of the same makers.
+fn near(name: &str) -> String {
+    const ALIKE: usize = 3;
+    let common = |known: &str| name.bytes().zip(known.bytes()).take_while(|(a, b)| a == b).count();
+    let longest = names().into_iter().map(common).max().unwrap_or(0);
+    if longest < ALIKE {
+        return String::new();
+    }
+    let all: Vec<String> = names()
+        .into_iter()
+        .filter(|known| common(known) == longest)
+        .map(|known| format!("`{known}`"))
+        .collect();
+    format!(" (near it, {} run)", all.join(", "))
 }
 
 /// Adds experts to a spec.
@@ -173,6 +199,39 @@ fn nomic_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
     r.layer_norm(&mut spec)?;
     spec.causal = r.flag_or("attention.causal", false)?;
     Ok(spec)
+}
+
+/// Nomic's BERT with experts that have no gates.
+fn nomic_bert_moe(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = mixture(nomic_bert(r), r.experts(OF_ALL, false))?;
+    spec.act = Act::GeluTanh;
+    Ok(spec)
+}
+
+/// ModernBERT: two layers with windows after each without, with a rotary base of their own.
+fn modern_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 3;
+    let mut spec = nomic_bert(r)?;
+    spec.act = match r.text("hidden_activation") {
+        Some("silu") => Act::Silu,
+        _ => Act::GeluTanh,
+    };
+    r.windows_after(&mut spec, 0, PATTERN, 0)?;
+    let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
+    for layer in windowed(&mut spec) {
+        layer.rope = layer.rope.map(|rope| Frequencies { base, ..rope.unstretched() });
+    }
+    around(&mut spec);
+    Ok(spec)
+}
+
+/// Makes windows of earlier positions windows to both sides.
+fn around(spec: &mut Spec) {
+    for layer in &mut spec.layers {
+        if let Window::Last(n) = layer.window {
+            layer.window = Window::Around(n / 2);
+        }
+    }
 }
 
 /// Families that differ from Llama in the pairs of the rotation; otherwise they differ only in which tensors they have.
@@ -431,17 +490,61 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
     /// The 27B model, recognized by its layer count, scales scores by `d_model / n_heads` instead of the head size.
     const LAYERS_27B: usize = 62;
     const PATTERN: usize = 6;
-    const LOCAL_BASE: f32 = 10_000.0;
     let mut spec = gemma(r)?;
     if spec.layers.len() == LAYERS_27B {
         spec.attention_scale = 1.0 / (spec.d_model as f32 / spec.n_heads as f32).sqrt();
     }
     spec.logit_softcap = r.softcap("final_logit_softcapping", 0.0)?;
-    r.windows(&mut spec, 0, PATTERN)?;
+    local_windows(r, &mut spec, PATTERN)?;
+    Ok(spec)
+}
+
+/// Sliding windows in all but every `every`-th layer, with a rotary base of their own.
+fn local_windows(r: &Reader<'_>, spec: &mut Spec, every: usize) -> Result<(), FileError> {
+    r.windows(spec, 0, every)?;
     let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
-    for layer in windowed(&mut spec) {
+    for layer in windowed(spec) {
         layer.rope = layer.rope.map(|rope| Frequencies { base, ..rope.unstretched() });
     }
+    Ok(())
+}
+
+/// Layers from `own` on reuse the keys and values of the last one before it with the same window.
+fn share_the_last(spec: &mut Spec, own: usize) {
+    let own = own.min(spec.layers.len());
+    let (owning, sharing) = spec.layers.split_at_mut(own);
+    for layer in sharing {
+        let alike = |other: &LayerSpec| other.window == layer.window;
+        layer.shares = Some(owning.iter().rposition(alike).unwrap_or(own));
+    }
+}
+
+/// Gemma 3n: four residual streams, a way around each mixer, an input for each layer, sparse gates in the first layers; the
+/// last layers reuse earlier keys and values.
+fn gemma3n(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 5;
+    const OWN: usize = 20;
+    const SPARSE: usize = 10;
+    /// 95% of a normal distribution are below so many standard deviations above its mean.
+    const SPARSITY: f32 = 1.644_853_5;
+    let mut spec = gemma(r)?;
+    spec.streams = 4;
+    spec.d_per_layer = r.number_or("embedding_length_per_layer_input", 256)?;
+    spec.attention_scale = 1.0;
+    spec.normed_values = true;
+    spec.logit_softcap = r.softcap("final_logit_softcapping", 30.0)?;
+    local_windows(r, &mut spec, PATTERN)?;
+    spec.layers.iter_mut().take(SPARSE).for_each(|layer| layer.sparsity = Some(SPARSITY));
+    share_the_last(&mut spec, OWN);
+    Ok(spec)
+}
+
+/// EmbeddingGemma: Gemma 3 that looks both ways, also within its windows.
+fn gemma_embedding(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = gemma3(r)?;
+    spec.causal = false;
+    spec.logit_softcap = None;
+    around(&mut spec);
     Ok(spec)
 }
 
@@ -450,30 +553,24 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
 /// dense layer.
 fn gemma4(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 6;
-    const LOCAL_BASE: f32 = 10_000.0;
     let mut spec = mixture(gemma(r), r.experts(OF_EXPERTS, true))?;
     spec.d_per_layer = r.number_or("embedding_length_per_layer_input", 0)?;
     spec.attention_scale = 1.0;
     spec.normed_values = true;
     spec.logit_softcap = r.softcap("final_logit_softcapping", 30.0)?;
-    r.windows(&mut spec, 0, PATTERN)?;
-    let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
+    local_windows(r, &mut spec, PATTERN)?;
     for layer in windowed(&mut spec) {
         let heads = &mut layer.heads;
         heads.key_dim = r.number_or("attention.key_length_swa", heads.key_dim)?;
         heads.value_dim = r.number_or("attention.value_length_swa", heads.value_dim)?;
         if let Some(rope) = layer.rope {
             let dims = r.number_or("rope.dimension_count_swa", rope.dims)?;
-            layer.rope = Some(Frequencies { dims, base, ..rope.unstretched() });
+            layer.rope = Some(Frequencies { dims, ..rope });
         }
     }
-    // Layers without their own keys and values reuse those of the last layer with the same window that has them.
-    let own = spec.layers.len().saturating_sub(r.number_or("attention.shared_kv_layers", 0)?);
-    let (owning, sharing) = spec.layers.split_at_mut(own);
-    for layer in sharing {
-        let alike = |other: &LayerSpec| other.window == layer.window;
-        layer.shares = Some(owning.iter().rposition(alike).unwrap_or(own));
-    }
+    let shared = r.number_or("attention.shared_kv_layers", 0)?;
+    let own = spec.layers.len().saturating_sub(shared);
+    share_the_last(&mut spec, own);
     Ok(spec)
 }
 
@@ -507,6 +604,22 @@ fn lfm2moe(r: &Reader<'_>) -> Result<Spec, FileError> {
     if let Some(experts) = &mut spec.experts {
         experts.normed = true;
     }
+    Ok(spec)
+}
+
+/// Jamba: Mamba, and attention without positions in some layers.
+fn jamba(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = mixture(llama(r), r.experts(OF_ALL, false))?;
+    spec.layers.iter_mut().for_each(|layer| layer.rope = None);
+    recurrent(&mut spec, r.mamba1()?, |_, layer| layer.heads.count == 0);
+    Ok(spec)
+}
+
+/// Mamba and Mamba 2: a mixer in each layer and nothing else.
+fn states_only(r: &Reader<'_>, mixer: Result<RecurrentSpec, FileError>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.alternating = true;
+    recurrent(&mut spec, mixer?, |_, _| true);
     Ok(spec)
 }
 

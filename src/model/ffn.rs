@@ -28,6 +28,8 @@ pub enum Ffn {
 
 /// A gated feed-forward layer.
 pub struct Gated {
+    /// As in [`super::spec::LayerSpec`].
+    sparsity: Option<f32>,
     gate: Linear,
     up: Linear,
     down: Linear,
@@ -45,6 +47,7 @@ impl Ffn {
     ) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
         let (d, ffn) = (s.d_model, s.layers[index].d_ffn);
+        let sparsity = s.layers[index].sparsity;
         let routed = w.has(&name("ffn_gate_inp.weight")) && !Beside::is_there(w, index);
         if let Some(rule) = s.experts.filter(|_| routed) {
             return Ok(Self::Moe {
@@ -56,12 +59,12 @@ impl Ffn {
         if w.has(&name("ffn_gate.weight")) {
             let (gate, up) =
                 (w.linear(&name("ffn_gate"), ffn, d)?, w.linear(&name("ffn_up"), ffn, d)?);
-            return Ok(Self::Gated(Gated { gate, up, down }));
+            return Ok(Self::Gated(Gated { sparsity, gate, up, down }));
         }
         // Without a gate tensor, an `up` with twice the rows holds the gate in its first half.
         if w.elements(&name("ffn_up.weight")) == Some(2 * ffn * d) {
             let [gate, up] = w.linear_parts(&name("ffn_up"), [ffn, ffn], d)?;
-            return Ok(Self::Gated(Gated { gate, up, down }));
+            return Ok(Self::Gated(Gated { sparsity, gate, up, down }));
         }
         Ok(Self::Plain { up: w.linear(&name("ffn_up"), ffn, d)?, down })
     }
@@ -76,7 +79,8 @@ impl Ffn {
         let (up, down) =
             (w.linear(&name("ffn_up_shexp"), ffn, d)?, w.linear(&name("ffn_down_shexp"), d, ffn)?);
         let layer = if w.has(&name("ffn_gate_shexp.weight")) {
-            Self::Gated(Gated { gate: w.linear(&name("ffn_gate_shexp"), ffn, d)?, up, down })
+            let gate = w.linear(&name("ffn_gate_shexp"), ffn, d)?;
+            Self::Gated(Gated { sparsity: None, gate, up, down })
         } else {
             Self::Plain { up, down }
         };
@@ -133,6 +137,25 @@ impl Gated {
     }
 
     fn part(&self, s: &Spec, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
-        b.feed_forward(s.act, [&self.gate, &self.up, &self.down], x)
+        let Some(least) = self.sparsity else {
+            return b.feed_forward(s.act, [&self.gate, &self.up, &self.down], x);
+        };
+        let [gate, up] = b.products_of([&self.gate, &self.up], x)?;
+        b.product(&self.down, &b.gate_up(s.act, &sparse(b, &gate, least)?, &up)?)
     }
+}
+
+/// What of each element of `x`, (n, d_ffn), lies more than `least` standard deviations above the mean of its row.
+#[expect(clippy::cast_precision_loss, reason = "thousands of elements")]
+fn sparse(b: &dyn Backend, x: &Tensor, least: f32) -> Result<Tensor> {
+    let mut values = Vec::new();
+    b.read(x, &mut values)?;
+    let width = x.shape()[1];
+    for row in values.chunks_exact_mut(width.max(1)) {
+        let mean = row.iter().sum::<f32>() / width as f32;
+        let squares: f32 = row.iter().map(|x| (x - mean) * (x - mean)).sum();
+        let bar = mean + least * (squares / (width as f32 - 1.0)).sqrt();
+        row.iter_mut().for_each(|x| *x = (*x - bar).max(0.0));
+    }
+    b.tensor(values, x.shape())
 }

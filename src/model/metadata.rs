@@ -6,8 +6,8 @@
 use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LayerSpec, Mamba2Spec,
-    MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec, Yarn,
+    DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LayerSpec, Mamba1Spec,
+    Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec, Yarn,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -61,6 +61,10 @@ impl Reader<'_> {
 
     pub fn float_or(&self, name: &str, default: f32) -> Result<f32, FileError> {
         self.file.float_or(&self.key(name), default)
+    }
+
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.file.text(&self.key(name))
     }
 
     pub fn flag_or(&self, name: &str, default: bool) -> Result<bool, FileError> {
@@ -160,6 +164,17 @@ impl Reader<'_> {
     /// Gives layers the file's sliding window (`default` if it has none; 0: no window): those that an array marks, or
     /// all but every `every`-th.
     pub fn windows(&self, spec: &mut Spec, default: usize, every: usize) -> Result<(), FileError> {
+        self.windows_after(spec, default, every, usize::MAX)
+    }
+
+    /// The same where `before` layers with windows come before the first without.
+    pub fn windows_after(
+        &self,
+        spec: &mut Spec,
+        default: usize,
+        every: usize,
+        before: usize,
+    ) -> Result<(), FileError> {
         const NAME: &str = "attention.sliding_window_pattern";
         let n = spec.layers.len();
         let windowed: Vec<bool> = if let Some((array, bytes)) = self.file.array(&self.key(NAME)) {
@@ -167,7 +182,8 @@ impl Reader<'_> {
             array.bools(bytes).chain(numbers).take(n).collect()
         } else {
             let every = self.number_or(NAME, every)?;
-            (1..=n).map(|layer| every == 0 || layer % every != 0).collect()
+            let first = before.min(every.saturating_sub(1));
+            (0..n).map(|layer| every == 0 || layer % every != first).collect()
         };
         if windowed.len() < n {
             return Err(FileError::Metadata {
@@ -193,6 +209,17 @@ impl Reader<'_> {
             key_dim: self.number("ssm.state_size")?,
             value_dim: self.shared_by("ssm.inner_size", heads)?,
             order,
+        }))
+    }
+
+    /// Mamba.
+    pub fn mamba1(&self) -> Result<RecurrentSpec, FileError> {
+        Ok(RecurrentSpec::Mamba1(Mamba1Spec {
+            taps: self.number("ssm.conv_kernel")?,
+            channels: self.number("ssm.inner_size")?,
+            d_state: self.number("ssm.state_size")?,
+            rank: self.number("ssm.time_step_rank")?,
+            normed: self.flag_or("ssm.dt_b_c_rms", false)?,
         }))
     }
 
@@ -285,6 +312,7 @@ impl Reader<'_> {
             mixer: MixerSpec::Attention,
             shares: None,
             d_ffn,
+            sparsity: None,
             window: Window::All,
             rope,
             temperature: None,
@@ -302,6 +330,7 @@ impl Reader<'_> {
             n_heads,
             latent: None,
             d_per_layer: 0,
+            streams: 1,
             norm: NormKind::Rms,
             norm_eps: self.float_or("attention.layer_norm_rms_epsilon", 1e-5)?,
             embedding_scale: 1.0,

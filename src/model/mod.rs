@@ -3,6 +3,7 @@
 //! `file` (metadata and tensors) → `families` ([`Spec`]: an architecture as data) → `weights` (every
 //! tensor claimed) → [`Model`] (the one transformer), which reads on a [`Batch`] of [`Sequence`]s.
 
+mod altup;
 mod attention;
 mod batch;
 mod beside;
@@ -35,7 +36,7 @@ pub use pages::{NoRoom, PAGE, Page, PagePool, PageShape};
 pub use sequence::{Checkpoint, Fixed, Read, Sequence};
 pub use spec::{
     DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LatentSpec, LayerSpec,
-    Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec,
+    Mamba1Spec, Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec,
     Temperature, Yarn,
 };
 pub use strings::Strings;

@@ -1,4 +1,4 @@
-//! Per-layer token inputs (Gemma 4): a second embedding, mixed in at the end of every layer.
+//! Per-layer token inputs (Gemma 3n and 4): a second embedding, mixed in at the end of every layer.
 //!
 //! Input: tokens and their embeddings; later a layer's output. Output: each layer's input; the layer's output with that
 //! input mixed in.
@@ -100,7 +100,15 @@ impl Mix {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, b: &dyn Backend, x: &Tensor, input: &Tensor) -> Result<Tensor> {
+        b.add(x, &self.added(b, x, input)?)
+    }
+
+    /// What is added to `x`, (n, d_model).
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn added(&self, b: &dyn Backend, x: &Tensor, input: &Tensor) -> Result<Tensor> {
         let gated = b.gate_up(Act::GeluTanh, &b.product(&self.gate, x)?, input)?;
-        b.add(x, &self.norm.forward(b, &b.product(&self.out, &gated)?)?)
+        self.norm.forward(b, &b.product(&self.out, &gated)?)
     }
 }

@@ -28,6 +28,8 @@ pub struct Spec {
     pub latent: Option<LatentSpec>,
     /// Width of the per-layer token embeddings, 0 without any.
     pub d_per_layer: usize,
+    /// Residual streams.
+    pub streams: usize,
     /// The norm used throughout.
     pub norm: NormKind,
     /// ε of the norm.
@@ -108,6 +110,8 @@ pub struct LayerSpec {
     pub shares: Option<usize>,
     /// Hidden width of its feed-forward layer; 0 if it has none.
     pub d_ffn: usize,
+    /// Gates less than so many standard deviations above their mean count as 0, if set.
+    pub sparsity: Option<f32>,
     /// Which positions a query sees.
     pub window: Window,
     /// Rotary frequencies of its queries and keys; `None`: no RoPE.
@@ -151,6 +155,8 @@ impl MixerSpec {
 pub enum RecurrentSpec {
     /// A gated delta net.
     DeltaNet(DeltaNetSpec),
+    /// Mamba.
+    Mamba1(Mamba1Spec),
     /// Mamba 2.
     Mamba2(Mamba2Spec),
     /// A gated convolution alone.
@@ -177,6 +183,21 @@ pub struct DeltaNetSpec {
     pub order: KeyOrder,
 }
 
+/// Mamba.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mamba1Spec {
+    /// Positions that the convolution covers.
+    pub taps: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Elements of a channel's state.
+    pub d_state: usize,
+    /// Elements of the vector that steps are made of.
+    pub rank: usize,
+    /// Whether that vector, B and C are normed even without weights for it.
+    pub normed: bool,
+}
+
 /// Mamba 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mamba2Spec {
@@ -201,6 +222,7 @@ impl RecurrentSpec {
                 let channels = 2 * net.key_heads * net.key_dim + net.heads * net.value_dim;
                 (net.taps - 1) * channels + state_len(net.heads, net.key_dim, net.value_dim)
             }
+            Self::Mamba1(mamba) => (mamba.taps - 1 + mamba.d_state) * mamba.channels,
             Self::Mamba2(mamba) => {
                 let channels = mamba.heads * mamba.head_dim + 2 * mamba.groups * mamba.d_state;
                 (mamba.taps - 1) * channels + state_len(mamba.heads, mamba.d_state, mamba.head_dim)

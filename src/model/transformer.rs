@@ -3,6 +3,7 @@
 //! Input: a [`Batch`]: new positions of sequences. Output: the final norm's output, and logits. Knows token ids; knows
 //! nothing of text. Written once over [`Backend`]: what computes it is chosen where the model is loaded.
 
+use super::altup::{AltUp, Laurel, Prediction, stream};
 use super::batch::{Batch, Inputs, Output, Span};
 use super::beside::Beside;
 use super::ffn::Ffn;
@@ -28,6 +29,7 @@ pub struct Model {
     /// Learned position embeddings, one row per position.
     positions: Option<Matrix>,
     per_layer: Option<PerLayer>,
+    altup: Option<AltUp>,
     /// Embedding of the token type of a single text, added to every token.
     token_type: Option<Vec<f32>>,
     embedding_norm: Option<Norm>,
@@ -36,6 +38,8 @@ pub struct Model {
     /// Missing only if layers end in a norm.
     norm: Option<Norm>,
     head: Linear,
+    /// What follows the pooling of an embedding, one after the other.
+    dense: Vec<Linear>,
 }
 
 /// One layer: a mixer and a feed-forward part, or one of them, and the norms around them. Families differ in which norms
@@ -43,6 +47,7 @@ pub struct Model {
 struct Layer {
     mixer_norm: Option<Norm>,
     mixer: Option<Mixer>,
+    laurel: Option<Laurel>,
     post_mixer_norm: Option<Norm>,
     /// After the residual add, not before it.
     mixer_sum_norm: Option<Norm>,
@@ -51,6 +56,7 @@ struct Layer {
     beside: Option<Beside>,
     post_ffn_norm: Option<Norm>,
     mix: Option<Mix>,
+    prediction: Option<Prediction>,
     scale: Option<f32>,
     sum_norm: Option<Norm>,
 }
@@ -74,6 +80,7 @@ impl Model {
             .then(|| weights.matrix(positions, spec.n_ctx_train, d))
             .transpose()?;
         let per_layer = PerLayer::load(&spec, &weights)?;
+        let altup = AltUp::load(&spec, &weights)?;
         let rope_factors = Factors::load(&spec, &weights)?;
         let layers = (0..spec.layers.len())
             .map(|index| Layer::load(&spec, &weights, index))
@@ -101,6 +108,15 @@ impl Model {
             Some(last) if last.sum_norm.is_some() => None,
             _ => Some(Norm::load(&spec, &weights, spec.final_norm, d)?),
         };
+        let (mut dense, mut width) = (Vec::new(), d);
+        for name in ["dense_2", "dense_3"] {
+            let weight = format!("{name}.weight");
+            if let Some(elements) = weights.elements(&weight).filter(|_| !spec.causal) {
+                let layer = weights.linear(name, elements / width, width)?;
+                width = layer.outputs();
+                dense.push(layer);
+            }
+        }
         let backend = Arc::clone(weights.backend());
         weights.finish(&spec.architecture)?;
         Ok(Self {
@@ -109,12 +125,14 @@ impl Model {
             embedding,
             positions,
             per_layer,
+            altup,
             token_type,
             embedding_norm,
             rope_factors,
             layers,
             norm,
             head,
+            dense,
         })
     }
 
@@ -210,12 +228,28 @@ impl Model {
             return Err(BackendError::new("sequences of different contexts in one batch"));
         }
         let rotations = self.rotations(&positions, context)?;
+        if let Some(altup) = &self.altup {
+            x = altup.spread(b, &x)?;
+        }
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
                 return Ok(None);
             }
             let input = inputs.as_ref().map(|all| PerLayer::of_layer(all, index)).transpose()?;
-            x = self.layer(layer, &x, spans, rotations[index].as_deref(), input.as_ref())?;
+            let (rotation, input) = (rotations[index].as_deref(), input.as_ref());
+            x = match &layer.prediction {
+                Some(prediction) => {
+                    let predicted = prediction.predict(b, &x)?;
+                    let active = stream(&predicted, 0)?;
+                    let computed = self.layer(layer, &active, spans, rotation, None)?;
+                    let mixed = layer.mix.as_ref().zip(input);
+                    prediction.correct(b, &predicted, &computed, mixed)?
+                }
+                None => self.layer(layer, &x, spans, rotation, input)?,
+            };
+        }
+        if let Some(altup) = &self.altup {
+            x = altup.gather(b, &x)?;
         }
         let hidden = self.norm_if(self.norm.as_ref(), &x.select(&wanted)?)?;
         for span in spans.iter_mut() {
@@ -251,6 +285,24 @@ impl Model {
     /// When there are no such rows.
     pub fn hidden(&self, output: &Output, rows: Range<usize>, hidden: &mut Vec<f32>) -> Result<()> {
         self.backend.read(&output.hidden.narrow(0, rows.start, rows.len())?, hidden)
+    }
+
+    /// The embedding made of a pooled one.
+    ///
+    /// # Errors
+    /// When it has another length than d_model.
+    pub fn project(&self, pooled: Vec<f32>) -> Result<Vec<f32>> {
+        if self.dense.is_empty() {
+            return Ok(pooled);
+        }
+        let b = &*self.backend;
+        let mut x = b.tensor(pooled, &[1, self.spec.d_model])?;
+        for layer in &self.dense {
+            x = b.product(layer, &x)?;
+        }
+        let mut out = Vec::new();
+        b.read(&x, &mut out)?;
+        Ok(out)
     }
 
     fn embed(&self, batch: &Batch<'_>, positions: &[usize]) -> Result<Tensor> {
@@ -344,7 +396,11 @@ impl Model {
             Some(mixer) => {
                 let mixed = mixer.forward(s, b, &normed, rotation, spans)?;
                 let mixed = self.norm_if(layer.post_mixer_norm.as_ref(), &mixed)?;
-                b.add(x, &self.residual(mixed)?)?
+                let after = b.add(x, &self.residual(mixed)?)?;
+                match &layer.laurel {
+                    Some(laurel) => laurel.join(b, &normed, &after)?,
+                    None => after,
+                }
             }
             None => x.clone(),
         };
@@ -393,6 +449,7 @@ impl Layer {
         Ok(Self {
             mixer_norm: norm("attn_norm")?,
             mixer,
+            laurel: Laurel::load(s, w, index)?,
             post_mixer_norm: if s.ffn_norm == after_attention {
                 None
             } else {
@@ -404,6 +461,7 @@ impl Layer {
             beside: Beside::load(s, w, index)?,
             post_ffn_norm: norm("post_ffw_norm")?,
             mix: Mix::load(s, w, index)?,
+            prediction: Prediction::load(s, w, index)?,
             scale: w.scalar_if(&format!("blk.{index}.layer_output_scale.weight"))?,
             sum_norm: norm("layer_output_norm")?,
         })

@@ -18,7 +18,7 @@ from pathlib import Path
 import gguf
 import llama_cpp
 import numpy as np
-from tiny import LN, RMS, Tiny
+from tiny import LN, POST, RMS, Tiny
 
 POSITIONS = 40
 NONE, MEAN, CLS, LAST = range(4)
@@ -44,7 +44,7 @@ class Bert(Tiny):
         super().__init__(arch, name, attention__causal=False, **LN, **more)
         self.texts = wordpiece()
 
-    def build(self, *, gated, positions, bias, fused):
+    def build(self, *, gated, positions, bias, fused, moe=None):
         d = self.d
         self.matrix("token_embd", len(self.texts), d)
         self.matrix("token_types", 2, d)
@@ -60,6 +60,12 @@ class Bert(Tiny):
                     self.matrix(b + f"attn_{part}", d, d, bias)
             self.matrix(b + "attn_output", d, d, bias)
             self.norm(b + "attn_output_norm", bias=True)
+            if moe and i % 2:
+                self.matrix(b + "ffn_gate_inp", moe, d)
+                self.stack(b + "ffn_up_exps", moe, self.ffn, d)
+                self.stack(b + "ffn_down_exps", moe, d, self.ffn, scale=0.25)
+                self.norm(b + "layer_output_norm", bias=True)
+                continue
             self.matrix(b + "ffn_up", self.ffn, d, bias)
             if gated:
                 self.matrix(b + "ffn_gate", self.ffn, d)
@@ -84,6 +90,23 @@ def models():
         gated=False, positions=True, bias=True, fused=True)
     yield Bert("nomic-bert", heads=3, kv=3, layers=2, context_length=48, rope__freq_base=1000.0, pooling_type=MEAN).build(
         gated=True, positions=False, bias=False, fused=True)
+    yield Bert("nomic-bert-moe", heads=3, kv=3, layers=2, context_length=48, rope__freq_base=1000.0, pooling_type=MEAN,
+               moe_every_n_layers=2, expert_count=4, expert_used_count=2).build(
+        gated=False, positions=False, bias=True, fused=True, moe=4)
+    modern = Tiny("modern-bert", heads=3, kv=3, layers=4, **LN, attention__causal=False, pooling_type=MEAN,
+                  attention__sliding_window=11, rope__freq_base=1e5, rope__freq_base_swa=1e3).build(
+        fused_qkv=True, ffn="fused", tied=True, gelu_scale=0.25)
+    modern.norm("token_embd_norm")
+    del modern.tensors["blk.0.attn_norm.weight"]
+    for i in range(4):  # small, for GELU's sake
+        modern.tensors[f"blk.{i}.ffn_down.weight"] *= 0.2
+    yield modern
+    gemma = Tiny("gemma-embedding", head=8, layers=3, **RMS, pooling_type=MEAN, attention__sliding_window=11,
+                 attention__sliding_window_pattern=[True, True, False], rope__freq_base=1e6, dense_2_feat_in=24,
+                 dense_2_feat_out=36, dense_3_feat_in=36, dense_3_feat_out=24).build(tied=True, norms=POST, qk="head")
+    gemma.matrix("dense_2", 36, 24)
+    gemma.matrix("dense_3", 24, 36)
+    yield gemma
     yield Tiny("qwen3", "qwen3-embedding", head=8, layers=2, **RMS, pooling_type=LAST).build(qk="head", tied=True)
 
 

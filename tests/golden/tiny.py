@@ -31,7 +31,7 @@ class Tiny:
         self.d, self.heads, self.kv, self.layers, self.ffn = d, heads, kv, layers, ffn
         self.head = head or d // heads
         self.extra, self.past = extra, past
-        self.tensors = {}
+        self.tensors, self.halves = {}, set()
         self.random = np.random.RandomState(sum(map(ord, self.name)))
 
     def matrix(self, name, rows, columns, bias=False, scale=1.2):
@@ -159,6 +159,44 @@ class Tiny:
                 self.tensors[b + "ffn_down_exps.scale"] = self.random.uniform(0.5, 1.5, count)
         return self
 
+    def gemma3n(self):
+        """Gemma 3n: the reference fixes the number of streams, the rank of LAuReL and the width of layers' inputs."""
+        d, n, streams, rank, width = self.d, self.layers, 4, 64, 256
+        q, k = self.heads * self.head, self.kv * self.head
+        self.matrix("token_embd", VOCAB, d)
+        self.norm("output_norm")
+        self.stack("altup_proj", streams - 1, d, d)
+        self.stack("altup_unembd_proj", streams - 1, d, d)
+        self.matrix("per_layer_token_embd", VOCAB, n * width)
+        self.halves.add("per_layer_token_embd.weight")
+        self.matrix("per_layer_model_proj", n * width, d)
+        self.norm("per_layer_proj_norm", width)
+        for i in range(n):
+            b = f"blk.{i}."
+            for name in POST:
+                self.norm(b + name, mean=0.1 if name == "post_ffw_norm" else 1.0)
+            self.matrix(b + "attn_q", q, d)
+            self.matrix(b + "attn_k", k, d)
+            self.matrix(b + "attn_v", k, d)
+            self.norm(b + "attn_q_norm", self.head, mean=0.5)
+            self.norm(b + "attn_k_norm", self.head, mean=0.5)
+            self.matrix(b + "attn_output", d, q)
+            self.matrix(b + "ffn_gate", self.ffn, d)
+            self.matrix(b + "ffn_up", self.ffn, d)
+            self.matrix(b + "ffn_down", d, self.ffn)
+            self.matrix(b + "inp_gate", width, d)
+            self.matrix(b + "proj", d, width)
+            self.norm(b + "post_norm", mean=0.1)
+            self.matrix(b + "altup_correct_coef", streams, streams, scale=0.5)
+            self.norm(b + "altup_correct_scale")
+            self.matrix(b + "altup_predict_coef", streams * streams, streams, scale=0.5)
+            self.matrix(b + "altup_router", streams, d, scale=20)
+            self.norm(b + "altup_router_norm")
+            self.matrix(b + "laurel_l", rank, d)
+            self.matrix(b + "laurel_r", d, rank)
+            self.norm(b + "laurel_post_norm")
+        return self
+
     def latent(self, b, *, rank, turned, key, value, q_rank=None, absorbed=False):
         """Multi-head latent attention, in the form of new files (absorbed) or of old ones."""
         heads, fixed = self.heads, key - turned
@@ -201,7 +239,7 @@ class Tiny:
                 self.norm(b + ffn_norm)
                 if bare:
                     self.tensors[b + ffn_norm] = self.tensors.pop(b + ffn_norm + ".weight")
-            if (not ffn_norm and kind != "feed"):
+            if not ffn_norm and kind != "feed":
                 continue
             if moe and i >= moe_dense:
                 count, width = moe
@@ -274,6 +312,21 @@ class Tiny:
         self.tensors[b + "ssm_conv1d.bias"] = self.random.normal(0, 0.3, width)
         self.matrix(b + "ssm_out", self.d, inner)
 
+    def mamba1(self, b, norms=""):
+        ssm = self.ssm()
+        inner, state, rank = ssm["inner_size"], ssm["state_size"], ssm["time_step_rank"]
+        self.matrix(b + "ssm_in", 2 * inner, self.d)
+        self.matrix(b + "ssm_conv1d", inner, ssm["conv_kernel"], True)
+        self.matrix(b + "ssm_x", rank + 2 * state, inner)
+        self.matrix(b + "ssm_dt", inner, rank, True)
+        self.tensors[b + "ssm_a"] = -self.random.uniform(0.1, 1.5, (inner, state))
+        self.tensors[b + "ssm_d"] = self.random.normal(1, 0.3, inner)
+        self.matrix(b + "ssm_out", self.d, inner)
+        if norms:
+            self.norm(b + "ssm_dt_norm", rank)
+            self.norm(b + "ssm_b_norm", state)
+            self.norm(b + "ssm_c_norm", state)
+
     def recurrence(self, b, width, heads):
         self.matrix(b + "ssm_conv1d", width, self.ssm()["conv_kernel"])
         self.tensors[b + "ssm_dt.bias"] = self.random.normal(-1, 0.7, heads)
@@ -308,7 +361,8 @@ class Tiny:
             w.add_uint32("tiny.past", self.past)
         self.vocabulary(w)
         for name, values in self.tensors.items():
-            w.add_tensor(name, np.ascontiguousarray(values, dtype=np.float32))
+            kind = np.float16 if name in self.halves else np.float32
+            w.add_tensor(name, np.ascontiguousarray(values, dtype=kind))
         w.write_header_to_file()
         w.write_kv_data_to_file()
         w.write_tensors_to_file()
@@ -399,6 +453,12 @@ def models():
     yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)
     yield from more()
     yield from hybrids()
+    yield from streams()
+
+
+def streams():
+    yield Tiny("gemma3n", d=8, head=8, heads=2, kv=1, layers=2, ffn=20, **RMS, rope__freq_base=1e6,
+               attention__sliding_window=9, attention__sliding_window_pattern=[True, False]).gemma3n()
 
 
 def hybrids():
@@ -431,6 +491,13 @@ def hybrids():
                expert_count=6, expert_used_count=2, expert_shared_feed_forward_length=12,
                rope__scaling__finetuned=False).hybrid(["mamba2", "attention"], moe=(6, 10), shared=12)
     yield Tiny("falcon-h1", layers=2, **RMS, **mamba).hybrid(["attention+mamba2"] * 2, grouped=False, tied=True)
+    old = {"ssm__conv_kernel": 4, "ssm__inner_size": 48, "ssm__state_size": 5, "ssm__time_step_rank": 3}
+    bare = {"heads": 0, "kv": 0, "head": 1, "layers": 2, "ffn": 0}
+    yield Tiny("mamba", **bare, **RMS, **old).hybrid(["mamba1"] * 2, ffn_norm=None, tied=True)
+    yield Tiny("mamba", "falcon-mamba", **bare, **RMS, **old, ssm__dt_b_c_rms=True).hybrid(["mamba1"] * 2, ffn_norm=None)
+    yield Tiny("mamba2", **bare, **RMS, **mamba).hybrid(["mamba2"] * 2, ffn_norm=None, tied=True)
+    yield Tiny("jamba", kv=[0, 2, 0], ffn=10, **RMS, **old, expert_count=4, expert_used_count=2).hybrid(
+        ["mamba1 norms", "attention", "mamba1 norms"], moe=(4, 10), moe_dense=1)
     nemotron = {"ffn_norm": None, "ffn": "plain"}
     yield Tiny("nemotron_h", kv=[0, 0, 2, 0], layers=4, ffn=[0, 36, 0, 0], **LN, **mamba).hybrid(
         ["mamba2", "feed", "attention", "mamba2"], **nemotron)

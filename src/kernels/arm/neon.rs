@@ -15,7 +15,8 @@ vectors::lanes!("neon", rows: [4 3 2 1], columns: 2);
 
 pub use attention::{mix, scores};
 pub use floats::{
-    add_weighted, dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm, silu_all,
+    add_weighted, channels, dot_bf16, dot_f16, dot_f32, exp_sum, gate_up, quantize, rms_norm,
+    silu_all,
 };
 pub use levels::{multiply, rows, unpack_panel};
 pub use recurrence::advance;

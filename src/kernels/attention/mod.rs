@@ -61,6 +61,8 @@ pub enum Window {
     Last(usize),
     /// Those in its own chunk of `n` positions.
     Chunk(usize),
+    /// Those up to `n` before it and, where attention looks both ways, after it.
+    Around(usize),
 }
 
 impl Window {
@@ -71,6 +73,7 @@ impl Window {
             Self::All => 0,
             Self::Last(n) => (position + 1).saturating_sub(n),
             Self::Chunk(n) => position / n * n,
+            Self::Around(n) => position.saturating_sub(n),
         }
     }
 }
@@ -262,8 +265,8 @@ impl Compute {
             &q[(row.position * h.heads + row.head) * h.key_dim..][..h.key_dim]
         });
         let seen: [Range<usize>; ROWS] = std::array::from_fn(|i| {
-            let position = past.last_seen(rows[i.min(count - 1)].position);
-            h.window.start(position).max(part.start)..(position + 1).min(part.end)
+            let seen = past.seen(rows[i.min(count - 1)].position, h.window);
+            seen.start.max(part.start)..seen.end.min(part.end)
         });
         let start = seen.iter().map(|r| r.start).min().unwrap_or(0) / BLOCK * BLOCK;
         let end = seen.iter().map(|r| r.end).max().unwrap_or(0);

@@ -3,8 +3,9 @@
 //! Input: rows of f32. Output: storage units in the layout of [`super::stored`]. Knows nothing of who owns a page.
 
 use super::stored::{Cached, Element, by_element};
-use super::{BLOCK, Heads};
+use super::{BLOCK, Heads, Window};
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Cached keys or values that are being written, in storage units.
 #[expect(missing_docs, reason = "the variants are the element types")]
@@ -124,10 +125,15 @@ impl Past<'_> {
         self.len + self.rows
     }
 
-    /// The last position that new row `row` sees.
+    /// The positions that new row `row` sees.
     #[must_use]
-    pub fn last_seen(&self, row: usize) -> usize {
-        if self.causal { self.len + row } else { self.total() - 1 }
+    pub fn seen(&self, row: usize, window: Window) -> Range<usize> {
+        let own = self.len + row;
+        match window {
+            _ if self.causal => window.start(own)..own + 1,
+            Window::Around(n) => window.start(own)..self.total().min(own + n + 1),
+            _ => window.start(self.total() - 1)..self.total(),
+        }
     }
 
     /// Whether there is a page of the right size for each position.

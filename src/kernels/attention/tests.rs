@@ -92,11 +92,16 @@ fn plain(h: &Heads, sinks: Option<&[f32]>, q: &[f32], past: &Past<'_>) -> Vec<f6
     let mut out = Vec::new();
     for (index, q) in q.chunks(h.key_dim).enumerate() {
         let (row, head) = (index / h.heads, index % h.heads);
-        let end = if past.causal { past.len + row + 1 } else { past.len + past.rows };
+        let end = match h.window {
+            _ if past.causal => past.len + row + 1,
+            Window::Around(n) => (past.len + row + n + 1).min(past.len + past.rows),
+            _ => past.len + past.rows,
+        };
         let start = match h.window {
             Window::All => 0,
             Window::Last(w) => end.saturating_sub(w),
             Window::Chunk(w) => (0..end).filter(|p| p % w == 0).max().unwrap(),
+            Window::Around(n) => (past.len + row).saturating_sub(n),
         };
         let base = head / (h.heads / h.kv_heads) * past.total();
         let scores: Vec<f64> = (start..end)
@@ -126,6 +131,7 @@ fn it_agrees_with_a_plain_softmax_on_every_isa() {
     let q = inputs(3 * HEADS.heads * HEADS.key_dim, 1);
     for (window, softcap, sinks, causal) in [
         (Window::All, None, None, true),
+        (Window::Around(5), None, None, false),
         (Window::Last(7), None, Some(sinks), true),
         (Window::Chunk(16), Some(3.0), None, true),
         (Window::All, None, None, false),

@@ -13,6 +13,7 @@
 mod convolution;
 mod delta_net;
 mod lanes;
+mod mamba1;
 mod mamba2;
 mod state;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod tests;
 pub use convolution::Convolution;
 pub use delta_net::{DeltaNet, Gates, KeyOrder};
 pub(super) use lanes::lanes;
+pub use mamba1::{Mamba1, MambaRows};
 pub use mamba2::Mamba2;
 pub use state::{Feed, Stretch, state_len};
 

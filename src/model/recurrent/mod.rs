@@ -5,6 +5,7 @@
 //! state.
 
 mod delta_net;
+mod mamba1;
 mod mamba2;
 mod short_convolution;
 
@@ -14,7 +15,6 @@ use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, Result, Tensor};
 use crate::kernels::{Convolution, Stretch};
 use delta_net::GatedDeltaNet;
-use mamba2::Mamba;
 use short_convolution::ShortConvolution;
 use std::ops::Range;
 
@@ -29,7 +29,8 @@ pub struct Recurrent {
 
 enum Kind {
     DeltaNet(GatedDeltaNet),
-    Mamba2(Mamba),
+    Mamba1(mamba1::Mamba),
+    Mamba2(mamba2::Mamba),
     ShortConvolution(ShortConvolution),
 }
 
@@ -46,7 +47,8 @@ impl Recurrent {
     ) -> std::result::Result<Self, WeightsError> {
         let kind = match spec {
             RecurrentSpec::DeltaNet(net) => Kind::DeltaNet(GatedDeltaNet::load(s, w, index, net)?),
-            RecurrentSpec::Mamba2(mamba) => Kind::Mamba2(Mamba::load(s, w, index, mamba)?),
+            RecurrentSpec::Mamba1(mamba) => Kind::Mamba1(mamba1::Mamba::load(s, w, index, mamba)?),
+            RecurrentSpec::Mamba2(mamba) => Kind::Mamba2(mamba2::Mamba::load(s, w, index, mamba)?),
             RecurrentSpec::ShortConvolution { taps } => {
                 Kind::ShortConvolution(ShortConvolution::load(s, w, index, taps)?)
             }
@@ -68,6 +70,7 @@ impl Recurrent {
         let mut pasts = Pasts { spans, slot: self.slot, states };
         let out = match &self.kind {
             Kind::DeltaNet(net) => net.forward(b, x, &mut pasts)?,
+            Kind::Mamba1(mamba) => mamba.forward(b, x, &mut pasts)?,
             Kind::Mamba2(mamba) => mamba.forward(b, x, &mut pasts)?,
             Kind::ShortConvolution(short) => short.forward(b, x, &mut pasts)?,
         };
