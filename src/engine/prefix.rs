@@ -45,6 +45,16 @@ struct Node {
     came_back: bool,
 }
 
+/// Where a beginning is stored.
+#[derive(Default)]
+struct Place {
+    len: usize,
+    /// The nodes from the root on, and whether each is met whole.
+    path: Vec<(Id, bool)>,
+    /// Which of the last one's states are those there.
+    states: Option<usize>,
+}
+
 /// A stored beginning of an input.
 #[derive(Default)]
 pub struct Found {
@@ -81,46 +91,54 @@ impl PrefixCache {
     /// place where these were kept will do.
     pub fn find(&mut self, read: &[Read], fixed: bool) -> Found {
         self.clock += 1;
-        let (mut found, mut path, mut usable) = (Found::default(), Vec::new(), 0);
-        let mut states_of = None;
-        let (mut children, mut at) = (self.roots.as_slice(), 0);
+        let mut best = Place::default();
+        let (mut path, mut at) = (Vec::new(), 0);
+        let mut children = self.roots.as_slice();
         loop {
-            let rest = &read[at..];
-            let common = |id: &Id| {
-                let Some(node) = &self.nodes[*id] else { return 0 };
-                node.read.iter().zip(rest).take_while(|(a, b)| a == b).count()
-            };
-            let best = children.iter().map(|id| (common(id), *id)).max_by_key(|(n, _)| *n);
-            let Some((common, id)) = best.filter(|(n, _)| *n > 0) else { break };
-            let Some(node) = &self.nodes[id] else { break };
-            let whole = common == node.read.len();
-            path.push((id, whole));
-            found.pages.push(Arc::clone(&node.page));
-            at += common;
-            if !fixed {
-                (usable, found.len) = (path.len(), at);
-            } else if let Some(last) = node.states.iter().rposition(|(s, _)| s.len <= at) {
-                (usable, found.len) = (path.len(), node.states[last].0.len);
-                states_of = Some((id, last));
+            let alike = children.iter().filter_map(|id| Some((*id, self.nodes[*id].as_ref()?)));
+            let alike = alike.map(|(id, node)| {
+                let common = node.read.iter().zip(&read[at..]).take_while(|(a, b)| a == b).count();
+                (common, id, node)
+            });
+            let alike: Vec<(usize, Id, &Node)> = alike.filter(|(common, ..)| *common > 0).collect();
+            for (common, id, node) in &alike {
+                let states = node.states.iter().rposition(|(s, _)| s.len <= at + common);
+                let len = match states {
+                    _ if !fixed => at + common,
+                    Some(index) => node.states[index].0.len,
+                    None => continue,
+                };
+                if len > best.len {
+                    best = Place { len, path: path.clone(), states };
+                    best.path.push((*id, *common == node.read.len()));
+                }
             }
+            let Some((common, id, node)) = alike.into_iter().max_by_key(|(n, ..)| *n) else {
+                break;
+            };
             if common < PAGE {
                 break;
             }
+            at += common;
+            path.push((id, true));
             children = &node.children;
         }
-        found.pages.truncate(usable);
-        if let Some((id, index)) = states_of
-            && let Some(node) = &mut self.nodes[id]
-        {
-            let (states, used) = &mut node.states[index];
-            *used = self.clock;
-            found.states = Some(states.clone());
-        }
-        for (id, whole) in &path[..usable] {
-            if let Some(node) = &mut self.nodes[*id] {
-                node.used = self.clock;
-                // All conversations of a template begin alike, which is no coming back.
-                node.came_back |= *whole;
+        self.take(&best, fixed)
+    }
+
+    /// What is stored at a place that was found, used now.
+    fn take(&mut self, place: &Place, fixed: bool) -> Found {
+        let mut found = Found { len: place.len, ..Found::default() };
+        for (index, (id, whole)) in place.path.iter().enumerate() {
+            let Some(node) = &mut self.nodes[*id] else { continue };
+            node.used = self.clock;
+            // All conversations of a template begin alike, which is no coming back.
+            node.came_back |= *whole;
+            found.pages.push(Arc::clone(&node.page));
+            if let (true, Some(states)) = (fixed && index + 1 == place.path.len(), place.states) {
+                let (states, used) = &mut node.states[states];
+                *used = self.clock;
+                found.states = Some(states.clone());
             }
         }
         found
