@@ -2,12 +2,21 @@
 
 use crate::kernels::{Convolution, DeltaNet, Mamba1, Mamba2, Stretch, sigmoid, softplus};
 
+/// The state before the rows of a stretch.
+fn before(stretch: &Stretch<'_>) -> Vec<f32> {
+    match (stretch.before, stretch.after.first()) {
+        (Some(before), _) => before.to_vec(),
+        (None, Some((_, state))) => state.to_vec(),
+        (None, None) => Vec::new(),
+    }
+}
+
 /// A causal convolution of rows of `channels` elements.
 pub fn convolve(c: &Convolution, x: &[f32], stretches: &mut [Stretch<'_>]) -> Vec<f32> {
     let (n, mut at) = (c.channels, 0);
     let mut out = Vec::with_capacity(x.len());
     for stretch in stretches {
-        let mut rows = stretch.before.to_vec();
+        let mut rows = before(stretch);
         rows.extend_from_slice(&x[at * n..(at + stretch.rows) * n]);
         at += stretch.rows;
         for row in 0..stretch.rows {
@@ -66,7 +75,7 @@ fn run<'s>(
 ) -> Vec<f32> {
     let (mut out, mut row) = (Vec::new(), 0);
     for stretch in stretches {
-        let mut state = stretch.before.to_vec();
+        let mut state = before(stretch);
         let mut after = stretch.after.iter_mut().peekable();
         for read in 0..=stretch.rows {
             if read > 0 {

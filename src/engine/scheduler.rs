@@ -238,7 +238,10 @@ impl Scheduler {
                 watches.push(watch);
             }
         }
-        let wanted = || !self.queue.is_closed() && !watches.iter().all(Watch::is_cancelled);
+        // A token is soon done, and what it has changed in place could not be taken back.
+        let stops = prompt_rows > 0;
+        let cancelled = || stops && watches.iter().all(Watch::is_cancelled);
+        let wanted = || !self.queue.is_closed() && !cancelled();
         let lock = self.compute.lock.take();
         let output = self.model.forward(&mut batch, &wanted)?;
         let spans = batch.spans.len();

@@ -39,6 +39,8 @@ pub struct Sequence {
     fixed: Vec<Fixed>,
     /// States after so many of the positions being computed, which count when all layers are done.
     staged: Vec<Checkpoint>,
+    /// Whether states above were taken to be changed in place.
+    taken: bool,
     /// Buffers of states that nobody has any more.
     spare: Vec<Vec<f32>>,
     /// The states before anything was read.
@@ -59,6 +61,7 @@ impl Sequence {
             pages: Vec::new(),
             fixed: blank.clone(),
             staged: Vec::new(),
+            taken: false,
             spare: Vec::new(),
             blank,
             checkpoints: Vec::new(),
@@ -117,6 +120,7 @@ impl Sequence {
             pages: self.pages().to_vec(),
             fixed: self.fixed.clone(),
             staged: Vec::new(),
+            taken: false,
             spare: Vec::new(),
             blank: self.blank.clone(),
             checkpoints: self.checkpoints.clone(),
@@ -170,17 +174,28 @@ impl Sequence {
         if to >= self.len() {
             return self.len();
         }
-        let mut reached = to;
-        if !self.can_rewind() {
-            self.checkpoints.retain(|checkpoint| checkpoint.len <= to);
-            (reached, self.fixed) = match self.checkpoints.last() {
-                Some(last) => (last.len, last.fixed.clone()),
-                None => (0, self.blank.clone()),
-            };
+        if self.can_rewind() {
+            self.cut(to);
+            return to;
         }
-        self.read.truncate(reached);
-        self.pages.truncate(reached.div_ceil(PAGE));
+        self.restore(to)
+    }
+
+    /// Goes back to the last states kept at up to `to` positions, and returns how many are left.
+    fn restore(&mut self, to: usize) -> usize {
+        self.checkpoints.retain(|checkpoint| checkpoint.len <= to);
+        let (reached, fixed) = match self.checkpoints.last() {
+            Some(last) => (last.len, last.fixed.clone()),
+            None => (0, self.blank.clone()),
+        };
+        self.fixed = fixed;
+        self.cut(reached);
         reached
+    }
+
+    fn cut(&mut self, to: usize) {
+        self.read.truncate(to);
+        self.pages.truncate(to.div_ceil(PAGE));
     }
 
     /// Makes room for `n` more positions, all or nothing. A page that others share is copied if it will be written.
@@ -250,14 +265,29 @@ impl Sequence {
         self.staged[place].fixed.push(Fixed::new(state));
     }
 
-    /// Forgets staged states: those of a pass that was given up.
+    /// Takes a layer's state of fixed size, to be changed in place and staged. It is copied if others have it too.
+    pub fn take_state(&mut self, slot: usize) -> Vec<f32> {
+        self.taken = true;
+        let state = std::mem::take(&mut self.fixed[slot]);
+        Fixed::try_unwrap(state).unwrap_or_else(|shared| {
+            let mut copy = self.spare(shared.len());
+            copy.copy_from_slice(&shared);
+            copy
+        })
+    }
+
+    /// Gives a pass up. If states were changed in place, goes back to earlier ones.
     pub fn unstage(&mut self) {
         self.staged.clear();
+        if std::mem::take(&mut self.taken) {
+            self.restore(self.len());
+        }
     }
 
     /// Counts positions whose keys, values and states all layers have computed.
     pub fn advance(&mut self, inputs: impl IntoIterator<Item = Read>) {
         let before = self.len();
+        self.taken = false;
         self.read.extend(inputs);
         for mut staged in std::mem::take(&mut self.staged) {
             staged.len += before;
@@ -326,6 +356,33 @@ mod tests {
         third.rewind(64);
         read(&mut third, 1);
         assert_eq!(pool.used(), 4);
+    }
+
+    #[test]
+    fn a_pass_that_is_given_up_leaves_states_that_were_kept() {
+        let mut sequence = Sequence::new(pool(9), 1000, vec![Fixed::new(vec![0.0])]);
+        let pass = |sequence: &mut Sequence, state: f32, done: bool| {
+            sequence.reserve(1).unwrap();
+            let mut own = sequence.take_state(0);
+            let before = own[0];
+            own[0] = state;
+            sequence.stage(1, own);
+            if done {
+                sequence.advance([Read::Token(1)]);
+            } else {
+                sequence.unstage();
+            }
+            before
+        };
+        assert_eq!(pass(&mut sequence, 1.0, true).to_bits(), 0.0_f32.to_bits());
+        sequence.checkpoint();
+        assert_eq!(pass(&mut sequence, 2.0, true).to_bits(), 1.0_f32.to_bits());
+        pass(&mut sequence, 3.0, false);
+        // What was kept was not changed, and there it is.
+        assert_eq!((sequence.len(), sequence.fixed()[0][0].to_bits()), (1, 1.0_f32.to_bits()));
+        let mut fork = sequence.fork();
+        pass(&mut fork, 4.0, true);
+        assert_eq!(sequence.fixed()[0][0].to_bits(), 1.0_f32.to_bits());
     }
 
     #[test]

@@ -169,16 +169,24 @@ impl Model {
     ///
     /// # Errors
     /// When a token is outside the vocabulary, or a sequence has no room (see [`Sequence::reserve`]). After an error or
-    /// a stop, all sequences are as they were.
+    /// a stop, all sequences are as they were, except that states of fixed size that a single new position changed go
+    /// back to the last ones kept, and the positions with them.
     pub fn forward(
         &self,
         batch: &mut Batch<'_>,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Output>> {
+        let output = self.pass(batch, go_on);
+        if !matches!(output, Ok(Some(_))) {
+            batch.spans.iter_mut().for_each(|span| span.sequence.unstage());
+        }
+        output
+    }
+
+    fn pass(&self, batch: &mut Batch<'_>, go_on: &dyn Fn() -> bool) -> Result<Option<Output>> {
         let b = &*self.backend;
         let spans = &mut batch.spans;
         for span in spans.iter_mut() {
-            span.sequence.unstage();
             let (new, len, context) = (span.len(), span.sequence.len(), span.sequence.context());
             if len + new > context {
                 let message = format!("{} positions exceed the context of {context}", len + new);

@@ -42,6 +42,12 @@ impl Compute {
         let results = Disjoint::new(&mut out);
         for Stretch { rows, before, after } in stretches {
             let own = &x[first * n..(first + *rows) * n];
+            // They are few, and written below.
+            let before = match (before, after.first()) {
+                (Some(before), _) => before.to_vec(),
+                (None, Some((_, state))) => state.to_vec(),
+                (None, None) => Vec::new(),
+            };
             // Row `i` of the rows kept and the new ones.
             let row = |i: usize| match i.checked_sub(kept) {
                 Some(i) => &own[i * n..][..n],

@@ -71,7 +71,11 @@ impl Compute {
                     let width = channels.len();
                     let line = |i: usize| i * n + channels.start..i * n + channels.end;
                     for (i, state) in state.chunks_exact_mut(width).take(d_state).enumerate() {
-                        state.copy_from_slice(&before[line(i)]);
+                        match before {
+                            Some(before) => state.copy_from_slice(&before[line(i)]),
+                            // SAFETY: each block of channels belongs to one task.
+                            None => state.copy_from_slice(unsafe { after[0].1.slice(line(i)) }),
+                        }
                     }
                     let mut ends = after.iter();
                     let mut end = ends.next();

@@ -24,8 +24,8 @@ pub const NARROW: usize = 16;
 pub struct Stretch<'a> {
     /// Number of rows.
     pub rows: usize,
-    /// The state before them.
-    pub before: &'a [f32],
+    /// The state before them; `None`: it lies where the first one after them goes.
+    pub before: Option<&'a [f32]>,
     /// Where the state goes after so many of the rows, in ascending order; the last is that after all of them.
     pub after: Vec<(usize, &'a mut [f32])>,
 }
@@ -34,7 +34,7 @@ impl Stretch<'_> {
     /// Whether its states have `len` elements each, and the last is that after all rows.
     #[must_use]
     pub fn fits(&self, len: usize) -> bool {
-        self.before.len() == len
+        self.before.is_none_or(|before| before.len() == len)
             && self.after.iter().all(|(_, state)| state.len() == len)
             && self.after.is_sorted_by(|(a, _), (b, _)| a < b)
             && self.after.last().is_some_and(|(rows, _)| *rows == self.rows)
@@ -98,7 +98,7 @@ pub fn state_len(heads: usize, key_dim: usize, value_dim: usize) -> usize {
 /// A stretch whose states several threads write, each its own columns.
 struct Shared<'a> {
     first: usize,
-    before: &'a [f32],
+    before: Option<&'a [f32]>,
     after: Vec<(usize, Disjoint<'a>)>,
 }
 
@@ -124,11 +124,13 @@ pub fn advance(compute: &Compute, feed: &Feed<'_>, stretches: &mut [Stretch<'_>]
             let start = key_dim * (head * width + columns.start);
             let place = start..start + key_dim * columns.len();
             let Shared { first, before, after } = &shared[stretch];
-            let (mut row, mut from) = (*first, &before[place.clone()]);
+            let (mut row, mut from) = (*first, before.map(|before| &before[place.clone()]));
             for (rows, after) in after {
                 // SAFETY: each block of columns of a head belongs to one task, and is borrowed here once.
                 let state = unsafe { after.slice(place.clone()) };
-                state.copy_from_slice(from);
+                if let Some(from) = from {
+                    state.copy_from_slice(from);
+                }
                 let (columns, rows) = (columns.clone(), row..first + rows);
                 row = rows.end;
                 by_floats!(
@@ -136,7 +138,7 @@ pub fn advance(compute: &Compute, feed: &Feed<'_>, stretches: &mut [Stretch<'_>]
                     scalar: scalar(feed, head, columns, rows, state, &results),
                     advance(feed, head, columns, rows, state, &results)
                 );
-                from = state;
+                from = Some(state);
             }
         }
     });

@@ -20,7 +20,7 @@ fn pieces(
     state_len: usize,
     mut run: impl FnMut(std::ops::Range<usize>, &mut [Stretch<'_>]) -> Vec<f32>,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let (mut out, mut before, mut at) = (Vec::new(), random(state_len, 5), 0);
+    let (mut out, mut state, mut at) = (Vec::new(), random(state_len, 5), 0);
     let mut stop = vec![f32::NAN; state_len];
     for rows in cuts {
         let mut after = vec![f32::NAN; state_len];
@@ -29,12 +29,18 @@ fn pieces(
             ends.push((2, stop.as_mut_slice()));
         }
         ends.push((*rows, after.as_mut_slice()));
-        let stretch = Stretch { rows: *rows, before: &before, after: ends };
+        // Alone, a row changes the state in place.
+        let in_place = *rows == 1;
+        if in_place {
+            ends[0].1.copy_from_slice(&state);
+        }
+        let before = (!in_place).then_some(state.as_slice());
+        let stretch = Stretch { rows: *rows, before, after: ends };
         out.extend(run(at..at + rows, &mut [stretch]));
-        before = after;
+        state = after;
         at += rows;
     }
-    (out, before, stop)
+    (out, state, stop)
 }
 
 const ROWS: usize = 11;
@@ -85,15 +91,18 @@ fn check_neighbours(
         .enumerate()
         .map(|(i, after)| Stretch {
             rows: rows[i].len(),
-            before: &before[i],
+            before: Some(&before[i]),
             after: vec![(rows[i].len(), after.as_mut_slice())],
         })
         .collect();
     let both = run(&compute, 0..ROWS, &mut stretches);
     for (i, after) in alone.iter_mut().enumerate() {
         let count = rows[i].len();
-        let stretch =
-            Stretch { rows: count, before: &before[i], after: vec![(count, after.as_mut_slice())] };
+        let stretch = Stretch {
+            rows: count,
+            before: Some(&before[i]),
+            after: vec![(count, after.as_mut_slice())],
+        };
         let one = run(&compute, rows[i].clone(), &mut [stretch]);
         assert!(one == both[rows[i].start * width..rows[i].end * width]);
     }
@@ -149,6 +158,24 @@ fn mamba_2_is_the_same_everywhere_and_however_rows_come() {
         };
         check("mamba 2", mamba.state_len(), &run);
         check_neighbours(heads * head_dim, mamba.state_len(), &run);
+    }
+}
+
+#[test]
+fn mamba_1_is_the_same_everywhere_and_however_rows_come() {
+    for (channels, d_state) in [(150, 16), (7, 3)] {
+        let rates = random(channels * d_state, 8).iter().map(|x| -x.abs()).collect();
+        let (bias, skips) = (random(channels, 7), random(channels, 9));
+        let mamba = Mamba1 { channels, d_state, rates, bias, skips };
+        let all = [(channels, 1), (channels, 2), (d_state, 3), (d_state, 4)]
+            .map(|(width, seed)| (width, random(ROWS * width, seed)));
+        let run = |compute: &Compute, rows: std::ops::Range<usize>, s: &mut [Stretch<'_>]| {
+            let part = |i: usize| &all[i].1[rows.start * all[i].0..rows.end * all[i].0];
+            let rows = MambaRows { x: part(0), steps: part(1), b: part(2), c: part(3) };
+            compute.mamba1(&mamba, rows, s)
+        };
+        check("mamba 1", mamba.state_len(), &run);
+        check_neighbours(channels, mamba.state_len(), &run);
     }
 }
 

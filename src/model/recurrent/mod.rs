@@ -63,6 +63,10 @@ impl Recurrent {
     /// When the shapes do not fit.
     pub fn forward(&self, b: &dyn Backend, x: &Tensor, spans: &mut [Span<'_>]) -> Result<Tensor> {
         let states = spans.iter_mut().map(|span| {
+            if span.len() == 1 {
+                // Changed in place: copying a state takes longer than a token's change of it.
+                return vec![(1, span.sequence.take_state(self.slot))];
+            }
             let ends: Vec<usize> = span.ends().collect();
             ends.into_iter().map(|rows| (rows, span.sequence.spare(self.len))).collect()
         });
@@ -97,7 +101,7 @@ impl Pasts<'_, '_> {
         let (slot, all) = (self.slot, self.spans.iter().zip(&mut self.states));
         let stretches = all.map(|(span, states)| Stretch {
             rows: span.len(),
-            before: &span.sequence.fixed()[slot][part.clone()],
+            before: (span.len() != 1).then(|| &span.sequence.fixed()[slot][part.clone()]),
             after: states
                 .iter_mut()
                 .map(|(rows, state)| (*rows, &mut state[part.clone()]))
