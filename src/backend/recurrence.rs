@@ -114,8 +114,9 @@ pub fn delta_net(
             key: &unit(&x[keys + key..][..dim]),
             query: &query,
             value: &x[2 * keys + head * net.value_dim..][..net.value_dim],
-            decay: (net.rates[head] * softplus(alpha[row * net.heads + head] + net.bias[head]))
-                .exp(),
+            decay: libm::expf(
+                net.rates[head] * softplus(alpha[row * net.heads + head] + net.bias[head]),
+            ),
             rate: sigmoid(beta[row * net.heads + head]),
             corrects: true,
         };
@@ -136,7 +137,7 @@ pub fn mamba2(m: &Mamba2, x: &[f32], steps: &[f32], stretches: &mut [Stretch<'_>
             key: &x[group..][..m.d_state],
             query: &x[group + m.groups * m.d_state..][..m.d_state],
             value,
-            decay: (rate * m.rates[head]).exp(),
+            decay: libm::expf(rate * m.rates[head]),
             rate,
             corrects: false,
         };
@@ -158,7 +159,7 @@ pub fn mamba1(
         let step = softplus(steps[row * n + channel] + m.bias[channel]);
         let mut y = m.skips[channel] * x;
         for (i, s) in state.iter_mut().enumerate() {
-            *s = (step * m.rates[i * n + channel]).exp() * *s + b[at + i] * step * x;
+            *s = libm::expf(step * m.rates[i * n + channel]) * *s + b[at + i] * step * x;
             y += c[at + i] * *s;
         }
         vec![y]

@@ -2,7 +2,7 @@
 
 use super::file::FileError;
 use super::spec::{
-    DeltaNetSpec, Experts, Frequencies, LayerSpec, Mamba1Spec, Mamba2Spec, MixerSpec,
+    DeltaNetSpec, Experts, Frequencies, Halves, LayerSpec, Mamba1Spec, Mamba2Spec, MixerSpec,
     RecurrentSpec, Spec,
 };
 use crate::kernels::Window;
@@ -102,7 +102,7 @@ fn check_layer(spec: &Spec, layer: &LayerSpec) -> Result<(), FamilyError> {
     if let Some(recurrent) = layer.mixer.recurrent() {
         check_recurrent(spec, recurrent)?;
     }
-    if !spec.alternating || layer.mixer == MixerSpec::None {
+    if spec.halves != Halves::Either || layer.mixer == MixerSpec::None {
         within("feed_forward_length", layer.d_ffn, 1..=FFN_MAX)?;
     }
     if !layer.mixer.attends() {

@@ -7,8 +7,8 @@ use super::checks::{FamilyError, check};
 use super::file::{FileError, ModelFile};
 use super::metadata::{Reader, yarn_magnitude};
 use super::spec::{
-    Experts, Frequencies, Gating, KeyOrder, KvHeads, LatentSpec, LayerSpec, MixerSpec, Pairs,
-    QkNorm, RecurrentSpec, Spec, Temperature,
+    Experts, Frequencies, Gating, Halves, KeyOrder, KvHeads, LatentSpec, LayerSpec, MixerSpec,
+    Pairs, QkNorm, RecurrentSpec, Spec, Temperature,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -451,7 +451,9 @@ fn phi2(r: &Reader<'_>) -> Result<Spec, FileError> {
 /// GPT-NeoX and Pythia.
 fn gptneox(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = phi2(r)?;
-    spec.parallel = r.flag_or("use_parallel_residual", true)?;
+    if r.flag_or("use_parallel_residual", true)? {
+        spec.halves = Halves::SideBySide;
+    }
     Ok(spec)
 }
 
@@ -618,7 +620,7 @@ fn jamba(r: &Reader<'_>) -> Result<Spec, FileError> {
 /// Mamba and Mamba 2: a mixer in each layer and nothing else.
 fn states_only(r: &Reader<'_>, mixer: Result<RecurrentSpec, FileError>) -> Result<Spec, FileError> {
     let mut spec = neox(r)?;
-    spec.alternating = true;
+    spec.halves = Halves::Either;
     recurrent(&mut spec, mixer?, |_, _| true);
     Ok(spec)
 }
@@ -641,7 +643,7 @@ fn falcon_h1(r: &Reader<'_>) -> Result<Spec, FileError> {
 /// Nemotron H, Nemotron 3: each layer is Mamba 2, attention without positions, or a feed-forward layer.
 fn nemotron_h(r: &Reader<'_>) -> Result<Spec, FileError> {
     let mut spec = r.base(Pairs::Halves, Act::ReluSquared)?;
-    spec.alternating = true;
+    spec.halves = Halves::Either;
     let old = r.float_or("attention.layer_norm_epsilon", spec.norm_eps)?;
     spec.norm_eps = r.float_or("attention.layer_norm_rms_epsilon", old)?;
     recurrent(&mut spec, r.mamba2()?, |_, layer| layer.heads.count == 0 && layer.d_ffn == 0);

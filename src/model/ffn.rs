@@ -21,9 +21,17 @@ pub enum Ffn {
     Moe {
         /// The experts and how they are chosen.
         mixture: Box<Mixture>,
-        /// The shared expert, which is no mixture, and its gate if it has one.
-        shared: Option<(Box<Ffn>, Option<Linear>)>,
+        /// The shared expert.
+        shared: Option<Shared>,
     },
+}
+
+/// An expert that all tokens go through.
+pub struct Shared {
+    /// Gated or plain.
+    layer: Box<Ffn>,
+    /// Whose sigmoid multiplies its output, if it has one.
+    scale: Option<Linear>,
 }
 
 /// A gated feed-forward layer.
@@ -73,7 +81,7 @@ impl Ffn {
         w: &Weights<'_>,
         name: &dyn Fn(&str) -> String,
         d: usize,
-    ) -> std::result::Result<Option<(Box<Self>, Option<Linear>)>, WeightsError> {
+    ) -> std::result::Result<Option<Shared>, WeightsError> {
         let Some(elements) = w.elements(&name("ffn_up_shexp.weight")) else { return Ok(None) };
         let ffn = elements / d;
         let (up, down) =
@@ -87,7 +95,7 @@ impl Ffn {
         let scale = name("ffn_gate_inp_shexp");
         let has_scale = w.has(&format!("{scale}.weight"));
         let scale = if has_scale { Some(w.linear(&scale, 1, d)?) } else { None };
-        Ok(Some((Box::new(layer), scale)))
+        Ok(Some(Shared { layer: Box::new(layer), scale }))
     }
 
     /// Applies the layer to `x`, (n, d_model).
@@ -104,7 +112,7 @@ impl Ffn {
             }
             Self::Moe { mixture, shared } => {
                 let mixed = mixture.forward(s, b, x, x)?;
-                let Some((layer, scale)) = shared else { return Ok(mixed) };
+                let Some(Shared { layer, scale }) = shared else { return Ok(mixed) };
                 let all = layer.forward(s, b, x)?;
                 let all = match scale {
                     Some(scale) => b.multiply_each(&all, &b.sigmoid(&b.product(scale, x)?)?)?,

@@ -6,8 +6,9 @@
 use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LayerSpec, Mamba1Spec,
-    Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec, Yarn,
+    DeltaNetSpec, Experts, Frequencies, Gating, Groups, Halves, KeyOrder, KvHeads, LayerSpec,
+    Mamba1Spec, Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec,
+    Yarn,
 };
 use crate::kernels::{Act, Weigh, Window};
 
@@ -348,10 +349,9 @@ impl Reader<'_> {
                     .number_or("rope.scaling.original_context_length", n_ctx_train)?,
             },
             act,
-            parallel: false,
+            halves: Halves::InTurn,
             ffn_norm: "ffn_norm",
             final_norm: "output_norm",
-            alternating: false,
             experts: None,
             layers: counts.into_iter().zip(widths).map(layer).collect(),
             n_guessing,

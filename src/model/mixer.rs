@@ -14,11 +14,11 @@ use crate::backend::{Backend, Result, Tensor};
 /// A mixer.
 pub enum Mixer {
     /// Attention over keys and values, projected directly or through a latent vector.
-    Attention(Attention),
+    Attention(Box<Attention>),
     /// A recurrence.
     Recurrent(Recurrent),
     /// Both, of the same input; their outputs are added.
-    Both(Attention, Recurrent),
+    Both(Box<Attention>, Recurrent),
 }
 
 impl Mixer {
@@ -31,7 +31,7 @@ impl Mixer {
         w: &Weights<'_>,
         index: usize,
     ) -> std::result::Result<Option<Self>, WeightsError> {
-        let attention = || Attention::load(s, w, index);
+        let attention = || Attention::load(s, w, index).map(Box::new);
         let recurrent = |spec| Recurrent::load(s, w, index, spec);
         Ok(match s.layers[index].mixer {
             MixerSpec::None => None,

@@ -35,9 +35,9 @@ pub use file::{FileError, ModelFile, Shard};
 pub use pages::{NoRoom, PAGE, Page, PagePool, PageShape};
 pub use sequence::{Checkpoint, Fixed, Read, Sequence};
 pub use spec::{
-    DeltaNetSpec, Experts, Frequencies, Gating, Groups, KeyOrder, KvHeads, LatentSpec, LayerSpec,
-    Mamba1Spec, Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec,
-    Temperature, Yarn,
+    DeltaNetSpec, Experts, Frequencies, Gating, Groups, Halves, KeyOrder, KvHeads, LatentSpec,
+    LayerSpec, Mamba1Spec, Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec,
+    Rope, Spec, Temperature, Yarn,
 };
 pub use strings::Strings;
 pub use transformer::Model;

@@ -57,20 +57,29 @@ pub struct Spec {
     pub rope: Rope,
     /// Activation of the feed-forward layers.
     pub act: Act,
-    /// Whether attention and FFN run in parallel even though each has its own norm.
-    pub parallel: bool,
+    /// How a layer's mixer and its feed-forward half follow each other.
+    pub halves: Halves,
     /// Tensor name of the norm before the feed-forward half.
     pub ffn_norm: &'static str,
     /// Tensor name of the norm after all layers.
     pub final_norm: &'static str,
-    /// Whether a layer is either a mixer or a feed-forward layer, after one norm.
-    pub alternating: bool,
     /// Mixture-of-experts parameters, if there are experts.
     pub experts: Option<Experts>,
     /// Per-layer parameters; the length is the number of layers.
     pub layers: Vec<LayerSpec>,
     /// Number of multi-token prediction layers after those; they are not computed.
     pub n_guessing: usize,
+}
+
+/// How a layer's mixer and its feed-forward half follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halves {
+    /// One after the other; side by side, if there is one norm for both.
+    InTurn,
+    /// Side by side, though each has a norm of its own.
+    SideBySide,
+    /// A layer has one of them, after one norm.
+    Either,
 }
 
 /// How per-position embeddings become the embedding of a text.

@@ -14,7 +14,7 @@ use super::per_layer::{Mix, PerLayer};
 use super::rope::Rotation;
 use super::rope_factors::Factors;
 use super::sequence::{Fixed, Sequence};
-use super::spec::{Frequencies, Spec};
+use super::spec::{Frequencies, Halves, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, BackendError, Linear, Result, Tensor};
 use crate::kernels::{CacheType, Matrix, dequantize};
@@ -419,7 +419,10 @@ impl Model {
         let ffn_input = if parallel {
             normed
         } else {
-            self.norm_if(layer.ffn_norm.as_ref(), if s.parallel { x } else { &after })?
+            self.norm_if(
+                layer.ffn_norm.as_ref(),
+                if s.halves == Halves::SideBySide { x } else { &after },
+            )?
         };
         let out = ffn.forward(s, b, &ffn_input)?;
         let out = match &layer.beside {
@@ -453,7 +456,7 @@ impl Layer {
         // Some files name the norm before the feed-forward half `post_attention_norm`.
         let after_attention = "post_attention_norm";
         let mixer = Mixer::load(s, w, index)?;
-        let has_ffn = !s.alternating || mixer.is_none();
+        let has_ffn = s.halves != Halves::Either || mixer.is_none();
         Ok(Self {
             mixer_norm: norm("attn_norm")?,
             mixer,

@@ -4,7 +4,8 @@ use super::super::Compute;
 use super::super::disjoint::Disjoint;
 use super::super::float;
 use super::super::isa::by_floats;
-use super::state::{Feed, Stretch, Vectors, advance, state_len};
+use super::advance::advance;
+use super::state::{Feed, Stretch, Vectors, state_len};
 use super::{sigmoid, softplus};
 
 /// Shape and weights of a gated delta net.

@@ -2,8 +2,9 @@
 
 use super::super::disjoint::Disjoint;
 use super::super::{Compute, float};
+use super::advance::advance;
 use super::softplus;
-use super::state::{Feed, Stretch, Vectors, advance, state_len};
+use super::state::{Feed, Stretch, Vectors, state_len};
 
 /// Shape and weights of a Mamba 2 mixer.
 #[derive(Debug, Clone)]

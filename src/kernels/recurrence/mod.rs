@@ -10,6 +10,7 @@
     reason = "disjoint parts of results, and calls into the instruction set that was detected"
 )]
 
+mod advance;
 mod convolution;
 mod delta_net;
 mod lanes;

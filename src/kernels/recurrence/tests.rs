@@ -43,15 +43,14 @@ fn pieces(
     (out, state, stop)
 }
 
+/// Computes some rows.
+type Run<'a> = &'a dyn Fn(&Compute, std::ops::Range<usize>, &mut [Stretch<'_>]) -> Vec<f32>;
+
 const ROWS: usize = 11;
 const CUTS: [&[usize]; 4] = [&[ROWS], &[1; ROWS], &[3, 8], &[8, 1, 2]];
 
 /// Checks a mixer of rows on all instruction sets, threads and cuts. `run` computes some rows.
-fn check(
-    name: &str,
-    state_len: usize,
-    run: &dyn Fn(&Compute, std::ops::Range<usize>, &mut [Stretch<'_>]) -> Vec<f32>,
-) {
+fn check(name: &str, state_len: usize, run: Run<'_>) {
     let definition = Compute::new(Isa::SCALAR, 1);
     let expected = pieces(&[ROWS], state_len, |rows, stretches| run(&definition, rows, stretches));
     assert!(expected.0.iter().chain(&expected.1).chain(&expected.2).all(|x| x.is_finite()));
@@ -76,11 +75,7 @@ fn check(
 }
 
 /// Rows of two sequences of different lengths, side by side and alone.
-fn check_neighbours(
-    width: usize,
-    state_len: usize,
-    run: &dyn Fn(&Compute, std::ops::Range<usize>, &mut [Stretch<'_>]) -> Vec<f32>,
-) {
+fn check_neighbours(width: usize, state_len: usize, run: Run<'_>) {
     let compute = Compute::new(Isa::detect(), 2);
     let before = [random(state_len, 1), random(state_len, 2)];
     let rows = [0..4, 4..ROWS];

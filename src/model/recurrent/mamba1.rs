@@ -9,7 +9,7 @@ use crate::kernels::{Act, Convolution, Mamba1};
 
 /// Mamba with its projections.
 pub struct Mamba {
-    mamba: Mamba1,
+    recurrence: Mamba1,
     /// x and the gate z.
     inputs: [Linear; 2],
     convolution: Convolution,
@@ -54,7 +54,7 @@ impl Mamba {
         // The bias of the steps is added with the softplus, not by the layer.
         let weight = w.matrix(&name("ssm_dt.weight"), channels, rank)?;
         Ok(Self {
-            mamba: Mamba1 {
+            recurrence: Mamba1 {
                 channels,
                 d_state,
                 rates: by_element,
@@ -89,9 +89,9 @@ impl Mamba {
             (before, after) = (of_before.forward(b, &before)?, of_after.forward(b, &after)?);
         }
         let steps = b.product(&self.steps, &steps)?;
-        let state = kept..kept + self.mamba.state_len();
+        let state = kept..kept + self.recurrence.state_len();
         let rows = [&x, &steps, &before, &after];
-        let mixed = b.mamba1(&self.mamba, rows, &mut pasts.part(state))?;
+        let mixed = b.mamba1(&self.recurrence, rows, &mut pasts.part(state))?;
         b.product(&self.out, &b.gate_up(Act::Silu, &z, &mixed)?)
     }
 }

@@ -9,7 +9,7 @@ use crate::kernels::{Act, Convolution, Mamba2};
 
 /// Mamba 2 with its projections.
 pub struct Mamba {
-    mamba: Mamba2,
+    recurrence: Mamba2,
     /// The gate z; x, B and C; the steps.
     inputs: [Linear; 3],
     convolution: Convolution,
@@ -32,7 +32,7 @@ impl Mamba {
         let name = |part: &str| format!("blk.{index}.{part}");
         let Mamba2Spec { taps, heads, head_dim, d_state, groups } = spec;
         let (d, inner) = (s.d_model, heads * head_dim);
-        let mamba = Mamba2 {
+        let recurrence = Mamba2 {
             heads,
             head_dim,
             d_state,
@@ -41,7 +41,7 @@ impl Mamba {
             rates: w.numbers(&name("ssm_a"), heads, 1)?,
             skips: w.numbers(&name("ssm_d"), heads, 1)?,
         };
-        let width = mamba.width();
+        let width = recurrence.width();
         let norm = name("ssm_norm");
         let has_norm = w.has(&format!("{norm}.weight"));
         let norm = has_norm.then(|| Norm::load_by_head(s, w, &norm, groups, inner / groups));
@@ -50,7 +50,7 @@ impl Mamba {
             convolution: convolution(w, &name("ssm_conv1d"), (width, taps), true)?,
             norm: norm.transpose()?,
             out: w.linear(&name("ssm_out"), d, inner)?,
-            mamba,
+            recurrence,
         })
     }
 
@@ -67,13 +67,13 @@ impl Mamba {
         let [z, x, steps] = b.products_of(self.inputs.each_ref(), x)?;
         let kept = self.convolution.state_len();
         let x = b.convolve(&self.convolution, &x, &mut pasts.part(0..kept))?;
-        let state = kept..kept + self.mamba.state_len();
-        let mixed = b.mamba2(&self.mamba, &x, &steps, &mut pasts.part(state))?;
+        let state = kept..kept + self.recurrence.state_len();
+        let mixed = b.mamba2(&self.recurrence, &x, &steps, &mut pasts.part(state))?;
         let mixed = b.gate_up(Act::Silu, &z, &mixed)?;
         let mixed = match &self.norm {
             Some(norm) => {
                 let shape = [mixed.rows(), mixed.shape()[1]];
-                let groups = [shape[0], self.mamba.groups, shape[1] / self.mamba.groups];
+                let groups = [shape[0], self.recurrence.groups, shape[1] / self.recurrence.groups];
                 norm.forward(b, &mixed.reshape(&groups)?)?.reshape(&shape)?
             }
             None => mixed,

@@ -28,10 +28,10 @@ pub struct Recurrent {
 }
 
 enum Kind {
-    DeltaNet(GatedDeltaNet),
-    Mamba1(mamba1::Mamba),
-    Mamba2(mamba2::Mamba),
-    ShortConvolution(ShortConvolution),
+    DeltaNet(Box<GatedDeltaNet>),
+    Mamba1(Box<mamba1::Mamba>),
+    Mamba2(Box<mamba2::Mamba>),
+    ShortConvolution(Box<ShortConvolution>),
 }
 
 impl Recurrent {
@@ -46,11 +46,17 @@ impl Recurrent {
         spec: RecurrentSpec,
     ) -> std::result::Result<Self, WeightsError> {
         let kind = match spec {
-            RecurrentSpec::DeltaNet(net) => Kind::DeltaNet(GatedDeltaNet::load(s, w, index, net)?),
-            RecurrentSpec::Mamba1(mamba) => Kind::Mamba1(mamba1::Mamba::load(s, w, index, mamba)?),
-            RecurrentSpec::Mamba2(mamba) => Kind::Mamba2(mamba2::Mamba::load(s, w, index, mamba)?),
+            RecurrentSpec::DeltaNet(net) => {
+                Kind::DeltaNet(Box::new(GatedDeltaNet::load(s, w, index, net)?))
+            }
+            RecurrentSpec::Mamba1(mamba) => {
+                Kind::Mamba1(Box::new(mamba1::Mamba::load(s, w, index, mamba)?))
+            }
+            RecurrentSpec::Mamba2(mamba) => {
+                Kind::Mamba2(Box::new(mamba2::Mamba::load(s, w, index, mamba)?))
+            }
             RecurrentSpec::ShortConvolution { taps } => {
-                Kind::ShortConvolution(ShortConvolution::load(s, w, index, taps)?)
+                Kind::ShortConvolution(Box::new(ShortConvolution::load(s, w, index, taps)?))
             }
         };
         let before = s.layers[..index].iter().filter(|layer| layer.mixer.recurrent().is_some());
