@@ -152,6 +152,60 @@ fn an_unknown_architecture_names_itself_and_what_is_known() {
     assert!(family_names().iter().all(|name| error.contains(name)), "{error}");
 }
 
+#[test]
+fn contradictions_of_recurrent_layers_are_errors_that_name_them() {
+    let refusal = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = std::fs::read(folder().join(format!("{name}.gguf"))).unwrap();
+        change(&mut bytes);
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(copy.path(), bytes).unwrap();
+        let file = ModelFile::open(source::open(copy.path()).unwrap()).unwrap();
+        match spec(&file) {
+            Err(error) => error.to_string(),
+            Ok(spec) => build(&file, spec, cpu(Isa::detect())).err().unwrap().to_string(),
+        }
+    };
+    // Sets a number of 32 bits, which follows its key and its type.
+    let set = |key: &'static str, value: u32| {
+        move |bytes: &mut Vec<u8>| {
+            let at = bytes.windows(key.len()).position(|w| w == key.as_bytes()).unwrap();
+            let at = at + key.len() + 4;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+    };
+    for (name, key, value, parts) in [
+        ("qwen35", "ssm.group_count", 3, ["ssm.group_count", "a divisor of ssm.time_step_rank 4"]),
+        ("qwen35", "ssm.group_count", 0, ["ssm.group_count", "found 0"]),
+        ("qwen35", "ssm.inner_size", 25, ["ssm.inner_size", "multiple of the number of heads"]),
+        ("qwen35", "ssm.conv_kernel", 1, ["ssm.conv_kernel: found 1", "2 to"]),
+        ("qwen35", "ssm.state_size", 1 << 20, ["ssm.state_size", "found 1048576"]),
+        ("qwen35", "ssm.state_size", 7, ["blk.0.", "expected"]),
+        ("granitehybrid", "ssm.time_step_rank", 0, ["ssm.time_step_rank", "found 0"]),
+        ("granitehybrid", "ssm.group_count", 4, ["ssm.group_count", "a divisor of"]),
+        ("granitehybrid", "ssm.inner_size", u32::MAX, ["ssm.inner_size", "4294967295"]),
+        ("lfm2", "shortconv.l_cache", 0, ["shortconv.l_cache: found 0", "2 to"]),
+        ("lfm2", "shortconv.l_cache", 9, ["blk.0.shortconv.conv.weight", "expected"]),
+        ("mamba", "ssm.state_size", 1 << 30, ["ssm.state_size", "found 1073741824"]),
+    ] {
+        let error = refusal(name, &set(key, value));
+        for part in parts {
+            assert!(error.contains(part), "{name}, {key} = {value}: {error}");
+        }
+    }
+    for (name, tensor) in [
+        ("qwen35", "blk.0.ssm_conv1d.weight"),
+        ("qwen35moe", "blk.0.attn_gate.weight"),
+        ("lfm2", "blk.0.shortconv.in_proj.weight"),
+        ("nemotron_h", "blk.0.ssm_dt.bias"),
+    ] {
+        let error = refusal(name, &|bytes| {
+            let at = bytes.windows(tensor.len()).position(|w| w == tensor.as_bytes()).unwrap();
+            bytes[at + 4] = b'9'; // the layer's number
+        });
+        assert!(error.contains(&format!("`{tensor}`")), "{error}");
+    }
+}
+
 /// The logits of new tokens of some sequences, computed in one batch.
 fn read(model: &Model, all: &mut [(&mut Sequence, &[u32])], wanted: Wanted) -> Vec<Vec<f32>> {
     let mut batch = Batch::default();

@@ -7,6 +7,7 @@ use super::pooling::Pooler;
 use super::prefix::{Kept, PrefixCache};
 use super::queue::Limits;
 use super::saved::Saved;
+use super::stops::stops;
 use crate::model::{Checkpoint, NoRoom, PAGE, PagePool, Read, Wanted};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -71,6 +72,14 @@ impl Planner {
         let sequence = self.model.sequence(&self.pool, self.limits.context);
         let (stops, passed) = (Vec::new(), Vec::new());
         Timeline { sequence, tokens, planned: 0, wanted: Wanted::None, stops, passed }
+    }
+
+    /// Sets where states of a prompt are kept, if its model has any: no more than are kept of all prompts.
+    pub fn set_stops(&self, timeline: &mut Timeline, is_control: &dyn Fn(u32) -> bool) {
+        if !timeline.sequence.can_rewind() {
+            let mut all = stops(&timeline.tokens, is_control);
+            timeline.stops = all.split_off(all.len().saturating_sub(self.limits.cached_states));
+        }
     }
 
     /// Decides how many tokens each sequence reads in this step, and makes room for them. Returns their number, and

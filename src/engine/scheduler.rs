@@ -13,7 +13,6 @@ use super::mailbox::Watch;
 use super::plan::Planner;
 use super::queue::{Limits, Queue, Slot};
 use super::request::{Event, Finish, Outcome};
-use super::stops::stops;
 use crate::kernels::Compute;
 use crate::model::{Batch, PagePool, Span};
 use std::collections::VecDeque;
@@ -184,9 +183,7 @@ impl Scheduler {
             let work = match task {
                 Task::Generate(decoder) => {
                     let mut timeline = self.planner.timeline(decoder.request().prompt.clone());
-                    if !timeline.sequence.can_rewind() {
-                        timeline.stops = stops(&timeline.tokens, |id| decoder.is_control(id));
-                    }
+                    self.planner.set_stops(&mut timeline, &|id| decoder.is_control(id));
                     Work::Answer(Box::new(Answer::new(timeline, *decoder)))
                 }
                 Task::Embed { inputs, pooling } => {

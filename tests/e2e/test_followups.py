@@ -114,3 +114,22 @@ def test_reused_states_give_the_same_answers(server, start):
         cached, found = ask(server, ids)
         none, expected = ask(forgetful, ids)
         assert cached >= least and none == 0 and found == expected
+
+
+def test_states_are_saved_and_restored_with_a_slot(server, start, tmp_path):
+    folder = tmp_path / "slots"
+    folder.mkdir()
+    arguments = (RUNTIME, "-m", server.weights, "-c", "500", "--slot-save-path", folder)
+    body = {"prompt": list(range(3, 33)) * 3, "max_tokens": 5, "temperature": 0, "logprobs": 3, "ignore_eos": True, "id_slot": 0}
+    first = start(*arguments)
+    expected = first.post("/v1/completions", body).json()
+    saved = first.post("/slots/0?action=save", {"filename": "a.bin"}).json()
+    assert saved["n_saved"] == 94, "the prompt and what was read of the answer"
+    other = start(*arguments)
+    assert other.post("/slots/0?action=restore", {"filename": "a.bin"}).json()["n_restored"] == 94
+    longer = body | {"prompt": body["prompt"] + [7]}
+    answers = [server.post("/v1/completions", longer).json() for server in (first, other)]
+    assert answers[0]["choices"] == answers[1]["choices"]
+    # What was read of the answer follows the prompt, so the next token of a longer prompt is another.
+    again = other.post("/v1/completions", body).json()
+    assert again["choices"] == expected["choices"]
