@@ -16,7 +16,7 @@ RMS = {"attention.layer_norm_rms_epsilon": 1e-6}
 
 
 def every(n: int, of: int, other: str, at: set[int] | None = None) -> list[str]:
-    """Layers of attention among others: each `of`-th, or those told."""
+    """Layers of attention among others: each `of`-th, or those whose indices are in `at`."""
     return ["attention" if (i in at if at else (i + 1) % of == 0) else other for i in range(n)]
 
 
@@ -64,8 +64,8 @@ SHAPES = {
 
 
 class Model:
-    def __init__(self, path: Path, arch: str, d: int, vocab: int, n: int) -> None:
-        self.w, self.d, self.n = GGUFWriter(path, arch), d, n
+    def __init__(self, path: Path, arch: str, layers: int) -> None:
+        self.w, self.layers = GGUFWriter(path, arch), layers
         self.random = np.random.default_rng(1)
 
     def matrix(self, name: str, rows: int, columns: int, kind: str = "Q4_K", count: int = 0) -> None:
@@ -83,7 +83,7 @@ class Model:
 
     def more(self, layer: int) -> str:
         """The type of tensors that Q4_K_M keeps more bits of, in half of the layers."""
-        eighth = self.n // 8
+        eighth = self.layers // 8
         return "Q6_K" if layer < eighth or layer >= 7 * eighth or (layer - eighth) % 3 == 2 else "Q4_K"
 
 
@@ -92,7 +92,7 @@ def write(name: str, path: Path) -> None:
     shape = SHAPES[name]
     d, ffn, heads, kv, head = (shape[key] for key in ("d", "ffn", "heads", "kv", "head"))
     kinds, ssm, vocab = shape["layers"], shape.get("ssm", {}), shape["vocab"]
-    m = Model(path, shape["arch"], d, vocab, len(kinds))
+    m = Model(path, shape["arch"], len(kinds))
     uniform = not any(kind in ("mamba2", "short", "experts") for kind in kinds)
     keys = {
         "context_length": 8192, "embedding_length": d, "block_count": len(kinds), "attention.head_count": heads,
@@ -134,7 +134,7 @@ def layer(m: Model, b: str, index: int, kind: str, shape: dict) -> None:
             m.vector(b + "attn_q_norm.weight", head)
             m.vector(b + "attn_k_norm.weight", head)
     if "mamba2" in kind or kind == "delta":
-        inner, state, groups, rank = (ssm[f"{key}"] for key in ("inner_size", "state_size", "group_count", "time_step_rank"))
+        inner, state, groups, rank = (ssm[key] for key in ("inner_size", "state_size", "group_count", "time_step_rank"))
         width = inner + 2 * groups * state
         m.vector(b + "ssm_conv1d.weight", width, ssm["conv_kernel"], mean=0)
         m.vector(b + "ssm_dt.bias", rank, mean=-1)

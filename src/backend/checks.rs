@@ -2,7 +2,7 @@
 
 use super::error::{BackendError, Result};
 use super::tensor::Tensor;
-use crate::kernels::{Fresh, Heads, Past, Stretch};
+use crate::kernels::{Fresh, Heads, Past};
 
 /// Checks that there is a row of keys and values for each new position, and a page.
 pub fn check_append(k: &Tensor, v: &Tensor, fresh: &[Fresh<'_>]) -> Result<()> {
@@ -25,23 +25,6 @@ pub fn check_attend(h: Heads, q: &Tensor, pasts: &[Past<'_>]) -> Result<()> {
         return misfit(format!(
             "attention: shape {:?} does not fit {rows} rows of {h:?}",
             q.shape()
-        ));
-    }
-    Ok(())
-}
-
-/// Checks that inputs have as many rows as the stretches together and rows of the given length, and states theirs.
-pub fn check_stretches(
-    inputs: &[(&Tensor, usize)],
-    state: usize,
-    stretches: &[Stretch<'_>],
-) -> Result<()> {
-    let rows: usize = stretches.iter().map(|stretch| stretch.rows).sum();
-    let fits = |(x, width): &(&Tensor, usize)| x.shape() == [rows, *width];
-    if !inputs.iter().all(fits) || !stretches.iter().all(|stretch| stretch.fits(state)) {
-        let shapes: Vec<_> = inputs.iter().map(|(x, width)| (x.shape(), *width)).collect();
-        return misfit(format!(
-            "recurrence: shapes and widths {shapes:?} do not fit {rows} rows, or states not {state} elements"
         ));
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Our kernels behind candle tensors. Weights are read in place from the mapped file.
 
-use super::checks::{check_attend, check_stretches, misfit, same_shape};
+use super::checks::{check_attend, misfit, same_shape};
 use super::error::Result;
 use super::linear::{Linear, Weight};
 use super::portable::Portable;
+use super::recurrence::over;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
@@ -190,9 +191,8 @@ impl Backend for Cpu {
         x: &Tensor,
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
-        check_stretches(&[(x, convolution.channels)], convolution.state_len(), stretches)?;
-        let out = with([x], |[x]| self.compute.convolve(convolution, x, stretches))?;
-        self.tensor(out, x.shape())
+        let (n, state) = (convolution.channels, convolution.state_len());
+        over([(x, n)], state, stretches, n, |[x], s| self.compute.convolve(convolution, x, s))
     }
 
     fn delta_net(
@@ -203,27 +203,26 @@ impl Backend for Cpu {
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
         let inputs = [(x, net.width()), (alpha, net.heads), (beta, net.heads)];
-        check_stretches(&inputs, net.state_len(), stretches)?;
-        let out = with([x, alpha, beta], |[x, alpha, beta]| {
-            self.compute.delta_net(net, x, Gates { alpha, beta }, stretches)
-        })?;
-        self.tensor(out, &[x.rows(), net.heads * net.value_dim])
+        over(
+            inputs,
+            net.state_len(),
+            stretches,
+            net.heads * net.value_dim,
+            |[x, alpha, beta], s| self.compute.delta_net(net, x, Gates { alpha, beta }, s),
+        )
     }
 
     fn mamba1(
         &self,
         mamba: &Mamba1,
-        rows: [&Tensor; 4],
+        [x, steps, b, c]: [&Tensor; 4],
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
-        let [x, steps, b, c] = rows;
         let (n, d_state) = (mamba.channels, mamba.d_state);
         let inputs = [(x, n), (steps, n), (b, d_state), (c, d_state)];
-        check_stretches(&inputs, mamba.state_len(), stretches)?;
-        let out = with(rows, |[x, steps, b, c]| {
-            self.compute.mamba1(mamba, MambaRows { x, steps, b, c }, stretches)
-        })?;
-        self.tensor(out, x.shape())
+        over(inputs, mamba.state_len(), stretches, n, |[x, steps, b, c], s| {
+            self.compute.mamba1(mamba, MambaRows { x, steps, b, c }, s)
+        })
     }
 
     fn mamba2(
@@ -234,9 +233,9 @@ impl Backend for Cpu {
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
         let inputs = [(x, mamba.width()), (steps, mamba.heads)];
-        check_stretches(&inputs, mamba.state_len(), stretches)?;
-        let out = with([x, steps], |[x, steps]| self.compute.mamba2(mamba, x, steps, stretches))?;
-        self.tensor(out, &[x.rows(), mamba.heads * mamba.head_dim])
+        over(inputs, mamba.state_len(), stretches, mamba.heads * mamba.head_dim, |[x, steps], s| {
+            self.compute.mamba2(mamba, x, steps, s)
+        })
     }
 }
 

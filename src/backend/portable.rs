@@ -1,9 +1,9 @@
 //! Candle's own operations: slower on a processor, and what the kernels are tested against.
 
-use super::checks::{check_append, check_attend, check_stretches};
+use super::checks::{check_append, check_attend};
 use super::error::{BackendError, Result};
 use super::linear::{Linear, Weight};
-use super::recurrence;
+use super::recurrence::{self, over};
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
@@ -150,9 +150,8 @@ impl Backend for Portable {
         x: &Tensor,
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
-        check_stretches(&[(x, convolution.channels)], convolution.state_len(), stretches)?;
-        let out = with([x], |[x]| recurrence::convolve(convolution, x, stretches))?;
-        self.tensor(out, x.shape())
+        let (n, state) = (convolution.channels, convolution.state_len());
+        over([(x, n)], state, stretches, n, |[x], s| recurrence::convolve(convolution, x, s))
     }
 
     fn delta_net(
@@ -163,26 +162,26 @@ impl Backend for Portable {
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
         let inputs = [(x, net.width()), (alpha, net.heads), (beta, net.heads)];
-        check_stretches(&inputs, net.state_len(), stretches)?;
-        let out = with([x, alpha, beta], |[x, alpha, beta]| {
-            recurrence::delta_net(net, x, [alpha, beta], stretches)
-        })?;
-        self.tensor(out, &[x.rows(), net.heads * net.value_dim])
+        over(
+            inputs,
+            net.state_len(),
+            stretches,
+            net.heads * net.value_dim,
+            |[x, alpha, beta], s| recurrence::delta_net(net, x, [alpha, beta], s),
+        )
     }
 
     fn mamba1(
         &self,
         mamba: &Mamba1,
-        rows: [&Tensor; 4],
+        [x, steps, b, c]: [&Tensor; 4],
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
-        let [x, steps, b, c] = rows;
         let (n, d_state) = (mamba.channels, mamba.d_state);
         let inputs = [(x, n), (steps, n), (b, d_state), (c, d_state)];
-        check_stretches(&inputs, mamba.state_len(), stretches)?;
-        let out =
-            with(rows, |[x, steps, b, c]| recurrence::mamba1(mamba, [x, steps, b, c], stretches))?;
-        self.tensor(out, x.shape())
+        over(inputs, mamba.state_len(), stretches, n, |[x, steps, b, c], s| {
+            recurrence::mamba1(mamba, [x, steps, b, c], s)
+        })
     }
 
     fn mamba2(
@@ -193,9 +192,9 @@ impl Backend for Portable {
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
         let inputs = [(x, mamba.width()), (steps, mamba.heads)];
-        check_stretches(&inputs, mamba.state_len(), stretches)?;
-        let out = with([x, steps], |[x, steps]| recurrence::mamba2(mamba, x, steps, stretches))?;
-        self.tensor(out, &[x.rows(), mamba.heads * mamba.head_dim])
+        over(inputs, mamba.state_len(), stretches, mamba.heads * mamba.head_dim, |[x, steps], s| {
+            recurrence::mamba2(mamba, x, steps, s)
+        })
     }
 }
 

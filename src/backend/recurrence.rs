@@ -1,14 +1,30 @@
 //! What recurrences compute, written plainly: one position after the other, one head after the other.
 
+use super::Backend as _;
+use super::checks::misfit;
+use super::error::Result;
+use super::portable::Portable;
+use super::tensor::{Tensor, with};
 use crate::kernels::{Convolution, DeltaNet, Mamba1, Mamba2, Stretch, sigmoid, softplus};
 
-/// The state before the rows of a stretch.
-fn before(stretch: &Stretch<'_>) -> Vec<f32> {
-    match (stretch.before, stretch.after.first()) {
-        (Some(before), _) => before.to_vec(),
-        (None, Some((_, state))) => state.to_vec(),
-        (None, None) => Vec::new(),
+/// Checks inputs, each with the length of its rows, and states, and has `f` compute rows of `width` elements from them.
+pub fn over<const N: usize>(
+    inputs: [(&Tensor, usize); N],
+    state: usize,
+    stretches: &mut [Stretch<'_>],
+    width: usize,
+    f: impl FnOnce([&[f32]; N], &mut [Stretch<'_>]) -> Vec<f32>,
+) -> Result<Tensor> {
+    let rows: usize = stretches.iter().map(|stretch| stretch.rows).sum();
+    let fits = |(x, width): &(&Tensor, usize)| x.shape() == [rows, *width];
+    if !inputs.iter().all(fits) || !stretches.iter().all(|stretch| stretch.fits(state)) {
+        let shapes = inputs.map(|(x, width)| (x.shape(), width));
+        return misfit(format!(
+            "recurrence: shapes and widths {shapes:?} do not fit {rows} rows, or states are not of {state} elements"
+        ));
     }
+    let out = with(inputs.map(|(x, _)| x), |slices| f(slices, stretches))?;
+    Portable.tensor(out, &[rows, width])
 }
 
 /// A causal convolution of rows of `channels` elements.
@@ -16,7 +32,7 @@ pub fn convolve(c: &Convolution, x: &[f32], stretches: &mut [Stretch<'_>]) -> Ve
     let (n, mut at) = (c.channels, 0);
     let mut out = Vec::with_capacity(x.len());
     for stretch in stretches {
-        let mut rows = before(stretch);
+        let mut rows = stretch.before().to_vec();
         rows.extend_from_slice(&x[at * n..(at + stretch.rows) * n]);
         at += stretch.rows;
         for row in 0..stretch.rows {
@@ -75,7 +91,7 @@ fn run<'s>(
 ) -> Vec<f32> {
     let (mut out, mut row) = (Vec::new(), 0);
     for stretch in stretches {
-        let mut state = before(stretch);
+        let mut state = stretch.before().to_vec();
         let mut after = stretch.after.iter_mut().peekable();
         for read in 0..=stretch.rows {
             if read > 0 {

@@ -292,6 +292,9 @@ impl Planner {
         let awaited = awaited && self.awaited.contains(&number);
         if awaited || sequence.len() / PAGE > before / PAGE {
             self.prefix.store(sequence, awaited);
+            // Those of whole pages are kept with these now.
+            let whole = sequence.len() / PAGE * PAGE;
+            answer.timeline.sequence.forget_checkpoints(whole);
         }
     }
 

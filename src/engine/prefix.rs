@@ -49,8 +49,10 @@ struct Node {
 #[derive(Default)]
 struct Place {
     len: usize,
-    /// The nodes from the root on, and whether each is met whole.
-    path: Vec<(Id, bool)>,
+    /// Nodes from the root on, before the last.
+    before: usize,
+    /// The last, and whether it is met whole.
+    last: (Id, bool),
     /// Which of the last one's states are those there.
     states: Option<usize>,
 }
@@ -102,15 +104,15 @@ impl PrefixCache {
             });
             let alike: Vec<(usize, Id, &Node)> = alike.filter(|(common, ..)| *common > 0).collect();
             for (common, id, node) in &alike {
-                let states = node.states.iter().rposition(|(s, _)| s.len <= at + common);
+                let states = node.states.iter().rposition(|(s, _)| fixed && s.len <= at + common);
                 let len = match states {
-                    _ if !fixed => at + common,
                     Some(index) => node.states[index].0.len,
-                    None => continue,
+                    None if fixed => continue,
+                    None => at + common,
                 };
                 if len > best.len {
-                    best = Place { len, path: path.clone(), states };
-                    best.path.push((*id, *common == node.read.len()));
+                    let last = (*id, *common == node.read.len());
+                    best = Place { len, before: path.len(), last, states };
                 }
             }
             let Some((common, id, node)) = alike.into_iter().max_by_key(|(n, ..)| *n) else {
@@ -123,19 +125,21 @@ impl PrefixCache {
             path.push((id, true));
             children = &node.children;
         }
-        self.take(&best, fixed)
+        path.truncate(best.before);
+        path.extend((best.len > 0).then_some(best.last));
+        self.take(&best, &path)
     }
 
     /// What is stored at a place that was found, used now.
-    fn take(&mut self, place: &Place, fixed: bool) -> Found {
+    fn take(&mut self, place: &Place, path: &[(Id, bool)]) -> Found {
         let mut found = Found { len: place.len, ..Found::default() };
-        for (index, (id, whole)) in place.path.iter().enumerate() {
+        for (index, (id, whole)) in path.iter().enumerate() {
             let Some(node) = &mut self.nodes[*id] else { continue };
             node.used = self.clock;
             // All conversations of a template begin alike, which is no coming back.
             node.came_back |= *whole;
             found.pages.push(Arc::clone(&node.page));
-            if let (true, Some(states)) = (fixed && index + 1 == place.path.len(), place.states) {
+            if let (true, Some(states)) = (index == place.before, place.states) {
                 let (states, used) = &mut node.states[states];
                 *used = self.clock;
                 found.states = Some(states.clone());

@@ -8,7 +8,8 @@
 const LAST: usize = 4;
 /// Tokens that a mark is before the next one at least: of those around a role, the first.
 const APART: usize = 3;
-/// Tokens after which a state is kept where there are no marks: in a long text that is read once more with other ends.
+/// Tokens after which a state is kept at least where there are no marks: of a long text that is read again with another
+/// end. A quarter of the text, if that is more.
 const EVERY: usize = 2048;
 
 /// The places in a prompt after which states are kept, in ascending order; the last is its end. `is_control` tells
@@ -22,10 +23,12 @@ pub fn stops(prompt: &[u32], is_control: impl Fn(u32) -> bool) -> Vec<usize> {
             next = at;
         }
     }
+    if marks.is_empty() {
+        marks.extend((EVERY..prompt.len()).step_by(EVERY.max(prompt.len() / LAST)));
+    }
     // What conversations have in common ends where the first message of the user begins.
     let first = marks.last().copied();
     let mut stops: Vec<usize> = marks.into_iter().take(LAST).chain(first).collect();
-    stops.extend((EVERY..prompt.len()).step_by(EVERY));
     stops.push(prompt.len());
     stops.sort_unstable();
     stops.dedup();
@@ -64,6 +67,7 @@ mod tests {
     fn texts_without_marks_stop_at_the_end_and_now_and_then() {
         assert_eq!(stops(&[1, 2, 3], |_| false), [3]);
         assert_eq!(stops(&vec![0; 5000], |_| false), [2048, 4096, 5000]);
+        assert_eq!(stops(&vec![0; 80_000], |_| false), [2048, 22048, 42048, 62048, 80_000]);
         assert_eq!(stops(&[], |_| true), [0]);
     }
 }

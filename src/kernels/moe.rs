@@ -115,9 +115,8 @@ impl Expert {
 }
 
 fn product(compute: &Compute, layer: Affine<'_>, x: &[f32]) -> Vec<f32> {
-    let (weights, mut out) = ([layer.matrix], [Vec::new()]);
-    compute.products_into(&weights, &compute.input(x, &weights), &mut out);
-    let [mut out] = out;
+    let weights = [layer.matrix];
+    let mut out = compute.products(&weights, &compute.input(x, &weights)).pop().unwrap_or_default();
     if let Some(bias) = layer.bias {
         add_bias(&mut out, bias);
     }

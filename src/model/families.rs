@@ -15,7 +15,7 @@ use crate::kernels::{Act, Weigh, Window};
 /// Metadata keys for the experts' hidden width: a key of its own, or the one for all layers.
 const OF_EXPERTS: &str = "expert_feed_forward_length";
 const OF_ALL: &str = "feed_forward_length";
-/// Rotary base of Gemma's layers with sliding windows.
+/// Rotary base of layers with windows, where the file has none.
 const LOCAL_BASE: f32 = 10_000.0;
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
@@ -217,10 +217,7 @@ fn modern_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
         _ => Act::GeluTanh,
     };
     r.windows_after(&mut spec, 0, PATTERN, 0)?;
-    let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
-    for layer in windowed(&mut spec) {
-        layer.rope = layer.rope.map(|rope| Frequencies { base, ..rope.unstretched() });
-    }
+    turn_windows_apart(r, &mut spec)?;
     around(&mut spec);
     Ok(spec)
 }
@@ -504,6 +501,11 @@ fn gemma3(r: &Reader<'_>) -> Result<Spec, FileError> {
 /// Sliding windows in all but every `every`-th layer, with a rotary base of their own.
 fn local_windows(r: &Reader<'_>, spec: &mut Spec, every: usize) -> Result<(), FileError> {
     r.windows(spec, 0, every)?;
+    turn_windows_apart(r, spec)
+}
+
+/// Gives layers with windows their own rotary base.
+fn turn_windows_apart(r: &Reader<'_>, spec: &mut Spec) -> Result<(), FileError> {
     let base = r.float_or("rope.freq_base_swa", LOCAL_BASE)?;
     for layer in windowed(spec) {
         layer.rope = layer.rope.map(|rope| Frequencies { base, ..rope.unstretched() });

@@ -178,21 +178,13 @@ impl Reader<'_> {
     ) -> Result<(), FileError> {
         const NAME: &str = "attention.sliding_window_pattern";
         let n = spec.layers.len();
-        let windowed: Vec<bool> = if let Some((array, bytes)) = self.file.array(&self.key(NAME)) {
-            let numbers = array.numbers(bytes).map(|x| x != 0.0);
-            array.bools(bytes).chain(numbers).take(n).collect()
+        let every = if self.file.array(&self.key(NAME)).is_some() {
+            every
         } else {
-            let every = self.number_or(NAME, every)?;
-            let first = before.min(every.saturating_sub(1));
-            (0..n).map(|layer| every == 0 || layer % every != first).collect()
+            self.number_or(NAME, every)?
         };
-        if windowed.len() < n {
-            return Err(FileError::Metadata {
-                key: self.key(NAME),
-                found: format!("found an array of length {}", windowed.len()),
-                expected: "a number, or a boolean for each layer",
-            });
-        }
+        let first = before.min(every.saturating_sub(1));
+        let windowed = self.marks(NAME, n, |layer| every == 0 || layer % every != first)?;
         let window = self.number_or("attention.sliding_window", default)?;
         for (layer, windowed) in spec.layers.iter_mut().zip(windowed) {
             layer.window = if windowed && window > 0 { Window::Last(window) } else { Window::All };
@@ -252,9 +244,19 @@ impl Reader<'_> {
     /// The layers whose mixer has a state of fixed size: those that an array marks, or all but every `every`-th.
     pub fn recurrent_layers(&self, n: usize, every: usize) -> Result<Vec<bool>, FileError> {
         const NAME: &str = "attention.recurrent_layers";
-        let Some((array, bytes)) = self.file.array(&self.key(NAME)) else {
-            let every = self.number_or("full_attention_interval", every)?;
-            return Ok((1..=n).map(|layer| every == 0 || layer % every != 0).collect());
+        let every = self.number_or("full_attention_interval", every)?;
+        self.marks(NAME, n, |layer| every == 0 || (layer + 1) % every != 0)
+    }
+
+    /// Which of `n` layers an array of booleans or numbers marks; without one, `default` says.
+    fn marks(
+        &self,
+        name: &str,
+        n: usize,
+        default: impl Fn(usize) -> bool,
+    ) -> Result<Vec<bool>, FileError> {
+        let Some((array, bytes)) = self.file.array(&self.key(name)) else {
+            return Ok((0..n).map(default).collect());
         };
         let numbers = array.numbers(bytes).map(|x| x != 0.0);
         let marks: Vec<bool> = array.bools(bytes).chain(numbers).take(n).collect();
@@ -262,9 +264,9 @@ impl Reader<'_> {
             return Ok(marks);
         }
         Err(FileError::Metadata {
-            key: self.key(NAME),
+            key: self.key(name),
             found: format!("found an array of length {}", array.len),
-            expected: "a boolean for each layer",
+            expected: "a number, or a boolean for each layer",
         })
     }
 

@@ -112,7 +112,7 @@ impl Model {
         for name in ["dense_2", "dense_3"] {
             let weight = format!("{name}.weight");
             if let Some(elements) = weights.elements(&weight).filter(|_| !spec.causal) {
-                let layer = weights.linear(name, elements / width, width)?;
+                let layer = weights.linear(name, elements / width.max(1), width)?;
                 width = layer.outputs();
                 dense.push(layer);
             }

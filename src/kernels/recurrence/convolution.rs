@@ -40,14 +40,11 @@ impl Compute {
         let mut first = 0;
         let mut out = vec![0.0; x.len()];
         let results = Disjoint::new(&mut out);
-        for Stretch { rows, before, after } in stretches {
+        for stretch in stretches {
+            // A few rows, in whose place the new state is written below.
+            let before = stretch.before().to_vec();
+            let Stretch { rows, after, .. } = stretch;
             let own = &x[first * n..(first + *rows) * n];
-            // They are few, and written below.
-            let before = match (before, after.first()) {
-                (Some(before), _) => before.to_vec(),
-                (None, Some((_, state))) => state.to_vec(),
-                (None, None) => Vec::new(),
-            };
             // Row `i` of the rows kept and the new ones.
             let row = |i: usize| match i.checked_sub(kept) {
                 Some(i) => &own[i * n..][..n],

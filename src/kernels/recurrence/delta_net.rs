@@ -32,9 +32,9 @@ pub struct DeltaNet {
 /// Which heads share a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyOrder {
-    /// Neighbours: head h has key h / (heads / keys).
+    /// Neighbouring ones: head h has key h / (heads / keys).
     Neighbours,
-    /// Every so-manieth: head h has key h mod keys.
+    /// Those that are as many heads apart as there are keys: head h has key h mod keys.
     Alternating,
 }
 

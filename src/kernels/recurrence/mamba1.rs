@@ -102,8 +102,7 @@ impl Compute {
                             scalar: float::channels(&step, &mut state, out),
                             channels(&step, &mut state, out)
                         );
-                        if let Some((rows, to)) = end.filter(|(rows, _)| *rows == row + 1) {
-                            debug_assert_eq!(*rows, row + 1);
+                        if let Some((_, to)) = end.filter(|(rows, _)| *rows == row + 1) {
                             for (i, state) in state.chunks_exact(width).take(d_state).enumerate() {
                                 // SAFETY: as above.
                                 unsafe { to.slice(line(i)) }.copy_from_slice(state);

@@ -26,6 +26,13 @@ pub struct Stretch<'a> {
 }
 
 impl Stretch<'_> {
+    /// The state before its rows, wherever it lies; before anything was written.
+    #[must_use]
+    pub fn before(&self) -> &[f32] {
+        let first = self.after.first().map_or(&[][..], |(_, state)| state);
+        self.before.unwrap_or(first)
+    }
+
     /// Whether its states have `len` elements each, and the last is that after all rows.
     #[must_use]
     pub fn fits(&self, len: usize) -> bool {

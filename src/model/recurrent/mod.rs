@@ -69,8 +69,7 @@ impl Recurrent {
     /// When the shapes do not fit.
     pub fn forward(&self, b: &dyn Backend, x: &Tensor, spans: &mut [Span<'_>]) -> Result<Tensor> {
         let states = spans.iter_mut().map(|span| {
-            if span.len() == 1 {
-                // Changed in place: copying a state takes longer than a token's change of it.
+            if in_place(span) {
                 return vec![(1, span.sequence.take_state(self.slot))];
             }
             let ends: Vec<usize> = span.ends().collect();
@@ -107,7 +106,7 @@ impl Pasts<'_, '_> {
         let (slot, all) = (self.slot, self.spans.iter().zip(&mut self.states));
         let stretches = all.map(|(span, states)| Stretch {
             rows: span.len(),
-            before: (span.len() != 1).then(|| &span.sequence.fixed()[slot][part.clone()]),
+            before: (!in_place(span)).then(|| &span.sequence.fixed()[slot][part.clone()]),
             after: states
                 .iter_mut()
                 .map(|(rows, state)| (*rows, &mut state[part.clone()]))
@@ -115,6 +114,11 @@ impl Pasts<'_, '_> {
         });
         stretches.collect()
     }
+}
+
+/// Whether a span changes its states in place: copying them takes longer than a single token's change.
+fn in_place(span: &Span<'_>) -> bool {
+    span.len() == 1
 }
 
 /// The convolution `{name}.weight`, (channels, taps), with `{name}.bias` if it exists.
