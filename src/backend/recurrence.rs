@@ -1,9 +1,7 @@
 //! What recurrences compute, written plainly: one position after the other, one head after the other.
 
-use super::Backend as _;
 use super::checks::misfit;
 use super::error::Result;
-use super::portable::Portable;
 use super::tensor::{Tensor, with};
 use crate::kernels::{Convolution, DeltaNet, Mamba1, Mamba2, Stretch, sigmoid, softplus};
 
@@ -24,7 +22,7 @@ pub fn over<const N: usize>(
         ));
     }
     let out = with(inputs.map(|(x, _)| x), |slices| f(slices, stretches))?;
-    Portable.tensor(out, &[rows, width])
+    Tensor::of(out, &[rows, width])
 }
 
 /// A causal convolution of rows of `channels` elements.

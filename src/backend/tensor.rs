@@ -1,13 +1,18 @@
 //! Tensors of f32 in row-major order.
 
 use super::error::{BackendError, Result};
-use candle_core::{Storage, Tensor as Candle};
+use candle_core::{Device, Storage, Tensor as Candle};
 
 /// A tensor. Its values belong to the backend that made it; only that one computes with it.
 #[derive(Debug, Clone)]
 pub struct Tensor(pub(super) Candle);
 
 impl Tensor {
+    /// A tensor of these values on the processor.
+    pub(super) fn of(values: Vec<f32>, shape: &[usize]) -> Result<Self> {
+        Ok(Self(Candle::from_vec(values, shape, &Device::Cpu)?))
+    }
+
     /// Sizes of the dimensions.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
