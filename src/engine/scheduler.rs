@@ -9,7 +9,7 @@ use super::forward::Forward;
 use super::job::{
     Answer, Command, Embedding, Job, Run, Task, Timeline, Work, has_logits, is_decoding,
 };
-use super::mailbox::Watch;
+use super::mailbox::{End, Sender, Watch};
 use super::plan::Planner;
 use super::queue::{Limits, Queue, Slot};
 use super::request::{Event, Finish, Outcome};
@@ -133,8 +133,8 @@ impl Scheduler {
     /// Passes events on, and lets go of requests that have ended or whose client has gone. Returns whether there were
     /// any of these.
     fn drop_finished(&mut self) -> bool {
-        let before = self.runs.len();
         self.waiting.retain(|job| !job.sender.is_cancelled());
+        let mut left = Vec::new();
         for index in (0..self.runs.len()).rev() {
             let run = &mut self.runs[index];
             run.sender.send(&mut run.outbox);
@@ -146,28 +146,33 @@ impl Scheduler {
             let ended = run.ended.is_some() && run.outbox.is_empty();
             if ended || too_slow || run.sender.is_cancelled() {
                 let run = self.runs.remove(index);
-                self.leave(run);
+                left.push(self.leave(run));
             }
         }
-        self.runs.len() < before
+        if left.is_empty() {
+            return false;
+        }
+        // Before anyone hears of the end: who has the whole answer finds the slot free.
+        self.publish();
+        left.into_iter().for_each(|(sender, end)| sender.end(end));
+        true
     }
 
-    /// Keeps what a request has read, and tells it the end.
-    fn leave(&mut self, mut run: Run) {
+    /// Keeps what a request has read. Returns who asked, and how it ended.
+    fn leave(&mut self, mut run: Run) -> (Sender, End) {
         let ended = run.ended.take();
-        match run.work {
+        let cancelled = match run.work {
             Work::Answer(answer) => {
-                run.sender.end(ended.unwrap_or_else(|| Ok(answer.outcome(Finish::Cancelled))));
                 self.planner.keep_all(&answer);
                 if let Some(slot) = self.slots.get_mut(run.slot) {
                     let Timeline { tokens, sequence, .. } = &answer.timeline;
                     *slot = tokens[..sequence.len()].to_vec();
                 }
+                answer.outcome(Finish::Cancelled)
             }
-            Work::Embedding(_) => {
-                run.sender.end(ended.unwrap_or_else(|| Ok(Outcome::new(Finish::Cancelled))));
-            }
-        }
+            Work::Embedding(_) => Outcome::new(Finish::Cancelled),
+        };
+        (run.sender, ended.unwrap_or(Ok(cancelled)))
     }
 
     /// Gives waiting requests the free places, in order of arrival.
@@ -353,11 +358,13 @@ impl Scheduler {
 
     /// Ends all requests being computed, after a panic: what they have read may be inconsistent.
     fn fail_all(&mut self, message: &str) {
-        for mut run in self.runs.drain(..) {
+        let failed: Vec<Run> = self.runs.drain(..).collect();
+        self.planner.forget();
+        self.publish();
+        for mut run in failed {
             run.sender.send(&mut run.outbox);
             run.sender.end(Err(EngineError::Compute(message.to_owned())));
         }
-        self.planner.forget();
     }
 
     fn publish(&self) {
