@@ -8,8 +8,8 @@ use super::recurrence::over;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Affine, Choice, Compute, Convolution, DeltaNet, Fresh, Gated, Gates, Heads, Mamba1,
-    Mamba2, MambaRows, Matrix, Past, Stretch, Turn, add_bias, attend, mixture,
+    Act, Affine, Choice, Compute, Fresh, Gated, Heads, Matrix, Past, Recurrence, Stretch, Turn,
+    add_bias, attend, mixture,
 };
 use std::sync::Arc;
 
@@ -185,57 +185,13 @@ impl Backend for Cpu {
         self.tensor(out, &[q.rows(), h.heads * h.value_dim])
     }
 
-    fn convolve(
+    fn recur(
         &self,
-        convolution: &Convolution,
-        x: &Tensor,
+        recurrence: Recurrence<'_>,
+        inputs: &[&Tensor],
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
-        let (n, state) = (convolution.channels, convolution.state_len());
-        over([(x, n)], state, stretches, n, |[x], s| self.compute.convolve(convolution, x, s))
-    }
-
-    fn delta_net(
-        &self,
-        net: &DeltaNet,
-        x: &Tensor,
-        [alpha, beta]: [&Tensor; 2],
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor> {
-        let inputs = [(x, net.width()), (alpha, net.heads), (beta, net.heads)];
-        over(
-            inputs,
-            net.state_len(),
-            stretches,
-            net.heads * net.value_dim,
-            |[x, alpha, beta], s| self.compute.delta_net(net, x, Gates { alpha, beta }, s),
-        )
-    }
-
-    fn mamba1(
-        &self,
-        mamba: &Mamba1,
-        [x, steps, b, c]: [&Tensor; 4],
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor> {
-        let (n, d_state) = (mamba.channels, mamba.d_state);
-        let inputs = [(x, n), (steps, n), (b, d_state), (c, d_state)];
-        over(inputs, mamba.state_len(), stretches, n, |[x, steps, b, c], s| {
-            self.compute.mamba1(mamba, MambaRows { x, steps, b, c }, s)
-        })
-    }
-
-    fn mamba2(
-        &self,
-        mamba: &Mamba2,
-        x: &Tensor,
-        steps: &Tensor,
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor> {
-        let inputs = [(x, mamba.width()), (steps, mamba.heads)];
-        over(inputs, mamba.state_len(), stretches, mamba.heads * mamba.head_dim, |[x, steps], s| {
-            self.compute.mamba2(mamba, x, steps, s)
-        })
+        over(recurrence, inputs, stretches, |inputs, s| self.compute.recur(recurrence, inputs, s))
     }
 }
 

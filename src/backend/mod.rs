@@ -18,10 +18,7 @@ pub use linear::Linear;
 pub use portable::Portable;
 pub use tensor::Tensor;
 
-use crate::kernels::{
-    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba1, Mamba2, Matrix, Past,
-    Stretch, Weigh,
-};
+use crate::kernels::{Act, Choice, Expert, Fresh, Heads, Matrix, Past, Recurrence, Stretch, Weigh};
 
 /// Which elements of a head form a rotated pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,39 +117,12 @@ pub trait Backend: Send + Sync {
         pasts: &[Past<'_>],
     ) -> Result<Tensor>;
 
-    /// A causal convolution of each channel of `x`, (n, channels), along the positions of the sequences that the rows
-    /// belong to.
-    fn convolve(
+    /// Takes states through the rows of the sequences that they belong to: the recurrence's inputs to its result,
+    /// (n, elements) each.
+    fn recur(
         &self,
-        convolution: &Convolution,
-        x: &Tensor,
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor>;
-
-    /// A gated delta net over queries, keys and values, (n, [`DeltaNet::width`]), with `gates` alpha and beta, (n, heads)
-    /// each: (n, heads · value_dim).
-    fn delta_net(
-        &self,
-        net: &DeltaNet,
-        x: &Tensor,
-        gates: [&Tensor; 2],
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor>;
-
-    /// Mamba over x and steps, (n, channels), B and C, (n, d_state): (n, channels).
-    fn mamba1(
-        &self,
-        mamba: &Mamba1,
-        rows: [&Tensor; 4],
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor>;
-
-    /// Mamba 2 over x, B and C, (n, [`Mamba2::width`]), with steps (n, heads): (n, heads · head_dim).
-    fn mamba2(
-        &self,
-        mamba: &Mamba2,
-        x: &Tensor,
-        steps: &Tensor,
+        recurrence: Recurrence<'_>,
+        inputs: &[&Tensor],
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor>;
 }
@@ -169,5 +139,32 @@ impl dyn Backend + '_ {
     ) -> Result<[Tensor; N]> {
         let all = self.products(&layers, x)?;
         all.try_into().map_err(|_| BackendError::new("not a product for each layer"))
+    }
+
+    /// The hyperbolic tangent.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn tanh(&self, x: &Tensor) -> Result<Tensor> {
+        // tanh x = 2 sigmoid(2 x) − 1.
+        let doubled = self.scale(&self.sigmoid(&self.scale(x, 2.0)?)?, 2.0)?;
+        let width = x.shape().last().copied().unwrap_or(0);
+        self.add_each(&doubled, &self.tensor(vec![-1.0; width], &[width])?)
+    }
+
+    /// x · sigmoid(x).
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn silu(&self, x: &Tensor) -> Result<Tensor> {
+        self.act(Act::Silu, x)
+    }
+
+    /// act(x) alone.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn act(&self, act: Act, x: &Tensor) -> Result<Tensor> {
+        self.gate_up(act, x, &self.tensor(vec![1.0; x.elements()], x.shape())?)
     }
 }

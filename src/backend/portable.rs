@@ -7,8 +7,7 @@ use super::recurrence::{self, over};
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Choice, Convolution, DeltaNet, Expert, Fresh, Heads, Mamba1, Mamba2, Matrix, Past,
-    Stretch, Weigh, append, dequantize,
+    Act, Choice, Expert, Fresh, Heads, Matrix, Past, Recurrence, Stretch, Weigh, append, dequantize,
 };
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{D, Device, Module as _, Tensor as Candle};
@@ -144,57 +143,13 @@ impl Backend for Portable {
         Ok(Tensor(Candle::cat(&mixed, 0)?))
     }
 
-    fn convolve(
+    fn recur(
         &self,
-        convolution: &Convolution,
-        x: &Tensor,
+        recurrence: Recurrence<'_>,
+        inputs: &[&Tensor],
         stretches: &mut [Stretch<'_>],
     ) -> Result<Tensor> {
-        let (n, state) = (convolution.channels, convolution.state_len());
-        over([(x, n)], state, stretches, n, |[x], s| recurrence::convolve(convolution, x, s))
-    }
-
-    fn delta_net(
-        &self,
-        net: &DeltaNet,
-        x: &Tensor,
-        [alpha, beta]: [&Tensor; 2],
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor> {
-        let inputs = [(x, net.width()), (alpha, net.heads), (beta, net.heads)];
-        over(
-            inputs,
-            net.state_len(),
-            stretches,
-            net.heads * net.value_dim,
-            |[x, alpha, beta], s| recurrence::delta_net(net, x, [alpha, beta], s),
-        )
-    }
-
-    fn mamba1(
-        &self,
-        mamba: &Mamba1,
-        [x, steps, b, c]: [&Tensor; 4],
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor> {
-        let (n, d_state) = (mamba.channels, mamba.d_state);
-        let inputs = [(x, n), (steps, n), (b, d_state), (c, d_state)];
-        over(inputs, mamba.state_len(), stretches, n, |[x, steps, b, c], s| {
-            recurrence::mamba1(mamba, [x, steps, b, c], s)
-        })
-    }
-
-    fn mamba2(
-        &self,
-        mamba: &Mamba2,
-        x: &Tensor,
-        steps: &Tensor,
-        stretches: &mut [Stretch<'_>],
-    ) -> Result<Tensor> {
-        let inputs = [(x, mamba.width()), (steps, mamba.heads)];
-        over(inputs, mamba.state_len(), stretches, mamba.heads * mamba.head_dim, |[x, steps], s| {
-            recurrence::mamba2(mamba, x, steps, s)
-        })
+        over(recurrence, inputs, stretches, |inputs, s| recurrence::recur(recurrence, inputs, s))
     }
 }
 

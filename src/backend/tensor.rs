@@ -95,20 +95,25 @@ pub(super) fn with<const N: usize, R>(
     tensors: [&Tensor; N],
     f: impl FnOnce([&[f32]; N]) -> R,
 ) -> Result<R> {
-    let mut whole = Vec::with_capacity(N);
+    with_all(&tensors, |slices| f(std::array::from_fn(|i| slices[i])))
+}
+
+/// The same for any number of them.
+pub(super) fn with_all<R>(tensors: &[&Tensor], f: impl FnOnce(&[&[f32]]) -> R) -> Result<R> {
+    let mut whole = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         whole.push(tensor.0.contiguous()?);
     }
     let guards: Vec<_> = whole.iter().map(Candle::storage_and_layout).collect();
-    let mut slices: [&[f32]; N] = [&[]; N];
-    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+    let mut slices: Vec<&[f32]> = Vec::with_capacity(tensors.len());
+    for (storage, layout) in &guards {
         let Storage::Cpu(storage) = &**storage else {
             return Err(BackendError::new("expected a tensor on the processor"));
         };
         let Some((start, end)) = layout.contiguous_offsets() else {
             return Err(BackendError::new(format!("not contiguous: {layout:?}")));
         };
-        *slice = &storage.as_slice::<f32>()?[start..end];
+        slices.push(&storage.as_slice::<f32>()?[start..end]);
     }
-    Ok(f(slices))
+    Ok(f(&slices))
 }

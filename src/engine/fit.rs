@@ -43,7 +43,7 @@ impl Need {
         let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
         // A row's activations in f32: eight rows of d_model and three of d_ffn are live at once, as measured.
         let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
-        let recurrent = spec.layers.iter().filter_map(|layer| layer.mixer.recurrent());
+        let recurrent = spec.layers.iter().flat_map(|layer| layer.states());
         let states: usize = recurrent.map(|mixer| mixer.state_len(spec.d_model)).sum();
         Self {
             weights: file.weight_bytes(),

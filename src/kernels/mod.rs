@@ -49,8 +49,8 @@ pub use moe::{Biased, Choice, Expert, Weigh, mixture};
 pub use pool::Pool;
 pub use product::{Affine, Gated, Input};
 pub use recurrence::{
-    Convolution, DeltaNet, Gates, KeyOrder, Mamba1, Mamba2, MambaRows, Stretch, sigmoid, softplus,
-    state_len,
+    Convolution, DeltaNet, Forgetting, Gates, Kda, KeyOrder, Lightning, Mamba1, Mamba2, MambaRows,
+    Recurrence, Rwkv6, Shape, Stretch, sigmoid, softplus, state_len,
 };
 pub use ticket::TicketLock;
 

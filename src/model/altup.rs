@@ -100,10 +100,7 @@ impl Prediction {
     /// tanh of the router's numbers for rows `x`, (n, d_model): (n, streams).
     fn modalities(&self, b: &dyn Backend, x: &Tensor) -> Result<Tensor> {
         let normed = b.scale(&self.norm.forward(b, x)?, 1.0 / x.shape()[1] as f64)?;
-        let routed = b.product(&self.router, &normed)?;
-        // tanh x = 2 sigmoid(2 x) − 1.
-        let doubled = b.scale(&b.sigmoid(&b.scale(&routed, 2.0)?)?, 2.0)?;
-        b.add_each(&doubled, &b.tensor(vec![-1.0], &[1])?)
+        b.tanh(&b.product(&self.router, &normed)?)
     }
 
     /// The streams as they are expected after the layer.

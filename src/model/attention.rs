@@ -14,6 +14,8 @@ pub struct Attention {
     index: usize,
     inputs: Inputs,
     sinks: Option<Vec<f32>>,
+    /// To a gate for each head, whose sigmoid multiplies what the head gives.
+    head_gate: Option<Linear>,
     out: Linear,
 }
 
@@ -68,8 +70,12 @@ impl Attention {
         // error.
         let has_sinks = s.causal && w.has(&sinks);
         let sinks = has_sinks.then(|| w.floats(&sinks, s.n_heads)).transpose()?;
+        let gate = format!("blk.{index}.attn_gate");
+        let has_gate = w.elements(&format!("{gate}.weight")) == Some(s.n_heads * s.d_model);
+        let head_gate = has_gate.then(|| w.linear(&gate, s.n_heads, s.d_model)).transpose()?;
         let out = format!("blk.{index}.attn_output");
-        Ok(Self { index, inputs, sinks, out: w.linear(&out, s.d_model, s.n_heads * value_dim)? })
+        let out = w.linear(&out, s.d_model, s.n_heads * value_dim)?;
+        Ok(Self { index, inputs, sinks, head_gate, out })
     }
 
     /// Attention of `x`, (n, d_model): the new rows of `spans`, each over its own sequence, to whose pages it appends
@@ -120,6 +126,16 @@ impl Attention {
         };
         let mixed = match gate {
             Some(gate) => b.multiply_each(&mixed, &b.sigmoid(&gate)?)?,
+            None => mixed,
+        };
+        let mixed = match &self.head_gate {
+            Some(layer) => {
+                let (n, gate) = (x.rows(), b.sigmoid(&b.product(layer, x)?)?);
+                let width = mixed.shape()[1];
+                let by_head = mixed.reshape(&[n, s.n_heads, width / s.n_heads])?;
+                let gate = gate.reshape(&[n, s.n_heads, 1])?;
+                b.multiply_each(&by_head, &gate)?.reshape(&[n, width])?
+            }
             None => mixed,
         };
         b.product(&self.out, &mixed) // (n, d_model)

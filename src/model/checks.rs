@@ -2,10 +2,10 @@
 
 use super::file::FileError;
 use super::spec::{
-    DeltaNetSpec, Experts, Frequencies, Halves, LayerSpec, Mamba1Spec, Mamba2Spec, MixerSpec,
-    RecurrentSpec, Spec,
+    DeltaNetSpec, Experts, Frequencies, Halves, KdaSpec, LayerSpec, LightningSpec, Mamba1Spec,
+    Mamba2Spec, MixerSpec, RecurrentSpec, RwkvSpec, Spec,
 };
-use crate::kernels::Window;
+use crate::kernels::{Forgetting, Window};
 use std::ops::RangeInclusive;
 
 /// Maximum number of layers.
@@ -99,7 +99,7 @@ fn check_experts(experts: &Experts) -> Result<(), FamilyError> {
 }
 
 fn check_layer(spec: &Spec, layer: &LayerSpec) -> Result<(), FamilyError> {
-    if let Some(recurrent) = layer.mixer.recurrent() {
+    for recurrent in layer.states() {
         check_recurrent(spec, recurrent)?;
     }
     if spec.halves != Halves::Either || layer.mixer == MixerSpec::None {
@@ -157,7 +157,32 @@ fn check_recurrent(spec: &Spec, recurrent: RecurrentSpec) -> Result<(), FamilyEr
             within("ssm.state_size", d_state, 1..=HEAD_MAX)?;
             within("ssm.time_step_rank", rank, 1..=HEAD_MAX)?;
         }
-        RecurrentSpec::Mamba2(Mamba2Spec { taps, heads, head_dim, d_state, groups }) => {
+        RecurrentSpec::Kda(KdaSpec { taps, heads, dim, forgetting }) => {
+            within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
+            within("attention.head_count", heads, 1..=HEAD_MAX)?;
+            within("kda.head_dim", dim, 1..=HEAD_MAX)?;
+            if let Forgetting::Bounded { least } = forgetting
+                && !(least < 0.0)
+            {
+                return Err(FamilyError::Number {
+                    what: "kda.gate_lower_bound",
+                    found: 0,
+                    expected: "a negative number".to_owned(),
+                });
+            }
+        }
+        RecurrentSpec::Lightning(LightningSpec { heads, dim }) => {
+            within("attention.head_count", heads, 1..=HEAD_MAX)?;
+            within("attention.key_length", dim, 1..=HEAD_MAX)?;
+        }
+        RecurrentSpec::Rwkv6(RwkvSpec { heads, kv_heads, dim })
+        | RecurrentSpec::Rwkv7(RwkvSpec { heads, kv_heads, dim }) => {
+            divides("wkv.head_size", dim, ("embedding_length", spec.d_model))?;
+            divides("attention.head_count_kv", kv_heads, ("the number of heads", heads))?;
+        }
+        RecurrentSpec::ChannelMix => {}
+        RecurrentSpec::Mamba2(Mamba2Spec { taps, heads, head_dim, d_state, groups, rank }) => {
+            within("steps' vector", rank, 0..=HEAD_MAX)?;
             within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
             within("ssm.time_step_rank", heads, 1..=HEAD_MAX)?;
             divides("ssm.group_count", groups, ("ssm.time_step_rank", heads))?;

@@ -7,10 +7,10 @@ use super::checks::{FamilyError, check};
 use super::file::{FileError, ModelFile};
 use super::metadata::{Reader, yarn_magnitude};
 use super::spec::{
-    Experts, Frequencies, Gating, Halves, KeyOrder, KvHeads, LatentSpec, LayerSpec, MixerSpec,
-    Pairs, QkNorm, RecurrentSpec, Spec, Temperature,
+    Experts, Frequencies, Gating, Halves, KeyOrder, KvHeads, LatentSpec, LayerSpec, LightningSpec,
+    MixerSpec, Pairs, QkNorm, RecurrentSpec, RwkvSpec, Spec, Temperature,
 };
-use crate::kernels::{Act, Weigh, Window};
+use crate::kernels::{Act, Forgetting, Weigh, Window};
 
 /// Metadata keys for the experts' hidden width: a key of its own, or the one for all layers.
 const OF_EXPERTS: &str = "expert_feed_forward_length";
@@ -23,7 +23,9 @@ type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 /// `general.architecture` and the function that builds its spec.
 const FAMILIES: &[(&str, Family)] = &[
     ("arcee", arcee),
+    ("arwkv7", |r| time_mixes(r, neox(r)?, RecurrentSpec::Rwkv7)),
     ("bailingmoe", |r| mixture(llama(r), r.experts_as_told(Gating::Softmax))),
+    ("bailingmoe3", bailing3),
     ("bailingmoe2", |r| mixture(neox(r), r.experts_as_told(Gating::Softmax))),
     ("bert", bert),
     ("chatglm", llama),
@@ -58,11 +60,13 @@ const FAMILIES: &[(&str, Family)] = &[
     ("lfm2", lfm2),
     ("lfm2moe", lfm2moe),
     ("jamba", jamba),
+    ("kimi-linear", kimi_linear),
     ("llama", llama),
     ("llama4", llama4),
     ("mamba", |r| states_only(r, r.mamba1())),
     ("mamba2", |r| states_only(r, r.mamba2())),
     ("minicpm", minicpm),
+    ("minimax-01", minimax_01),
     ("minimax-m2", minimax_m2),
     ("mistral3", mistral3),
     ("mistral4", deepseek2),
@@ -77,6 +81,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("orion", stablelm),
     ("phi2", phi2),
     ("phi3", neox),
+    ("plamo2", plamo2),
     ("phimoe", |r| mixture(neox(r), r.experts(OF_ALL, true))),
     ("qwen2", neox),
     ("qwen2moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, false))),
@@ -88,6 +93,9 @@ const FAMILIES: &[(&str, Family)] = &[
     ("qwen3next", |r| mixture(qwen35(r, KeyOrder::Neighbours), r.experts(OF_EXPERTS, true))),
     ("qwen3vl", neox),
     ("qwen3vlmoe", |r| mixture(neox(r), r.experts(OF_EXPERTS, true))),
+    ("rwkv6", |r| rwkv(r, RecurrentSpec::Rwkv6)),
+    ("rwkv6qwen2", |r| time_mixes(r, neox(r)?, RecurrentSpec::Rwkv6)),
+    ("rwkv7", |r| rwkv(r, RecurrentSpec::Rwkv7)),
     ("seed_oss", seed_oss),
     ("smollm3", smollm3),
     ("stablelm", stablelm),
@@ -655,6 +663,80 @@ fn nemotron_h(r: &Reader<'_>) -> Result<Spec, FileError> {
             layer.mixer = MixerSpec::None;
         }
     }
+    Ok(spec)
+}
+
+/// PLaMo 2: Mamba in most layers.
+fn plamo2(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    recurrent(&mut spec, r.plamo2()?, |_, layer| layer.heads.count == 0);
+    Ok(spec)
+}
+
+/// RWKV: a time mix and a channel mix in each layer.
+fn rwkv(r: &Reader<'_>, mixer: fn(RwkvSpec) -> RecurrentSpec) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    r.layer_norm(&mut spec)?;
+    spec.ffn_norm = "attn_norm_2";
+    let every = r.number_or("rescale_every_n_layers", 0)?;
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        layer.feed = Some(RecurrentSpec::ChannelMix);
+        if every > 0 && (index + 1) % every == 0 {
+            layer.output_scale = 0.5;
+        }
+    }
+    time_mixes(r, spec, mixer)
+}
+
+/// RWKV's time mixes in place of attention: also in models that were trained with attention.
+fn time_mixes(
+    r: &Reader<'_>,
+    mut spec: Spec,
+    mixer: fn(RwkvSpec) -> RecurrentSpec,
+) -> Result<Spec, FileError> {
+    let dim = r.number("wkv.head_size")?;
+    let heads = spec.d_model.checked_div(dim).unwrap_or(0);
+    let kv_heads = spec.layers.first().map_or(0, |layer| layer.heads.count);
+    let kv_heads = if kv_heads == 0 { heads } else { kv_heads };
+    recurrent(&mut spec, mixer(RwkvSpec { heads, kv_heads, dim }), |_, _| true);
+    Ok(spec)
+}
+
+/// Kimi Linear: its delta attention, and latent attention without positions in every fourth layer.
+fn kimi_linear(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = delta_or_latent(r, Forgetting::Softplus)?;
+    if let Some(experts) = &mut spec.experts {
+        experts.normed = true;
+    }
+    spec.layers.iter_mut().for_each(|layer| layer.rope = None);
+    Ok(spec)
+}
+
+/// Ling 3: like Kimi Linear, with positions and a gate for each head of latent attention, and a bound on forgetting.
+fn bailing3(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let least = r.float_or("kda.gate_lower_bound", 0.0)?;
+    delta_or_latent(r, Forgetting::Bounded { least })
+}
+
+/// DeepSeek's latent attention in layers with KV heads, Kimi's delta attention in the others.
+fn delta_or_latent(r: &Reader<'_>, forgetting: Forgetting) -> Result<Spec, FileError> {
+    let mut spec = deepseek2(r)?;
+    let counts = r.each("attention.head_count_kv", spec.layers.len(), spec.n_heads)?;
+    let kda = r.kda(spec.n_heads, forgetting)?;
+    recurrent(&mut spec, kda, |index, _| counts[index] == 0);
+    Ok(spec)
+}
+
+/// MiniMax 01: lightning attention in seven of eight layers; halves of layers add to their normed inputs.
+fn minimax_01(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 8;
+    let mut spec = mixture(neox(r), r.experts(OF_ALL, true))?;
+    spec.adds_to_normed = true;
+    spec.residual_scale = r.float_or("residual_scale", 1.0)?;
+    let dim = spec.layers.first().map_or(0, |layer| layer.heads.key_dim);
+    let lightning = RecurrentSpec::Lightning(LightningSpec { heads: spec.n_heads, dim });
+    let marks = r.recurrent_layers(spec.layers.len(), PATTERN)?;
+    recurrent(&mut spec, lightning, |index, _| marks[index]);
     Ok(spec)
 }
 

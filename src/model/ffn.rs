@@ -107,8 +107,7 @@ impl Ffn {
             Self::Gated(layer) => layer.forward(s, b, x),
             Self::Plain { up, down } => {
                 let hidden = b.product(up, x)?; // (n, d_ffn)
-                let ones = b.tensor(vec![1.0; hidden.elements()], hidden.shape())?;
-                b.product(down, &b.gate_up(s.act, &hidden, &ones)?)
+                b.product(down, &b.act(s.act, &hidden)?)
             }
             Self::Moe { mixture, shared } => {
                 let mixed = mixture.forward(s, b, x, x)?;

@@ -177,7 +177,7 @@ impl ModelFile {
         self.shaped(name, &[columns, rows], rows, columns)
     }
 
-    /// A tensor with exactly these dimensions, ignoring trailing 1s, as a matrix; a vector is a one-row matrix.
+    /// A tensor with exactly these dimensions, ignoring those of 1, as a matrix; a vector is a one-row matrix.
     fn shaped(
         &self,
         name: &str,
@@ -326,7 +326,7 @@ impl ModelFile {
     }
 }
 
-/// Dimensions without trailing 1s, which carry no information.
-fn without_ones(dims: &[usize]) -> &[usize] {
-    &dims[..dims.iter().rposition(|&n| n != 1).map_or(0, |at| at + 1)]
+/// Dimensions without those of 1, which carry no information.
+fn without_ones(dims: &[usize]) -> Vec<usize> {
+    dims.iter().copied().filter(|n| *n != 1).collect()
 }

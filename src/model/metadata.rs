@@ -6,11 +6,11 @@
 use super::checks::LAYERS_MAX;
 use super::file::{FileError, ModelFile};
 use super::spec::{
-    DeltaNetSpec, Experts, Frequencies, Gating, Groups, Halves, KeyOrder, KvHeads, LayerSpec,
-    Mamba1Spec, Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec, Rope, Spec,
-    Yarn,
+    DeltaNetSpec, Experts, Frequencies, Gating, Groups, Halves, KdaSpec, KeyOrder, KvHeads,
+    LayerSpec, Mamba1Spec, Mamba2Spec, MixerSpec, NormKind, Pairs, Pooling, QkNorm, RecurrentSpec,
+    Rope, Spec, Yarn,
 };
-use crate::kernels::{Act, Weigh, Window};
+use crate::kernels::{Act, Forgetting, Weigh, Window};
 
 /// Metadata under the architecture's own prefix.
 pub(super) struct Reader<'a> {
@@ -225,6 +225,31 @@ impl Reader<'_> {
             head_dim: self.shared_by("ssm.inner_size", heads)?,
             d_state: self.number("ssm.state_size")?,
             groups: self.number("ssm.group_count")?,
+            rank: 0,
+        }))
+    }
+
+    /// PLaMo 2's form of it.
+    pub fn plamo2(&self) -> Result<RecurrentSpec, FileError> {
+        const RANK_MIN: usize = 64;
+        let heads = self.number("ssm.time_step_rank")?;
+        Ok(RecurrentSpec::Mamba2(Mamba2Spec {
+            taps: self.number("ssm.conv_kernel")?,
+            heads,
+            head_dim: self.shared_by("ssm.inner_size", heads)?,
+            d_state: self.number("ssm.state_size")?,
+            groups: 1,
+            rank: RANK_MIN.max(self.number("embedding_length")? / 16),
+        }))
+    }
+
+    /// Kimi's delta attention.
+    pub fn kda(&self, heads: usize, forgetting: Forgetting) -> Result<RecurrentSpec, FileError> {
+        Ok(RecurrentSpec::Kda(KdaSpec {
+            taps: self.number("ssm.conv_kernel")?,
+            heads,
+            dim: self.number("kda.head_dim")?,
+            forgetting,
         }))
     }
 
@@ -315,6 +340,8 @@ impl Reader<'_> {
             mixer: MixerSpec::Attention,
             shares: None,
             d_ffn,
+            feed: None,
+            output_scale: 1.0,
             sparsity: None,
             window: Window::All,
             rope,
@@ -342,6 +369,7 @@ impl Reader<'_> {
             attention_scale: 1.0 / (key_dim as f32).sqrt(),
             qk_norm: QkNorm::BeforeRope,
             gated_attention: false,
+            adds_to_normed: false,
             normed_values: false,
             attention_softcap: None,
             logit_softcap: None,

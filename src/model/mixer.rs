@@ -5,7 +5,7 @@
 
 use super::attention::Attention;
 use super::batch::Span;
-use super::recurrent::Recurrent;
+use super::recurrent::{Carried, Recurrent};
 use super::rope::Rotation;
 use super::spec::{MixerSpec, Spec};
 use super::weights::{Weights, WeightsError};
@@ -52,13 +52,14 @@ impl Mixer {
         x: &Tensor,
         rotation: Option<&Rotation>,
         spans: &mut [Span<'_>],
+        carried: &mut Carried,
     ) -> Result<Tensor> {
         match self {
             Self::Attention(attention) => attention.forward(s, b, x, rotation, spans),
-            Self::Recurrent(recurrent) => recurrent.forward(b, x, spans),
+            Self::Recurrent(recurrent) => recurrent.forward(b, x, spans, carried),
             Self::Both(attention, recurrent) => {
                 let attended = attention.forward(s, b, x, rotation, spans)?;
-                b.add(&attended, &recurrent.forward(b, x, spans)?)
+                b.add(&attended, &recurrent.forward(b, x, spans, carried)?)
             }
         }
     }

@@ -49,6 +49,33 @@ impl Norm {
         Ok(Self { by_head: Some(by_head), ..Self::bare(s, w, len)? })
     }
 
+    /// The layer norm `{name}.weight` and `{name}.bias`, (heads · len), over each head of `len` elements, as in RWKV; `None`
+    /// when there is no such tensor.
+    ///
+    /// # Errors
+    /// When one of them exists with another length.
+    pub fn load_grouped(
+        w: &Weights<'_>,
+        name: &str,
+        heads: usize,
+        len: usize,
+    ) -> std::result::Result<Option<Self>, WeightsError> {
+        const EPS: f32 = 64e-5;
+        if !w.has(&format!("{name}.weight")) {
+            return Ok(None);
+        }
+        let (b, shape) = (w.backend(), [heads, len]);
+        let by_head = b.tensor(w.floats(&format!("{name}.weight"), heads * len)?, &shape)?;
+        let bias = b.tensor(w.floats(&format!("{name}.bias"), heads * len)?, &shape)?;
+        Ok(Some(Self {
+            kind: NormKind::Layer,
+            weight: b.tensor(vec![1.0; len], &[len])?,
+            bias: Some(bias),
+            by_head: Some(by_head),
+            eps: EPS,
+        }))
+    }
+
     /// Like [`Norm::load`], `None` when there is no such tensor.
     ///
     /// # Errors

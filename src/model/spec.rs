@@ -5,7 +5,7 @@
 
 pub use crate::backend::Pairs;
 pub use crate::kernels::KeyOrder;
-use crate::kernels::{Act, Weigh, Window, state_len};
+use crate::kernels::{Act, Forgetting, Weigh, Window, state_len};
 
 /// The shape and the math of a model.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Spec {
     pub qk_norm: QkNorm,
     /// Whether queries come with a gate each, whose sigmoid multiplies what their heads give.
     pub gated_attention: bool,
+    /// Whether halves of a layer add to their normed inputs, with [`Spec::residual_scale`] as a multiplier on these.
+    pub adds_to_normed: bool,
     /// Whether values are normalized, without weights. Layers without a value projection then use the projected keys as
     /// values.
     pub normed_values: bool,
@@ -119,6 +121,10 @@ pub struct LayerSpec {
     pub shares: Option<usize>,
     /// Hidden width of its feed-forward layer; 0 if it has none.
     pub d_ffn: usize,
+    /// What looks at other positions in its feed-forward half, if something does.
+    pub feed: Option<RecurrentSpec>,
+    /// Multiplier on its output.
+    pub output_scale: f32,
     /// Gates less than so many standard deviations above their mean count as 0, if set.
     pub sparsity: Option<f32>,
     /// Which positions a query sees.
@@ -129,8 +135,15 @@ pub struct LayerSpec {
     pub temperature: Option<Temperature>,
 }
 
+impl LayerSpec {
+    /// The mixers with states of fixed size, in the order in which a sequence keeps their states.
+    pub fn states(&self) -> impl Iterator<Item = RecurrentSpec> {
+        self.mixer.recurrent().into_iter().chain(self.feed)
+    }
+}
+
 /// What looks at other positions in a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MixerSpec {
     /// Nothing.
     None,
@@ -159,11 +172,21 @@ impl MixerSpec {
     }
 }
 
-/// A mixer with a state of fixed size. Each has a causal convolution over `taps` positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A mixer with a state of fixed size. `taps` are the positions that its causal convolution covers.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RecurrentSpec {
     /// A gated delta net.
     DeltaNet(DeltaNetSpec),
+    /// Kimi's delta attention.
+    Kda(KdaSpec),
+    /// Lightning attention.
+    Lightning(LightningSpec),
+    /// The time mix of RWKV 6.
+    Rwkv6(RwkvSpec),
+    /// The time mix of RWKV 7.
+    Rwkv7(RwkvSpec),
+    /// The channel mix of RWKV, a feed-forward half.
+    ChannelMix,
     /// Mamba.
     Mamba1(Mamba1Spec),
     /// Mamba 2.
@@ -190,6 +213,39 @@ pub struct DeltaNetSpec {
     pub value_dim: usize,
     /// Which heads share a key.
     pub order: KeyOrder,
+}
+
+/// Kimi's delta attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KdaSpec {
+    /// Positions that the convolution covers.
+    pub taps: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a query, a key and a value.
+    pub dim: usize,
+    /// How its states forget.
+    pub forgetting: Forgetting,
+}
+
+/// Lightning attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LightningSpec {
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a query, a key and a value.
+    pub dim: usize,
+}
+
+/// The time mix of RWKV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RwkvSpec {
+    /// Heads.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Elements of each of these.
+    pub dim: usize,
 }
 
 /// Mamba.
@@ -220,6 +276,9 @@ pub struct Mamba2Spec {
     pub d_state: usize,
     /// Groups of heads that share B and C.
     pub groups: usize,
+    /// Elements of the vector that steps are made of after the convolution, and B and C beside it; 0 if all three come
+    /// from the input.
+    pub rank: usize,
 }
 
 impl RecurrentSpec {
@@ -231,9 +290,18 @@ impl RecurrentSpec {
                 let channels = 2 * net.key_heads * net.key_dim + net.heads * net.value_dim;
                 (net.taps - 1) * channels + state_len(net.heads, net.key_dim, net.value_dim)
             }
+            Self::Kda(kda) => {
+                (kda.taps - 1) * 3 * kda.heads * kda.dim + state_len(kda.heads, kda.dim, kda.dim)
+            }
+            Self::Lightning(lightning) => state_len(lightning.heads, lightning.dim, lightning.dim),
+            Self::Rwkv6(rwkv) | Self::Rwkv7(rwkv) => {
+                d_model + state_len(rwkv.heads, rwkv.dim, rwkv.dim)
+            }
+            Self::ChannelMix => d_model,
             Self::Mamba1(mamba) => (mamba.taps - 1 + mamba.d_state) * mamba.channels,
             Self::Mamba2(mamba) => {
-                let channels = mamba.heads * mamba.head_dim + 2 * mamba.groups * mamba.d_state;
+                let beside = if mamba.rank == 0 { 2 * mamba.groups * mamba.d_state } else { 0 };
+                let channels = mamba.heads * mamba.head_dim + beside;
                 (mamba.taps - 1) * channels + state_len(mamba.heads, mamba.d_state, mamba.head_dim)
             }
             Self::ShortConvolution { taps } => (taps - 1) * d_model,

@@ -11,10 +11,11 @@ use super::mixer::Mixer;
 use super::norm::Norm;
 use super::pages::{PagePool, PageShape};
 use super::per_layer::{Mix, PerLayer};
+use super::recurrent::{Carried, Recurrent};
 use super::rope::Rotation;
 use super::rope_factors::Factors;
 use super::sequence::{Fixed, Sequence};
-use super::spec::{Frequencies, Halves, Spec};
+use super::spec::{Frequencies, Halves, LayerSpec, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, BackendError, Linear, Result, Tensor};
 use crate::kernels::{CacheType, Matrix, dequantize};
@@ -53,6 +54,8 @@ struct Layer {
     mixer_sum_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
     ffn: Option<Ffn>,
+    /// In its place, in RWKV.
+    channel_mix: Option<Recurrent>,
     beside: Option<Beside>,
     post_ffn_norm: Option<Norm>,
     mix: Option<Mix>,
@@ -156,7 +159,7 @@ impl Model {
     /// An empty sequence of at most `context` positions.
     #[must_use]
     pub fn sequence(&self, pool: &Arc<PagePool>, context: usize) -> Sequence {
-        let recurrent = self.spec.layers.iter().filter_map(|layer| layer.mixer.recurrent());
+        let recurrent = self.spec.layers.iter().flat_map(LayerSpec::states);
         let blank = recurrent.map(|mixer| vec![0.0; mixer.state_len(self.spec.d_model)]);
         Sequence::new(Arc::clone(pool), context, blank.map(Fixed::new).collect())
     }
@@ -239,6 +242,7 @@ impl Model {
         if let Some(altup) = &self.altup {
             x = altup.spread(b, &x)?;
         }
+        let mut carried = Carried::default();
         for (index, layer) in self.layers.iter().enumerate() {
             if !go_on() {
                 return Ok(None);
@@ -249,11 +253,12 @@ impl Model {
                 Some(prediction) => {
                     let predicted = prediction.predict(b, &x)?;
                     let active = stream(&predicted, 0)?;
-                    let computed = self.layer(layer, &active, spans, rotation, None)?;
+                    let computed =
+                        self.layer(layer, &active, spans, rotation, None, &mut carried)?;
                     let mixed = layer.mix.as_ref().zip(input);
                     prediction.correct(b, &predicted, &computed, mixed)?
                 }
-                None => self.layer(layer, &x, spans, rotation, input)?,
+                None => self.layer(layer, &x, spans, rotation, input, &mut carried)?,
             };
         }
         if let Some(altup) = &self.altup {
@@ -397,14 +402,15 @@ impl Model {
         spans: &mut [Span<'_>],
         rotation: Option<&Rotation>,
         input: Option<&Tensor>,
+        carried: &mut Carried,
     ) -> Result<Tensor> {
         let (s, b) = (&self.spec, &*self.backend);
         let normed = self.norm_if(layer.mixer_norm.as_ref(), x)?;
         let after = match &layer.mixer {
             Some(mixer) => {
-                let mixed = mixer.forward(s, b, &normed, rotation, spans)?;
+                let mixed = mixer.forward(s, b, &normed, rotation, spans, carried)?;
                 let mixed = self.norm_if(layer.post_mixer_norm.as_ref(), &mixed)?;
-                let after = b.add(x, &self.residual(mixed)?)?;
+                let after = self.join(x, &normed, mixed)?;
                 match &layer.laurel {
                     Some(laurel) => laurel.join(b, &normed, &after)?,
                     None => after,
@@ -412,6 +418,11 @@ impl Model {
             }
             None => x.clone(),
         };
+        if let Some(mix) = &layer.channel_mix {
+            let normed = self.norm_if(layer.ffn_norm.as_ref(), &after)?;
+            let out = b.add(&after, &mix.forward(b, &normed, spans, carried)?)?;
+            return self.scaled(layer, out);
+        }
         let Some(ffn) = &layer.ffn else { return Ok(after) };
         // If the mixer has a norm and the FFN has none, the FFN shares it and runs in parallel.
         let parallel = layer.ffn_norm.is_none() && layer.mixer_norm.is_some();
@@ -430,19 +441,31 @@ impl Model {
             None => out,
         };
         let out = self.norm_if(layer.post_ffn_norm.as_ref(), &out)?;
-        let out = b.add(&after, &self.residual(out)?)?;
+        let out = self.join(&after, &ffn_input, out)?;
         let out = self.norm_if(layer.sum_norm.as_ref(), &out)?;
         let out = match (&layer.mix, input) {
             (Some(mix), Some(input)) => mix.forward(b, &out, input)?,
             _ => out,
         };
-        layer.scale.map_or(Ok(out.clone()), |scale| b.scale(&out, f64::from(scale)))
+        self.scaled(layer, out)
     }
 
-    fn residual(&self, x: Tensor) -> Result<Tensor> {
-        let scale = self.spec.residual_scale;
+    fn scaled(&self, layer: &Layer, out: Tensor) -> Result<Tensor> {
+        match layer.scale {
+            Some(scale) => self.backend.scale(&out, f64::from(scale)),
+            None => Ok(out),
+        }
+    }
+
+    /// What half of a layer adds to its input.
+    fn join(&self, x: &Tensor, normed: &Tensor, half: Tensor) -> Result<Tensor> {
+        let (b, scale) = (&*self.backend, self.spec.residual_scale);
+        if self.spec.adds_to_normed {
+            return b.add(&half, &b.scale(normed, f64::from(scale))?);
+        }
         let is_one = (scale - 1.0).abs() <= f32::EPSILON;
-        if is_one { Ok(x) } else { self.backend.scale(&x, f64::from(scale)) }
+        let half = if is_one { half } else { b.scale(&half, f64::from(scale))? };
+        b.add(x, &half)
     }
 
     fn norm_if(&self, norm: Option<&Norm>, x: &Tensor) -> Result<Tensor> {
@@ -456,7 +479,10 @@ impl Layer {
         // Some files name the norm before the feed-forward half `post_attention_norm`.
         let after_attention = "post_attention_norm";
         let mixer = Mixer::load(s, w, index)?;
-        let has_ffn = s.halves != Halves::Either || mixer.is_none();
+        let feed = s.layers[index].feed;
+        let has_ffn = feed.is_none() && (s.halves != Halves::Either || mixer.is_none());
+        let scale = w.scalar_if(&format!("blk.{index}.layer_output_scale.weight"))?;
+        let of_spec = Some(s.layers[index].output_scale);
         Ok(Self {
             mixer_norm: norm("attn_norm")?,
             mixer,
@@ -469,11 +495,12 @@ impl Layer {
             mixer_sum_norm: norm("attn_output_norm")?,
             ffn_norm: norm(s.ffn_norm)?,
             ffn: if has_ffn { Some(Ffn::load(s, w, index)?) } else { None },
+            channel_mix: feed.map(|spec| Recurrent::load(s, w, index, spec)).transpose()?,
             beside: Beside::load(s, w, index)?,
             post_ffn_norm: norm("post_ffw_norm")?,
             mix: Mix::load(s, w, index)?,
             prediction: Prediction::load(s, w, index)?,
-            scale: w.scalar_if(&format!("blk.{index}.layer_output_scale.weight"))?,
+            scale: scale.or(of_spec.filter(|scale| (scale - 1.0).abs() > f32::EPSILON)),
             sum_norm: norm("layer_output_norm")?,
         })
     }

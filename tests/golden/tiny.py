@@ -265,7 +265,7 @@ class Tiny:
             width = self.ffn[i] if isinstance(self.ffn, list) else self.ffn
             if ffn == "gated":
                 self.matrix(b + "ffn_gate", width, d)
-            self.matrix(b + "ffn_up", width, d)
+            self.matrix(b + "ffn_up", width * (2 if ffn == "fused" else 1), d)
             self.matrix(b + "ffn_down", d, width)
         return self
 
@@ -326,6 +326,122 @@ class Tiny:
             self.norm(b + "ssm_dt_norm", rank)
             self.norm(b + "ssm_b_norm", state)
             self.norm(b + "ssm_c_norm", state)
+
+    def plamo(self, b):
+        ssm = self.ssm()
+        heads, inner, state, rank = ssm["time_step_rank"], ssm["inner_size"], ssm["state_size"], 64
+        self.matrix(b + "ssm_in", 2 * inner, self.d)
+        self.recurrence(b, inner, heads)
+        self.tensors[b + "ssm_d"] = self.random.normal(1, 0.3, heads)
+        self.matrix(b + "ssm_x", 2 * state + rank, inner)
+        self.matrix(b + "ssm_dt", heads, rank, scale=0.5)
+        self.matrix(b + "ssm_out", self.d, inner)
+        for name, size in (("dt", rank), ("b", state), ("c", state)):  # whose converter leaves the ending out
+            self.tensors[f"{b}ssm_{name}_norm"] = self.random.normal(1, 0.2, size)
+
+    def fused(self, b):
+        """Attention whose projections are one tensor, with norms for each head."""
+        q, k = self.heads * self.head, max(self.kv) * self.head
+        self.matrix(b + "attn_qkv", q + 2 * k, self.d)
+        self.tensors[b + "attn_q_norm.weight"] = self.random.normal(1, 0.2, (self.heads, self.head))
+        self.tensors[b + "attn_k_norm.weight"] = self.random.normal(1, 0.2, (max(self.kv), self.head))
+        self.matrix(b + "attn_output", self.d, q)
+
+    def kda(self, b, rank=""):
+        """Kimi's delta attention; alphas and the gate come through a short vector, or directly."""
+        dim, taps = self.extra["kda__head_dim"], self.extra["ssm__conv_kernel"]
+        inner = self.heads * dim
+        for part in "qkv":
+            self.matrix(b + f"attn_{part}", inner, self.d)
+            shape = (inner, 1, taps) if rank else (1, inner, 1, taps)
+            self.tensors[f"{b}ssm_conv1d_{part}.weight"] = self.random.normal(0, 0.5, shape)
+        for part in "fg":
+            if rank:
+                self.matrix(b + f"ssm_{part}_a", dim, self.d)
+                self.matrix(b + f"ssm_{part}_b", inner, dim)
+            else:
+                self.matrix(b + f"ssm_{part}_a", inner, self.d)
+        self.matrix(b + "ssm_beta", self.heads, self.d)
+        self.tensors[b + "ssm_dt.bias"] = self.random.normal(-1, 0.7, inner)
+        rates = self.random.uniform(0.1, 1.5, (self.heads, 1))
+        self.tensors[b + "ssm_a"] = -rates if rank else rates
+        self.norm(b + "ssm_norm", dim)
+        self.matrix(b + "attn_output", self.d, inner)
+
+    def mla(self, b, gated=""):
+        self.latent(b, rank=10, turned=8, key=14, value=7, absorbed=True)
+        if gated:
+            self.matrix(b + "attn_gate", self.heads, self.d)
+        self.matrix(b + "attn_output", self.d, self.heads * 7)
+
+    def lightning(self, b):
+        inner = self.heads * self.head
+        self.matrix(b + "attn_qkv", 3 * inner, self.d)
+        self.matrix(b + "attn_gate", inner, self.d)
+        self.norm(b + "attn_norm_2", inner)
+        self.matrix(b + "attn_output", self.d, inner)
+
+    def rwkv(self, version, *, converted=False, kv=None, gate=True, apart=False):
+        """RWKV, or a model with attention converted to it: `kv` rows of keys and values."""
+        d, dim, extra = self.d, self.extra["wkv__head_size"], 5
+        self.matrix("token_embd", VOCAB, d)
+        self.matrix("output", VOCAB, d)
+        self.norm("output_norm", bias=not converted)
+        if not converted:
+            self.norm("token_embd_norm", bias=True)
+        for i in range(self.layers):
+            b = f"blk.{i}."
+            t = b + "time_mix_"
+            vector = lambda name, mean=0.5, by=0.3, shape=d: self.tensors.__setitem__(  # noqa: E731
+                f"{t}{name}.weight", self.random.normal(mean, by, shape))
+            self.norm(b + "attn_norm", bias=not converted)
+            if version == 6:
+                self.matrix(t + "w1", 5 * extra, d)
+                self.stack(t + "w2", 5, d, extra, scale=0.3)
+                vector("lerp_x", shape=(1, 1, d))
+                if apart:
+                    for part in "wkvrg":
+                        vector(f"lerp_{part}", shape=(1, 1, d))
+                else:
+                    vector("lerp_fused", shape=(5, 1, 1, d))
+                vector("decay", -1, 0.7)
+                self.matrix(t + "decay_w1", extra, d)
+                self.matrix(t + "decay_w2", d, extra)
+                if not converted:
+                    vector("first", 0.3, 0.3, (d // dim, dim))
+                self.matrix(t + "gate", d, d)
+            else:
+                vector("lerp_fused", shape=(6 if gate else 5, 1, 1, d))
+                for part, rank in (("w", 4), ("a", 5), ("v", 3 if i else 5)):
+                    vector(f"{part}0", -0.5, 0.5)
+                    self.matrix(f"{t}{part}1", rank, d)
+                    self.matrix(f"{t}{part}2", d, rank)
+                if gate:
+                    self.matrix(t + "g1", 6, d)
+                    self.matrix(t + "g2", d, 6)
+                vector("k_k", 0.8)
+                vector("k_a", 0.8)
+                vector("r_k", 0.0)
+            self.matrix(t + "receptance", d, d, converted and version == 6)
+            self.matrix(t + "key", kv or d, d, converted and version == 6)
+            self.matrix(t + "value", kv or d, d, converted and version == 6)
+            self.matrix(t + "output", d, d)
+            if not converted:
+                self.norm(t + "ln", bias=True)
+                self.norm(b + "attn_norm_2", bias=True)
+                c = b + "channel_mix_"
+                for part in "kr" if version == 6 else "k":
+                    self.tensors[f"{c}lerp_{part}.weight"] = self.random.normal(0.5, 0.3, (1, 1, d))
+                self.matrix(c + "key", self.ffn, d)
+                self.matrix(c + "value", d, self.ffn)
+                if version == 6:
+                    self.matrix(c + "receptance", d, d)
+                continue
+            self.norm(b + "ffn_norm")
+            self.matrix(b + "ffn_gate", self.ffn, d)
+            self.matrix(b + "ffn_up", self.ffn, d)
+            self.matrix(b + "ffn_down", d, self.ffn)
+        return self
 
     def recurrence(self, b, width, heads):
         self.matrix(b + "ssm_conv1d", width, self.ssm()["conv_kernel"])
@@ -453,6 +569,7 @@ def models():
     yield Tiny("starcoder2", **LN).build(norm_bias=True, qkv_bias=True, out_bias=True, ffn="plain", ffn_bias=True)
     yield from more()
     yield from hybrids()
+    yield from keyed()
     yield from streams()
 
 
@@ -505,6 +622,44 @@ def hybrids():
                expert_used_count=2, expert_feed_forward_length=10, expert_shared_feed_forward_length=12,
                expert_shared_count=1, expert_weights_norm=True, expert_weights_scale=2.5, moe_latent_size=16).hybrid(
         ["mamba2", "feed", "attention", "mamba2"], moe=(6, 10), shared=12, choice_bias=True, narrow=16, **nemotron)
+
+
+def keyed():
+    """States each of whose key elements forgets at a rate of its own, and what goes with them."""
+    shared = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 8, "expert_shared_count": 1,
+              "leading_dense_block_count": 1, "expert_gating_func": 2, "expert_weights_scale": 1.7}
+    latent = {"attention__kv_lora_rank": 10, "rope__dimension_count": 8, "attention__key_length": 18,
+              "attention__value_length": 10, "attention__key_length_mla": 14, "attention__value_length_mla": 7,
+              "ssm__conv_kernel": 4, "kda__head_dim": 6}
+    first = {"moe": (4, 8), "moe_dense": 1, "shared": 8, "choice_bias": True}
+    yield Tiny("kimi-linear", heads=3, kv=[0, 1, 0], **RMS, **latent, **shared).hybrid(
+        ["kda narrow", "mla", "kda narrow"], **first)
+    yield Tiny("bailingmoe3", heads=3, kv=[0, 1, 0], **RMS, **latent, **shared, kda__safe_gate=True,
+               kda__gate_lower_bound=-5.0, expert_weights_norm=True).hybrid(["kda", "mla gated", "kda"], **first)
+    yield Tiny("minimax-01", heads=3, kv=3, layers=3, ffn=8, **RMS, rope__dimension_count=4, residual_scale=1.5,
+               full_attention_interval=2, expert_count=4, expert_used_count=2).hybrid(
+        ["lightning", "attention", "lightning"], moe=(4, 8))
+    plamo = Tiny("plamo2", kv=[0, 2, 0], ffn=20, **RMS, ssm__conv_kernel=4, ssm__inner_size=32, ssm__state_size=6,
+                 ssm__time_step_rank=4, ssm__group_count=0).hybrid(["plamo", "fused", "plamo"], ffn="fused", tied=True)
+    for i in range(3):
+        for name in ("post_attention_norm", "post_ffw_norm"):
+            plamo.tensors[f"blk.{i}.{name}"] = plamo.random.normal(1, 0.2, plamo.d)
+    yield plamo
+    old = {"heads": 0, "kv": 0, "head": 1, "layers": 2, "wkv__head_size": 8}
+    six = {"time_mix_extra_dim": 5, "time_decay_extra_dim": 5}
+    yield Tiny("rwkv6", **old, **LN, **six, token_shift_count=2, rescale_every_n_layers=2).rwkv(6)
+    yield Tiny("rwkv6", "rwkv6-apart", **old, **LN, **six, token_shift_count=2).rwkv(6, apart=True)
+    grouped = {**old, "d": 32, "kv": 2}
+    yield Tiny("rwkv6qwen2", **grouped, **RMS, **six, token_shift_count=1).rwkv(6, converted=True, kv=16)
+    ranks = {"attention__decay_lora_rank": 4, "attention__iclr_lora_rank": 5,
+             "attention__value_residual_mix_lora_rank": 3}
+    gates = {**ranks, "attention__gate_lora_rank": 6}
+    # The reference takes heads in steps of 32 elements, or 64 with AVX-512 (so it has to be built without that).
+    old.update(d=32, wkv__head_size=32, ffn=30)
+    yield Tiny("rwkv7", **old, **LN, **gates, token_shift_count=2).rwkv(7)
+    yield Tiny("arwkv7", **old, **RMS, **gates, token_shift_count=1).rwkv(7, converted=True)
+    yield Tiny("arwkv7", "arwkv7-ungated", **old, **RMS, **ranks, token_shift_count=1).rwkv(
+        7, converted=True, gate=False)
 
 
 def more():

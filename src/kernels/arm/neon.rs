@@ -19,7 +19,7 @@ pub use floats::{
     silu_all,
 };
 pub use levels::{multiply, rows, unpack_panel};
-pub use recurrence::advance;
+pub use recurrence::{advance, advance_keyed};
 pub use tiles::multiply_registers;
 
 /// Vector operations of this instruction set.

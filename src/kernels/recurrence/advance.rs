@@ -1,11 +1,11 @@
 //! Takes states that are matrices through rows: divides their columns among the threads.
 //!
-//! Input: what rows bring ([`Feed`]), the states before them. Output: mixed rows, the states after some of them.
+//! Input: what rows bring ([`Feed`], [`KeyedFeed`]), the states before them. Output: mixed rows, the states after some of them.
 
 use super::super::Compute;
 use super::super::disjoint::Disjoint;
 use super::super::isa::by_floats;
-use super::state::{BLOCK, Feed, NARROW, Stretch};
+use super::state::{BLOCK, Feed, KeyedFeed, NARROW, Shape, Stretch};
 use std::ops::Range;
 
 /// A stretch whose states several threads write, each its own columns.
@@ -15,9 +15,44 @@ struct Shared<'a> {
     after: Vec<(usize, Disjoint<'a>)>,
 }
 
+/// Some columns of a head's state, and the rows that they are taken through.
+pub struct Part {
+    pub head: usize,
+    pub columns: Range<usize>,
+    pub rows: Range<usize>,
+}
+
 /// Takes the states of all stretches through their rows. Returns the mixed rows, (rows, heads · `value_dim`).
 pub fn advance(compute: &Compute, feed: &Feed<'_>, stretches: &mut [Stretch<'_>]) -> Vec<f32> {
-    let Feed { heads, key_dim, value_dim, .. } = *feed;
+    divide(compute, feed.shape, stretches, &|part, state, out| {
+        by_floats!(compute.isa, scalar: scalar(feed, part, state, out), advance(feed, part, state, out));
+    })
+}
+
+/// The same where each element of a key forgets at a rate of its own.
+pub fn advance_keyed(
+    compute: &Compute,
+    feed: &KeyedFeed<'_>,
+    stretches: &mut [Stretch<'_>],
+) -> Vec<f32> {
+    divide(compute, feed.shape, stretches, &|part, state, out| {
+        by_floats!(
+            compute.isa,
+            scalar: scalar_keyed(feed, part, state, out),
+            advance_keyed(feed, part, state, out)
+        );
+    })
+}
+
+/// Divides the columns of all heads and stretches among the threads; `take` takes some of them, (`key_dim`, columns),
+/// through some rows, and writes what these give.
+fn divide(
+    compute: &Compute,
+    shape: Shape,
+    stretches: &mut [Stretch<'_>],
+    take: &(dyn Fn(&Part, &mut [f32], &Disjoint<'_>) + Sync),
+) -> Vec<f32> {
+    let Shape { heads, key_dim, value_dim } = shape;
     let (width, mut rows) = (value_dim.next_multiple_of(NARROW), 0);
     let mut shared = Vec::with_capacity(stretches.len());
     for stretch in stretches {
@@ -44,13 +79,9 @@ pub fn advance(compute: &Compute, feed: &Feed<'_>, stretches: &mut [Stretch<'_>]
                 if let Some(from) = from {
                     state.copy_from_slice(from);
                 }
-                let (columns, rows) = (columns.clone(), row..first + rows);
-                row = rows.end;
-                by_floats!(
-                    compute.isa,
-                    scalar: scalar(feed, head, columns, rows, state, &results),
-                    advance(feed, head, columns, rows, state, &results)
-                );
+                let part = Part { head, columns: columns.clone(), rows: row..first + rows };
+                row = part.rows.end;
+                take(&part, state, &results);
                 from = Some(state);
             }
         }
@@ -60,20 +91,14 @@ pub fn advance(compute: &Compute, feed: &Feed<'_>, stretches: &mut [Stretch<'_>]
 
 /// The definition: takes some columns of a head's state, (`key_dim`, columns), through some rows. Sums over the key's
 /// elements are sums of those with even and odd indices.
-fn scalar(
-    feed: &Feed<'_>,
-    head: usize,
-    columns: Range<usize>,
-    rows: Range<usize>,
-    state: &mut [f32],
-    out: &Disjoint<'_>,
-) {
-    for row in rows {
+fn scalar(feed: &Feed<'_>, part: &Part, state: &mut [f32], out: &Disjoint<'_>) {
+    let (Part { head, columns, rows }, Shape { heads, value_dim, .. }) = (part, feed.shape);
+    let head = *head;
+    for row in rows.clone() {
         let key = feed.keys.at(row, feed.key_of[head]);
         let query = feed.queries.at(row, feed.key_of[head]);
         let values = feed.values.at(row, head);
-        let (decay, rate) =
-            (feed.decays[row * feed.heads + head], feed.rates[row * feed.heads + head]);
+        let (decay, rate) = (feed.decays[row * heads + head], feed.rates[row * heads + head]);
         for column in columns.clone() {
             let place = |i: usize| i * columns.len() + column - columns.start;
             // Columns that only fill a vector have no values.
@@ -99,7 +124,48 @@ fn scalar(
             }
             if column < values.len() {
                 // SAFETY: each column of a head belongs to one task.
-                unsafe { out.set((row * feed.heads + head) * feed.value_dim + column, mixed) };
+                unsafe { out.set((row * heads + head) * value_dim + column, mixed) };
+            }
+        }
+    }
+}
+
+/// The definition where each element of a key forgets at a rate of its own. Sums as there.
+fn scalar_keyed(feed: &KeyedFeed<'_>, part: &Part, state: &mut [f32], out: &Disjoint<'_>) {
+    let (Part { head, columns, rows }, Shape { heads, value_dim, .. }) = (part, feed.shape);
+    let head = *head;
+    for row in rows.clone() {
+        let (key, query) = (feed.keys.at(row, head), feed.queries.at(row, head));
+        let (decay, values) = (feed.decays.at(row, head), feed.values.at(row, head));
+        let correction = feed.correction.map(|both| both.map(|vectors| vectors.at(row, head)));
+        for column in columns.clone() {
+            let place = |i: usize| i * columns.len() + column - columns.start;
+            let value = values.get(column).copied().unwrap_or(0.0);
+            let mut held = [0.0_f32; 2];
+            if let Some([probe, _]) = correction {
+                for (i, p) in probe.iter().enumerate() {
+                    held[i % 2] = p.mul_add(state[place(i)], held[i % 2]);
+                }
+            }
+            let held = held[0] + held[1];
+            let mut mixed = [0.0_f32; 2];
+            for (i, (k, q)) in key.iter().zip(query).enumerate() {
+                let state = &mut state[place(i)];
+                let mut new = decay[i].mul_add(*state, k * value);
+                if let Some([_, back]) = correction {
+                    new = back[i].mul_add(held, new);
+                }
+                let read = if feed.before { *state } else { new };
+                mixed[i % 2] = q.mul_add(read, mixed[i % 2]);
+                *state = new;
+            }
+            let mut mixed = mixed[0] + mixed[1];
+            if let Some(skips) = feed.skips {
+                mixed = skips[row * heads + head].mul_add(value, mixed);
+            }
+            if column < value_dim {
+                // SAFETY: each column of a head belongs to one task.
+                unsafe { out.set((row * heads + head) * value_dim + column, mixed) };
             }
         }
     }

@@ -5,7 +5,7 @@ use super::super::disjoint::Disjoint;
 use super::super::float;
 use super::super::isa::by_floats;
 use super::advance::advance;
-use super::state::{Feed, Stretch, Vectors, state_len};
+use super::state::{Feed, Shape, Stretch, Vectors, state_len};
 use super::{sigmoid, softplus};
 
 /// Shape and weights of a gated delta net.
@@ -117,14 +117,18 @@ impl Compute {
                 }
             }
         });
-        let normed = |first| Vectors { rows: &normed, stride: keys, first, dim };
+        let normed = |first| Vectors { rows: &normed, stride: keys, first, apart: dim, dim };
         let feed = Feed {
-            heads,
-            key_dim: dim,
-            value_dim: net.value_dim,
+            shape: Shape { heads, key_dim: dim, value_dim: net.value_dim },
             queries: normed(0),
             keys: normed(net.key_heads * dim),
-            values: Vectors { rows: x, stride: width, first: keys, dim: net.value_dim },
+            values: Vectors {
+                rows: x,
+                stride: width,
+                first: keys,
+                apart: net.value_dim,
+                dim: net.value_dim,
+            },
             key_of: (0..heads).map(|head| net.key_of(head)).collect(),
             decays: &decays,
             rates: &rates,

@@ -4,7 +4,7 @@ use super::super::disjoint::Disjoint;
 use super::super::{Compute, float};
 use super::advance::advance;
 use super::softplus;
-use super::state::{Feed, Stretch, Vectors, state_len};
+use super::state::{Feed, Shape, Stretch, Vectors, state_len};
 
 /// Shape and weights of a Mamba 2 mixer.
 #[derive(Debug, Clone)]
@@ -65,11 +65,9 @@ impl Compute {
             }
         });
         let inner = heads * mamba.head_dim;
-        let vectors = |first, dim| Vectors { rows: x, stride, first, dim };
+        let vectors = |first, dim| Vectors { rows: x, stride, first, apart: dim, dim };
         let feed = Feed {
-            heads,
-            key_dim: mamba.d_state,
-            value_dim: mamba.head_dim,
+            shape: Shape { heads, key_dim: mamba.d_state, value_dim: mamba.head_dim },
             keys: vectors(inner, mamba.d_state),
             queries: vectors(inner + mamba.groups * mamba.d_state, mamba.d_state),
             values: vectors(0, mamba.head_dim),

@@ -8,7 +8,17 @@
 //! o = Sᵀq               plus d v, where the head has such a factor
 //! ```
 //!
-//! Gated delta nets (Yang et al., 2024) and Mamba 2 (Dao and Gu, 2024) are of this form.
+//! Gated delta nets (Yang et al., 2024), Mamba 2 (Dao and Gu, 2024) and lightning attention (Qin et al., 2024) are of this
+//! form ([`Feed`]). Where each element of a key forgets at a rate of its own, and what is taken back goes where it likes
+//! ([`KeyedFeed`]), with a probe p and a return b:
+//!
+//! ```text
+//! h = Sᵀp               where there is a probe
+//! S = diag(g) S + k vᵀ + b hᵀ
+//! o = Sᵀq               of the state before or after this, plus d v
+//! ```
+//!
+//! Kimi's delta attention (Kimi Team, 2025) and RWKV 6 and 7 (Peng et al., 2024 and 2025) are of this form.
 
 /// Columns of a state that lie together: (columns / 32, `key_dim`, 32), the last ones in a narrower block.
 pub const BLOCK: usize = 32;
@@ -45,12 +55,8 @@ impl Stretch<'_> {
 
 /// What the rows of all sequences bring to the states of their heads.
 pub struct Feed<'a> {
-    /// Heads.
-    pub heads: usize,
-    /// Elements of a key and of a query.
-    pub key_dim: usize,
-    /// Elements of a value.
-    pub value_dim: usize,
+    /// Heads, elements of a key and of a value.
+    pub shape: Shape,
     /// Keys, of which several heads may share one.
     pub keys: Vectors<'a>,
     /// Queries, likewise.
@@ -69,7 +75,39 @@ pub struct Feed<'a> {
     pub skips: Option<&'a [f32]>,
 }
 
-/// Vectors of the same number of elements, side by side within longer rows.
+/// What the rows of all sequences bring to states whose key elements forget each at a rate of its own. All vectors are one
+/// for each head.
+pub struct KeyedFeed<'a> {
+    /// Heads, elements of a key and of a value.
+    pub shape: Shape,
+    /// k.
+    pub keys: Vectors<'a>,
+    /// q.
+    pub queries: Vectors<'a>,
+    /// v.
+    pub values: Vectors<'a>,
+    /// g.
+    pub decays: Vectors<'a>,
+    /// p and b.
+    pub correction: Option<[Vectors<'a>; 2]>,
+    /// Whether the state is read before the row changes it.
+    pub before: bool,
+    /// d, (rows, heads).
+    pub skips: Option<&'a [f32]>,
+}
+
+/// Shape of the states of a layer: a matrix for each head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a key.
+    pub key_dim: usize,
+    /// Elements of a value.
+    pub value_dim: usize,
+}
+
+/// Vectors of the same number of elements, at equal distances within longer rows.
 #[derive(Clone, Copy)]
 pub struct Vectors<'a> {
     /// The rows.
@@ -78,16 +116,32 @@ pub struct Vectors<'a> {
     pub stride: usize,
     /// Where the first vector begins within a row.
     pub first: usize,
+    /// From where a vector begins to where the next one does, in elements.
+    pub apart: usize,
     /// Elements of a vector.
     pub dim: usize,
 }
 
 impl<'a> Vectors<'a> {
+    /// Rows that are such vectors side by side, and nothing else.
+    #[must_use]
+    pub fn whole(rows: &'a [f32], heads: usize, dim: usize) -> Self {
+        Self { rows, stride: heads * dim, first: 0, apart: dim, dim }
+    }
+
     /// A vector of a row.
     #[inline]
     #[must_use]
     pub fn at(&self, row: usize, index: usize) -> &'a [f32] {
-        &self.rows[row * self.stride + self.first + index * self.dim..][..self.dim]
+        &self.rows[row * self.stride + self.first + index * self.apart..][..self.dim]
+    }
+}
+
+impl Shape {
+    /// Elements of the states.
+    #[must_use]
+    pub fn state_len(self) -> usize {
+        state_len(self.heads, self.key_dim, self.value_dim)
     }
 }
 

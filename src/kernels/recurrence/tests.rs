@@ -175,6 +175,62 @@ fn mamba_1_is_the_same_everywhere_and_however_rows_come() {
 }
 
 #[test]
+fn kimis_delta_attention_is_the_same_everywhere_and_however_rows_come() {
+    for (heads, dim, forgetting) in
+        [(3, 33, Forgetting::Softplus), (2, 64, Forgetting::Bounded { least: -5.0 })]
+    {
+        let inner = heads * dim;
+        let rates = random(heads, 8).iter().map(|x| -x.abs()).collect();
+        let net = Kda { heads, dim, bias: random(inner, 7), rates, forgetting, eps: 1e-6 };
+        let (width, x) = (net.width(), random(ROWS * net.width(), 1));
+        let (alpha, beta) = (random(ROWS * inner, 2), random(ROWS * heads, 3));
+        let run = |compute: &Compute, rows: std::ops::Range<usize>, s: &mut [Stretch<'_>]| {
+            let alpha = &alpha[rows.start * inner..rows.end * inner];
+            let beta = &beta[rows.start * heads..rows.end * heads];
+            let x = &x[rows.start * width..rows.end * width];
+            compute.kda(&net, x, Gates { alpha, beta }, s)
+        };
+        check("kda", net.shape().state_len(), &run);
+        check_neighbours(inner, net.shape().state_len(), &run);
+    }
+}
+
+#[test]
+fn rwkv_is_the_same_everywhere_and_however_rows_come() {
+    for (heads, dim, bonus) in [(2, 64, true), (3, 10, true), (2, 40, false)] {
+        let (inner, shape) = (heads * dim, Shape { heads, key_dim: dim, value_dim: dim });
+        let all: Vec<Vec<f32>> = (1..7).map(|seed| random(ROWS * inner, seed)).collect();
+        let part = |i: usize, rows: &std::ops::Range<usize>| {
+            all[i][rows.start * inner..rows.end * inner].to_vec()
+        };
+        let rwkv = Rwkv6 { shape, bonus: bonus.then(|| random(inner, 9)) };
+        for (name, recurrence) in
+            [("rwkv 6", Recurrence::Rwkv6(&rwkv)), ("rwkv 7", Recurrence::Rwkv7(shape))]
+        {
+            let run = |compute: &Compute, rows: std::ops::Range<usize>, s: &mut [Stretch<'_>]| {
+                let inputs: Vec<Vec<f32>> =
+                    (0..recurrence.inputs().len()).map(|i| part(i, &rows)).collect();
+                let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+                compute.recur(recurrence, &inputs, s)
+            };
+            check(name, recurrence.state_len(), &run);
+            check_neighbours(inner, recurrence.state_len(), &run);
+        }
+    }
+}
+
+#[test]
+fn lightning_attention_is_the_same_everywhere_and_however_rows_come() {
+    let lightning = Lightning { dim: 40, decays: vec![0.5, 0.9, 0.99] };
+    let (width, x) = (lightning.width(), random(ROWS * lightning.width(), 1));
+    let run = |compute: &Compute, rows: std::ops::Range<usize>, s: &mut [Stretch<'_>]| {
+        compute.lightning(&lightning, &x[rows.start * width..rows.end * width], s)
+    };
+    check("lightning attention", lightning.shape().state_len(), &run);
+    check_neighbours(120, lightning.shape().state_len(), &run);
+}
+
+#[test]
 fn a_convolution_is_the_same_everywhere_and_however_rows_come() {
     for (channels, taps, silu) in [(40, 4, true), (7, 3, false)] {
         let convolution = Convolution {

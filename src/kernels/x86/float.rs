@@ -9,7 +9,7 @@ use half::{bf16, f16};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 
-pub use super::lanes::avx2::advance;
+pub use super::lanes::avx2::{advance, advance_keyed};
 
 crate::kernels::float::compiled!("avx2,fma,f16c", round: Rounded);
 

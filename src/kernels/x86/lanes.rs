@@ -9,7 +9,7 @@ macro_rules! module {
         /// The inner loops of attention and of recurrences.
         pub mod $module {
             pub use attention::{mix, scores};
-            pub use recurrence::advance;
+            pub use recurrence::{advance, advance_keyed};
 
             mod attention {
                 crate::kernels::attention::lanes!(

@@ -3,9 +3,9 @@
 use super::super::norm::Norm;
 use super::super::spec::{DeltaNetSpec, Spec};
 use super::super::weights::{Weights, WeightsError};
-use super::{Pasts, convolution};
+use super::{Pasts, StateMixer, convolution};
 use crate::backend::{Backend, Linear, Result, Tensor};
-use crate::kernels::{Act, Convolution, DeltaNet};
+use crate::kernels::{Act, Convolution, DeltaNet, Recurrence};
 
 /// A gated delta net with its projections.
 pub struct GatedDeltaNet {
@@ -88,28 +88,23 @@ impl GatedDeltaNet {
             out: w.linear(&name("ssm_out"), d, values)?,
         })
     }
+}
 
-    /// Mixes `x`, (n, d_model), with the past.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn forward(
-        &self,
-        b: &dyn Backend,
-        x: &Tensor,
-        pasts: &mut Pasts<'_, '_>,
-    ) -> Result<Tensor> {
+impl StateMixer for GatedDeltaNet {
+    fn forward(&self, b: &dyn Backend, x: &Tensor, pasts: &mut Pasts<'_, '_>) -> Result<Tensor> {
         let (n, heads, dim) = (x.rows(), self.net.heads, self.net.value_dim);
         let (qkv, z, alpha, beta) = self.project(b, x)?;
         let kept = self.convolution.state_len();
-        let qkv = b.convolve(&self.convolution, &qkv, &mut pasts.part(0..kept))?;
-        let state = kept..kept + self.net.state_len();
-        let mixed = b.delta_net(&self.net, &qkv, [&alpha, &beta], &mut pasts.part(state))?;
+        let qkv = pasts.recur(b, 0, Recurrence::Convolution(&self.convolution), &[&qkv])?;
+        let net = Recurrence::DeltaNet(&self.net);
+        let mixed = pasts.recur(b, kept, net, &[&qkv, &alpha, &beta])?;
         let mixed = self.norm.forward(b, &mixed.reshape(&[n, heads, dim])?)?;
         let mixed = b.gate_up(Act::Silu, &z, &mixed.reshape(&[n, heads * dim])?)?;
         b.product(&self.out, &mixed)
     }
+}
 
+impl GatedDeltaNet {
     /// Queries, keys and values together; z; alphas; betas.
     fn project(&self, b: &dyn Backend, x: &Tensor) -> Result<(Tensor, Tensor, Tensor, Tensor)> {
         let (n, net) = (x.rows(), &self.net);

@@ -3,9 +3,9 @@
 use super::super::norm::Norm;
 use super::super::spec::{Mamba1Spec, Spec};
 use super::super::weights::{Weights, WeightsError};
-use super::{Pasts, convolution};
+use super::{Pasts, StateMixer, convolution};
 use crate::backend::{Backend, Linear, Result, Tensor};
-use crate::kernels::{Act, Convolution, Mamba1};
+use crate::kernels::{Act, Convolution, Mamba1, Recurrence};
 
 /// Mamba with its projections.
 pub struct Mamba {
@@ -69,29 +69,21 @@ impl Mamba {
             out: w.linear(&name("ssm_out"), d, channels)?,
         })
     }
+}
 
-    /// Mixes `x`, (n, d_model), with the past.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn forward(
-        &self,
-        b: &dyn Backend,
-        x: &Tensor,
-        pasts: &mut Pasts<'_, '_>,
-    ) -> Result<Tensor> {
+impl StateMixer for Mamba {
+    fn forward(&self, b: &dyn Backend, x: &Tensor, pasts: &mut Pasts<'_, '_>) -> Result<Tensor> {
         let [x, z] = b.products_of(self.inputs.each_ref(), x)?;
         let kept = self.convolution.state_len();
-        let x = b.convolve(&self.convolution, &x, &mut pasts.part(0..kept))?;
+        let x = pasts.recur(b, 0, Recurrence::Convolution(&self.convolution), &[&x])?;
         let [mut steps, mut before, mut after] = b.products_of(self.inner.each_ref(), &x)?;
         if let Some([of_steps, of_before, of_after]) = &self.norms {
             steps = of_steps.forward(b, &steps)?;
             (before, after) = (of_before.forward(b, &before)?, of_after.forward(b, &after)?);
         }
         let steps = b.product(&self.steps, &steps)?;
-        let state = kept..kept + self.recurrence.state_len();
         let rows = [&x, &steps, &before, &after];
-        let mixed = b.mamba1(&self.recurrence, rows, &mut pasts.part(state))?;
+        let mixed = pasts.recur(b, kept, Recurrence::Mamba1(&self.recurrence), &rows)?;
         b.product(&self.out, &b.gate_up(Act::Silu, &z, &mixed)?)
     }
 }

@@ -3,9 +3,9 @@
 use super::super::norm::Norm;
 use super::super::spec::{Mamba2Spec, Spec};
 use super::super::weights::{Weights, WeightsError};
-use super::{Pasts, convolution};
+use super::{Pasts, StateMixer, convolution};
 use crate::backend::{Backend, Linear, Result, Tensor};
-use crate::kernels::{Act, Convolution, Mamba2};
+use crate::kernels::{Act, Convolution, Mamba2, Recurrence};
 
 /// Mamba 2 with its projections.
 pub struct Mamba {
@@ -30,7 +30,7 @@ impl Mamba {
         spec: Mamba2Spec,
     ) -> std::result::Result<Self, WeightsError> {
         let name = |part: &str| format!("blk.{index}.{part}");
-        let Mamba2Spec { taps, heads, head_dim, d_state, groups } = spec;
+        let Mamba2Spec { taps, heads, head_dim, d_state, groups, .. } = spec;
         let (d, inner) = (s.d_model, heads * head_dim);
         let recurrence = Mamba2 {
             heads,
@@ -53,22 +53,15 @@ impl Mamba {
             recurrence,
         })
     }
+}
 
-    /// Mixes `x`, (n, d_model), with the past.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn forward(
-        &self,
-        b: &dyn Backend,
-        x: &Tensor,
-        pasts: &mut Pasts<'_, '_>,
-    ) -> Result<Tensor> {
+impl StateMixer for Mamba {
+    fn forward(&self, b: &dyn Backend, x: &Tensor, pasts: &mut Pasts<'_, '_>) -> Result<Tensor> {
         let [z, x, steps] = b.products_of(self.inputs.each_ref(), x)?;
         let kept = self.convolution.state_len();
-        let x = b.convolve(&self.convolution, &x, &mut pasts.part(0..kept))?;
-        let state = kept..kept + self.recurrence.state_len();
-        let mixed = b.mamba2(&self.recurrence, &x, &steps, &mut pasts.part(state))?;
+        let x = pasts.recur(b, 0, Recurrence::Convolution(&self.convolution), &[&x])?;
+        let mamba = Recurrence::Mamba2(&self.recurrence);
+        let mixed = pasts.recur(b, kept, mamba, &[&x, &steps])?;
         let mixed = b.gate_up(Act::Silu, &z, &mixed)?;
         let mixed = match &self.norm {
             Some(norm) => {

@@ -1,41 +1,54 @@
 //! Mixers that keep a state of fixed size instead of all positions.
 //!
 //! Each takes new rows of several sequences and their states, and gives mixed rows and the states after them. Before the
-//! recurrence, all of them convolve along the positions, for which the last rows are kept: they are the first part of a
+//! recurrence, most of them convolve along the positions, for which the last rows are kept: they are the first part of a
 //! state.
 
+mod channel_mix;
 mod delta_net;
+mod kda;
+mod lightning;
 mod mamba1;
 mod mamba2;
+mod plamo2;
+mod rwkv6;
+mod rwkv7;
+mod shift;
 mod short_convolution;
 
 use super::batch::Span;
 use super::spec::{RecurrentSpec, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, Result, Tensor};
-use crate::kernels::{Convolution, Stretch};
-use delta_net::GatedDeltaNet;
-use short_convolution::ShortConvolution;
-use std::ops::Range;
+use crate::kernels::{Convolution, Recurrence, Stretch};
 
 /// A mixer with a state of fixed size.
 pub struct Recurrent {
-    kind: Kind,
-    /// Which of a sequence's states is this layer's.
+    mixer: Box<dyn StateMixer>,
+    /// Which of a sequence's states is this mixer's.
     slot: usize,
     /// Elements of the state.
     len: usize,
 }
 
-enum Kind {
-    DeltaNet(Box<GatedDeltaNet>),
-    Mamba1(Box<mamba1::Mamba>),
-    Mamba2(Box<mamba2::Mamba>),
-    ShortConvolution(Box<ShortConvolution>),
+/// What such a mixer computes.
+trait StateMixer: Send + Sync {
+    /// Mixes `x`, (n, d_model), with the past.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    fn forward(&self, b: &dyn Backend, x: &Tensor, pasts: &mut Pasts<'_, '_>) -> Result<Tensor>;
+}
+
+/// What a layer leaves to later ones of the same pass.
+#[derive(Default)]
+pub struct Carried {
+    /// The values of the first layer of RWKV 7, (n, d_model).
+    values: Option<Tensor>,
 }
 
 impl Recurrent {
-    /// The mixer of layer `index`.
+    /// The mixer of layer `index`, or of its feed-forward half.
     ///
     /// # Errors
     /// When a tensor is missing or has the wrong shape.
@@ -45,29 +58,42 @@ impl Recurrent {
         index: usize,
         spec: RecurrentSpec,
     ) -> std::result::Result<Self, WeightsError> {
-        let kind = match spec {
+        let mixer: Box<dyn StateMixer> = match spec {
             RecurrentSpec::DeltaNet(net) => {
-                Kind::DeltaNet(Box::new(GatedDeltaNet::load(s, w, index, net)?))
+                Box::new(delta_net::GatedDeltaNet::load(s, w, index, net)?)
             }
-            RecurrentSpec::Mamba1(mamba) => {
-                Kind::Mamba1(Box::new(mamba1::Mamba::load(s, w, index, mamba)?))
+            RecurrentSpec::Kda(kda) => Box::new(kda::DeltaAttention::load(s, w, index, kda)?),
+            RecurrentSpec::Lightning(lightning) => {
+                Box::new(lightning::LightningAttention::load(s, w, index, lightning)?)
             }
-            RecurrentSpec::Mamba2(mamba) => {
-                Kind::Mamba2(Box::new(mamba2::Mamba::load(s, w, index, mamba)?))
+            RecurrentSpec::Mamba1(mamba) => Box::new(mamba1::Mamba::load(s, w, index, mamba)?),
+            RecurrentSpec::Mamba2(mamba) if mamba.rank > 0 => {
+                Box::new(plamo2::Mamba::load(s, w, index, mamba)?)
             }
+            RecurrentSpec::Mamba2(mamba) => Box::new(mamba2::Mamba::load(s, w, index, mamba)?),
+            RecurrentSpec::Rwkv6(rwkv) => Box::new(rwkv6::TimeMix::load(s, w, index, rwkv)?),
+            RecurrentSpec::Rwkv7(rwkv) => Box::new(rwkv7::TimeMix::load(s, w, index, rwkv)?),
+            RecurrentSpec::ChannelMix => Box::new(channel_mix::ChannelMix::load(s, w, index)?),
             RecurrentSpec::ShortConvolution { taps } => {
-                Kind::ShortConvolution(Box::new(ShortConvolution::load(s, w, index, taps)?))
+                Box::new(short_convolution::ShortConvolution::load(s, w, index, taps)?)
             }
         };
-        let before = s.layers[..index].iter().filter(|layer| layer.mixer.recurrent().is_some());
-        Ok(Self { kind, slot: before.count(), len: spec.state_len(s.d_model) })
+        let before = s.layers[..index].iter().flat_map(|layer| layer.states()).count();
+        let own = s.layers[index].states().position(|own| own == spec);
+        Ok(Self { mixer, slot: before + own.unwrap_or(0), len: spec.state_len(s.d_model) })
     }
 
     /// The new rows `x`, (n, d_model), of `spans`, each mixed with its own sequence's past.
     ///
     /// # Errors
     /// When the shapes do not fit.
-    pub fn forward(&self, b: &dyn Backend, x: &Tensor, spans: &mut [Span<'_>]) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        b: &dyn Backend,
+        x: &Tensor,
+        spans: &mut [Span<'_>],
+        carried: &mut Carried,
+    ) -> Result<Tensor> {
         let states = spans.iter_mut().map(|span| {
             if in_place(span) {
                 return vec![(1, span.sequence.take_state(self.slot))];
@@ -76,13 +102,8 @@ impl Recurrent {
             ends.into_iter().map(|rows| (rows, span.sequence.spare(self.len))).collect()
         });
         let states: Vec<Vec<(usize, Vec<f32>)>> = states.collect();
-        let mut pasts = Pasts { spans, slot: self.slot, states };
-        let out = match &self.kind {
-            Kind::DeltaNet(net) => net.forward(b, x, &mut pasts)?,
-            Kind::Mamba1(mamba) => mamba.forward(b, x, &mut pasts)?,
-            Kind::Mamba2(mamba) => mamba.forward(b, x, &mut pasts)?,
-            Kind::ShortConvolution(short) => short.forward(b, x, &mut pasts)?,
-        };
+        let mut pasts = Pasts { spans, slot: self.slot, states, carried };
+        let out = self.mixer.forward(b, x, &mut pasts)?;
         for (span, states) in pasts.spans.iter_mut().zip(pasts.states) {
             for (rows, state) in states {
                 span.sequence.stage(rows, state);
@@ -92,17 +113,25 @@ impl Recurrent {
     }
 }
 
-/// The states of one layer, before and after the rows of a pass.
+/// The states of one mixer, before and after the rows of a pass.
 struct Pasts<'p, 's> {
     spans: &'p mut [Span<'s>],
     slot: usize,
     /// For each span, the states after so many of its rows.
     states: Vec<Vec<(usize, Vec<f32>)>>,
+    carried: &'p mut Carried,
 }
 
 impl Pasts<'_, '_> {
-    /// Some elements of the states.
-    fn part(&mut self, part: Range<usize>) -> Vec<Stretch<'_>> {
+    /// Takes the part of the states that begins at `first` through the rows of a recurrence.
+    fn recur(
+        &mut self,
+        b: &dyn Backend,
+        first: usize,
+        recurrence: Recurrence<'_>,
+        inputs: &[&Tensor],
+    ) -> Result<Tensor> {
+        let part = first..first + recurrence.state_len();
         let (slot, all) = (self.slot, self.spans.iter().zip(&mut self.states));
         let stretches = all.map(|(span, states)| Stretch {
             rows: span.len(),
@@ -112,7 +141,7 @@ impl Pasts<'_, '_> {
                 .map(|(rows, state)| (*rows, &mut state[part.clone()]))
                 .collect(),
         });
-        stretches.collect()
+        b.recur(recurrence, inputs, &mut stretches.collect::<Vec<_>>())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::super::spec::Spec;
 use super::super::weights::{Weights, WeightsError};
-use super::{Pasts, convolution};
+use super::{Pasts, StateMixer, convolution};
 use crate::backend::{Backend, Linear, Result, Tensor};
-use crate::kernels::Convolution;
+use crate::kernels::{Convolution, Recurrence};
 
 /// A gated short convolution with its projections.
 pub struct ShortConvolution {
@@ -33,21 +33,13 @@ impl ShortConvolution {
             out: w.linear(&name("out_proj"), d, d)?,
         })
     }
+}
 
-    /// Mixes `x`, (n, d_model), with the past.
-    ///
-    /// # Errors
-    /// When the shapes do not fit.
-    pub fn forward(
-        &self,
-        b: &dyn Backend,
-        x: &Tensor,
-        pasts: &mut Pasts<'_, '_>,
-    ) -> Result<Tensor> {
+impl StateMixer for ShortConvolution {
+    fn forward(&self, b: &dyn Backend, x: &Tensor, pasts: &mut Pasts<'_, '_>) -> Result<Tensor> {
         let [before, after, x] = b.products_of(self.inputs.each_ref(), x)?;
         let x = b.multiply_each(&before, &x)?;
-        let kept = self.convolution.state_len();
-        let x = b.convolve(&self.convolution, &x, &mut pasts.part(0..kept))?;
+        let x = pasts.recur(b, 0, Recurrence::Convolution(&self.convolution), &[&x])?;
         b.product(&self.out, &b.multiply_each(&after, &x)?)
     }
 }

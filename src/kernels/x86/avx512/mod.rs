@@ -23,7 +23,7 @@ pub mod floats {
 
     use crate::kernels::x86::float::Rounded;
     pub use crate::kernels::x86::float::{dot_bf16, dot_f16, dot_f32};
-    pub use crate::kernels::x86::lanes::avx512::advance;
+    pub use crate::kernels::x86::lanes::avx512::{advance, advance_keyed};
 
     crate::kernels::float::compiled!("avx512bw,avx512vl,avx512dq", round: Rounded);
 }
