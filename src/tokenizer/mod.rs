@@ -11,8 +11,10 @@ mod bpe;
 mod chain;
 mod fragments;
 mod patterns;
+mod plamo2;
 mod prefixes;
 mod pretokenize;
+mod rwkv;
 mod special;
 mod spm;
 mod steps;
@@ -29,6 +31,8 @@ pub use vocabulary::{TokenKind, Vocabulary};
 use crate::model::{FileError, ModelFile};
 use bpe::Bpe;
 use fragments::{Fragment, Fragments};
+use plamo2::Plamo2;
+use rwkv::Rwkv;
 use special::{Special, Usual};
 use spm::Spm;
 use ugm::Ugm;
@@ -48,6 +52,8 @@ pub struct Tokenizer {
 
 enum Algorithm {
     Bpe(Bpe),
+    Plamo2(Plamo2),
+    Rwkv(Rwkv),
     Spm(Spm),
     Ugm(Ugm),
     Wpm(Wpm),
@@ -116,14 +122,17 @@ impl Tokenizer {
         let model = file.text("tokenizer.ggml.model").unwrap_or("(none)");
         let usual = match model {
             "gpt2" | "gemma4" => Usual::default(),
-            "llama" => Usual { bos: Some(1), eos: Some(2), unknown: Some(0), separator: None },
+            "rwkv" => Usual::default(),
+            "llama" | "plamo2" => {
+                Usual { bos: Some(1), eos: Some(2), unknown: Some(0), separator: None }
+            }
             "bert" => Usual { bos: Some(101), separator: Some(102), unknown: Some(100), eos: None },
             "t5" => Usual { eos: Some(1), unknown: Some(2), ..Usual::default() },
             other => {
                 return Err(TokenizerError::Unknown {
                     key: "tokenizer.ggml.model",
                     found: other.to_owned(),
-                    expected: "gpt2, gemma4, llama, bert, t5".to_owned(),
+                    expected: "gpt2, gemma4, llama, bert, t5, rwkv, plamo2".to_owned(),
                 });
             }
         };
@@ -132,6 +141,8 @@ impl Tokenizer {
         let algorithm = match model {
             "gemma4" => Algorithm::Bpe(Bpe::new(file, "gemma4")?),
             "llama" => Algorithm::Spm(Spm::new(file, &vocabulary, special.unknown)?),
+            "plamo2" => Algorithm::Plamo2(Plamo2::new(file, &vocabulary)?),
+            "rwkv" => Algorithm::Rwkv(Rwkv::new(&vocabulary, special.unknown)?),
             "bert" => Algorithm::Wpm(Wpm::new(file, &vocabulary, special.unknown)?),
             "t5" => Algorithm::Ugm(Ugm::new(file, &vocabulary, special.unknown)?),
             _ => Algorithm::Bpe(Bpe::new(file, pre)?),
@@ -141,13 +152,17 @@ impl Tokenizer {
         let (add_bos, add_eos) = match &algorithm {
             Algorithm::Bpe(bpe) => (bpe.adds_bos(add_bos), add_eos.unwrap_or(false)),
             Algorithm::Spm(_) => (add_bos.unwrap_or(true), add_eos.unwrap_or(false)),
+            // Whatever the file says, as in the reference.
+            Algorithm::Plamo2(_) | Algorithm::Rwkv(_) => (false, false),
             Algorithm::Ugm(_) => (add_bos.unwrap_or(false), add_eos.unwrap_or(true)),
             // Whatever the file says, as in the reference.
             Algorithm::Wpm(_) => (true, true),
         };
         let fragments = Fragments::new(file, &vocabulary)?;
         let longest = match algorithm {
-            Algorithm::Bpe(_) | Algorithm::Spm(_) => vocabulary.longest(),
+            Algorithm::Bpe(_) | Algorithm::Spm(_) | Algorithm::Plamo2(_) | Algorithm::Rwkv(_) => {
+                vocabulary.longest()
+            }
             // A word of any length may be one unknown token.
             Algorithm::Ugm(_) | Algorithm::Wpm(_) => usize::MAX,
         };
@@ -219,6 +234,8 @@ impl Tokenizer {
                         Algorithm::Spm(spm) => {
                             spm.encode(text, after_special, &self.vocabulary, go_on, ids);
                         }
+                        Algorithm::Plamo2(plamo2) => plamo2.encode(text, go_on, ids),
+                        Algorithm::Rwkv(rwkv) => rwkv.encode(text, ids),
                         Algorithm::Ugm(ugm) => ugm.encode(text, &self.vocabulary, go_on, ids),
                         Algorithm::Wpm(wpm) => wpm.encode(text, ids),
                     }
@@ -238,6 +255,11 @@ impl Tokenizer {
         let text = self.vocabulary.text(id);
         match &self.algorithm {
             Algorithm::Bpe(bpe) => bpe.piece(text, kind, out),
+            Algorithm::Rwkv(_) => out.extend(rwkv::unescaped(text)),
+            Algorithm::Plamo2(_) => match kind {
+                TokenKind::Byte => out.extend(byte_of(text)),
+                _ => out.extend(text),
+            },
             Algorithm::Spm(_) | Algorithm::Ugm(_) | Algorithm::Wpm(_) => match kind {
                 TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown => {
                     out.extend(text);

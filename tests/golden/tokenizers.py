@@ -11,7 +11,7 @@ The lines are put together from the pieces in `corpus.json` by a small generator
 - with the real SmolLM2 and Gemma 3;
 - with tiny vocabularies made here (`tokenizers/*.gguf`) for what no real model at hand has: SentencePiece with
   and without the space before a text, without byte tokens, with equal scores; byte-pair merging on plain text;
-  WordPiece with and without case; unigrams with and without a map of replacements;
+  WordPiece with and without case; unigrams with and without a map of replacements; RWKV's and PLaMo's;
 
 each with control tokens read and not. `tokenizers.json` holds, for each hundred lines, the first eight digits of
 the SHA-256 of their ids as little-endian u32, each line's followed by 2^32 - 1.
@@ -217,6 +217,33 @@ def wpm(lines, **keys):
     return v
 
 
+def rwkv(lines, **keys):
+    """Tokens are bytes with escapes; not all bytes are tokens, and some tokens are parts of characters."""
+    v = Vocabulary("rwkv", bos_token_id=0, eos_token_id=0, unknown_token_id=1, **keys)
+    v.add("<rwkv:end>", CONTROL).add("<rwkv:unknown>", UNKNOWN)
+    for byte in range(256):
+        special = {9: "\\t", 10: "\\n", 13: "\\r", 92: "\\\\", 39: "\\'"}
+        v.add(special.get(byte, chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}"))
+    for part in frequent(lines, 400):
+        v.add(part.replace(SPACE, " ").replace("\\", "\\\\"))
+    v.add("\\n\\n").add("\\xe4\\xbd").add("\\xf0\\x9f").add("<tag>", USER).add("<|tool|>", USER)
+    return v
+
+
+def plamo2(lines, **keys):
+    v = Vocabulary("plamo2", bos_token_id=1, eos_token_id=2, unknown_token_id=0, padding_token_id=3, **keys)
+    v.add("<|plamo:unk|>", UNKNOWN, -1000.0).add("<|plamo:bos|>", CONTROL).add("<|plamo:eos|>", CONTROL)
+    v.add("<|plamo:pad|>", CONTROL)
+    for byte in range(256):
+        v.add(f"<0x{byte:02X}>", BYTE)
+    parts = [part.replace(SPACE, " ") for part in frequent(lines, 500)]
+    for rank, part in enumerate(parts):
+        v.add(part, NORMAL, -4.0 - float(rank // 3) / 16)
+    for rank, c in enumerate(sorted(set("".join(parts)))):
+        v.add(c, NORMAL, -9.0 - rank / 64)
+    return v.add("<tag>", USER, -1.0)
+
+
 def ugm(lines, **keys):
     v = Vocabulary("t5", eos_token_id=1, unknown_token_id=2, padding_token_id=0, **keys)
     v.add("<pad>", CONTROL).add("</s>", CONTROL).add("<unk>", UNKNOWN).add("<tag>", USER).add("<|tool|>", CONTROL)
@@ -274,6 +301,8 @@ def made(lines):
     yield "sarvam-moe", raw_bpe(lines, "gpt2", pre="sarvam-moe", add_eos_token=True)
     yield "wpm-uncased", wpm(lines)
     yield "wpm-cased", wpm(lines, normalizer__lowercase=False, normalizer__strip_accents=False)
+    yield "rwkv", rwkv(lines)
+    yield "plamo2", plamo2(lines, add_bos_token=True)
     yield "ugm", ugm(lines, add_space_prefix=True, remove_extra_whitespaces=True, precompiled_charsmap=replacements(REPLACED))
     yield "ugm-plain", ugm(lines, add_space_prefix=True, add_bos_token=True, bos_token_id=4)
 
