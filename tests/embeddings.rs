@@ -20,10 +20,11 @@ const TOLERANCE: f32 = 1e-3;
 const COSINE_MEAN_MIN: f64 = 0.999;
 const COSINE_LAST_MIN: f64 = 0.99;
 const POSITIONS: usize = 40;
-const TINY: [&str; 7] = [
+const TINY: [&str; 8] = [
     "bert",
     "bert-cls",
     "gemma-embedding",
+    "jina-bert-v2",
     "modern-bert",
     "nomic-bert",
     "nomic-bert-moe",
@@ -47,6 +48,20 @@ fn tiny_models_agree_with_the_reference_however_they_are_pooled() {
             let vocabulary = model.spec().n_vocab;
             let tokens: Vec<u32> =
                 (0..POSITIONS).map(|i| ((7 * i + 3) % vocabulary) as u32).collect();
+            if let Ok(bytes) = std::fs::read(path.with_extension("scores")) {
+                let floats =
+                    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                let expected: Vec<f32> = floats.collect();
+                assert_eq!(model.scores(), expected.len(), "{name}");
+                for batch in [7, 512] {
+                    let ours = embed(&model, &tokens, Pooling::Rank, batch).remove(0);
+                    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE;
+                    assert!(
+                        ours.iter().zip(&expected).all(close),
+                        "{name} on {isa}: {ours:?}, {expected:?}"
+                    );
+                }
+            }
             for (pooling, expected) in [
                 (Pooling::None, &expected[..POSITIONS]),
                 (Pooling::Mean, &expected[POSITIONS..=POSITIONS]),
@@ -77,7 +92,8 @@ fn embed(model: &Model, tokens: &[u32], pooling: Pooling, batch: usize) -> Vec<V
     let causal = model.spec().causal;
     let pool = model.pages(CacheType::F32, CacheType::F32, usize::MAX);
     let mut sequence = model.sequence(&pool, tokens.len());
-    let mut pooled = Pooler::new(pooling, tokens.len(), model.spec().d_model);
+    let rows = if pooling == Pooling::Rank { model.spec().ranked } else { pooling };
+    let mut pooled = Pooler::new(rows, tokens.len(), model.spec().d_model);
     for piece in tokens.chunks(if causal { batch } else { tokens.len() }) {
         sequence.reserve(piece.len()).unwrap();
         let span = Span::tokens(&mut sequence, piece, causal, Wanted::All);
@@ -86,7 +102,7 @@ fn embed(model: &Model, tokens: &[u32], pooling: Pooling, batch: usize) -> Vec<V
         model.hidden(&output, output.rows[0].clone(), &mut hidden).unwrap();
         pooled.add(&hidden);
     }
-    pooled.finish().into_iter().map(|row| model.project(row).unwrap()).collect()
+    pooled.finish().into_iter().map(|row| model.project(row, pooling).unwrap()).collect()
 }
 
 #[test]

@@ -109,6 +109,11 @@ reset|Reset to defaults|Restablecer los valores predeterminados
 range|A number from {min} to {max}.|Un número de {min} a {max}.
 f_system|System prompt|Instrucciones del sistema
 h_system|What the model reads first, for example “Answer briefly.”|Lo que el modelo lee primero, por ejemplo «Responde brevemente».
+f_thinking|Thinking|Pensar antes de responder
+h_thinking|Whether the model thinks before it answers: slower, and better at hard questions.|Si el modelo piensa antes de responder: tarda más y acierta más en preguntas difíciles.
+thinkingAuto|As the model does by itself|Lo que haga el modelo
+thinkingOn|Think first|Pensar primero
+thinkingOff|Answer at once|Responder enseguida
 f_temperature|Temperature|Temperatura
 h_temperature|Lower is steadier, higher is more varied. 0 always picks the likeliest word.|Cuanto más baja, más estable; cuanto más alta, más variada. Con 0 se elige siempre la palabra más probable.
 f_max_tokens|Maximum length|Longitud máxima
@@ -146,6 +151,7 @@ w_object|an object|un objeto
 w_text|text|texto
 w_number|a number|un número
 w_role|"user" or "assistant"|"user" o "assistant"
+w_choice|one of {values}|uno de {values}
 w_range|a number from {min} to {max}|un número de {min} a {max}
 `.trim().split('\n').map((line) => line.split('|')).map(([key, ...all]) => [key, all]));
 

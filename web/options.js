@@ -5,6 +5,9 @@
 // An older program makes no such file; then the page has no controls.
 export const { FIELDS } = await import('./controls.js').catch(() => ({ FIELDS: [] }));
 
+/** Whether a model thinks before it answers: as it does by itself, always, or never. */
+export const THINKING = ['auto', 'on', 'off'];
+
 export function inRange(field, value) {
 	return Number.isFinite(value) && value >= field.min && value <= field.max && (field.step !== 1 || Number.isInteger(value));
 }
@@ -12,7 +15,7 @@ export function inRange(field, value) {
 /** The bundle's defaults: {system, temperature, …}. */
 export function bundleDefaults(props) {
 	const params = props?.default_generation_settings?.params ?? {};
-	const out = { system: String(props?.tealight?.system_prompt ?? '') };
+	const out = { system: String(props?.tealight?.system_prompt ?? ''), thinking: THINKING[0] };
 	for (const field of FIELDS) {
 		const value = field.key === 'max_tokens' ? params.max_tokens ?? params.n_predict : params[field.key];
 		out[field.key] = inRange(field, value) ? Number(value.toFixed(4)) : field.value;
@@ -33,7 +36,7 @@ export const contextSize = (props) => Number(props?.n_ctx ?? props?.default_gene
 /** The body of a chat request for the messages so far. Messages that were too long for the model are left out.
  * Consecutive messages of the same role are joined, because many templates refuse them. */
 export function requestBody(props, { settings, messages }) {
-	const { system, ...numbers } = settings;
+	const { system, thinking, ...numbers } = settings;
 	const prompt = (system ?? bundleDefaults(props).system).trim();
 	const sent = prompt ? [{ role: 'system', content: prompt }] : [];
 	for (const [i, { role, content, thoughts }] of messages.entries()) {
@@ -43,5 +46,5 @@ export function requestBody(props, { settings, messages }) {
 		if (last?.role === role) last.content += `\n\n${content}`;
 		else sent.push({ role, content, ...(thoughts && { reasoning_content: thoughts }) });
 	}
-	return { messages: sent, stream: true, stream_options: { include_usage: true }, return_progress: true, render: 'html', ...numbers };
+	return { messages: sent, stream: true, stream_options: { include_usage: true }, return_progress: true, render: 'html', ...(thinking && thinking !== THINKING[0] && { enable_thinking: thinking === 'on' }), ...numbers };
 }

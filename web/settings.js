@@ -30,12 +30,13 @@ function mark(field, good) {
 
 function fill(values) {
 	$('f-system').value = values.system;
+	$('f-thinking').value = values.thinking;
 	for (const { field, input } of fields.values()) { input.value = values[field.key]; mark(field, true); }
 }
 
 /** The values in the form, or null after showing and focusing the first wrong one. */
 function read() {
-	const values = { system: wellFormed($('f-system').value) };
+	const values = { system: wellFormed($('f-system').value), thinking: $('f-thinking').value };
 	let wrong = null;
 	for (const { field, input } of fields.values()) {
 		const value = input.value === '' ? NaN : Number(input.value);
@@ -60,6 +61,7 @@ export async function openSettings(props, settings) {
 	translate($('settings'));
 	$('language').value = language();
 	fill(effective(props, settings));
+	$('thinking-field').hidden = !props?.tealight?.thinks;
 	$('as-default').checked = false;
 	$('settings-reset').onclick = () => { fill(bundleDefaults(props)); };
 	for (const id of ['chat-settings', 'settings-reset', 'settings-save']) $(id).hidden = !props; // not known yet

@@ -1,7 +1,7 @@
 // Input: conversations, or an untrusted file. Output: the text of an export, or conversations rebuilt from known fields
 // of the right type, or else an ImportError {reason, values}. Content stays text. Knows nothing of the store or of
 // elements.
-import { FIELDS, inRange } from './options.js';
+import { FIELDS, THINKING, inRange } from './options.js';
 import { FILE_BYTES_MAX, CHATS_MAX } from './limits.js';
 import { cut, json, title, wellFormed } from './text.js';
 
@@ -57,6 +57,7 @@ function settings(value, path) {
 	if (value === undefined) return out;
 	object(value, path);
 	if (value.system !== undefined) out.system = text(value.system, `${path}.system`, MAX.content);
+	if (value.thinking !== undefined) out.thinking = THINKING.includes(value.thinking) ? value.thinking : bad(`${path}.thinking`, 'choice', { values: THINKING.join(', ') });
 	for (const field of FIELDS) {
 		const given = value[field.key];
 		if (given === undefined) continue;

@@ -8,8 +8,8 @@ use super::recurrence::over;
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Affine, Choice, Compute, Fresh, Gated, Heads, Matrix, Past, Recurrence, Stretch, Turn,
-    add_bias, attend, mixture,
+    Act, Affine, Choice, Compute, Finish, Fresh, Gated, Heads, Matrix, Past, Recurrence, Stretch,
+    Turn, attend, mixture,
 };
 use std::sync::Arc;
 
@@ -40,18 +40,16 @@ impl Cpu {
         let compute = &self.compute;
         with([x], |[x]| compute.products_into(&weights, &compute.input(x, &weights), outs))?;
         for (out, layer) in outs.iter_mut().zip(layers) {
-            if let Some(bias) = &layer.bias {
-                add_bias(out, bias);
-            }
+            layer.finish.apply(out, 0..layer.outputs);
         }
         Ok(())
     }
 }
 
 impl Backend for Cpu {
-    fn linear(&self, matrix: Matrix, bias: Option<Vec<f32>>) -> Result<Linear> {
+    fn linear(&self, matrix: Matrix, finish: Finish) -> Result<Linear> {
         let outputs = matrix.rows;
-        Ok(Linear { weight: Weight::Mapped(matrix), bias, outputs })
+        Ok(Linear { weight: Weight::Mapped(matrix), finish, outputs })
     }
 
     fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
@@ -87,9 +85,9 @@ impl Backend for Cpu {
             ));
         }
         let layer = Gated {
-            gate: Affine { matrix: g, bias: gate.bias.as_deref() },
-            up: Affine { matrix: u, bias: up.bias.as_deref() },
-            down: Affine { matrix: d, bias: down.bias.as_deref() },
+            gate: Affine { matrix: g, finish: &gate.finish },
+            up: Affine { matrix: u, finish: &up.finish },
+            down: Affine { matrix: d, finish: &down.finish },
         };
         let out = with([x], |[x]| self.compute.feed_forward(act, layer, x))?;
         self.tensor(out, &[x.rows(), d.rows])

@@ -1,12 +1,12 @@
 //! Linear layers: the weights of a matrix, wherever a backend keeps them.
 
-use crate::kernels::Matrix;
+use crate::kernels::{Finish, Matrix};
 use candle_core::quantized::QMatMul;
 
-/// A linear layer, y = x Wᵀ + b, placed by [`super::Backend::linear`].
+/// A linear layer, y = scale · x Wᵀ + b, placed by [`super::Backend::linear`].
 pub struct Linear {
     pub(super) weight: Weight,
-    pub(super) bias: Option<Vec<f32>>,
+    pub(super) finish: Finish,
     /// Elements of an output row.
     pub(super) outputs: usize,
 }

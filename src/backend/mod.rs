@@ -18,7 +18,9 @@ pub use linear::Linear;
 pub use portable::Portable;
 pub use tensor::Tensor;
 
-use crate::kernels::{Act, Choice, Expert, Fresh, Heads, Matrix, Past, Recurrence, Stretch, Weigh};
+use crate::kernels::{
+    Act, Choice, Expert, Finish, Fresh, Heads, Matrix, Past, Recurrence, Stretch, Weigh,
+};
 
 /// Which elements of a head form a rotated pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub struct ExpertPool {
 /// Each operation fails when shapes do not fit, or when the device refuses.
 #[expect(clippy::missing_errors_doc, reason = "said once, above")]
 pub trait Backend: Send + Sync {
-    /// Places a linear layer: y = x Wᵀ + b.
-    fn linear(&self, matrix: Matrix, bias: Option<Vec<f32>>) -> Result<Linear>;
+    /// Places a linear layer: y = scale · x Wᵀ + b.
+    fn linear(&self, matrix: Matrix, finish: Finish) -> Result<Linear>;
 
     /// A tensor of these values.
     fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor>;

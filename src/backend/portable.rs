@@ -7,7 +7,8 @@ use super::recurrence::{self, over};
 use super::tensor::{Tensor, with};
 use super::{Backend, ExpertPool, Pairs};
 use crate::kernels::{
-    Act, Choice, Expert, Fresh, Heads, Matrix, Past, Recurrence, Stretch, Weigh, append, dequantize,
+    Act, Choice, Expert, Finish, Fresh, Heads, Matrix, Past, Recurrence, Stretch, Weigh, append,
+    dequantize,
 };
 use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{D, Device, Module as _, Tensor as Candle};
@@ -20,9 +21,9 @@ pub struct Portable;
 const DEVICE: Device = Device::Cpu;
 
 impl Backend for Portable {
-    fn linear(&self, matrix: Matrix, bias: Option<Vec<f32>>) -> Result<Linear> {
+    fn linear(&self, matrix: Matrix, finish: Finish) -> Result<Linear> {
         let weight = Weight::Candle(copied(&matrix)?);
-        Ok(Linear { weight, bias, outputs: matrix.rows })
+        Ok(Linear { weight, finish, outputs: matrix.rows })
     }
 
     fn tensor(&self, values: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
@@ -158,15 +159,19 @@ fn product(layer: &Linear, x: &Candle) -> Result<Candle> {
         return Err(BackendError::new("a layer of another backend"));
     };
     let y = weight.forward(&x.contiguous()?)?;
-    Ok(match &layer.bias {
+    let y = match layer.finish.scale {
+        None => y,
+        Some(scale) => (y * f64::from(scale))?,
+    };
+    Ok(match &layer.finish.bias {
         None => y,
         Some(bias) => y.broadcast_add(&Candle::from_slice(bias, bias.len(), &DEVICE)?)?,
     })
 }
 
 fn one_expert(expert: &Expert, act: Act, x: &Candle) -> Result<Candle> {
-    let product = |part: &crate::kernels::Biased, x: &Candle| -> Result<Candle> {
-        product(&Portable.linear(part.matrix.clone(), part.bias.clone())?, x)
+    let product = |part: &crate::kernels::Finished, x: &Candle| -> Result<Candle> {
+        product(&Portable.linear(part.matrix.clone(), part.finish.clone())?, x)
     };
     let up = product(&expert.up, x)?;
     let hidden = match &expert.gate {
@@ -180,6 +185,12 @@ fn gate_up(act: Act, gate: &Candle, up: &Candle) -> Result<Candle> {
     Ok(match act {
         Act::Silu => candle_nn::ops::silu(gate)?.mul(up)?,
         Act::GeluTanh => gate.gelu()?.mul(up)?,
+        Act::Relu => gate.relu()?.mul(up)?,
+        Act::Xielu(xielu) => {
+            let all: Vec<f32> = gate.flatten_all()?.to_vec1()?;
+            let all = all.into_iter().map(|x| xielu.of(x)).collect();
+            Candle::from_vec(all, gate.shape(), &DEVICE)?.mul(up)?
+        }
         Act::ReluSquared => gate.relu()?.sqr()?.mul(up)?,
         Act::SwigluOai => {
             let gate = gate.minimum(7.0)?;
@@ -206,11 +217,17 @@ fn attend(h: Heads, sinks: Option<&[f32]>, q: &Candle, past: &Past<'_>) -> Resul
         Some(cap) => ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?,
         None => scores,
     };
-    let visible = |i: usize, j: usize| past.seen(i, h.window).contains(&j);
-    let mask: Vec<f32> = (0..n)
-        .flat_map(|i| (0..total).map(move |j| if visible(i, j) { 0.0 } else { f32::NEG_INFINITY }))
-        .collect();
-    let mask = Candle::from_vec(mask, (1, n, total), &DEVICE)?;
+    let mut mask = Vec::with_capacity(h.heads * n * total);
+    for slope in (0..h.heads).map(|head| h.slope(head)) {
+        for i in 0..n {
+            let seen = past.seen(i, h.window);
+            mask.extend((0..total).map(|j| match seen.contains(&j) {
+                true => -slope * (past.len + i).abs_diff(j) as f32,
+                false => f32::NEG_INFINITY,
+            }));
+        }
+    }
+    let mask = Candle::from_vec(mask, (h.heads, n, total), &DEVICE)?;
     let scores = scores.broadcast_add(&mask)?; // (heads, n, total)
     let weights = match sinks {
         None => candle_nn::ops::softmax_last_dim(&scores)?,

@@ -152,6 +152,12 @@ impl Chat {
         self.main.template.source()
     }
 
+    /// Whether the main template marks reasoning.
+    #[must_use]
+    pub fn thinks(&self) -> bool {
+        self.main.tags.is_some()
+    }
+
     /// The prompt for a conversation.
     ///
     /// # Errors

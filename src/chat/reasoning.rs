@@ -12,6 +12,8 @@ pub struct Tags {
     pub open: &'static str,
     /// The closing tag.
     pub close: &'static str,
+    /// What begins the answer after the closing tag.
+    pub then: &'static str,
     /// Whether reasoning is one of several channels, each with a header (gpt-oss).
     pub channels: bool,
     /// Whether reasoning may recur within an answer: where tags are tokens that never occur in text.
@@ -19,12 +21,16 @@ pub struct Tags {
 }
 
 const fn tags(open: &'static str, close: &'static str) -> Tags {
-    Tags { open, close, channels: false, again: false }
+    Tags { open, close, then: "", channels: false, again: false }
 }
 
 /// Known tags; if a template names several, the first in this list counts.
 const TAGS: &[Tags] = &[
-    Tags { channels: true, ..tags("<|channel|>analysis<|message|>", "<|end|>") },
+    Tags {
+        channels: true,
+        then: "<|start|>assistant<|channel|>final<|message|>",
+        ..tags("<|channel|>analysis<|message|>", "<|end|>")
+    },
     Tags { again: true, ..tags("<|channel>thought", "<channel|>") },
     Tags { again: true, ..tags("<|START_THINKING|>", "<|END_THINKING|>") },
     tags("<|inner_prefix|>", "<|inner_suffix|>"),

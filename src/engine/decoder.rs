@@ -6,6 +6,7 @@
 
 use super::error::EngineError;
 use super::request::{Event, Finish, Generation, TokenChoice};
+use super::thought::Watch;
 use crate::constraint::{Guide, Step};
 use crate::sampler::{Breakers, Sampler, log_probabilities};
 use crate::text::{Places, TextStream};
@@ -42,6 +43,7 @@ pub struct Decoder {
     vocabulary: Arc<dyn Vocabulary>,
     sampler: Sampler,
     guide: Option<Guide>,
+    thoughts: Option<Watch>,
     stream: TextStream,
     places: Places,
     /// Maximum number of positions of the prompt and the answer.
@@ -103,6 +105,7 @@ impl Decoder {
         Self {
             stream: TextStream::new(stops),
             guide: request.guide.clone(),
+            thoughts: request.thoughts.clone().map(Watch::new),
             room: context.min(limit.unwrap_or(usize::MAX)),
             request,
             vocabulary,
@@ -223,6 +226,8 @@ impl Decoder {
             Next::Among | Next::Any => {
                 let allowed =
                     if let Next::Among = next { Some(self.allowed.as_slice()) } else { None };
+                let ending = self.thoughts.as_ref().and_then(Watch::next);
+                let ending = ending.filter(|id| allowed.is_none_or(|mask| has(mask, *id)));
                 let longer = if self.generated < self.request.min_tokens {
                     let is_end = |id| self.vocabulary.is_end(id);
                     let mask = self.not_end.get_or_insert_with(|| all_but(&is_end, logits.len()));
@@ -230,7 +235,8 @@ impl Decoder {
                 } else {
                     None
                 };
-                self.sampler.sample(logits, past, longer.as_deref().or(allowed))
+                let mask = longer.as_deref().or(allowed);
+                ending.unwrap_or_else(|| self.sampler.sample(logits, past, mask))
             }
         };
         self.generated += 1;
@@ -245,6 +251,9 @@ impl Decoder {
         }
         self.bytes.clear();
         self.vocabulary.piece(id, self.request.visible.contains(&id), &mut self.bytes);
+        if let Some(thoughts) = &mut self.thoughts {
+            thoughts.take(id, &self.bytes);
+        }
         let at = self.places.next(&self.bytes);
         self.waiting.push(TokenChoice { at, ..choice(logits, id, self.request.logprobs) });
         let text = self.stream.push(&self.bytes);
@@ -295,6 +304,11 @@ fn all_but(is_end: &dyn Fn(u32) -> bool, len: usize) -> Vec<u32> {
         *last &= (1 << used) - 1;
     }
     mask
+}
+
+/// Whether a mask allows a token.
+fn has(mask: &[u32], id: u32) -> bool {
+    mask.get(id as usize / 32).is_some_and(|word| word >> (id % 32) & 1 == 1)
 }
 
 /// The intersection of two masks; `None` if it is empty.

@@ -1,7 +1,7 @@
 //! What the scheduler needs of a model; tests put a simpler one in its place.
 
 use crate::backend::Result;
-use crate::model::{Batch, Model, Output, PagePool, Sequence};
+use crate::model::{Batch, Model, Output, PagePool, Pooling, Sequence};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,11 +30,15 @@ pub trait Forward: Send + Sync {
     /// # Errors
     /// As there.
     fn hidden(&self, output: &Output, rows: Range<usize>, hidden: &mut Vec<f32>) -> Result<()>;
+    /// How rows are pooled before what [`Model::project`] makes of them.
+    fn pools(&self, pooling: Pooling) -> Pooling {
+        pooling
+    }
     /// See [`Model::project`].
     ///
     /// # Errors
     /// As there.
-    fn project(&self, pooled: Vec<f32>) -> Result<Vec<f32>> {
+    fn project(&self, pooled: Vec<f32>, _pooling: Pooling) -> Result<Vec<f32>> {
         Ok(pooled)
     }
 }
@@ -68,7 +72,11 @@ impl Forward for Model {
         self.hidden(output, rows, hidden)
     }
 
-    fn project(&self, pooled: Vec<f32>) -> Result<Vec<f32>> {
-        self.project(pooled)
+    fn pools(&self, pooling: Pooling) -> Pooling {
+        if pooling == Pooling::Rank { self.spec().ranked } else { pooling }
+    }
+
+    fn project(&self, pooled: Vec<f32>, pooling: Pooling) -> Result<Vec<f32>> {
+        self.project(pooled, pooling)
     }
 }

@@ -6,6 +6,7 @@ use super::options::LoadOptions;
 use super::queue::{Limits, Queue, Status};
 use super::scheduler::Scheduler;
 use super::session::Session;
+use super::thought::ThoughtLimit;
 use crate::backend::{Backend, Cpu};
 use crate::chat::{AnswerSyntax, Chat, TemplateError, builtin};
 use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
@@ -75,8 +76,10 @@ pub struct ModelInfo {
     pub context_train: usize,
     /// Number of tokens in the vocabulary.
     pub vocab: usize,
-    /// Width of the model.
+    /// Elements of an embedding.
     pub embedding: usize,
+    /// Scores that its classification head gives a text; 0 if it has none.
+    pub scores: usize,
     /// How embeddings are pooled, if the file says.
     pub pooling: Option<Pooling>,
     /// Whether it can generate text; other models only make embeddings.
@@ -191,6 +194,8 @@ impl Engine {
         let context = fit.context;
         let shape = PageShape::new(&spec, options.key_type, options.value_type);
         let Sizes { pool_bytes, limits } = sizes(&need, &shape, context, options);
+        let model = Arc::new(model(&file, spec, compute)?);
+        let spec = model.spec();
         let info = ModelInfo {
             name: file.text("general.name").unwrap_or("model").to_owned(),
             architecture: spec.architecture.clone(),
@@ -200,14 +205,14 @@ impl Engine {
             parallel: limits.parallel,
             context_train: spec.n_ctx_train,
             vocab: spec.n_vocab,
-            embedding: spec.d_model,
+            embedding: model.width(),
+            scores: model.scores(),
             pooling: spec.pooling,
             makes_text: spec.causal,
             stand_in,
             cache_bytes_per_position: shape.bytes_per_position(),
             notes,
         };
-        let model = Arc::new(model(&file, spec, compute)?);
         let pool = PagePool::new(shape, pool_bytes);
         let parts = Parts { file, tokenizer, chat, info, model, pool, limits };
         Ok(Self::of(parts, options, compute, workers)?)
@@ -254,6 +259,27 @@ impl Engine {
         let mut ids: Vec<u32> = plan.markers().iter().flat_map(ids).collect();
         ids.retain(|&id| self.tokenizer.is_control(id));
         ids
+    }
+
+    /// A limit of `tokens` on the thoughts of an answer, which are ended with `message`; `None` if the model marks none.
+    #[must_use]
+    pub fn thought_limit(
+        &self,
+        plan: &AnswerSyntax,
+        tokens: usize,
+        message: &str,
+    ) -> Option<ThoughtLimit> {
+        let tags = plan.tags?;
+        let mut ending = self.tokenizer.encode_inside(message);
+        ending.extend(self.tokenizer.encode(&format!("{}{}", tags.close, tags.then), false, true));
+        Some(ThoughtLimit {
+            tokens,
+            open: tags.open,
+            close: tags.close,
+            opened: plan.thinking,
+            again: tags.again,
+            ending: ending.into(),
+        })
     }
 
     /// The token ids of a rendered conversation. The template may write the BOS token itself; a second one is removed.

@@ -99,6 +99,7 @@ pub fn engine(mock: Mock, options: &LoadOptions) -> Engine {
         context_train: options.context,
         vocab: 256,
         embedding: 3,
+        scores: 0,
         pooling: None,
         makes_text: true,
         stand_in: None,

@@ -26,6 +26,7 @@ mod saved;
 mod scheduler;
 mod session;
 mod stops;
+mod thought;
 
 pub use error::{EngineError, NO_TEXT};
 pub use fit::{Fit, Need, Sizes, TooLarge, fit, sizes};
@@ -38,6 +39,7 @@ pub use pooling::{Pooler, normalize};
 pub use queue::{Limits, Slot, Status};
 pub use request::{Event, Finish, Generation, Outcome, Progress, Timings, TokenChoice};
 pub use session::Session;
+pub use thought::ThoughtLimit;
 
 #[cfg(test)]
 pub(crate) mod mock;

@@ -212,7 +212,8 @@ impl Planner {
             if at == embedding.active.len() {
                 let Some(tokens) = embedding.inputs.get_mut(embedding.next) else { break };
                 let tokens = std::mem::take(tokens);
-                let pool = Pooler::new(embedding.pooling, tokens.len(), width);
+                let pooling = self.model.pools(embedding.pooling);
+                let pool = Pooler::new(pooling, tokens.len(), width);
                 embedding.next += 1;
                 embedding.active.push((self.timeline(tokens), pool));
             }

@@ -29,7 +29,7 @@ impl Pooler {
                     self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
                     false
                 }
-                Pooling::Cls => self.seen == 0,
+                Pooling::Cls | Pooling::Rank => self.seen == 0,
                 Pooling::Last => self.seen + 1 == self.count,
             };
             if kept {

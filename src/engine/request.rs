@@ -1,5 +1,6 @@
 //! What is asked of the engine, and what comes back.
 
+use super::thought::ThoughtLimit;
 use crate::constraint::Guide;
 use crate::sampler::Sampling;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Generation {
     pub visible: Vec<u32>,
     /// The constraint on the answer.
     pub guide: Option<Guide>,
+    /// A limit on its thoughts.
+    pub thoughts: Option<ThoughtLimit>,
     /// The slot to take, if it is free.
     pub slot: Option<usize>,
 }

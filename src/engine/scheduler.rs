@@ -401,7 +401,7 @@ fn finish_embedding(
 ) -> Option<Result<Outcome, EngineError>> {
     while embedding.active.first().is_some_and(|(timeline, _)| timeline.left() == 0) {
         let (timeline, pool) = embedding.active.remove(0);
-        let rows = pool.finish().into_iter().map(|row| model.project(row));
+        let rows = pool.finish().into_iter().map(|row| model.project(row, embedding.pooling));
         let rows: Vec<Vec<f32>> = match rows.collect::<Result<_, _>>() {
             Ok(rows) => rows,
             Err(error) => return Some(Err(EngineError::Compute(error.to_string()))),

@@ -11,16 +11,46 @@ use super::float::{self, Turn, gelu_tanh, silu, swiglu_oai};
 use super::isa::by_floats;
 
 /// The activation function of a gated feed-forward layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Act {
     /// x · sigmoid(x).
     Silu,
     /// GELU, tanh form.
     GeluTanh,
+    /// max(x, 0).
+    Relu,
     /// max(x, 0)².
     ReluSquared,
     /// gpt-oss's clamped variant of SwiGLU.
     SwigluOai,
+    /// xIELU.
+    Xielu(Xielu),
+}
+
+/// xIELU (Huang and Schlag, 2024): αₚ x² + β x above 0, αₙ (e^min(x, ε) − 1 − x) + β x below.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Xielu {
+    /// αₙ.
+    pub negative: f32,
+    /// αₚ.
+    pub positive: f32,
+    /// β.
+    pub beta: f32,
+    /// ε.
+    pub eps: f32,
+}
+
+impl Xielu {
+    /// Of one number.
+    #[must_use]
+    pub fn of(self, x: f32) -> f32 {
+        let curved = if x > 0.0 {
+            self.positive * x * x
+        } else {
+            (libm::expm1f(x.min(self.eps)) - x) * self.negative
+        };
+        self.beta * x + curved
+    }
 }
 
 impl Compute {
@@ -46,6 +76,8 @@ impl Compute {
             Act::ReluSquared => {
                 self.gate_up_by(|g, u| g.max(0.0) * g.max(0.0) * u, gate, up, out);
             }
+            Act::Relu => self.gate_up_by(|g, u| g.max(0.0) * u, gate, up, out),
+            Act::Xielu(xielu) => self.gate_up_by(|g, u| xielu.of(g) * u, gate, up, out),
             Act::SwigluOai => self.gate_up_by(swiglu_oai, gate, up, out),
         }
     }

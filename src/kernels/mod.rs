@@ -39,15 +39,15 @@ pub use attention::{
 };
 pub use blocks::dequantize;
 pub use cores::default_threads;
-pub use elementwise::Act;
-pub use float::{Turn, add_bias, gelu_tanh, silu, swiglu_oai};
+pub use elementwise::{Act, Xielu};
+pub use float::{Turn, gelu_tanh, silu, swiglu_oai};
 pub use isa::Isa;
 pub use limits::Limits;
 pub use matrix::{Matrix, MatrixError};
 pub use memory::keep_freed_memory;
-pub use moe::{Biased, Choice, Expert, Weigh, mixture};
+pub use moe::{Choice, Expert, Finished, Weigh, mixture};
 pub use pool::Pool;
-pub use product::{Affine, Gated, Input};
+pub use product::{Affine, Finish, Gated, Input};
 pub use recurrence::{
     Convolution, DeltaNet, Forgetting, Gates, Kda, KeyOrder, Lightning, Mamba1, Mamba2, MambaRows,
     Recurrence, Rwkv6, Shape, Stretch, sigmoid, softplus, state_len,

@@ -3,27 +3,27 @@
 //! Input: rows, and for each row the chosen experts with their weights. Output: the weighted sums.
 //! Rows are gathered by expert, so that an expert's matrices are read once for all its rows.
 
-use super::{Act, Affine, Compute, Gated, Matrix, add_bias};
+use super::{Act, Affine, Compute, Finish, Gated, Matrix};
 use std::ops::Range;
 
 /// The three layers of one expert.
 #[derive(Debug, Clone)]
 pub struct Expert {
     /// d_model → d_ffn; `None`: down(act(up(x))).
-    pub gate: Option<Biased>,
+    pub gate: Option<Finished>,
     /// d_model → d_ffn.
-    pub up: Biased,
+    pub up: Finished,
     /// d_ffn → d_model.
-    pub down: Biased,
+    pub down: Finished,
 }
 
-/// A matrix with an optional bias.
+/// A matrix and what becomes of its products.
 #[derive(Debug, Clone)]
-pub struct Biased {
+pub struct Finished {
     /// The matrix.
     pub matrix: Matrix,
-    /// Added to the products: one element per row of the matrix.
-    pub bias: Option<Vec<f32>>,
+    /// What becomes of them.
+    pub finish: Finish,
 }
 
 /// An expert chosen for a row.
@@ -89,16 +89,15 @@ pub fn mixture(
     out
 }
 
-impl Biased {
+impl Finished {
     /// Some of the rows.
     #[must_use]
     pub fn part(&self, rows: Range<usize>) -> Self {
-        let bias = self.bias.as_ref().map(|bias| bias[rows.clone()].to_vec());
-        Self { matrix: self.matrix.part(rows), bias }
+        Self { matrix: self.matrix.part(rows.clone()), finish: self.finish.part(rows) }
     }
 
     fn affine(&self) -> Affine<'_> {
-        Affine { matrix: &self.matrix, bias: self.bias.as_deref() }
+        Affine { matrix: &self.matrix, finish: &self.finish }
     }
 }
 
@@ -117,8 +116,6 @@ impl Expert {
 fn product(compute: &Compute, layer: Affine<'_>, x: &[f32]) -> Vec<f32> {
     let weights = [layer.matrix];
     let mut out = compute.products(&weights, &compute.input(x, &weights)).pop().unwrap_or_default();
-    if let Some(bias) = layer.bias {
-        add_bias(&mut out, bias);
-    }
+    layer.finish.apply(&mut out, 0..layer.matrix.rows);
     out
 }

@@ -280,12 +280,16 @@ fn every_isa_quantizes_activations_to_the_same_bits() {
 fn gate_up_is_the_activation_times_the_other_half() {
     let (gate, up) = (inputs(1000), inputs(1000));
     for isa in Isa::available() {
-        for act in [Act::Silu, Act::GeluTanh, Act::ReluSquared, Act::SwigluOai] {
+        let xielu = Xielu { negative: 0.7, positive: 0.8, beta: 0.5, eps: -1e-6 };
+        let xielu = Act::Xielu(xielu);
+        for act in [Act::Silu, Act::GeluTanh, Act::Relu, Act::ReluSquared, Act::SwigluOai, xielu] {
             let out = Compute::new(isa, 2).gate_up(act, &gate, &up);
             for i in 0..1000 {
                 let expected = match act {
                     Act::Silu => silu(gate[i]) * up[i],
                     Act::GeluTanh => gelu_tanh(gate[i]) * up[i],
+                    Act::Relu => gate[i].max(0.0) * up[i],
+                    Act::Xielu(xielu) => xielu.of(gate[i]) * up[i],
                     Act::ReluSquared => gate[i].max(0.0).powi(2) * up[i],
                     Act::SwigluOai => swiglu_oai(gate[i], up[i]),
                 };
@@ -327,16 +331,20 @@ fn a_gated_layer_gives_the_same_bits_as_its_parts_in_sequence() {
             for (threads, n) in [(1, 1), (2, 3), (3, 41)] {
                 let compute = Compute::new(isa, threads);
                 let x = inputs(n * d);
+                let finish = Finish::bias(Some(bias.clone()));
+                let scaled = Finish { scale: Some(0.75), bias: None };
                 let layer = Gated {
-                    gate: Affine { matrix: &gate, bias: Some(&bias) },
-                    up: Affine { matrix: &up, bias: None },
-                    down: Affine { matrix: &down, bias: Some(&bias[..d]) },
+                    gate: Affine { matrix: &gate, finish: &finish },
+                    up: Affine { matrix: &up, finish: &scaled },
+                    down: Affine { matrix: &down, finish: &finish.part(0..d) },
                 };
                 let mut gates = compute.matmul(&gate, &x);
-                add_bias(&mut gates, &bias);
-                let hidden = compute.gate_up(Act::Silu, &gates, &compute.matmul(&up, &x));
+                finish.apply(&mut gates, 0..ffn);
+                let mut ups = compute.matmul(&up, &x);
+                scaled.apply(&mut ups, 0..ffn);
+                let hidden = compute.gate_up(Act::Silu, &gates, &ups);
                 let mut expected = compute.matmul(&down, &hidden);
-                add_bias(&mut expected, &bias[..d]);
+                finish.apply(&mut expected, 0..d);
                 let out = compute.feed_forward(Act::Silu, layer, &x);
                 assert_eq!(out, expected, "{isa}, {threads} threads, {n} rows of {gate:?}");
             }

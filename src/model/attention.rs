@@ -16,6 +16,8 @@ pub struct Attention {
     sinks: Option<Vec<f32>>,
     /// To a gate for each head, whose sigmoid multiplies what the head gives.
     head_gate: Option<Linear>,
+    /// Of what all heads give.
+    norm: Option<Norm>,
     out: Linear,
 }
 
@@ -75,7 +77,9 @@ impl Attention {
         let head_gate = has_gate.then(|| w.linear(&gate, s.n_heads, s.d_model)).transpose()?;
         let out = format!("blk.{index}.attn_output");
         let out = w.linear(&out, s.d_model, s.n_heads * value_dim)?;
-        Ok(Self { index, inputs, sinks, head_gate, out })
+        let width = s.n_heads * value_dim;
+        let norm = Norm::load_if(s, w, &format!("blk.{index}.attn_sub_norm"), width)?;
+        Ok(Self { index, inputs, sinks, head_gate, norm, out })
     }
 
     /// Attention of `x`, (n, d_model): the new rows of `spans`, each over its own sequence, to whose pages it appends
@@ -118,6 +122,7 @@ impl Attention {
             window: layer.window,
             scale: s.attention_scale,
             softcap: s.attention_softcap,
+            alibi: s.alibi,
         };
         let mixed = b.attend(shape, self.sinks.as_deref(), &q, &pasts)?;
         let mixed = match &self.inputs {
@@ -136,6 +141,10 @@ impl Attention {
                 let gate = gate.reshape(&[n, s.n_heads, 1])?;
                 b.multiply_each(&by_head, &gate)?.reshape(&[n, width])?
             }
+            None => mixed,
+        };
+        let mixed = match &self.norm {
+            Some(norm) => norm.forward(b, &mixed)?,
             None => mixed,
         };
         b.product(&self.out, &mixed) // (n, d_model)
@@ -222,7 +231,10 @@ impl Direct {
         };
         let (q, k, v) = if let Some(v) = v {
             let [q, k, v] = b.products_of([&self.q, k, v], x)?;
-            (q, k, v)
+            match s.clamp {
+                Some(most) => (clamped(b, &q, most)?, clamped(b, &k, most)?, clamped(b, &v, most)?),
+                None => (q, k, v),
+            }
         } else {
             let [q, k] = b.products_of([&self.q, k], x)?;
             (q, k.clone(), k)
@@ -232,6 +244,14 @@ impl Direct {
         let (q, gate) = queries(q)?;
         Ok(Projected { q, gate, kv: Some((k, v)) })
     }
+}
+
+/// `x` with no element further from 0 than `most`.
+fn clamped(b: &dyn Backend, x: &Tensor, most: f32) -> Result<Tensor> {
+    let mut values = Vec::new();
+    b.read(x, &mut values)?;
+    values.iter_mut().for_each(|x| *x = x.clamp(-most, most));
+    b.tensor(values, x.shape())
 }
 
 /// Normalizes `x`, (n, heads, dim): each head separately if the norm is as long as a head, otherwise all heads

@@ -55,6 +55,12 @@ impl Mixture {
         })
     }
 
+    /// Whether the router sees what the layer was given.
+    #[must_use]
+    pub fn early(&self) -> bool {
+        self.rule.early
+    }
+
     /// The mixture for `x`, (n, d_model), where the router sees `routed`, (n, d_model).
     ///
     /// # Errors

@@ -8,26 +8,30 @@ use super::file::{FileError, ModelFile};
 use super::metadata::{Reader, yarn_magnitude};
 use super::spec::{
     Experts, Frequencies, Gating, Halves, KeyOrder, KvHeads, LatentSpec, LayerSpec, LightningSpec,
-    MixerSpec, Pairs, QkNorm, RecurrentSpec, RwkvSpec, Spec, Temperature,
+    MixerSpec, Pairs, Pooling, QkNorm, RecurrentSpec, RwkvSpec, Spec, Temperature,
 };
-use crate::kernels::{Act, Forgetting, Weigh, Window};
+use crate::kernels::{Act, Forgetting, Weigh, Window, Xielu, softplus};
 
 /// Metadata keys for the experts' hidden width: a key of its own, or the one for all layers.
 const OF_EXPERTS: &str = "expert_feed_forward_length";
 const OF_ALL: &str = "feed_forward_length";
 /// Rotary base of layers with windows, where the file has none.
 const LOCAL_BASE: f32 = 10_000.0;
+/// ALiBi's largest bias, where the file doesn't say.
+const ALIBI: f32 = 8.0;
 
 type Family = fn(&Reader<'_>) -> Result<Spec, FileError>;
 
 /// `general.architecture` and the function that builds its spec.
 const FAMILIES: &[(&str, Family)] = &[
+    ("apertus", apertus),
     ("arcee", arcee),
     ("arwkv7", |r| time_mixes(r, neox(r)?, RecurrentSpec::Rwkv7)),
     ("bailingmoe", |r| mixture(llama(r), r.experts_as_told(Gating::Softmax))),
     ("bailingmoe3", bailing3),
     ("bailingmoe2", |r| mixture(neox(r), r.experts_as_told(Gating::Softmax))),
     ("bert", bert),
+    ("bitnet", neox),
     ("chatglm", llama),
     ("cohere2", cohere2),
     ("command-r", command_r),
@@ -52,6 +56,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gpt2", gpt2),
     ("gptneox", gptneox),
     ("granite", granite),
+    ("grok", grok),
     ("granitehybrid", granite_hybrid),
     ("granitemoe", granite),
     ("hunyuan-dense", hunyuan),
@@ -60,6 +65,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("lfm2", lfm2),
     ("lfm2moe", lfm2moe),
     ("jamba", jamba),
+    ("jina-bert-v2", jina_bert),
     ("kimi-linear", kimi_linear),
     ("llama", llama),
     ("llama4", llama4),
@@ -70,6 +76,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("minimax-m2", minimax_m2),
     ("mistral3", mistral3),
     ("mistral4", deepseek2),
+    ("mpt", mpt),
     ("nemotron", nemotron),
     ("nemotron_h", nemotron_h),
     ("nemotron_h_moe", |r| mixture(nemotron_h(r), r.experts_as_told(Gating::Sigmoid))),
@@ -82,11 +89,12 @@ const FAMILIES: &[(&str, Family)] = &[
     ("phi2", phi2),
     ("phi3", neox),
     ("plamo2", plamo2),
+    ("plm", plm),
     ("phimoe", |r| mixture(neox(r), r.experts(OF_ALL, true))),
     ("qwen2", neox),
     ("qwen2moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, false))),
     ("qwen2vl", neox),
-    ("qwen3", neox),
+    ("qwen3", qwen3),
     ("qwen35", |r| qwen35(r, KeyOrder::Alternating)),
     ("qwen35moe", |r| mixture(qwen35(r, KeyOrder::Alternating), r.experts(OF_EXPERTS, true))),
     ("qwen3moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, true))),
@@ -97,6 +105,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("rwkv6qwen2", |r| time_mixes(r, neox(r)?, RecurrentSpec::Rwkv6)),
     ("rwkv7", |r| rwkv(r, RecurrentSpec::Rwkv7)),
     ("seed_oss", seed_oss),
+    ("smallthinker", smallthinker),
     ("smollm3", smollm3),
     ("stablelm", stablelm),
     ("starcoder", gpt2),
@@ -216,6 +225,21 @@ fn nomic_bert_moe(r: &Reader<'_>) -> Result<Spec, FileError> {
     Ok(spec)
 }
 
+/// Jina's BERT: scores that fall with the distance in place of positions.
+fn jina_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = bert(r)?;
+    spec.alibi = Some(ALIBI);
+    Ok(spec)
+}
+
+/// MPT: scores that fall with the distance, and plain feed-forward layers.
+fn mpt(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = gpt2(r)?;
+    spec.alibi = Some(r.float_or("attention.max_alibi_bias", 0.0)?).filter(|bias| *bias > 0.0);
+    spec.clamp = Some(r.float_or("attention.clamp_kqv", 0.0)?).filter(|most| *most > 0.0);
+    Ok(spec)
+}
+
 /// ModernBERT: two layers with windows after each without, with a rotary base of their own.
 fn modern_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
     const PATTERN: usize = 3;
@@ -224,6 +248,9 @@ fn modern_bert(r: &Reader<'_>) -> Result<Spec, FileError> {
         Some("silu") => Act::Silu,
         _ => Act::GeluTanh,
     };
+    if r.text("classifier_pooling") == Some("mean") {
+        spec.ranked = Pooling::Mean;
+    }
     r.windows_after(&mut spec, 0, PATTERN, 0)?;
     turn_windows_apart(r, &mut spec)?;
     around(&mut spec);
@@ -242,6 +269,93 @@ fn around(spec: &mut Spec) {
 /// Families that differ from Llama in the pairs of the rotation; otherwise they differ only in which tensors they have.
 fn neox(r: &Reader<'_>) -> Result<Spec, FileError> {
     r.base(Pairs::Halves, Act::Silu)
+}
+
+/// Qwen 3, whose rerankers judge by the last position.
+fn qwen3(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    spec.ranked = Pooling::Last;
+    Ok(spec)
+}
+
+/// Apertus: a plain feed-forward layer whose activation each layer shapes.
+fn apertus(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = neox(r)?;
+    let n = spec.layers.len();
+    let each = |name: &str| r.file.floats(&format!("xielu.{name}"), n);
+    let (negative, positive) = (each("alpha_n")?, each("alpha_p")?);
+    let (beta, eps) = (each("beta")?, each("eps")?);
+    for (i, layer) in spec.layers.iter_mut().enumerate() {
+        layer.act = Some(Act::Xielu(Xielu {
+            negative: beta[i] + softplus(negative[i]),
+            positive: softplus(positive[i]),
+            beta: beta[i],
+            eps: eps[i],
+        }));
+    }
+    Ok(spec)
+}
+
+/// SmallThinker: experts chosen by what a layer is given; windows, and positions only there, in three of four layers.
+fn smallthinker(r: &Reader<'_>) -> Result<Spec, FileError> {
+    const PATTERN: usize = 4;
+    const WINDOW: usize = 4096;
+    let mut spec = r.base(Pairs::Halves, Act::Relu)?;
+    spec.experts = r.experts_as_told(Gating::Softmax)?;
+    if let Some(experts) = &mut spec.experts {
+        (experts.normed, experts.early) = (true, true);
+    }
+    if r.number_or("attention.sliding_window", 0)? > 0 {
+        r.windows_after(&mut spec, 0, PATTERN, 0)?;
+        windowed(&mut spec).for_each(|layer| layer.window = Window::Last(WINDOW));
+        let base = spec.layers.iter().find_map(|layer| layer.rope).map_or(0.0, |rope| rope.base);
+        let base = r.float_or("rope.freq_base_swa", base)?;
+        for (index, layer) in spec.layers.iter_mut().enumerate() {
+            let apart = layer.window != Window::All;
+            layer.rope = layer.rope.filter(|_| index % PATTERN != 0);
+            layer.rope =
+                layer.rope.map(|rope| if apart { Frequencies { base, ..rope } } else { rope });
+        }
+    }
+    Ok(spec)
+}
+
+/// Grok: experts with GELU, norms after each half, and soft caps.
+fn grok(r: &Reader<'_>) -> Result<Spec, FileError> {
+    /// What files of Grok 1 leave out.
+    const EMBEDDING: f32 = 78.383_67;
+    const LOGIT: f32 = 0.577_350_26;
+    const SCORE: f32 = 0.088_388_35;
+    const CAP: f32 = 30.0;
+    let mut spec = r.base(Pairs::Halves, Act::GeluTanh)?;
+    let width = if r.has(OF_EXPERTS) { OF_EXPERTS } else { OF_ALL };
+    spec.experts = r.experts(width, true)?;
+    spec.embedding_scale = r.float_or("embedding_scale", EMBEDDING)?;
+    spec.logit_scale = r.float_or("logit_scale", LOGIT)?;
+    spec.attention_scale = r.float_or("attention.output_scale", SCORE)?;
+    spec.attention_softcap = r.softcap("attn_logit_softcapping", CAP)?;
+    spec.logit_softcap = r.softcap("final_logit_softcapping", 0.0)?;
+    let after = if r.file.has("blk.0.layer_output_norm.weight") {
+        "layer_output_norm"
+    } else {
+        "post_ffw_norm"
+    };
+    spec.after_norms = ["attn_output_norm", after];
+    Ok(spec)
+}
+
+/// PLM: latent attention with all keys and values cached, and plain feed-forward layers.
+fn plm(r: &Reader<'_>) -> Result<Spec, FileError> {
+    let mut spec = r.base(Pairs::Adjacent, Act::ReluSquared)?;
+    let Some(LayerSpec { heads, rope: Some(rope), .. }) = spec.layers.first().copied() else {
+        return Ok(spec);
+    };
+    let rank = r.number("attention.kv_lora_rank")?;
+    let KvHeads { key_dim, value_dim, .. } = heads;
+    spec.latent = Some(LatentSpec { rank, key_dim, turned: rope.dims, value_dim });
+    let cached = KvHeads { count: spec.n_heads, ..heads };
+    spec.layers.iter_mut().for_each(|layer| layer.heads = cached);
+    Ok(spec)
 }
 
 /// OLMo 2, and OLMo 3 with sliding windows: only its full layers use the context extension.

@@ -137,6 +137,7 @@ impl Reader<'_> {
             normed,
             scale: if scale == 0.0 { 1.0 } else { scale },
             weigh: Weigh::Outputs,
+            early: false,
         }))
     }
 
@@ -309,6 +310,7 @@ impl Reader<'_> {
             1 => Some(Pooling::Mean),
             2 => Some(Pooling::Cls),
             3 => Some(Pooling::Last),
+            4 => Some(Pooling::Rank),
             _ => None,
         })
     }
@@ -340,6 +342,7 @@ impl Reader<'_> {
             mixer: MixerSpec::Attention,
             shares: None,
             d_ffn,
+            act: None,
             feed: None,
             output_scale: 1.0,
             sparsity: None,
@@ -357,6 +360,7 @@ impl Reader<'_> {
             n_ctx_train,
             causal: self.flag_or("attention.causal", true)?,
             pooling: self.pooling()?,
+            ranked: Pooling::Cls,
             n_heads,
             latent: None,
             d_per_layer: 0,
@@ -372,6 +376,8 @@ impl Reader<'_> {
             adds_to_normed: false,
             normed_values: false,
             attention_softcap: None,
+            alibi: None,
+            clamp: None,
             logit_softcap: None,
             rope: Rope {
                 pairs,
@@ -381,6 +387,7 @@ impl Reader<'_> {
             act,
             halves: Halves::InTurn,
             ffn_norm: "ffn_norm",
+            after_norms: ["post_attention_norm", "post_ffw_norm"],
             final_norm: "output_norm",
             experts: None,
             layers: counts.into_iter().zip(widths).map(layer).collect(),

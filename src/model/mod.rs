@@ -8,6 +8,7 @@ mod attention;
 mod batch;
 mod beside;
 mod checks;
+mod classifier;
 mod experts;
 mod families;
 mod ffn;

@@ -76,6 +76,7 @@ mod tests {
         normed: false,
         scale: 1.0,
         weigh: Weigh::Outputs,
+        early: false,
     };
 
     fn chosen(rule: &Experts, scores: &[f32], bias: Option<&[f32]>) -> Vec<(usize, f32)> {

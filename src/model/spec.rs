@@ -22,6 +22,8 @@ pub struct Spec {
     pub causal: bool,
     /// How per-position embeddings are pooled into one, if the file says.
     pub pooling: Option<Pooling>,
+    /// How they are pooled before a classification head.
+    pub ranked: Pooling,
     /// Query heads.
     pub n_heads: usize,
     /// Multi-head latent attention, if the model uses it.
@@ -53,6 +55,10 @@ pub struct Spec {
     pub normed_values: bool,
     /// Scores become `cap · tanh(score / cap)`.
     pub attention_softcap: Option<f32>,
+    /// ALiBi's largest bias: scores fall with the distance.
+    pub alibi: Option<f32>,
+    /// Largest absolute value of queries, keys and values before they are turned.
+    pub clamp: Option<f32>,
     /// Logits become `cap · tanh(logit / cap)`.
     pub logit_softcap: Option<f32>,
     /// Rotary position embedding.
@@ -63,6 +69,8 @@ pub struct Spec {
     pub halves: Halves,
     /// Tensor name of the norm before the feed-forward half.
     pub ffn_norm: &'static str,
+    /// Tensor names of the norms of what the halves give, before it is added.
+    pub after_norms: [&'static str; 2],
     /// Tensor name of the norm after all layers.
     pub final_norm: &'static str,
     /// Mixture-of-experts parameters, if there are experts.
@@ -95,6 +103,8 @@ pub enum Pooling {
     Cls,
     /// The last position's.
     Last,
+    /// The scores that a classification head gives the text.
+    Rank,
 }
 
 /// Multi-head latent attention.
@@ -121,6 +131,8 @@ pub struct LayerSpec {
     pub shares: Option<usize>,
     /// Hidden width of its feed-forward layer; 0 if it has none.
     pub d_ffn: usize,
+    /// The activation of its feed-forward layer, if not that of all.
+    pub act: Option<Act>,
     /// What looks at other positions in its feed-forward half, if something does.
     pub feed: Option<RecurrentSpec>,
     /// Multiplier on its output.
@@ -397,6 +409,8 @@ pub struct Experts {
     pub scale: f32,
     /// Where the weights are applied.
     pub weigh: Weigh,
+    /// Whether the router sees the layer's input, before its mixer.
+    pub early: bool,
 }
 
 /// How router scores become weights.

@@ -6,6 +6,7 @@
 use super::altup::{AltUp, Laurel, Prediction, stream};
 use super::batch::{Batch, Inputs, Output, Span};
 use super::beside::Beside;
+use super::classifier::Classifier;
 use super::ffn::Ffn;
 use super::mixer::Mixer;
 use super::norm::Norm;
@@ -15,10 +16,10 @@ use super::recurrent::{Carried, Recurrent};
 use super::rope::Rotation;
 use super::rope_factors::Factors;
 use super::sequence::{Fixed, Sequence};
-use super::spec::{Frequencies, Halves, LayerSpec, Spec};
+use super::spec::{Frequencies, Halves, LayerSpec, Pooling, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, BackendError, Linear, Result, Tensor};
-use crate::kernels::{CacheType, Matrix, dequantize};
+use crate::kernels::{CacheType, Finish, Matrix, dequantize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,6 +42,8 @@ pub struct Model {
     head: Linear,
     /// What follows the pooling of an embedding, one after the other.
     dense: Vec<Linear>,
+    /// What gives a text scores.
+    classifier: Option<Classifier>,
 }
 
 /// One layer: a mixer and a feed-forward part, or one of them, and the norms around them. Families differ in which norms
@@ -52,6 +55,8 @@ struct Layer {
     post_mixer_norm: Option<Norm>,
     /// After the residual add, not before it.
     mixer_sum_norm: Option<Norm>,
+    /// After the layer's input was added once more.
+    second_sum_norm: Option<Norm>,
     ffn_norm: Option<Norm>,
     ffn: Option<Ffn>,
     /// In its place, in RWKV.
@@ -75,7 +80,7 @@ impl Model {
         let head = if weights.has("output.weight") {
             weights.linear("output", spec.n_vocab, d)?
         } else {
-            weights.backend().linear(embedding.clone(), None)?
+            weights.backend().linear(embedding.clone(), Finish::default())?
         };
         let positions = "position_embd.weight";
         let positions = weights
@@ -111,10 +116,11 @@ impl Model {
             Some(last) if last.sum_norm.is_some() => None,
             _ => Some(Norm::load(&spec, &weights, spec.final_norm, d)?),
         };
+        let classifier = Classifier::load(&spec, &weights)?;
         let (mut dense, mut width) = (Vec::new(), d);
         for name in ["dense_2", "dense_3"] {
             let weight = format!("{name}.weight");
-            if let Some(elements) = weights.elements(&weight).filter(|_| !spec.causal) {
+            if let Some(elements) = weights.elements(&weight) {
                 let layer = weights.linear(name, elements / width.max(1), width)?;
                 width = layer.outputs();
                 dense.push(layer);
@@ -136,6 +142,7 @@ impl Model {
             norm,
             head,
             dense,
+            classifier,
         })
     }
 
@@ -300,15 +307,30 @@ impl Model {
         self.backend.read(&output.hidden.narrow(0, rows.start, rows.len())?, hidden)
     }
 
-    /// The embedding made of a pooled one.
+    /// Elements of an embedding.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.dense.last().map_or(self.spec.d_model, Linear::outputs)
+    }
+
+    /// Scores that a text gets; 0 without a classification head.
+    #[must_use]
+    pub fn scores(&self) -> usize {
+        self.classifier.as_ref().map_or(0, |classifier| classifier.classes(self.spec.d_model))
+    }
+
+    /// The embedding, or the scores, made of a pooled row.
     ///
     /// # Errors
     /// When it has another length than d_model.
-    pub fn project(&self, pooled: Vec<f32>) -> Result<Vec<f32>> {
+    pub fn project(&self, pooled: Vec<f32>, pooling: Pooling) -> Result<Vec<f32>> {
+        let b = &*self.backend;
+        if let (Pooling::Rank, Some(classifier)) = (pooling, &self.classifier) {
+            return classifier.scores(b, b.tensor(pooled, &[1, self.spec.d_model])?);
+        }
         if self.dense.is_empty() {
             return Ok(pooled);
         }
-        let b = &*self.backend;
         let mut x = b.tensor(pooled, &[1, self.spec.d_model])?;
         for layer in &self.dense {
             x = b.product(layer, &x)?;
@@ -427,6 +449,10 @@ impl Model {
         // If the mixer has a norm and the FFN has none, the FFN shares it and runs in parallel.
         let parallel = layer.ffn_norm.is_none() && layer.mixer_norm.is_some();
         let after = self.norm_if(layer.mixer_sum_norm.as_ref(), &after)?;
+        let after = match &layer.second_sum_norm {
+            Some(norm) => norm.forward(b, &b.add(&after, x)?)?,
+            None => after,
+        };
         let ffn_input = if parallel {
             normed
         } else {
@@ -435,7 +461,7 @@ impl Model {
                 if s.halves == Halves::SideBySide { x } else { &after },
             )?
         };
-        let out = ffn.forward(s, b, &ffn_input)?;
+        let out = ffn.forward(s, b, &ffn_input, x)?;
         let out = match &layer.beside {
             Some(experts) => experts.forward(s, b, &after, &out)?,
             None => out,
@@ -476,8 +502,9 @@ impl Model {
 impl Layer {
     fn load(s: &Spec, w: &Weights<'_>, index: usize) -> std::result::Result<Self, WeightsError> {
         let norm = |part: &str| Norm::load_if(s, w, &format!("blk.{index}.{part}"), s.d_model);
-        // Some files name the norm before the feed-forward half `post_attention_norm`.
-        let after_attention = "post_attention_norm";
+        // Some files name the norm before the feed-forward half, or that of a sum, as others name one of these.
+        let [after_mixer, after_ffn] = s.after_norms;
+        let of_sum = |part: &str| if s.after_norms.contains(&part) { Ok(None) } else { norm(part) };
         let mixer = Mixer::load(s, w, index)?;
         let feed = s.layers[index].feed;
         let has_ffn = feed.is_none() && (s.halves != Halves::Either || mixer.is_none());
@@ -487,21 +514,18 @@ impl Layer {
             mixer_norm: norm("attn_norm")?,
             mixer,
             laurel: Laurel::load(s, w, index)?,
-            post_mixer_norm: if s.ffn_norm == after_attention {
-                None
-            } else {
-                norm(after_attention)?
-            },
-            mixer_sum_norm: norm("attn_output_norm")?,
+            post_mixer_norm: if s.ffn_norm == after_mixer { None } else { norm(after_mixer)? },
+            mixer_sum_norm: of_sum("attn_output_norm")?,
+            second_sum_norm: if s.causal { None } else { norm("attn_norm_2")? },
             ffn_norm: norm(s.ffn_norm)?,
             ffn: if has_ffn { Some(Ffn::load(s, w, index)?) } else { None },
             channel_mix: feed.map(|spec| Recurrent::load(s, w, index, spec)).transpose()?,
             beside: Beside::load(s, w, index)?,
-            post_ffn_norm: norm("post_ffw_norm")?,
+            post_ffn_norm: norm(after_ffn)?,
             mix: Mix::load(s, w, index)?,
             prediction: Prediction::load(s, w, index)?,
             scale: scale.or(of_spec.filter(|scale| (scale - 1.0).abs() > f32::EPSILON)),
-            sum_norm: norm("layer_output_norm")?,
+            sum_norm: of_sum("layer_output_norm")?,
         })
     }
 }

@@ -4,7 +4,7 @@
 
 use super::file::{FileError, ModelFile};
 use crate::backend::{Backend, BackendError, Linear, Tensor};
-use crate::kernels::{Biased, Expert, Matrix, dequantize};
+use crate::kernels::{Expert, Finish, Finished, Matrix, dequantize};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -73,9 +73,14 @@ impl<'a> Weights<'a> {
     /// When it is missing or has another shape.
     pub fn linear(&self, name: &str, out: usize, input: usize) -> Result<Linear, WeightsError> {
         let matrix = self.matrix(&format!("{name}.weight"), out, input)?;
+        Ok(self.backend.linear(matrix, self.finish_of(name, out)?)?)
+    }
+
+    /// What becomes of the products of `{name}.weight`: `{name}.scale` and `{name}.bias`, where they exist.
+    fn finish_of(&self, name: &str, rows: usize) -> Result<Finish, WeightsError> {
         let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.floats(&bias, out)?) } else { None };
-        Ok(self.backend.linear(matrix, bias)?)
+        let bias = if self.has(&bias) { Some(self.floats(&bias, rows)?) } else { None };
+        Ok(Finish { scale: self.scalar_if(&format!("{name}.scale"))?, bias })
     }
 
     /// A linear layer whose rows are split into several layers.
@@ -90,14 +95,12 @@ impl<'a> Weights<'a> {
     ) -> Result<[Linear; N], WeightsError> {
         let total = rows.iter().sum();
         let whole = self.matrix(&format!("{name}.weight"), total, input)?;
-        let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.floats(&bias, total)?) } else { None };
+        let finish = self.finish_of(name, total)?;
         let mut start = 0;
         let mut parts = Vec::with_capacity(N);
         for count in rows {
-            let bias = bias.as_ref().map(|b| b[start..start + count].to_vec());
-            let matrix = whole.part(start..start + count);
-            parts.push(self.backend.linear(matrix, bias)?);
+            let own = start..start + count;
+            parts.push(self.backend.linear(whole.part(own.clone()), finish.part(own))?);
             start += count;
         }
         parts.try_into().map_err(|_| BackendError::new("not a layer for each part").into())
@@ -117,7 +120,7 @@ impl<'a> Weights<'a> {
         let name = format!("{name}.weight");
         let matrices = self.file.matrices(&name, count, out, input)?;
         self.claimed.borrow_mut().insert(name);
-        let linear = |matrix| Ok(self.backend.linear(matrix, None)?);
+        let linear = |matrix| Ok(self.backend.linear(matrix, Finish::default())?);
         matrices.into_iter().map(linear).collect()
     }
 
@@ -163,15 +166,23 @@ impl<'a> Weights<'a> {
         count: usize,
         rows: usize,
         columns: usize,
-    ) -> Result<Vec<Biased>, WeightsError> {
+    ) -> Result<Vec<Finished>, WeightsError> {
         let weight = format!("{name}.weight");
         let matrices = self.file.matrices(&weight, count, rows, columns)?;
         self.claimed.borrow_mut().insert(weight);
         let bias = format!("{name}.bias");
         let biases = self.has(&bias).then(|| self.matrix(&bias, count, rows)).transpose()?;
         let bias = |index: usize| biases.as_ref().map(|all| values(&all.part(index..index + 1)));
-        let all = matrices.into_iter().enumerate();
-        Ok(all.map(|(index, matrix)| Biased { matrix, bias: bias(index) }).collect())
+        let scales = format!("{name}.scale");
+        // Those of the last matrices multiply what experts give, which is the same.
+        let has_scales = self.has(&scales) && !name.ends_with("ffn_down_exps");
+        let scales = has_scales.then(|| self.floats(&scales, count)).transpose()?;
+        let scale = |index: usize| scales.as_ref().map(|all| all[index]);
+        let finished = |(index, matrix)| Finished {
+            matrix,
+            finish: Finish { scale: scale(index), bias: bias(index) },
+        };
+        Ok(matrices.into_iter().enumerate().map(finished).collect())
     }
 
     /// Number of elements of a tensor, `None` when it is missing (does not claim it).

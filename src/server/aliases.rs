@@ -122,6 +122,11 @@ pub const ROWS: &[Row] = &[
     row("thinking.type", "chat_template_kwargs.enable_thinking", On::Chat, enabled),
     row("reasoning.enabled", "chat_template_kwargs.enable_thinking", On::Chat, boolean),
     row("reasoning.effort", "reasoning_effort", On::Chat, same),
+    row("thinking.budget_tokens", "reasoning_budget_tokens", On::Chat, same),
+    row("thinking_budget", "reasoning_budget_tokens", On::Chat, same),
+    row("thinking_budget_tokens", "reasoning_budget_tokens", On::Chat, same),
+    row("reasoning_budget", "reasoning_budget_tokens", On::Chat, same),
+    row("reasoning.max_tokens", "reasoning_budget_tokens", On::Chat, same),
     row("separate_reasoning", "reasoning_format", On::Chat, apart),
     // OpenAI's legacy function calling.
     row("functions", "tools", On::Chat, tools),

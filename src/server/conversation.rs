@@ -20,6 +20,8 @@ pub const KNOWN: &[&str] = &[
     "continue_final_message",
     "reasoning_format",
     "reasoning_effort",
+    "reasoning_budget_tokens",
+    "reasoning_budget_message",
 ];
 /// Most tools in a request.
 const TOOLS_MAX: usize = 512;
@@ -36,7 +38,7 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Reads the fields in [`KNOWN`].
-pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
+pub fn read(state: &State, f: &mut Fields) -> Result<(Conversation, Budget), ApiError> {
     let messages = messages(f)?;
     let mut tools = tools(f)?;
     let choice = tool_choice(f, &mut tools)?;
@@ -50,7 +52,8 @@ pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
     })?;
     let mut variables = state.config.template_variables.clone();
     variables.extend(own_variables(f)?);
-    let mut no_thoughts = state.config.reasoning_budget == Some(0);
+    let budget = Budget::read(state, f)?;
+    let mut no_thoughts = budget.tokens == Some(0);
     if let Some(effort) = f.string("reasoning_effort")? {
         no_thoughts |= effort == "none";
         variables.entry("reasoning_effort").or_insert(Value::String(effort));
@@ -62,7 +65,7 @@ pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
             return Err(ApiError::parameter("enable_thinking", &show(other), "true or false"));
         }
     }
-    Ok(Conversation {
+    let conversation = Conversation {
         messages,
         tools,
         choice,
@@ -72,7 +75,28 @@ pub fn read(state: &State, f: &mut Fields) -> Result<Conversation, ApiError> {
         ending: ending(f)?,
         reasoning: reasoning_format(f)?.unwrap_or(state.config.reasoning_format),
         no_thoughts,
-    })
+    };
+    Ok((conversation, budget))
+}
+
+/// How much a model may think.
+pub struct Budget {
+    /// Tokens before its answer; `None`: without a limit.
+    pub tokens: Option<usize>,
+    /// What a thought ends with that reached it.
+    pub message: String,
+}
+
+impl Budget {
+    fn read(state: &State, f: &mut Fields) -> Result<Self, ApiError> {
+        let asked = f.integer("reasoning_budget_tokens", -1..=i64::from(i32::MAX))?;
+        let asked = asked.and_then(|n| usize::try_from(n).ok());
+        let message = f.string("reasoning_budget_message")?;
+        Ok(Self {
+            tokens: asked.or(state.config.reasoning_budget),
+            message: message.unwrap_or_else(|| state.config.reasoning_budget_message.clone()),
+        })
+    }
 }
 
 fn ending(f: &mut Fields) -> Result<Ending, ApiError> {

@@ -102,10 +102,16 @@ impl Asked {
         let input = fields.take_list(name);
         let name = fields.called(name).to_owned();
         fields.finish(KNOWN, state.config.strict)?.tell(state.config.quiet, reply);
+        let pooling = state.config.pooling.or(engine.info.pooling).unwrap_or(Pooling::Mean);
+        if pooling == Pooling::Rank && engine.info.scores == 0 {
+            return Err(ApiError::bad(
+                "--pooling rank gives the scores of a classification head, and this model has none\nhint: start with another --pooling, or with a reranker",
+            ));
+        }
         let input = input.ok_or_else(|| ApiError::parameter("input", "nothing", EXPECTED))?;
         Ok(Self {
             inputs: inputs(&name, input, engine, &request.share, &Sink::new(reply))?,
-            pooling: state.config.pooling.or(engine.info.pooling).unwrap_or(Pooling::Mean),
+            pooling,
             norm: norm.and_then(|n| i32::try_from(n).ok()).unwrap_or(state.config.embd_normalize),
             dimensions: dimensions.and_then(|n| usize::try_from(n).ok()),
             base64,
@@ -131,8 +137,8 @@ impl Asked {
             if let Some(dimensions) = self.dimensions {
                 row.truncate(dimensions);
             }
-            // As in the reference, rows are not normalized without pooling.
-            if self.pooling != Pooling::None {
+            // As in the reference, rows are not normalized without pooling, and scores never.
+            if !matches!(self.pooling, Pooling::None | Pooling::Rank) {
                 normalize(row, self.norm);
             }
         }

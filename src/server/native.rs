@@ -58,6 +58,7 @@ pub fn props(state: &State, engine: &Engine) -> Response {
             "system_prompt": state.config.system_prompt.as_deref().unwrap_or(""),
             "has_chat_template": info.stand_in.is_none(),
             "makes_text": info.makes_text,
+            "thinks": engine.chat.thinks(),
         },
     }))
 }

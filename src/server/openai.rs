@@ -137,7 +137,7 @@ pub fn chat(
     let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Chat)?;
     let first_form = fields.called("tools").ends_with("functions");
-    let mut conversation = conversation::read(state, &mut fields)?;
+    let (mut conversation, budget) = conversation::read(state, &mut fields)?;
     // A message in the legacy `functions` form holds one call.
     conversation.parallel &= !first_form;
     let wants_logprobs = fields.bool("logprobs")?.unwrap_or(false);
@@ -154,6 +154,9 @@ pub fn chat(
         let ids = prompts::tokens(&prompt.text, true, true, engine, &request.share, sink)?;
         let (ids, visible) = (engine.begun_once(ids), engine.visible(&prompt.plan));
         let mut generation = Generation { visible, ..common.generation.clone() };
+        generation.thoughts = budget
+            .tokens
+            .and_then(|tokens| engine.thought_limit(&prompt.plan, tokens, &budget.message));
         if let Some(must) = &prompt.must {
             // A grammar or regex governs the whole answer, a schema only one that is not a tool call.
             if common.asked.as_ref().is_some_and(|(_, c)| !matches!(c, Constraint::JsonSchema(_))) {
@@ -188,7 +191,7 @@ pub fn apply_template(
 ) -> Result<Response, ApiError> {
     let mut fields = Fields::parse(&request.body, &request.share)?;
     aliases::apply(&mut fields, On::Chat)?;
-    let conversation = conversation::read(state, &mut fields)?;
+    let (conversation, _) = conversation::read(state, &mut fields)?;
     fields.ignore(&["logprobs", "top_logprobs"]);
     let common = Common::read(state, engine, fields, None, On::Chat, reply)?;
     let sink = Sink::new(reply);

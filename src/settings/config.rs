@@ -98,6 +98,8 @@ pub struct Config {
     pub reasoning_format: ReasoningFormat,
     /// Reasoning tokens allowed: `Some(0)` for none, `None` for no limit.
     pub reasoning_budget: Option<usize>,
+    /// What a thought ends with that reached it.
+    pub reasoning_budget_message: String,
     /// More output on stderr.
     pub verbose: bool,
     /// Only errors on stderr.
@@ -154,6 +156,7 @@ impl Config {
             template_variables: Map::new(),
             reasoning_format: ReasoningFormat::default(),
             reasoning_budget: None,
+            reasoning_budget_message: String::new(),
             verbose: false,
             quiet: false,
             listing: String::new(),

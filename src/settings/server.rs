@@ -121,12 +121,13 @@ pub static ROWS: &[Setting] = &[
                 "mean" => Pooling::Mean,
                 "cls" => Pooling::Cls,
                 "last" => Pooling::Last,
-                _ => return Err(Wrong::Expected("none, mean, cls or last".to_owned())),
+                "rank" => Pooling::Rank,
+                _ => return Err(Wrong::Expected("none, mean, cls, last or rank".to_owned())),
             });
             Ok(())
         }),
         "HOW",
-        "Pooling of embeddings: none, mean, cls or last (default: the model's own, else mean)",
+        "Pooling of embeddings: none, mean, cls, last or rank (scores of a classification head; default: the model's own, else mean)",
     )
     .none("(the model's)"),
     server(

@@ -106,7 +106,7 @@ fn errors_name_the_invalid_flag() {
         (["--chat-template-file", "/does/not/exist"], "--chat-template-file"),
         (["--chat-template-kwargs", "[1]"], "--chat-template-kwargs"),
         (["--reasoning-format", "loud"], "--reasoning-format"),
-        (["--reasoning-budget", "7"], "--reasoning-budget"),
+        (["--reasoning-budget", "-2"], "--reasoning-budget"),
     ] {
         let error = flags(&arguments).unwrap_err();
         assert!(error.contains(name), "{error}");

@@ -158,14 +158,25 @@ pub static ROWS: &[Setting] = &[
         "reasoning-budget",
         Value::Whole {
             min: -1,
-            max: 0,
+            max: (1 << 31) - 1,
             set: |c, n, _| c.reasoning_budget = usize::try_from(n).ok(),
         },
         "N",
-        "Reasoning budget in tokens: 0 turns reasoning off, -1 is unlimited",
+        "Tokens that a model may think before its answer: 0 turns reasoning off, -1 is unlimited",
     )
     .variables(&["LLAMA_ARG_THINK_BUDGET"])
     .default("-1"),
+    text(
+        "reasoning-budget-message",
+        Value::Text(|c, given| {
+            given.text.clone_into(&mut c.reasoning_budget_message);
+            Ok(())
+        }),
+        "TEXT",
+        "What a thought ends with that reached the reasoning budget",
+    )
+    .variables(&["LLAMA_ARG_THINK_BUDGET_MESSAGE"])
+    .default(""),
 ];
 
 /// The source of a chat template: by name, from a file, or inline. A bundle can't name a file, as with the system

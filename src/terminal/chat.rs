@@ -175,6 +175,10 @@ impl Chat<'_> {
             max_tokens: self.config.predict,
             stops: self.config.stops.clone(),
             ignore_end: self.config.ignore_end,
+            thoughts: self.config.reasoning_budget.and_then(|tokens| {
+                let message = &self.config.reasoning_budget_message;
+                self.engine.thought_limit(&prompt.plan, tokens, message)
+            }),
             guide: self.guide.clone().map(|guide| guide.after(prompt.plan.thoughts_end())),
             ..Generation::default()
         };

@@ -161,6 +161,46 @@ def test_thoughts_stay_in_the_text_where_that_is_asked_for(thinker):
     assert "reasoning_content" not in message
 
 
+def thought_of(server, **more) -> tuple[str, str]:
+    """The reasoning and the answer to a question."""
+    answer = server.post("/v1/chat/completions", {"messages": QUESTION} | more)
+    assert answer.status == 200, answer.body
+    message = answer.json()["choices"][0]["message"]
+    return message.get("reasoning_content", ""), message["content"].strip()
+
+
+def test_a_thought_ends_at_its_budget_and_the_answer_follows(thinker):
+    thought, answer = thought_of(thinker)
+    count = len(thinker.post("/tokenize", {"content": f" {thought}"}).json()["tokens"])
+    assert thought_of(thinker, reasoning_budget_tokens=count + 5) == (thought, answer), "not reached"
+    for fields in (
+        {"reasoning_budget_tokens": 4},
+        {"thinking": {"type": "enabled", "budget_tokens": 4}},
+        {"thinking_budget": 4},
+        {"reasoning": {"max_tokens": 4}},
+    ):
+        cut, answer = thought_of(thinker, **fields)
+        assert cut and thought.startswith(cut) and len(cut) < len(thought), fields
+        assert "Paris" in answer
+    cut, answer = thought_of(thinker, reasoning_budget_tokens=4, reasoning_budget_message=" Enough of that.")
+    assert cut.endswith(" Enough of that.") and "Paris" in answer
+    assert thought_of(thinker, reasoning_budget_tokens=0)[0] == ""
+    # A constraint holds from the answer on, after a thought that was ended for the model too.
+    city = {"type": "json_schema", "json_schema": {"name": "c", "schema": {"enum": ["Paris", "Rome"]}}}
+    cut, answer = thought_of(thinker, reasoning_budget_tokens=4, response_format=city)
+    assert cut and json.loads(answer) in ("Paris", "Rome")
+    wrong = thinker.post("/v1/chat/completions", {"messages": QUESTION, "reasoning_budget_tokens": -2})
+    assert wrong.status == 400 and "reasoning_budget_tokens" in wrong.text
+
+
+def test_the_program_has_a_budget_for_thoughts(tmp_path):
+    arguments = ("-m", SMOLLM2, "-c", 2048, "--chat-template", THINK, "-r", "Question:", "--temp", 0, "-n", 60)
+    budget = ("--reasoning-budget", 4, "--reasoning-budget-message", " Enough.")
+    with Server(RUNTIME, *arguments, *budget, folder=tmp_path) as server:
+        thought, answer = thought_of(server)
+    assert thought.endswith(" Enough.") and "Paris" in answer
+
+
 def test_thoughts_can_be_forbidden(thinker):
     off = prompt(thinker, QUESTION, chat_template_kwargs={"enable_thinking": False})
     assert off == prompt(thinker, QUESTION, reasoning_effort="none")

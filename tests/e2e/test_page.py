@@ -146,6 +146,19 @@ def test_thoughts_are_folded_before_the_answer_and_kept(chrome, tmp_path):
         assert history[1]["reasoning_content"] == "The user asks for a capital. I know it."
         expect(last_answer(page).locator("> .body")).to_contain_text("Berlin")
         page.locator("#settings-open").click()
+        page.get_by_label("Thinking").select_option("Answer at once")
+        page.locator("#settings-save").click()
+        with page.expect_request("**/v1/chat/completions") as sent:
+            ask(page, "What is the capital of Italy?")
+        assert sent.value.post_data_json["enable_thinking"] is False
+        expect(last_answer(page).locator("details.thoughts")).to_have_count(0)
+        page.locator("#settings-open").click()
+        page.locator("#f-thinking").select_option("auto")
+        page.locator("#settings-save").click()
+        with page.expect_request("**/v1/chat/completions") as sent:
+            ask(page, "What is the capital of France?")
+        assert "enable_thinking" not in sent.value.post_data_json
+        page.locator("#settings-open").click()
         page.locator("#language").select_option("es")
         page.locator("#settings [data-close]").first.click()
         expect(last_answer(page).locator("summary")).to_have_text(re.compile(r"^Pensó \d+ s$"))
@@ -544,6 +557,7 @@ def test_what_does_not_fit_the_context_is_said_in_the_page(page):
 
 def test_the_system_prompt_and_sampling_can_be_set(page):
     page.locator("#settings-open").click()
+    expect(page.locator("#f-thinking")).to_be_hidden()  # this model doesn't think
     page.locator("#f-system").fill("Answer in one word.")
     page.locator("#f-temperature").fill("0.3")
     page.locator("#f-max_tokens").fill("5")

@@ -7,6 +7,8 @@ The tiny models are F32 (`tiny.py` says why), with WordPiece vocabularies where 
 `embeddings/NAME.f32` holds little-endian f32 rows for the tokens (7 i + 3) mod vocabulary: one for each of 40
 positions, then their mean, the first and the last, each as the reference pools them (`tests/embeddings.rs`).
 
+`embeddings/NAME.scores` holds the little-endian f32 scores of a classification head for the same tokens.
+
 `embeddings.json` holds embeddings of texts, made to length 1: by the tiny models as their files pool, and by
 SmolLM2, whose file does not say how, as mean and last.
 """
@@ -21,7 +23,7 @@ import numpy as np
 from tiny import LN, POST, RMS, Tiny
 
 POSITIONS = 40
-NONE, MEAN, CLS, LAST = range(4)
+NONE, MEAN, CLS, LAST, RANK = range(5)
 SPACE = "\u2581"
 REAL = "smollm2-135m-instruct-q4_1"
 TEXTS = ["A candle burns.", "¿Qué es una vela? Cera y mecha!", "", "wax " * 30, "unaffordable, naïve: 你好"]
@@ -86,20 +88,36 @@ class Bert(Tiny):
 def models():
     yield Bert("bert", heads=3, kv=3, layers=2, context_length=48, pooling_type=MEAN).build(
         gated=False, positions=True, bias=True, fused=False)
-    yield Bert("bert", "bert-cls", heads=2, kv=2, layers=2, context_length=40, pooling_type=CLS).build(
-        gated=False, positions=True, bias=True, fused=True)
+    judge = Bert("bert", "bert-cls", heads=2, kv=2, layers=2, context_length=40, pooling_type=CLS,
+                 classifier__output_labels=["no", "yes"]).build(gated=False, positions=True, bias=True, fused=True)
+    judge.matrix("cls", judge.d, judge.d, True)
+    judge.matrix("cls.output", 2, judge.d, True)
+    yield judge
+    jina = Bert("jina-bert-v2", heads=3, kv=3, layers=2, context_length=48, pooling_type=MEAN).build(
+        gated=True, positions=False, bias=True, fused=False)
+    jina.matrix("cls", 1, jina.d, True)
+    for i in range(2):  # small, for GELU's sake
+        jina.tensors[f"blk.{i}.ffn_down.weight"] *= 0.2
+        jina.norm(f"blk.{i}.attn_q_norm", bias=True)
+        jina.norm(f"blk.{i}.attn_k_norm", bias=True)
+        jina.norm(f"blk.{i}.attn_norm_2", bias=True)
+        del jina.tensors[f"blk.{i}.ffn_up.bias"]
+    yield jina
     yield Bert("nomic-bert", heads=3, kv=3, layers=2, context_length=48, rope__freq_base=1000.0, pooling_type=MEAN).build(
         gated=True, positions=False, bias=False, fused=True)
     yield Bert("nomic-bert-moe", heads=3, kv=3, layers=2, context_length=48, rope__freq_base=1000.0, pooling_type=MEAN,
                moe_every_n_layers=2, expert_count=4, expert_used_count=2).build(
         gated=False, positions=False, bias=True, fused=True, moe=4)
     modern = Tiny("modern-bert", heads=3, kv=3, layers=4, **LN, attention__causal=False, pooling_type=MEAN,
-                  attention__sliding_window=11, rope__freq_base=1e5, rope__freq_base_swa=1e3).build(
+                  classifier_pooling="mean", attention__sliding_window=11, rope__freq_base=1e5, rope__freq_base_swa=1e3).build(
         fused_qkv=True, ffn="fused", tied=True, gelu_scale=0.25)
     modern.norm("token_embd_norm")
     del modern.tensors["blk.0.attn_norm.weight"]
     for i in range(4):  # small, for GELU's sake
         modern.tensors[f"blk.{i}.ffn_down.weight"] *= 0.2
+    modern.matrix("cls", modern.d, modern.d, scale=0.5)
+    modern.norm("cls.norm")
+    modern.matrix("cls.output", 1, modern.d, True, scale=0.5)
     yield modern
     gemma = Tiny("gemma-embedding", head=8, layers=3, **RMS, pooling_type=MEAN, attention__sliding_window=11,
                  attention__sliding_window_pattern=[True, True, False], rope__freq_base=1e6, dense_2_feat_in=24,
@@ -107,7 +125,10 @@ def models():
     gemma.matrix("dense_2", 36, 24)
     gemma.matrix("dense_3", 24, 36)
     yield gemma
-    yield Tiny("qwen3", "qwen3-embedding", head=8, layers=2, **RMS, pooling_type=LAST).build(qk="head", tied=True)
+    qwen = Tiny("qwen3", "qwen3-embedding", head=8, layers=2, **RMS, pooling_type=LAST,
+                classifier__output_labels=["yes", "no"]).build(qk="head", tied=True)
+    qwen.matrix("cls.output", 2, qwen.d)
+    yield qwen
 
 
 def ids(llm):
@@ -119,14 +140,25 @@ def load(path, pooling):
                            n_threads_batch=2, type_k=0, type_v=0, flash_attn=False, verbose=False)
 
 
+def read_all(path, pooling):
+    llm = load(path, pooling)
+    llm._batch.reset()
+    llm._batch.add_sequence(ids(llm), 0, True)
+    llm._ctx.kv_cache_clear()
+    llm._ctx.decode(llm._batch)
+    return llm
+
+
+def scores(path, count):
+    llm = read_all(path, RANK)
+    found = llama_cpp.llama_get_embeddings_seq(llm._ctx.ctx, 0)
+    return np.ctypeslib.as_array(found, shape=(count,)).astype("<f4").copy()
+
+
 def rows(path):
     out = []
     for pooling in (NONE, MEAN, CLS, LAST):
-        llm = load(path, pooling)
-        llm._batch.reset()
-        llm._batch.add_sequence(ids(llm), 0, True)
-        llm._ctx.kv_cache_clear()
-        llm._ctx.decode(llm._batch)
+        llm = read_all(path, pooling)
         count = POSITIONS if pooling == NONE else 1
         read = llama_cpp.llama_get_embeddings if pooling == NONE else lambda c: llama_cpp.llama_get_embeddings_seq(c, 0)
         out.append(np.ctypeslib.as_array(read(llm._ctx.ctx), shape=(count, llm.n_embd())).copy())
@@ -145,6 +177,9 @@ def main(real, out):
     for model in models():
         path = folder / f"{model.name}.gguf"
         model.write(path)
+        labels = len(model.extra.get("classifier__output_labels", [0]))
+        if {"cls.weight", "cls.output.weight"} & set(model.tensors):
+            path.with_suffix(".scores").write_bytes(scores(path, labels).tobytes())
         values = rows(path)
         assert np.isfinite(values).all()
         path.with_suffix(".f32").write_bytes(values.tobytes())

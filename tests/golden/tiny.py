@@ -31,7 +31,7 @@ class Tiny:
         self.d, self.heads, self.kv, self.layers, self.ffn = d, heads, kv, layers, ffn
         self.head = head or d // heads
         self.extra, self.past = extra, past
-        self.tensors, self.halves = {}, set()
+        self.tensors, self.halves, self.bare_keys = {}, set(), {}
         self.random = np.random.RandomState(sum(map(ord, self.name)))
 
     def matrix(self, name, rows, columns, bias=False, scale=1.2):
@@ -473,6 +473,8 @@ class Tiny:
                 w.add_array(key, value)
             else:
                 w.add_float32(key, value)
+        for key, values in self.bare_keys.items():
+            w.add_array(key, values)
         if self.past:
             w.add_uint32("tiny.past", self.past)
         self.vocabulary(w)
@@ -570,6 +572,7 @@ def models():
     yield from more()
     yield from hybrids()
     yield from keyed()
+    yield from small()
     yield from streams()
 
 
@@ -660,6 +663,48 @@ def keyed():
     yield Tiny("arwkv7", **old, **RMS, **gates, token_shift_count=1).rwkv(7, converted=True)
     yield Tiny("arwkv7", "arwkv7-ungated", **old, **RMS, **ranks, token_shift_count=1).rwkv(
         7, converted=True, gate=False)
+
+
+def small():
+    """Families each with something of its own."""
+    experts = {**RMS, "expert_count": 4, "expert_used_count": 2}
+    apertus = Tiny("apertus", head=8, layers=2, **RMS).build(qk="head", ffn="plain", gelu_scale=0.6)
+    for key, values in (("alpha_n", [0.7, 0.9]), ("alpha_p", [0.8, 0.5]), ("beta", [0.5, 0.4]), ("eps", [-1e-6, -1e-6])):
+        apertus.bare_keys[f"xielu.{key}"] = values
+    yield apertus
+    bitnet = Tiny("bitnet", layers=2, **RMS).build(tied=True)
+    for i in range(2):
+        bitnet.norm(f"blk.{i}.attn_sub_norm")
+        bitnet.norm(f"blk.{i}.ffn_sub_norm", bitnet.ffn)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+            bitnet.tensors[f"blk.{i}.{part}.scale"] = bitnet.random.uniform(0.6, 1.5, 1)
+    yield bitnet
+    grok = Tiny("grok", layers=2, head=6, **experts, expert_feed_forward_length=8, embedding_scale=1.5,
+                final_logit_softcapping=4.0, attention__output_scale=0.3).build(
+        norms=("attn_norm", "attn_output_norm", "ffn_norm", "layer_output_norm"), moe=(4, 8))
+    one = Tiny("grok", "grok-dense", layers=2, head=6, ffn=8, **experts, expert_feed_forward_length=8).build(
+        norms=("attn_norm", "attn_output_norm", "ffn_norm", "post_ffw_norm"), moe=(4, 8))
+    for i in range(2):
+        one.matrix(f"blk.{i}.ffn_gate", 8, one.d)
+        one.matrix(f"blk.{i}.ffn_up", 8, one.d)
+        one.matrix(f"blk.{i}.ffn_down", one.d, 8)
+    # Small, for GELU's sake.
+    for model, name in ((grok, "layer_output_norm"), (one, "post_ffw_norm")):
+        for i in range(2):
+            model.tensors[f"blk.{i}.{name}.weight"] *= 0.1
+        yield model
+    yield Tiny("mpt", heads=3, kv=3, layers=2, **LN, attention__max_alibi_bias=8.0, attention__clamp_kqv=1.5).build(
+        fused_qkv=True, ffn="plain", tied=True, gelu_scale=0.1)
+    yield Tiny("mpt", "mpt-biased", heads=4, kv=4, layers=2, **LN, attention__max_alibi_bias=4.0).build(
+        fused_qkv=True, qkv_bias=True, norm_bias=True, out_bias=True, ffn="plain", ffn_bias=True, tied=True, gelu_scale=0.1)
+    yield Tiny("plm", heads=3, kv=3, head=14, layers=2, **RMS, attention__kv_lora_rank=10, rope__dimension_count=8,
+               attention__value_length=7).build(
+        latent={"rank": 10, "turned": 8, "key": 14, "value": 7}, ffn="plain", tied=True, gelu_scale=1.2)
+    # Its windows are of 4096 positions, whatever the file says.
+    yield Tiny("smallthinker", d=16, heads=2, kv=1, head=8, layers=5, ffn=8, past=4080, **experts, expert_gating_func=2,
+               expert_feed_forward_length=8, attention__sliding_window=9).build(moe=(4, 8))
+    yield Tiny("smallthinker", "smallthinker-whole", ffn=8, layers=2, head=6, **experts, expert_gating_func=1,
+               expert_feed_forward_length=8).build(moe=(4, 8), tied=True)
 
 
 def more():

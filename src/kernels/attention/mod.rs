@@ -50,6 +50,23 @@ pub struct Heads {
     pub scale: f32,
     /// Scores become `cap · tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// ALiBi's largest bias: scores fall with the distance, in each head at another slope.
+    pub alibi: Option<f32>,
+}
+
+impl Heads {
+    /// By how much the scores of a head fall with each position of distance ([ALiBi](https://arxiv.org/abs/2108.12409)).
+    #[must_use]
+    pub fn slope(&self, head: usize) -> f32 {
+        let Some(largest) = self.alibi else { return 0.0 };
+        let whole = 1 << self.heads.max(1).ilog2();
+        let power = |bias: f32, n: usize| libm::exp2f(-bias * n as f32 / whole as f32);
+        if head < whole {
+            power(largest, head + 1)
+        } else {
+            power(largest / 2.0, 2 * (head - whole) + 1)
+        }
+    }
 }
 
 /// Which positions, up to its own, a query can see.
@@ -83,6 +100,16 @@ impl Window {
 struct Row {
     position: usize,
     head: usize,
+}
+
+/// By how much the scores of a row fall with the distance, in a block of positions.
+#[derive(Clone, Copy)]
+struct Tilt {
+    slope: f32,
+    /// The row's own position.
+    own: usize,
+    /// The first position of the block.
+    first: usize,
 }
 
 /// A row's partial softmax over some positions: values weighted by exp(score − max), and the sum of the weights.
@@ -286,7 +313,13 @@ impl Compute {
             for (i, (scores, state)) in weights.iter_mut().zip(states.iter_mut()).enumerate() {
                 let visible = seen[i].start.saturating_sub(block).min(positions.len())
                     ..seen[i].end.saturating_sub(block).min(positions.len());
-                factors[i] = self.soften(h, scores, visible, state);
+                let row = rows[i];
+                let tilt = h.alibi.map(|_| Tilt {
+                    slope: h.slope(row.head),
+                    own: past.len + row.position,
+                    first: block,
+                });
+                factors[i] = self.soften(h, scores, (visible, tilt), state);
             }
             let mut states = states.iter_mut();
             let mut mixed: [&mut [f32]; ROWS] = std::array::from_fn(|_| {
@@ -336,7 +369,7 @@ impl Compute {
         &self,
         h: &Heads,
         scores: &mut [f32; BLOCK],
-        visible: Range<usize>,
+        (visible, tilt): (Range<usize>, Option<Tilt>),
         state: &mut Partial<'_>,
     ) -> f32 {
         if visible.is_empty() {
@@ -345,10 +378,15 @@ impl Compute {
         }
         scores[..visible.start].fill(f32::NEG_INFINITY);
         scores[visible.end..].fill(f32::NEG_INFINITY);
-        for score in &mut scores[visible] {
+        for score in &mut scores[visible.clone()] {
             *score *= h.scale;
             if let Some(cap) = h.softcap {
                 *score = cap * libm::tanhf(*score / cap);
+            }
+        }
+        if let Some(Tilt { slope, own, first }) = tilt {
+            for (position, score) in (first + visible.start..).zip(&mut scores[visible]) {
+                *score -= slope * own.abs_diff(position) as f32;
             }
         }
         let mut lanes = [f32::NEG_INFINITY; KEYS];

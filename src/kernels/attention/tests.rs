@@ -84,6 +84,7 @@ const HEADS: Heads = Heads {
     window: Window::All,
     scale: 0.2,
     softcap: None,
+    alibi: None,
 };
 
 /// The definition, over the rounded keys and values.
@@ -109,7 +110,11 @@ fn plain(h: &Heads, sinks: Option<&[f32]>, q: &[f32], past: &Past<'_>) -> Vec<f6
                 let k = &k[(base + p) * h.key_dim..][..h.key_dim];
                 let dot: f64 = q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
                 let score = dot * f64::from(h.scale);
-                h.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+                let score = match h.softcap {
+                    Some(cap) => f64::from(cap) * (score / f64::from(cap)).tanh(),
+                    None => score,
+                };
+                score - f64::from(h.slope(head)) * (past.len + row).abs_diff(p) as f64
             })
             .collect();
         let sink = sinks.map(|sinks| f64::from(sinks[head]));
@@ -129,14 +134,15 @@ fn plain(h: &Heads, sinks: Option<&[f32]>, q: &[f32], past: &Past<'_>) -> Vec<f6
 fn it_agrees_with_a_plain_softmax_on_every_isa() {
     let sinks: &[f32] = &[0.5, 9.0, -9.0, 2.0];
     let q = inputs(3 * HEADS.heads * HEADS.key_dim, 1);
-    for (window, softcap, sinks, causal) in [
-        (Window::All, None, None, true),
-        (Window::Around(5), None, None, false),
-        (Window::Last(7), None, Some(sinks), true),
-        (Window::Chunk(16), Some(3.0), None, true),
-        (Window::All, None, None, false),
+    for (window, softcap, alibi, sinks, causal) in [
+        (Window::All, None, None, None, true),
+        (Window::All, None, Some(8.0), None, true),
+        (Window::Around(5), None, None, None, false),
+        (Window::Last(7), None, None, Some(sinks), true),
+        (Window::Chunk(16), Some(3.0), None, None, true),
+        (Window::All, None, Some(2.0), None, false),
     ] {
-        let h = Heads { window, softcap, ..HEADS };
+        let h = Heads { window, softcap, alibi, ..HEADS };
         for of in TYPES {
             let stored = Stored::new(of, &h, 603, 2);
             let past = stored.past(600, 3, causal);

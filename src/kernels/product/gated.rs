@@ -10,18 +10,53 @@ use super::panels::rows_together;
 use crate::kernels::activations::{Activations, Part};
 use crate::kernels::blocks::{GROUP, QuantKind, kind};
 use crate::kernels::disjoint::Disjoint;
+use crate::kernels::float::add_bias;
 use crate::kernels::panel::PANEL_ROWS;
-use crate::kernels::{Act, Compute, Matrix, add_bias};
+use crate::kernels::{Act, Compute, Matrix};
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-/// A matrix with an optional bias, which has one element per row.
+/// A matrix and what becomes of its products.
 #[derive(Clone, Copy)]
 pub struct Affine<'a> {
     /// The matrix.
     pub matrix: &'a Matrix,
-    /// Added to the products.
-    pub bias: Option<&'a [f32]>,
+    /// What becomes of them.
+    pub finish: &'a Finish,
+}
+
+/// What becomes of a matrix's products: product · scale + bias.
+#[derive(Debug, Clone, Default)]
+pub struct Finish {
+    /// Multiplier on them.
+    pub scale: Option<f32>,
+    /// Added to them: one element per row of the matrix.
+    pub bias: Option<Vec<f32>>,
+}
+
+impl Finish {
+    /// Only a bias.
+    #[must_use]
+    pub fn bias(bias: Option<Vec<f32>>) -> Self {
+        Self { scale: None, bias }
+    }
+
+    /// For some of the matrix's rows.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        Self { scale: self.scale, bias: self.bias.as_ref().map(|bias| bias[rows].to_vec()) }
+    }
+
+    /// Finishes the products of some of the matrix's rows, (n, rows).
+    pub fn apply(&self, products: &mut [f32], rows: Range<usize>) {
+        if let Some(scale) = self.scale {
+            products.iter_mut().for_each(|x| *x *= scale);
+        }
+        if let Some(bias) = &self.bias {
+            add_bias(products, &bias[rows]);
+        }
+    }
 }
 
 /// The matrices of a gated feed-forward layer.
@@ -51,9 +86,7 @@ impl Compute {
         assert!(fits, "{g:?}, {u:?} and {d:?}");
         let x = self.input(x, &[g, u]);
         let mut out = self.products(&[d], &self.hidden(act, layer, &x)).pop().unwrap_or_default();
-        if let Some(bias) = down.bias {
-            add_bias(&mut out, bias);
-        }
+        down.finish.apply(&mut out, 0..d.rows);
         out
     }
 
@@ -79,9 +112,7 @@ impl Compute {
         }
         let mut products = self.products(&[gate.matrix, up.matrix], x);
         for (product, layer) in products.iter_mut().zip([gate, up]) {
-            if let Some(bias) = layer.bias {
-                add_bias(product, bias);
-            }
+            layer.finish.apply(product, 0..layer.matrix.rows);
         }
         let hidden = self.gate_up(act, &products[0], &products[1]);
         self.input_from(Cow::Owned(hidden), &[down.matrix])
@@ -114,9 +145,7 @@ impl Compute {
                 let own = first..(first + PANEL_ROWS).min(rows.end);
                 let (gate, up) = (&mut gate[..own.len()], &mut up[..own.len()]);
                 for (row, half) in [(&mut *gate, layer.gate), (&mut *up, layer.up)] {
-                    if let Some(bias) = half.bias {
-                        add_bias(row, &bias[own.clone()]);
-                    }
+                    half.finish.apply(row, own.clone());
                 }
                 let to = own.start - columns.start..own.end - columns.start;
                 self.gate_up_part(act, gate, up, &mut hidden[index % n][to]);

@@ -15,7 +15,7 @@ mod panels;
 pub(super) mod runs;
 
 pub(super) use division::Divisions;
-pub use gated::{Affine, Gated};
+pub use gated::{Affine, Finish, Gated};
 pub use input::Input;
 
 use super::blocks::{QuantKind, kind};

@@ -5,7 +5,7 @@ use super::super::spec::{Mamba1Spec, Spec};
 use super::super::weights::{Weights, WeightsError};
 use super::{Pasts, StateMixer, convolution};
 use crate::backend::{Backend, Linear, Result, Tensor};
-use crate::kernels::{Act, Convolution, Mamba1, Recurrence};
+use crate::kernels::{Act, Convolution, Finish, Mamba1, Recurrence};
 
 /// Mamba with its projections.
 pub struct Mamba {
@@ -65,7 +65,7 @@ impl Mamba {
             convolution: convolution(w, &name("ssm_conv1d"), (channels, taps), true)?,
             inner: w.linear_parts(&name("ssm_x"), [rank, d_state, d_state], channels)?,
             norms,
-            steps: w.backend().linear(weight, None)?,
+            steps: w.backend().linear(weight, Finish::default())?,
             out: w.linear(&name("ssm_out"), d, channels)?,
         })
     }

@@ -5,7 +5,7 @@ use super::super::spec::{Mamba2Spec, Spec};
 use super::super::weights::{Weights, WeightsError};
 use super::{Pasts, StateMixer, convolution};
 use crate::backend::{Backend, Linear, Result, Tensor};
-use crate::kernels::{Act, Convolution, Mamba2, Recurrence};
+use crate::kernels::{Act, Convolution, Finish, Mamba2, Recurrence};
 
 /// Such a mixer with its projections.
 pub struct Mamba {
@@ -53,7 +53,9 @@ impl Mamba {
             convolution: convolution(w, &name("conv1d"), (channels, taps), true)?,
             inner: w.linear_parts(&name("x"), [d_state, d_state, rank], channels)?,
             norms: [norm("b_norm", d_state)?, norm("c_norm", d_state)?, norm("dt_norm", rank)?],
-            steps: w.backend().linear(w.matrix(&name("dt.weight"), heads, rank)?, None)?,
+            steps: w
+                .backend()
+                .linear(w.matrix(&name("dt.weight"), heads, rank)?, Finish::default())?,
             out: w.linear(&name("out"), d, channels)?,
         })
     }
