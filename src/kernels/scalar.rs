@@ -14,7 +14,8 @@ use super::activations::Part;
 use super::attention::layout::{ROWS, Weights};
 use super::attention::stored::Element;
 use super::blocks::{
-    BLOCK, BLOCKS, Form, GROUP, Group, Halves, SUB, form, group_bytes, has_mins, offset, unpack,
+    BLOCK, BLOCKS, Form, GROUP, Group, Halves, SUB, form, group_bytes, has_mins, offset, parts,
+    unpack,
 };
 use std::ops::Range;
 use tealight_bundle::gguf::DType;
@@ -28,7 +29,7 @@ pub fn dot(dtype: DType, weights: &[u8], x: &[Part]) -> f32 {
         sum = match form(dtype) {
             Form::Super => add_super_block(dtype, &group, x, sum),
             Form::Blocks => {
-                let blocks = bytes.len() / dtype.block_bytes();
+                let blocks = bytes.len() / dtype.block_bytes() * parts(dtype);
                 add_blocks(dtype, &group, blocks, x, sum)
             }
         };

@@ -154,8 +154,15 @@ fn every_isa_gives_the_bits_of_the_scalar_kernel_for_every_type_and_batch() {
         // and rows that end within a group. 1 to 15 rows of activations cover every tile size and remainder;
         // 5 and 37 weight rows are less and more than a panel.
         let small = dtype.block_elements() < 256;
-        for columns in if small { [32, 96, 576, 1280] } else { [256, 512, 768, 1280] } {
-            let w = matrix(dtype, if columns == 576 || columns == 768 { 37 } else { 5 }, columns);
+        let shapes = if small {
+            [(32, 5), (96, 5), (576, 37), (1280, 5)]
+        } else {
+            [(256, 5), (512, 5), (768, 37), (1280, 5)]
+        };
+        for (columns, rows) in shapes {
+            let columns: usize = columns;
+            let columns = columns.next_multiple_of(dtype.block_elements());
+            let w = matrix(dtype, rows, columns);
             for n in [1, 2, 3, 4, 9, 15] {
                 let x = inputs(n * columns);
                 let expected = Compute::new(Isa::SCALAR, 1).matmul(&w, &x);
@@ -180,7 +187,7 @@ fn products_have_the_bits_of_every_other_machine() {
     let expected = include_str!("../../tests/golden/bits/kernels.txt");
     let mut found = String::new();
     for dtype in types() {
-        let columns = if dtype.block_elements() < 256 { 672 } else { 768 };
+        let columns = 672_usize.next_multiple_of(dtype.block_elements());
         let w = matrix(dtype, 37, columns);
         let x = inputs(11 * columns);
         let mut of_type = None;
@@ -241,7 +248,7 @@ fn rows_not_a_multiple_of_a_vector_work_for_float_types() {
 #[test]
 fn a_token_gets_the_same_result_alone_and_in_a_prompt() {
     for dtype in types() {
-        let columns = if dtype.block_elements() < 256 { 1184 } else { 1280 };
+        let columns = 1184_usize.next_multiple_of(dtype.block_elements());
         let w = matrix(dtype, 37, columns);
         let x = inputs(13 * columns);
         for isa in Isa::available() {

@@ -78,6 +78,7 @@ impl<'a> Weights<'a> {
 
     /// What becomes of the products of `{name}.weight`: `{name}.scale` and `{name}.bias`, where they exist.
     fn finish_of(&self, name: &str, rows: usize) -> Result<Finish, WeightsError> {
+        self.pass_input_scale(name);
         let bias = format!("{name}.bias");
         let bias = if self.has(&bias) { Some(self.floats(&bias, rows)?) } else { None };
         Ok(Finish { scale: self.scalar_if(&format!("{name}.scale"))?, bias })
@@ -122,6 +123,11 @@ impl<'a> Weights<'a> {
         self.claimed.borrow_mut().insert(name);
         let linear = |matrix| Ok(self.backend.linear(matrix, Finish::default())?);
         matrices.into_iter().map(linear).collect()
+    }
+
+    /// Claims the scale by which others round a layer's inputs to four bits: ours keep eight.
+    fn pass_input_scale(&self, name: &str) {
+        self.claimed.borrow_mut().insert(format!("{name}.input_scale"));
     }
 
     /// Claims all tensors with this prefix: known, but not used.
@@ -173,6 +179,7 @@ impl<'a> Weights<'a> {
         let bias = format!("{name}.bias");
         let biases = self.has(&bias).then(|| self.matrix(&bias, count, rows)).transpose()?;
         let bias = |index: usize| biases.as_ref().map(|all| values(&all.part(index..index + 1)));
+        self.pass_input_scale(name);
         let scales = format!("{name}.scale");
         // Those of the last matrices multiply what experts give, which is the same.
         let has_scales = self.has(&scales) && !name.ends_with("ffn_down_exps");

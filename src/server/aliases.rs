@@ -398,6 +398,7 @@ mod tests {
 
     /// The same, where the value changes too.
     fn conversions() -> Vec<(On, Value, Value)> {
+        let budget = || json!({ "reasoning_budget_tokens": 9 });
         let thinks =
             |wanted: bool| json!({ "chat_template_kwargs": { "enable_thinking": wanted } });
         let object = json!({ "response_format": { "type": "json_object" } });
@@ -444,6 +445,11 @@ mod tests {
             (On::Chat, json!({ "thinking": { "type": "enabled" } }), thinks(true)),
             (On::Chat, json!({ "thinking": { "type": "disabled" } }), thinks(false)),
             (On::Chat, json!({ "thinking": { "type": "auto" } }), json!({})),
+            (On::Chat, json!({ "thinking": { "budget_tokens": 9 } }), budget()),
+            (On::Chat, json!({ "thinking_budget": 9 }), budget()),
+            (On::Chat, json!({ "thinking_budget_tokens": 9 }), budget()),
+            (On::Chat, json!({ "reasoning_budget": 9 }), budget()),
+            (On::Chat, json!({ "reasoning": { "max_tokens": 9 } }), budget()),
             (
                 On::Chat,
                 json!({ "reasoning": { "effort": "low" } }),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from harness import RUNTIME, Server
+from harness import BUNDLER, RUNTIME, Server, run
 from tiny_gguf import TOKENS, talking
 
 # Recurrent layers of each kind, with attention beside them; sliding windows; attention alone.
-MODELS = ["qwen35", "lfm2", "granitehybrid", "falcon-h1", "nemotron_h", "gemma3", "llama"]
+MODELS = ["qwen35", "kimi-linear", "rwkv7", "lfm2", "granitehybrid", "falcon-h1", "nemotron_h", "gemma3", "llama"]
 # Tokens of `<|im_start|>assistant` and the line's end, and one that gives the logits.
 HEADER = 1 + len("assistant") + 1 + 1
 
@@ -33,19 +35,33 @@ class Talk:
         self.messages.append({"role": "user", "content": content})
         return self.answer()
 
-    def answer(self, stream: bool = False) -> int:
+    def answer(self) -> int:
         body = {
             "messages": self.messages,
             "max_tokens": 7,
             "temperature": 0,
             "logit_bias": {str(TOKENS.index(self.letter)): 100},
         }
-        answer = self.server.post("/v1/chat/completions", body).json()
-        content = answer["choices"][0]["message"]["content"]
+        content, usage = self.ask(body)
         assert content == 7 * self.letter
         self.messages.append({"role": "assistant", "content": content})
-        usage = answer["usage"]
         return usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
+
+
+    def ask(self, body: dict) -> tuple[str, dict]:
+        answer = self.server.post("/v1/chat/completions", body).json()
+        return answer["choices"][0]["message"]["content"], answer["usage"]
+
+
+class PageTalk(Talk):
+    """A conversation as the page has it: streamed, drawn, with progress; and stopped now and then."""
+
+    def ask(self, body: dict) -> tuple[str, dict]:
+        body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True, "render": "html"}
+        lines = self.server.post("/v1/chat/completions", body).text.split("\n\n")
+        events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+        deltas = [choice["delta"] for event in events for choice in event["choices"]]
+        return "".join(delta.get("content") or "" for delta in deltas), events[-1]["usage"]
 
 
 def message(content: str, role: str = "user") -> int:
@@ -92,6 +108,21 @@ def test_a_thought_that_leaves_the_history_costs_the_answer_and_the_new_message(
     assert talk.say("go on") <= HEADER + message(kept, "assistant") + message("go on") + HEADER
 
 
+def test_the_pages_own_requests_compute_only_what_is_new(server):
+    talk = PageTalk(server, "h", "be brief and kind. ")
+    talk.say("hello there " * 5)
+    assert talk.say("and then") <= 3 + message("and then") + HEADER
+    talk.messages.pop()  # regenerated
+    assert talk.answer() <= HEADER
+    del talk.messages[-2:]  # the last message edited
+    assert talk.say("or so") <= 3 + message("or so") + HEADER
+    talk.messages[-1]["content"] = "hhh"  # stopped: the page sends what was shown
+    assert talk.say("go on") <= HEADER + message("hhh", "assistant") + message("go on") + HEADER
+    del talk.messages[3:]  # an earlier message edited: what comes after it is gone
+    talk.messages[1]["content"] = "hello you"
+    assert talk.say("x") <= message("hello you") + message(7 * "h", "assistant") + message("x") + HEADER
+
+
 def test_conversations_share_the_prompt_of_the_system(server):
     system = "these are the rules of the house, all of them. " * 3
     Talk(server, "m", system).say("one")
@@ -133,3 +164,33 @@ def test_states_are_saved_and_restored_with_a_slot(server, start, tmp_path):
     # What was read of the answer follows the prompt, so the next token of a longer prompt is another.
     again = other.post("/v1/completions", body).json()
     assert again["choices"] == expected["choices"]
+
+
+@pytest.mark.parametrize("name", ["qwen35", "rwkv7", "gemma3"])
+def test_a_long_history_that_grows_is_never_read_again(name, tmp_path, start):
+    path = talking(name, tmp_path)
+    server = start(RUNTIME, "-m", path, "-c", "40000", "-np", "1")
+    talk = Talk(server, "t", "the rules. " * 2000)
+    assert talk.say("a story " * 1000) > 29_000
+    for content in ("go on", "and on, as long as there is something to tell. " * 40, "the end"):
+        assert talk.say(content) <= 1 + 2 + message(content) + HEADER, content
+    talk.messages.pop()
+    assert talk.answer() <= HEADER
+
+
+@pytest.mark.parametrize("name", ["granitehybrid", "rwkv7"])
+def test_a_bundle_brings_the_states_after_its_system_prompt(name, tmp_path, start):
+    path, bundle = talking(name, tmp_path), tmp_path / "chat"
+    system = "these are the rules of the house, all of them. " * 6
+    run(BUNDLER, "--weights", path, "-o", bundle, "--system-prompt", system)
+    question = [{"role": "system", "content": system}, {"role": "user", "content": "why"}]
+    body = {"messages": question, "max_tokens": 6, "temperature": 0, "logprobs": True}
+    server = start(bundle)
+    expected = server.post("/v1/chat/completions", body).json()
+    server.process.terminate()
+    server.process.wait()
+    run(BUNDLER, "set", bundle, "--prompt-cache")
+    answer = start(bundle).post("/v1/chat/completions", body).json()
+    assert answer["choices"] == expected["choices"]
+    found = [one["usage"]["prompt_tokens_details"]["cached_tokens"] for one in (expected, answer)]
+    assert found[0] == 0 and answer["usage"]["prompt_tokens"] - found[1] <= message("why") + HEADER

@@ -31,6 +31,8 @@ TYPES = [
     T.F16, T.BF16, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K, T.IQ4_NL, T.IQ4_XS, T.MXFP4,
     T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ3_XXS, T.IQ3_S, T.IQ1_S, T.IQ1_M, T.TQ1_0, T.TQ2_0,
 ]
+# Not all of them are in the `gguf` package, so the reference says what they mean.
+NUMBERED = {"Q1_0": 41, "Q2_0": 42, "NVFP4": 40}
 ROOT = Path(__file__).resolve().parents[2]
 
 base = ctypes.CDLL(str(next(Path(llama_cpp.__file__).parent.glob("lib/libggml-base.so"))))
@@ -48,6 +50,14 @@ class Traits(ctypes.Structure):
     ]
 
 
+class Meaning(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_char_p), ("block", ctypes.c_int64), ("interleaved", ctypes.c_int64), ("bytes", ctypes.c_size_t),
+        ("quantized", ctypes.c_bool), ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+    ]
+
+
+base.ggml_get_type_traits.restype = ctypes.POINTER(Meaning)
 cpu.ggml_get_type_traits_cpu.restype = ctypes.POINTER(Traits)
 cpu.ggml_cpu_init()
 base.ggml_quantize_chunk.restype = ctypes.c_size_t
@@ -78,17 +88,26 @@ def products(dtype, rows, inputs):
     return out
 
 
+def meaning_of(dtype, row):
+    if isinstance(dtype, T):
+        return quants.dequantize(row, dtype)
+    out = np.zeros(COLUMNS, dtype=np.float32)
+    row = np.ascontiguousarray(row)
+    base.ggml_get_type_traits(dtype).contents.to_float(row.ctypes.data, out.ctypes.data, COLUMNS)
+    return out
+
+
 def main():
     random = np.random.RandomState(11)
     inputs = random.normal(0, 1, (INPUTS, COLUMNS)).astype(np.float32)
     weights = random.normal(0, 0.05, (ROWS, COLUMNS)).astype(np.float32)
     out = struct.pack("<III", COLUMNS, ROWS, INPUTS) + inputs.tobytes()
-    for dtype in TYPES:
+    for dtype in [*TYPES, *NUMBERED.values()]:
         rows = quantized(dtype, weights)
-        meaning = quants.dequantize(rows[0], dtype)[:256].astype(np.float32)
+        meaning = meaning_of(dtype, rows[0])[:256].astype(np.float32)
         result = products(dtype, rows, inputs)
-        exact = np.array([[quants.dequantize(r, dtype).astype(np.float64) @ x for x in inputs] for r in rows])
-        print(f"{dtype.name}: rms error of the reference {np.sqrt(np.mean((result - exact) ** 2)):.6f}")
+        exact = np.array([[meaning_of(dtype, r).astype(np.float64) @ x for x in inputs] for r in rows])
+        print(f"{dtype}: rms error of the reference {np.sqrt(np.mean((result - exact) ** 2)):.6f}")
         out += struct.pack("<II", dtype, rows.shape[1]) + rows.tobytes() + meaning.tobytes() + result.tobytes()
     (ROOT / "tests/golden/blocks.bin").write_bytes(out)
 

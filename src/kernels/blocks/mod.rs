@@ -19,7 +19,7 @@ pub use iq::{iq1_m_factors, iq1_s_scales, iq2_xxs_scales, iq3_s_scales, iq3_xxs_
 #[cfg(target_arch = "x86_64")]
 pub use k::k3_scales;
 pub use k::{iq4_xs_factors, k4_factors, q2_k_factors, q3_k_factors, q6_k_factors};
-pub use plain::half_power_of_two;
+pub use plain::{EIGHTH, half_power_of_two};
 
 /// Columns in a group: one super-block of the K and I types, or eight blocks of the older types.
 pub const GROUP: usize = 256;
@@ -113,7 +113,8 @@ pub enum QuantKind {
 pub fn kind(dtype: DType) -> Option<QuantKind> {
     use DType as T;
     match dtype {
-        T::F32 | T::F16 | T::BF16 => Some(QuantKind::Float),
+        // Of the last, two floats scale each 32 columns; its rows become floats before they are multiplied.
+        T::F32 | T::F16 | T::BF16 | T::NVFP4 => Some(QuantKind::Float),
         T::Q4_0
         | T::Q4_1
         | T::Q5_0
@@ -135,7 +136,9 @@ pub fn kind(dtype: DType) -> Option<QuantKind> {
         | T::IQ1_S
         | T::IQ1_M
         | T::TQ1_0
-        | T::TQ2_0 => Some(QuantKind::Levels),
+        | T::TQ2_0
+        | T::Q1_0
+        | T::Q2_0 => Some(QuantKind::Levels),
         _ => None,
     }
 }
@@ -162,19 +165,25 @@ pub const fn form(dtype: DType) -> Form {
     if dtype.block_elements() == GROUP { Form::Super } else { Form::Blocks }
 }
 
+/// Parts of 32 columns in a block that has one scale for all of them.
+#[must_use]
+pub const fn parts(dtype: DType) -> usize {
+    if matches!(form(dtype), Form::Super) { 1 } else { dtype.block_elements() / BLOCK }
+}
+
 /// What is subtracted from a type's levels.
 #[must_use]
 pub const fn offset(dtype: DType) -> i32 {
     use DType as T;
     match dtype {
         T::Q3_K => 4,
-        T::Q4_0 => 8,
+        T::Q4_0 | T::Q1_0 => 8,
         T::MXFP4 => 12,
         T::Q5_0 | T::IQ1_S | T::IQ1_M => 16,
         T::Q6_K => 32,
         T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S => 64,
         T::Q8_0 | T::IQ4_NL | T::IQ4_XS => 128,
-        T::TQ1_0 | T::TQ2_0 => 1,
+        T::TQ1_0 | T::TQ2_0 | T::Q2_0 => 1,
         _ => 0,
     }
 }
@@ -204,6 +213,8 @@ pub fn unpack(dtype: DType, bytes: &[u8], group: &mut Group) {
         DType::Q8_0 => plain::q8_0(bytes, group),
         DType::IQ4_NL => plain::iq4_nl(bytes, group),
         DType::MXFP4 => plain::mxfp4(bytes, group),
+        DType::Q1_0 => plain::q1_0(bytes, group),
+        DType::Q2_0 => plain::q2_0(bytes, group),
         DType::Q2_K => k::q2_k(bytes, group),
         DType::Q3_K => k::q3_k(bytes, group),
         DType::Q4_K => k::q4_k(bytes, group),
@@ -229,6 +240,7 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::F32 => floats(bytes, out, |b: [u8; 4]| f32::from_le_bytes(b)),
         DType::F16 => floats(bytes, out, |b: [u8; 2]| f16::from_le_bytes(b).to_f32()),
         DType::BF16 => floats(bytes, out, |b: [u8; 2]| bf16::from_le_bytes(b).to_f32()),
+        DType::NVFP4 => plain::nvfp4(bytes, out),
         _ => {
             let mut group = Group::ZERO;
             for (bytes, out) in bytes.chunks(group_bytes(dtype)).zip(out.chunks_mut(GROUP)) {

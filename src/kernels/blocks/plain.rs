@@ -1,4 +1,4 @@
-//! Types with blocks of 32 columns: four, five and eight bits, with and without a min.
+//! Types with a scale for each block of 32, 64 or 128 columns: one to eight bits, with and without a min.
 
 #![expect(clippy::inline_always, reason = "parts of `unpack`")]
 
@@ -64,12 +64,74 @@ pub fn iq4_nl(bytes: &[u8], group: &mut Group) {
     }
 }
 
+/// d, 128 bits: −d or d. Levels are 0 or 16, offset by 8, and count an eighth.
+#[inline(always)]
+pub fn q1_0(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
+        for part in 0..4 {
+            let out = levels(group, 4 * i + part);
+            out.fill(0);
+            fifth_bits(u32_at(block, 2 + 4 * part), out);
+            group.factors.blocks[4 * i + part] = (half_at(block, 0) * EIGHTH, 0.0);
+        }
+    }
+}
+
+/// What a level of `Q1_0` counts.
+pub const EIGHTH: f32 = 0.125;
+
+/// d, 64 pairs of bits: −d to 2 d; levels are offset by 1.
+#[inline(always)]
+pub fn q2_0(bytes: &[u8], group: &mut Group) {
+    for (i, block) in bytes.as_chunks::<18>().0.iter().enumerate() {
+        for part in 0..2 {
+            let out = levels(group, 2 * i + part);
+            for (four, byte) in out.as_chunks_mut::<4>().0.iter_mut().zip(&block[2 + 8 * part..]) {
+                *four = std::array::from_fn(|at| byte >> (2 * at) & 3);
+            }
+            group.factors.blocks[2 * i + part] = (half_at(block, 0), 0.0);
+        }
+    }
+}
+
 /// An exponent byte, 16 bytes of four-bit floats (the OCP Microscaling format MXFP4).
 #[inline(always)]
 pub fn mxfp4(bytes: &[u8], group: &mut Group) {
     for (i, block) in bytes.as_chunks::<17>().0.iter().enumerate() {
         nibbles(&block[1..], levels(group, i), |q| E2M1_LEVELS[usize::from(q)]);
         group.factors.blocks[i] = (half_power_of_two(block[0]), 0.0);
+    }
+}
+
+/// Four scales (UE4M3: four bits of exponent, three of mantissa), then four times 8 bytes of four-bit floats: NVIDIA's
+/// NVFP4, as ggml stores it. Each scale is of 16 columns.
+pub fn nvfp4(bytes: &[u8], out: &mut [f32]) {
+    const SUB: usize = 16;
+    for (block, out) in bytes.as_chunks::<36>().0.iter().zip(out.chunks_mut(4 * SUB)) {
+        let (scales, packed) = block.split_at(4);
+        for ((scale, packed), out) in
+            scales.iter().zip(packed.chunks(SUB / 2)).zip(out.chunks_mut(SUB))
+        {
+            // The levels are doubled and offset by 12.
+            let half = ue4m3(*scale) * 0.5;
+            let values: [f32; 16] =
+                std::array::from_fn(|i| half * (f32::from(E2M1_LEVELS[i]) - 12.0));
+            for (i, byte) in packed.iter().enumerate() {
+                out[i] = values[usize::from(byte & 15)];
+                out[i + SUB / 2] = values[usize::from(byte >> 4)];
+            }
+        }
+    }
+}
+
+/// An unsigned float with four bits of exponent (bias 7) and three of mantissa; its NaN counts as 0, as in ggml.
+fn ue4m3(bits: u8) -> f32 {
+    const SMALLEST: f32 = 1.0 / 512.0;
+    let (exponent, mantissa) = (u32::from(bits >> 3 & 15), u32::from(bits & 7));
+    match (exponent, mantissa) {
+        _ if bits == 0x7f => 0.0,
+        (0, _) => mantissa as f32 * SMALLEST,
+        _ => f32::from_bits((exponent + 120) << 23 | mantissa << 20),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) use division::Divisions;
 pub use gated::{Affine, Finish, Gated};
 pub use input::Input;
 
-use super::blocks::{QuantKind, kind};
+use super::blocks::{QuantKind, dequantize, kind};
 use super::disjoint::Disjoint;
 use super::isa::by_floats;
 use super::panel::PANEL_ROWS;
@@ -118,10 +118,15 @@ impl Compute {
     /// Nothing else writes the results of this row during the call.
     unsafe fn dot_floats(&self, w: &Matrix, row: usize, x: &Input<'_>, out: &Disjoint<'_>) {
         let x_row = |n: usize| &x.floats[n * x.columns..(n + 1) * x.columns];
+        let (mut dtype, mut stored, mut values) = (w.dtype, w.row(row), Vec::new());
+        if dtype == DType::NVFP4 {
+            values.resize(w.columns, 0.0_f32);
+            dequantize(dtype, stored, &mut values);
+            (dtype, stored) = (DType::F32, bytemuck::cast_slice(&values));
+        }
         let mut n = 0;
         while n + 4 <= x.rows {
-            let values =
-                self.dot_float::<4>(w.dtype, w.row(row), std::array::from_fn(|i| x_row(n + i)));
+            let values = self.dot_float::<4>(dtype, stored, std::array::from_fn(|i| x_row(n + i)));
             for (i, value) in values.into_iter().enumerate() {
                 // SAFETY: guaranteed by the caller.
                 unsafe { out.set((n + i) * w.rows + row, value) };
@@ -129,7 +134,7 @@ impl Compute {
             n += 4;
         }
         for n in n..x.rows {
-            let [value] = self.dot_float::<1>(w.dtype, w.row(row), [x_row(n)]);
+            let [value] = self.dot_float::<1>(dtype, stored, [x_row(n)]);
             // SAFETY: guaranteed by the caller.
             unsafe { out.set(n * w.rows + row, value) };
         }

@@ -8,7 +8,7 @@ macro_rules! decode {
         pub mod decode {
             use super::operations::*;
             use crate::kernels::activations::BLOCK;
-            use crate::kernels::blocks::{E2M1_LEVELS, Factors, Group, IQ4_LEVELS};
+            use crate::kernels::blocks::{E2M1_LEVELS, EIGHTH, Factors, Group, IQ4_LEVELS};
             use crate::kernels::blocks::{half_power_of_two, iq4_xs_factors, k4_factors};
             use crate::kernels::blocks::{q2_k_factors, q3_k_factors, q6_k_factors};
 
@@ -24,6 +24,9 @@ macro_rules! decode {
                 }
                 signed
             };
+
+            /// A pair of bits, wherever it is in a nibble whose other bits are 0.
+            const PAIR: [u8; 16] = [0, 1, 2, 3, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0];
 
             /// Decodes a type's bytes into vectors.
             pub trait Decode {
@@ -207,6 +210,32 @@ macro_rules! decode {
                     }
                     [load_floats(&scales), zero()]
                 }
+
+                Q1_0: scales of 32, signed: false;
+                levels(b, block) {
+                    with_fifth_bits([splat_bytes(0); 2], b.add(18 * (block / 4) + 2 + 4 * (block % 4)))
+                }
+                -> blocks(rows, block) {
+                    let [scales, mins] = one_half(rows, 18 * (block / 4));
+                    [times(scales, splat(EIGHTH)), mins]
+                }
+
+                Q2_0: scales of 32, signed: false;
+                levels(b, block) {
+                    let from = b.add(18 * (block / 2) + 2 + 8 * (block % 2));
+                    let mut both = [0; 16];
+                    both[..8].copy_from_slice(bytes::<8>(from));
+                    // Each byte four times, and of each another pair of bits.
+                    let pairs = |first: u8| {
+                        let index = std::array::from_fn(|i| first + (i / 4) as u8);
+                        let mask = std::array::from_fn(|i| 3 << (2 * (i % 4)));
+                        let own = and(shuffle(load(&both), load(&index)), load(&mask));
+                        let (low, high) = (and(own, splat_bytes(15)), bits(own, 4, 15));
+                        or(look_up(&PAIR, low), look_up(&PAIR, high))
+                    };
+                    [pairs(0), pairs(4)]
+                }
+                -> blocks(rows, block) { one_half(rows, 18 * (block / 2)) }
 
                 Q2_K: scales of 16, signed: false;
                 levels(b, block) {

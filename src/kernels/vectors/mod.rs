@@ -30,7 +30,7 @@ macro_rules! operations {
 macro_rules! for_type {
     ($dtype:expr, $decode:ident => $found:expr, $fallback:expr) => {
         $crate::kernels::vectors::for_type!(@ $dtype, $decode, $found, $fallback,
-            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS)
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q1_0 Q2_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS)
     };
     (@ $dtype:expr, $decode:ident, $found:expr, $fallback:expr, $($name:ident)*) => {
         match $dtype {

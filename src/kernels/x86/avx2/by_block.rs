@@ -89,9 +89,9 @@ unsafe fn products_of_block<D: Blocks, P: Dot, const T: usize>(
     let mut products = [_mm256_setzero_si256(); QUAD];
     let count = QUAD / T;
     for r in 0..count {
-        let row = rows[r].wrapping_add(block * D::BYTES);
+        let row = rows[r].wrapping_add(block / D::PARTS * D::BYTES);
         // SAFETY: guaranteed by the caller.
-        let levels = unsafe { D::levels(row, &D::Read::default(), 0) };
+        let levels = unsafe { D::levels(row, &D::Read::default(), block % D::PARTS) };
         for t in 0..T {
             let quants = load_signed(&x[t].quants.as_chunks().0[block]);
             let (levels, quants) =
@@ -125,7 +125,7 @@ unsafe fn add_block<D: Blocks, const T: usize>(
         totals = _mm256_sub_epi32(totals, _mm256_castps_si256(offset));
     }
     // SAFETY: guaranteed by the caller.
-    let factors = unsafe { D::factors::<T>(rows, block * D::BYTES) };
+    let factors = unsafe { D::factors::<T>(rows, block / D::PARTS * D::BYTES) };
     let scales = if T == 1 {
         _mm256_set1_ps(scales_of(x, block)[0])
     } else {

@@ -9,7 +9,7 @@ use super::vectors::{
     by_block, halves_of_rows, halves_of_tile, look_up, mask_of_bits, nibbles_of_block,
     pair_of_bits, sixteen, words_of_rows,
 };
-use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, has_mins, k3_scales, offset};
+use crate::kernels::blocks::{E2M1_LEVELS, EIGHTH, IQ4_LEVELS, has_mins, k3_scales, offset, parts};
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
 use tealight_bundle::gguf::DType;
@@ -20,6 +20,8 @@ pub trait Decode {
     const DTYPE: DType;
     /// Bytes of a block or super-block.
     const BYTES: usize = Self::DTYPE.block_bytes();
+    /// Parts of 32 columns of a block.
+    const PARTS: usize = parts(Self::DTYPE);
     /// Whether levels are signed bytes without an offset: unsigned, they would exceed 127.
     const SIGNED: bool = offset(Self::DTYPE) == 128;
     /// What is still to be subtracted from the levels.
@@ -81,6 +83,9 @@ pub trait Super: Decode {
 /// Defines a type of blocks.
 macro_rules! blocks {
     ($name:ident, |$b:ident| $levels:expr, |$rows:ident, $at:ident| $factors:expr) => {
+        blocks!($name, |$b, _part| $levels, |$rows, $at| $factors);
+    };
+    ($name:ident, |$b:ident, $part:ident| $levels:expr, |$rows:ident, $at:ident| $factors:expr) => {
         /// See [`crate::kernels::blocks`].
         pub struct $name;
 
@@ -90,7 +95,7 @@ macro_rules! blocks {
 
             #[target_feature(enable = "avx2,fma,f16c")]
             #[inline]
-            unsafe fn levels($b: *const u8, (): &(), _: usize) -> __m256i {
+            unsafe fn levels($b: *const u8, (): &(), $part: usize) -> __m256i {
                 // SAFETY: the trait guarantees a block.
                 unsafe { $levels }
             }
@@ -137,6 +142,34 @@ blocks!(MXFP4, |b| look_up(&E2M1_LEVELS, nibbles_of_block(b.add(1))), |rows, at|
     let scales = _mm256_castsi256_ps(_mm256_blendv_epi8(usual, smallest, small));
     (scales, _mm256_setzero_ps())
 });
+
+blocks!(
+    Q1_0,
+    |b, part| with_fifth_bits(_mm256_setzero_si256(), b.add(2 + 4 * part)),
+    |rows, at| {
+        let (scales, mins) = scales_only::<T>(rows, at);
+        (_mm256_mul_ps(scales, _mm256_set1_ps(EIGHTH)), mins)
+    }
+);
+blocks!(Q2_0, |b, part| fours_of_bytes(b.add(2 + 8 * part)), |rows, at| scales_only::<T>(rows, at));
+
+/// The pairs of bits of eight bytes, lowest first.
+///
+/// # Safety
+/// They can be read.
+#[target_feature(enable = "avx2,fma,f16c")]
+#[inline]
+unsafe fn fours_of_bytes(b: *const u8) -> __m256i {
+    // SAFETY: guaranteed by the caller.
+    let bytes = unsafe { _mm_loadl_epi64(b.cast()) };
+    // Each byte in four; each pair of bits moves to a byte of its own.
+    let words = _mm256_cvtepu8_epi32(bytes);
+    let first = _mm256_and_si256(words, _mm256_set1_epi32(3));
+    let second = _mm256_and_si256(_mm256_slli_epi32::<6>(words), _mm256_set1_epi32(0x300));
+    let third = _mm256_and_si256(_mm256_slli_epi32::<12>(words), _mm256_set1_epi32(0x3_0000));
+    let fourth = _mm256_and_si256(_mm256_slli_epi32::<18>(words), _mm256_set1_epi32(0x300_0000));
+    _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth))
+}
 
 /// [`IQ4_LEVELS`] without their offset.
 const IQ4_SIGNED: [u8; 16] = {

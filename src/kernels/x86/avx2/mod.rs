@@ -8,7 +8,7 @@
 macro_rules! for_type {
     ($dtype:expr, blocks $B:ident => $of_blocks:expr, super_blocks $S:ident => $of_super_blocks:expr) => {
         $crate::kernels::x86::avx2::for_type!(@ $dtype, $B, $of_blocks, $S, $of_super_blocks,
-            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4; Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS;
+            Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL MXFP4 Q1_0 Q2_0; Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_XS;
             IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S IQ1_S IQ1_M TQ1_0 TQ2_0)
     };
     (@ $dtype:expr, $B:ident, $of_blocks:expr, $S:ident, $of_super_blocks:expr,

@@ -55,10 +55,11 @@ pub fn eight_rows<'a, D: Decode>(
 fn unpack_blocks<'a, D: Blocks>(row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
     eight_rows::<D>(row, |first, rows, columns| {
         for block in 0..columns / BLOCK {
-            let at: [*const u8; LANES] = further(&rows, block * D::BYTES);
+            let at: [*const u8; LANES] = further(&rows, block / D::PARTS * D::BYTES);
             let read = [D::Read::default(); LANES];
+            let part = block % D::PARTS;
             // SAFETY: the rows have as many blocks.
-            unsafe { put_levels::<D>(at, &read, 0, BLOCK * block, first, panel) };
+            unsafe { put_levels::<D>(at, &read, part, BLOCK * block, first, panel) };
         }
         // SAFETY: as above.
         unsafe { put_factors_of_blocks::<D>(rows, columns, first, panel) };
@@ -79,7 +80,7 @@ pub unsafe fn put_factors_of_blocks<D: Blocks>(
 ) {
     for block in 0..columns / BLOCK {
         // SAFETY: guaranteed by the caller.
-        let factors = unsafe { D::factors::<1>(&rows, block * D::BYTES) };
+        let factors = unsafe { D::factors::<1>(&rows, block / D::PARTS * D::BYTES) };
         store_factors(panel.factors_mut(block, first), factors);
     }
 }

@@ -10,7 +10,8 @@ use super::vectors::{
 };
 use crate::kernels::blocks::{E2M1_LEVELS, IQ4_LEVELS, offset};
 use crate::kernels::x86::avx2::decode::{
-    Decode, IQ4_NL, IQ4_XS, MXFP4, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0,
+    Decode, IQ4_NL, IQ4_XS, MXFP4, Q1_0, Q2_0, Q2_K, Q3_K, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K,
+    Q6_K, Q8_0,
 };
 #[allow(clippy::wildcard_imports, reason = "a kernel is made of them")]
 use std::arch::x86_64::*;
@@ -104,6 +105,34 @@ impl Levels for MXFP4 {
         // SAFETY: guaranteed by the trait.
         let nibbles = unsafe { low_bits(two_nibbles(b.add(34 * step + 1), b.add(34 * step + 18))) };
         look_up(&E2M1_LEVELS, nibbles)
+    }
+}
+
+impl Levels for Q1_0 {
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn levels_of(b: *const u8, step: usize) -> __m512i {
+        let at = Self::BYTES * (step / 2) + 2 + 8 * (step % 2);
+        // SAFETY: the trait guarantees eight bytes for each 64 columns.
+        let bits = unsafe { b.add(at).cast::<u64>().read_unaligned() };
+        with_bit(_mm512_setzero_si512(), bits, 16)
+    }
+}
+
+impl Levels for Q2_0 {
+    #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
+    #[inline]
+    unsafe fn levels_of(b: *const u8, step: usize) -> __m512i {
+        // SAFETY: the trait guarantees sixteen bytes after the scale of each 64 columns.
+        let bytes = unsafe { _mm_loadu_si128(b.add(Self::BYTES * step + 2).cast()) };
+        // Each byte in four; each pair of bits moves to a byte of its own.
+        let words = _mm512_cvtepu8_epi32(bytes);
+        let first = _mm512_and_si512(words, _mm512_set1_epi32(3));
+        let second = _mm512_and_si512(_mm512_slli_epi32::<6>(words), _mm512_set1_epi32(0x300));
+        let third = _mm512_and_si512(_mm512_slli_epi32::<12>(words), _mm512_set1_epi32(0x3_0000));
+        let fourth =
+            _mm512_and_si512(_mm512_slli_epi32::<18>(words), _mm512_set1_epi32(0x300_0000));
+        _mm512_or_si512(_mm512_or_si512(first, second), _mm512_or_si512(third, fourth))
     }
 }
 

@@ -126,7 +126,7 @@ pub unsafe fn add_block<D: Blocks + Levels, const T: usize>(
 ) -> __m512 {
     // SAFETY: guaranteed by the caller.
     let (first, second) = unsafe {
-        let at = block * D::BYTES;
+        let at = block / D::PARTS * D::BYTES;
         (D::factors::<1>(rows[0], at), D::factors::<1>(rows[1], at))
     };
     let (scales, minima) = (joined(first.0, second.0), joined(first.1, second.1));

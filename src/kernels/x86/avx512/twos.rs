@@ -96,9 +96,14 @@ unsafe fn products_of_two<D: Blocks + Levels, P: Dot, const T: usize>(
     let mut products = [_mm512_setzero_si512(); QUAD];
     let count = QUAD / T;
     for r in 0..count {
-        let row = rows[r].wrapping_add(2 * two * D::BYTES);
-        // SAFETY: guaranteed by the caller.
-        let levels = unsafe { if single { padded::<D>(row) } else { D::levels_of(row, 0) } };
+        // SAFETY: guaranteed by the caller; only blocks of 32 columns come singly.
+        let levels = unsafe {
+            if single {
+                padded::<D>(rows[r].wrapping_add(2 * two * D::BYTES))
+            } else {
+                D::levels_of(rows[r], two)
+            }
+        };
         for t in 0..T {
             let quants = load_signed(&x[t].quants.as_chunks::<STEP>().0[two]);
             // SAFETY: guaranteed by the caller.

@@ -5,7 +5,7 @@
 
 use super::levels::{Levels, STEP};
 use super::vectors::transpose;
-use crate::kernels::blocks::{Form, GROUP, form, group_bytes, is_wide};
+use crate::kernels::blocks::{Form, GROUP, form, group_bytes, is_wide, parts};
 use crate::kernels::panel::{PANEL_ROWS, Panel};
 use crate::kernels::x86::avx2::decode::{Blocks, Super};
 use crate::kernels::x86::avx2::{for_type, unpack as avx2};
@@ -23,7 +23,8 @@ const LANES: usize = 16;
 #[target_feature(enable = "avx512bw,avx512vl,avx512dq")]
 pub unsafe fn unpack_panel<'a>(dtype: DType, row: &dyn Fn(usize) -> &'a [u8], panel: &mut Panel) {
     let size = row(0).len();
-    if form(dtype) == Form::Blocks && !size.is_multiple_of(2 * dtype.block_bytes()) {
+    let single = parts(dtype) == 1 && !size.is_multiple_of(2 * dtype.block_bytes());
+    if form(dtype) == Form::Blocks && single {
         // SAFETY: this instruction set includes AVX2.
         unsafe { avx2::unpack_panel(dtype, row, panel) };
         if is_wide(dtype) {
