@@ -62,49 +62,67 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
             };
             seen.push(model.spec().architecture.clone());
             let context = past + POSITIONS;
-            let pool = model.pages(CacheType::F32, CacheType::F32, usize::MAX);
-            let new = || model.sequence(&pool, context);
-            let mut sequence = new();
-            read(&model, &mut [(&mut sequence, before)], Wanted::None);
-            let mut other = sequence.fork();
-            let whole = read(&model, &mut [(&mut sequence, tokens)], Wanted::All).remove(0);
-            // States of fixed size are kept after each pass, and at stops within it.
-            let places: Vec<usize> = sequence.checkpoints().iter().map(|c| c.len).collect();
-            assert!(sequence.can_rewind() || places.ends_with(&[past + KEPT, past + POSITIONS]));
-            close("in one batch", &whole, &expected);
-            if exact.contains(&isa) {
-                bits.add(&name, &whole, &isa);
-            }
-            assert_eq!(sequence.rewind(past + KEPT), past + KEPT);
-            let rest = read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
-            close("from a stop within a pass", &rest, &expected[KEPT * vocab..]);
-            assert_eq!(sequence.rewind(past), past);
-            let mut single = Vec::new();
-            for token in tokens {
-                single.extend(
-                    read(&model, &mut [(&mut sequence, &[*token])], Wanted::Last).remove(0),
+            // Once with all positions of all layers, and once with what sliding windows reach.
+            let slides = model.spec().slides(usize::MAX).is_some();
+            let pools: &[bool] = if slides && past == 0 { &[false, true] } else { &[false] };
+            let whole_bits = std::cell::OnceCell::new();
+            for &sliding in pools {
+                let pool = if sliding {
+                    model.sliding_pages(CacheType::F32, CacheType::F32, usize::MAX, usize::MAX)
+                } else {
+                    model.pages(CacheType::F32, CacheType::F32, usize::MAX)
+                };
+                let new = || model.sequence(&pool, context);
+                let mut sequence = new();
+                read(&model, &mut [(&mut sequence, before)], Wanted::None);
+                let mut other = sequence.fork();
+                let whole = read(&model, &mut [(&mut sequence, tokens)], Wanted::All).remove(0);
+                // States of fixed size are kept after each pass, and at stops within it.
+                let places: Vec<usize> = sequence.checkpoints().iter().map(|c| c.len).collect();
+                assert!(
+                    sequence.can_rewind() || places.ends_with(&[past + KEPT, past + POSITIONS])
                 );
+                close("in one batch", &whole, &expected);
+                assert!(
+                    *whole_bits.get_or_init(|| whole.clone()) == whole,
+                    "{name} on {isa}: windows"
+                );
+                if exact.contains(&isa) && !sliding {
+                    bits.add(&name, &whole, &isa);
+                }
+                assert_eq!(sequence.rewind(past + KEPT), past + KEPT);
+                let rest =
+                    read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
+                close("from a stop within a pass", &rest, &expected[KEPT * vocab..]);
+                assert_eq!(sequence.rewind(past), past);
+                let mut single = Vec::new();
+                for token in tokens {
+                    single.extend(
+                        read(&model, &mut [(&mut sequence, &[*token])], Wanted::Last).remove(0),
+                    );
+                }
+                close("token by token", &single, &expected);
+                assert!(single == whole || isa.contains("candle"), "{name} on {isa}: other bits");
+                assert_eq!(sequence.rewind(past + KEPT), past + KEPT);
+                let rest =
+                    read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
+                close("after going back", &rest, &expected[KEPT * vocab..]);
+                // Others of other lengths, one of them in the middle of its tokens.
+                let (mut first, mut last) = (new(), new());
+                read(&model, &mut [(&mut other, &tokens[..KEPT])], Wanted::None);
+                let mut among = read(
+                    &model,
+                    &mut [
+                        (&mut first, &tokens[7..9]),
+                        (&mut other, &tokens[KEPT..]),
+                        (&mut last, &tokens[3..50]),
+                    ],
+                    Wanted::All,
+                );
+                close("among others", &among[1], &expected[KEPT * vocab..]);
+                let alone = read(&model, &mut [(&mut new(), &tokens[7..9])], Wanted::All).remove(0);
+                assert!(isa.contains("candle") || (among.remove(1) == rest && among[0] == alone));
             }
-            close("token by token", &single, &expected);
-            assert!(single == whole || isa.contains("candle"), "{name} on {isa}: other bits");
-            assert_eq!(sequence.rewind(past + KEPT), past + KEPT);
-            let rest = read(&model, &mut [(&mut sequence, &tokens[KEPT..])], Wanted::All).remove(0);
-            close("after going back", &rest, &expected[KEPT * vocab..]);
-            // Others of other lengths, one of them in the middle of its tokens.
-            let (mut first, mut last) = (new(), new());
-            read(&model, &mut [(&mut other, &tokens[..KEPT])], Wanted::None);
-            let mut among = read(
-                &model,
-                &mut [
-                    (&mut first, &tokens[7..9]),
-                    (&mut other, &tokens[KEPT..]),
-                    (&mut last, &tokens[3..50]),
-                ],
-                Wanted::All,
-            );
-            close("among others", &among[1], &expected[KEPT * vocab..]);
-            let alone = read(&model, &mut [(&mut new(), &tokens[7..9])], Wanted::All).remove(0);
-            assert!(isa.contains("candle") || (among.remove(1) == rest && among[0] == alone));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -113,6 +131,60 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
         // Families that only make embeddings have their vectors elsewhere: `tests/embeddings.rs`.
         let embeds = folder().with_file_name(format!("embeddings/{family}.gguf")).is_file();
         assert!(embeds || seen.iter().any(|s| s == family), "{family} has no vector");
+    }
+}
+
+/// Tokens read in pieces, alone and after going back, with pages for all positions and with those that windows reach.
+#[test]
+fn layers_with_sliding_windows_need_no_more_than_these_reach() {
+    const LEN: usize = 400;
+    for name in ["gemma2", "gemma3", "gemma4", "gpt-oss", "cohere2", "olmo3"] {
+        let path = folder().join(format!("{name}.gguf"));
+        let file = ModelFile::open(source::open(&path).unwrap()).unwrap();
+        let model = build(&file, spec(&file).unwrap(), cpu(Isa::detect())).unwrap();
+        let (kind, most) = (CacheType::F16, usize::MAX);
+        let pools = [model.pages(kind, kind, most), model.sliding_pages(kind, kind, most, LEN)];
+        let (windows, longest) = pools[1].windows().unwrap();
+        let vocab = model.spec().n_vocab;
+        let tokens: Vec<u32> = (0..LEN).map(|i| ((11 * i + i / 7) % vocab) as u32).collect();
+        let all = pools.each_ref().map(|pool| {
+            let mut sequence = model.sequence(pool, LEN);
+            let (mut logits, mut at) = (Vec::new(), 0);
+            for piece in [130, 1, 1, 62, 6, 100].into_iter().chain([1; 70]) {
+                let new = &tokens[at..at + piece];
+                logits.extend(read(&model, &mut [(&mut sequence, new)], Wanted::All).remove(0));
+                at += piece;
+                if at == 200 {
+                    sequence.checkpoint();
+                }
+                if pool.windows().is_some() {
+                    // Each piece leaves two places to go back to, with pages that others share.
+                    let held = (longest / 64 + 2) * (sequence.checkpoints().len() + 1) + 3;
+                    assert!(windows.used() <= held, "{name}: {} of {held}", windows.used());
+                }
+            }
+            let other = sequence.fork();
+            // Back to a stop within the first piece, to a place kept between pieces, and to the end of another.
+            for (to, least) in [(200, 200), (150, 132), (KEPT, KEPT)] {
+                let reached = sequence.rewind(to);
+                assert!((least..=to).contains(&reached), "{name}: {reached} of {to}");
+                let again = &tokens[reached..reached + 90];
+                logits.extend(
+                    read(&model, &mut [(&mut sequence, again)], Wanted::All)[0]
+                        [vocab * (to - reached)..][..20 * vocab]
+                        .to_vec(),
+                );
+                assert!(sequence.rewind(reached) <= reached);
+            }
+            drop(sequence);
+            let mut other = other;
+            let rest = &tokens[at..at + 5];
+            logits.extend(read(&model, &mut [(&mut other, rest)], Wanted::All).remove(0));
+            assert_eq!(other.rewind(0), 0);
+            logits
+        });
+        assert!(all[0] == all[1], "{name}");
+        assert_eq!(windows.used(), 0, "{name}: pages are left");
     }
 }
 

@@ -6,8 +6,9 @@
 
 use super::options::{LoadOptions, Room};
 use super::queue::Limits;
-use crate::model::{ModelFile, PAGE, PageShape, Spec};
+use crate::model::{ModelFile, PAGE, PagePool, PageShape, Spec};
 use crate::system::{Memory, size};
+use std::sync::Arc;
 
 /// Size below which a context is not reduced when memory is short, in positions.
 const CONTEXT_FLOOR: usize = 2048;
@@ -27,7 +28,7 @@ pub struct Need {
     pub weights: u64,
     /// Private bytes per position of the context.
     pub per_position: u64,
-    /// Private bytes of a sequence's states of fixed size.
+    /// Private bytes of what a sequence has of fixed size: states, and the pages that sliding windows reach.
     pub states: u64,
     /// Private bytes of everything else, estimated.
     pub working: u64,
@@ -35,11 +36,50 @@ pub struct Need {
     pub trained: usize,
 }
 
+/// The pages of a model: those of all layers, or those of layers with sliding windows apart from the others.
+pub struct Pages {
+    /// Of layers that see all positions, or of all.
+    pub whole: PageShape,
+    /// Of the others, and their longest window.
+    windows: Option<(PageShape, usize)>,
+}
+
+impl Pages {
+    /// The pages of a model of this spec when loaded with `options`.
+    #[must_use]
+    pub fn of(spec: &Spec, options: &LoadOptions) -> Self {
+        let (keys, values) = (options.key_type, options.value_type);
+        let context = if options.context == 0 { spec.n_ctx_train } else { options.context };
+        match spec.slides(context).filter(|_| !options.swa_full) {
+            Some(longest) => {
+                let [whole, windows] = PageShape::apart(spec, keys, values);
+                Self { whole, windows: Some((windows, longest)) }
+            }
+            None => Self { whole: PageShape::new(spec, keys, values), windows: None },
+        }
+    }
+
+    /// A pool of them that takes at most `bytes_max` for the first kind.
+    #[must_use]
+    pub fn pool(self, bytes_max: usize) -> Arc<PagePool> {
+        match self.windows {
+            Some((windows, longest)) => PagePool::apart([self.whole, windows], bytes_max, longest),
+            None => PagePool::new(self.whole, bytes_max),
+        }
+    }
+
+    /// Bytes of the pages that windows reach at a place.
+    fn window_bytes(&self) -> usize {
+        let Some((shape, longest)) = &self.windows else { return 0 };
+        (longest.div_ceil(PAGE) + 1) * shape.bytes()
+    }
+}
+
 impl Need {
     /// What the model in `file` needs when loaded with `options`.
     #[must_use]
     pub fn of(file: &ModelFile, spec: &Spec, options: &LoadOptions) -> Self {
-        let shape = PageShape::new(spec, options.key_type, options.value_type);
+        let pages = Pages::of(spec, options);
         let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
         // A row's activations in f32: eight rows of d_model and three of d_ffn are live at once, as measured.
         let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
@@ -47,8 +87,8 @@ impl Need {
         let states: usize = recurrent.map(|mixer| mixer.state_len(spec.d_model)).sum();
         Self {
             weights: file.weight_bytes(),
-            per_position: shape.bytes_per_position() as u64,
-            states: size_of::<f32>() as u64 * states as u64,
+            per_position: pages.whole.bytes_per_position() as u64,
+            states: (size_of::<f32>() * states + pages.window_bytes()) as u64,
             working: BASE_BYTES
                 + WORD_BYTES * spec.n_vocab as u64
                 + row.saturating_mul(options.batch as u64),

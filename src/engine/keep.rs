@@ -84,7 +84,8 @@ impl Engine {
         let failed = |error| KeepError::File { path: name(), error };
         let blank = self.blank_states();
         let states: usize = blank.iter().map(|state| size_of_val::<[f32]>(state)).sum();
-        let pages = self.page_bytes().saturating_mul(self.info.context.div_ceil(PAGE));
+        let pages = self.page_bytes().iter().sum::<usize>();
+        let pages = pages.saturating_mul(self.info.context.div_ceil(PAGE));
         let most = pages.saturating_add(states).saturating_add(HEAD_MAX);
         let length = std::fs::metadata(path).map_err(failed)?;
         if !length.is_file() || length.len() > most as u64 {

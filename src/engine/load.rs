@@ -1,6 +1,6 @@
 //! Loads a model file into an engine that answers requests.
 
-use super::fit::{Need, Sizes, TooLarge, fit, sizes};
+use super::fit::{Need, Pages, Sizes, TooLarge, fit, sizes};
 use super::forward::Forward;
 use super::options::LoadOptions;
 use super::queue::{Limits, Queue, Status};
@@ -12,8 +12,8 @@ use crate::chat::{AnswerSyntax, Chat, TemplateError, builtin};
 use crate::constraint::{self, Compiler, Constraint, ConstraintError, Guide};
 use crate::kernels::Compute;
 use crate::model::{
-    FamilyError, FileError, Fixed, Model, ModelFile, PagePool, PageShape, Pooling, Shard, Spec,
-    Weights, WeightsError, spec,
+    FamilyError, FileError, Fixed, Model, ModelFile, PagePool, Pooling, Shard, Spec, Weights,
+    WeightsError, spec,
 };
 use crate::system::THREADS_HINT;
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -192,8 +192,8 @@ impl Engine {
         let fit = fit(&need, options.context, options.room.as_ref())?;
         notes.extend(fit.notes);
         let context = fit.context;
-        let shape = PageShape::new(&spec, options.key_type, options.value_type);
-        let Sizes { pool_bytes, limits } = sizes(&need, &shape, context, options);
+        let pages = Pages::of(&spec, options);
+        let Sizes { pool_bytes, limits } = sizes(&need, &pages.whole, context, options);
         let model = Arc::new(model(&file, spec, compute)?);
         let spec = model.spec();
         let info = ModelInfo {
@@ -210,10 +210,10 @@ impl Engine {
             pooling: spec.pooling,
             makes_text: spec.causal,
             stand_in,
-            cache_bytes_per_position: shape.bytes_per_position(),
+            cache_bytes_per_position: pages.whole.bytes_per_position(),
             notes,
         };
-        let pool = PagePool::new(shape, pool_bytes);
+        let pool = pages.pool(pool_bytes);
         let parts = Parts { file, tokenizer, chat, info, model, pool, limits };
         Ok(Self::of(parts, options, compute, workers)?)
     }
@@ -341,10 +341,18 @@ impl Engine {
         *self.fingerprint.get_or_init(|| self.file.fingerprint())
     }
 
-    /// Bytes of a page of keys and values: those of 64 positions.
+    /// Bytes of a page of keys and values: those of 64 positions; and of one of layers with sliding windows, 0 if these
+    /// are not apart.
     #[must_use]
-    pub fn page_bytes(&self) -> usize {
-        self.pool.shape().bytes()
+    pub fn page_bytes(&self) -> [usize; 2] {
+        let windows = self.pool.windows().map_or(0, |(pool, _)| pool.shape().bytes());
+        [self.pool.shape().bytes(), windows]
+    }
+
+    /// Bytes of all keys and values in use.
+    #[must_use]
+    pub fn cache_bytes(&self) -> usize {
+        self.pool.bytes_used()
     }
 
     /// What the scheduler does and has done.

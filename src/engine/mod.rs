@@ -29,7 +29,7 @@ mod stops;
 mod thought;
 
 pub use error::{EngineError, NO_TEXT};
-pub use fit::{Fit, Need, Sizes, TooLarge, fit, sizes};
+pub use fit::{Fit, Need, Pages, Sizes, TooLarge, fit, sizes};
 pub use generate::{Generating, Received};
 pub use keep::KeepError;
 pub use load::{Bare, Engine, LoadError, ModelInfo};

@@ -18,8 +18,10 @@ pub struct LoadOptions {
     pub queue: usize,
     /// Bytes of conversations that are kept for their next turn; `None`: chosen from the memory.
     pub cache_bytes: Option<u64>,
-    /// Places whose states of fixed size are kept at most, for models that have any.
+    /// Places to go back to that are kept at most, for models with states of fixed size or sliding windows.
     pub checkpoints: usize,
+    /// Whether layers with sliding windows keep all positions, though they see only the last.
+    pub swa_full: bool,
     /// Element type of the cached keys.
     pub key_type: CacheType,
     /// Element type of the cached values.
@@ -39,6 +41,7 @@ impl Default for LoadOptions {
             queue: 512,
             cache_bytes: None,
             checkpoints: 32,
+            swa_full: false,
             key_type: CacheType::F16,
             value_type: CacheType::F16,
             template: None,

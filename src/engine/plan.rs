@@ -308,14 +308,16 @@ impl Planner {
     pub fn look(&mut self, tokens: &[u32]) -> Saved {
         let fixed = !self.timeline(Vec::new()).sequence.can_rewind();
         let found = self.prefix.find(&read(tokens), fixed);
-        let states = found.states.map(|states| states.fixed).unwrap_or_default();
-        Saved { tokens: tokens[..found.len].to_vec(), pages: found.pages, states }
+        let (states, windows) =
+            found.states.map(|states| (states.fixed, states.windows)).unwrap_or_default();
+        Saved { tokens: tokens[..found.len].to_vec(), pages: found.pages, windows, states }
     }
 
     /// Keeps what was read elsewhere.
     pub fn keep(&mut self, saved: Saved) {
         let mut sequence = self.timeline(Vec::new()).sequence;
-        let states = Checkpoint { len: saved.tokens.len(), fixed: saved.states };
+        let (len, windows) = (saved.tokens.len(), saved.windows);
+        let states = Checkpoint { len, fixed: saved.states, windows };
         let states = (!sequence.can_rewind()).then_some(&states);
         sequence.adopt(&read(&saved.tokens), saved.pages, states);
         self.prefix.store(&sequence, true);

@@ -162,7 +162,7 @@ impl PrefixCache {
             let mut states: Vec<Checkpoint> =
                 sequence.checkpoints().iter().filter(within).cloned().collect();
             if end == read.len() && !sequence.can_rewind() {
-                states.push(Checkpoint { len: end, fixed: sequence.fixed().to_vec() });
+                states.push(sequence.here());
             }
             let Some(id) = self.place(parent, part, page, states) else { return };
             parent = Some(id);

@@ -4,9 +4,10 @@
 //! ends in a checksum. Knows nothing of requests.
 //!
 //! Layout, little-endian: [`MAGIC`], u32 [`FORMAT`], u32 [`ARITHMETIC`], 32 bytes fingerprint of the weights, three
-//! strings (arithmetic, type of keys, type of values; each a u8 length and bytes), u64 bytes of a page, u64 tokens,
-//! that many u32 token ids, u32 states of fixed size (each a u64 length and that many f32), u64 where the pages begin,
-//! zeros up to there, the pages, and 32 bytes SHA-256 of everything before.
+//! strings (arithmetic, type of keys, type of values; each a u8 length and bytes), u64 bytes of a page, u64 bytes of a page
+//! of windows (0 if these are not apart), u64 tokens, that many u32 token ids, u32 states of fixed size (each a u64 length
+//! and that many f32), u64 where the pages begin, zeros up to there, the pages, those that the windows reach, and 32 bytes
+//! SHA-256 of everything before.
 //!
 //! A file within a bundle is mapped, not read: its pages begin at a multiple of [`ALIGN`] of the whole file.
 
@@ -19,7 +20,7 @@ use tealight_bundle::mapped::Mapped;
 
 const MAGIC: &[u8; 16] = b"tealight-kv\0\0\0\0\0";
 /// Version of the layout.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Alignment of the pages, in bytes: a cache line.
 const ALIGN: usize = 64;
 /// Version of the arithmetic: a change of any result makes saved keys and values worthless.
@@ -44,6 +45,8 @@ pub struct Saved {
     pub tokens: Vec<u32>,
     /// A page for each 64 of them.
     pub pages: Vec<Arc<Page>>,
+    /// The last pages of layers with sliding windows: those that the windows reach, if they are apart.
+    pub windows: Vec<Arc<Page>>,
     /// The states of fixed size after them; none for a model without any.
     pub states: Vec<Fixed>,
 }
@@ -83,7 +86,7 @@ pub enum SavedError {
 pub fn write(
     out: &mut dyn Write,
     origin: &Origin,
-    page_bytes: usize,
+    [page_bytes, window_bytes]: [usize; 2],
     shift: usize,
     saved: &Saved,
 ) -> io::Result<u64> {
@@ -98,6 +101,7 @@ pub fn write(
         head.extend_from_slice(name.as_bytes());
     }
     head.extend_from_slice(&(page_bytes as u64).to_le_bytes());
+    head.extend_from_slice(&(window_bytes as u64).to_le_bytes());
     head.extend_from_slice(&(saved.tokens.len() as u64).to_le_bytes());
     head.extend(saved.tokens.iter().flat_map(|id| id.to_le_bytes()));
     head.extend_from_slice(&(saved.states.len() as u32).to_le_bytes());
@@ -116,7 +120,9 @@ pub fn write(
         out.write_all(bytes)
     };
     put(out, &head)?;
-    for (index, page) in saved.pages.iter().enumerate() {
+    let first = saved.tokens.len().div_ceil(PAGE) - saved.windows.len();
+    let pages = (0..).zip(&saved.pages).chain((first..).zip(&saved.windows));
+    for (index, page) in pages {
         // The last page may hold more positions, of someone else's past.
         let used = (saved.tokens.len() - index * PAGE).min(PAGE);
         match used {
@@ -139,19 +145,27 @@ pub fn read(
     blank: &[Fixed],
     pool: &Arc<PagePool>,
 ) -> Result<Saved, SavedError> {
-    let Head { tokens, states, pages: range } = head(bytes, origin, vocab, blank, pool)?;
-    let (body, sum) = bytes.split_at(range.end);
+    let Head { tokens, states, pages, windows } = head(bytes, origin, vocab, blank, pool)?;
+    let (body, sum) = bytes.split_at(windows.end);
     if Sha256::digest(body).as_slice() != sum {
         let (found, expected) = ("another".into(), "that of the contents".into());
         return Err(SavedError::Wrong { what: "the checksum", found, expected });
     }
-    let mut pages = pool.take(range.len() / pool.shape().bytes().max(1))?;
-    for (page, stored) in pages.iter_mut().zip(bytes[range].chunks(pool.shape().bytes())) {
-        if let Some(page) = Arc::get_mut(page) {
-            page.bytes_mut().copy_from_slice(stored);
+    let copied = |pool: &Arc<PagePool>, range: Range<usize>| {
+        let size = pool.shape().bytes().max(1);
+        let mut pages = pool.take(range.len() / size)?;
+        for (page, stored) in pages.iter_mut().zip(bytes[range].chunks(size)) {
+            if let Some(page) = Arc::get_mut(page) {
+                page.bytes_mut().copy_from_slice(stored);
+            }
         }
-    }
-    Ok(Saved { tokens, pages, states })
+        Ok::<_, SavedError>(pages)
+    };
+    let windows = match pool.windows() {
+        Some((pool, _)) => copied(pool, windows)?,
+        None => Vec::new(),
+    };
+    Ok(Saved { tokens, pages: copied(pool, pages)?, windows, states })
 }
 
 /// The same for a part of a mapped file, whose pages stay there. They are not read, so damage of them goes unnoticed.
@@ -167,15 +181,21 @@ pub fn map(
     pool: &Arc<PagePool>,
 ) -> Result<Saved, SavedError> {
     let bytes = file.bytes().get(range.clone()).unwrap_or_default();
-    let Head { tokens, states, pages } = head(bytes, origin, vocab, blank, pool)?;
-    let pages = range.start + pages.start..range.start + pages.end;
+    let Head { tokens, states, pages, windows } = head(bytes, origin, vocab, blank, pool)?;
     let wrong = |found| SavedError::Wrong {
         what: "where the pages begin",
         found,
         expected: format!("a multiple of {ALIGN}"),
     };
-    let pages = pool.in_file(file, pages.clone()).ok_or_else(|| wrong(pages.start.to_string()))?;
-    Ok(Saved { tokens, pages, states })
+    let there = |pool: &Arc<PagePool>, pages: Range<usize>| {
+        let pages = range.start + pages.start..range.start + pages.end;
+        pool.in_file(file, pages.clone()).ok_or_else(|| wrong(pages.start.to_string()))
+    };
+    let windows = match pool.windows() {
+        Some((pool, _)) => there(pool, windows)?,
+        None => Vec::new(),
+    };
+    Ok(Saved { tokens, pages: there(pool, pages)?, windows, states })
 }
 
 /// What a file says before its pages.
@@ -184,6 +204,8 @@ struct Head {
     states: Vec<Fixed>,
     /// Where the pages are.
     pages: Range<usize>,
+    /// Where those of windows are.
+    windows: Range<usize>,
 }
 
 fn head(
@@ -221,6 +243,12 @@ fn head(
     if found != page_bytes as u64 {
         return Err(wrong("the bytes of a page", found.to_string(), page_bytes.to_string()));
     }
+    let window_bytes = pool.windows().map_or(0, |(pool, _)| pool.shape().bytes());
+    let found = u64::from_le_bytes(rest.array()?);
+    if found != window_bytes as u64 {
+        let what = "the bytes of a page of windows";
+        return Err(wrong(what, found.to_string(), window_bytes.to_string()));
+    }
     let said = u64::from_le_bytes(rest.array()?);
     // Each token takes at least its id, so a length beyond that is a lie.
     let most = (bytes.len() - rest.at) / 4;
@@ -249,14 +277,15 @@ fn head(
         let expected = format!("{} to {most}", rest.at);
         wrong("where the pages begin", found.to_string(), expected)
     })?;
-    let end = start + count.div_ceil(PAGE) * page_bytes;
+    let middle = start + count.div_ceil(PAGE) * page_bytes;
+    let end = middle + pool.reached(count).len() * window_bytes;
     if bytes.len() != end + SUM {
         return Err(SavedError::Short { found: bytes.len(), expected: end + SUM });
     }
     if let Some(id) = tokens.iter().find(|id| **id as usize >= vocab) {
         return Err(wrong("a token", id.to_string(), format!("ids below {vocab}")));
     }
-    Ok(Head { tokens, states, pages: start..end })
+    Ok(Head { tokens, states, pages: start..middle, windows: middle..end })
 }
 
 /// The unread part of a file.
@@ -314,12 +343,12 @@ mod tests {
             }
         }
         let states = vec![Fixed::new(vec![1.5, count as f32]), Fixed::new(vec![])];
-        Saved { tokens, pages, states }
+        Saved { tokens, pages, windows: Vec::new(), states }
     }
 
     fn bytes(saved: &Saved, pool: &Arc<PagePool>) -> Vec<u8> {
         let mut out = Vec::new();
-        let n = write(&mut out, &origin(), pool.shape().bytes(), 0, saved).unwrap();
+        let n = write(&mut out, &origin(), [pool.shape().bytes(), 0], 0, saved).unwrap();
         assert_eq!(n, out.len() as u64);
         out
     }
@@ -346,7 +375,7 @@ mod tests {
         let (pool, folder) = (pool(), tempfile::tempdir().unwrap());
         let saved = saved(&pool, 100);
         let mut whole = vec![1; 4096 + 45];
-        write(&mut whole, &origin(), pool.shape().bytes(), 45, &saved).unwrap();
+        write(&mut whole, &origin(), [pool.shape().bytes(), 0], 45, &saved).unwrap();
         let range = 4096 + 45..whole.len();
         let path = folder.path().join("bundle");
         std::fs::write(&path, &whole).unwrap();

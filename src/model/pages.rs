@@ -1,10 +1,13 @@
-//! Pages: the cached keys and values of 64 positions in all layers, and the pool they come from.
+//! Pages: the cached keys and values of 64 positions, and the pool they come from.
+//!
+//! Layers that see all positions have one kind of page. Layers with sliding windows may have another, from a pool of
+//! their own, so that a sequence can let go of those that no window reaches any more.
 //!
 //! A page is shared by the sequences that begin alike (`Arc`), and written only while one sequence has it. The pool
 //! counts bytes, so that growing fails cleanly instead of ending the process. Knows nothing of tokens.
 
 use super::spec::{KvHeads, LayerSpec, Spec};
-use crate::kernels::{CACHE_BLOCK, CacheType, Cached, CachedMut};
+use crate::kernels::{CACHE_BLOCK, CacheType, Cached, CachedMut, Window};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,10 +45,24 @@ impl PageShape {
     /// The pages of a model.
     #[must_use]
     pub fn new(spec: &Spec, key_type: CacheType, value_type: CacheType) -> Self {
+        Self::of(&Self::heads(spec, |_| true), key_type, value_type)
+    }
+
+    /// The pages of layers that see all positions, and those of layers with sliding windows.
+    #[must_use]
+    pub fn apart(spec: &Spec, key_type: CacheType, value_type: CacheType) -> [Self; 2] {
+        let slides = |layer: &LayerSpec| matches!(layer.window, Window::Last(_));
+        [false, true].map(|which| {
+            Self::of(&Self::heads(spec, |layer| slides(layer) == which), key_type, value_type)
+        })
+    }
+
+    fn heads(spec: &Spec, which: impl Fn(&LayerSpec) -> bool) -> Vec<Option<KvHeads>> {
         let own = |layer: &LayerSpec| {
-            (layer.mixer.attends() && layer.shares.is_none()).then_some(layer.heads)
+            let caches = layer.mixer.attends() && layer.shares.is_none() && which(layer);
+            caches.then_some(layer.heads)
         };
-        Self::of(&spec.layers.iter().map(own).collect::<Vec<_>>(), key_type, value_type)
+        spec.layers.iter().map(own).collect()
     }
 
     /// The pages for layers with these KV heads, `None` for a layer without any of its own.
@@ -74,6 +91,22 @@ impl PageShape {
         self.bytes
     }
 
+    /// Whether a page holds keys and values of a layer.
+    #[must_use]
+    pub fn holds(&self, layer: usize) -> bool {
+        self.layers.get(layer).is_some_and(Option::is_some)
+    }
+
+    /// Keys and values of no positions, in place of those that no window reaches.
+    fn none(&self) -> [Cached<'static>; 2] {
+        [self.key_type, self.value_type].map(|of| match of {
+            CacheType::F16 => Cached::F16(&[]),
+            CacheType::Bf16 => Cached::Bf16(&[]),
+            CacheType::F32 => Cached::F32(&[]),
+            CacheType::Q8_0 => Cached::Q8_0(&[]),
+        })
+    }
+
     /// Bytes per position, summed over all layers.
     #[must_use]
     pub fn bytes_per_position(&self) -> usize {
@@ -88,6 +121,8 @@ pub struct PagePool {
     /// Maximum number of pages.
     limit: usize,
     used: AtomicUsize,
+    /// The pages of layers with sliding windows, if they are apart, and the longest of these windows.
+    windows: Option<(Arc<PagePool>, usize)>,
 }
 
 /// There is no room for more pages.
@@ -106,8 +141,40 @@ impl PagePool {
     /// A pool of pages that take at most `bytes_max` together.
     #[must_use]
     pub fn new(shape: PageShape, bytes_max: usize) -> Arc<Self> {
+        Self::with(shape, bytes_max, None)
+    }
+
+    /// A pool of pages of layers that see all positions, and a second one of those whose windows, the longest of `longest`
+    /// positions, slide. What the second takes is bounded by the sequences and by the places that are kept of them.
+    #[must_use]
+    pub fn apart([whole, windowed]: [PageShape; 2], bytes_max: usize, longest: usize) -> Arc<Self> {
+        let windows = Self::new(windowed, usize::MAX);
+        Self::with(whole, bytes_max, Some((windows, longest)))
+    }
+
+    fn with(shape: PageShape, bytes_max: usize, windows: Option<(Arc<Self>, usize)>) -> Arc<Self> {
         let limit = bytes_max / shape.bytes.max(1);
-        Arc::new(Self { shape, limit, used: AtomicUsize::new(0) })
+        Arc::new(Self { shape, limit, used: AtomicUsize::new(0), windows })
+    }
+
+    /// The pool of pages of layers with sliding windows, if they are apart, and the longest of these windows.
+    #[must_use]
+    pub fn windows(&self) -> Option<(&Arc<Self>, usize)> {
+        self.windows.as_ref().map(|(pool, longest)| (pool, *longest))
+    }
+
+    /// The pages of windows that are needed to go on after `len` positions.
+    #[must_use]
+    pub fn reached(&self, len: usize) -> Range<usize> {
+        let Some((_, longest)) = self.windows() else { return 0..0 };
+        len.saturating_sub(longest) / PAGE..len.div_ceil(PAGE)
+    }
+
+    /// Bytes of all pages in use.
+    #[must_use]
+    pub fn bytes_used(&self) -> usize {
+        let windows = self.windows().map_or(0, |(pool, _)| pool.bytes_used());
+        self.used() * self.shape.bytes + windows
     }
 
     /// What a page holds.
@@ -263,6 +330,16 @@ impl Page {
         let bytes = self.bytes();
         let keys = cached(&bytes[place.keys.clone()], shape.key_type);
         Some([keys, cached(&bytes[place.values.clone()], shape.value_type)])
+    }
+
+    /// The same of a page that may be gone.
+    #[must_use]
+    pub fn layer_of<'p>(
+        page: Option<&'p Arc<Self>>,
+        pool: &PagePool,
+        layer: usize,
+    ) -> Option<[Cached<'p>; 2]> {
+        page.map_or_else(|| Some(pool.shape.none()), |page| page.layer(layer))
     }
 
     /// The same, to be written.

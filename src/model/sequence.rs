@@ -1,11 +1,11 @@
 //! A sequence: what was read, and what each layer keeps of it.
 //!
-//! Attention keeps keys and values in pages, which sequences with equal beginnings share. Other mixers keep a state of
-//! fixed size (`Fixed`), which can't be cut: going back means restoring a checkpoint. Knows nothing of text, sockets
-//! or other sequences.
+//! Attention keeps keys and values in pages, which sequences with equal beginnings share; where its windows slide, only
+//! those that they reach, if these pages are apart. Other mixers keep a state of fixed size (`Fixed`). Neither can be cut:
+//! going back means restoring a checkpoint. Knows nothing of text, sockets or other sequences.
 
 use super::pages::{NoRoom, PAGE, Page, PagePool};
-use crate::kernels::{Fresh, Past};
+use crate::kernels::{CachedMut, Fresh, Past};
 use std::sync::Arc;
 
 /// One input at one position. Two sequences with equal inputs have equal states.
@@ -20,13 +20,15 @@ pub enum Read {
 /// A state of fixed size: that of a recurrent mixer. A copy shares its elements until one of both changes.
 pub type Fixed = Arc<Vec<f32>>;
 
-/// The fixed-size states of all layers after a number of positions.
+/// What layers have after a number of positions that can't be cut.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// Positions read.
     pub len: usize,
     /// One for each layer that has a state of fixed size, in order.
     pub fixed: Vec<Fixed>,
+    /// The pages that sliding windows reach, if these are apart; the last may hold more positions.
+    pub windows: Vec<Arc<Page>>,
 }
 
 /// What was read so far, and what the layers keep of it.
@@ -36,7 +38,11 @@ pub struct Sequence {
     read: Vec<Read>,
     /// At least one for each [`PAGE`] positions read.
     pages: Vec<Arc<Page>>,
+    /// The same of layers with sliding windows, if they are apart; `None` where no window reaches any more.
+    windows: Vec<Option<Arc<Page>>>,
     fixed: Vec<Fixed>,
+    /// Places within the positions being computed that are remembered.
+    marked: Vec<usize>,
     /// States after so many of the positions being computed, which count when all layers are done.
     staged: Vec<Checkpoint>,
     /// Whether states above were taken to be changed in place.
@@ -59,7 +65,9 @@ impl Sequence {
             context,
             read: Vec::new(),
             pages: Vec::new(),
+            windows: Vec::new(),
             fixed: blank.clone(),
+            marked: Vec::new(),
             staged: Vec::new(),
             taken: false,
             spare: Vec::new(),
@@ -107,7 +115,20 @@ impl Sequence {
     /// Whether it can go back to any position.
     #[must_use]
     pub fn can_rewind(&self) -> bool {
-        self.fixed.is_empty()
+        self.fixed.is_empty() && self.pool.windows().is_none()
+    }
+
+    /// What can't be cut, after all that was read.
+    #[must_use]
+    pub fn here(&self) -> Checkpoint {
+        let (len, fixed) = (self.len(), self.fixed.clone());
+        Checkpoint { len, fixed, windows: self.windows_at(len) }
+    }
+
+    /// The pages of windows that are needed to go on after `len` positions.
+    fn windows_at(&self, len: usize) -> Vec<Arc<Page>> {
+        let reached = self.windows.get(self.pool.reached(len)).unwrap_or_default();
+        reached.iter().flatten().cloned().collect()
     }
 
     /// Another sequence with the same past. They share their pages until one of them writes.
@@ -118,7 +139,9 @@ impl Sequence {
             context: self.context,
             read: self.read.clone(),
             pages: self.pages().to_vec(),
+            windows: self.windows.iter().take(self.pages().len()).cloned().collect(),
             fixed: self.fixed.clone(),
+            marked: Vec::new(),
             staged: Vec::new(),
             taken: false,
             spare: Vec::new(),
@@ -138,19 +161,28 @@ impl Sequence {
         self.read = read.to_vec();
         self.pages = pages;
         self.checkpoints.clear();
-        self.fixed = match states {
-            Some(states) => {
-                assert_eq!(states.len, read.len(), "the states of another position");
-                states.fixed.clone()
-            }
-            None => self.blank.clone(),
+        if let Some(states) = states {
+            assert_eq!(states.len, read.len(), "the states of another position");
+        }
+        self.take_over(states);
+    }
+
+    /// Takes the states and windows of a checkpoint, or those before anything was read.
+    fn take_over(&mut self, states: Option<&Checkpoint>) {
+        let Some(states) = states else {
+            self.fixed = self.blank.clone();
+            self.windows.clear();
+            return;
         };
+        self.fixed = states.fixed.clone();
+        self.windows = vec![None; self.pool.reached(states.len).start];
+        self.windows.extend(states.windows.iter().cloned().map(Some));
     }
 
     /// Remembers the states here, so that [`Sequence::rewind`] can come back. Free for a model without states of fixed
     /// size.
     pub fn checkpoint(&mut self) -> Checkpoint {
-        let here = Checkpoint { len: self.len(), fixed: self.fixed.clone() };
+        let here = self.here();
         if !self.can_rewind() {
             self.keep(here.clone());
         }
@@ -174,7 +206,9 @@ impl Sequence {
         if to >= self.len() {
             return self.len();
         }
-        if self.can_rewind() {
+        let reached = self.windows.get(self.pool.reached(to)).unwrap_or_default();
+        if self.fixed.is_empty() && reached.iter().all(Option::is_some) {
+            self.checkpoints.retain(|checkpoint| checkpoint.len <= to);
             self.cut(to);
             return to;
         }
@@ -184,11 +218,9 @@ impl Sequence {
     /// Goes back to the last states kept at up to `to` positions, and returns how many are left.
     fn restore(&mut self, to: usize) -> usize {
         self.checkpoints.retain(|checkpoint| checkpoint.len <= to);
-        let (reached, fixed) = match self.checkpoints.last() {
-            Some(last) => (last.len, last.fixed.clone()),
-            None => (0, self.blank.clone()),
-        };
-        self.fixed = fixed;
+        let last = self.checkpoints.last().cloned();
+        let reached = last.as_ref().map_or(0, |last| last.len);
+        self.take_over(last.as_ref());
         self.cut(reached);
         reached
     }
@@ -196,6 +228,7 @@ impl Sequence {
     fn cut(&mut self, to: usize) {
         self.read.truncate(to);
         self.pages.truncate(to.div_ceil(PAGE));
+        self.windows.truncate(to.div_ceil(PAGE));
     }
 
     /// Forgets the states kept at up to `to` positions: someone else has them.
@@ -208,22 +241,27 @@ impl Sequence {
     /// # Errors
     /// When the pool has too few pages; nothing has changed then.
     pub fn reserve(&mut self, n: usize) -> Result<(), NoRoom> {
-        let (len, kept) = (self.len(), self.len().div_ceil(PAGE));
-        let needed = (len + n).div_ceil(PAGE);
-        // The page in which the next position lies is written, and is shared with others at times.
-        let shared = !len.is_multiple_of(PAGE)
-            && self.pages.get_mut(kept - 1).is_some_and(|page| !is_own(page));
-        // Reserved pages are never shared: `fork` and the cache take only those of what was read.
-        let more = needed.saturating_sub(self.pages.len());
-        let mut fresh = self.pool.take(more + usize::from(shared && n > 0))?;
-        if shared && n > 0 {
-            let mut copy = fresh.remove(0);
-            if let Some(copy) = Arc::get_mut(&mut copy) {
-                copy.bytes_mut().copy_from_slice(self.pages[kept - 1].bytes());
+        let len = self.len();
+        let (count, next) = (self.pages.len(), self.pages.get_mut(len / PAGE));
+        let grown = Growth::plan(&self.pool, next, count, (len, n))?;
+        let of_windows = match self.pool.windows() {
+            Some((pool, _)) => {
+                let (count, next) = (self.windows.len(), self.windows.get_mut(len / PAGE));
+                Some(Growth::plan(pool, next.and_then(Option::as_mut), count, (len, n))?)
             }
-            self.pages[kept - 1] = copy;
+            None => None,
+        };
+        // Reserved pages are never shared: `fork` and the cache take only those of what was read.
+        if let Some(copy) = grown.copy {
+            self.pages[len / PAGE] = copy;
         }
-        self.pages.append(&mut fresh);
+        self.pages.extend(grown.more);
+        if let Some(grown) = of_windows {
+            if let Some(copy) = grown.copy {
+                self.windows[len / PAGE] = Some(copy);
+            }
+            self.windows.extend(grown.more.into_iter().map(Some));
+        }
         Ok(())
     }
 
@@ -231,8 +269,11 @@ impl Sequence {
     #[must_use]
     pub fn has_room(&mut self, n: usize) -> bool {
         let first = self.len() / PAGE;
-        (self.len() + n).div_ceil(PAGE) <= self.pages.len()
-            && self.pages.iter_mut().skip(first).all(is_own)
+        let end = (self.len() + n).div_ceil(PAGE);
+        let is_there = |page: &mut Option<Arc<Page>>| page.as_mut().is_some_and(is_own);
+        let windows = self.pool.windows().is_none()
+            || end <= self.windows.len() && self.windows.iter_mut().skip(first).all(is_there);
+        windows && end <= self.pages.len() && self.pages.iter_mut().skip(first).all(is_own)
     }
 
     /// Where a layer's keys and values of `rows` new positions go; `None` if the layer has none of its own or there is
@@ -240,17 +281,31 @@ impl Sequence {
     pub fn fresh(&mut self, layer: usize, rows: usize) -> Option<Fresh<'_>> {
         let (first, at) = (self.len() / PAGE, self.len() % PAGE);
         let end = (self.len() + rows).div_ceil(PAGE);
-        let pages = self.pages.get_mut(first..end)?;
-        let pages = pages.iter_mut().map(|page| Arc::get_mut(page)?.layer_mut(layer));
-        Some(Fresh { at, rows, pages: pages.collect::<Option<Vec<_>>>()? })
+        let pages = if self.pool.shape().holds(layer) {
+            let pages = self.pages.get_mut(first..end)?.iter_mut();
+            pages.map(|page| Arc::get_mut(page)?.layer_mut(layer)).collect::<Option<Vec<_>>>()
+        } else {
+            let pages = self.windows.get_mut(first..end)?.iter_mut();
+            let own = |page| own_layer(page, layer);
+            pages.map(own).collect::<Option<Vec<_>>>()
+        };
+        Some(Fresh { at, rows, pages: pages? })
     }
 
     /// A layer's keys and values of all positions, `rows` new ones included; `None` if the layer has none of its own.
     #[must_use]
     pub fn past(&self, layer: usize, rows: usize, causal: bool) -> Option<Past<'_>> {
-        let pages = self.pages.get(..(self.len() + rows).div_ceil(PAGE))?;
-        let pages = pages.iter().map(|page| page.layer(layer)).collect::<Option<Vec<_>>>()?;
-        Some(Past { len: self.len(), rows, causal, pages })
+        let end = (self.len() + rows).div_ceil(PAGE);
+        let pages = match self.pool.windows() {
+            Some((pool, _)) if !self.pool.shape().holds(layer) => {
+                // What no window reaches is not read.
+                let pages = self.windows.get(..end)?.iter();
+                pages.map(|page| Page::layer_of(page.as_ref(), pool, layer)).collect()
+            }
+            _ => self.pages.get(..end)?.iter().map(|page| page.layer(layer)).collect(),
+        };
+        let pages: Option<Vec<_>> = pages;
+        Some(Past { len: self.len(), rows, causal, pages: pages? })
     }
 
     /// A buffer for a state of `len` elements, with whatever is in it.
@@ -264,7 +319,7 @@ impl Sequence {
     pub fn stage(&mut self, rows: usize, state: Vec<f32>) {
         let place = self.staged.iter().position(|staged| staged.len == rows);
         let place = place.unwrap_or_else(|| {
-            self.staged.push(Checkpoint { len: rows, fixed: Vec::new() });
+            self.staged.push(Checkpoint { len: rows, fixed: Vec::new(), windows: Vec::new() });
             self.staged.len() - 1
         });
         self.staged[place].fixed.push(Fixed::new(state));
@@ -281,9 +336,18 @@ impl Sequence {
         })
     }
 
+    /// Remembers places within the positions being computed, counted from where they begin, so that
+    /// [`Sequence::rewind`] can come back to them; [`Sequence::advance`] takes this up. Mixers with states of fixed size
+    /// stage theirs at the same places.
+    pub fn mark(&mut self, places: &[usize]) {
+        self.marked.clear();
+        self.marked.extend_from_slice(places);
+    }
+
     /// Gives a pass up. If states were changed in place, goes back to earlier ones.
     pub fn unstage(&mut self) {
         self.staged.clear();
+        self.marked.clear();
         if std::mem::take(&mut self.taken) {
             self.restore(self.len());
         }
@@ -294,9 +358,19 @@ impl Sequence {
         let before = self.len();
         self.taken = false;
         self.read.extend(inputs);
+        let marked = std::mem::take(&mut self.marked);
+        if self.fixed.is_empty() && !self.can_rewind() {
+            let within = |rows: &usize| before + rows < self.len();
+            for len in
+                marked.into_iter().filter(within).map(|rows| before + rows).collect::<Vec<_>>()
+            {
+                self.keep(Checkpoint { len, fixed: Vec::new(), windows: self.windows_at(len) });
+            }
+        }
         for mut staged in std::mem::take(&mut self.staged) {
             staged.len += before;
             if staged.len < self.len() {
+                staged.windows = self.windows_at(staged.len);
                 self.keep(staged);
             } else {
                 let old = std::mem::replace(&mut self.fixed, staged.fixed);
@@ -305,7 +379,46 @@ impl Sequence {
                 self.spare.extend(buffers.filter(|buffer| !buffer.is_empty()));
             }
         }
+        let reached = self.pool.reached(self.len()).start;
+        let beyond = self.windows.iter_mut().take(reached).rev();
+        beyond.take_while(|page| page.is_some()).for_each(|page| *page = None);
     }
+}
+
+/// Pages that are needed for more positions.
+struct Growth {
+    /// A copy of the page in which the next position lies, if others have that one.
+    copy: Option<Arc<Page>>,
+    more: Vec<Arc<Page>>,
+}
+
+impl Growth {
+    /// Takes what `n` positions after `len` need beside `pages` pages, the one of the next position being `next`.
+    fn plan(
+        pool: &Arc<PagePool>,
+        next: Option<&mut Arc<Page>>,
+        pages: usize,
+        (len, n): (usize, usize),
+    ) -> Result<Self, NoRoom> {
+        // It is written, and is shared with others at times.
+        let shared = next.filter(|_| n > 0 && !len.is_multiple_of(PAGE));
+        let shared = shared.and_then(|page| if is_own(page) { None } else { Some(&*page) });
+        let more = (len + n).div_ceil(PAGE).saturating_sub(pages);
+        let mut more = pool.take(more + usize::from(shared.is_some()))?;
+        let copy = shared.map(|page| {
+            let mut copy = more.remove(0);
+            if let Some(copy) = Arc::get_mut(&mut copy) {
+                copy.bytes_mut().copy_from_slice(page.bytes());
+            }
+            copy
+        });
+        Ok(Self { copy, more })
+    }
+}
+
+/// A layer's keys and values in a page that can be written.
+fn own_layer(page: &mut Option<Arc<Page>>, layer: usize) -> Option<[CachedMut<'_>; 2]> {
+    Arc::get_mut(page.as_mut()?)?.layer_mut(layer)
 }
 
 /// Whether a page can be written: nobody else has it, and it is in memory.

@@ -147,6 +147,21 @@ pub struct LayerSpec {
     pub temperature: Option<Temperature>,
 }
 
+impl Spec {
+    /// The longest of its sliding windows, if keeping only what they reach saves memory in a context of `context`
+    /// positions.
+    #[must_use]
+    pub fn slides(&self, context: usize) -> Option<usize> {
+        /// As many windows fit the context at least.
+        const LEAST: usize = 4;
+        let windows = self.layers.iter().filter_map(|layer| match layer.window {
+            Window::Last(n) => Some(n),
+            _ => None,
+        });
+        windows.max().filter(|longest| self.causal && longest.saturating_mul(LEAST) <= context)
+    }
+}
+
 impl LayerSpec {
     /// The mixers with states of fixed size, in the order in which a sequence keeps their states.
     pub fn states(&self) -> impl Iterator<Item = RecurrentSpec> {

@@ -163,6 +163,25 @@ impl Model {
         PagePool::new(PageShape::new(&self.spec, key_type, value_type), bytes_max)
     }
 
+    /// The same, where layers with sliding windows keep no more than these reach, in a context of `context` positions;
+    /// [`Model::pages`] where that would save little.
+    #[must_use]
+    pub fn sliding_pages(
+        &self,
+        key_type: CacheType,
+        value_type: CacheType,
+        bytes_max: usize,
+        context: usize,
+    ) -> Arc<PagePool> {
+        match self.spec.slides(context) {
+            Some(longest) => {
+                let shapes = PageShape::apart(&self.spec, key_type, value_type);
+                PagePool::apart(shapes, bytes_max, longest)
+            }
+            None => self.pages(key_type, value_type, bytes_max),
+        }
+    }
+
     /// An empty sequence of at most `context` positions.
     #[must_use]
     pub fn sequence(&self, pool: &Arc<PagePool>, context: usize) -> Sequence {
@@ -274,6 +293,7 @@ impl Model {
         let hidden = self.norm_if(self.norm.as_ref(), &x.select(&wanted)?)?;
         for span in spans.iter_mut() {
             let inputs = span.inputs;
+            span.sequence.mark(span.stops);
             span.sequence.advance(inputs.read());
         }
         Ok(Some(Output { hidden, rows }))

@@ -81,7 +81,10 @@ impl<'a> Weights<'a> {
         self.pass_input_scale(name);
         let bias = format!("{name}.bias");
         let bias = if self.has(&bias) { Some(self.floats(&bias, rows)?) } else { None };
-        Ok(Finish { scale: self.scalar_if(&format!("{name}.scale"))?, bias })
+        // Of routers, a vector has this name.
+        let scale = format!("{name}.scale");
+        let scale = if self.elements(&scale) == Some(1) { self.scalar_if(&scale)? } else { None };
+        Ok(Finish { scale, bias })
     }
 
     /// A linear layer whose rows are split into several layers.

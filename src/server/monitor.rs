@@ -123,7 +123,7 @@ fn failed(error: &KeepError) -> ApiError {
 /// `GET /metrics`: counters and gauges in Prometheus' text format (version 0.0.4).
 pub fn metrics(state: &State, engine: &Engine) -> Response {
     let status = engine.status();
-    let page = engine.page_bytes() as f64;
+    let page = engine.page_bytes()[0] as f64;
     let rate = |n: u64, seconds: f64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
     let (prompt_time, time) =
         (status.prompt_time.as_secs_f64(), status.generation_time.as_secs_f64());
@@ -153,7 +153,7 @@ pub fn metrics(state: &State, engine: &Engine) -> Response {
         ),
         ("gauge", "requests_processing", "Requests being computed", status.slots.len() as f64),
         ("gauge", "requests_deferred", "Requests that wait", status.waiting as f64),
-        ("gauge", "cache_bytes", "Bytes of keys and values in use", status.pages as f64 * page),
+        ("gauge", "cache_bytes", "Bytes of keys and values in use", engine.cache_bytes() as f64),
         (
             "gauge",
             "cache_kept_bytes",

@@ -36,6 +36,8 @@ pub struct Config {
     pub cache_ram: Option<u64>,
     /// Places whose states of fixed size are kept, for models that have any.
     pub checkpoints: usize,
+    /// Whether layers with sliding windows keep all positions.
+    pub swa_full: bool,
     /// Folder for what slots have read, if they may be saved.
     pub slot_save_path: Option<PathBuf>,
     /// File that keeps what the prompt of a completion was read as.
@@ -125,6 +127,7 @@ impl Config {
             request_memory: 16 << 20,
             cache_ram: None,
             checkpoints: 0,
+            swa_full: false,
             slot_save_path: None,
             prompt_cache: None,
             key_type: CacheType::F16,
@@ -192,6 +195,7 @@ impl Config {
             queue: self.queue,
             cache_bytes: self.cache_ram.map(|mib| mib.saturating_mul(1 << 20)),
             checkpoints: self.checkpoints,
+            swa_full: self.swa_full,
             key_type: self.key_type,
             value_type: self.value_type,
             template: self.template.clone(),

@@ -197,11 +197,18 @@ pub static ROWS: &[Setting] = &[
             set: |c, n, _| c.checkpoints = usize::try_from(n).unwrap_or(0),
         },
         "N",
-        "Places in conversations to which a model with recurrent layers can go back without reading again; fewer if memory is short",
+        "Places in conversations to which a model with recurrent layers or sliding windows can go back without reading again; fewer if memory is short",
     )
     .dashed(&["-ctxcp"])
     .variables(&["LLAMA_ARG_CTX_CHECKPOINTS"])
     .default("32"),
+    server(
+        "swa-full",
+        Value::Switch(|c| c.swa_full = true),
+        "",
+        "Keep all positions of layers with sliding windows, so that conversations can be continued from anywhere: takes more memory",
+    )
+    .variables(&["LLAMA_ARG_SWA_FULL"]),
     server(
         "slot-save-path",
         Value::Path(|c, path, given| {

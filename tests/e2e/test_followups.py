@@ -58,7 +58,7 @@ class PageTalk(Talk):
 
     def ask(self, body: dict) -> tuple[str, dict]:
         body |= {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True, "render": "html"}
-        lines = self.server.post("/v1/chat/completions", body).text.split("\n\n")
+        lines = self.server.post("/v1/chat/completions", body).body.decode().split("\n\n")
         events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
         deltas = [choice["delta"] for event in events for choice in event["choices"]]
         return "".join(delta.get("content") or "" for delta in deltas), events[-1]["usage"]

@@ -114,7 +114,8 @@ pub struct Past<'a> {
     pub rows: usize,
     /// Whether a row sees only positions up to its own. Otherwise each sees as much as the last one.
     pub causal: bool,
-    /// Keys (kv_heads, 64 / 16, units, 16) and values (kv_heads, 64, units) of each page.
+    /// Keys (kv_heads, 64 / 16, units, 16) and values (kv_heads, 64, units) of each page; nothing of pages that no window
+    /// reaches.
     pub pages: Vec<[Cached<'a>; 2]>,
 }
 
@@ -136,18 +137,23 @@ impl Past<'_> {
         }
     }
 
-    /// Whether there is a page of the right size for each position.
+    /// Whether there is a page of the right size for each position that is seen; others may be empty.
     #[must_use]
     pub fn fits(&self, h: &Heads) -> bool {
         let holds = |cached: &Cached<'_>, dim: usize| {
             let units = cached.cache_type().units(dim);
             by_element!(*cached, |all| all.len()) == h.kv_heads * BLOCK * units
         };
+        let seen = self.seen(0, h.window).start / BLOCK;
         self.total() <= self.pages.len() * BLOCK
-            && self.pages.iter().all(|[k, v]| holds(k, h.key_dim) && holds(v, h.value_dim))
+            && self
+                .pages
+                .iter()
+                .skip(seen)
+                .all(|[k, v]| holds(k, h.key_dim) && holds(v, h.value_dim))
     }
 
-    /// All keys and values in f32, (kv_heads, total, dim).
+    /// All keys and values in f32, (kv_heads, total, dim); zeros of positions that nobody sees.
     #[must_use]
     pub fn read(&self, h: &Heads) -> (Vec<f32>, Vec<f32>) {
         fn element(of: Cached<'_>, is_key: bool, position: usize, dim: usize, d: usize) -> f32 {
@@ -158,9 +164,12 @@ impl Past<'_> {
         }
         let all = |which: usize, dim: usize| -> Vec<f32> {
             let places = (0..h.kv_heads).flat_map(|head| (0..self.total()).map(move |p| (head, p)));
+            let seen = self.seen(0, h.window).start;
             let row = |(head, position): (usize, usize)| {
                 let own = self.pages[position / BLOCK][which].head(h.kv_heads, head);
-                (0..dim).map(move |d| element(own, which == 0, position % BLOCK, dim, d))
+                let is_seen = position >= seen;
+                let one = move |d| element(own, which == 0, position % BLOCK, dim, d);
+                (0..dim).map(move |d| if is_seen { one(d) } else { 0.0 })
             };
             places.flat_map(row).collect()
         };

@@ -1,7 +1,7 @@
 //! The weights, and the memory they need.
 
 use super::{Check, State, split_hint};
-use crate::engine::{LoadOptions, Need, Room, Sizes, fit, sizes};
+use crate::engine::{LoadOptions, Need, Pages, Room, Sizes, fit, sizes};
 use crate::model::{ModelFile, PageShape, Shard, spec};
 use crate::settings::Config;
 use crate::source::{NO_WEIGHTS, SourceError};
@@ -55,8 +55,7 @@ pub fn weights_and_memory(
         check.text.push_str(&warning);
         check.hint = hint.or(check.hint);
     }
-    let shape = PageShape::new(&spec, options.key_type, options.value_type);
-    (check, memory(&need, &shape, &options))
+    (check, memory(&need, &Pages::of(&spec, &options).whole, &options))
 }
 
 fn memory(need: &Need, shape: &PageShape, options: &LoadOptions) -> Check {
