@@ -145,27 +145,28 @@ pub fn read(
     blank: &[Fixed],
     pool: &Arc<PagePool>,
 ) -> Result<Saved, SavedError> {
-    let Head { tokens, states, pages, windows } = head(bytes, origin, vocab, blank, pool)?;
-    let (body, sum) = bytes.split_at(windows.end);
+    let head = head(bytes, origin, vocab, blank, pool)?;
+    let (body, sum) = bytes.split_at(bytes.len() - SUM);
     if Sha256::digest(body).as_slice() != sum {
         let (found, expected) = ("another".into(), "that of the contents".into());
         return Err(SavedError::Wrong { what: "the checksum", found, expected });
     }
-    let copied = |pool: &Arc<PagePool>, range: Range<usize>| {
-        let size = pool.shape().bytes().max(1);
-        let mut pages = pool.take(range.len() / size)?;
-        for (page, stored) in pages.iter_mut().zip(bytes[range].chunks(size)) {
+    let copied = |pool: &Arc<PagePool>, Stretch { start, count }| {
+        let size = pool.shape().bytes();
+        let mut pages = pool.take(count)?;
+        for (index, page) in pages.iter_mut().enumerate() {
             if let Some(page) = Arc::get_mut(page) {
-                page.bytes_mut().copy_from_slice(stored);
+                page.bytes_mut().copy_from_slice(&body[start + index * size..][..size]);
             }
         }
         Ok::<_, SavedError>(pages)
     };
     let windows = match pool.windows() {
-        Some((pool, _)) => copied(pool, windows)?,
+        Some((pool, _)) => copied(pool, head.windows)?,
         None => Vec::new(),
     };
-    Ok(Saved { tokens, pages: copied(pool, pages)?, windows, states })
+    let pages = copied(pool, head.pages)?;
+    Ok(Saved { tokens: head.tokens, pages, windows, states: head.states })
 }
 
 /// The same for a part of a mapped file, whose pages stay there. They are not read, so damage of them goes unnoticed.
@@ -181,31 +182,40 @@ pub fn map(
     pool: &Arc<PagePool>,
 ) -> Result<Saved, SavedError> {
     let bytes = file.bytes().get(range.clone()).unwrap_or_default();
-    let Head { tokens, states, pages, windows } = head(bytes, origin, vocab, blank, pool)?;
-    let wrong = |found| SavedError::Wrong {
-        what: "where the pages begin",
-        found,
-        expected: format!("a multiple of {ALIGN}"),
-    };
-    let there = |pool: &Arc<PagePool>, pages: Range<usize>| {
-        let pages = range.start + pages.start..range.start + pages.end;
-        pool.in_file(file, pages.clone()).ok_or_else(|| wrong(pages.start.to_string()))
+    let head = head(bytes, origin, vocab, blank, pool)?;
+    let there = |pool: &Arc<PagePool>, Stretch { start, count }| {
+        let start = range.start + start;
+        pool.in_file(file, start, count).ok_or_else(|| SavedError::Wrong {
+            what: "where the pages begin",
+            found: start.to_string(),
+            expected: format!("a multiple of {ALIGN}"),
+        })
     };
     let windows = match pool.windows() {
-        Some((pool, _)) => there(pool, windows)?,
+        Some((pool, _)) => there(pool, head.windows)?,
         None => Vec::new(),
     };
-    Ok(Saved { tokens, pages: there(pool, pages)?, windows, states })
+    let pages = there(pool, head.pages)?;
+    Ok(Saved { tokens: head.tokens, pages, windows, states: head.states })
 }
 
 /// What a file says before its pages.
 struct Head {
     tokens: Vec<u32>,
     states: Vec<Fixed>,
-    /// Where the pages are.
-    pages: Range<usize>,
-    /// Where those of windows are.
-    windows: Range<usize>,
+    /// Its pages, which take no bytes in a model whose layers keep no keys.
+    pages: Stretch,
+    /// Those of windows.
+    windows: Stretch,
+}
+
+/// Pages, one after another.
+#[derive(Clone, Copy)]
+struct Stretch {
+    /// Byte of the file where they begin.
+    start: usize,
+    /// How many there are.
+    count: usize,
 }
 
 fn head(
@@ -277,15 +287,17 @@ fn head(
         let expected = format!("{} to {most}", rest.at);
         wrong("where the pages begin", found.to_string(), expected)
     })?;
-    let middle = start + count.div_ceil(PAGE) * page_bytes;
-    let end = middle + pool.reached(count).len() * window_bytes;
+    let pages = Stretch { start, count: count.div_ceil(PAGE) };
+    let middle = start + pages.count * page_bytes;
+    let windows = Stretch { start: middle, count: pool.reached(count).len() };
+    let end = middle + windows.count * window_bytes;
     if bytes.len() != end + SUM {
         return Err(SavedError::Short { found: bytes.len(), expected: end + SUM });
     }
     if let Some(id) = tokens.iter().find(|id| **id as usize >= vocab) {
         return Err(wrong("a token", id.to_string(), format!("ids below {vocab}")));
     }
-    Ok(Head { tokens, states, pages: start..middle, windows: middle..end })
+    Ok(Head { tokens, states, pages, windows })
 }
 
 /// The unread part of a file.
@@ -368,6 +380,16 @@ mod tests {
                 assert_eq!(a.bytes() == b.bytes(), used == PAGE);
             }
         }
+    }
+
+    #[test]
+    fn pages_without_bytes_are_counted_all_the_same() {
+        let pool = PagePool::new(PageShape::of(&[None; 2], CacheType::F16, CacheType::F16), 1 << 20);
+        let states = vec![Fixed::new(vec![1.5, 2.5]), Fixed::new(vec![])];
+        let pages = pool.take(2).unwrap();
+        let saved = Saved { tokens: (0..100).collect(), pages, windows: Vec::new(), states };
+        let found = read(&bytes(&saved, &pool), &origin(), 1000, &blank(), &pool).unwrap();
+        assert_eq!((found.pages.len(), found.states), (2, saved.states));
     }
 
     #[test]

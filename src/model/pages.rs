@@ -220,26 +220,26 @@ impl PagePool {
         Some(page)
     }
 
-    /// Pages that stay in a file: `bytes` of it, one page after another, at a multiple of eight bytes. They take no place
-    /// in the pool, and are copied before anything is written to them. `None`: they are not within the file, or not
-    /// aligned.
+    /// `count` pages that stay in a file, one after another from byte `start`, a multiple of eight. They take no place in
+    /// the pool, and are copied before anything is written to them. `None`: they are not within the file, or not aligned.
     #[must_use]
     pub fn in_file(
         self: &Arc<Self>,
         file: &Arc<Mapped>,
-        bytes: Range<usize>,
+        start: usize,
+        count: usize,
     ) -> Option<Vec<Arc<Page>>> {
-        let there = file.bytes().get(bytes.clone())?;
-        let aligned = (there.as_ptr() as usize).is_multiple_of(align_of::<u64>());
-        if !aligned || !there.len().is_multiple_of(self.shape.bytes.max(1)) {
+        let size = self.shape.bytes;
+        let end = count.checked_mul(size)?.checked_add(start)?;
+        let there = file.bytes().get(start..end)?;
+        if !(there.as_ptr() as usize).is_multiple_of(align_of::<u64>()) {
             return None;
         }
-        let starts = bytes.step_by(self.shape.bytes.max(1));
-        let page = |start: usize| Page {
-            place: Bytes::File(Arc::clone(file), start..start + self.shape.bytes),
+        let page = |index: usize| Page {
+            place: Bytes::File(Arc::clone(file), start + index * size..start + (index + 1) * size),
             pool: Arc::clone(self),
         };
-        Some(starts.map(page).map(Arc::new).collect())
+        Some((0..count).map(page).map(Arc::new).collect())
     }
 }
 
