@@ -221,10 +221,10 @@ fn attend(h: Heads, sinks: Option<&[f32]>, q: &Candle, past: &Past<'_>) -> Resul
     for slope in (0..h.heads).map(|head| h.slope(head)) {
         for i in 0..n {
             let seen = past.seen(i, h.window);
-            mask.extend((0..total).map(|j| match seen.contains(&j) {
-                true => -slope * (past.len + i).abs_diff(j) as f32,
-                false => f32::NEG_INFINITY,
-            }));
+            let bias = |j: usize| -slope * (past.len + i).abs_diff(j) as f32;
+            mask.extend(
+                (0..total).map(|j| if seen.contains(&j) { bias(j) } else { f32::NEG_INFINITY }),
+            );
         }
     }
     let mask = Candle::from_vec(mask, (h.heads, n, total), &DEVICE)?;

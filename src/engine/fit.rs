@@ -6,7 +6,7 @@
 
 use super::options::{LoadOptions, Room};
 use super::queue::Limits;
-use crate::model::{ModelFile, PAGE, PagePool, PageShape, Spec};
+use crate::model::{LayerSpec, ModelFile, PAGE, PagePool, PageShape, Spec};
 use crate::system::{Memory, size};
 use std::sync::Arc;
 
@@ -83,7 +83,7 @@ impl Need {
         let d_ffn = spec.layers.iter().map(|layer| layer.d_ffn).max().unwrap_or(0);
         // A row's activations in f32: eight rows of d_model and three of d_ffn are live at once, as measured.
         let row = 4 * (8 * spec.d_model + 3 * d_ffn) as u64;
-        let recurrent = spec.layers.iter().flat_map(|layer| layer.states());
+        let recurrent = spec.layers.iter().flat_map(LayerSpec::states);
         let states: usize = recurrent.map(|mixer| mixer.state_len(spec.d_model)).sum();
         Self {
             weights: file.weight_bytes(),

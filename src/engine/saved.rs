@@ -384,7 +384,8 @@ mod tests {
 
     #[test]
     fn pages_without_bytes_are_counted_all_the_same() {
-        let pool = PagePool::new(PageShape::of(&[None; 2], CacheType::F16, CacheType::F16), 1 << 20);
+        let pool =
+            PagePool::new(PageShape::of(&[None; 2], CacheType::F16, CacheType::F16), 1 << 20);
         let states = vec![Fixed::new(vec![1.5, 2.5]), Fixed::new(vec![])];
         let pages = pool.take(2).unwrap();
         let saved = Saved { tokens: (0..100).collect(), pages, windows: Vec::new(), states };

@@ -65,15 +65,18 @@ impl Scheduler {
         }
     }
 
-    /// Serves requests until [`Queue::close`]. A panic ends the requests being computed, and nothing else.
+    /// Serves requests until [`Queue::close`]. A panic ends the requests being computed and the
+    /// commands that came with it, and nothing else.
     pub fn run(mut self) {
         let mut idle = false;
         loop {
             // With something to do, though not now: stalled clients are looked at.
             let look = (!self.runs.is_empty() || !self.waiting.is_empty()).then_some(LOOK);
             let Some(commands) = self.queue.take(&mut self.waiting, idle, look) else { return };
-            commands.into_iter().for_each(|command| self.obey(command));
-            let worked = catch_unwind(AssertUnwindSafe(|| self.step()));
+            let worked = catch_unwind(AssertUnwindSafe(|| {
+                commands.into_iter().for_each(|command| self.obey(command));
+                self.step()
+            }));
             idle = worked.as_ref().is_ok_and(|worked| !worked);
             if worked.is_err() {
                 self.fail_all("internal error");

@@ -65,7 +65,6 @@ impl Watch {
         match self.state {
             State::Start => self.start(),
             State::Answer if self.limit.again && self.has(self.limit.open) => self.begin(),
-            State::Answer => {}
             State::Thought(_) if self.has(self.limit.close) => self.answer(),
             State::Thought(left) => self.state = State::Thought(left.saturating_sub(1)),
             State::Ending(chosen) if self.limit.ending.get(chosen) == Some(&id) => {
@@ -75,7 +74,7 @@ impl Watch {
                 }
             }
             State::Ending(_) if self.has(self.limit.close) => self.answer(),
-            State::Ending(_) => {}
+            State::Answer | State::Ending(_) => {}
         }
         self.end_if_full();
         let longest = self.limit.open.len().max(self.limit.close.len());

@@ -162,7 +162,7 @@ fn check_recurrent(spec: &Spec, recurrent: RecurrentSpec) -> Result<(), FamilyEr
             within("attention.head_count", heads, 1..=HEAD_MAX)?;
             within("kda.head_dim", dim, 1..=HEAD_MAX)?;
             if let Forgetting::Bounded { least } = forgetting
-                && !(least < 0.0)
+                && (least.is_nan() || least >= 0.0)
             {
                 return Err(FamilyError::Number {
                     what: "kda.gate_lower_bound",

@@ -261,12 +261,11 @@ impl ModelFile {
     /// When it is missing, or not so many finite numbers.
     #[expect(clippy::cast_possible_truncation, reason = "hyper-parameters are stored as f32")]
     pub fn floats(&self, key: &str, n: usize) -> Result<Vec<f32>, FileError> {
-        let given: Vec<f32> = match self.array(key) {
-            Some((array, bytes)) => array.numbers(bytes).map(|x| x as f32).take(n).collect(),
-            None => {
-                let one = self.get(key).and_then(Value::as_f64);
-                one.map(|x| vec![x as f32; n]).unwrap_or_default()
-            }
+        let given: Vec<f32> = if let Some((array, bytes)) = self.array(key) {
+            array.numbers(bytes).map(|x| x as f32).take(n).collect()
+        } else {
+            let one = self.get(key).and_then(Value::as_f64);
+            one.map(|x| vec![x as f32; n]).unwrap_or_default()
         };
         if given.len() == n && given.iter().all(|x| x.is_finite()) {
             return Ok(given);

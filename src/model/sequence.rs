@@ -174,7 +174,7 @@ impl Sequence {
             self.windows.clear();
             return;
         };
-        self.fixed = states.fixed.clone();
+        self.fixed.clone_from(&states.fixed);
         self.windows = vec![None; self.pool.reached(states.len).start];
         self.windows.extend(states.windows.iter().cloned().map(Some));
     }

@@ -8,6 +8,10 @@ pub use crate::kernels::KeyOrder;
 use crate::kernels::{Act, Forgetting, Weigh, Window, state_len};
 
 /// The shape and the math of a model.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "properties that have nothing to do with each other"
+)]
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// `general.architecture`.

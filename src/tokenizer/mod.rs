@@ -121,8 +121,7 @@ impl Tokenizer {
     pub fn with_pre(file: &ModelFile, pre: &str) -> Result<Self, TokenizerError> {
         let model = file.text("tokenizer.ggml.model").unwrap_or("(none)");
         let usual = match model {
-            "gpt2" | "gemma4" => Usual::default(),
-            "rwkv" => Usual::default(),
+            "gpt2" | "gemma4" | "rwkv" => Usual::default(),
             "llama" | "plamo2" => {
                 Usual { bos: Some(1), eos: Some(2), unknown: Some(0), separator: None }
             }

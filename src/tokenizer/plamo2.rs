@@ -77,12 +77,11 @@ impl Plamo2 {
         let mut at = 0;
         while at < text.len() {
             let (_, len, token) = best[at];
-            match token {
-                Some(id) => ids.push(id),
-                None => {
-                    let own = text.as_bytes()[at..at + len].iter();
-                    ids.extend(own.filter_map(|byte| self.bytes[usize::from(*byte)]));
-                }
+            if let Some(id) = token {
+                ids.push(id);
+            } else {
+                let own = text.as_bytes()[at..at + len].iter();
+                ids.extend(own.filter_map(|byte| self.bytes[usize::from(*byte)]));
             }
             at += len.max(1);
         }

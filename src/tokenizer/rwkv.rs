@@ -37,15 +37,12 @@ impl Rwkv {
         }
         let mut at = 0;
         while at < text.len() {
-            match longest[at] {
-                Some((len, id)) => {
-                    ids.push(id);
-                    at += len;
-                }
-                None => {
-                    ids.extend(self.unknown);
-                    at += 1;
-                }
+            if let Some((len, id)) = longest[at] {
+                ids.push(id);
+                at += len;
+            } else {
+                ids.extend(self.unknown);
+                at += 1;
             }
         }
     }

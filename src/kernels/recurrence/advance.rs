@@ -5,21 +5,13 @@
 use super::super::Compute;
 use super::super::disjoint::Disjoint;
 use super::super::isa::by_floats;
-use super::state::{BLOCK, Feed, KeyedFeed, NARROW, Shape, Stretch};
-use std::ops::Range;
+use super::state::{BLOCK, Feed, KeyedFeed, NARROW, Part, Shape, Stretch};
 
 /// A stretch whose states several threads write, each its own columns.
 struct Shared<'a> {
     first: usize,
     before: Option<&'a [f32]>,
     after: Vec<(usize, Disjoint<'a>)>,
-}
-
-/// Some columns of a head's state, and the rows that they are taken through.
-pub struct Part {
-    pub head: usize,
-    pub columns: Range<usize>,
-    pub rows: Range<usize>,
 }
 
 /// Takes the states of all stretches through their rows. Returns the mixed rows, (rows, heads · `value_dim`).

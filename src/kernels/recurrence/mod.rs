@@ -23,7 +23,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(super) use advance::Part;
 pub use convolution::Convolution;
 pub use delta_net::{DeltaNet, Gates, KeyOrder};
 pub use kda::{Forgetting, Kda};
@@ -32,8 +31,8 @@ pub use lightning::Lightning;
 pub use mamba1::{Mamba1, MambaRows};
 pub use mamba2::Mamba2;
 pub use rwkv::{Rwkv6, Rwkv6Rows, Rwkv7Rows};
-pub(super) use state::KeyedFeed;
 pub use state::{Feed, Shape, Stretch, state_len};
+pub(super) use state::{KeyedFeed, Part};
 
 use super::Compute;
 

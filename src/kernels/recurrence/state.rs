@@ -20,6 +20,8 @@
 //!
 //! Kimi's delta attention (Kimi Team, 2025) and RWKV 6 and 7 (Peng et al., 2024 and 2025) are of this form.
 
+use std::ops::Range;
+
 /// Columns of a state that lie together: (columns / 32, `key_dim`, 32), the last ones in a narrower block.
 pub const BLOCK: usize = 32;
 /// Columns of the narrowest block.
@@ -149,4 +151,14 @@ impl Shape {
 #[must_use]
 pub fn state_len(heads: usize, key_dim: usize, value_dim: usize) -> usize {
     heads * key_dim * value_dim.next_multiple_of(NARROW)
+}
+
+/// Some columns of a head's state, and the rows that they are taken through.
+pub struct Part {
+    /// The head.
+    pub head: usize,
+    /// Columns of its state.
+    pub columns: Range<usize>,
+    /// The rows, of all that are computed together.
+    pub rows: Range<usize>,
 }

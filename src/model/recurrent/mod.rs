@@ -17,7 +17,7 @@ mod shift;
 mod short_convolution;
 
 use super::batch::Span;
-use super::spec::{RecurrentSpec, Spec};
+use super::spec::{LayerSpec, RecurrentSpec, Spec};
 use super::weights::{Weights, WeightsError};
 use crate::backend::{Backend, Result, Tensor};
 use crate::kernels::{Convolution, Recurrence, Stretch};
@@ -78,7 +78,7 @@ impl Recurrent {
                 Box::new(short_convolution::ShortConvolution::load(s, w, index, taps)?)
             }
         };
-        let before = s.layers[..index].iter().flat_map(|layer| layer.states()).count();
+        let before = s.layers[..index].iter().flat_map(LayerSpec::states).count();
         let own = s.layers[index].states().position(|own| own == spec);
         Ok(Self { mixer, slot: before + own.unwrap_or(0), len: spec.state_len(s.d_model) })
     }

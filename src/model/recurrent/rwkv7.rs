@@ -114,17 +114,13 @@ impl TimeMix {
     /// The values, mixed with those of the first layer; `x` is what they are made of.
     fn values(&self, b: &dyn Backend, x: &Tensor, pasts: &mut Pasts<'_, '_>) -> Result<Tensor> {
         let values = b.product(&self.value, x)?;
-        match (&self.first, &pasts.carried.values) {
-            (Some(narrow), Some(first)) => {
-                let share = b.sigmoid(&narrow.forward(b, x, Ok)?)?;
-                let lacking = b.add(first, &b.scale(&values, -1.0)?)?;
-                b.add(&values, &b.multiply_each(&lacking, &share)?)
-            }
-            _ => {
-                pasts.carried.values = Some(values.clone());
-                Ok(values)
-            }
-        }
+        let (Some(narrow), Some(first)) = (&self.first, &pasts.carried.values) else {
+            pasts.carried.values = Some(values.clone());
+            return Ok(values);
+        };
+        let share = b.sigmoid(&narrow.forward(b, x, Ok)?)?;
+        let lacking = b.add(first, &b.scale(&values, -1.0)?)?;
+        b.add(&values, &b.multiply_each(&lacking, &share)?)
     }
 
     /// What each head sees of its own value: Σ receptance · key · bonus, (n, heads, 1).
