@@ -39,6 +39,13 @@ pub enum Inputs<'a> {
         /// A hash of each row: two equal ones stand for equal rows.
         hashes: &'a [u128],
     },
+    /// For a model that guesses ([`super::Model::guesser`]): tokens, each with what the other model gave before it.
+    Following {
+        /// The tokens.
+        tokens: &'a [u32],
+        /// The output of the other model's final norm at the position before each, (positions, d_model), row after row.
+        hidden: &'a [f32],
+    },
 }
 
 /// Which positions' results are asked for: the head is a large part of a small model's work.
@@ -106,7 +113,7 @@ impl Inputs<'_> {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Tokens(tokens) => tokens.len(),
+            Self::Tokens(tokens) | Self::Following { tokens, .. } => tokens.len(),
             Self::Embeddings { hashes, .. } => hashes.len(),
         }
     }
@@ -120,7 +127,7 @@ impl Inputs<'_> {
     /// What a sequence remembers of them.
     pub fn read(&self) -> impl Iterator<Item = Read> {
         (0..self.len()).map(|i| match self {
-            Self::Tokens(tokens) => Read::Token(tokens[i]),
+            Self::Tokens(tokens) | Self::Following { tokens, .. } => Read::Token(tokens[i]),
             Self::Embeddings { hashes, .. } => Read::Embedding(hashes[i]),
         })
     }

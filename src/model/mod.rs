@@ -16,6 +16,7 @@ mod file;
 mod latent;
 mod metadata;
 mod mixer;
+mod mtp;
 mod norm;
 mod pages;
 mod per_layer;

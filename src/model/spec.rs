@@ -81,7 +81,7 @@ pub struct Spec {
     pub experts: Option<Experts>,
     /// Per-layer parameters; the length is the number of layers.
     pub layers: Vec<LayerSpec>,
-    /// Number of multi-token prediction layers after those; they are not computed.
+    /// Number of multi-token prediction layers after those; they are of use to [`super::Model::guesser`] alone.
     pub n_guessing: usize,
 }
 
@@ -152,6 +152,15 @@ pub struct LayerSpec {
 }
 
 impl Spec {
+    /// The spec of the model that guesses: the first of the layers for multi-token prediction, and no other. `None`
+    /// without any.
+    #[must_use]
+    pub fn guesser(&self) -> Option<Self> {
+        let is_like = |layer: &&LayerSpec| layer.mixer == MixerSpec::Attention;
+        let like = self.layers.iter().rfind(is_like).filter(|_| self.n_guessing > 0)?;
+        Some(Self { layers: vec![*like], n_guessing: 0, ..self.clone() })
+    }
+
     /// The longest of its sliding windows, if keeping only what they reach saves memory in a context of `context`
     /// positions.
     #[must_use]

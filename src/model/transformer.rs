@@ -8,7 +8,9 @@ use super::batch::{Batch, Inputs, Output, Span};
 use super::beside::Beside;
 use super::classifier::Classifier;
 use super::ffn::Ffn;
+use super::file::ModelFile;
 use super::mixer::Mixer;
+use super::mtp::Seed;
 use super::norm::Norm;
 use super::pages::{PagePool, PageShape};
 use super::per_layer::{Mix, PerLayer};
@@ -27,6 +29,8 @@ use std::sync::Arc;
 pub struct Model {
     spec: Spec,
     backend: Arc<dyn Backend>,
+    /// Of a model that guesses.
+    seed: Option<Seed>,
     embedding: Matrix,
     /// Learned position embeddings, one row per position.
     positions: Option<Matrix>,
@@ -75,10 +79,47 @@ impl Model {
     /// # Errors
     /// When a tensor is missing, has the wrong shape or a type without a kernel, or is left over.
     pub fn load(spec: Spec, weights: Weights<'_>) -> std::result::Result<Self, WeightsError> {
+        for index in spec.layers.len()..spec.layers.len() + spec.n_guessing {
+            weights.pass(&format!("blk.{index}."));
+        }
+        let architecture = spec.architecture.clone();
+        let model = Self::build(spec, &weights, None)?;
+        weights.finish(&architecture)?;
+        Ok(model)
+    }
+
+    /// The model that guesses the token after the next one, of `spec`'s layers for multi-token prediction: it reads
+    /// [`Inputs::Following`]. `None` if there are none.
+    ///
+    /// # Errors
+    /// When a tensor is missing, has the wrong shape or a type without a kernel.
+    pub fn guesser(
+        spec: &Spec,
+        file: &ModelFile,
+        backend: Arc<dyn Backend>,
+    ) -> std::result::Result<Option<Self>, WeightsError> {
+        let Some(own) = spec.guesser() else { return Ok(None) };
+        let weights = Weights::from_layer(file, backend, spec.layers.len());
+        let seed = Seed::load(&own, &weights)?;
+        Self::build(own, &weights, Some(seed)).map(Some)
+    }
+
+    fn build(
+        spec: Spec,
+        weights: &Weights<'_>,
+        seed: Option<Seed>,
+    ) -> std::result::Result<Self, WeightsError> {
         let d = spec.d_model;
-        let embedding = weights.matrix("token_embd.weight", spec.n_vocab, d)?;
-        let head = if weights.has("output.weight") {
-            weights.linear("output", spec.n_vocab, d)?
+        // A layer that guesses may have an embedding, a norm and a head of its own.
+        let named = |own: &'static str, usual: &'static str| {
+            if seed.is_some() && weights.has(&format!("{own}.weight")) { own } else { usual }
+        };
+        let embedding = named("blk.0.nextn.embed_tokens", "token_embd");
+        let embedding = weights.matrix(&format!("{embedding}.weight"), spec.n_vocab, d)?;
+        let head = named("blk.0.nextn.shared_head_head", "output");
+        let final_norm = named("blk.0.nextn.shared_head_norm", spec.final_norm);
+        let head = if weights.has(&format!("{head}.weight")) {
+            weights.linear(head, spec.n_vocab, d)?
         } else {
             weights.backend().linear(embedding.clone(), Finish::default())?
         };
@@ -87,15 +128,12 @@ impl Model {
             .has(positions)
             .then(|| weights.matrix(positions, spec.n_ctx_train, d))
             .transpose()?;
-        let per_layer = PerLayer::load(&spec, &weights)?;
-        let altup = AltUp::load(&spec, &weights)?;
-        let rope_factors = Factors::load(&spec, &weights)?;
+        let per_layer = PerLayer::load(&spec, weights)?;
+        let altup = AltUp::load(&spec, weights)?;
+        let rope_factors = Factors::load(&spec, weights)?;
         let layers = (0..spec.layers.len())
-            .map(|index| Layer::load(&spec, &weights, index))
+            .map(|index| Layer::load(&spec, weights, index))
             .collect::<std::result::Result<Vec<_>, _>>()?;
-        for index in spec.layers.len()..spec.layers.len() + spec.n_guessing {
-            weights.pass(&format!("blk.{index}."));
-        }
         let types = "token_types.weight";
         let token_type = match weights.elements(types) {
             Some(elements) => {
@@ -110,13 +148,13 @@ impl Model {
         let embedding_norm = if spec.final_norm == after_embedding {
             None
         } else {
-            Norm::load_if(&spec, &weights, after_embedding, d)?
+            Norm::load_if(&spec, weights, after_embedding, d)?
         };
         let norm = match layers.last() {
             Some(last) if last.sum_norm.is_some() => None,
-            _ => Some(Norm::load(&spec, &weights, spec.final_norm, d)?),
+            _ => Some(Norm::load(&spec, weights, final_norm, d)?),
         };
-        let classifier = Classifier::load(&spec, &weights)?;
+        let classifier = Classifier::load(&spec, weights)?;
         let (mut dense, mut width) = (Vec::new(), d);
         for name in ["dense_2", "dense_3"] {
             let weight = format!("{name}.weight");
@@ -127,10 +165,10 @@ impl Model {
             }
         }
         let backend = Arc::clone(weights.backend());
-        weights.finish(&spec.architecture)?;
         Ok(Self {
             spec,
             backend,
+            seed,
             embedding,
             positions,
             per_layer,
@@ -240,7 +278,9 @@ impl Model {
         let mut positions = Vec::with_capacity(first); // as RoPE counts them
         for span in spans.iter() {
             match span.inputs {
-                Inputs::Tokens(ids) => tokens.extend_from_slice(ids),
+                Inputs::Tokens(ids) | Inputs::Following { tokens: ids, .. } => {
+                    tokens.extend_from_slice(ids);
+                }
                 // Where each token has a row of its own, an embedding takes that of the first.
                 Inputs::Embeddings { hashes, .. } => tokens.extend(hashes.iter().map(|_| 0)),
             }
@@ -366,7 +406,7 @@ impl Model {
         let mut rows = all.chunks_exact_mut(d);
         for span in &batch.spans {
             match span.inputs {
-                Inputs::Tokens(tokens) => {
+                Inputs::Tokens(tokens) | Inputs::Following { tokens, .. } => {
                     for (token, row) in tokens.iter().zip(&mut rows) {
                         self.embed_token(*token, row)?;
                     }
@@ -401,7 +441,28 @@ impl Model {
             }
         }
         let x = self.backend.tensor(all, &[positions.len(), d])?;
-        self.norm_if(self.embedding_norm.as_ref(), &x)
+        let x = self.norm_if(self.embedding_norm.as_ref(), &x)?;
+        self.join_hidden(batch, x)
+    }
+
+    /// Of a model that guesses, joins the embeddings `x` with what the other model gave.
+    fn join_hidden(&self, batch: &Batch<'_>, x: Tensor) -> Result<Tensor> {
+        let mut all = Vec::new();
+        for span in &batch.spans {
+            match (&self.seed, span.inputs) {
+                (Some(_), Inputs::Following { hidden, .. }) => all.extend_from_slice(hidden),
+                (None, Inputs::Tokens(_) | Inputs::Embeddings { .. }) => {}
+                (Some(_), _) => return Err(BackendError::new("a guess without what it follows")),
+                (None, _) => return Err(BackendError::new("this model does not guess")),
+            }
+        }
+        let Some(seed) = &self.seed else { return Ok(x) };
+        let b = &*self.backend;
+        if all.len() != x.elements() {
+            let message = format!("{} hidden elements, expected {}", all.len(), x.elements());
+            return Err(BackendError::new(message));
+        }
+        seed.join(b, &x, &b.tensor(all, x.shape())?)
     }
 
     fn embed_token(&self, token: u32, row: &mut [f32]) -> Result<()> {

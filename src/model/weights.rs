@@ -5,6 +5,7 @@
 use super::file::{FileError, ModelFile};
 use crate::backend::{Backend, BackendError, Linear, Tensor};
 use crate::kernels::{Expert, Finish, Finished, Matrix, dequantize};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub struct Weights<'a> {
     file: &'a ModelFile,
     backend: Arc<dyn Backend>,
+    /// The file's number of what is called layer 0 here.
+    first: usize,
     claimed: RefCell<HashSet<String>>,
 }
 
@@ -43,7 +46,29 @@ impl<'a> Weights<'a> {
     /// Starts with nothing claimed. What is claimed goes to `backend`.
     #[must_use]
     pub fn new(file: &'a ModelFile, backend: Arc<dyn Backend>) -> Self {
-        Self { file, backend, claimed: RefCell::default() }
+        Self::from_layer(file, backend, 0)
+    }
+
+    /// The same, where the file's layer `first` is called layer 0, and so on.
+    #[must_use]
+    pub fn from_layer(file: &'a ModelFile, backend: Arc<dyn Backend>, first: usize) -> Self {
+        Self { file, backend, first, claimed: RefCell::default() }
+    }
+
+    /// What the file calls a tensor.
+    fn own<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let layer = layer.and_then(|(layer, rest)| Some((layer.parse::<usize>().ok()?, rest)));
+        match layer {
+            Some((layer, rest)) if self.first > 0 => {
+                Cow::Owned(format!("blk.{}.{rest}", self.first + layer))
+            }
+            _ => Cow::Borrowed(name),
+        }
+    }
+
+    fn claim(&self, name: &str) {
+        self.claimed.borrow_mut().insert(name.to_owned());
     }
 
     /// What computes with them.
@@ -55,7 +80,7 @@ impl<'a> Weights<'a> {
     /// Whether a tensor exists (does not claim it).
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.file.has(name)
+        self.file.has(&self.own(name))
     }
 
     /// A matrix over the mapped bytes.
@@ -63,8 +88,9 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// When it is missing or has another shape.
     pub fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<Matrix, WeightsError> {
-        self.claimed.borrow_mut().insert(name.to_owned());
-        Ok(self.file.matrix(name, rows, columns)?)
+        let name = self.own(name);
+        self.claim(&name);
+        Ok(self.file.matrix(&name, rows, columns)?)
     }
 
     /// A linear layer `{name}.weight`, with `{name}.bias` if it exists.
@@ -122,15 +148,16 @@ impl<'a> Weights<'a> {
         input: usize,
     ) -> Result<Vec<Linear>, WeightsError> {
         let name = format!("{name}.weight");
+        let name = self.own(&name);
         let matrices = self.file.matrices(&name, count, out, input)?;
-        self.claimed.borrow_mut().insert(name);
+        self.claim(&name);
         let linear = |matrix| Ok(self.backend.linear(matrix, Finish::default())?);
         matrices.into_iter().map(linear).collect()
     }
 
     /// Claims the scale by which others round a layer's inputs to four bits: ours keep eight.
     fn pass_input_scale(&self, name: &str) {
-        self.claimed.borrow_mut().insert(format!("{name}.input_scale"));
+        self.claim(&self.own(&format!("{name}.input_scale")));
     }
 
     /// Claims all tensors with this prefix: known, but not used.
@@ -177,8 +204,9 @@ impl<'a> Weights<'a> {
         columns: usize,
     ) -> Result<Vec<Finished>, WeightsError> {
         let weight = format!("{name}.weight");
+        let weight = self.own(&weight);
         let matrices = self.file.matrices(&weight, count, rows, columns)?;
-        self.claimed.borrow_mut().insert(weight);
+        self.claim(&weight);
         let bias = format!("{name}.bias");
         let biases = self.has(&bias).then(|| self.matrix(&bias, count, rows)).transpose()?;
         let bias = |index: usize| biases.as_ref().map(|all| values(&all.part(index..index + 1)));
@@ -198,7 +226,7 @@ impl<'a> Weights<'a> {
     /// Number of elements of a tensor, `None` when it is missing (does not claim it).
     #[must_use]
     pub fn elements(&self, name: &str) -> Option<usize> {
-        self.file.tensor(name).map(tealight_bundle::gguf::TensorInfo::elements)
+        self.file.tensor(&self.own(name)).map(tealight_bundle::gguf::TensorInfo::elements)
     }
 
     /// A vector, copied to f32: vectors are small.
@@ -259,7 +287,7 @@ impl<'a> Weights<'a> {
     /// Number of dimensions of a tensor, 0 when it is missing (does not claim it).
     #[must_use]
     pub fn rank(&self, name: &str) -> usize {
-        self.file.tensor(name).map_or(0, |t| t.dims.len())
+        self.file.tensor(&self.own(name)).map_or(0, |t| t.dims.len())
     }
 
     /// Finishes loading.

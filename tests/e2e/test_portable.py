@@ -77,7 +77,7 @@ def test_half_a_character_loses_no_conversation(chrome, stick, start):
     page, watch = open_page(chrome, server)
     ask(page, "a" * 47 + "\U0001f600" + "b" * 10)
     expect(page.locator("#conversations li")).to_have_count(2)
-    assert server.post("/chats", b'{"put":[{"id":"cccccccc","title":"\\ud83d!"}]}').status == 200
+    assert server.post("/chats", b'{"put":[{"id":"cccccccc","title":"\\ud83d!","messages":[]}]}').status == 200
     assert sorted(c["title"] for c in chats_of(stick)) == ["a" * 47 + "\U0001f600…", "old \ufffd", "\ufffd!"]
     page.context.close()
     assert watch.foreign == [] and watch.complaints == []
