@@ -4,7 +4,7 @@
 //! so it is built for the baseline of its target and chooses here at run time.
 
 use super::activations::BLOCK;
-use super::blocks::{Form, form};
+use super::blocks::form;
 use std::fmt;
 use std::str::FromStr;
 use tealight_bundle::gguf::DType;
@@ -134,16 +134,18 @@ impl Isa {
     /// as fast, with five about equally, with eight 1.2 to 1.5 times. Super-blocks on Zen 3 (1.5B): 0.6 times with five
     /// rows, 0.9 with eight. On ARM and with SSE by the number of instructions for `Q4_K`, `Q6_K`, `Q4_0` and `Q8_0`.
     pub(super) fn panels_from(self, dtype: DType) -> usize {
-        match self.0 {
+        match (self.0, form(dtype)) {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::AvxVnni if form(dtype) == Form::Super => 8,
+            (Level::Avx2 | Level::AvxVnni, super::blocks::Form::Super) => 8,
             #[cfg(target_arch = "x86_64")]
-            Level::Sse | Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => 5,
+            (Level::Sse | Level::Avx2 | Level::AvxVnni, _) => 5,
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512 | Level::Avx512Vnni, _) => 5,
             #[cfg(target_arch = "aarch64")]
-            Level::Neon | Level::DotProd => 8,
+            (Level::Neon | Level::DotProd, _) => 8,
             #[cfg(target_arch = "aarch64")]
-            Level::I8mm => 6,
-            Level::Scalar => 3,
+            (Level::I8mm, _) => 6,
+            (Level::Scalar, _) => 3,
         }
     }
 
