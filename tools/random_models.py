@@ -149,8 +149,10 @@ def layer(m: Model, b: str, index: int, kind: str, shape: dict) -> None:
     if kind == "delta":
         m.matrix(b + "attn_qkv", width, d)
         m.matrix(b + "attn_gate", inner, d)
-        m.matrix(b + "ssm_alpha", rank, d)
-        m.matrix(b + "ssm_beta", rank, d)
+        # Of ordinary size: a sigmoid of thousands would write numbers below the least normal one into the states, which
+        # takes an Intel processor a hundred times as long as others.
+        for gate in ("alpha", "beta"):
+            m.w.add_tensor(f"{b}ssm_{gate}.weight", m.random.normal(0, d**-0.5, (rank, d)).astype(np.float32))
         m.vector(b + "ssm_a", rank, mean=-1)
         m.vector(b + "ssm_norm.weight", state)
     if kind == "short":
