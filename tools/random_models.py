@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
-from random_blocks import blocks
+from random_blocks import SCALES_AT, blocks
 
 RMS = {"attention.layer_norm_rms_epsilon": 1e-6}
 
@@ -63,6 +63,11 @@ SHAPES = {
 }  # fmt: skip
 
 
+# Deviation of the elements of random blocks whose scales are 1. Products have to be of ordinary size: numbers below the
+# least normal one, which sigmoids of thousands give, take an Intel processor a hundred times as long as others.
+SPREAD = {"Q4_K": 250, "Q6_K": 1360, "Q5_0": 9.2, "Q8_0": 74}
+
+
 class Model:
     def __init__(self, path: Path, arch: str, layers: int) -> None:
         self.w, self.layers = GGUFWriter(path, arch), layers
@@ -76,6 +81,9 @@ class Model:
         elements, size = GGML_QUANT_SIZES[dtype]
         shape = (count, rows) if count else (rows,)
         data = blocks(kind, int(np.prod(shape)) * columns // elements, self.random)
+        scale = np.array([columns**-0.5 / SPREAD[kind]], "<f2").view(np.uint8)
+        for at in SCALES_AT[kind]:
+            data[:, at : at + 2] = scale
         self.w.add_tensor(f"{name}.weight", data.reshape(*shape, columns // elements * size), raw_dtype=dtype)
 
     def vector(self, name: str, *shape: int, mean: float = 1.0) -> None:
@@ -149,10 +157,8 @@ def layer(m: Model, b: str, index: int, kind: str, shape: dict) -> None:
     if kind == "delta":
         m.matrix(b + "attn_qkv", width, d)
         m.matrix(b + "attn_gate", inner, d)
-        # Of ordinary size: a sigmoid of thousands would write numbers below the least normal one into the states, which
-        # takes an Intel processor a hundred times as long as others.
-        for gate in ("alpha", "beta"):
-            m.w.add_tensor(f"{b}ssm_{gate}.weight", m.random.normal(0, d**-0.5, (rank, d)).astype(np.float32))
+        m.matrix(b + "ssm_alpha", rank, d)
+        m.matrix(b + "ssm_beta", rank, d)
         m.vector(b + "ssm_a", rank, mean=-1)
         m.vector(b + "ssm_norm.weight", state)
     if kind == "short":
