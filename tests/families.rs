@@ -8,6 +8,7 @@ use bits::Bits;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tealight::backend::{Backend, Cpu, Portable};
+use tealight::engine::{LoadOptions, Pages};
 use tealight::kernels::{CacheType, Compute, Isa};
 use tealight::model::{
     Batch, Model, ModelFile, PagePool, Sequence, Span, Spec, Wanted, Weights, WeightsError,
@@ -67,8 +68,7 @@ fn every_family_agrees_with_the_reference_however_its_tokens_come() {
             let reading = Reading { before, tokens, expected: &expected, exact };
             let whole = reading.in_every_way(&model, &pool, &mut close);
             if model.spec().slides(usize::MAX).is_some() && past == 0 {
-                let pool =
-                    model.sliding_pages(CacheType::F32, CacheType::F32, usize::MAX, usize::MAX);
+                let pool = sliding(&model, CacheType::F32, usize::MAX);
                 let same = reading.in_every_way(&model, &pool, &mut close);
                 assert!(same == whole, "{name} on {isa}: other bits with windows");
             }
@@ -154,8 +154,8 @@ fn layers_with_sliding_windows_need_no_more_than_these_reach() {
         let path = folder().join(format!("{name}.gguf"));
         let file = ModelFile::open(source::open(&path).unwrap()).unwrap();
         let model = build(&file, spec(&file).unwrap(), cpu(Isa::detect())).unwrap();
-        let (kind, most) = (CacheType::F16, usize::MAX);
-        let pools = [model.pages(kind, kind, most), model.sliding_pages(kind, kind, most, LEN)];
+        let kind = CacheType::F16;
+        let pools = [model.pages(kind, kind, usize::MAX), sliding(&model, kind, LEN)];
         let (windows, longest) = pools[1].windows().unwrap();
         let vocab = model.spec().n_vocab;
         let tokens: Vec<u32> = (0..LEN).map(|i| ((11 * i + i / 7) % vocab) as u32).collect();
@@ -270,6 +270,19 @@ fn contradictions_of_recurrent_layers_are_errors_that_name_them() {
         ("lfm2", "shortconv.l_cache", 0, ["shortconv.l_cache: found 0", "2 to"]),
         ("lfm2", "shortconv.l_cache", 9, ["blk.0.shortconv.conv.weight", "expected"]),
         ("mamba", "ssm.state_size", 1 << 30, ["ssm.state_size", "found 1073741824"]),
+        (
+            "bailingmoe3",
+            "kda.gate_lower_bound",
+            3.5_f32.to_bits(),
+            ["found 3.5", "a negative number"],
+        ),
+        (
+            "bailingmoe3",
+            "kda.gate_lower_bound",
+            f32::NAN.to_bits(),
+            ["gate_lower_bound", "a finite number"],
+        ),
+        ("plamo2", "ssm.time_step_rank", 0, ["ssm.time_step_rank", "found 0"]),
     ] {
         let error = refusal(name, &set(key, value));
         for part in parts {
@@ -306,6 +319,12 @@ fn read(model: &Model, all: &mut [(&mut Sequence, &[u32])], wanted: Wanted) -> V
         logits
     };
     output.rows.iter().map(logits).collect()
+}
+
+/// Pages as the engine has them, where windows have some of their own.
+fn sliding(model: &Model, kind: CacheType, context: usize) -> Arc<PagePool> {
+    let options = LoadOptions { key_type: kind, value_type: kind, context, ..Default::default() };
+    Pages::of(model.spec(), &options).pool(usize::MAX)
 }
 
 fn cpu(isa: Isa) -> Arc<dyn Backend> {

@@ -341,12 +341,10 @@ impl Engine {
         *self.fingerprint.get_or_init(|| self.file.fingerprint())
     }
 
-    /// Bytes of a page of keys and values: those of 64 positions; and of one of layers with sliding windows, 0 if these
-    /// are not apart.
+    /// See [`PagePool::page_bytes`].
     #[must_use]
     pub fn page_bytes(&self) -> [usize; 2] {
-        let windows = self.pool.windows().map_or(0, |(pool, _)| pool.shape().bytes());
-        [self.pool.shape().bytes(), windows]
+        self.pool.page_bytes()
     }
 
     /// Bytes of all keys and values in use.

@@ -159,14 +159,9 @@ pub fn read(
                 page.bytes_mut().copy_from_slice(&body[start + index * size..][..size]);
             }
         }
-        Ok::<_, SavedError>(pages)
+        Ok(pages)
     };
-    let windows = match pool.windows() {
-        Some((pool, _)) => copied(pool, head.windows)?,
-        None => Vec::new(),
-    };
-    let pages = copied(pool, head.pages)?;
-    Ok(Saved { tokens: head.tokens, pages, windows, states: head.states })
+    head.with_pages(pool, copied)
 }
 
 /// The same for a part of a mapped file, whose pages stay there. They are not read, so damage of them goes unnoticed.
@@ -191,12 +186,7 @@ pub fn map(
             expected: format!("a multiple of {ALIGN}"),
         })
     };
-    let windows = match pool.windows() {
-        Some((pool, _)) => there(pool, head.windows)?,
-        None => Vec::new(),
-    };
-    let pages = there(pool, head.pages)?;
-    Ok(Saved { tokens: head.tokens, pages, windows, states: head.states })
+    head.with_pages(pool, there)
 }
 
 /// What a file says before its pages.
@@ -207,6 +197,22 @@ struct Head {
     pages: Stretch,
     /// Those of windows.
     windows: Stretch,
+}
+
+impl Head {
+    /// All of a file, its pages got by `get` for the pools that they are of.
+    fn with_pages(
+        self,
+        pool: &Arc<PagePool>,
+        get: impl Fn(&Arc<PagePool>, Stretch) -> Result<Vec<Arc<Page>>, SavedError>,
+    ) -> Result<Saved, SavedError> {
+        let windows = match pool.windows() {
+            Some((pool, _)) => get(pool, self.windows)?,
+            None => Vec::new(),
+        };
+        let pages = get(pool, self.pages)?;
+        Ok(Saved { tokens: self.tokens, pages, windows, states: self.states })
+    }
 }
 
 /// Pages, one after another.
@@ -249,16 +255,16 @@ fn head(
             return Err(wrong(what, found, expected.clone()));
         }
     }
-    let (page_bytes, found) = (pool.shape().bytes(), u64::from_le_bytes(rest.array()?));
-    if found != page_bytes as u64 {
-        return Err(wrong("the bytes of a page", found.to_string(), page_bytes.to_string()));
+    let sizes = pool.page_bytes();
+    for (what, expected) in
+        ["the bytes of a page", "the bytes of a page of windows"].into_iter().zip(sizes)
+    {
+        let found = u64::from_le_bytes(rest.array()?);
+        if found != expected as u64 {
+            return Err(wrong(what, found.to_string(), expected.to_string()));
+        }
     }
-    let window_bytes = pool.windows().map_or(0, |(pool, _)| pool.shape().bytes());
-    let found = u64::from_le_bytes(rest.array()?);
-    if found != window_bytes as u64 {
-        let what = "the bytes of a page of windows";
-        return Err(wrong(what, found.to_string(), window_bytes.to_string()));
-    }
+    let [page_bytes, window_bytes] = sizes;
     let said = u64::from_le_bytes(rest.array()?);
     // Each token takes at least its id, so a length beyond that is a lie.
     let most = (bytes.len() - rest.at) / 4;
@@ -360,7 +366,7 @@ mod tests {
 
     fn bytes(saved: &Saved, pool: &Arc<PagePool>) -> Vec<u8> {
         let mut out = Vec::new();
-        let n = write(&mut out, &origin(), [pool.shape().bytes(), 0], 0, saved).unwrap();
+        let n = write(&mut out, &origin(), pool.page_bytes(), 0, saved).unwrap();
         assert_eq!(n, out.len() as u64);
         out
     }
@@ -398,7 +404,7 @@ mod tests {
         let (pool, folder) = (pool(), tempfile::tempdir().unwrap());
         let saved = saved(&pool, 100);
         let mut whole = vec![1; 4096 + 45];
-        write(&mut whole, &origin(), [pool.shape().bytes(), 0], 45, &saved).unwrap();
+        write(&mut whole, &origin(), pool.page_bytes(), 45, &saved).unwrap();
         let range = 4096 + 45..whole.len();
         let path = folder.path().join("bundle");
         std::fs::write(&path, &whole).unwrap();

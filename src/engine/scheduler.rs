@@ -65,8 +65,8 @@ impl Scheduler {
         }
     }
 
-    /// Serves requests until [`Queue::close`]. A panic ends the requests being computed and the
-    /// commands that came with it, and nothing else.
+    /// Serves requests until [`Queue::close`]. A panic ends the requests being computed and the commands that came with
+    /// them, and nothing else.
     pub fn run(mut self) {
         let mut idle = false;
         loop {

@@ -273,8 +273,8 @@ fn what_was_read_is_saved_and_taken_back_with_states_that_cannot_be_cut() {
         let saved = found.recv().unwrap();
         assert_eq!((saved.tokens.len(), saved.states.len()), (154, usize::from(fixed)));
         let origin = Origin { weights: [1; 32], names: ["a", "b", "c"].map(str::to_owned) };
-        let (mut file, bytes) = (Vec::new(), first.pool.shape().bytes());
-        saved::write(&mut file, &origin, [bytes, 0], 0, &saved).unwrap();
+        let mut file = Vec::new();
+        saved::write(&mut file, &origin, first.pool.page_bytes(), 0, &saved).unwrap();
         let blank = second.mock.sequence(&second.pool, 400).fixed().to_vec();
         let saved = saved::read(&file, &origin, 256, &blank, &second.pool).unwrap();
         let (reply, done) = mpsc::channel();

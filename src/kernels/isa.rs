@@ -138,9 +138,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             (Level::Avx2 | Level::AvxVnni, super::blocks::Form::Super) => 8,
             #[cfg(target_arch = "x86_64")]
-            (Level::Sse | Level::Avx2 | Level::AvxVnni, _) => 5,
-            #[cfg(target_arch = "x86_64")]
-            (Level::Avx512 | Level::Avx512Vnni, _) => 5,
+            (Level::Sse | Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni, _) => 5,
             #[cfg(target_arch = "aarch64")]
             (Level::Neon | Level::DotProd, _) => 8,
             #[cfg(target_arch = "aarch64")]

@@ -5,7 +5,7 @@ use super::spec::{
     DeltaNetSpec, Experts, Frequencies, Halves, KdaSpec, LayerSpec, LightningSpec, Mamba1Spec,
     Mamba2Spec, MixerSpec, RecurrentSpec, RwkvSpec, Spec,
 };
-use crate::kernels::{Forgetting, Window};
+use crate::kernels::Window;
 use std::ops::RangeInclusive;
 
 /// Maximum number of layers.
@@ -157,19 +157,10 @@ fn check_recurrent(spec: &Spec, recurrent: RecurrentSpec) -> Result<(), FamilyEr
             within("ssm.state_size", d_state, 1..=HEAD_MAX)?;
             within("ssm.time_step_rank", rank, 1..=HEAD_MAX)?;
         }
-        RecurrentSpec::Kda(KdaSpec { taps, heads, dim, forgetting }) => {
+        RecurrentSpec::Kda(KdaSpec { taps, heads, dim, .. }) => {
             within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
             within("attention.head_count", heads, 1..=HEAD_MAX)?;
             within("kda.head_dim", dim, 1..=HEAD_MAX)?;
-            if let Forgetting::Bounded { least } = forgetting
-                && (least.is_nan() || least >= 0.0)
-            {
-                return Err(FamilyError::Number {
-                    what: "kda.gate_lower_bound",
-                    found: 0,
-                    expected: "a negative number".to_owned(),
-                });
-            }
         }
         RecurrentSpec::Lightning(LightningSpec { heads, dim }) => {
             within("attention.head_count", heads, 1..=HEAD_MAX)?;
@@ -182,7 +173,7 @@ fn check_recurrent(spec: &Spec, recurrent: RecurrentSpec) -> Result<(), FamilyEr
         }
         RecurrentSpec::ChannelMix => {}
         RecurrentSpec::Mamba2(Mamba2Spec { taps, heads, head_dim, d_state, groups, rank }) => {
-            within("steps' vector", rank, 0..=HEAD_MAX)?;
+            within("embedding_length / 16", rank, 0..=HEAD_MAX)?;
             within("ssm.conv_kernel", taps, 2..=TAPS_MAX)?;
             within("ssm.time_step_rank", heads, 1..=HEAD_MAX)?;
             divides("ssm.group_count", groups, ("ssm.time_step_rank", heads))?;

@@ -10,12 +10,11 @@ use crate::kernels::Act;
 pub struct Classifier {
     /// d_model → d_model, before an activation.
     dense: Option<Linear>,
-    /// GELU instead of the hyperbolic tangent.
-    gelu: bool,
+    /// With it, the activation is GELU instead of the hyperbolic tangent (ModernBERT).
     norm: Option<Norm>,
     /// To a score for each class.
     out: Option<Linear>,
-    /// Whether scores are made shares of 1.
+    /// Whether scores are made shares of 1: those of language models that judge by the last position (Qwen 3).
     softmax: bool,
 }
 
@@ -37,7 +36,7 @@ impl Classifier {
         let layer_norms = Spec { norm: NormKind::Layer, ..s.clone() };
         let norm = Norm::load_if(&layer_norms, w, "cls.norm", d)?;
         let softmax = s.ranked == Pooling::Last;
-        Ok(Some(Self { dense, gelu: norm.is_some(), norm, out, softmax }))
+        Ok(Some(Self { dense, norm, out, softmax }))
     }
 
     /// Number of scores.
@@ -54,7 +53,7 @@ impl Classifier {
     pub fn scores(&self, b: &dyn Backend, mut x: Tensor) -> Result<Vec<f32>> {
         if let Some(dense) = &self.dense {
             let inner = b.product(dense, &x)?;
-            x = if self.gelu { b.act(Act::GeluTanh, &inner)? } else { b.tanh(&inner)? };
+            x = if self.norm.is_some() { b.act(Act::GeluTanh, &inner)? } else { b.tanh(&inner)? };
         }
         if let Some(norm) = &self.norm {
             x = norm.forward(b, &x)?;

@@ -28,8 +28,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("arcee", arcee),
     ("arwkv7", |r| time_mixes(r, neox(r)?, RecurrentSpec::Rwkv7)),
     ("bailingmoe", |r| mixture(llama(r), r.experts_as_told(Gating::Softmax))),
-    ("bailingmoe3", bailing3),
     ("bailingmoe2", |r| mixture(neox(r), r.experts_as_told(Gating::Softmax))),
+    ("bailingmoe3", bailing3),
     ("bert", bert),
     ("bitnet", neox),
     ("chatglm", llama),
@@ -56,17 +56,17 @@ const FAMILIES: &[(&str, Family)] = &[
     ("gpt2", gpt2),
     ("gptneox", gptneox),
     ("granite", granite),
-    ("grok", grok),
     ("granitehybrid", granite_hybrid),
     ("granitemoe", granite),
+    ("grok", grok),
     ("hunyuan-dense", hunyuan),
     ("hunyuan-moe", |r| mixture(hunyuan(r), r.experts(OF_ALL, true))),
     ("internlm2", llama),
-    ("lfm2", lfm2),
-    ("lfm2moe", lfm2moe),
     ("jamba", jamba),
     ("jina-bert-v2", jina_bert),
     ("kimi-linear", kimi_linear),
+    ("lfm2", lfm2),
+    ("lfm2moe", lfm2moe),
     ("llama", llama),
     ("llama4", llama4),
     ("mamba", |r| states_only(r, r.mamba1())),
@@ -76,11 +76,11 @@ const FAMILIES: &[(&str, Family)] = &[
     ("minimax-m2", minimax_m2),
     ("mistral3", mistral3),
     ("mistral4", deepseek2),
+    ("modern-bert", modern_bert),
     ("mpt", mpt),
     ("nemotron", nemotron),
     ("nemotron_h", nemotron_h),
     ("nemotron_h_moe", |r| mixture(nemotron_h(r), r.experts_as_told(Gating::Sigmoid))),
-    ("modern-bert", modern_bert),
     ("nomic-bert", nomic_bert),
     ("nomic-bert-moe", nomic_bert_moe),
     ("olmo2", olmo2),
@@ -88,9 +88,9 @@ const FAMILIES: &[(&str, Family)] = &[
     ("orion", stablelm),
     ("phi2", phi2),
     ("phi3", neox),
+    ("phimoe", |r| mixture(neox(r), r.experts(OF_ALL, true))),
     ("plamo2", plamo2),
     ("plm", plm),
-    ("phimoe", |r| mixture(neox(r), r.experts(OF_ALL, true))),
     ("qwen2", neox),
     ("qwen2moe", |r| mixture(neox(r), r.experts(OF_EXPERTS, false))),
     ("qwen2vl", neox),
@@ -828,7 +828,7 @@ fn kimi_linear(r: &Reader<'_>) -> Result<Spec, FileError> {
 
 /// Ling 3: like Kimi Linear, with positions and a gate for each head of latent attention, and a bound on forgetting.
 fn bailing3(r: &Reader<'_>) -> Result<Spec, FileError> {
-    let least = r.float_or("kda.gate_lower_bound", 0.0)?;
+    let least = r.negative("kda.gate_lower_bound")?;
     delta_or_latent(r, Forgetting::Bounded { least })
 }
 

@@ -337,7 +337,11 @@ impl ModelFile {
         self.tensors().map(|t| t.range.len() as u64).sum()
     }
 
-    fn unexpected(key: &str, value: Option<&Value>, expected: &'static str) -> FileError {
+    pub(super) fn unexpected(
+        key: &str,
+        value: Option<&Value>,
+        expected: &'static str,
+    ) -> FileError {
         let found =
             value.map_or_else(|| "missing".to_owned(), |v| format!("found {}", v.describe()));
         FileError::Metadata { key: key.to_owned(), found, expected }

@@ -64,6 +64,15 @@ impl Reader<'_> {
         self.file.float_or(&self.key(name), default)
     }
 
+    /// A number below 0, which has to be there.
+    pub fn negative(&self, name: &str) -> Result<f32, FileError> {
+        let (key, found) = (self.key(name), self.float_or(name, 0.0)?);
+        if found < 0.0 {
+            return Ok(found);
+        }
+        Err(ModelFile::unexpected(&key, self.file.get(&key), "a negative number"))
+    }
+
     pub fn text(&self, name: &str) -> Option<&str> {
         self.file.text(&self.key(name))
     }
@@ -217,30 +226,27 @@ impl Reader<'_> {
         }))
     }
 
-    /// Mamba 2. Zero heads are left for `check` to refuse.
+    /// Mamba 2.
     pub fn mamba2(&self) -> Result<RecurrentSpec, FileError> {
-        let heads = self.number("ssm.time_step_rank")?;
-        Ok(RecurrentSpec::Mamba2(Mamba2Spec {
-            taps: self.number("ssm.conv_kernel")?,
-            heads,
-            head_dim: self.shared_by("ssm.inner_size", heads)?,
-            d_state: self.number("ssm.state_size")?,
-            groups: self.number("ssm.group_count")?,
-            rank: 0,
-        }))
+        self.mamba2_of(self.number("ssm.group_count")?, 0)
     }
 
     /// PLaMo 2's form of it.
     pub fn plamo2(&self) -> Result<RecurrentSpec, FileError> {
         const RANK_MIN: usize = 64;
+        self.mamba2_of(1, RANK_MIN.max(self.number("embedding_length")? / 16))
+    }
+
+    /// Zero heads are left for `check` to refuse.
+    fn mamba2_of(&self, groups: usize, rank: usize) -> Result<RecurrentSpec, FileError> {
         let heads = self.number("ssm.time_step_rank")?;
         Ok(RecurrentSpec::Mamba2(Mamba2Spec {
             taps: self.number("ssm.conv_kernel")?,
             heads,
             head_dim: self.shared_by("ssm.inner_size", heads)?,
             d_state: self.number("ssm.state_size")?,
-            groups: 1,
-            rank: RANK_MIN.max(self.number("embedding_length")? / 16),
+            groups,
+            rank,
         }))
     }
 

@@ -170,6 +170,12 @@ impl PagePool {
         len.saturating_sub(longest) / PAGE..len.div_ceil(PAGE)
     }
 
+    /// Bytes of a page; and of one of layers with sliding windows, 0 if these are not apart.
+    #[must_use]
+    pub fn page_bytes(&self) -> [usize; 2] {
+        [self.shape.bytes, self.windows().map_or(0, |(pool, _)| pool.shape.bytes)]
+    }
+
     /// Bytes of all pages in use.
     #[must_use]
     pub fn bytes_used(&self) -> usize {

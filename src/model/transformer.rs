@@ -82,9 +82,8 @@ impl Model {
         for index in spec.layers.len()..spec.layers.len() + spec.n_guessing {
             weights.pass(&format!("blk.{index}."));
         }
-        let architecture = spec.architecture.clone();
         let model = Self::build(spec, &weights, None)?;
-        weights.finish(&architecture)?;
+        weights.finish(&model.spec.architecture)?;
         Ok(model)
     }
 
@@ -199,25 +198,6 @@ impl Model {
         bytes_max: usize,
     ) -> Arc<PagePool> {
         PagePool::new(PageShape::new(&self.spec, key_type, value_type), bytes_max)
-    }
-
-    /// The same, where layers with sliding windows keep no more than these reach, in a context of `context` positions;
-    /// [`Model::pages`] where that would save little.
-    #[must_use]
-    pub fn sliding_pages(
-        &self,
-        key_type: CacheType,
-        value_type: CacheType,
-        bytes_max: usize,
-        context: usize,
-    ) -> Arc<PagePool> {
-        match self.spec.slides(context) {
-            Some(longest) => {
-                let shapes = PageShape::apart(&self.spec, key_type, value_type);
-                PagePool::apart(shapes, bytes_max, longest)
-            }
-            None => self.pages(key_type, value_type, bytes_max),
-        }
     }
 
     /// An empty sequence of at most `context` positions.

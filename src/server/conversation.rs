@@ -90,10 +90,10 @@ pub struct Budget {
 impl Budget {
     fn read(state: &State, f: &mut Fields) -> Result<Self, ApiError> {
         let asked = f.integer("reasoning_budget_tokens", -1..=i64::from(i32::MAX))?;
-        let asked = asked.and_then(|n| usize::try_from(n).ok());
         let message = f.string("reasoning_budget_message")?;
         Ok(Self {
-            tokens: asked.or(state.config.reasoning_budget),
+            // -1 lifts the limit that is set for all.
+            tokens: asked.map_or(state.config.reasoning_budget, |n| usize::try_from(n).ok()),
             message: message.unwrap_or_else(|| state.config.reasoning_budget_message.clone()),
         })
     }

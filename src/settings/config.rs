@@ -34,7 +34,7 @@ pub struct Config {
     pub request_memory: usize,
     /// MiB of conversations kept for their next turn, if set.
     pub cache_ram: Option<u64>,
-    /// Places whose states of fixed size are kept, for models that have any.
+    /// Places to go back to that are kept, for models with states of fixed size or sliding windows.
     pub checkpoints: usize,
     /// Whether layers with sliding windows keep all positions.
     pub swa_full: bool,

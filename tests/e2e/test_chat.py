@@ -198,7 +198,10 @@ def test_the_program_has_a_budget_for_thoughts(tmp_path):
     budget = ("--reasoning-budget", 4, "--reasoning-budget-message", " Enough.")
     with Server(RUNTIME, *arguments, *budget, folder=tmp_path) as server:
         thought, answer = thought_of(server)
+        whole, _ = thought_of(server, reasoning_budget_tokens=-1)
     assert thought.endswith(" Enough.") and "Paris" in answer
+    # A request lifts the limit.
+    assert "Enough" not in whole and len(whole) > len(thought.removesuffix(" Enough."))
 
 
 def test_thoughts_can_be_forbidden(thinker):

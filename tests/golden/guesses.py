@@ -37,13 +37,13 @@ def models():
            "ssm__group_count": 2, "rope__dimension_count": 4, "rope__freq_base": 1e4,
            "rope__dimension_sections": [1, 1, 0, 0], "nextn_predict_layers": 1}
     qwen = {"ffn_norm": "post_attention_norm", "qk": True}
-    experts = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 10}
+    experts = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 8}
     kinds = ["delta", "attention gated", "attention gated"]
     yield with_guesses(Tiny("qwen35", head=8, layers=3, **RMS, **net, full_attention_interval=2).hybrid(
         kinds, tied=True, **qwen))
     yield with_guesses(Tiny("qwen35moe", head=8, layers=3, **RMS, **net, **experts, full_attention_interval=2,
-                            expert_shared_feed_forward_length=12).hybrid(
-        kinds, moe=(4, 10), shared=12, shared_gate=True, **qwen), own=("norm", "embedding", "head"))
+                            expert_shared_feed_forward_length=8).hybrid(
+        kinds, moe=(4, 8), shared=8, shared_gate=True, **qwen), own=("norm", "embedding", "head"))
     told = {"expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 8, "expert_shared_count": 1,
             "leading_dense_block_count": 1, "expert_gating_func": 2, "expert_weights_norm": True,
             "expert_weights_scale": 1.7, "nextn_predict_layers": 1}

@@ -35,6 +35,7 @@ impl Mamba {
         let name = |part: &str| format!("blk.{index}.ssm_{part}");
         let Mamba2Spec { taps, heads, head_dim, d_state, groups, rank } = spec;
         let (d, channels) = (s.d_model, heads * head_dim);
+        // Files leave the ending of their names out.
         let norm = |part: &str, len: usize| {
             let norm = Norm::load_if(s, w, &name(part), len)?;
             norm.map_or_else(|| Norm::load(s, w, &name(part), len), Ok)
